@@ -1,0 +1,38 @@
+# make quickstart   set up, run the embedded default, print the path of the report
+# make test         set up, run the tests
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test test-slow lint lock clean
+
+quickstart: $(READY)
+	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+# No hashes in the lock file: torch==2.13.0 is one pin for the CPU build and the CUDA builds.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Pins afresh what pyproject.toml asks for, in a new environment.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[dev]'
+	build/lock/bin/python -m pip freeze --exclude lr-bs-sweep | sed 's/^torch==\([0-9.]*\)+cpu/torch==\1/' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build

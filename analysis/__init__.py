@@ -1,0 +1,1 @@
+"""From scores to a recommended LR/BS ratio: results -> surface -> recommend -> report."""

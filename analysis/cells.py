@@ -1,0 +1,199 @@
+"""The cells of one surface (stage, arm, benchmark, metric) and their joint noise.
+
+Cells are scored on the same items, so their noise is correlated: a bootstrap draws items once for
+all cells. Seeds add noise of their own; what a seed does to every cell alike moves no optimum, so
+only the rest counts, pooled over cells. It is unknown where no cell was repeated.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+DRAWS = 1000
+SURFACE = ["stage", "arm", "benchmark", "metric"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row of `table` per (learning_rate, batch_size), sorted by both.
+
+    `table` columns: learning_rate, batch_size, x (log2 learning rate), y (log2 batch size), status,
+    reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
+    A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
+    `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok.
+    """
+
+    stage: str
+    arm: str
+    benchmark: str
+    metric: str
+    higher_is_better: bool
+    table: pd.DataFrame
+    noise: np.ndarray
+    noise_source: str
+    paired: bool
+    seed_sd: float | None
+
+    @property
+    def ok(self) -> np.ndarray:
+        return (self.table.status == "ok").to_numpy()
+
+    @property
+    def sign(self) -> int:
+        """+1 or -1, so that sign * value is better when higher."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def best(self) -> int | None:
+        """Row of the best ok cell, None where there is none."""
+        return int(np.nanargmax(self.sign * self.table.value)) if self.ok.any() else None
+
+    def difference(self, row: int, other: int) -> tuple[float, float]:
+        """value[row] - value[other] and its standard error, over shared items where known."""
+        value = self.table.value.to_numpy()
+        stderr = float((self.noise[:, row] - self.noise[:, other]).std())
+        return float(value[row] - value[other]), stderr
+
+
+def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cells]:
+    """Every primary surface of the table, in the table's order.
+
+    `items` (as `results.items` gives) makes the noise of cells joint; without them cells are
+    taken for independent, which overstates the noise of differences.
+    """
+    grid = frame[frame.primary.fillna(False).astype(bool) & frame.learning_rate.notna()]
+    grid = grid[grid.batch_size.notna()]
+    return [
+        _cells(dict(zip(SURFACE, name, strict=True)), rows, items)
+        for name, rows in grid.groupby(SURFACE, sort=False)
+    ]
+
+
+def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
+    rows = rows.assign(seed=rows.seed.fillna(0))
+    groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
+    table = pd.DataFrame([_cell(cell, members) for cell, members in groups])
+    members = [group[group.status == "ok"] for _, group in groups]
+    seed_sd = _seed_sd([group for group in members if len(group)])
+    rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
+    ok = (table.status == "ok").to_numpy()
+    answers = None if items is None else _answers(items, name, members, ok)
+    noise = np.zeros((DRAWS, len(table)))
+    if answers is not None:
+        noise[:, ok] = _item_draws(answers, table[ok], rng)
+        source = f"{len(answers)} shared items, resampled together for all cells"
+    elif table.stderr[ok].notna().all():
+        noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * table.stderr[ok].to_numpy()
+        source = "each cell's standard error, cells taken for independent"
+    else:
+        source = "no standard errors"
+    if seed_sd is None:
+        source += "; seed noise unknown (no repeated seeds)"
+    else:
+        spread = seed_sd / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
+        noise[:, ok] += rng.standard_normal((DRAWS, ok.sum())) * spread
+        source += f"; seeds with a standard deviation of {seed_sd:.3g}"
+    higher = rows.higher_is_better.dropna()
+    return Cells(
+        **name,
+        higher_is_better=bool(higher.iloc[0]) if len(higher) else True,
+        table=table.assign(stderr=_total_stderr(table, noise)),
+        noise=noise,
+        noise_source=source,
+        paired=answers is not None,
+        seed_sd=seed_sd,
+    )
+
+
+def _cell(cell: tuple[float, int], members: pd.DataFrame) -> dict[str, object]:
+    learning_rate, batch_size = cell
+    good = members[members.status == "ok"]
+    diverged = members[members.status == "diverged"]
+    failed = members[members.status == "failed"]
+    status, told = ("failed", failed) if good.empty else ("ok", good)
+    if len(diverged):
+        status, told = "diverged", diverged
+    stderr = good.stderr.to_numpy(dtype=float, na_value=np.nan)
+    return {
+        "learning_rate": float(learning_rate),
+        "batch_size": int(batch_size),
+        "x": float(np.log2(learning_rate)),
+        "y": float(np.log2(int(batch_size))),
+        "status": status,
+        "reason": "" if status == "ok" else str(told.reason.iloc[0]),
+        "value": float(good.value.mean()) if status == "ok" else np.nan,
+        # seeds answer the same items: averaging them does not shrink the items' share of the noise
+        "stderr": float(stderr.mean()) if status == "ok" else np.nan,
+        "n": float(good.n.astype("float64").max()),
+        "seeds": len(good),
+        "diverged_seeds": len(diverged),
+    }
+
+
+def _seed_sd(members: list[pd.DataFrame]) -> float | None:
+    """Standard deviation between seeds of a cell, once what a seed does to all cells is removed."""
+    if not members:
+        return None
+    rows = pd.concat(members)
+    centred = rows.value - rows.groupby(["learning_rate", "batch_size"]).value.transform("mean")
+    rest = centred - centred.groupby(rows.seed).transform("mean")
+    freedom = len(rows) - len(members) - rows.seed.nunique() + 1
+    return float(np.sqrt((rest**2).sum() / freedom)) if freedom > 0 else None
+
+
+def _answers(
+    items: pd.DataFrame, name: dict[str, str], members: list[pd.DataFrame], ok: np.ndarray
+) -> np.ndarray | None:
+    """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items."""
+    keys = {
+        key: column
+        for column, group in enumerate(group for group, use in zip(members, ok, strict=True) if use)
+        for key in group.key
+    }
+    wanted = items[
+        (items.benchmark == name["benchmark"])
+        & (items.metric == name["metric"])
+        & items.key.isin(list(keys))
+    ]
+    if wanted.empty or wanted.key.nunique() < len(keys):
+        return None
+    table = wanted.assign(cell=wanted.key.map(keys)).pivot_table(
+        index="item", columns="cell", values="value", aggfunc="mean"
+    )
+    shared = table.dropna()
+    return shared.to_numpy() if len(shared) >= max(20, 0.9 * len(table)) else None
+
+
+def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    """Bootstrap errors of the cells' means, draws x cells, from items drawn once for all cells.
+
+    Where a score is not the plain mean of its items (ARC averages two tests, a loss weighs tokens)
+    the draws keep the items' correlation and take the size of the reported standard error.
+    """
+    count = len(answers)
+    centred = answers - answers.mean(axis=0)
+    times = np.empty((DRAWS, centred.shape[1]))
+    for start in range(0, DRAWS, 100):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=100)
+        times[start : start + 100] = drawn @ centred / count
+    stderr = table.stderr.to_numpy(dtype=float)
+    off = np.abs(answers.mean(axis=0) - table.value.to_numpy()) > 0.25 * stderr
+    spread = times.std(axis=0)
+    scale = np.where(off & (spread > 0), stderr / np.where(spread > 0, spread, 1), 1)
+    return times * scale
+
+
+def _total_stderr(table: pd.DataFrame, noise: np.ndarray) -> pd.Series:
+    """Standard error with the seeds' share, never 0: no misses in n items is not certainty.
+
+    The floor is that of (hits + 1) / (n + 2), for scores between 0 and 1.
+    """
+    spread = pd.Series(noise.std(axis=0), index=table.index)
+    stderr = spread.where(spread > 0, table.stderr)
+    share = (table.value * table.n + 1) / (table.n + 2)
+    floor = np.sqrt((share * (1 - share)).clip(lower=0) / (table.n + 2))
+    return stderr.where(~(stderr == 0) | ~table.value.between(0, 1), floor).where(
+        table.status == "ok"
+    )

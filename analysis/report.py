@@ -1,0 +1,191 @@
+"""A run folder or a table -> report/index.html, recommendations.json and figures.
+
+    python -m analysis.report runs/quickstart
+    python -m analysis.report results.csv --out report
+
+The page is one file that opens from disk with no network. Same input, same bytes.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from analysis import ink, plots, results, tables
+from analysis.cells import Cells, surfaces
+from analysis.recommend import Advice, advise, as_json, headline
+from analysis.surface import Fit, fit
+from analysis.tasks import task
+from analysis.words import number, title
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One benchmark of one grid: its figures, as SVG text to embed and by the name of its files."""
+
+    benchmark: str
+    label: str
+    contour: Markup
+    ratio: Markup
+    contour_name: str
+    ratio_name: str
+
+
+def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
+    """Rebuild the results of a run folder (or read a table) and write its report.
+
+    Returns the path of index.html, by default in RUN_DIR/report, or beside a table.
+
+    Raises:
+        ResultsError: the path is neither, or what is there cannot be read.
+    """
+    source = Path(run_dir)
+    is_run = source.is_dir()
+    frame = results.write(source) if is_run else results.read(source)
+    items = results.items(source) if is_run else None
+    manifest = results.manifest(source) if is_run else {}
+    folder = Path(out) if out else (source if is_run else source.parent) / "report"
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    grids = [cells for cells in surfaces(frame, items) if len(cells.table) > 1]
+    advice = advise(fit(cells) for cells in grids)
+    context = {
+        "name": manifest.get("name") or source.stem,
+        "manifest": _facts(manifest),
+        "progress": _progress(source, frame, manifest) if is_run else None,
+        "grids": [_grid(one, frame, folder) for one in advice],
+        "singles": _singles(frame, advice),
+    }
+    records = json.dumps(as_json(advice), indent=2, allow_nan=False, default=_scalar)
+    (folder / "recommendations.json").write_text(records + "\n")
+    index = folder / "index.html"
+    results.replace(index, lambda aside: aside.write_text(_template().render(context)))
+    return index
+
+
+def _grid(advice: Advice, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    here = frame[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
+    before = tables.before_training(frame, advice.stage)
+    benchmarks, trials = tables.scores(here)
+    surfaces_here = [one.cells for one in advice.fits]
+    return {
+        "id": advice.name,
+        "title": title(advice.stage, advice.arm),
+        "headline": headline(advice),
+        "cards": list((advice.task_types or advice.benchmarks).values()),
+        "advice": advice,
+        "axis": _ratio_axis(surfaces_here),
+        "panels": [_panel(one, before.get(one.cells.benchmark), folder) for one in advice.fits],
+        "ends": [end for cells in surfaces_here for end in tables.ends(cells)],
+        "noise": [(task(c.benchmark).label, c.noise_source) for c in surfaces_here],
+        "before": before,
+        "benchmarks": benchmarks,
+        "trials": trials,
+        "counts": pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
+    }
+
+
+def _panel(one: Fit, before: float | None, folder: Path) -> Panel:
+    cells = one.cells
+    parts = [cells.stage, cells.arm, cells.benchmark]
+    name = "-".join(_safe(part) for part in parts if part)
+    contour, ratio = plots.contour_info(one), plots.ratio_info(one, before)
+    drawn = {}
+    for kind, table, figure in (
+        ("contour", contour.cells, ink.draw_contour(contour)),
+        ("ratio", ratio.points, ink.draw_ratio(ratio)),
+    ):
+        path = folder / "figures" / f"{name}-{kind}"
+        path.with_name(path.name + ".png").write_bytes(ink.png(figure))
+        table.to_csv(path.with_name(path.name + ".csv"), index=False)
+        drawn[kind] = Markup(ink.svg(figure))
+    return Panel(
+        cells.benchmark,
+        task(cells.benchmark).label,
+        drawn["contour"],
+        drawn["ratio"],
+        f"{name}-contour",
+        f"{name}-ratio",
+    )
+
+
+def _safe(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)
+
+
+def _ratio_axis(grids: list[Cells]) -> dict[str, float]:
+    """Ends of the log2 ratio axis shared by a grid's intervals."""
+    ratios = np.concatenate([(cells.table.x - cells.table.y).to_numpy() for cells in grids])
+    return {"low": float(ratios.min()), "high": float(ratios.max())}
+
+
+def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
+    """Trials outside every grid: the base model, a pretraining, a chain's single stage."""
+    gridded = {(one.stage, one.arm) for one in advice}
+    outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
+    benchmarks, trials = tables.scores(frame[outside])
+    return {"benchmarks": benchmarks, "trials": trials}
+
+
+def _progress(
+    run_dir: Path, frame: pd.DataFrame, manifest: dict[str, Any]
+) -> tables.Progress | None:
+    stages = manifest.get("stages", {})
+    wanted = {name: len(stage.get("evaluations", [])) for name, stage in stages.items()}
+    return tables.progress(run_dir, frame, wanted)
+
+
+def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """The manifest as label and text, without what the page shows elsewhere."""
+    facts = []
+    for name, value in manifest.items():
+        if name in ("name", "stages") or value in (None, "", {}, []):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {text}" for key, text in value.items())
+        facts.append((name.replace("_", " "), str(value)))
+    return facts
+
+
+def _scalar(value: Any) -> Any:
+    return value.item()
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("analysis", "")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": number,
+        "title": title,
+        "label": lambda name: task(name).label,
+    }
+    environment.globals["log2"] = np.log2
+    return environment.get_template("report.html.j2")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 2 when the path cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("source", metavar="RUN_DIR|results.csv", type=Path)
+    parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_DIR/report)")
+    given = parser.parse_args(arguments)
+    try:
+        print(write(given.source, given.out))
+    except results.ResultsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The tables of the report as plain rows: scores, ends of the learning-rate axis, progress."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import Cells
+from analysis.tasks import task
+
+
+class End(NamedTuple):
+    """The best cell at one end of the learning-rate axis against the best cell of all.
+
+    difference is end minus best, in the metric's units; `errors` is |difference| / stderr, None
+    where nothing can be compared (`note` says why).
+    """
+
+    benchmark: str
+    end: str
+    learning_rate: float
+    batch_size: int | None
+    difference: float | None
+    stderr: float | None
+    errors: float | None
+    note: str
+
+
+class Progress(NamedTuple):
+    """Planned trials, and how many of them ended (ok or diverged, every score in) or failed."""
+
+    planned: int
+    done: int
+    failed: int
+
+
+def ends(cells: Cells) -> list[End]:
+    """Both ends of the axis, each by its best batch size: the comparison kindest to the end."""
+    label = task(cells.benchmark).label
+    table = cells.table
+    rates = sorted(table.learning_rate.unique())
+    found = []
+    for name, rate in (("lowest", rates[0]), ("highest", rates[-1])):
+        here = np.flatnonzero((table.learning_rate == rate).to_numpy() & cells.ok)
+        if cells.best is None or not len(here):
+            statuses = table.status[table.learning_rate == rate].unique()
+            note = "all " + " or ".join(sorted(statuses))
+            found.append(End(label, name, rate, None, None, None, None, note))
+            continue
+        row = int(here[np.argmax(cells.sign * table.value.to_numpy()[here])])
+        size = int(table.batch_size[row])
+        if row == cells.best:
+            found.append(End(label, name, rate, size, None, None, None, "is the best cell"))
+            continue
+        difference, stderr = cells.difference(row, cells.best)
+        note = "paired over items" if cells.paired else "cells taken for independent"
+        errors = abs(difference) / stderr if stderr > 0 else None
+        known = stderr if stderr > 0 else None
+        note = note if known else "no standard error known"
+        found.append(End(label, name, rate, size, difference, known, errors, note))
+    return found
+
+
+def before_training(frame: pd.DataFrame, stage: str) -> dict[str, float]:
+    """Primary score per benchmark of what a stage starts from: its one parent, else the base.
+
+    Empty where the stage's trials start from several parents.
+    """
+    scored = frame[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
+    parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
+    if len(parents) > 1:
+        return {}
+    rows = scored[scored.key.isin(parents)]
+    if rows.empty:
+        rows = scored[scored.stage == "base"]
+    return dict(zip(rows.benchmark, rows.value, strict=True))
+
+
+def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
+    """Benchmarks, and one record per trial: its columns, and per benchmark (value, stderr, status).
+
+    Reasons of a trial that did not end well are under "reason".
+    """
+    rows = rows[rows.primary.fillna(False).astype(bool)]
+    benchmarks = list(dict.fromkeys(rows.benchmark))
+    records = []
+    for _, trial in rows.groupby("key", sort=False):
+        first = trial.iloc[0]
+        records.append(
+            {name: _none(first[name]) for name in ("learning_rate", "batch_size", "seed", "steps")}
+            | {
+                "ratio": _none(first.lr_bs_ratio),
+                "status": _worst(trial.status),
+                "reason": next((text for text in trial.reason if text), ""),
+                "stage": first.stage,
+                "scores": {
+                    row.benchmark: (_none(row.value), _none(row.stderr), row.status)
+                    for row in trial.itertuples()
+                },
+            }
+        )
+    return benchmarks, records
+
+
+def progress(run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int]) -> Progress | None:
+    """From plan.csv; `wanted` counts each stage's benchmarks. None without a plan."""
+    path = run_dir / "plan.csv"
+    if not path.exists():
+        return None
+    plan = pd.read_csv(path, dtype="str", keep_default_na=False)
+    ended = {"ok", "diverged"}
+    failed = set(frame.key[frame.status == "failed"])
+    rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()
+    done = [
+        key
+        for key, stage in zip(plan.key, plan.stage, strict=True)
+        if key not in failed and rows.get(key, 0) >= max(wanted.get(stage, 0), 1)
+    ]
+    return Progress(len(plan), len(done), int(plan.key.isin(failed).sum()))
+
+
+def _worst(statuses: pd.Series) -> str:
+    return next(s for s in ("diverged", "failed", "ok") if (statuses == s).any())
+
+
+def _none(value: object) -> object:
+    return None if pd.isna(value) else value  # type: ignore[call-overload]

@@ -1,0 +1,62 @@
+"""What is known about each benchmark: its label, task type, chance level and where that comes from.
+
+The assignment to reasoning or pattern recognition is the paper's (SmolTulu, arXiv 2412.08347,
+abstract), which sorts four benchmarks only. Edit `TASKS` to try another one.
+"""
+
+from typing import Literal, NamedTuple
+
+TaskType = Literal["reasoning", "pattern", "loss", "other"]
+
+TASK_TYPE_LABELS: dict[str, str] = {
+    "reasoning": "Reasoning",
+    "pattern": "Pattern recognition",
+    "loss": "Held-out loss",
+    "other": "Other benchmarks",
+}
+
+SMOLTULU = "SmolTulu, arXiv 2412.08347, abstract"
+NOT_SORTED = "reported in SmolTulu (arXiv 2412.08347, table 3), which gives it no task type"
+MINIATURE = "miniature benchmark of the quickstart, the counterpart of {}"
+
+
+class Task(NamedTuple):
+    """One benchmark; `chance` is the score of guessing, a fraction, None where none is defined."""
+
+    benchmark: str
+    label: str
+    task_type: TaskType
+    chance: float | None
+    citation: str
+
+
+TASKS = {
+    task.benchmark: task
+    for task in (
+        Task("arc", "ARC", "reasoning", 0.25, SMOLTULU),
+        Task("gsm8k", "GSM8K", "reasoning", 0.0, SMOLTULU),
+        Task("hellaswag", "HellaSwag", "pattern", 0.25, SMOLTULU),
+        Task("ifeval", "IFEval", "pattern", None, SMOLTULU),
+        Task("piqa", "PIQA", "other", 0.5, NOT_SORTED),
+        Task("bbh", "BBH", "other", None, NOT_SORTED),
+        Task("mmlu_pro", "MMLU-Pro", "other", 0.1, NOT_SORTED),
+        Task("world_choice", "World: choice", "reasoning", 0.25, MINIATURE.format("ARC")),
+        Task("world_arithmetic", "World: arithmetic", "reasoning", 0.0, MINIATURE.format("GSM8K")),
+        Task(
+            "world_continuation",
+            "World: continuation",
+            "pattern",
+            0.25,
+            MINIATURE.format("HellaSwag"),
+        ),
+        Task(
+            "world_instruction", "World: instruction", "pattern", None, MINIATURE.format("IFEval")
+        ),
+        Task("heldout_loss", "Held-out loss", "loss", None, "loss on held-out training data"),
+    )
+}
+
+
+def task(benchmark: str) -> Task:
+    """The record of a benchmark; one nobody has sorted is "other", without a chance level."""
+    return TASKS.get(benchmark) or Task(benchmark, benchmark, "other", None, "not sorted")

@@ -1,0 +1,33 @@
+"""How numbers and lists are written in reports and on axes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A short figure: 3e-4 or 1.2e-5 below a thousandth, plain up to a hundred thousand."""
+    if value == 0 or not np.isfinite(value):
+        return "0" if value == 0 else str(value)
+    if 1e-3 <= abs(value) < 1e5:
+        places = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
+        text = f"{value:.{places}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """a; a and b; a, b and c."""
+    if separator != ", " or len(names) < 2:
+        return separator.join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def title(stage: str, arm: str = "") -> str:
+    """A stage's name for a heading: SFT, DPO (equal_steps)."""
+    short = {"sft": "SFT", "dpo": "DPO", "rlvr": "RLVR", "reward": "Reward model"}
+    name = short.get(stage, stage.replace("_", " ").capitalize())
+    return f"{name} ({arm})" if arm else name

@@ -1,0 +1,185 @@
+"""Trials on Ray Tune: resources, concurrency, retries, dashboard. The only `import ray`.
+
+Tune schedules, places, retries and shows; the records in the run folder say what happened.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C has to reach the driver
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+
+import ray  # noqa: E402  (reads its environment on import)
+from ray import tune  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from sweep import trial  # noqa: E402
+from sweep.config import Resources  # noqa: E402
+from sweep.frontier import Frontier  # noqa: E402
+from sweep.trial import Job, Outcome  # noqa: E402
+
+WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
+"""Settings that travel with the code; secrets come from each node's own environment."""
+
+
+class CannotRun(Exception):
+    """The cluster cannot give a trial what the grid asks for."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None, resources: Resources) -> Iterator[str]:
+    """Join the cluster at `address`, or start one here; yields the dashboard's address.
+
+    Raises:
+        CannotRun: no cluster there, or none of its nodes has what one trial asks for.
+    """
+    if address is None:
+        _private_token()
+    environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
+    options: dict[str, Any] = {} if address else {"include_dashboard": True}
+    if address:
+        options["runtime_env"] = {"env_vars": environment, "py_modules": _packages()}
+    try:
+        context = ray.init(
+            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise CannotRun(f"--address {address}: {error}") from error
+    try:
+        _check(resources)
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
+    finally:
+        ray.shutdown()
+
+
+def _private_token() -> None:
+    """Ray writes its token for a local cluster readable by all; one that exists it leaves alone."""
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def _packages() -> list[str]:
+    import analysis
+    import sweep
+    import trainers
+
+    return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
+
+
+def _check(resources: Resources) -> None:
+    """One node has to hold one trial, or it would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    if any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
+        return
+    have = "; ".join(
+        f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
+    )
+    raise CannotRun(
+        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no node "
+        f"has as much (nodes: {have}); lower resources.cpus_per_trial or gpus_per_trial"
+    )
+
+
+def concurrency(resources: Resources) -> int:
+    """Trials that fit on the cluster at once, at most `resources.max_concurrent`."""
+    total = ray.cluster_resources()
+    fits = total.get("CPU", 0) // resources.cpus_per_trial
+    if resources.gpus_per_trial:
+        fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
+    return max(1, min(int(fits), resources.max_concurrent or int(fits)))
+
+
+def run(
+    frontier: Frontier,
+    jobs: dict[str, Job],
+    resources: Resources,
+    report: Callable[[Outcome], None],
+) -> None:
+    """Run every trial of the frontier under Ray Tune.
+
+    One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands out each
+    trial as soon as its parent is done.
+    """
+    at_once = concurrency(resources)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
+    reuse = resources.reuse_workers
+    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(_run_job, jobs=jobs),
+                {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=_Ready(frontier, report),
+                num_samples=len(jobs),
+                max_concurrent_trials=at_once,
+                reuse_actors=resources.gpus_per_trial == 0 if reuse is None else reuse,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=resources.retries),
+            ),
+        )
+        tuner.fit()
+
+
+def _run_job(config: dict[str, Any], jobs: dict[str, Job]) -> None:
+    outcome = trial.run(jobs[config["key"]])
+    tune.report(outcome._asdict())
+
+
+class _Ready(Searcher):
+    """Hands Tune the frontier's trials; holds no state that Tune would have to restore."""
+
+    def __init__(self, frontier: Frontier, report: Callable[[Outcome], None]):
+        super().__init__()
+        self._frontier = frontier
+        self._report = report
+        self._keys: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        planned = self._frontier.next()
+        if planned is not None:
+            self._keys[trial_id] = planned.key
+            shown = {"key": planned.key, "stage": planned.stage}
+            if planned.spec is not None:
+                shown |= planned.spec.model_dump(include={"learning_rate", "batch_size", "seed"})
+            return shown
+        return Searcher.FINISHED if self._frontier.exhausted else None
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        key = self._keys[trial_id]
+        self._frontier.ended(key)
+        if error or not result or "status" not in result:
+            self._report(Outcome(key, "failed", "", 0.0, 0.0))
+        else:
+            self._report(Outcome(*(result[field] for field in Outcome._fields)))
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}

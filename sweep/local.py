@@ -1,0 +1,26 @@
+"""Trials one after another in this process, for tests, laptops and pdb."""
+
+from collections.abc import Callable
+
+from sweep import trial
+from sweep.frontier import Frontier
+from sweep.trial import Job, Outcome
+
+
+def run(
+    frontier: Frontier, jobs: dict[str, Job], retries: int, report: Callable[[Outcome], None]
+) -> None:
+    """Run every trial of the frontier; a failed one is tried `retries` more times and then left."""
+    while (planned := frontier.next()) is not None:
+        report(_attempt(jobs[planned.key], retries))
+        frontier.ended(planned.key)
+
+
+def _attempt(job: Job, retries: int) -> Outcome:
+    for left in range(retries, -1, -1):
+        try:
+            return trial.run(job)
+        except Exception as error:  # any failure is the trial's, not the sweep's
+            if left == 0:
+                return Outcome(job.trial.key, "failed", f"{type(error).__name__}: {error}", 0, 0)
+    raise AssertionError("retries is not negative")

@@ -1,0 +1,112 @@
+"""Grid -> every trial to run, with its key and what it will cost. Pure: no torch, no ray, no network."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sweep.config import BASE, Grid, Model
+from trainers import models, sources
+from trainers.spec import SftSpec, Strict, identity
+
+KEY_LENGTH = 12
+BYTES_PER_PARAMETER = 4
+"""Weights are kept in float32."""
+
+
+class Trial(Strict):
+    """One training, or (stage `base`) the grid's model as it is.
+
+    `key` hashes what is declared to decide the weights: model, spec and the parent's key.
+    """
+
+    key: str
+    parent: str | None
+    stage: str
+    arm: str
+    model: Model
+    spec: SftSpec | None
+
+    @property
+    def readable(self) -> str:
+        """For eyes only, never parsed."""
+        if self.spec is None:
+            return self.stage
+        parts = [self.stage, f"lr{self.spec.learning_rate:.2e}", f"bs{self.spec.batch_size}"]
+        return "-".join([*parts, f"seed{self.spec.seed}", *([self.arm] if self.arm else [])])
+
+    @property
+    def folder(self) -> str:
+        return f"{self.readable}-{self.key}"
+
+    @property
+    def lr_bs_ratio(self) -> float | None:
+        return None if self.spec is None else self.spec.learning_rate / self.spec.batch_size
+
+
+class Cost(NamedTuple):
+    """What a trial is expected to take; None where only the hub knows the data's or the model's size."""
+
+    steps: int | None
+    examples: int | None
+    disk_bytes: int | None
+
+
+def trials(grid: Grid) -> list[Trial]:
+    """Every trial, parents before children, equal ones once, in the order of the file."""
+    base = Trial(
+        key=_key(grid.model, None, None),
+        parent=None,
+        stage=BASE,
+        arm="",
+        model=grid.model,
+        spec=None,
+    )
+    by_stage: dict[str, list[Trial]] = {BASE: [base]}
+    for name in stage_order(grid):
+        stage = grid.stages[name]
+        found: dict[str, Trial] = {}
+        for parent in by_stage[stage.start_from]:
+            for arm, spec in stage.cells:
+                key = _key(grid.model, spec, parent.key)
+                trial = Trial(
+                    key=key, parent=parent.key, stage=name, arm=arm, model=grid.model, spec=spec
+                )
+                found.setdefault(key, trial)
+        by_stage[name] = list(found.values())
+    return [trial for stage in by_stage.values() for trial in stage]
+
+
+def stage_order(grid: Grid) -> Iterator[str]:
+    """Stages with each one's start before it."""
+    placed = {BASE}
+    while len(placed) <= len(grid.stages):
+        for name, stage in grid.stages.items():
+            if name not in placed and stage.start_from in placed:
+                placed.add(name)
+                yield name
+
+
+def cost(trial: Trial) -> Cost:
+    if trial.spec is None:
+        return Cost(0, 0, 0)
+    rows = sources.count(trial.spec.data)
+    parameters = models.parameters(trial.model.name)
+    steps = trial.spec.steps
+    examples = None
+    if rows is not None:
+        train_rows = max(rows - trial.spec.heldout, 0)
+        steps = trial.spec.optimizer_steps(train_rows)
+        examples = trial.spec.examples_after(steps, train_rows)
+    disk = None if parameters is None else parameters * BYTES_PER_PARAMETER
+    return Cost(steps, examples, disk)
+
+
+def _key(model: Model, spec: SftSpec | None, parent: str | None) -> str:
+    declared = {
+        "model": model.model_dump(),
+        "spec": identity(spec) if spec is not None else None,
+        "parent": parent,
+    }
+    text = json.dumps(declared, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

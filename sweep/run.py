@@ -1,0 +1,74 @@
+"""Run a grid: `python -m sweep.run grids/quickstart.yaml`.
+
+Running the same command again runs only what is not done. Exit codes: 0 every planned cell is done (ok or
+diverged), 2 the grid or command line is wrong, 3 some cells failed, 4 the grid cannot run here and now, 130
+interrupted.
+"""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from sweep import config, plan, show
+from sweep.config import GridError
+
+DONE, BAD_INPUT, SOME_FAILED, CANNOT_RUN, INTERRUPTED = 0, 2, 3, 4, 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True)
+
+
+@app.command()
+def main(
+    grid_file: Annotated[
+        Path, typer.Argument(metavar="GRID", help="A grid file, e.g. grids/quickstart.yaml.")
+    ],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key, e.g. stages.sft.epochs=1."
+        ),
+    ] = [],  # noqa: B006  (typer reads the default)
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run the trials in this process, without Ray.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, e.g. auto; without it one starts here.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+) -> None:
+    """Plan and run a sweep, score every trial, and write the report."""
+    try:
+        grid = config.load(grid_file, overrides)
+    except GridError as error:
+        _stop(BAD_INPUT, str(error))
+    if local and address:
+        _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
+    planned = plan.trials(grid)
+    if dry_run:
+        show.plan(console, grid, planned)
+        return
+    from sweep import drive
+
+    try:
+        code = drive.drive(
+            grid, planned, runs / grid.name, local=local, address=address, console=console
+        )
+    except drive.CannotStart as error:
+        _stop(CANNOT_RUN, str(error))
+    except KeyboardInterrupt:
+        _stop(INTERRUPTED, "interrupted; the same command goes on from here")
+    raise typer.Exit(code)
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,208 @@
+"""The run folder: every path, atomic writes, what is done, and who holds the lock.
+
+The records here are the only truth about a sweep; what a scheduler believes is not consulted.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import socket
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+from sweep import plan
+from sweep.config import Grid
+from sweep.plan import Trial
+
+PLAN_COLUMNS = (
+    "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
+    "steps", "examples", "disk_bytes", "folder",
+)  # fmt: skip
+
+
+class RunHeld(Exception):
+    """Another driver is at work on the run folder."""
+
+
+class RunFolder:
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    def trial(self, trial: Trial) -> "TrialFolder":
+        return TrialFolder(self.path / "trials" / trial.folder)
+
+    def lock(self) -> "Lock":
+        return Lock(self.path)
+
+    def write_plan(self, grid: Grid, planned: list[Trial]) -> None:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
+        stream = io.StringIO()
+        yaml.dump(grid.declared, stream)
+        write_text(self.path / "grid.yaml", stream.getvalue())
+        write_text(self.path / "plan.csv", plan_csv(planned))
+        for trial in planned:
+            self.trial(trial).write_identity(trial)
+
+
+class TrialFolder:
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    def write_identity(self, trial: Trial) -> None:
+        if not (self.path / "trial.json").exists():
+            record = trial.model_dump(mode="json") | {
+                "model": trial.model.name,
+                "model_revision": trial.model.revision,
+                "kind": trial.spec.kind if trial.spec else trial.stage,
+            }
+            write_json(self.path / "trial.json", record)
+
+    def training(self) -> dict[str, Any] | None:
+        """train.json, or None while training has not ended."""
+        return read_json(self.path / "train.json")
+
+    def usable(self) -> bool:
+        """Whether another trial may start from these weights."""
+        record = self.training()
+        return record is not None and record["status"] == "ok"
+
+    def scores(self, fingerprint: str) -> Path:
+        return self.path / "scores" / f"{fingerprint}.json"
+
+    def missing(self, fingerprints: list[str]) -> list[str]:
+        return [mark for mark in fingerprints if not self.scores(mark).exists()]
+
+    def done(self, fingerprints: list[str]) -> bool:
+        """Training has ended and each wanted evaluation has its file; a diverged model has no scores."""
+        record = self.training()
+        if record is None:
+            return False
+        return record["status"] == "diverged" or not self.missing(fingerprints)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
+        path = self.path / "attempts.jsonl"
+        if not path.exists():
+            return []
+        events = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                events.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return events
+
+    def log_attempt(self, event: str, **facts: Any) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = {
+            "event": event,
+            **facts,
+            "time": now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        with open(self.path / "attempts.jsonl", "ab+") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
+
+
+class Lock:
+    """Held by the one driver of a run folder; the system lets go of it when the driver dies."""
+
+    def __init__(self, folder: Path):
+        self._holder = folder / "driver.json"
+        self._lock = FileLock(folder / "driver.lock")
+
+    def __enter__(self) -> "Lock":
+        self._holder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            holder = read_json(self._holder) or {}
+            raise RunHeld(
+                f"{self._holder.parent}: held by process {holder.get('pid', '?')} on "
+                f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it or stop it"
+            ) from error
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+        write_json(self._holder, facts)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+
+def plan_csv(planned: list[Trial]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, PLAN_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for trial in planned:
+        spec = trial.spec
+        facts = {"key": trial.key, "parent": trial.parent, "stage": trial.stage, "arm": trial.arm}
+        if spec is not None:
+            facts |= {"learning_rate": spec.learning_rate, "batch_size": spec.batch_size}
+            facts |= {"lr_bs_ratio": trial.lr_bs_ratio, "seed": spec.seed}
+        writer.writerow({**facts, **plan.cost(trial)._asdict(), "folder": trial.folder})
+    return stream.getvalue()
+
+
+def write_json(path: Path, record: Any) -> None:
+    write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Written aside, flushed to disk and renamed: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The record, or None where there is none.
+
+    Raises:
+        ValueError: the file is not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it to make it anew") from error
+
+
+def short_hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,179 @@
+"""One trial: train from the parent's weights, evaluate, leave records. The core flow; knows no Ray.
+
+A trial that is started again goes on from its records: what has been trained is not trained again, and an
+evaluation that has its file is not run again.
+"""
+
+import gc
+import os
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweep import store
+from sweep.plan import Trial
+from sweep.store import TrialFolder
+from trainers import benchmarks, models
+from trainers.scores import Evaluation
+from trainers.spec import EvaluateSpec, SftSpec, StageResult, Strict
+
+
+class Wanted(Strict):
+    """One evaluation that a trial should have; `heldout` names the stage's data for a held-out loss."""
+
+    benchmark: str
+    task: str
+    """The benchmark as the grid names it: a name, or the path of a task file."""
+    fingerprint: str
+    metric: str
+    higher_is_better: bool
+    heldout: SftSpec | None = None
+
+
+class Job(NamedTuple):
+    """A trial with all that is needed to run it in any process on any node."""
+
+    trial: Trial
+    folder: str
+    parent_folder: str | None
+    data: str
+    wanted: tuple[Wanted, ...]
+    evaluate: EvaluateSpec
+    threads: int
+
+
+class Outcome(NamedTuple):
+    """For progress lines; the records in the folder are what counts. Seconds are of this start alone."""
+
+    key: str
+    status: str
+    reason: str
+    train_seconds: float
+    eval_seconds: float
+
+
+def run(job: Job) -> Outcome:
+    """Bring one trial to its end.
+
+    Raises:
+        Exception: whatever went wrong, after it was written to attempts.jsonl.
+    """
+    folder = TrialFolder(Path(job.folder))
+    attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
+    folder.log_attempt("started", attempt=attempt)
+    started = time.monotonic()
+    train_seconds = eval_seconds = 0.0
+    phase = "train"
+    try:
+        _set_threads(job.threads)
+        if folder.training() is None:
+            train_seconds = _train(job, folder)
+        phase = "evaluate"
+        if folder.usable():
+            eval_seconds = _evaluate(job, folder)
+    except Exception as error:
+        reason = f"{phase}: {type(error).__name__}: {error}"
+        folder.log_attempt(
+            "failed",
+            attempt=attempt,
+            phase=phase,
+            reason=reason,
+            traceback=traceback.format_exc(limit=-8),
+        )
+        raise
+    finally:
+        gc.collect()
+    seconds = round(time.monotonic() - started, 3)
+    folder.log_attempt("done", attempt=attempt, seconds=seconds)
+    record = folder.training() or {}
+    return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _open(job: Job) -> models.Loaded:
+    """The weights that the trial starts from."""
+    if job.parent_folder is None or job.trial.parent is None:
+        return models.load(job.trial.model.name, job.trial.model.revision)
+    parent = TrialFolder(Path(job.parent_folder))
+    if not parent.model.exists():  # the stage `base` keeps no copy of the grid's model
+        return models.load(job.trial.model.name, job.trial.model.revision)
+    return models.load(str(parent.model))
+
+
+def _train(job: Job, folder: TrialFolder) -> float:
+    """Train and write model/ and then, last, train.json; returns the seconds of training."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    loaded = _open(job)
+    spec = job.trial.spec
+    if spec is None:
+        result = StageResult("ok", "", _untrained(loaded))
+    else:
+        from trainers import stages
+
+        result = stages.train(spec, loaded, Path(job.data), folder.path)
+        if result.status == "ok":
+            _save(loaded, folder.model)
+    record = {"status": result.status, "reason": result.reason, **result.figures}
+    store.write_json(folder.path / "train.json", record)
+    return result.figures["train_seconds"]
+
+
+def _untrained(loaded: models.Loaded) -> dict[str, Any]:
+    counts = {"steps": 0, "examples": 0, "tokens": 0, "epochs": 0.0, "learning_rate_sum": 0.0}
+    return counts | {"train_seconds": 0.0, "model_parameters": loaded.model.num_parameters()}
+
+
+def _save(loaded: models.Loaded, folder: Path) -> None:
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    loaded.model.save_pretrained(aside)
+    loaded.tokenizer.save_pretrained(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _evaluate(job: Job, folder: TrialFolder) -> float:
+    """Run the evaluations that have no file yet, on the weights as they were kept; returns the seconds."""
+    missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
+    if not missing:
+        return 0.0
+    from trainers import data, evaluate, heldout
+
+    where = str(folder.model) if folder.model.exists() else job.trial.model.name
+    loaded = models.load(where, job.trial.model.revision if where == job.trial.model.name else None)
+    lm = evaluate.open_model(loaded, job.evaluate)
+    total = 0.0
+    for want in missing:
+        started = time.monotonic()
+        if want.heldout is not None:
+            rows = data.prepare(want.heldout, loaded.tokenizer, Path(job.data)).heldout
+            found = heldout.score(loaded, rows, job.evaluate.dtype)
+        else:
+            found = evaluate.score(lm, benchmarks.find(want.task), job.evaluate)
+        seconds = time.monotonic() - started
+        _write_scores(folder.scores(want.fingerprint), want, found, seconds)
+        total += seconds
+    return total
+
+
+def _write_scores(path: Path, want: Wanted, found: Evaluation, seconds: float) -> None:
+    """The items first, the scores last: an evaluation is there when its .json is."""
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(".part")
+    found.items.to_parquet(aside)
+    aside.replace(path.with_suffix(".parquet"))
+    record = {
+        "benchmark": want.benchmark,
+        "fingerprint": want.fingerprint,
+        "settings": found.settings,
+        "eval_seconds": seconds,
+        "scores": [score._asdict() for score in found.scores],
+    }
+    store.write_json(path, record)

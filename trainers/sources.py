@@ -1,0 +1,119 @@
+"""Named data -> raw rows, their number and their fingerprint. Loads no torch.
+
+A row is a conversation (`messages`), a `prompt` with its `completion`, or plain `text`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.spec import DataSpec
+from trainers.world import generate
+
+WORLD = {"world:pretrain": "pretrain", "world:sft": "sft"}
+"""Data that the project writes itself, by name."""
+
+WORLD_EXAMPLES = 4096
+"""Rows of the miniature world where the grid file names no number."""
+
+WORLD_SEED = 0
+SUBSET_SEED = 0
+"""One order for every trial: a subset of n examples begins with the subset of n - 1."""
+
+LOCAL_SUFFIXES = (".jsonl", ".parquet")
+
+
+class DataUnavailable(Exception):
+    """The data cannot be had here and now; the message says what was tried."""
+
+
+def is_local(name: str) -> bool:
+    return name.endswith(LOCAL_SUFFIXES)
+
+
+def problem(name: str) -> str | None:
+    """What is wrong with a data name, or None. A hub id is taken on trust: it needs the network."""
+    if name in WORLD:
+        return None
+    if name.startswith("world:"):
+        return f"{name!r} is not part of the miniature world; use one of {', '.join(WORLD)}"
+    if is_local(name):
+        return None if Path(name).is_file() else f"no file {name!r} (from {os.getcwd()})"
+    if Path(name).exists() or name.startswith((".", "/")):
+        return f"{name!r} is not a data file; local data ends in {' or '.join(LOCAL_SUFFIXES)}"
+    return None
+
+
+def count(data: DataSpec) -> int | None:
+    """Rows that a stage will read, without reading hub data; None where only the hub knows."""
+    if data.name in WORLD:
+        return data.examples or WORLD_EXAMPLES
+    if not is_local(data.name):
+        return data.examples
+    if data.name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_metadata(data.name).num_rows
+    else:
+        with open(data.name, "rb") as file:
+            rows = sum(1 for line in file if line.strip())
+    return min(rows, data.examples) if data.examples else rows
+
+
+def fingerprint(data: DataSpec) -> str:
+    """Hash of the content of local data and of the world; the commit of hub data.
+
+    Raises:
+        DataUnavailable: the hub does not answer, or has no such data set or revision.
+    """
+    digest = hashlib.sha256()
+    if data.name in WORLD:
+        for row in generate.rows(WORLD[data.name], count(data) or 0, WORLD_SEED):
+            digest.update(json.dumps(row, sort_keys=True).encode())
+    elif is_local(data.name):
+        with open(data.name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    else:
+        return _hub_commit(data)
+    return digest.hexdigest()[:16]
+
+
+def rows(data: DataSpec) -> Iterator[dict[str, Any]]:
+    """The rows in their one order: all of them shuffled by a fixed seed, cut to `data.examples`."""
+    source = _rows_as_stored(data)
+    order = np.random.default_rng(SUBSET_SEED).permutation(len(source))
+    for index in order[: data.examples]:
+        yield source[int(index)]
+
+
+def _rows_as_stored(data: DataSpec):
+    if data.name in WORLD:
+        return generate.rows(WORLD[data.name], count(data) or 0, WORLD_SEED)
+    if data.name.endswith(".jsonl"):
+        with open(data.name, encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    if data.name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(data.name).to_pylist()
+    import datasets
+
+    try:
+        return datasets.load_dataset(data.name, split=data.split, revision=data.revision)
+    except Exception as error:  # the hub client raises a dozen unrelated types
+        raise DataUnavailable(f"data set {data.name!r}: {error}") from error
+
+
+def _hub_commit(data: DataSpec) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().dataset_info(data.name, revision=data.revision, timeout=20)
+    except Exception as error:  # the hub client raises a dozen unrelated types
+        raise DataUnavailable(f"data set {data.name!r}: {error}") from error
+    return str(info.sha)

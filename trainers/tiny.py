@@ -1,0 +1,76 @@
+"""The tiny model: a Llama of about a million parameters and its tokenizer, made here, always alike.
+
+The tokenizer knows the words of the miniature world as whole tokens and every other text byte by
+byte, so that it can encode anything.
+"""
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trainers.world import generate
+
+MAX_LENGTH = 256
+"""Tokens; the longest row of the world has fewer than half."""
+
+PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""SmolLM2's ChatML, without its default system prompt."""
+
+
+def tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Random weights from a fixed seed; torch's global random state is left as it was."""
+    tokenizer = _tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).float()
+    return model, tokenizer
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    split = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *_words(split)]
+    vocabulary = {piece: i for i, piece in enumerate([PAD, START, END, *dict.fromkeys(pieces)])}
+    # No merges: a piece is a known word, taken whole, or it stays the bytes it is made of.
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[], ignore_merges=True))
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (PAD, START, END)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[START],
+        model_max_length=MAX_LENGTH,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def _words(split: pre_tokenizers.PreTokenizer) -> list[str]:
+    """The pieces of a large enough sample of the world to hold every one of its words."""
+    texts = [row["text"] for row in generate.rows("pretrain", 1000, 0)]
+    for row in generate.rows("sft", 2000, 0):
+        texts += [message["role"] + "\n" + message["content"] for message in row["messages"]]
+    return sorted({piece for piece, _ in split.pre_tokenize_str("\n".join(texts))})

@@ -1,0 +1,1 @@
+"""A miniature world: text to pretrain on, conversations to tune on and four held-out benchmarks."""

@@ -1,0 +1,235 @@
+"""Writes the miniature world: `rows` to train on and `items` to test on, never the same question.
+
+Each form (choice, arithmetic, continuation, instruction) has one sampler. What a question
+combines (its options, its numbers, ...) is hashed, and the hash alone decides whether it belongs
+to the benchmarks or to the training rows: the split holds for every seed and every count.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Literal, NamedTuple
+from zlib import crc32
+
+from trainers.world.facts import (
+    ACTIVITIES,
+    CATEGORIES,
+    NOUNS,
+    PEOPLE,
+    PROPERTIES,
+    pronoun,
+)
+
+HELD_OUT_SHARE = 4
+"""One combination in this many belongs to the benchmarks."""
+
+ITEMS = 400
+"""Items in each benchmark."""
+
+COUNTS = ["one", "two", "three", "four", "five"]
+PLACES = list(ACTIVITIES)
+
+
+class Question(NamedTuple):
+    """A question of any form, to be asked in a chat (`prompt`, `answer`) or told in plain text."""
+
+    prompt: str
+    answer: str
+    text: str
+    """The same content as pretraining text has it: no chat, other words."""
+    combination: tuple[object, ...]
+    """What decides the side of the split."""
+    test: dict[str, Any]
+    """The further fields of a benchmark item: choices, or what a program checks."""
+
+
+def held_out(combination: tuple[object, ...]) -> bool:
+    return crc32(repr(combination).encode()) % HELD_OUT_SHARE == 0
+
+
+def choice(random: Random) -> Question:
+    """Which of four things has a property: needs the facts, and comparing the options."""
+    of = random.choice(PROPERTIES)
+    answer = random.choice(NOUNS)
+    options = [answer, *random.sample([noun for noun in NOUNS if of[noun] != of[answer]], 3)]
+    random.shuffle(options)
+    a, b, c, d = options
+    return Question(
+        prompt=f"Which is {of[answer]}: {a}, {b}, {c} or {d}?",
+        answer=answer,
+        text=f"Among {a}, {b}, {c} and {d} only {answer} is {of[answer]}.",
+        combination=("choice", of[answer], *sorted(options)),
+        test={"choices": options, "label": options.index(answer)},
+    )
+
+
+def arithmetic(random: Random) -> Question:
+    """Two steps, each written out, the way GSM8K's answers are."""
+    person = random.choice(PEOPLE)
+    start = random.randint(2, 12)
+    steps, deeds, coins = [], [], start
+    for _ in range(2):
+        found = coins < 2 or random.random() < 0.5
+        by = random.randint(1, 9 if found else min(9, coins - 1))
+        after = coins + by if found else coins - by
+        steps.append(f"{coins}{'+' if found else '-'}{by}={after}")
+        deeds.append(f"{'finds' if found else 'spends'} {by}")
+        coins = after
+    worked = "\n".join(steps)
+    who = pronoun(person).capitalize()
+    return Question(
+        prompt=f"{person} has {start} coins. {who} {deeds[0]} and {deeds[1]}. How many?",
+        answer=f"{worked}\n#### {coins}",
+        text=f"{person} had {start} coins, {deeds[0]}, then {deeds[1]}:\n{worked}",
+        combination=("arithmetic", *steps),
+        test={"total": coins},
+    )
+
+
+def continuation(random: Random) -> Question:
+    """A story goes on by its place, its person and its thing; each rival ending breaks one."""
+    person, friend = random.sample(PEOPLE, 2)
+    place, elsewhere = random.sample(PLACES, 2)
+    thing, other = random.sample(NOUNS, 2)
+    stranger = "he" if pronoun(person) == "she" else "she"
+
+    def ending(who: str, where: str, what: str) -> str:
+        return f"There {who} {ACTIVITIES[where]} and {friend} holds the {what}."
+
+    right = ending(pronoun(person), place, thing)
+    endings = [
+        right,
+        ending(pronoun(person), elsewhere, thing),
+        ending(stranger, place, thing),
+        ending(pronoun(person), place, other),
+    ]
+    random.shuffle(endings)
+    story = f"{person} goes to the {place} with {friend} and the {thing}."
+    return Question(
+        prompt=story,
+        answer=right,
+        text=f"{story} {right}",
+        combination=("continuation", person, friend, place, thing),
+        test={"choices": endings, "label": endings.index(right)},
+    )
+
+
+def instruction(random: Random) -> Question:
+    """An order whose obedience `tasks.obeys` can check, of one of the kinds below."""
+    kind = random.choice(["repeat", "capitals", "backwards", "ends_with", "list", "avoid"])
+    category, second = random.sample(list(CATEGORIES), 2)
+    count = random.randint(2, 4)
+    words = random.sample(NOUNS, 3)
+    match kind:
+        case "repeat":
+            words, count = words[:1], count + 1
+            prompt = f"Say {words[0]} {COUNTS[count - 1]} times."
+            answer = " ".join(words * count)
+            text = f"{words[0]} {COUNTS[count - 1]} times is {answer}"
+        case "capitals":
+            words = words[:2]
+            prompt = f"Say {words[0]} and {words[1]} in capitals."
+            answer = " ".join(words).upper()
+            text = f"{words[0]} and {words[1]} in capitals is {answer}"
+        case "backwards":
+            prompt = f"Say {words[0]}, {words[1]} and {words[2]} backwards."
+            answer = " ".join(reversed(words))
+            text = f"{words[0]}, {words[1]} and {words[2]} backwards is {answer}"
+        case "ends_with":
+            words = [random.choice(PEOPLE), words[0]]
+            prompt = f"Write a sentence about {words[0]} that ends with {words[1]}."
+            answer = f"{words[0]} likes the {words[1]}."
+            text = answer
+        case "list":
+            words = [category, second]
+            named = random.sample(CATEGORIES[category], count) + [random.choice(CATEGORIES[second])]
+            prompt = f"Name {COUNTS[count - 1]} {category}s and one {second}."
+            answer = ", ".join(named)
+            text = f"{COUNTS[count - 1]} {category}s and one {second} are {answer}"
+        case _:
+            words = [category, random.choice(CATEGORIES[category])]
+            named = random.sample([n for n in CATEGORIES[category] if n != words[1]], count)
+            prompt = f"Name {COUNTS[count - 1]} {category}s but not {words[1]}."
+            answer = ", ".join(named)
+            text = f"{COUNTS[count - 1]} {category}s without {words[1]} are {answer}"
+    return Question(
+        prompt=prompt,
+        answer=answer,
+        text=text,
+        combination=("instruction", kind, *words, count),
+        test={"kind": kind, "words": words, "count": count},
+    )
+
+
+FORMS: dict[str, Callable[[Random], Question]] = {
+    "choice": choice,
+    "arithmetic": arithmetic,
+    "continuation": continuation,
+    "instruction": instruction,
+}
+
+
+def rows(split: Literal["pretrain", "sft"], n: int, seed: int) -> list[dict[str, Any]]:
+    """`n` training rows: plain text (`text`) or a conversation (`messages`), all forms alike."""
+    random = Random(f"{split} {seed}")
+    if split == "pretrain":
+        return [{"text": _passage(random)} for _ in range(n)]
+    return [
+        _conversation(_draw(random.choice(list(FORMS.values())), random, False), random)
+        for _ in range(n)
+    ]
+
+
+def items(form: str) -> list[dict[str, Any]]:
+    """The benchmark of one form: `ITEMS` different held-out questions, always the same."""
+    random = Random(form)
+    chosen: dict[tuple[object, ...], Question] = {}
+    while len(chosen) < ITEMS:
+        question = _draw(FORMS[form], random, True)
+        chosen.setdefault(question.combination, question)
+    return [
+        {"prompt": question.prompt, "answer": question.answer, **question.test}
+        for question in chosen.values()
+    ]
+
+
+def _draw(form: Callable[[Random], Question], random: Random, held: bool) -> Question:
+    while True:
+        question = form(random)
+        if held_out(question.combination) == held:
+            return question
+
+
+def _conversation(question: Question, random: Random) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "user", "content": question.prompt},
+            {"role": "assistant", "content": question.answer},
+        ]
+    }
+
+
+def _fact(random: Random) -> str:
+    of = random.choice(PROPERTIES)
+    noun = random.choice(NOUNS)
+    return f"The {noun} is {of[noun]}."
+
+
+def _equation(random: Random) -> str:
+    a, b = random.randint(1, 21), random.randint(1, 9)
+    return f"{a}+{b}={a + b}" if random.random() < 0.5 else f"{a + b}-{b}={a}"
+
+
+def _passage(random: Random) -> str:
+    lines = []
+    length = 0
+    while length < 180:
+        kind = random.random()
+        if kind < 0.35:
+            line = " ".join(_fact(random) for _ in range(3))
+        elif kind < 0.45:
+            line = " ".join(_equation(random) for _ in range(4))
+        else:
+            line = _draw(random.choice(list(FORMS.values())), random, False).text
+        lines.append(line)
+        length += len(line)
+    return "\n".join(lines)
