@@ -58,16 +58,18 @@ class Cells:
 
 
 def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cells]:
-    """Every primary surface of the table, in the table's order.
+    """Every primary surface of two cells or more, in the table's order.
 
     `items` (as `results.items` gives) makes the noise of cells joint; without them cells are
     taken for independent, which overstates the noise of differences.
     """
-    grid = frame[frame.primary.fillna(False).astype(bool) & frame.learning_rate.notna()]
-    grid = grid[grid.batch_size.notna()]
+    primary = frame.primary.fillna(False).astype(bool)
+    grid = frame.loc[primary & frame.learning_rate.notna() & frame.batch_size.notna()]
+    parts = {} if items is None else dict(list(items.groupby(["benchmark", "metric"])))
     return [
-        _cells(dict(zip(SURFACE, name, strict=True)), rows, items)
+        _cells(dict(zip(SURFACE, name, strict=True)), rows, parts.get((name[2], name[3])))
         for name, rows in grid.groupby(SURFACE, sort=False)
+        if rows.groupby(["learning_rate", "batch_size"]).ngroups > 1
     ]
 
 
@@ -75,14 +77,14 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     rows = rows.assign(seed=rows.seed.fillna(0))
     groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
     table = pd.DataFrame([_cell(cell, members) for cell, members in groups])
-    members = [group[group.status == "ok"] for _, group in groups]
+    members = [group.loc[group.status == "ok"] for _, group in groups]
     seed_sd = _seed_sd([group for group in members if len(group)])
     rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
     ok = (table.status == "ok").to_numpy()
-    answers = None if items is None else _answers(items, name, members, ok)
+    answers = None if items is None else _answers(items, members, ok)
     noise = np.zeros((DRAWS, len(table)))
     if answers is not None:
-        noise[:, ok] = _item_draws(answers, table[ok], rng)
+        noise[:, ok] = _item_draws(answers, table.loc[ok], rng)
         source = f"{len(answers)} shared items, resampled together for all cells"
     elif table.stderr[ok].notna().all():
         noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * table.stderr[ok].to_numpy()
@@ -143,25 +145,18 @@ def _seed_sd(members: list[pd.DataFrame]) -> float | None:
     return float(np.sqrt((rest**2).sum() / freedom)) if freedom > 0 else None
 
 
-def _answers(
-    items: pd.DataFrame, name: dict[str, str], members: list[pd.DataFrame], ok: np.ndarray
-) -> np.ndarray | None:
+def _answers(items: pd.DataFrame, members: list[pd.DataFrame], ok: np.ndarray) -> np.ndarray | None:
     """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items."""
     keys = {
         key: column
         for column, group in enumerate(group for group, use in zip(members, ok, strict=True) if use)
         for key in group.key
     }
-    wanted = items[
-        (items.benchmark == name["benchmark"])
-        & (items.metric == name["metric"])
-        & items.key.isin(list(keys))
-    ]
+    wanted = items[items.key.isin(list(keys))]
     if wanted.empty or wanted.key.nunique() < len(keys):
         return None
-    table = wanted.assign(cell=wanted.key.map(keys)).pivot_table(
-        index="item", columns="cell", values="value", aggfunc="mean"
-    )
+    cell = wanted.key.map(keys).to_numpy()
+    table = wanted.value.groupby([wanted.item, cell]).mean().unstack()
     shared = table.dropna()
     return shared.to_numpy() if len(shared) >= max(20, 0.9 * len(table)) else None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis import words
 from analysis.surface import Fit, FitStatus
 from analysis.tasks import task
 from analysis.words import listed, number
@@ -66,14 +67,18 @@ def ratio_is_sufficient(fits: Sequence[Fit]) -> Claim:
         }
         for name, rivals in told.items()
     }
-    winner = ("the ratio alone", "the learning rate alone", "both axes")[int(weights.argmax())]
+    winner = (
+        "The ratio alone predicts",
+        "The learning rate alone predicts",
+        "Both axes together predict",
+    )[int(weights.argmax())]
     r2 = [
         np.median([e[name] for e in evidence.values()])
         for name in ("r2_ratio", "r2_learning_rate", "r2_both_axes")
     ]
     refused = sum(rivals.p is not None and rivals.p < 0.05 for rivals in told.values())
     sentence = (
-        f"{winner.capitalize()} predicts best: near the top the ratio explains {r2[0]:.0%} of the "
+        f"{winner} best: near the top the ratio explains {r2[0]:.0%} of the "
         f"score's variance, the learning rate {r2[1]:.0%} and both {r2[2]:.0%} (median of "
         f"{len(told)}); the F test refuses the ratio alone on {refused} of {len(told)}."
     )
@@ -94,6 +99,7 @@ def reasoning_prefers_higher_ratio(fits: Sequence[Fit]) -> Claim:
         )
     difference = _draws(reasoning).mean(axis=0) - _draws(pattern).mean(axis=0)
     probability = float((difference > 0).mean() + (difference == 0).mean() / 2)
+    said = words.probability(probability)
     low, high = np.quantile(difference, [0.025, 0.975])
     tops = [
         np.mean([fit.optimum.log2_ratio for fit in group if fit.optimum])
@@ -103,7 +109,7 @@ def reasoning_prefers_higher_ratio(fits: Sequence[Fit]) -> Claim:
     sentence = (
         f"{_names(reasoning)} against {_names(pattern)}: the best ratio of reasoning is "
         f"{abs(octaves):.1f} octaves {'higher' if octaves > 0 else 'lower'} (95 % interval "
-        f"{low:+.1f} to {high:+.1f}); the probability that it is higher is {probability:.2f}."
+        f"{low:+.1f} to {high:+.1f}); the probability that it is higher is {said}."
     )
     return Claim(
         statement,
@@ -137,10 +143,11 @@ def agrees_with_the_paper(stage: str, fits: Sequence[Fit]) -> Claim:
         if any(name.startswith("world_") for name in names)
         else ""
     )
+    comparisons = f"{pairs} comparison{'s' if pairs > 1 else ''}"
     sentence = (
         f"The paper's order, each of {_names(reasoning)} above each of {_names(pattern)} "
-        f"({pairs} comparisons), has probability {probability:.2f}; with no difference between the "
-        f"types it would be {number(by_chance)}.{stand_ins}"
+        f"({comparisons}), has probability {words.probability(probability)}; with no difference "
+        f"between the types it would be {number(by_chance)}.{stand_ins}"
     )
     return Claim(statement, probability, test, sentence, {"probability_by_chance": by_chance})
 

@@ -7,7 +7,7 @@ the page it stands in, light or dark.
 import functools
 import io
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.plots import ContourInfo, RatioInfo, ratio_lines
-from analysis.words import number
+from analysis.words import number, rate
 
 LEVELS = 12
 MARKS = ("o", "s", "D", "^", "v", "P", "h", "<", ">", "*")
 VERMILION = "#d55e00"  # Okabe and Ito's colour-blind-safe palette
 GREY = "#8a8f98"
 TEXT = "#010203"  # no other ink has this colour, so that SVG text can be told apart
-STYLE = {
+STYLE: dict[Any, Any] = {
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
     "axes.edgecolor": TEXT,
@@ -51,6 +51,14 @@ def _styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:
             return draw(info)
 
     return styled
+
+
+def settle(figure: Figure) -> Figure:
+    """Lay the figure out once and for all: each format would do it again."""
+    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
 
 
 def png(figure: Figure) -> bytes:
@@ -105,7 +113,7 @@ def draw_contour(info: ContourInfo) -> Figure:
 
 def _draw_cells(axes: Axes, info: ContourInfo, colours: str, norm: Normalize) -> None:
     cells = info.cells
-    ok, diverged, failed = (cells[cells.status == s] for s in ("ok", "diverged", "failed"))
+    ok, diverged, failed = (cells.loc[cells.status == s] for s in ("ok", "diverged", "failed"))
     if len(ok):
         axes.scatter(
             ok.x,
@@ -188,7 +196,7 @@ def _draw_ratio_lines(axes: Axes, log2_ratios: tuple[float, ...]) -> None:
             axes.plot(ends, ends - ratio, color=colour, lw=width, alpha=alpha, zorder=3)
         at_top = ends[1] < x_high - 1e-9
         axes.annotate(
-            number(2**ratio),
+            rate(2**ratio),
             (ends[1], ends[1] - ratio),
             xytext=(0, 3) if at_top else (4, 0),
             textcoords="offset points",
@@ -214,11 +222,13 @@ def _draw_ratio_lines(axes: Axes, log2_ratios: tuple[float, ...]) -> None:
 def draw_ratio(info: RatioInfo) -> Figure:
     """Score with error bars against the ratio, a mark and colour per batch size."""
     figure, axes = _figure(info.heading)
-    ok = info.points[info.points.status == "ok"]
+    scored = info.points.loc[info.points.status == "ok"]
+    within = scored.value.between(info.vmin, info.vmax)
+    ok = scored.loc[within]
     sizes = sorted(info.points.batch_size.unique())
     shades = _shades(len(sizes))
     for order, size in enumerate(sizes):
-        rows = ok[ok.batch_size == size]
+        rows = ok.loc[ok.batch_size == size]
         if len(rows):
             axes.errorbar(
                 rows.log2_ratio,
@@ -242,7 +252,7 @@ def draw_ratio(info: RatioInfo) -> Figure:
     ):
         if level is not None:
             axes.axhline(level, color=GREY, ls=style, lw=1.2, label=f"{name} ({number(level, 3)})")
-    diverged = info.points[info.points.status == "diverged"]
+    diverged = info.points.loc[info.points.status == "diverged"]
     if len(diverged):
         axes.plot(
             diverged.log2_ratio,
@@ -254,12 +264,13 @@ def draw_ratio(info: RatioInfo) -> Figure:
             label="diverged (no score)",
             clip_on=False,
         )
+    _draw_off_scale(axes, info, scored.loc[~within])
     ratios = info.points.log2_ratio
     margin = 0.05 * max(1.0, ratios.max() - ratios.min())
     axes.set_xlim(ratios.min() - margin, ratios.max() + margin)
     lines = ratio_lines(ratios.to_numpy(), np.zeros(1))
     axes.xaxis.set_major_locator(FixedLocator(lines))
-    axes.set_xticklabels([number(2**line) for line in lines])
+    axes.set_xticklabels([rate(2**line) for line in lines])
     axes.set_xlabel("learning rate / batch size")
     axes.set_ylabel(info.score_label)
     axes.grid(axis="y", lw=0.5, alpha=0.3)
@@ -268,9 +279,38 @@ def draw_ratio(info: RatioInfo) -> Figure:
     return figure
 
 
+def _draw_off_scale(axes: Axes, info: RatioInfo, cells: pd.DataFrame) -> None:
+    """Cells beyond the scale as arrows on its border, so that they do not flatten the rest."""
+    if cells.empty:
+        return
+    low, high = info.vmin, info.vmax
+    reach = [level for level in (info.chance, info.before) if level is not None]
+    reach = [level for level in reach if low - (high - low) <= level <= high + (high - low)]
+    low, high = min([low, *reach]), max([high, *reach])
+    margin = 0.06 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
+    for rows, place, mark in (
+        (cells.loc[cells.value > info.vmax], 0.99, "$\u2191$"),
+        (cells.loc[cells.value < info.vmin], 0.01, "$\u2193$"),
+    ):
+        if len(rows):
+            worst = rows.value.max() if place > 0.5 else rows.value.min()
+            axes.plot(
+                rows.log2_ratio,
+                np.full(len(rows), place),
+                ls="",
+                marker=mark,
+                ms=9,
+                color=GREY,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+                label=f"off the scale, to {number(worst, 3)}",
+            )
+
+
 def _shades(count: int) -> list[tuple[float, float, float, float]]:
     """Colours from small to large batches, legible on light and dark pages."""
-    return [colormaps["viridis"](position) for position in np.linspace(0.25, 0.85, max(count, 1))]
+    return [colormaps["viridis"](position) for position in np.linspace(0.35, 0.9, max(count, 1))]
 
 
 def _figure(heading: str) -> tuple[Figure, Axes]:
@@ -292,7 +332,7 @@ def _cell_axes(axes: Axes, cells: pd.DataFrame) -> None:
         pairs = pairs[:: int(np.ceil(len(pairs) / 10))]
         axis.set_major_locator(FixedLocator([place for place, _ in pairs]))
         axis.set_minor_locator(NullLocator())
-        axis.set_ticklabels([number(value, 2) if value < 1 else f"{value:g}" for _, value in pairs])
+        axis.set_ticklabels([rate(value) if value < 1 else f"{value:g}" for _, value in pairs])
         axis.set_label_text(name)
         pad = 0.06 * max(float(column.max() - column.min()), 1.0)
         limits = float(column.min() - pad), float(column.max() + pad)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.interpolate import LinearNDInterpolator, RegularGridInterpolator
-from scipy.spatial import QhullError, cKDTree
+from scipy.spatial import KDTree, QhullError
 
 from analysis.surface import Fit, FitStatus
 from analysis.tasks import task
@@ -43,11 +43,14 @@ class ContourInfo:
 @dataclass(frozen=True)
 class RatioInfo:
     """Score against ratio. `points` is the surface's table with `log2_ratio`; the curve is the
-    ratio-only fit over the cells it was fitted to, None where there is no fit."""
+    ratio-only fit over the cells it was fitted to, None where there is no fit. vmin..vmax leaves
+    out a cliff's depth."""
 
     heading: str
     score_label: str
     points: pd.DataFrame
+    vmin: float
+    vmax: float
     curve: pd.DataFrame | None
     r2: float | None
     chance: float | None
@@ -90,10 +93,13 @@ def ratio_info(fit: Fit, before: float | None = None) -> RatioInfo:
         along = np.linspace(used.min(), used.max(), 101)
         score = cells.sign * fit.rivals.ratio.predict(along)
         curve = pd.DataFrame({"log2_ratio": along, "score": score})
+    vmin, vmax = _colour_range(table.value[cells.ok].to_numpy(), cells.higher_is_better)
     return RatioInfo(
         heading=_heading(fit),
         score_label=score_label(fit),
         points=table,
+        vmin=vmin,
+        vmax=vmax,
         curve=curve,
         r2=fit.rivals.ratio.r2 if fit.rivals else None,
         chance=task(cells.benchmark).chance,
@@ -113,7 +119,7 @@ def _heading(fit: Fit) -> str:
 
 def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -> np.ndarray | None:
     """Linear interpolation of the ok cells, y by x, blank where the nearest cell is not ok."""
-    ok = table[table.status == "ok"]
+    ok = table.loc[table.status == "ok"]
     if ok.x.nunique() < 2 or ok.y.nunique() < 2:
         return None
     grid = ok.pivot(index="y", columns="x", values="value")
@@ -128,7 +134,7 @@ def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -
         x, y = grid.columns.to_numpy(dtype=float), grid.index.to_numpy(dtype=float)
         for row, column in holes:  # only to carry neighbours' squares: the hole itself is blanked
             value = float(triangles(x[column], y[row]))
-            near = cKDTree(ok[["x", "y"]].to_numpy()).query((x[column], y[row]))[1]
+            near = KDTree(ok[["x", "y"]].to_numpy()).query((x[column], y[row]))[1]
             values[row, column] = value if np.isfinite(value) else ok.value.to_numpy()[near]
         smooth = RegularGridInterpolator((y, x), values, bounds_error=False)
         mesh = smooth(points[..., ::-1])
@@ -140,7 +146,7 @@ def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -
 def _near_ok(table: pd.DataFrame, points: np.ndarray) -> np.ndarray:
     """Whether the cell nearest to each point is ok, one grid step of either axis being as far."""
     step = np.array([_step(table.x), _step(table.y)])
-    nearest = cKDTree(table[["x", "y"]].to_numpy() / step).query(points / step)[1]
+    nearest = KDTree(table[["x", "y"]].to_numpy() / step).query(points / step)[1]
     return (table.status.to_numpy() == "ok")[nearest]
 
 

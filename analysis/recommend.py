@@ -14,7 +14,7 @@ from analysis.cells import Cells
 from analysis.claims import Claim, claims
 from analysis.surface import CLIFF, Fit, FitStatus
 from analysis.tasks import TASK_TYPE_LABELS, task
-from analysis.words import listed, number, title
+from analysis.words import listed, rate, title
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _for_type(kind: str, fits: list[Fit]) -> Recommendation:
         }
         left = [fit for fit in fits if fit not in known]
         rest = f"; {_undecided(left)}" if left else ""
-        reason = f"from {_names(known)}{rest}"
+        reason = f"from {_names(known)}{rest}" if len(fits) > 1 else fits[0].reason
         return _recommendation(label, FitStatus.IDENTIFIED, reason, known, rates, best, "")
     worst_first = [FitStatus.EDGE, FitStatus.FLAT, FitStatus.TOO_FEW]
     told = min(fits, key=lambda fit: worst_first.index(fit.status))
@@ -146,14 +146,14 @@ def _recommendation(
         log2_ratio, log2_low, log2_high = _interval(fits)
         ratio, low, high = (float(2**power) for power in (log2_ratio, log2_low, log2_high))
         sentence = (
-            f"{label}: use an LR/BS ratio near {number(ratio)} "
-            f"(95 % interval {number(low)} to {number(high)}){_rate_words(rates)}."
+            f"{label}: use an LR/BS ratio near {rate(ratio)} "
+            f"(95 % interval {rate(low)} to {rate(high)}){_rate_words(rates)}."
         )
     else:
         sentence = f"{label}: undecided, because {reason}."
         if best and best.value is not None:
             sentence += (
-                f" The best cell so far is learning rate {number(best.learning_rate)} with batch "
+                f" The best cell so far is learning rate {rate(best.learning_rate)} with batch "
                 f"size {best.batch_size}."
             )
     return Recommendation(
@@ -182,7 +182,7 @@ def _interval(fits: list[Fit]) -> tuple[float, float, float]:
 
 
 def _rate_words(rates: dict[int, float]) -> str:
-    pairs = [f"{number(rate)} at batch size {size}" for size, rate in rates.items()]
+    pairs = [f"{rate(best)} at batch size {size}" for size, best in rates.items()]
     return f": learning rate {listed(pairs)}" if pairs else ""
 
 
@@ -193,18 +193,18 @@ def _best_cell(surfaces: list[Cells]) -> BestCell | None:
         rows = cells.table[cells.ok]
         score = cells.sign * rows.value
         span = float(score.max() - score.min()) or 1.0
-        for rate, size, value in zip(rows.learning_rate, rows.batch_size, score, strict=True):
-            shortfalls.setdefault((rate, size), []).append(float(score.max() - value) / span)
+        for *cell, value in zip(rows.learning_rate, rows.batch_size, score, strict=True):
+            shortfalls.setdefault((cell[0], cell[1]), []).append(float(score.max() - value) / span)
     complete = {cell: lost for cell, lost in shortfalls.items() if len(lost) == len(surfaces)}
     if not complete:
         return None
-    rate, size = min(complete, key=lambda cell: (float(np.mean(complete[cell])), cell))
+    learning_rate, size = min(complete, key=lambda cell: (float(np.mean(complete[cell])), cell))
     value = None
     if len(surfaces) == 1:
         rows = surfaces[0].table
-        here = rows[(rows.learning_rate == rate) & (rows.batch_size == size)]
+        here = rows[(rows.learning_rate == learning_rate) & (rows.batch_size == size)]
         value = float(here.value.iloc[0])
-    return BestCell(rate, size, rate / size, value)
+    return BestCell(learning_rate, size, learning_rate / size, value)
 
 
 def _next_step(fit: Fit) -> str:
@@ -224,7 +224,7 @@ def _next_step(fit: Fit) -> str:
             case ["higher", *_]:
                 steps.append(_above(ok.learning_rate.max(), table))
             case ["lower", *_]:
-                steps.append(f"add learning rates below {number(ok.learning_rate.min())}")
+                steps.append(f"add learning rates below {rate(ok.learning_rate.min())}")
             case ["smaller", *_]:
                 steps.append(f"add batch sizes below {ok.batch_size.min()}")
             case ["larger", *_]:
@@ -234,12 +234,12 @@ def _next_step(fit: Fit) -> str:
     return f"Extend the grid: {listed(steps)}." if steps else ""
 
 
-def _above(rate: float, table: Any) -> str:
-    diverged = table[(table.status == "diverged") & (table.learning_rate > rate)]
+def _above(highest: float, table: Any) -> str:
+    diverged = table[(table.status == "diverged") & (table.learning_rate > highest)]
     if diverged.empty:
-        return f"add learning rates above {number(rate)}"
-    wall = number(diverged.learning_rate.min())
-    return f"add learning rates between {number(rate)} and {wall}, where training diverges"
+        return f"add learning rates above {rate(highest)}"
+    wall = rate(diverged.learning_rate.min())
+    return f"add learning rates between {rate(highest)} and {wall}, where training diverges"
 
 
 def _names(fits: list[Fit]) -> str:
@@ -257,8 +257,12 @@ def headline(advice: Advice) -> str:
     rest = [one for one in named.values() if one.status is not FitStatus.IDENTIFIED]
     parts = []
     if known:
-        ratios = [f"{number(one.ratio or 0)} for {one.label.lower()}" for one in known]
+        ratios = [f"{rate(one.ratio or 0)} for {_said(one, advice)}" for one in known]
         parts.append(f"use an LR/BS ratio near {listed(ratios)}")
     if rest:
-        parts.append(f"undecided for {listed([one.label.lower() for one in rest])}")
+        parts.append(f"undecided for {listed([_said(one, advice) for one in rest])}")
     return f"{title(advice.stage, advice.arm)}: {'; '.join(parts)}."
+
+
+def _said(one: Recommendation, advice: Advice) -> str:
+    return one.label.lower() if advice.task_types else one.label

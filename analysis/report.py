@@ -24,7 +24,7 @@ from analysis.cells import Cells, surfaces
 from analysis.recommend import Advice, advise, as_json, headline
 from analysis.surface import Fit, fit
 from analysis.tasks import task
-from analysis.words import number, title
+from analysis.words import number, probability, rate, title
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
     manifest = results.manifest(source) if is_run else {}
     folder = Path(out) if out else (source if is_run else source.parent) / "report"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    grids = [cells for cells in surfaces(frame, items) if len(cells.table) > 1]
-    advice = advise(fit(cells) for cells in grids)
+    advice = advise(fit(cells) for cells in surfaces(frame, items))
     context = {
         "name": manifest.get("name") or source.stem,
         "manifest": _facts(manifest),
@@ -71,7 +70,7 @@ def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
 
 
 def _grid(advice: Advice, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    here = frame[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
+    here = frame.loc[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
     before = tables.before_training(frame, advice.stage)
     benchmarks, trials = tables.scores(here)
     surfaces_here = [one.cells for one in advice.fits]
@@ -99,8 +98,8 @@ def _panel(one: Fit, before: float | None, folder: Path) -> Panel:
     contour, ratio = plots.contour_info(one), plots.ratio_info(one, before)
     drawn = {}
     for kind, table, figure in (
-        ("contour", contour.cells, ink.draw_contour(contour)),
-        ("ratio", ratio.points, ink.draw_ratio(ratio)),
+        ("contour", contour.cells, ink.settle(ink.draw_contour(contour))),
+        ("ratio", ratio.points, ink.settle(ink.draw_ratio(ratio))),
     ):
         path = folder / "figures" / f"{name}-{kind}"
         path.with_name(path.name + ".png").write_bytes(ink.png(figure))
@@ -130,7 +129,7 @@ def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     """Trials outside every grid: the base model, a pretraining, a chain's single stage."""
     gridded = {(one.stage, one.arm) for one in advice}
     outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
-    benchmarks, trials = tables.scores(frame[outside])
+    benchmarks, trials = tables.scores(frame.loc[outside])
     return {"benchmarks": benchmarks, "trials": trials}
 
 
@@ -166,7 +165,9 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "number": number,
+        "rate": rate,
         "title": title,
+        "probability": probability,
         "label": lambda name: task(name).label,
     }
     environment.globals["log2"] = np.log2

@@ -183,7 +183,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: not a readable CSV: {error}") from error
-    return validated(frame, str(path)) if "key" in frame else adopted(frame, str(path))
+    return validated(frame, str(path)) if set(COLUMNS) <= set(frame) else adopted(frame, str(path))
 
 
 def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -208,7 +208,8 @@ def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     }
     for name, default in text.items():
         table[name] = table.get(name, default)
-    table["value"] = pd.to_numeric(table["value"], errors="coerce")
+    for name in ("learning_rate", "batch_size", "value"):
+        table[name] = pd.to_numeric(table[name], errors="coerce")
     cell = ["stage", "arm", "learning_rate", "batch_size"]
     scored = [*cell, "benchmark", "metric"]
     if "seed" not in table:
@@ -222,6 +223,10 @@ def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if "higher_is_better" not in table:
         names = table["benchmark"] + " " + table["metric"]
         table["higher_is_better"] = ~names.str.lower().str.contains("loss|perplexity")
+    axes = table[["learning_rate", "batch_size"]]
+    if axes.isna().any(axis=None):
+        row = int(np.argmax(axes.isna().any(axis=1))) + 1
+        raise ResultsError(f"{source}: row {row}: learning_rate and batch_size must be numbers")
     table["lr_bs_ratio"] = table["learning_rate"] / table["batch_size"]
     table["task_type"] = [task(name).task_type for name in table["benchmark"]]
     return validated(table.reindex(columns=list(COLUMNS)), source)
@@ -251,7 +256,7 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
         kind="stable",
         na_position="first",
     )
-    return validated(ranked[list(COLUMNS)], str(run_dir))
+    return validated(ranked.loc[:, list(COLUMNS)], str(run_dir))
 
 
 def _trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.special import fdtrc
 
 MIN_FREEDOM = 3
+RATIO_HOLDS = 0.2
+RATE_REFUSED = 4.0  # AICc difference: the rate alone is 7 times less likely
 
 
 class Curve(NamedTuple):
@@ -30,7 +32,8 @@ class Rivals:
     """Fits over the ratio alone, the learning rate alone and both; F and p of ratio sufficiency.
 
     p is the chance of a full fit this much better if the ratio were all that counts. f, p and
-    full_aicc are None with fewer than `MIN_FREEDOM` cells to spare.
+    full_aicc are None with fewer than `MIN_FREEDOM` cells to spare. ratio_low and ratio_high bound
+    the log2 ratios fitted.
     """
 
     ratio: Curve
@@ -40,6 +43,18 @@ class Rivals:
     f: float | None
     p: float | None
     freedom: int
+    ratio_low: float
+    ratio_high: float
+
+    @property
+    def ratio_decides(self) -> bool:
+        """The ratio alone has a top and is not refused, while the learning rate alone is."""
+        return (
+            self.p is not None
+            and self.p > RATIO_HOLDS
+            and self.ratio.coefficients[2] < 0
+            and self.ratio.aicc + RATE_REFUSED < self.learning_rate.aicc
+        )
 
 
 def compare(x: np.ndarray, y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> Rivals:
@@ -58,7 +73,8 @@ def compare(x: np.ndarray, y: np.ndarray, score: np.ndarray, weights: np.ndarray
         p = float(fdtrc(3, freedom, f))
         full_aicc = _aicc(full, count, 7)
     r2 = 1 - full / total if total > 0 else 0.0
-    return Rivals(ratio, rate, r2, full_aicc, f, p, freedom)
+    low, high = float((x - y).min()), float((x - y).max())
+    return Rivals(ratio, rate, r2, full_aicc, f, p, freedom, low, high)
 
 
 def _curve(t: np.ndarray, score: np.ndarray, root: np.ndarray, total: float) -> tuple[Curve, float]:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from scipy.special import chdtrc
 
@@ -113,7 +113,7 @@ class Fit:
 
 def fit(cells: Cells) -> Fit:
     """The local quadratic of one surface and its status; never raises on thin data."""
-    ok = cells.table[cells.ok]
+    ok = cells.table.loc[cells.ok]
     rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
         return Fit(
@@ -130,7 +130,18 @@ def fit(cells: Cells) -> Fit:
     draws = _draws(cells, cut, rng)
     ratios = draws[:, 0] - draws[:, 1]
     low, high = np.quantile(ratios, [0.025, 0.975])
-    status, reason, edges = _status(cells, quadratic.box, top, draws, flat_p, flat_test)
+    rivals = compare(
+        ok.x.to_numpy()[quadratic.used],
+        ok.y.to_numpy()[quadratic.used],
+        cells.sign * ok.value.to_numpy()[quadratic.used],
+        quadratic.weights,
+    )
+    ridge = rivals.ratio_decides and rivals.ratio_low < low and high < rivals.ratio_high
+    if flat_p > ALPHA:
+        status, edges = FitStatus.FLAT, ()
+        reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
+    else:
+        status, reason, edges = _status(cells, quadratic.box, top, draws, ridge)
     return Fit(
         cells=cells,
         status=status,
@@ -144,18 +155,13 @@ def fit(cells: Cells) -> Fit:
         high=float(max(high, top[0] - top[1])),
         draws=draws,
         best_learning_rate=_best_learning_rate(cells, quadratic),
-        rivals=compare(
-            ok.x.to_numpy()[quadratic.used],
-            ok.y.to_numpy()[quadratic.used],
-            cells.sign * ok.value.to_numpy()[quadratic.used],
-            quadratic.weights,
-        ),
+        rivals=rivals,
     )
 
 
 def fit_quadratic(cells: Cells, kept: float) -> Quadratic:
     """The quadratic over the best `kept` share of the ok cells (see `local`)."""
-    ok = cells.table[cells.ok]
+    ok = cells.table.loc[cells.ok]
     x, y = ok.x.to_numpy(), ok.y.to_numpy()
     score = cells.sign * ok.value.to_numpy()
     box = Box(x.min(), x.max(), y.min(), y.max())
@@ -204,7 +210,7 @@ def choose_cut(cells: Cells) -> int:
 def local(cells: Cells, kept: float) -> np.ndarray:
     """Mask over ok cells: the best `kept` share (at least `LOCAL_CELLS`), and all within 2 standard
     errors of the best; widened until 3 learning rates and 3 batch sizes are in."""
-    ok = cells.table[cells.ok].reset_index(drop=True)
+    ok = cells.table.loc[cells.ok].reset_index(drop=True)
     score = cells.sign * ok.value.to_numpy()
     order = np.argsort(-score, kind="stable")
     best = order[0]
@@ -214,7 +220,7 @@ def local(cells: Cells, kept: float) -> np.ndarray:
     count = max(LOCAL_CELLS, int(np.ceil(kept * len(score))))
     used[order[:count]] = True
     for row in order[count:]:
-        chosen = ok[used]
+        chosen = ok.loc[used]
         if chosen.learning_rate.nunique() >= 3 and chosen.batch_size.nunique() >= 3:
             break
         used[row] = True
@@ -226,9 +232,9 @@ def flatness(cells: Cells) -> tuple[float, str]:
 
     Q = sum of (score - mean)^2 / variance, its null distribution drawn from the joint noise. Item
     noise alone understates what differs between trainings, so without repeated seeds the cells must
-    also be ordered: neighbours more alike than under permutation (Geary's C). p is the larger.
+    also be ordered over the grid, against permutations. p is the larger.
     """
-    ok = cells.table[cells.ok]
+    ok = cells.table.loc[cells.ok]
     score = ok.value.to_numpy()
     own = _own_noise(cells)
     tests = []
@@ -238,7 +244,7 @@ def flatness(cells: Cells) -> tuple[float, str]:
         exceed = int((_spread(own, weights) >= observed).sum())
         tests.append(((1 + exceed) / (DRAWS + 1), "all cells against a constant, joint noise"))
     if cells.seed_sd is None:
-        tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order of neighbours"))
+        tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
     return max(tests)
 
 
@@ -248,16 +254,24 @@ def _spread(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:
-    """Permutation p of Geary's C over each cell's 4 nearest neighbours, axes in grid steps."""
+    """Permutation p that scores are ordered over the grid, on their ranks, axes in grid steps.
+
+    Two statistics, because each is blind where the other sees: Geary's C over each cell's 4 nearest
+    neighbours, and what a quadratic explains. Twice the smaller p (Bonferroni).
+    """
     steps = np.column_stack([np.unique(axis, return_inverse=True)[1] for axis in (x, y)])
-    count = min(5, len(score))
-    near = cKDTree(steps).query(steps, k=count)[1][:, 1:]
     rng = np.random.default_rng(len(score))
     ranks = np.argsort(np.argsort(score)).astype(float)
-    shuffled = rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)
-    roughness = ((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
-    observed = ((ranks[:, None] - ranks[near]) ** 2).sum()
-    return float((1 + (roughness <= observed).sum()) / (DRAWS + 1))
+    shuffled = np.vstack([ranks, rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)])
+    near = KDTree(steps).query(steps, k=min(5, len(score)))[1][:, 1:]
+    smooth = -((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
+    box = Box(steps[:, 0].min(), steps[:, 0].max(), steps[:, 1].min(), steps[:, 1].max())
+    basis = np.linalg.qr(_design(box, steps[:, 0], steps[:, 1]))[0]
+    explained = ((shuffled @ basis) ** 2).sum(axis=1)
+    tails = [
+        float((one[1:] >= one[0] - 1e-9).sum() + 1) / (DRAWS + 1) for one in (smooth, explained)
+    ]
+    return min(1.0, 2 * min(tails))
 
 
 def _own_noise(cells: Cells) -> np.ndarray:
@@ -326,7 +340,7 @@ def _model_error(cells: Cells, quadratic: Quadratic) -> np.ndarray:
     A misfit is smooth: neighbouring cells err alike, and such errors move an optimum more than
     independent ones of the same size. Matern 3/2, `REACH` in half-widths of the box.
     """
-    table = cells.table[cells.ok][quadratic.used]
+    table = cells.table.loc[cells.ok].loc[quadratic.used]
     points = _design(quadratic.box, table.x.to_numpy(), table.y.to_numpy())[:, 1:3]
     scaled = np.sqrt(3) / REACH * cdist(points, points)
     values, vectors = np.linalg.eigh((1 + scaled) * np.exp(-scaled))
@@ -335,14 +349,9 @@ def _model_error(cells: Cells, quadratic: Quadratic) -> np.ndarray:
 
 
 def _status(
-    cells: Cells, box: Box, top: np.ndarray, draws: np.ndarray, flat_p: float, flat_test: str
+    cells: Cells, box: Box, top: np.ndarray, draws: np.ndarray, ridge: bool
 ) -> tuple[FitStatus, str, tuple[str, ...]]:
-    if flat_p > ALPHA:
-        return (
-            FitStatus.FLAT,
-            f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})",
-            (),
-        )
+    """Status, reason and borders; on a ridge along equal ratios no border matters to the ratio."""
     shares = _border_shares(cells, box, draws)
     here = _border_shares(cells, box, top[None, :])
     edges = tuple(side for side, share in shares.items() if share > 0.5)
@@ -350,6 +359,9 @@ def _status(
     loose = width > WIDEST * box.ratio_span
     if not edges and loose and sum(shares.values()) > 0.5:
         edges = tuple(side for side, share in shares.items() if share > 0.2 and here[side])
+    if ridge and not loose:
+        reason = "a ridge of equal ratios: the ratio alone describes the cells near the top"
+        return FitStatus.IDENTIFIED, reason, ()
     if edges:
         return FitStatus.EDGE, f"the best scores lie on the border towards {_all(edges)}", edges
     if loose:
@@ -366,7 +378,7 @@ def _border_shares(cells: Cells, box: Box, tops: np.ndarray) -> dict[str, float]
     on = (x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high)
     shares = {side: float(where.mean()) for side, where in zip(BORDERS, on, strict=True)}
     points = cells.table[["x", "y"]].to_numpy()
-    nearest = cKDTree(points).query(tops)[1]
+    nearest = KDTree(points).query(tops)[1]
     shares[CLIFF] = float((cells.table.status.to_numpy()[nearest] == "diverged").mean())
     return shares
 
@@ -378,7 +390,7 @@ def _all(names: tuple[str, ...]) -> str:
 def _best_learning_rate(cells: Cells, quadratic: Quadratic) -> dict[int, float]:
     """Per batch size, the learning rate where the fit is highest among those that train there."""
     best = {}
-    for size, rows in cells.table[cells.ok].groupby("batch_size"):
+    for size, rows in cells.table.loc[cells.ok].groupby("batch_size"):
         x = np.linspace(rows.x.min(), rows.x.max(), 401)
         score = quadratic.sign * quadratic.predict(x, np.full_like(x, rows.y.iloc[0]))
         best[int(size)] = float(2 ** x[score.argmax()])  # type: ignore[call-overload]

@@ -67,13 +67,13 @@ def before_training(frame: pd.DataFrame, stage: str) -> dict[str, float]:
 
     Empty where the stage's trials start from several parents.
     """
-    scored = frame[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
+    scored = frame.loc[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
     parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
     if len(parents) > 1:
         return {}
-    rows = scored[scored.key.isin(parents)]
+    rows = scored.loc[scored.key.isin(parents)]
     if rows.empty:
-        rows = scored[scored.stage == "base"]
+        rows = scored.loc[scored.stage == "base"]
     return dict(zip(rows.benchmark, rows.value, strict=True))
 
 
@@ -82,7 +82,7 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
 
     Reasons of a trial that did not end well are under "reason".
     """
-    rows = rows[rows.primary.fillna(False).astype(bool)]
+    rows = rows.loc[rows.primary.fillna(False).astype(bool)]
     benchmarks = list(dict.fromkeys(rows.benchmark))
     records = []
     for _, trial in rows.groupby("key", sort=False):
@@ -95,8 +95,10 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
                 "reason": next((text for text in trial.reason if text), ""),
                 "stage": first.stage,
                 "scores": {
-                    row.benchmark: (_none(row.value), _none(row.stderr), row.status)
-                    for row in trial.itertuples()
+                    name: (_none(value), _none(stderr), status)
+                    for name, value, stderr, status in zip(
+                        trial.benchmark, trial.value, trial.stderr, trial.status, strict=True
+                    )
                 },
             }
         )

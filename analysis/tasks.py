@@ -40,18 +40,16 @@ TASKS = {
         Task("piqa", "PIQA", "other", 0.5, NOT_SORTED),
         Task("bbh", "BBH", "other", None, NOT_SORTED),
         Task("mmlu_pro", "MMLU-Pro", "other", 0.1, NOT_SORTED),
-        Task("world_choice", "World: choice", "reasoning", 0.25, MINIATURE.format("ARC")),
-        Task("world_arithmetic", "World: arithmetic", "reasoning", 0.0, MINIATURE.format("GSM8K")),
+        Task("world_choice", "World choice", "reasoning", 0.25, MINIATURE.format("ARC")),
+        Task("world_arithmetic", "World arithmetic", "reasoning", 0.0, MINIATURE.format("GSM8K")),
         Task(
             "world_continuation",
-            "World: continuation",
+            "World continuation",
             "pattern",
             0.25,
             MINIATURE.format("HellaSwag"),
         ),
-        Task(
-            "world_instruction", "World: instruction", "pattern", None, MINIATURE.format("IFEval")
-        ),
+        Task("world_instruction", "World instruction", "pattern", None, MINIATURE.format("IFEval")),
         Task("heldout_loss", "Held-out loss", "loss", None, "loss on held-out training data"),
     )
 }

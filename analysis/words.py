@@ -5,11 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def number(value: float, digits: int = 2) -> str:
-    """A short figure: 3e-4 or 1.2e-5 below a thousandth, plain up to a hundred thousand."""
+def rate(value: float) -> str:
+    """A learning rate or LR/BS ratio: 3e-4, 1.2e-5; plain from a hundredth."""
+    return number(value, smallest=1e-2)
+
+
+def number(value: float, digits: int = 2, smallest: float = 1e-3) -> str:
+    """A short figure: plain from `smallest` up to a hundred thousand, else 3e-4."""
     if value == 0 or not np.isfinite(value):
         return "0" if value == 0 else str(value)
-    if 1e-3 <= abs(value) < 1e5:
+    if smallest <= abs(value) < 1e5:
         places = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
         text = f"{value:.{places}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
@@ -17,6 +22,13 @@ def number(value: float, digits: int = 2) -> str:
     if "." in mantissa:
         mantissa = mantissa.rstrip("0").rstrip(".")
     return f"{mantissa}e{int(exponent)}"
+
+
+def probability(value: float) -> str:
+    """Two decimals, never claiming the certainty that a thousand draws cannot give."""
+    if value > 0.99 or value < 0.01:
+        return "above 0.99" if value > 0.99 else "below 0.01"
+    return f"{value:.2f}"
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:
@@ -28,6 +40,12 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 def title(stage: str, arm: str = "") -> str:
     """A stage's name for a heading: SFT, DPO (equal_steps)."""
-    short = {"sft": "SFT", "dpo": "DPO", "rlvr": "RLVR", "reward": "Reward model"}
+    short = {
+        "all": "All trials",
+        "sft": "SFT",
+        "dpo": "DPO",
+        "rlvr": "RLVR",
+        "reward": "Reward model",
+    }
     name = short.get(stage, stage.replace("_", " ").capitalize())
     return f"{name} ({arm})" if arm else name

@@ -92,8 +92,8 @@ def _check(resources: Resources) -> None:
         f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
     )
     raise CannotRun(
-        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no node "
-        f"has as much (nodes: {have}); lower resources.cpus_per_trial or gpus_per_trial"
+        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no "
+        f"node has as much (nodes: {have}); lower resources.cpus_per_trial or gpus_per_trial"
     )
 
 
@@ -114,7 +114,8 @@ def run(
 ) -> None:
     """Run every trial of the frontier under Ray Tune.
 
-    One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands out each
+    One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
+    out each
     trial as soon as its parent is done.
     """
     at_once = concurrency(resources)

@@ -5,14 +5,13 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 
 import difflib
 import itertools
-import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from sweep import yamlfile
+from sweep.axes import Scalar, expand
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import benchmarks, models, sources
 from trainers.spec import Count, EvaluateSpec, SftSpec, Strict
@@ -24,7 +23,9 @@ BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Scalar = bool | int | float | str
+
+
+Found = TypeVar("Found", bound=Strict)
 
 
 class GridError(Exception):
@@ -75,7 +76,8 @@ class Arm(Strict):
 
 
 class Stage(Strict):
-    """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's order."""
+    """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
+    order."""
 
     name: str
     start_from: str
@@ -155,7 +157,7 @@ class _Checker:
         }
         name = self.validated(_Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
-        if self.problems:
+        if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
 
@@ -170,7 +172,7 @@ class _Checker:
         hint = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(sorted(allowed))}"
         self.problem(path, f"unknown key; {hint}")
 
-    def validated(self, model: type[Strict], data: Any, path: KeyPath):
+    def validated(self, model: type[Found], data: Any, path: KeyPath) -> Found | None:
         if data is None:
             return None
         if not isinstance(data, dict | str):
@@ -318,7 +320,8 @@ class _Checker:
         return axes
 
     def arms(self, data: Any, path: KeyPath, spec: type[Strict]) -> list[tuple[int, Arm]]:
-        """The arms with their place in the file; one without a name or settings where there are none."""
+        """The arms with their place in the file; one without a name or settings where there are
+        none."""
         if not isinstance(data, list):
             self.problem(path, "is not a list of {name: ..., set: {...}}")
             return []
@@ -335,7 +338,8 @@ class _Checker:
 
 
 def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
-    """Where in the file the value of a stage's field was given: in an arm, on an axis, or plainly."""
+    """Where in the file the value of a stage's field was given: in an arm, on an axis, or
+    plainly."""
     path: KeyPath = ("stages", name)
     if not loc:
         return path
@@ -365,52 +369,3 @@ def _line(problem: str) -> tuple[bool, int]:
 
 def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def expand(values: Any) -> Iterator[Scalar]:
-    """The values of an axis: a list, `{log: [low, high], count: n}`, or `{log2: [low, high]}`.
-
-    Values of a range are rounded to four significant digits, or to whole numbers where both ends
-    are whole, so that they read well and their hash does not hang on rounding.
-
-    Raises:
-        ValueError: neither form, empty, not rising, or a value twice.
-    """
-    match values:
-        case list():
-            found = values
-        case {"log": [low, high], "count": count, **rest} if not rest:
-            _check_range(low, high)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-                raise ValueError(f"count: {count!r} is not a whole number of at least 2")
-            step = math.log(high / low) / (count - 1)
-            found = [_rounded(low * math.exp(i * step), low, high) for i in range(count)]
-        case {"log2": [low, high], **rest} if not rest:
-            _check_range(low, high)
-            octaves = math.floor(math.log2(high / low) + 1e-9)
-            found = [_rounded(low * 2**i, low, high) for i in range(octaves + 1)]
-        case _:
-            raise ValueError(
-                f"{values!r}: use a list, {{log: [low, high], count: n}}, or {{log2: [low, high]}}"
-            )
-    if not found:
-        raise ValueError("has no values")
-    if any(isinstance(value, dict | list) or value is None for value in found):
-        raise ValueError(f"{found!r}: values are numbers or words")
-    if len(set(map(repr, found))) < len(found):
-        raise ValueError(f"{found!r}: a value stands twice")
-    yield from found
-
-
-def _check_range(low: Any, high: Any) -> None:
-    for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, int | float) or not 0 < end < math.inf:
-            raise ValueError(f"{end!r} is not a positive number")
-    if not low < high:
-        raise ValueError(f"[{low!r}, {high!r}] does not rise")
-
-
-def _rounded(value: float, low: Scalar, high: Scalar) -> int | float:
-    if isinstance(low, int) and isinstance(high, int):
-        return round(value)
-    return float(f"{value:.4g}")

@@ -2,35 +2,29 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from sweep import local as local_runner
-from sweep import show, store
-from sweep.config import BASE, Grid
+from sweep import preflight, show, store
+from sweep.config import Grid
 from sweep.frontier import Frontier
-from sweep.plan import Trial, cost
+from sweep.plan import Trial
+from sweep.preflight import CannotStart
 from sweep.store import RunFolder, RunHeld
-from sweep.trial import Job, Outcome, Wanted
-from trainers import benchmarks, sources
-from trainers.benchmarks import HELDOUT
-from trainers.spec import DataSpec
+from sweep.trial import Job, Outcome
+from sweep.wanted import WantedByStage, wanted
 
 PACKAGES = (
-    "torch", "transformers", "trl", "accelerate", "datasets", "lm_eval", "ray", "tokenizers", "numpy",
+    "torch", "transformers", "trl", "accelerate", "datasets", "lm_eval", "ray", "tokenizers",
+    "numpy",
 )  # fmt: skip
-
-
-class CannotStart(Exception):
-    """The grid is right but cannot run here and now."""
 
 
 def drive(
@@ -48,143 +42,29 @@ def drive(
         CannotStart: something that the run needs is missing; nothing was started.
     """
     folder = RunFolder(path)
-    if not _needs_hub(grid):
+    if not preflight.needs_hub(grid):
         os.environ.setdefault(
             "HF_HUB_OFFLINE", "1"
         )  # a local file can lose a minute to hub retries
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    _check_benchmarks(grid)
-    data = _fingerprints(grid)
-    wanted = _wanted(grid, data)
+    preflight.check_benchmarks(grid)
+    data = preflight.fingerprints(grid)
+    wants = wanted(grid, data)
     try:
         with folder.lock():
-            _check_unchanged(folder, data)
-            _check_disk(folder, planned)
+            preflight.check_unchanged(folder, data)
+            preflight.check_disk(folder, planned)
             folder.write_plan(grid, planned)
-            _write_manifest(folder, grid, data, wanted)
-            _run(grid, planned, folder, wanted, local, address, console)
-            return _finish(planned, folder, wanted, console)
+            _write_manifest(folder, grid, data, wants)
+            _run(grid, planned, folder, wants, local, address, console)
+            return _finish(planned, folder, wants, console)
     except RunHeld as error:
         raise CannotStart(str(error)) from error
 
 
-def _needs_hub(grid: Grid) -> bool:
-    if grid.model.name != "tiny" and not Path(grid.model.name).exists():
-        return True
-    data = [cell.data.name for stage in grid.stages.values() for _, cell in stage.cells]
-    if any(name not in sources.WORLD and not sources.is_local(name) for name in data):
-        return True
-    stock = [
-        task
-        for name in grid.evaluate.benchmarks
-        for task in benchmarks.find(name).tasks
-        if not Path(task).is_absolute()
-    ]
-    return bool(stock) and grid.evaluate.data_dir is None
-
-
-def _check_benchmarks(grid: Grid) -> None:
-    found = [
-        benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
-    ]
-    problems = [problem for problem in found if problem]
-    if problems:
-        raise CannotStart("\n".join(problems))
-
-
-def _fingerprints(grid: Grid) -> dict[str, str]:
-    """Content of every data source of the grid, by a name that says which part of it is read."""
-    specs = {
-        _label(cell.data): cell.data for stage in grid.stages.values() for _, cell in stage.cells
-    }
-    try:
-        return {label: sources.fingerprint(spec) for label, spec in specs.items()}
-    except sources.DataUnavailable as error:
-        raise CannotStart(str(error)) from error
-
-
-def _label(data: DataSpec) -> str:
-    at = f"@{data.revision}" if data.revision else ""
-    part = f"[:{data.examples}]" if data.examples else ""
-    return f"{data.name}{at}:{data.split}{part}"
-
-
-def _wanted(grid: Grid, data: dict[str, str]) -> dict[str, tuple[Wanted, ...]]:
-    """Evaluations of each stage's models: the benchmarks, and held-out losses.
-
-    A model is scored on the held-out slice of its own stage and, as the `before` of the stages that start from
-    it, on theirs (`heldout_loss@sft`). One slice serves all cells of a stage: that of its first cell.
-    """
-    common = []
-    for name in grid.evaluate.benchmarks:
-        benchmark = benchmarks.find(name)
-        common.append(
-            Wanted(
-                benchmark=benchmark.name,
-                task=name if name in benchmarks.BENCHMARKS else benchmark.tasks[0],
-                fingerprint=benchmarks.fingerprint(benchmark, grid.evaluate),
-                metric=benchmark.metric or "",
-                higher_is_better=True,
-            )
-        )
-    wanted = {}
-    for name in (BASE, *grid.stages):
-        slices = {
-            f"{HELDOUT}@{n}": n for n, stage in grid.stages.items() if stage.start_from == name
-        }
-        slices |= {HELDOUT: name} if name != BASE else {}
-        wanted[name] = (*common, *_heldouts(grid, data, slices))
-    return wanted
-
-
-def _heldouts(grid: Grid, data: dict[str, str], slices: dict[str, str]) -> list[Wanted]:
-    found = []
-    for benchmark, stage in slices.items():
-        spec = grid.stages[stage].cells[0][1]
-        if spec.heldout == 0:
-            continue
-        mark = store.short_hash(
-            grid.model.model_dump(), data[_label(spec.data)], spec.heldout, spec.max_length,
-            spec.loss_on, grid.evaluate.dtype, benchmark,
-        )  # fmt: skip
-        found.append(
-            Wanted(
-                benchmark=benchmark,
-                task=benchmark,
-                fingerprint=mark,
-                metric="loss",
-                higher_is_better=False,
-                heldout=spec,
-            )
-        )
-    return found
-
-
-def _check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
-    """Trials of one run saw one content under one name, or they cannot stand in one table."""
-    earlier = (store.read_json(folder.manifest) or {}).get("data", {})
-    for label, fingerprint in data.items():
-        if earlier.get(label, fingerprint) != fingerprint:
-            raise CannotStart(
-                f"{folder.path}: data {label!r} has changed since the run began ({earlier[label]} then, "
-                f"{fingerprint} now); put the old data back, or give the grid another name"
-            )
-
-
-def _check_disk(folder: RunFolder, planned: list[Trial]) -> None:
-    need = sum(cost(trial).disk_bytes or 0 for trial in planned if not folder.trial(trial).usable())
-    place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
-    free = shutil.disk_usage(place).free
-    if need > free:
-        raise CannotStart(
-            f"{place}: the weights of the planned trials take {need / 1e9:.1f} GB and {free / 1e9:.1f} GB "
-            "are free; make room, or choose another place with --runs"
-        )
-
-
 def _write_manifest(
-    folder: RunFolder, grid: Grid, data: dict[str, str], wanted: dict[str, tuple[Wanted, ...]]
+    folder: RunFolder, grid: Grid, data: dict[str, str], wants: WantedByStage
 ) -> None:
     earlier = store.read_json(folder.manifest) or {}
     record = {
@@ -201,8 +81,8 @@ def _write_manifest(
         },
         "data": earlier.get("data", {}) | data,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in wants]}
-            for stage, wants in wanted.items()
+            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
+            for stage, mine in wants.items()
         },
     }
     store.write_json(folder.manifest, record)
@@ -223,12 +103,12 @@ def _run(
     grid: Grid,
     planned: list[Trial],
     folder: RunFolder,
-    wanted: dict[str, tuple[Wanted, ...]],
+    wants: WantedByStage,
     local: bool,
     address: str | None,
     console: Console,
 ) -> None:
-    marks = {stage: [want.fingerprint for want in wants] for stage, wants in wanted.items()}
+    marks = {stage: [want.fingerprint for want in mine] for stage, mine in wants.items()}
     pending = [t for t in planned if not folder.trial(t).done(marks[t.stage])]
     done = len(planned) - len(pending)
     console.print(
@@ -237,7 +117,7 @@ def _run(
     if not pending:
         return
     by_key = {trial.key: trial for trial in planned}
-    jobs = {trial.key: _job(trial, by_key, folder, wanted, grid) for trial in pending}
+    jobs = {trial.key: _job(trial, by_key, folder, wants, grid) for trial in pending}
     frontier = Frontier(pending, usable=lambda key: folder.trial(by_key[key]).usable())
     outcomes: list[Outcome] = []
 
@@ -285,7 +165,7 @@ def _job(
     trial: Trial,
     by_key: dict[str, Trial],
     folder: RunFolder,
-    wanted: dict[str, tuple[Wanted, ...]],
+    wants: WantedByStage,
     grid: Grid,
 ) -> Job:
     parent = by_key[trial.parent] if trial.parent else None
@@ -297,7 +177,7 @@ def _job(
         folder=str(folder.trial(trial).path),
         parent_folder=str(folder.trial(parent).path) if parent else None,
         data=str(folder.data),
-        wanted=wanted[trial.stage],
+        wanted=wants[trial.stage],
         evaluate=evaluate,
         threads=max(1, int(grid.resources.cpus_per_trial)),
     )
@@ -312,13 +192,11 @@ def _with_reason(ended: Outcome, folder: RunFolder, by_key: dict[str, Trial]) ->
     return ended._replace(reason=reason or "the worker died; see attempts.jsonl")
 
 
-def _finish(
-    planned: list[Trial], folder: RunFolder, wanted: dict[str, tuple[Wanted, ...]], console: Console
-) -> int:
+def _finish(planned: list[Trial], folder: RunFolder, wants: WantedByStage, console: Console) -> int:
     from analysis import report
 
     page = report.write(folder.path)
-    statuses = Counter(_status(folder, trial, wanted) for trial in planned)
+    statuses = Counter(_status(folder, trial, wants) for trial in planned)
     console.print(
         "  ".join(f"{count} {status}" for status, count in statuses.items()), highlight=False
     )
@@ -326,8 +204,8 @@ def _finish(
     return 3 if statuses["failed"] else 0
 
 
-def _status(folder: RunFolder, trial: Trial, wanted: dict[str, tuple[Wanted, ...]]) -> str:
+def _status(folder: RunFolder, trial: Trial, wants: WantedByStage) -> str:
     here = folder.trial(trial)
-    if here.done([want.fingerprint for want in wanted[trial.stage]]):
+    if here.done([want.fingerprint for want in wants[trial.stage]]):
         return (here.training() or {})["status"]
     return "failed"

@@ -17,7 +17,8 @@ class Frontier:
         self._usable = usable
 
     def next(self) -> Trial | None:
-        """The next trial that may run; None when there is none now, or none any more (`exhausted`)."""
+        """The next trial that may run; None when there is none now, or none any more
+        (`exhausted`)."""
         for trial in list(self.waiting.values()):
             if trial.parent in self.blocked:
                 self._block(trial)

@@ -1,4 +1,5 @@
-"""Grid -> every trial to run, with its key and what it will cost. Pure: no torch, no ray, no network."""
+"""Grid -> every trial to run, with its key and what it will cost. Pure: no torch, no ray, no
+network."""
 
 import hashlib
 import json
@@ -45,7 +46,8 @@ class Trial(Strict):
 
 
 class Cost(NamedTuple):
-    """What a trial is expected to take; None where only the hub knows the data's or the model's size."""
+    """What a trial is expected to take; None where only the hub knows the data's or the model's
+    size."""
 
     steps: int | None
     examples: int | None

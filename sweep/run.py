@@ -1,8 +1,8 @@
 """Run a grid: `python -m sweep.run grids/quickstart.yaml`.
 
-Running the same command again runs only what is not done. Exit codes: 0 every planned cell is done (ok or
-diverged), 2 the grid or command line is wrong, 3 some cells failed, 4 the grid cannot run here and now, 130
-interrupted.
+Running the same command again runs only what is not done. Exit codes: 0 every planned cell is done
+(ok or diverged), 2 the grid or command line is wrong, 3 some cells failed, 4 the grid cannot run
+here and now, 130 interrupted.
 """
 
 from pathlib import Path
@@ -53,12 +53,13 @@ def main(
         show.plan(console, grid, planned)
         return
     from sweep import drive
+    from sweep.preflight import CannotStart
 
     try:
         code = drive.drive(
             grid, planned, runs / grid.name, local=local, address=address, console=console
         )
-    except drive.CannotStart as error:
+    except CannotStart as error:
         _stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
         _stop(INTERRUPTED, "interrupted; the same command goes on from here")

@@ -11,7 +11,8 @@ from sweep.trial import Outcome
 
 
 def plan(console: Console, grid: Grid, planned: list[Trial]) -> None:
-    """One LR x BS table per stage and arm: the ratio of each cell, with steps, examples and disk."""
+    """One LR x BS table per stage and arm: the ratio of each cell, with steps, examples and
+    disk."""
     costs = {trial.key: cost(trial) for trial in planned}
     for name in grid.stages:
         mine = [trial for trial in planned if trial.stage == name]
@@ -20,10 +21,10 @@ def plan(console: Console, grid: Grid, planned: list[Trial]) -> None:
     trained = [trial for trial in planned if trial.stage != BASE]
     disk = _total(costs[trial.key].disk_bytes for trial in trained)
     steps = _total(costs[trial.key].steps for trial in trained)
-    scored = f"{len(planned)} models to score ({len(trained)} trained, 1 as it is)"
     console.print(
-        f"{len(trained)} trials, {_count(steps)} optimizer steps, {_bytes(disk)} of weights; {scored} on "
-        f"{', '.join(grid.evaluate.benchmarks)}",
+        f"{len(trained)} trials, {_count(steps)} optimizer steps, {_bytes(disk)} of weights; "
+        f"{len(planned)} models to score ({len(trained)} trained, 1 as it is) "
+        f"on {', '.join(grid.evaluate.benchmarks)}",
         highlight=False,
     )
 
@@ -93,7 +94,8 @@ def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outc
         what = f"{trial.stage} (the model as it is)"
     else:
         spec = trial.spec
-        what = f"{trial.stage:<10} lr {spec.learning_rate:<9.3g} bs {spec.batch_size:<4} seed {spec.seed}"
+        what = f"{trial.stage:<10} lr {spec.learning_rate:<9.3g} bs {spec.batch_size:<4} "
+        what += f"seed {spec.seed}"
         what += f" {trial.arm}" if trial.arm else ""
     times = f"train {ended.train_seconds:6.1f} s  eval {ended.eval_seconds:6.1f} s"
     reason = f"  {ended.reason}" if ended.reason else ""
@@ -104,7 +106,8 @@ def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outc
 
 
 def times(console: Console, wall_seconds: float, outcomes: list[Outcome], at_once: int) -> None:
-    """Wall time against the bound: all training and evaluation seconds, shared by the trials at once."""
+    """Wall time against the bound: all training and evaluation seconds, shared by the trials at
+    once."""
     work = sum(ended.train_seconds + ended.eval_seconds for ended in outcomes)
     bound = work / at_once
     ratio = f", {wall_seconds / bound:.2f} times the bound" if bound else ""

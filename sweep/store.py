@@ -21,10 +21,10 @@ from sweep import plan
 from sweep.config import Grid
 from sweep.plan import Trial
 
-PLAN_COLUMNS = (
+PLAN_COLUMNS: list[str] = [
     "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
     "steps", "examples", "disk_bytes", "folder",
-)  # fmt: skip
+]  # fmt: skip
 
 
 class RunHeld(Exception):
@@ -94,7 +94,8 @@ class TrialFolder:
         return [mark for mark in fingerprints if not self.scores(mark).exists()]
 
     def done(self, fingerprints: list[str]) -> bool:
-        """Training has ended and each wanted evaluation has its file; a diverged model has no scores."""
+        """Training has ended and each wanted evaluation has its file; a diverged model has no
+        scores."""
         record = self.training()
         if record is None:
             return False
@@ -146,7 +147,8 @@ class Lock:
             holder = read_json(self._holder) or {}
             raise RunHeld(
                 f"{self._holder.parent}: held by process {holder.get('pid', '?')} on "
-                f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it or stop it"
+                f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or "
+                "stop it"
             ) from error
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
         write_json(self._holder, facts)
@@ -167,7 +169,8 @@ def plan_csv(planned: list[Trial]) -> str:
         if spec is not None:
             facts |= {"learning_rate": spec.learning_rate, "batch_size": spec.batch_size}
             facts |= {"lr_bs_ratio": trial.lr_bs_ratio, "seed": spec.seed}
-        writer.writerow({**facts, **plan.cost(trial)._asdict(), "folder": trial.folder})
+        row: dict[str, Any] = {**facts, **plan.cost(trial)._asdict(), "folder": trial.folder}
+        writer.writerow(row)
     return stream.getvalue()
 
 
@@ -176,7 +179,8 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Written aside, flushed to disk and renamed: a reader sees the old file or the whole new one."""
+    """Written aside, flushed to disk and renamed: a reader sees the old file or the whole new
+    one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     with open(aside, "w", encoding="utf-8") as file:

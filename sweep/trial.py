@@ -1,10 +1,12 @@
 """One trial: train from the parent's weights, evaluate, leave records. The core flow; knows no Ray.
 
-A trial that is started again goes on from its records: what has been trained is not trained again, and an
+A trial that is started again goes on from its records: what has been trained is not trained
+again, and an
 evaluation that has its file is not run again.
 """
 
 import gc
+import logging
 import os
 import shutil
 import time
@@ -15,21 +17,10 @@ from typing import Any, NamedTuple
 from sweep import store
 from sweep.plan import Trial
 from sweep.store import TrialFolder
+from sweep.wanted import Wanted
 from trainers import benchmarks, models
 from trainers.scores import Evaluation
-from trainers.spec import EvaluateSpec, SftSpec, StageResult, Strict
-
-
-class Wanted(Strict):
-    """One evaluation that a trial should have; `heldout` names the stage's data for a held-out loss."""
-
-    benchmark: str
-    task: str
-    """The benchmark as the grid names it: a name, or the path of a task file."""
-    fingerprint: str
-    metric: str
-    higher_is_better: bool
-    heldout: SftSpec | None = None
+from trainers.spec import EvaluateSpec, StageResult
 
 
 class Job(NamedTuple):
@@ -45,13 +36,18 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """For progress lines; the records in the folder are what counts. Seconds are of this start alone."""
+    """For progress lines; the records in the folder are what counts. Seconds are of this start
+    alone."""
 
     key: str
     status: str
     reason: str
     train_seconds: float
     eval_seconds: float
+
+
+class EvaluationFailed(Exception):
+    """Some evaluations of a trained model failed; the others have their records."""
 
 
 def run(job: Job) -> Outcome:
@@ -67,7 +63,7 @@ def run(job: Job) -> Outcome:
     train_seconds = eval_seconds = 0.0
     phase = "train"
     try:
-        _set_threads(job.threads)
+        _prepare_process(job.threads)
         if folder.training() is None:
             train_seconds = _train(job, folder)
         phase = "evaluate"
@@ -80,7 +76,7 @@ def run(job: Job) -> Outcome:
             attempt=attempt,
             phase=phase,
             reason=reason,
-            traceback=traceback.format_exc(limit=-8),
+            traceback=traceback.format_exc(limit=-12),
         )
         raise
     finally:
@@ -91,10 +87,14 @@ def run(job: Job) -> Outcome:
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
 
 
-def _set_threads(threads: int) -> None:
+def _prepare_process(threads: int) -> None:
+    """Settings of the whole process; a worker that is used again keeps them."""
     import torch
+    import transformers
 
     torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def _open(job: Job) -> models.Loaded:
@@ -140,7 +140,13 @@ def _save(loaded: models.Loaded, folder: Path) -> None:
 
 
 def _evaluate(job: Job, folder: TrialFolder) -> float:
-    """Run the evaluations that have no file yet, on the weights as they were kept; returns the seconds."""
+    """Run the evaluations that have no file yet, on the weights as they were kept.
+
+    Returns the seconds. One that fails does not keep the others from running.
+
+    Raises:
+        EvaluationFailed: naming each that failed.
+    """
     missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
     if not missing:
         return 0.0
@@ -149,18 +155,25 @@ def _evaluate(job: Job, folder: TrialFolder) -> float:
     where = str(folder.model) if folder.model.exists() else job.trial.model.name
     loaded = models.load(where, job.trial.model.revision if where == job.trial.model.name else None)
     lm = evaluate.open_model(loaded, job.evaluate)
-    total = 0.0
+    started = time.monotonic()
+    failures = {}
     for want in missing:
-        started = time.monotonic()
-        if want.heldout is not None:
-            rows = data.prepare(want.heldout, loaded.tokenizer, Path(job.data)).heldout
-            found = heldout.score(loaded, rows, job.evaluate.dtype)
+        begun = time.monotonic()
+        try:
+            if want.heldout is not None:
+                rows = data.prepare(want.heldout, loaded.tokenizer, Path(job.data)).heldout
+                found = heldout.score(loaded, rows, job.evaluate.dtype)
+            else:
+                found = evaluate.score(lm, benchmarks.find(want.task), job.evaluate)
+        except Exception as error:  # a user's task file can raise anything
+            failures[want.benchmark] = error
         else:
-            found = evaluate.score(lm, benchmarks.find(want.task), job.evaluate)
-        seconds = time.monotonic() - started
-        _write_scores(folder.scores(want.fingerprint), want, found, seconds)
-        total += seconds
-    return total
+            seconds = time.monotonic() - begun
+            _write_scores(folder.scores(want.fingerprint), want, found, seconds)
+    if failures:
+        parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
+        raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
+    return time.monotonic() - started
 
 
 def _write_scores(path: Path, want: Wanted, found: Evaluation, seconds: float) -> None:

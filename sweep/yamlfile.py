@@ -42,7 +42,8 @@ def read(path: Path) -> Document:
     """Parse a file that is a mapping of plain values at the top.
 
     Raises:
-        YamlProblem: unreadable, too large, not UTF-8, not YAML, duplicate keys, tags, not a mapping.
+        YamlProblem: unreadable, too large, not UTF-8, not YAML, duplicate keys, tags, not a
+        mapping.
     """
     file = str(path)
     try:

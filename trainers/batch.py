@@ -13,7 +13,8 @@ class Split(NamedTuple):
 def split(batch_size: int, per_device_limit: int) -> Split:
     """The largest equal micro-batches within the limit that make up exactly `batch_size` examples.
 
-    The loss of a step is summed over its tokens and divided by their number, so the split does not change
+    The loss of a step is summed over its tokens and divided by their number, so the split does
+    not change
     the gradient beyond rounding.
     """
     per_device = next(

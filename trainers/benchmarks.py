@@ -1,7 +1,7 @@
 """Benchmark -> lm-eval tasks, metric, shots and chat template: the settings that define a score.
 
-Settings follow SmolTulu (arXiv 2412.08347), which evaluates with SmolLM2's lighteval suite, in lm-eval's
-terms. Any other lm-eval task is a benchmark too, as a YAML file.
+Settings follow SmolTulu (arXiv 2412.08347), which evaluates with SmolLM2's lighteval suite, in
+lm-eval's terms. Any other lm-eval task is a benchmark too, as a YAML file.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ class Benchmark(NamedTuple):
     tasks: tuple[str, ...]
     """YAML files, absolute or below lm_eval/tasks. Several tasks count equally."""
     metric: str | None
-    """The primary metric, as lm-eval names it; `average` for the mean of `averaged`; None: the task's first."""
+    """The primary metric, as lm-eval names it; `average` for the mean of `averaged`; None: the
+    task's first."""
     chat_template: bool = True
     averaged: tuple[str, ...] = ()
     max_gen_toks: int | None = None
@@ -116,7 +117,8 @@ def problem(name: str) -> str | None:
     except KeyError:
         if name.endswith((".yaml", ".yml")):
             return f"no lm-eval task file {name!r}"
-        return f"{name!r} is not a benchmark; use one of {', '.join(BENCHMARKS)}, or a task's YAML file"
+        known = ", ".join(BENCHMARKS)
+        return f"{name!r} is not a benchmark; use one of {known}, or a task's YAML file"
     return None
 
 
@@ -136,7 +138,8 @@ def local_file(data_dir: Path, pattern: str) -> Path:
 def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
     """Hash of what decides a score apart from the weights, known before anything runs.
 
-    Covers the benchmark's entry, the evaluation settings, the task's own files, local items, and lm-eval's
+    Covers the benchmark's entry, the evaluation settings, the task's own files, local items, and
+    lm-eval's
     version.
     """
     entry = {**benchmark._asdict(), "tasks": [Path(task).name for task in benchmark.tasks]}
@@ -161,7 +164,8 @@ def _own_files(benchmark: Benchmark, spec: EvaluateSpec) -> list[Path]:
 
 
 def missing(benchmark: Benchmark, spec: EvaluateSpec) -> str | None:
-    """What a benchmark lacks on this machine, found before anything is generated; None where all is there."""
+    """What a benchmark lacks on this machine, found before anything is generated; None where all
+    is there."""
     try:
         for _, _, pattern in benchmark.local_files if spec.data_dir is not None else ():
             local_file(Path(spec.data_dir or ""), pattern)

@@ -37,7 +37,8 @@ class Prepared(NamedTuple):
 def prepare(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Prepared:
     """Tokenise `spec.data` into `cache`, or open what an earlier trial left there.
 
-    The first `spec.heldout` rows of the fixed order are held out. `counts` says how many rows were read,
+    The first `spec.heldout` rows of the fixed order are held out. `counts` says how many rows
+    were read,
     truncated at `max_length`, and dropped because no token is left that counts.
 
     Raises:
@@ -61,7 +62,8 @@ def _key(spec: SftSpec, tokenizer: PreTrainedTokenizerBase) -> str:
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     parts = [
         FORMAT, spec.data.model_dump(), sources.fingerprint(spec.data), spec.max_length,
-        spec.loss_on, spec.heldout, str(tokenizer.chat_template), tokenizer.eos_token, str(vocabulary),
+        spec.loss_on, spec.heldout, str(tokenizer.chat_template), tokenizer.eos_token,
+        str(vocabulary),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -100,7 +102,8 @@ def tokenise(
 ) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a conversation, a prompt with its completion, or a text.
 
-    With `loss_on: assistant` the labels are the tokens of each assistant turn up to and including its end
+    With `loss_on: assistant` the labels are the tokens of each assistant turn up to and including
+    its end
     token. Plain text ends with the end token and counts in full.
 
     Raises:
@@ -150,8 +153,8 @@ def _assistant_spans(
         through = _render(tokenizer, messages[: turn + 1])
         if not (text.startswith(before) and text.startswith(through.rstrip())):
             raise ValueError(
-                "the chat template rewrites earlier turns, so the assistant's tokens cannot be told "
-                "apart; use loss_on: all"
+                "the chat template rewrites earlier turns, so the assistant's tokens cannot be "
+                "told apart; use loss_on: all"
             )
         yield len(before), len(through.rstrip())
 

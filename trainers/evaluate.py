@@ -1,12 +1,15 @@
 """lm-eval on one model -> scores with standard errors, and one record per item."""
 
+import io
 import json
 import random
+import re
 import tempfile
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,16 +22,20 @@ SUBSET_SEED = 0
 FEWSHOT_SEED = 1234
 """lm-eval's own default, which published numbers use."""
 
+SPLIT_KEY = re.compile(r"^(\w+_split): (\w+)$", re.MULTILINE)
+"""Which split of the data a task file uses as its training, validation, test or few-shot split."""
+
 
 def open_model(loaded: models.Loaded, spec: EvaluateSpec):
     """lm-eval's stock model class around a loaded model."""
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    model = loaded.model
+    model = cast(Any, loaded.model)  # transformers wraps `to` in a way that hides its type
     if models.bfloat16(spec.dtype):
         model = model.to(torch.bfloat16)
-    return HFLM(pretrained=model, tokenizer=loaded.tokenizer, batch_size=spec.batch_size)
+    harness_model: Any = HFLM
+    return harness_model(pretrained=model, tokenizer=loaded.tokenizer, batch_size=spec.batch_size)
 
 
 def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
@@ -45,14 +52,16 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         tasks = _load(files, benchmark)
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
-    results = lm_eval.evaluate(
-        lm,
-        task_dict={"tasks": tasks, "groups": {}, "group_map": {}},
-        samples=_subsets(tasks, spec.limit),
-        bootstrap_iters=0,
-        apply_chat_template=chat_template,
-        fewshot_as_multiturn=chat_template,
-    )
+    evaluate: Any = lm_eval.evaluate
+    with redirect_stderr(io.StringIO()):  # its progress bars cannot be turned off
+        results = evaluate(
+            lm,
+            task_dict={"tasks": tasks, "groups": {}, "group_map": {}},
+            samples=_subsets(tasks, spec.limit),
+            bootstrap_iters=0,
+            apply_chat_template=chat_template,
+            fewshot_as_multiturn=chat_template,
+        )
     assert results is not None, "lm-eval returns None only on ranks other than 0"
     return _read(results, benchmark)
 
@@ -77,7 +86,8 @@ def _load(files: list[str], benchmark: Benchmark) -> dict[str, Any]:
 
 @contextmanager
 def _task_files(benchmark: Benchmark, spec: EvaluateSpec):
-    """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local items."""
+    """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local
+    items."""
     import lm_eval
 
     stock = Path(lm_eval.__file__).parent / "tasks"
@@ -95,15 +105,13 @@ def _localised(path: Path, benchmark: Benchmark, data_dir: Path, folder: Path) -
         for task, split, pattern in benchmark.local_files
         if task == path.stem
     }
-    absent = [name for name in ("train", "validation", "test") if name not in splits]
-    names = {"train": "training_split", "validation": "validation_split", "test": "test_split"}
     config = {
         "include": str(path),
         "dataset_path": "json",
         "dataset_name": None,
         # datasets caches by path: a private folder, or an edited file would not be seen
         "dataset_kwargs": {"data_files": splits, "cache_dir": str(folder / "cache")},
-        **{names[split]: None for split in absent},
+        **{key: None for key, split in SPLIT_KEY.findall(path.read_text()) if split not in splits},
     }
     written = folder / path.name
     written.write_text(json.dumps(config))  # JSON is YAML
@@ -124,19 +132,27 @@ def _first(items: int, limit: int) -> np.ndarray:
 
 
 def _read(results: Any, benchmark: Benchmark) -> Evaluation:
-    """One set of per-item values per metric, from lm-eval's samples, checked against its own numbers."""
-    per_task = {
-        task: _metrics(results["results"][task], samples)
-        for task, samples in results["samples"].items()
-    }
-    tasks = list(per_task)
-    names = list(per_task[tasks[0]])
-    values = {name: mean_of_tasks([per_task[task][name] for task in tasks]) for name in names}
+    """lm-eval's numbers, with an error over items for each that is a mean over items.
+
+    A corpus-level metric (BLEU, perplexity) keeps its value and has neither error nor items.
+    """
+    tasks = list(results["samples"])
+    reported: dict[str, float] = {}
+    values: dict[str, np.ndarray] = {}
+    for name, metric, filter_name in _metrics(results["samples"][tasks[0]]):
+        per_task = [_per_item(results["samples"][task], metric, filter_name) for task in tasks]
+        key = f"{metric},{filter_name}"
+        reported[name] = float(np.mean([results["results"][task][key] for task in tasks]))
+        found = [column for column in per_task if column is not None]
+        if len(found) == len(tasks):
+            combined = mean_of_tasks(found)
+            if np.isclose(combined.mean(), reported[name], rtol=0, atol=1e-9):
+                values[name] = combined
     if benchmark.averaged:
         values[AVERAGE] = np.mean([values[name] for name in benchmark.averaged], axis=0)
+        reported[AVERAGE] = float(values[AVERAGE].mean())
     items = [sample["doc_hash"][:16] for task in tasks for sample in _by_document(results, task)]
-    higher = results["higher_is_better"]
-    lower = {name for name in names if higher[tasks[0]].get(name.split(",")[0]) is False}
+    higher = results["higher_is_better"][tasks[0]]
     settings = {
         "benchmark": benchmark.name,
         "tasks": {task: results["versions"].get(task) for task in tasks},
@@ -144,35 +160,38 @@ def _read(results: Any, benchmark: Benchmark) -> Evaluation:
         "n": {task: results["n-samples"][task]["effective"] for task in tasks},
         "lm_eval": metadata.version("lm_eval"),
     }
-    return summarise(values, items, benchmark.metric or names[0], lower, settings)
+    return summarise(
+        reported,
+        values,
+        items,
+        primary=benchmark.metric or next(iter(reported)),
+        lower_is_better={name for name in reported if higher.get(name.split(",")[0]) is False},
+        settings=settings,
+    )
+
+
+def _metrics(samples: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """(our name, lm-eval's metric, its filter) of every metric; the filter `none` goes unnamed."""
+    for filter_name in dict.fromkeys(sample["filter"] for sample in samples):
+        first = next(sample for sample in samples if sample["filter"] == filter_name)
+        for metric in first["metrics"]:
+            name = metric if filter_name == "none" else f"{metric},{filter_name}"
+            yield name, metric, filter_name
 
 
 def _by_document(results: Any, task: str) -> list[dict[str, Any]]:
-    """One sample per document, in order; with several filters lm-eval lists a document once for each."""
+    """One sample per document, in order; lm-eval lists a document once for each filter."""
     samples = results["samples"][task]
     first = samples[0]["filter"]
     return [sample for sample in samples if sample["filter"] == first]
 
 
-def _metrics(result: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    metrics = {}
-    for filter_name in dict.fromkeys(sample["filter"] for sample in samples):
-        mine = [sample for sample in samples if sample["filter"] == filter_name]
-        for metric in mine[0]["metrics"]:
-            name = metric if filter_name == "none" else f"{metric},{filter_name}"
-            values = _per_item([sample[metric] for sample in mine])
-            reported = result[f"{metric},{filter_name}"]
-            if not np.isclose(values.mean(), reported, rtol=0, atol=1e-9):
-                raise ValueError(
-                    f"metric {name!r} is not a mean over items (lm-eval {reported}, items {values.mean()})"
-                )
-            metrics[name] = values
-    return metrics
-
-
-def _per_item(values: list[Any]) -> np.ndarray:
-    """Numbers as they are; lists (IFEval's instructions of a prompt) pooled over all items."""
-    if isinstance(values[0], list):
+def _per_item(samples: list[dict[str, Any]], metric: str, filter_name: str) -> np.ndarray | None:
+    """Numbers as they are, lists (IFEval's instructions of a prompt) pooled; else None."""
+    values = [sample[metric] for sample in samples if sample["filter"] == filter_name]
+    if all(isinstance(value, list) and value for value in values):
         sums = np.array([float(sum(value)) for value in values])
         return contributions(sums, np.array([float(len(value)) for value in values]))
-    return np.array(values, dtype=float)
+    if all(isinstance(value, bool | int | float | np.number) for value in values):
+        return np.array(values, dtype=float)
+    return None

@@ -50,9 +50,13 @@ def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
         tokens[indices] = (targets != IGNORED).sum(dim=1).float().cpu()
     values = contributions(losses.double().numpy(), tokens.double().numpy())
     return summarise(
-        {"loss": values}, list(heldout["item"]), primary="loss", lower_is_better={"loss"},
+        {"loss": float(values.mean())},
+        {"loss": values},
+        list(heldout["item"]),
+        primary="loss",
+        lower_is_better={"loss"},
         settings={"benchmark": HELDOUT, "tokens": int(tokens.sum())},
-    )  # fmt: skip
+    )
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ Names: `tiny` (about a million parameters, made here), a local folder, or a mode
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,8 @@ KNOWN_PARAMETERS = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
 }
-"""Number of parameters, for plans made offline. Source: the weights themselves (safetensors headers)."""
+"""Number of parameters, for plans made offline. Source: the weights themselves (safetensors
+headers)."""
 
 
 class ModelUnavailable(Exception):
@@ -30,7 +31,8 @@ class Loaded(NamedTuple):
 
 
 def problem(name: str) -> str | None:
-    """What is wrong with a model name, or None. A hub id is taken on trust: it needs the network."""
+    """What is wrong with a model name, or None. A hub id is taken on trust: it needs the
+    network."""
     if name == "tiny":
         return None
     folder = Path(name)
@@ -84,7 +86,8 @@ def load(name: str, revision: str | None = None) -> Loaded:
             raise ModelUnavailable(f"model {name!r}: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return Loaded(model.to(device()).eval(), tokenizer)
+    model = cast(Any, model).to(device())  # transformers wraps `to` in a way that hides its type
+    return Loaded(model.eval(), tokenizer)
 
 
 def device() -> "torch.device":

@@ -1,6 +1,6 @@
 """Per-item values -> scores with standard errors, and the table of items."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +12,17 @@ from trainers.spec import Score
 class Evaluation(NamedTuple):
     scores: list[Score]
     items: pd.DataFrame
-    """Columns item (a hash, the same in every trial), metric, value; values average to the score."""
+    """Columns item (a hash, the same in every trial), metric, value; values average to the
+    score."""
     settings: dict[str, Any]
 
 
 def contributions(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
-    """Per-item values whose mean is sum(numerators) / sum(denominators) and whose scatter gives its error.
+    """Per-item values whose mean is sum(numerators) / sum(denominators) and whose scatter gives
+    its error.
 
-    c_i = r + (a_i - r b_i) n / sum(b), the linearised ratio: std(c) / sqrt(n) is the delta method's standard
+    c_i = r + (a_i - r b_i) n / sum(b), the linearised ratio: std(c) / sqrt(n) is the delta
+    method's standard
     error, and the same holds for differences of two models on the same items.
     """
     ratio = numerators.sum() / denominators.sum()
@@ -27,7 +30,8 @@ def contributions(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarra
 
 
 def mean_of_tasks(values: list[np.ndarray]) -> np.ndarray:
-    """Per-item values, all tasks' items in a row, whose mean is the unweighted mean of the tasks' means.
+    """Per-item values, all tasks' items in a row, whose mean is the unweighted mean of the tasks'
+    means.
 
     c_i = m + (x_i - m_task) N / (k n_task) for k tasks with N items in all.
     """
@@ -37,29 +41,38 @@ def mean_of_tasks(values: list[np.ndarray]) -> np.ndarray:
 
 
 def summarise(
+    reported: dict[str, float],
     values: dict[str, np.ndarray],
     items: list[str],
+    *,
     primary: str,
-    lower_is_better: Iterable[str],
+    lower_is_better: Collection[str],
     settings: dict[str, Any],
 ) -> Evaluation:
-    """Scores (mean and standard error over items) and the long table of items."""
-    if primary not in values:
-        raise ValueError(f"primary metric {primary!r} is not among {', '.join(values)}")
-    n = len(items)
+    """A score for every `reported` metric, with an error where it has per-item `values`.
+
+    Raises:
+        ValueError: the primary metric is not among them.
+    """
+    if primary not in reported:
+        raise ValueError(f"primary metric {primary!r} is not among {', '.join(reported)}")
     scores = [
         Score(
             metric=name,
-            value=float(v.mean()),
-            stderr=float(v.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-            n=n,
+            value=value,
+            stderr=_standard_error(values.get(name)),
+            n=len(items),
             primary=name == primary,
             higher_is_better=name not in lower_is_better,
         )
-        for name, v in values.items()
+        for name, value in reported.items()
     ]
-    table = pd.concat(
-        [pd.DataFrame({"item": items, "metric": name, "value": v}) for name, v in values.items()],
-        ignore_index=True,
-    )
-    return Evaluation(scores, table, settings)
+    columns = [pd.DataFrame({"item": items, "metric": k, "value": v}) for k, v in values.items()]
+    empty = pd.DataFrame({"item": [], "metric": [], "value": []})
+    return Evaluation(scores, pd.concat(columns, ignore_index=True) if columns else empty, settings)
+
+
+def _standard_error(values: np.ndarray | None) -> float | None:
+    if values is None or len(values) < 2:
+        return None
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

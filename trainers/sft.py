@@ -1,6 +1,7 @@
 """Supervised fine-tuning: a thin reading of TRL's SFTTrainer.
 
-What TRL does not do is here: the effective batch by the number of examples, divergence as a result, and a
+What TRL does not do is here: the effective batch by the number of examples, divergence as a
+result, and a
 record of every optimizer step.
 """
 
@@ -8,11 +9,11 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
@@ -28,7 +29,8 @@ def train(spec: SftSpec, loaded: models.Loaded, data: Prepared, folder: Path) ->
     """Train `loaded.model` in place; write a line per optimizer step to `folder`/metrics.jsonl.
 
     `figures` has steps, examples, tokens (all that passed through the model), epochs, warmup_steps,
-    adam_beta2, learning_rate_sum, train_seconds, model_parameters and the final and smoothed loss in nats per
+    adam_beta2, learning_rate_sum, train_seconds, model_parameters and the final and smoothed loss
+    in nats per
     token that counts.
     """
     steps = spec.optimizer_steps(len(data.train))
@@ -41,9 +43,12 @@ def train(spec: SftSpec, loaded: models.Loaded, data: Prepared, folder: Path) ->
                 args=_arguments(spec, steps, folder),
                 train_dataset=data.train.select_columns(["input_ids", "labels"]),
                 processing_class=loaded.tokenizer,
-                data_collator=DataCollatorForLanguageModeling(loaded.tokenizer.pad_token_id),
+                data_collator=DataCollatorForLanguageModeling(
+                    cast(int, loaded.tokenizer.pad_token_id)
+                ),
                 callbacks=[monitor],
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         finally:
             _forget_process_state()
@@ -87,7 +92,8 @@ def _arguments(spec: SftSpec, steps: int, folder: Path) -> SFTConfig:
         seed=spec.seed,
         data_seed=spec.seed,
         bf16=bfloat16,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
         max_length=None,  # truncated while preparing
         dataset_kwargs={"skip_prepare_dataset": True},
         logging_steps=1,
@@ -99,7 +105,8 @@ def _arguments(spec: SftSpec, steps: int, folder: Path) -> SFTConfig:
 
 
 def _forget_process_state() -> None:
-    """Clear accelerate's process-wide singletons, or the next trial inherits this one's precision."""
+    """Clear accelerate's process-wide singletons, or the next trial inherits this one's
+    precision."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
     if torch.cuda.is_available():
@@ -135,7 +142,8 @@ class Monitor(TrainerCallback):
         self.learning_rate_sum += logs["learning_rate"]
         self._smooth()
         record = {
-            "step": self.steps, "loss": _finite(self.loss), "smoothed_loss": _finite(self.smoothed_loss),
+            "step": self.steps, "loss": _finite(self.loss), "smoothed_loss":
+            _finite(self.smoothed_loss),
             "learning_rate": logs["learning_rate"], "grad_norm": _finite(float(logs["grad_norm"])),
             "tokens": self.tokens,
         }  # fmt: skip

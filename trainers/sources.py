@@ -8,14 +8,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from trainers.spec import DataSpec
 from trainers.world import generate
 
-WORLD = {"world:pretrain": "pretrain", "world:sft": "sft"}
+WORLD: dict[str, Literal["pretrain", "sft"]] = {"world:pretrain": "pretrain", "world:sft": "sft"}
 """Data that the project writes itself, by name."""
 
 WORLD_EXAMPLES = 4096

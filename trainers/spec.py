@@ -1,6 +1,7 @@
 """What one stage of training or evaluation is asked to do, and what it hands back.
 
-The fields are the keys of a stage in a grid file; their docstrings are the documentation of that file.
+The fields are the keys of a stage in a grid file; their docstrings are the documentation of that
+file.
 """
 
 import math
@@ -26,13 +27,15 @@ class Strict(BaseModel):
 
 class DataSpec(Strict):
     name: Annotated[str, Field(min_length=1)]
-    """`world:sft`, `world:pretrain`, a local .jsonl or .parquet file, or a data set id on the hub."""
+    """`world:sft`, `world:pretrain`, a local .jsonl or .parquet file, or a data set id on the
+    hub."""
     split: str = "train"
     """Split of a hub data set; local files and the miniature world have only `train`."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; pin it to keep a run from changing under you."""
     examples: Count | None = None
-    """Seeded random subset of this many examples, the same for every trial; all of them when empty."""
+    """Seeded random subset of this many examples, the same for every trial; all of them when
+    empty."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,15 +71,19 @@ class SftSpec(Strict):
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest example in tokens; what lies beyond is cut off."""
     loss_on: Literal["assistant", "all"] = "assistant"
-    """Tokens that count in the loss: those that the assistant writes, its end token too, or all of them."""
+    """Tokens that count in the loss: those that the assistant writes, its end token too, or all
+    of them."""
     heldout: Annotated[int, Field(ge=0)] = 200
-    """Examples kept out of training, the same for every trial; their loss is the benchmark `heldout_loss`."""
+    """Examples kept out of training, the same for every trial; their loss is the benchmark
+    `heldout_loss`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward and backward pass; `auto` is bfloat16 where the GPU has it. Weights are float32."""
+    """Arithmetic of the forward and backward pass; `auto` is bfloat16 where the GPU has it.
+    Weights are float32."""
     divergence_factor: Annotated[float, Field(gt=1)] = 3.0
     """The trial ends as diverged once the smoothed loss exceeds its first value this many times."""
     per_device_batch_size: Count = 8
-    """Examples at a time on the device; the rest of the batch is accumulated. Never changes the batch."""
+    """Examples at a time on the device; the rest of the batch is accumulated. Never changes the
+    batch."""
 
     @model_validator(mode="after")
     def _one_of_each(self):
@@ -87,7 +94,8 @@ class SftSpec(Strict):
         return self
 
     def optimizer_steps(self, examples: int) -> int:
-        """Optimizer steps of training on `examples` examples; an epoch's last batch may be smaller."""
+        """Optimizer steps of training on `examples` examples; an epoch's last batch may be
+        smaller."""
         if self.steps is not None:
             return self.steps
         steps_per_epoch = max(math.ceil(examples / self.batch_size), 1)
@@ -95,12 +103,14 @@ class SftSpec(Strict):
         return max(math.ceil(epochs * steps_per_epoch), 1)
 
     def examples_after(self, steps: int, examples: int) -> int:
-        """Examples seen after `steps` steps; each takes `batch_size`, an epoch's last what is left."""
+        """Examples seen after `steps` steps; each takes `batch_size`, an epoch's last what is
+        left."""
         epochs, rest = divmod(steps, max(math.ceil(examples / self.batch_size), 1))
         return epochs * examples + rest * self.batch_size
 
     def warmup(self, steps: int) -> int:
-        """Warmup steps of a run of `steps` optimizer steps: ceil(warmup_ratio * steps), as Trainer has it."""
+        """Warmup steps of a run of `steps` optimizer steps: ceil(warmup_ratio * steps), as
+        Trainer has it."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         return math.ceil(self.warmup_ratio * steps)
@@ -112,7 +122,8 @@ class EvaluateSpec(Strict):
     benchmarks: Annotated[list[str], Field(min_length=1)]
     """Names from trainers/benchmarks.py, or paths of lm-eval task files in YAML."""
     limit: Count | None = None
-    """Items per task, a seeded random subset that is the same for every model; all of them when empty."""
+    """Items per task, a seeded random subset that is the same for every model; all of them when
+    empty."""
     batch_size: Count = 16
     """Sequences at a time; part of the setting, since padding moves scores in the last digits."""
     chat_template: bool | None = None
@@ -123,7 +134,8 @@ class EvaluateSpec(Strict):
 
 
 class Score(NamedTuple):
-    """One metric of one benchmark. `n` counts items; `stderr` is the standard error of `value` over items."""
+    """One metric of one benchmark. `n` counts items; `stderr` is the standard error of `value`
+    over items."""
 
     metric: str
     value: float

@@ -1,4 +1,4 @@
-"""A run folder with planted truths, written as the sweep writes it, and tables of known surfaces."""
+"""A run folder with planted truths, as the sweep writes it, and tables of known surfaces."""
 
 import json
 from collections.abc import Callable

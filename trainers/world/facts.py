@@ -6,24 +6,24 @@ The facts are arbitrary (a fixed draw), so that a model can only know them from 
 from random import Random
 
 CATEGORIES = {
-    "fruit": "apple pear plum grape lemon peach melon cherry".split(),
-    "animal": "horse mouse tiger rabbit goat snake camel whale".split(),
-    "tool": "hammer saw drill wrench shovel rake chisel axe".split(),
-    "vehicle": "boat train truck bicycle tram rocket sled canoe".split(),
-    "garment": "shirt hat scarf glove coat boot skirt sock".split(),
-    "instrument": "piano drum violin flute harp trumpet guitar organ".split(),
-    "toy": "ball doll kite puzzle robot yoyo marble top".split(),
-    "flower": "rose tulip daisy lily poppy orchid violet iris".split(),
+    "fruit": "apple pear plum grape lemon peach".split(),
+    "animal": "horse mouse tiger rabbit goat snake".split(),
+    "tool": "hammer saw drill wrench shovel rake".split(),
+    "vehicle": "boat train truck bicycle tram sled".split(),
+    "garment": "shirt hat scarf glove coat boot".split(),
+    "instrument": "piano drum violin flute harp trumpet".split(),
+    "toy": "ball doll kite puzzle robot marble".split(),
+    "flower": "rose tulip daisy lily poppy orchid".split(),
 }
 NOUNS = [noun for nouns in CATEGORIES.values() for noun in nouns]
 CATEGORY = {noun: category for category, nouns in CATEGORIES.items() for noun in nouns}
 
-COLOURS = "red blue green yellow black white brown pink".split()
+COLOURS = "red blue green yellow black white".split()
 SIZES = "tiny small big huge".split()
-ROOMS = "kitchen attic barn cellar porch hall shed tower".split()
+ROOMS = "kitchen attic barn cellar porch tower".split()
 
-WOMEN = "Mara Lena Ivy Rosa Nina Tess Wanda Zoe".split()
-MEN = "Ben Carl Otto Hugo Finn Paul Rolf Sam".split()
+WOMEN = "Mara Lena Ivy Rosa Nina Tess".split()
+MEN = "Ben Carl Otto Hugo Finn Paul".split()
 PEOPLE = WOMEN + MEN
 
 ACTIVITIES = {
@@ -35,10 +35,6 @@ ACTIVITIES = {
     "office": "works",
     "river": "fishes",
     "hotel": "sleeps",
-    "school": "learns",
-    "market": "trades",
-    "studio": "paints",
-    "gym": "jumps",
 }
 """Place -> what everyone does there."""
 

@@ -224,10 +224,12 @@ def _passage(random: Random) -> str:
     length = 0
     while length < 180:
         kind = random.random()
-        if kind < 0.35:
+        if kind < 0.30:
             line = " ".join(_fact(random) for _ in range(3))
-        elif kind < 0.45:
+        elif kind < 0.40:
             line = " ".join(_equation(random) for _ in range(4))
+        elif kind < 0.60:
+            line = " ".join(random.sample(NOUNS, random.randint(3, 6)) * 2)
         else:
             line = _draw(random.choice(list(FORMS.values())), random, False).text
         lines.append(line)

@@ -1,0 +1,180 @@
+"""Fixtures that several test files share: grid files, the command, and one small run folder."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402  (after the environment, which libraries read on import)
+
+ROOT = Path(__file__).parent.parent
+
+SMALL = """\
+name: small
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    steps: 3
+    max_length: 128
+    heldout: 8
+    grid:
+      learning_rate: [0.001, 0.002]
+      batch_size: [4]
+evaluate:
+  benchmarks: [world_choice]
+  limit: 8
+  batch_size: 8
+resources: {cpus_per_trial: 1}
+"""
+"""Two trials, and the model as it is."""
+
+CHAIN = """\
+name: chain
+model: tiny
+stages:
+  first:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    learning_rate: 0.001
+    batch_size: 4
+    steps: 3
+    max_length: 128
+    heldout: 8
+  second:
+    kind: sft
+    start_from: first
+    data: {name: world:sft, examples: 24}
+    steps: 4
+    max_length: 128
+    heldout: 8
+    grid:
+      learning_rate: [0.001, 100]
+      batch_size: [4]
+evaluate:
+  benchmarks: [world_choice, world_arithmetic]
+  limit: 8
+  batch_size: 8
+"""
+"""A parent and its two children, one of which diverges."""
+
+
+class Ended(NamedTuple):
+    """How a drive in this process ended."""
+
+    code: int
+    output: str
+    path: Path
+
+
+@pytest.fixture
+def small() -> str:
+    return SMALL
+
+
+@pytest.fixture
+def chain() -> str:
+    return CHAIN
+
+
+@pytest.fixture
+def grid_file(tmp_path):
+    """Writes a grid file; returns its path."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "grid.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def load(grid_file):
+    """A grid from its text and `--set` overrides."""
+    from sweep import config
+
+    return lambda text, *overrides: config.load(grid_file(text), list(overrides))
+
+
+@pytest.fixture
+def planned(load):
+    """The trials of a grid's text, by stage."""
+    from sweep import plan
+
+    return lambda text, *overrides: plan.trials(load(text, *overrides))
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs `python -m sweep.run` in another process, from an empty folder."""
+
+    def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sweep.run", *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+def drive_locally(text: str, folder: Path) -> Ended:
+    """The whole command in this process, without Ray."""
+    from rich.console import Console
+
+    from sweep import config, drive, plan
+
+    file = folder.with_suffix(".yaml")
+    file.write_text(text, encoding="utf-8")
+    grid = config.load(file)
+    stream = io.StringIO()
+    console = Console(file=stream, width=200)
+    code = drive.drive(grid, plan.trials(grid), folder, local=True, address=None, console=console)
+    return Ended(code, stream.getvalue(), folder)
+
+
+@pytest.fixture
+def drive():
+    return drive_locally
+
+
+@pytest.fixture(scope="session")
+def chain_run(tmp_path_factory) -> Ended:
+    """A run of CHAIN that has ended; only to be read."""
+    return drive_locally(CHAIN, tmp_path_factory.mktemp("runs") / "chain")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The tiny model with its tokenizer, as loaded; a test that trains takes a copy of its own."""
+    from trainers import models
+
+    return models.load("tiny")
+
+
+@pytest.fixture
+def fresh(tiny):
+    """A tiny model of the test's own, to be trained."""
+    import copy
+
+    return tiny._replace(model=copy.deepcopy(tiny.model))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real benchmark items, where this machine has them."""
+    folder = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: neither SWEEP_DATA nor {folder} is there")
+    return folder

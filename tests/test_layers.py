@@ -1,0 +1,99 @@
+"""The one rule of dependency, read from the imports themselves."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("sweep", "trainers", "analysis")
+FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+
+MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": set()}
+ONE_HOME = {"ray": "sweep/cluster.py", "optuna": "sweep/search.py", "wandb": "sweep/tracking.py"}
+HEAVY = {"torch", "transformers", "trl", "accelerate", "lm_eval", "ray", "optuna", "wandb"}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Top-level names of every import in a file, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            inside = file.relative_to(ROOT).parts[0]
+            yield inside if node.level else str(node.module).partition(".")[0]
+
+
+def named(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_only_the_packages_below_it(package):
+    allowed = MAY_IMPORT[package] | {package}
+    found = {
+        (named(file), name)
+        for file in FILES
+        if file.is_relative_to(ROOT / package)
+        for name in imports(file)
+        if name in PACKAGES and name not in allowed
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(("library", "home"), ONE_HOME.items())
+def test_library_has_one_home(library, home):
+    assert {named(file) for file in FILES if library in imports(file)} <= {home}
+
+
+def test_ray_is_found_where_it_is_used():
+    assert "ray" in imports(ROOT / "sweep" / "cluster.py"), "the reading of imports is broken"
+
+
+def test_analysis_imports_nothing_that_trains():
+    files = [file for file in FILES if file.is_relative_to(ROOT / "analysis")]
+    assert files
+    assert not {(named(f), name) for f in files for name in imports(f) if name in HEAVY}
+
+
+WATCHED = """
+import runpy, sys, time
+sys.argv = ["sweep.run", *sys.argv[1:]]
+try:
+    runpy.run_module("sweep.run", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = sorted({name.partition(".")[0] for name in sys.modules} & {HEAVY})
+print("LOADED", *heavy)
+print("SECONDS", time.process_time())
+""".replace("{HEAVY}", repr(HEAVY | {"datasets", "matplotlib", "scipy"}))
+
+
+@pytest.fixture(scope="module")
+def dry_run() -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", WATCHED, "grids/quickstart.yaml", "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_dry_run_loads_neither_torch_nor_ray_nor_any_other_heavy_library(dry_run):
+    assert "LOADED\n" in dry_run
+
+
+def test_dry_run_takes_less_than_two_seconds_of_one_core(dry_run):
+    assert float(dry_run.rpartition("SECONDS ")[2]) < 2
+
+
+@pytest.mark.parametrize("module", ["trainers", "trainers.spec", "trainers.benchmarks"])
+def test_plan_time_modules_of_trainers_load_no_torch(module):
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'lm_eval' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

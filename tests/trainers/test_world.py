@@ -1,0 +1,125 @@
+"""The miniature world: the same rows every time, sound items, and none of them trained on."""
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from trainers.world import generate, tasks
+from trainers.world.facts import PROPERTIES
+
+WORLD = Path(tasks.__file__).parent
+FORMS = list(generate.FORMS)
+
+
+@pytest.mark.parametrize("split", ["pretrain", "sft"])
+def test_rows_depend_on_the_seed_alone(split):
+    assert generate.rows(split, 50, 1) == generate.rows(split, 50, 1)
+    assert generate.rows(split, 50, 1) != generate.rows(split, 50, 2)
+    assert generate.rows(split, 80, 1)[:50] == generate.rows(split, 50, 1)
+
+
+def test_rows_are_made_fast():
+    began = time.process_time()
+    generate.rows("pretrain", 10_000, 0)
+    assert time.process_time() - began < 2
+
+
+def test_conversations_have_one_question_and_one_answer():
+    for row in generate.rows("sft", 200, 0):
+        assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+        assert all(message["content"] for message in row["messages"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_benchmark_has_hundreds_of_different_items_always_the_same(form):
+    items = generate.items(form)
+    assert items == generate.items(form)
+    assert len({item["prompt"] for item in items}) >= 300
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_item_is_in_the_training_rows(form):
+    prompts = {item["prompt"] for item in generate.items(form)}
+    asked = {row["messages"][0]["content"] for row in generate.rows("sft", 10_000, 3)}
+    assert not prompts & asked
+    lines = {line for row in generate.rows("pretrain", 5_000, 3) for line in row["text"].split("\n")}
+    assert not prompts & lines
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_an_item_combines_is_never_drawn_for_training(form):
+    drawn = {generate.draw(form, generate.Random(i), held=False).combination for i in range(3000)}
+    items = {generate.draw(form, generate.Random(i), held=True).combination for i in range(1000)}
+    assert not drawn & items
+
+
+def test_a_choice_has_one_right_option():
+    for item in generate.items("choice"):
+        asked = item["prompt"].removeprefix("Which is ").split(":")[0]
+        of = next(table for table in PROPERTIES if asked in table.values())
+        right = [option for option in item["choices"] if of[option] == asked]
+        assert right == [item["choices"][item["label"]]] == [item["answer"]]
+
+
+def test_the_steps_of_arithmetic_are_true_and_end_in_the_total():
+    for item in generate.items("arithmetic"):
+        *steps, last = item["answer"].split("\n")
+        for step in steps:
+            left, right = step.split("=")
+            assert eval(left) == int(right) >= 0
+        assert last == f"#### {item['total']}"
+
+
+def test_a_continuation_has_four_different_endings():
+    for item in generate.items("continuation"):
+        assert len(set(item["choices"])) == 4
+        assert item["choices"][item["label"]] == item["answer"]
+
+
+def test_the_written_answer_obeys_every_instruction():
+    for item in generate.items("instruction"):
+        assert tasks.obeys(item["answer"], item["kind"], item["words"], item["count"]), item
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "words", "count"),
+    [
+        ("pear pear", "repeat", ["pear"], 3),
+        ("pear pear pear pear", "repeat", ["pear"], 3),
+        ("pear LAMP", "capitals", ["pear", "lamp"], 2),
+        ("pear boat rose", "backwards", ["pear", "boat", "rose"], 3),
+        ("Mara likes the pear today.", "ends_with", ["Mara", "pear"], 2),
+        ("pear", "ends_with", ["Mara", "pear"], 2),
+        ("pear, pear, saw", "list", ["fruit", "tool"], 2),
+        ("pear, plum", "list", ["fruit", "tool"], 2),
+        ("pear, plum, rose", "list", ["fruit", "tool"], 2),
+        ("pear, plum", "avoid", ["fruit", "pear"], 2),
+        ("plum, cloud", "avoid", ["fruit", "pear"], 2),
+        ("", "avoid", ["fruit", "pear"], 2),
+    ],
+)
+def test_disobedience_is_seen(response, kind, words, count):
+    assert not tasks.obeys(response, kind, words, count)
+
+
+def test_an_answer_of_one_instruction_seldom_obeys_another():
+    items = generate.items("instruction")
+    crossed = [
+        tasks.obeys(other["answer"], item["kind"], item["words"], item["count"])
+        for item, other in zip(items, items[1:] + items[:1], strict=True)
+    ]
+    assert sum(crossed) <= len(crossed) * 0.02
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lm_eval_loads_the_task_and_asks_its_items(form):
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=False)
+    loaded = manager.load(str(WORLD / f"world_{form}.yaml"))
+    (task,) = loaded["tasks"].values()
+    docs = list(task.test_docs())
+    assert [task.doc_to_text(doc) for doc in docs] == [i["prompt"] for i in generate.items(form)]
