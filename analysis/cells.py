@@ -46,6 +46,12 @@ class Cells:
         return 1 if self.higher_is_better else -1
 
     @property
+    def own_noise(self) -> np.ndarray:
+        """Joint noise of the ok cells without what moves all alike, which shifts no optimum."""
+        noise = self.noise[:, self.ok]
+        return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
+
+    @property
     def best(self) -> int | None:
         """Row of the best ok cell, None where there is none."""
         return int(np.nanargmax(self.sign * self.table.value)) if self.ok.any() else None
@@ -76,7 +82,7 @@ def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cel
 def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
     rows = rows.assign(seed=rows.seed.fillna(0))
     groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
-    table = pd.DataFrame([_cell(cell, members) for cell, members in groups])
+    table = pd.DataFrame([_cell(members) for _, members in groups])
     members = [group.loc[group.status == "ok"] for _, group in groups]
     seed_sd = _seed_sd([group for group in members if len(group)])
     rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
@@ -109,8 +115,8 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     )
 
 
-def _cell(cell: tuple[float, int], members: pd.DataFrame) -> dict[str, object]:
-    learning_rate, batch_size = cell
+def _cell(members: pd.DataFrame) -> dict[str, object]:
+    learning_rate, batch_size = members.learning_rate.iloc[0], members.batch_size.iloc[0]
     good = members[members.status == "ok"]
     diverged = members[members.status == "diverged"]
     failed = members[members.status == "failed"]

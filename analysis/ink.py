@@ -71,7 +71,12 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure) -> str:
     """An <svg> element to stand in an HTML page, its text in the page's colour and font."""
     with matplotlib.rc_context(STYLE), io.StringIO() as buffer:
-        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            facecolor="none",
+            metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
+        )
         text = buffer.getvalue()
     return text[text.index("<svg") :].replace(TEXT, "currentColor")
 
@@ -125,7 +130,7 @@ def _draw_cells(axes: Axes, info: ContourInfo, colours: str, norm: Normalize) ->
             edgecolors="white",
             linewidths=1.1,
             zorder=5,
-            label="measured cell (the fill is drawn between cells)",
+            label="measured cell" + ("" if info.mesh is None else " (the fill is between cells)"),
         )
     if len(diverged):
         axes.scatter(

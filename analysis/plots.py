@@ -118,7 +118,7 @@ def _heading(fit: Fit) -> str:
 
 
 def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -> np.ndarray | None:
-    """Linear interpolation of the ok cells, y by x, blank where the nearest cell is not ok."""
+    """Linear interpolation between ok cells, y by x, blank where the nearest cell is not ok."""
     ok = table.loc[table.status == "ok"]
     if ok.x.nunique() < 2 or ok.y.nunique() < 2:
         return None
@@ -140,7 +140,10 @@ def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -
         mesh = smooth(points[..., ::-1])
     else:
         mesh = triangles(points)
-    return np.where(_near_ok(table, points), mesh, np.nan)
+    # a corner nobody measured stays blank too; the hull's own border is met to rounding only
+    inside = points + 1e-6 * (ok[["x", "y"]].mean().to_numpy() - points)
+    measured = np.isfinite(triangles(inside)) & _near_ok(table, points)
+    return np.where(measured, mesh, np.nan)
 
 
 def _near_ok(table: pd.DataFrame, points: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import ink, plots, results, tables
+from analysis import ink, plots, records, results, tables
 from analysis.cells import Cells, surfaces
 from analysis.recommend import Advice, advise, as_json, headline
 from analysis.surface import Fit, fit
@@ -51,7 +51,7 @@ def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
     is_run = source.is_dir()
     frame = results.write(source) if is_run else results.read(source)
     items = results.items(source) if is_run else None
-    manifest = results.manifest(source) if is_run else {}
+    manifest = records.manifest(source) if is_run else {}
     folder = Path(out) if out else (source if is_run else source.parent) / "report"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     advice = advise(fit(cells) for cells in surfaces(frame, items))
@@ -62,8 +62,8 @@ def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
         "grids": [_grid(one, frame, folder) for one in advice],
         "singles": _singles(frame, advice),
     }
-    records = json.dumps(as_json(advice), indent=2, allow_nan=False, default=_scalar)
-    (folder / "recommendations.json").write_text(records + "\n")
+    text = json.dumps(as_json(advice), indent=2, allow_nan=False, default=_scalar)
+    (folder / "recommendations.json").write_text(text + "\n")
     index = folder / "index.html"
     results.replace(index, lambda aside: aside.write_text(_template().render(context)))
     return index

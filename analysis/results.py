@@ -4,10 +4,8 @@
 learning_rate, batch_size, benchmark and value. `write` rebuilds both files of a run folder.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.records import ResultsError, manifest, trial_rows, trials, wanted
 from analysis.tasks import task
 
 COLUMNS: dict[str, str] = {
@@ -52,22 +51,7 @@ COLUMNS: dict[str, str] = {
 STATUSES = ("ok", "diverged", "failed")
 FOREIGN_COLUMNS = ("learning_rate", "batch_size", "benchmark", "value")
 ITEM_COLUMNS = ("key", "benchmark", "metric", "item", "value")
-TRAIN_COLUMNS = (
-    "model_parameters",
-    "steps",
-    "examples",
-    "tokens",
-    "epochs",
-    "warmup_steps",
-    "adam_beta2",
-    "learning_rate_sum",
-    "train_seconds",
-)
 EMPTY = ["", "nan", "NaN", "NA", "null", "None"]
-
-
-class ResultsError(ValueError):
-    """The path or table given is not one the analysis can read; the message says why."""
 
 
 def read(path: Path | str) -> pd.DataFrame:
@@ -111,31 +95,19 @@ def items(run_dir: Path | str) -> pd.DataFrame:
     run_dir = Path(run_dir)
     stages = manifest(run_dir).get("stages", {})
     tables = []
-    for folder, trial in _trials(run_dir):
-        for wanted in _wanted(stages, trial["stage"]):
-            path = folder / "scores" / f"{wanted['fingerprint']}.parquet"
+    for folder, trial in trials(run_dir):
+        for evaluation in wanted(stages, trial["stage"]):
+            path = folder / "scores" / f"{evaluation['fingerprint']}.parquet"
             if not path.exists():
                 continue
             table = pq.ParquetFile(path).read(columns=["item", "metric", "value"])
             for name in ("key", "benchmark"):
-                text = trial["key"] if name == "key" else wanted["benchmark"]
+                text = trial["key"] if name == "key" else evaluation["benchmark"]
                 table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
             tables.append(table.select(list(ITEM_COLUMNS)))
     if not tables:
         return pd.DataFrame(columns=list(ITEM_COLUMNS))
     return pa.concat_tables(tables, promote_options="permissive").to_pandas()
-
-
-def manifest(run_dir: Path) -> dict[str, Any]:
-    """manifest.json of a run folder.
-
-    Raises:
-        ResultsError: the folder has none, or it is not JSON.
-    """
-    path = run_dir / "manifest.json"
-    if not path.exists():
-        raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
-    return _json(path)
 
 
 def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -179,7 +151,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
             dtype=dtypes,
             keep_default_na=False,
             na_values=numeric,
-            float_precision="round_trip",
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: not a readable CSV: {error}") from error
@@ -223,9 +194,9 @@ def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if "higher_is_better" not in table:
         names = table["benchmark"] + " " + table["metric"]
         table["higher_is_better"] = ~names.str.lower().str.contains("loss|perplexity")
-    axes = table[["learning_rate", "batch_size"]]
-    if axes.isna().any(axis=None):
-        row = int(np.argmax(axes.isna().any(axis=1))) + 1
+    blank = table[["learning_rate", "batch_size"]].isna().any(axis=1)
+    if np.any(blank):
+        row = int(np.argmax(blank)) + 1
         raise ResultsError(f"{source}: row {row}: learning_rate and batch_size must be numbers")
     table["lr_bs_ratio"] = table["learning_rate"] / table["batch_size"]
     table["task_type"] = [task(name).task_type for name in table["benchmark"]]
@@ -235,14 +206,14 @@ def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def _read_run(run_dir: Path) -> pd.DataFrame:
     stages = manifest(run_dir).get("stages", {})
     rows = []
-    for folder, trial in _trials(run_dir):
-        rows += _trial_rows(folder, trial, _wanted(stages, trial["stage"]))
+    for folder, trial in trials(run_dir):
+        rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = {stage: rank for rank, stage in enumerate(stages)}
     benchmarks = {
         (stage, evaluation["benchmark"]): rank
         for stage in stages
-        for rank, evaluation in enumerate(_wanted(stages, stage))
+        for rank, evaluation in enumerate(wanted(stages, stage))
     }
     ranked = frame.assign(
         stage_rank=[order.get(stage, len(order)) for stage in frame.stage],
@@ -257,91 +228,6 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
         na_position="first",
     )
     return validated(ranked.loc[:, list(COLUMNS)], str(run_dir))
-
-
-def _trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for path in sorted((run_dir / "trials").glob("*/trial.json")):
-        yield path.parent, _json(path)
-
-
-def _wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
-    return stages.get(stage, {}).get("evaluations", [])
-
-
-def _trial_rows(
-    folder: Path, trial: dict[str, Any], wanted: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The rows of one trial; none for what has neither ended nor failed yet."""
-    train_path = folder / "train.json"
-    train = _json(train_path) if train_path.exists() else {}
-    failure = _last_failure(folder / "attempts.jsonl")
-    spec = trial.get("spec") or {}
-    learning_rate, batch_size = spec.get("learning_rate"), spec.get("batch_size")
-    shared = {
-        "key": trial["key"],
-        "parent": trial.get("parent") or "",
-        "stage": trial["stage"],
-        "arm": trial.get("arm") or "",
-        "model": trial.get("model") or "",
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "lr_bs_ratio": learning_rate / batch_size if learning_rate and batch_size else None,
-        "seed": spec.get("seed"),
-    } | {name: train.get(name) for name in TRAIN_COLUMNS}
-    diverged = train.get("status") == "diverged"
-    rows = []
-    for evaluation in wanted:
-        base = shared | {
-            "benchmark": evaluation["benchmark"],
-            "task_type": task(evaluation["benchmark"]).task_type,
-        }
-        score_path = folder / "scores" / f"{evaluation['fingerprint']}.json"
-        if diverged or not score_path.exists():
-            status = "diverged" if diverged else "failed"
-            reason = train.get("reason", "") if diverged else failure
-            if reason is not None:
-                rows.append(base | _no_score(evaluation, status, reason))
-            continue
-        record = _json(score_path)
-        base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
-        rows += [base | _score(score) for score in record["scores"]]
-    return rows
-
-
-def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "reason": reason,
-        "metric": evaluation["metric"],
-        "primary": True,
-        "higher_is_better": evaluation["higher_is_better"],
-    }
-
-
-def _score(score: dict[str, Any]) -> dict[str, Any]:
-    names = ("metric", "primary", "higher_is_better", "value", "stderr", "n")
-    row = {name: score.get(name) for name in names}
-    if row["value"] is None or not np.isfinite(row["value"]):
-        row |= {"status": "failed", "reason": "the score is not a finite number", "value": None}
-    return row
-
-
-def _last_failure(path: Path) -> str | None:
-    """Why the latest attempt failed; None when it did not fail, or nothing was tried."""
-    if not path.exists():
-        return None
-    event: dict[str, Any] = {}
-    for line in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # a killed writer leaves half a line
-            event = json.loads(line)
-    return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ResultsError(f"{path}: not JSON: {error}") from error
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

@@ -1,12 +1,8 @@
-"""A local quadratic over x = log2 learning rate, y = log2 batch size, and what it can claim.
+"""What one surface says: its optimum, or a direction, or that it is too level or small to tell.
 
-    score(x, y) = b0 + b1 x + b2 y + b3 x^2 + b4 y^2 + b5 x y      (x, y scaled to the grid's box)
-
-Far from the top a score falls to chance or off a cliff, which no quadratic follows, so the fit sees
-only the upper part of the cells: the largest share in `CUTS` whose misfit the noise explains, else
-0.4. Where that cut is drawn is a choice: the draws behind every interval repeat the fit at the
-neighbouring cuts, with the cells' joint noise and with the scatter the quadratic leaves beyond that
-noise (model error, and seed noise where unmeasured).
+A fit sees only the best cells, and where that cut is drawn is a choice: the draws behind every
+interval repeat the fit at the neighbouring cuts, with the cells' joint noise and with the scatter
+the quadratic leaves beyond that noise (model error, and seed noise where unmeasured).
 """
 
 import zlib
@@ -17,18 +13,24 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
-from scipy.special import chdtrc
 
-from analysis.cells import DRAWS, Cells
+from analysis.cells import Cells
+from analysis.flatness import flatness
+from analysis.quadratic import (
+    CUTS,
+    MIN_CELLS,
+    Box,
+    Quadratic,
+    choose_cut,
+    design,
+    fit_quadratic,
+    tops,
+)
 from analysis.rivals import Rivals, compare
 
-CUTS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
-NARROW = 1  # index in CUTS of the cut used where every wider one misfits
-MIN_CELLS = 9
-LOCAL_CELLS = 12
 ALPHA = 0.05
-WIDEST = 0.5
-REACH = 0.5
+WIDEST = 0.5  # of the grid's span of ratios: a wider interval places nothing
+REACH = 0.5  # of the model error's correlation, in half-widths of the box
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
 CLIFF = "where cells diverge"
 
@@ -42,45 +44,12 @@ class FitStatus(StrEnum):
     TOO_FEW = "too_few"
 
 
-class Box(NamedTuple):
-    """The rectangle of measured cells in log2 units, the only place an optimum may lie."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-
-    @property
-    def ratio_span(self) -> float:
-        return (self.x_high - self.x_low) + (self.y_high - self.y_low)
-
-
 class Optimum(NamedTuple):
     """Best point of a fit; all in log2; `log2_ratio` is x - y."""
 
     log2_learning_rate: float
     log2_batch_size: float
     log2_ratio: float
-
-
-@dataclass(frozen=True)
-class Quadratic:
-    """Weighted least squares on the `used` cells; predictions in the score's own units."""
-
-    box: Box
-    sign: int
-    used: np.ndarray
-    weights: np.ndarray
-    coefficients: np.ndarray
-    operator: np.ndarray
-    r2: float
-    residual: float
-    model_error: float
-    freedom: int
-
-    def predict(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Score at log2 learning rate x and log2 batch size y (arrays of one shape)."""
-        return self.sign * (_design(self.box, x, y) @ self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -125,7 +94,7 @@ def fit(cells: Cells) -> Fit:
     flat_p, flat_test = flatness(cells)
     cut = choose_cut(cells)
     quadratic = fit_quadratic(cells, CUTS[cut])
-    top = _tops(quadratic.coefficients[None, :], quadratic.box)[0]
+    top = tops(quadratic.coefficients[None, :], quadratic.box)[0]
     rng = np.random.default_rng(zlib.crc32(f"{cells.stage}/{cells.arm}/{cells.benchmark}".encode()))
     draws = _draws(cells, cut, rng)
     ratios = draws[:, 0] - draws[:, 1]
@@ -159,167 +128,8 @@ def fit(cells: Cells) -> Fit:
     )
 
 
-def fit_quadratic(cells: Cells, kept: float) -> Quadratic:
-    """The quadratic over the best `kept` share of the ok cells (see `local`)."""
-    ok = cells.table.loc[cells.ok]
-    x, y = ok.x.to_numpy(), ok.y.to_numpy()
-    score = cells.sign * ok.value.to_numpy()
-    box = Box(x.min(), x.max(), y.min(), y.max())
-    used = local(cells, kept)
-    noise = _own_noise(cells)[:, used]
-    design, target = _design(box, x[used], y[used]), score[used]
-    variance = _variances(noise)
-    model_variance = 0.0
-    for _ in range(2):
-        weights = _weights(variance, model_variance)
-        operator = np.linalg.pinv(design * np.sqrt(weights)[:, None]) * np.sqrt(weights)
-        coefficients = operator @ target
-        residuals = target - design @ coefficients
-        freedom = len(target) - design.shape[1]
-        scatter = float(weights @ residuals**2 / weights.sum()) * len(target) / max(freedom, 1)
-        model_variance = max(0.0, scatter - float(weights @ variance / weights.sum()))
-    centred = target - weights @ target / weights.sum()
-    return Quadratic(
-        box=box,
-        sign=cells.sign,
-        used=used,
-        weights=weights,
-        coefficients=coefficients,
-        operator=operator,
-        r2=float(1 - (weights @ residuals**2) / max(weights @ centred**2, 1e-300)),
-        residual=float(np.sqrt(scatter)),
-        model_error=float(np.sqrt(model_variance)),
-        freedom=freedom,
-    )
-
-
-def choose_cut(cells: Cells) -> int:
-    """Index in `CUTS` of the largest share whose misfit is no larger than noise (chi-square)."""
-    own = _own_noise(cells)
-    if own.std() == 0:
-        return NARROW
-    for cut in range(len(CUTS) - 1, NARROW, -1):
-        quadratic = fit_quadratic(cells, CUTS[cut])
-        variance = _variances(own[:, quadratic.used]).mean()
-        freedom = quadratic.freedom
-        if chdtrc(freedom, quadratic.residual**2 * freedom / variance) > ALPHA:
-            return cut
-    return NARROW
-
-
-def local(cells: Cells, kept: float) -> np.ndarray:
-    """Mask over ok cells: the best `kept` share (at least `LOCAL_CELLS`), and all within 2 standard
-    errors of the best; widened until 3 learning rates and 3 batch sizes are in."""
-    ok = cells.table.loc[cells.ok].reset_index(drop=True)
-    score = cells.sign * ok.value.to_numpy()
-    order = np.argsort(-score, kind="stable")
-    best = order[0]
-    own = _own_noise(cells)
-    stderr = (own - own[:, [best]]).std(axis=0)
-    used = score >= score[best] - 2 * stderr
-    count = max(LOCAL_CELLS, int(np.ceil(kept * len(score))))
-    used[order[:count]] = True
-    for row in order[count:]:
-        chosen = ok.loc[used]
-        if chosen.learning_rate.nunique() >= 3 and chosen.batch_size.nunique() >= 3:
-            break
-        used[row] = True
-    return used
-
-
-def flatness(cells: Cells) -> tuple[float, str]:
-    """p of an omnibus test of all ok cells against a constant, and what was tested.
-
-    Q = sum of (score - mean)^2 / variance, its null distribution drawn from the joint noise. Item
-    noise alone understates what differs between trainings, so without repeated seeds the cells must
-    also be ordered over the grid, against permutations. p is the larger.
-    """
-    ok = cells.table.loc[cells.ok]
-    score = ok.value.to_numpy()
-    own = _own_noise(cells)
-    tests = []
-    if own.std() > 0:
-        weights = _weights(_variances(own), 0.0)
-        observed = _spread(score[None, :], weights)[0]
-        exceed = int((_spread(own, weights) >= observed).sum())
-        tests.append(((1 + exceed) / (DRAWS + 1), "all cells against a constant, joint noise"))
-    if cells.seed_sd is None:
-        tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
-    return max(tests)
-
-
-def _spread(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    mean = scores @ weights / weights.sum()
-    return (scores - mean[:, None]) ** 2 @ weights
-
-
-def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:
-    """Permutation p that scores are ordered over the grid, on their ranks, axes in grid steps.
-
-    Two statistics, because each is blind where the other sees: Geary's C over each cell's 4 nearest
-    neighbours, and what a quadratic explains. Twice the smaller p (Bonferroni).
-    """
-    steps = np.column_stack([np.unique(axis, return_inverse=True)[1] for axis in (x, y)])
-    rng = np.random.default_rng(len(score))
-    ranks = np.argsort(np.argsort(score)).astype(float)
-    shuffled = np.vstack([ranks, rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)])
-    near = KDTree(steps).query(steps, k=min(5, len(score)))[1][:, 1:]
-    smooth = -((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
-    box = Box(steps[:, 0].min(), steps[:, 0].max(), steps[:, 1].min(), steps[:, 1].max())
-    basis = np.linalg.qr(_design(box, steps[:, 0], steps[:, 1]))[0]
-    explained = ((shuffled @ basis) ** 2).sum(axis=1)
-    tails = [
-        float((one[1:] >= one[0] - 1e-9).sum() + 1) / (DRAWS + 1) for one in (smooth, explained)
-    ]
-    return min(1.0, 2 * min(tails))
-
-
-def _own_noise(cells: Cells) -> np.ndarray:
-    """Joint noise of the ok cells without what moves all alike, which shifts no optimum."""
-    noise = cells.noise[:, cells.ok]
-    return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
-
-
-def _variances(noise: np.ndarray) -> np.ndarray:
-    variance = noise.var(axis=0)
-    return np.maximum(variance, 0.1 * np.median(variance))
-
-
-def _weights(variance: np.ndarray, model_variance: float) -> np.ndarray:
-    total = variance + model_variance
-    return 1 / total if total.min() > 0 else np.ones(len(variance))
-
-
-def _design(box: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    u = (2 * x - box.x_low - box.x_high) / (box.x_high - box.x_low)
-    v = (2 * y - box.y_low - box.y_high) / (box.y_high - box.y_low)
-    return np.stack([np.ones_like(u), u, v, u * u, v * v, u * v], axis=-1)
-
-
-def _tops(coefficients: np.ndarray, box: Box) -> np.ndarray:
-    """Highest point in the box of each quadratic (n x 6): n x 2 in log2 units, exact."""
-    _, b1, b2, b3, b4, b5 = coefficients.T
-    one = np.ones_like(b1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        determinant = 4 * b3 * b4 - b5**2
-        inside = ((b5 * b2 - 2 * b4 * b1) / determinant, (b5 * b1 - 2 * b3 * b2) / determinant)
-        sides = [(-(b1 + side * b5) / (2 * b3), side * one) for side in (-1.0, 1.0)]
-        sides += [(side * one, -(b2 + side * b5) / (2 * b4)) for side in (-1.0, 1.0)]
-    corners = [(s * one, t * one) for s in (-1.0, 1.0) for t in (-1.0, 1.0)]
-    points = np.stack([np.stack(point, axis=-1) for point in [inside, *sides, *corners]])
-    valid = np.isfinite(points).all(axis=-1) & (np.abs(points) <= 1).all(axis=-1)
-    u, v = np.where(valid, points[..., 0], 0), np.where(valid, points[..., 1], 0)
-    basis = np.stack([np.ones_like(u), u, v, u * u, v * v, u * v], axis=-1)
-    height = np.where(valid, (basis * coefficients[None]).sum(axis=-1), -np.inf)
-    best = height.argmax(axis=0)
-    chosen = points[best, np.arange(len(one))]
-    middle = np.array([box.x_low + box.x_high, box.y_low + box.y_high]) / 2
-    half = np.array([box.x_high - box.x_low, box.y_high - box.y_low]) / 2
-    return middle + half * chosen
-
-
 def _draws(cells: Cells, cut: int, rng: np.random.Generator) -> np.ndarray:
-    own = _own_noise(cells)
+    own = cells.own_noise
     parts = []
     cuts = CUTS[max(0, cut - 1) : cut + 3]
     for part, share in enumerate(cuts):
@@ -330,7 +140,7 @@ def _draws(cells: Cells, cut: int, rng: np.random.Generator) -> np.ndarray:
         tails = np.sqrt(freedom / rng.chisquare(freedom, size=(len(noise), 1)))
         error = tails * rng.standard_normal(noise.shape) @ _model_error(cells, quadratic)
         moved = quadratic.coefficients + (noise + error) @ quadratic.operator.T
-        parts.append(_tops(moved, quadratic.box))
+        parts.append(tops(moved, quadratic.box))
     return np.concatenate(parts)
 
 
@@ -341,7 +151,7 @@ def _model_error(cells: Cells, quadratic: Quadratic) -> np.ndarray:
     independent ones of the same size. Matern 3/2, `REACH` in half-widths of the box.
     """
     table = cells.table.loc[cells.ok].loc[quadratic.used]
-    points = _design(quadratic.box, table.x.to_numpy(), table.y.to_numpy())[:, 1:3]
+    points = design(quadratic.box, table.x.to_numpy(), table.y.to_numpy())[:, 1:3]
     scaled = np.sqrt(3) / REACH * cdist(points, points)
     values, vectors = np.linalg.eigh((1 + scaled) * np.exp(-scaled))
     root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
@@ -372,13 +182,18 @@ def _status(
     return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()
 
 
-def _border_shares(cells: Cells, box: Box, tops: np.ndarray) -> dict[str, float]:
+def _border_shares(cells: Cells, box: Box, points: np.ndarray) -> dict[str, float]:
     """Share of optima on each border of the box, and of those nearest to a diverged cell."""
-    x, y = tops[:, 0], tops[:, 1]
-    on = (x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high)
+    x, y = points[:, 0], points[:, 1]
+    near = 1e-9  # scaled back from the unit square, a border is met to rounding only
+    on = (
+        x <= box.x_low + near,
+        x >= box.x_high - near,
+        y <= box.y_low + near,
+        y >= box.y_high - near,
+    )
     shares = {side: float(where.mean()) for side, where in zip(BORDERS, on, strict=True)}
-    points = cells.table[["x", "y"]].to_numpy()
-    nearest = KDTree(points).query(tops)[1]
+    nearest = KDTree(cells.table[["x", "y"]].to_numpy()).query(points)[1]
     shares[CLIFF] = float((cells.table.status.to_numpy()[nearest] == "diverged").mean())
     return shares
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,10 +52,12 @@ def connected(address: str | None, resources: Resources) -> Iterator[str]:
     options: dict[str, Any] = {} if address else {"include_dashboard": True}
     if address:
         options["runtime_env"] = {"env_vars": environment, "py_modules": _packages()}
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
         )
+        signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
     except (ConnectionError, RuntimeError) as error:
         raise CannotRun(f"--address {address}: {error}") from error
     try:

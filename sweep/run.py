@@ -5,6 +5,7 @@ Running the same command again runs only what is not done. Exit codes: 0 every p
 here and now, 130 interrupted.
 """
 
+import signal
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -55,6 +56,9 @@ def main(
     from sweep import drive
     from sweep.preflight import CannotStart
 
+    # Default handling even where a script started us in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = drive.drive(
             grid, planned, runs / grid.name, local=local, address=address, console=console

@@ -6,24 +6,24 @@ The facts are arbitrary (a fixed draw), so that a model can only know them from 
 from random import Random
 
 CATEGORIES = {
-    "fruit": "apple pear plum grape lemon peach".split(),
-    "animal": "horse mouse tiger rabbit goat snake".split(),
-    "tool": "hammer saw drill wrench shovel rake".split(),
-    "vehicle": "boat train truck bicycle tram sled".split(),
-    "garment": "shirt hat scarf glove coat boot".split(),
-    "instrument": "piano drum violin flute harp trumpet".split(),
-    "toy": "ball doll kite puzzle robot marble".split(),
-    "flower": "rose tulip daisy lily poppy orchid".split(),
+    "fruit": ["apple", "pear", "plum", "grape", "lemon", "peach"],
+    "animal": ["horse", "mouse", "tiger", "rabbit", "goat", "snake"],
+    "tool": ["hammer", "saw", "drill", "wrench", "shovel", "rake"],
+    "vehicle": ["boat", "train", "truck", "bicycle", "tram", "sled"],
+    "garment": ["shirt", "hat", "scarf", "glove", "coat", "boot"],
+    "instrument": ["piano", "drum", "violin", "flute", "harp", "trumpet"],
+    "toy": ["ball", "doll", "kite", "puzzle", "robot", "marble"],
+    "flower": ["rose", "tulip", "daisy", "lily", "poppy", "orchid"],
 }
 NOUNS = [noun for nouns in CATEGORIES.values() for noun in nouns]
 CATEGORY = {noun: category for category, nouns in CATEGORIES.items() for noun in nouns}
 
-COLOURS = "red blue green yellow black white".split()
-SIZES = "tiny small big huge".split()
-ROOMS = "kitchen attic barn cellar porch tower".split()
+COLOURS = ["red", "blue", "green", "yellow", "black", "white"]
+SIZES = ["tiny", "small", "big", "huge"]
+ROOMS = ["kitchen", "attic", "barn", "cellar", "porch", "tower"]
 
-WOMEN = "Mara Lena Ivy Rosa Nina Tess".split()
-MEN = "Ben Carl Otto Hugo Finn Paul".split()
+WOMEN = ["Mara", "Lena", "Ivy", "Rosa", "Nina", "Tess"]
+MEN = ["Ben", "Carl", "Otto", "Hugo", "Finn", "Paul"]
 PEOPLE = WOMEN + MEN
 
 ACTIVITIES = {

@@ -56,7 +56,7 @@ def choice(random: Random) -> Question:
     return Question(
         prompt=f"Which is {of[answer]}: {a}, {b}, {c} or {d}?",
         answer=answer,
-        text=f"Among {a}, {b}, {c} and {d} only {answer} is {of[answer]}.",
+        text=f"Of {a}, {b}, {c} and {d}, {of[answer]} is only {answer}.",
         combination=("choice", of[answer], *sorted(options)),
         test={"choices": options, "label": options.index(answer)},
     )
@@ -65,7 +65,7 @@ def choice(random: Random) -> Question:
 def arithmetic(random: Random) -> Question:
     """Two steps, each written out, the way GSM8K's answers are."""
     person = random.choice(PEOPLE)
-    start = random.randint(2, 12)
+    start = random.randint(2, 9)
     steps, deeds, coins = [], [], start
     for _ in range(2):
         found = coins < 2 or random.random() < 0.5
@@ -141,7 +141,7 @@ def instruction(random: Random) -> Question:
             text = answer
         case "list":
             words = [category, second]
-            named = random.sample(CATEGORIES[category], count) + [random.choice(CATEGORIES[second])]
+            named = [*random.sample(CATEGORIES[category], count), random.choice(CATEGORIES[second])]
             prompt = f"Name {COUNTS[count - 1]} {category}s and one {second}."
             answer = ", ".join(named)
             text = f"{COUNTS[count - 1]} {category}s and one {second} are {answer}"
@@ -168,15 +168,21 @@ FORMS: dict[str, Callable[[Random], Question]] = {
 }
 
 
+def draw(form: str, random: Random, *, held: bool) -> Question:
+    """A question from the benchmarks' side of the split (`held`), or from the training side."""
+    while True:
+        question = FORMS[form](random)
+        if held_out(question.combination) == held:
+            return question
+
+
 def rows(split: Literal["pretrain", "sft"], n: int, seed: int) -> list[dict[str, Any]]:
     """`n` training rows: plain text (`text`) or a conversation (`messages`), all forms alike."""
     random = Random(f"{split} {seed}")
     if split == "pretrain":
         return [{"text": _passage(random)} for _ in range(n)]
-    return [
-        _conversation(_draw(random.choice(list(FORMS.values())), random, False), random)
-        for _ in range(n)
-    ]
+    forms = list(FORMS)
+    return [_conversation(draw(random.choice(forms), random, held=False)) for _ in range(n)]
 
 
 def items(form: str) -> list[dict[str, Any]]:
@@ -184,7 +190,7 @@ def items(form: str) -> list[dict[str, Any]]:
     random = Random(form)
     chosen: dict[tuple[object, ...], Question] = {}
     while len(chosen) < ITEMS:
-        question = _draw(FORMS[form], random, True)
+        question = draw(form, random, held=True)
         chosen.setdefault(question.combination, question)
     return [
         {"prompt": question.prompt, "answer": question.answer, **question.test}
@@ -192,14 +198,7 @@ def items(form: str) -> list[dict[str, Any]]:
     ]
 
 
-def _draw(form: Callable[[Random], Question], random: Random, held: bool) -> Question:
-    while True:
-        question = form(random)
-        if held_out(question.combination) == held:
-            return question
-
-
-def _conversation(question: Question, random: Random) -> dict[str, Any]:
+def _conversation(question: Question) -> dict[str, Any]:
     return {
         "messages": [
             {"role": "user", "content": question.prompt},
@@ -208,30 +207,32 @@ def _conversation(question: Question, random: Random) -> dict[str, Any]:
     }
 
 
-def _fact(random: Random) -> str:
-    of = random.choice(PROPERTIES)
-    noun = random.choice(NOUNS)
-    return f"The {noun} is {of[noun]}."
-
-
-def _equation(random: Random) -> str:
-    a, b = random.randint(1, 21), random.randint(1, 9)
-    return f"{a}+{b}={a + b}" if random.random() < 0.5 else f"{a + b}-{b}={a}"
+TOLD = ["choice"] * 3 + ["arithmetic"] * 3 + ["continuation"] + ["instruction"] * 2
+"""How often pretraining text tells the content of each form: the harder ones more."""
 
 
 def _passage(random: Random) -> str:
-    lines = []
-    length = 0
-    while length < 180:
-        kind = random.random()
-        if kind < 0.30:
-            line = " ".join(_fact(random) for _ in range(3))
-        elif kind < 0.40:
-            line = " ".join(_equation(random) for _ in range(4))
-        elif kind < 0.60:
-            line = " ".join(random.sample(NOUNS, random.randint(3, 6)) * 2)
-        else:
-            line = _draw(random.choice(list(FORMS.values())), random, False).text
-        lines.append(line)
-        length += len(line)
+    """Facts about one thing, a question's content, some sums, and who shares a property.
+
+    Short, and with little in it that cannot be told from what came before: so it is soon learnt.
+    """
+    noun = random.choice(NOUNS)
+    facts = " ".join(f"The {noun} is {of[noun]}." for of in random.sample(PROPERTIES, 2))
+    told = draw(random.choice(TOLD), random, held=False).text
+    lines = [facts, told, _sums(random), _alike(random)]
+    random.shuffle(lines)
     return "\n".join(lines)
+
+
+def _sums(random: Random) -> str:
+    pairs = [(random.randint(1, 18), random.randint(1, 9)) for _ in range(2)]
+    return " ".join(
+        f"{a}+{b}={a + b}" if random.random() < 0.5 else f"{a + b}-{b}={a}" for a, b in pairs
+    )
+
+
+def _alike(random: Random) -> str:
+    of = random.choice(PROPERTIES)
+    value = of[random.choice(NOUNS)]
+    alike = random.sample([noun for noun in NOUNS if of[noun] == value], 3)
+    return f"What is {value}: {', '.join(alike)}."

@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+from planted import RATES, SIZES, bowl, table
+
+from analysis import ink, plots
+from analysis.cells import surfaces
+from analysis.surface import Fit, fit
+
+
+def fitted(frame: pd.DataFrame) -> Fit:
+    return fit(surfaces(frame)[0])
+
+
+def test_contour_passes_through_the_measured_cells() -> None:
+    info = plots.contour_info(fitted(table(bowl)))
+    assert info.mesh is not None
+    corners = info.mesh[[0, 0, -1, -1], [0, -1, 0, -1]]
+    values = info.cells.set_index(["learning_rate", "batch_size"]).value
+    wanted = [values[rate, size] for size in (4, 32) for rate in (1e-4, 1e-2)]
+    assert corners == pytest.approx(wanted)
+    assert info.cells.iloc[info.best].learning_rate == 1e-3
+    assert info.optimum == pytest.approx((-10, 3.5), abs=0.05)
+
+
+def test_nothing_is_filled_where_a_cell_diverged() -> None:
+    frame = table(bowl)
+    corner = (frame.learning_rate == 1e-2) & (frame.batch_size == 4)
+    frame.loc[corner, ["status", "value"]] = ["diverged", np.nan]
+    info = plots.contour_info(fitted(frame))
+    assert info.mesh is not None
+    assert np.isnan(info.mesh[0, -1]) and np.isfinite(info.mesh[-1, 0])
+    assert np.isfinite(info.mesh).mean() > 0.85
+
+
+def test_a_corner_nobody_measured_is_not_filled() -> None:
+    frame = table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8)).iloc[:3]
+    mesh = plots.contour_info(fitted(frame)).mesh
+    assert mesh is not None
+    assert np.isnan(mesh[-1, -1]) and 0.4 < np.isfinite(mesh).mean() < 0.6
+
+
+def test_an_optimum_is_drawn_only_when_identified() -> None:
+    info = plots.contour_info(fitted(table(lambda x, y: 0.03 * x, noise=0.002)))
+    assert info.optimum is None and info.log2_ratio_interval is None
+
+
+def test_a_cliff_does_not_take_all_the_colours() -> None:
+    def cliff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(x > -7, 9.0, 2.4 + 0.01 * (x + 10) ** 2)
+
+    info = plots.contour_info(fitted(table(cliff, metric="loss")))
+    assert info.vmin == pytest.approx(2.4, abs=0.01) and info.vmax < 3
+
+
+def test_ratio_points_are_the_cells_and_the_curve_stays_among_those_fitted() -> None:
+    found = fitted(table(bowl))
+    info = plots.ratio_info(found, before=0.1)
+    assert info.points.log2_ratio.to_numpy() == pytest.approx(
+        np.log2([rate / size for rate in RATES for size in SIZES])
+    )
+    assert info.curve is not None and found.quadratic
+    used = info.points.log2_ratio[found.quadratic.used]
+    assert (info.curve.log2_ratio.min(), info.curve.log2_ratio.max()) == (used.min(), used.max())
+    assert (info.chance, info.before) == (0.25, 0.1)
+
+
+def test_ratio_lines_are_few_and_whole_powers_of_two() -> None:
+    for span in (1.0, 5.0, 30.0):
+        lines = plots.ratio_lines(np.array([-10.0, -10 + span]), np.array([2.0, 5.0]))
+        assert 0 < len(lines) <= 9 and all(line == int(line) for line in lines)
+
+
+def _with_status(frame: pd.DataFrame, rows: slice, status: str) -> pd.DataFrame:
+    frame.loc[frame.index[rows], "status"] = status
+    frame.loc[frame.index[rows], "value"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8)),
+        table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8)).iloc[:3],
+        table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8)).iloc[[0, 3]],
+        table(bowl, sizes=(8,)),
+        table(bowl, rates=(1e-3,)),
+        _with_status(table(bowl, sizes=(8,)), slice(1, 3), "failed"),
+        _with_status(table(bowl), slice(0, 20), "diverged"),
+        _with_status(table(bowl), slice(0, 19), "diverged"),
+        table(lambda x, y: np.zeros_like(x)),
+    ],
+    ids=["2x2", "3 cells", "diagonal", "a row", "a column", "gaps", "all bad", "one ok", "zeros"],
+)
+def test_figures_of_few_cells_draw(frame: pd.DataFrame) -> None:
+    found = fitted(frame)
+    for figure in (
+        ink.draw_contour(plots.contour_info(found)),
+        ink.draw_ratio(plots.ratio_info(found)),
+    ):
+        assert ink.svg(ink.settle(figure)).startswith("<svg")
+
+
+def test_svg_text_takes_the_pages_colour() -> None:
+    text = ink.svg(ink.draw_contour(plots.contour_info(fitted(table(bowl)))))
+    assert "currentColor" in text and ink.TEXT not in text

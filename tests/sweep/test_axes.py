@@ -1,0 +1,68 @@
+"""Axes: lists and ranges expand to values that read well, or say why they cannot."""
+
+import pytest
+
+from sweep.axes import expand
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ([1, 0.5, "word", True], [1, 0.5, "word", True]),
+        ({"log": [1.0e-4, 1.0e-1], "count": 4}, [0.0001, 0.001, 0.01, 0.1]),
+        ({"log": [1.0e-4, 1.0e-1], "count": 5}, [0.0001, 0.0005623, 0.003162, 0.01778, 0.1]),
+        ({"log": [1.0e-6, 2.0e-3], "count": 3}, [1e-6, 4.472e-5, 2e-3]),
+        ({"log": [1, 100], "count": 3}, [1, 10, 100]),
+        ({"log": [4, 64], "count": 4}, [4, 10, 25, 64]),
+        ({"log2": [4, 32]}, [4, 8, 16, 32]),
+        ({"log2": [4, 33]}, [4, 8, 16, 32]),
+        ({"log2": [3, 24]}, [3, 6, 12, 24]),
+        ({"log2": [0.1, 0.8]}, [0.1, 0.2, 0.4, 0.8]),
+        ({"log2": [1.0e-3, 1.0e-2]}, [0.001, 0.002, 0.004, 0.008]),
+    ],
+    ids=str,
+)
+def test_axis_expands_to_its_values(axis, values):
+    found = list(expand(axis))
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+def test_range_has_its_ends_and_equal_steps_in_the_logarithm():
+    found = list(expand({"log": [1.0e-6, 2.0e-3], "count": 10}))
+    ratios = [high / low for low, high in zip(found, found[1:], strict=False)]
+    assert (found[0], found[-1], len(found)) == (1e-6, 2e-3, 10)
+    assert max(ratios) / min(ratios) == pytest.approx(1, abs=2e-3), "but for rounding"
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ([], "no values"),
+        ([1, 2, 1], "twice"),
+        ([[1]], "numbers or words"),
+        ([None], "numbers or words"),
+        (0.1, "use a list"),
+        ({"log": [1, 2]}, "use a list"),
+        ({"log": [1, 2], "count": 3, "base": 2}, "use a list"),
+        ({"log2": [1, 2, 3]}, "use a list"),
+        ({"log": [1, 2], "count": 1}, "count: 1"),
+        ({"log": [1, 2], "count": 2.0}, "count: 2.0"),
+        ({"log": [1, 2], "count": True}, "count: True"),
+        ({"log": [1, 3], "count": 9}, "twice"),
+        ({"log2": [0, 4]}, "0 is not a positive number"),
+        ({"log2": [-1, 4]}, "-1 is not a positive number"),
+        ({"log2": ["a", 4]}, "'a' is not a positive number"),
+        ({"log2": [1, float("inf")]}, "inf is not a positive number"),
+        ({"log2": [4, 4]}, "does not rise"),
+    ],
+    ids=str,
+)
+def test_axis_that_cannot_be_expanded_says_why(axis, said):
+    with pytest.raises(ValueError, match=said):
+        list(expand(axis))
+
+
+def test_range_of_a_million_values_is_refused():
+    with pytest.raises(ValueError, match="count"):
+        list(expand({"log": [0.1, 0.2], "count": 10**6}))

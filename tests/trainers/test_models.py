@@ -1,0 +1,67 @@
+"""Named models: what can be one, its size, and loading it."""
+
+import pytest
+import torch
+
+from trainers import models
+
+
+def test_tiny_model_is_float32_in_evaluation_mode_with_a_pad_token(tiny):
+    assert {parameter.dtype for parameter in tiny.model.parameters()} == {torch.float32}
+    assert not tiny.model.training
+    assert tiny.tokenizer.pad_token_id is not None
+
+
+def test_saved_model_loads_as_it_was(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    again = models.load(str(tmp_path))
+    before, after = tiny.model.state_dict(), again.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again.tokenizer.chat_template == tiny.tokenizer.chat_template
+    text = "Say apple two times.\n#### 3"
+    assert again.tokenizer(text)["input_ids"] == tiny.tokenizer(text)["input_ids"]
+
+
+def test_number_of_parameters_is_known_without_loading(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    assert models.parameters("tiny") == tiny.model.num_parameters()
+    assert models.parameters(str(tmp_path)) == tiny.model.num_parameters()
+    assert models.parameters("owner/name") is None
+
+
+@pytest.mark.parametrize("name", ["tiny", "owner/name", "HuggingFaceTB/SmolLM2-135M"])
+def test_names_that_can_be_a_model_are_taken(name):
+    assert models.problem(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./none", "no model folder"),
+        ("/none/at/all", "no model folder"),
+        ("tinny", "`tiny`"),
+        ("a/b/c", "owner/name"),
+    ],
+)
+def test_names_that_can_be_no_model_say_why(name, said):
+    assert said in str(models.problem(name))
+
+
+def test_folder_without_a_config_is_no_model(tmp_path):
+    assert "config.json" in str(models.problem(str(tmp_path)))
+
+
+def test_model_that_is_not_to_be_had_is_unavailable(tmp_path):
+    """The environment of the tests is offline."""
+    with pytest.raises(models.ModelUnavailable, match="owner/name"):
+        models.load("owner/name")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(models.ModelUnavailable, match=str(tmp_path)):
+        models.load(str(tmp_path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU `auto` depends on the GPU")
+def test_auto_is_float32_without_a_gpu():
+    assert [models.bfloat16(d) for d in ("auto", "float32", "bfloat16")] == [False, False, True]
