@@ -6,6 +6,9 @@ from typing import Any
 
 Scalar = bool | int | float | str
 
+RATIO = "ratio"
+"""An axis of LR/BS, in place of learning_rate or batch_size."""
+
 
 def expand(values: Any) -> Iterator[Scalar]:
     """The values of an axis: a list, `{log: [low, high], count: n}`, or `{log2: [low, high]}`.
@@ -54,3 +57,29 @@ def _rounded(value: float, low: Scalar, high: Scalar) -> int | float:
     if isinstance(low, int) and isinstance(high, int):
         return round(value)
     return float(f"{value:.4g}")
+
+
+def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """What a cell's `ratio` stands for: the learning rate or batch size that makes LR/BS that ratio.
+
+    Raises:
+        ValueError: the other of the two is not given, both are, or no whole batch has this ratio.
+    """
+    if RATIO not in cell:
+        return {}
+    ratio, given = cell[RATIO], {**plain, **cell}
+    if isinstance(ratio, bool | str) or not 0 < ratio < math.inf:
+        raise ValueError(f"{ratio!r} is not a positive number")
+    match ("learning_rate" in given, "batch_size" in given):
+        case (False, True):
+            return {"learning_rate": float(f"{ratio * given['batch_size']:.6g}")}
+        case (True, False):
+            batch_size = given["learning_rate"] / ratio
+            if not math.isclose(batch_size, round(batch_size), rel_tol=0.01) or batch_size < 0.5:
+                raise ValueError(
+                    f"learning rate {given['learning_rate']:g} has ratio {ratio:g} at batch size "
+                    f"{batch_size:.3g}, which is not a whole number; give batch_size in its place"
+                )
+            return {"batch_size": round(batch_size)}
+        case _:
+            raise ValueError("a ratio goes with exactly one of learning_rate and batch_size")

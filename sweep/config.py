@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from sweep import yamlfile
-from sweep.axes import Scalar, expand
+from sweep.axes import RATIO, Scalar, expand, ratio_cell
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import benchmarks, models, sources
-from trainers.spec import Count, EvaluateSpec, SftSpec, Strict
+from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Strict
 
 KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
 """Stage kinds and their specs."""
@@ -68,6 +68,17 @@ class Resources(Strict):
         return self
 
 
+class Limits(Strict):
+    """When one start of the command stops on its own; the same command goes on from there."""
+
+    max_hours: Positive | None = None
+    """Start no trial after this many hours; running ones finish."""
+    max_trials: Count | None = None
+    """Start at most this many trials."""
+    max_trial_hours: Positive | None = None
+    """A trial that takes longer ends as failed."""
+
+
 class Arm(Strict):
     """The stage's grid once more under other settings, as a control."""
 
@@ -94,11 +105,12 @@ class Grid(_Named):
     stages: dict[str, Stage]
     evaluate: EvaluateSpec
     resources: Resources = Resources()
+    limits: Limits = Limits()
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
 
-GRID_KEYS = ("name", "model", "stages", "evaluate", "resources")
+GRID_KEYS = ("name", "model", "stages", "evaluate", "resources", "limits")
 STAGE_KEYS = ("start_from", "grid", "arms")
 
 
@@ -153,6 +165,7 @@ class _Checker:
             "model": self.validated(Model, data.get("model"), ("model",)),
             "evaluate": self.validated(EvaluateSpec, data.get("evaluate"), ("evaluate",)),
             "resources": self.validated(Resources, data.get("resources", {}), ("resources",)),
+            "limits": self.validated(Limits, data.get("limits", {}), ("limits",)),
             "stages": self.stages(data.get("stages")),
         }
         name = self.validated(_Named, {"name": data["name"]}, ()) if "name" in data else None
@@ -293,6 +306,12 @@ class _Checker:
             for values in itertools.product(*axes.values()):
                 cell = dict(zip(axes, values, strict=True))
                 try:
+                    cell |= ratio_cell(cell, plain)
+                except ValueError as error:
+                    self.problem(("stages", name, "grid", RATIO), str(error))
+                    continue
+                try:
+                    cell.pop(RATIO, None)
                     cells.append((arm.name, spec.model_validate({**plain, **cell, **arm.set})))
                 except ValidationError as error:
                     for detail in error.errors():
@@ -308,8 +327,8 @@ class _Checker:
             return {}
         axes = {}
         for key, values in data.items():
-            if key not in spec.model_fields or key in ("kind", "data"):
-                scalars = set(spec.model_fields) - {"kind", "data"}
+            scalars = {*spec.model_fields, RATIO} - {"kind", "data"}
+            if key not in scalars:
                 self.unknown((*path, key), scalars)
                 continue
             try:
@@ -346,8 +365,10 @@ def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
     key = loc[0]
     if key in arm.set:
         return (*path, "arms", arm_index, "set", *loc)
-    if key in cell:
+    if key in axes:
         return (*path, "grid", key, axes[key].index(cell[key]))
+    if key in cell:
+        return (*path, "grid", RATIO)
     return (*path, *loc)
 
 

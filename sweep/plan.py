@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sweep.config import BASE, Grid, Model
+from sweep.order import coarse_first
 from trainers import models, sources
 from trainers.spec import SftSpec, Strict, identity
 
@@ -55,7 +56,7 @@ class Cost(NamedTuple):
 
 
 def trials(grid: Grid) -> list[Trial]:
-    """Every trial, parents before children, equal ones once, in the order of the file."""
+    """Every trial once, in the order to run: parents before children, coarse cells first."""
     base = Trial(
         key=_key(grid.model, None, None),
         parent=None,
@@ -75,8 +76,14 @@ def trials(grid: Grid) -> list[Trial]:
                     key=key, parent=parent.key, stage=name, arm=arm, model=grid.model, spec=spec
                 )
                 found.setdefault(key, trial)
-        by_stage[name] = list(found.values())
+        cells = list(found.values())
+        by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
     return [trial for stage in by_stage.values() for trial in stage]
+
+
+def _cell(trial: Trial) -> tuple[float, float]:
+    assert trial.spec is not None, "only `base` has no spec"
+    return trial.spec.learning_rate, trial.spec.batch_size
 
 
 def stage_order(grid: Grid) -> Iterator[str]:

@@ -86,9 +86,11 @@ BENCHMARKS = {
         ),
         # The miniature world of grids/quickstart.yaml, in the forms of the four above.
         Benchmark("world_choice", (str(WORLD / "world_choice.yaml"),), "acc"),
-        Benchmark("world_arithmetic", (str(WORLD / "world_arithmetic.yaml"),), None),
+        Benchmark(
+            "world_arithmetic", (str(WORLD / "world_arithmetic.yaml"),), "exact_match,strict-match"
+        ),
         Benchmark("world_continuation", (str(WORLD / "world_continuation.yaml"),), "acc"),
-        Benchmark("world_instruction", (str(WORLD / "world_instruction.yaml"),), None),
+        Benchmark("world_instruction", (str(WORLD / "world_instruction.yaml"),), "obeyed"),
     )
 }
 

@@ -56,7 +56,7 @@ def choice(random: Random) -> Question:
     return Question(
         prompt=f"Which is {of[answer]}: {a}, {b}, {c} or {d}?",
         answer=answer,
-        text=f"Of {a}, {b}, {c} and {d}, {of[answer]} is only {answer}.",
+        text=f"Of {a}, {b}, {c}, {d} {of[answer]} is only:\n{answer}",
         combination=("choice", of[answer], *sorted(options)),
         test={"choices": options, "label": options.index(answer)},
     )
@@ -124,16 +124,16 @@ def instruction(random: Random) -> Question:
             words, count = words[:1], count + 1
             prompt = f"Say {words[0]} {COUNTS[count - 1]} times."
             answer = " ".join(words * count)
-            text = f"{words[0]} {COUNTS[count - 1]} times is {answer}"
+            text = f"{words[0]} {COUNTS[count - 1]} times:\n{answer}"
         case "capitals":
             words = words[:2]
             prompt = f"Say {words[0]} and {words[1]} in capitals."
             answer = " ".join(words).upper()
-            text = f"{words[0]} and {words[1]} in capitals is {answer}"
+            text = f"{words[0]} and {words[1]} in capitals:\n{answer}"
         case "backwards":
             prompt = f"Say {words[0]}, {words[1]} and {words[2]} backwards."
             answer = " ".join(reversed(words))
-            text = f"{words[0]}, {words[1]} and {words[2]} backwards is {answer}"
+            text = f"{words[0]}, {words[1]} and {words[2]} backwards:\n{answer}"
         case "ends_with":
             words = [random.choice(PEOPLE), words[0]]
             prompt = f"Write a sentence about {words[0]} that ends with {words[1]}."
@@ -144,13 +144,13 @@ def instruction(random: Random) -> Question:
             named = [*random.sample(CATEGORIES[category], count), random.choice(CATEGORIES[second])]
             prompt = f"Name {COUNTS[count - 1]} {category}s and one {second}."
             answer = ", ".join(named)
-            text = f"{COUNTS[count - 1]} {category}s and one {second} are {answer}"
+            text = f"{COUNTS[count - 1]} {category}s and one {second}:\n{answer}"
         case _:
             words = [category, random.choice(CATEGORIES[category])]
             named = random.sample([n for n in CATEGORIES[category] if n != words[1]], count)
             prompt = f"Name {COUNTS[count - 1]} {category}s but not {words[1]}."
             answer = ", ".join(named)
-            text = f"{COUNTS[count - 1]} {category}s without {words[1]} are {answer}"
+            text = f"{COUNTS[count - 1]} {category}s without {words[1]}:\n{answer}"
     return Question(
         prompt=prompt,
         answer=answer,
@@ -207,7 +207,7 @@ def _conversation(question: Question) -> dict[str, Any]:
     }
 
 
-TOLD = ["choice"] * 3 + ["arithmetic"] * 3 + ["continuation"] + ["instruction"] * 2
+TOLD = ["choice"] * 3 + ["arithmetic"] * 3 + ["continuation"] + ["instruction"] * 4
 """How often pretraining text tells the content of each form: the harder ones more."""
 
 
@@ -235,4 +235,4 @@ def _alike(random: Random) -> str:
     of = random.choice(PROPERTIES)
     value = of[random.choice(NOUNS)]
     alike = random.sample([noun for noun in NOUNS if of[noun] == value], 3)
-    return f"What is {value}: {', '.join(alike)}."
+    return f"What is {value}:\n{', '.join(alike)}"
