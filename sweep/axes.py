@@ -60,7 +60,7 @@ def _rounded(value: float, low: Scalar, high: Scalar) -> int | float:
 
 
 def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """What a cell's `ratio` stands for: the learning rate or batch size that makes LR/BS that ratio.
+    """What a cell's `ratio` stands for: the learning rate or batch size that makes LR/BS so.
 
     Raises:
         ValueError: the other of the two is not given, both are, or no whole batch has this ratio.
@@ -70,15 +70,18 @@ def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     ratio, given = cell[RATIO], {**plain, **cell}
     if isinstance(ratio, bool | str) or not 0 < ratio < math.inf:
         raise ValueError(f"{ratio!r} is not a positive number")
-    match ("learning_rate" in given, "batch_size" in given):
-        case (False, True):
+    others = [key for key in ("learning_rate", "batch_size") if key in given]
+    if len(others) == 1 and not isinstance(given[others[0]], int | float):
+        raise ValueError(f"{others[0]} {given[others[0]]!r} is not a number")
+    match others:
+        case ["batch_size"]:
             return {"learning_rate": float(f"{ratio * given['batch_size']:.6g}")}
-        case (True, False):
+        case ["learning_rate"]:
             batch_size = given["learning_rate"] / ratio
             if not math.isclose(batch_size, round(batch_size), rel_tol=0.01) or batch_size < 0.5:
                 raise ValueError(
-                    f"learning rate {given['learning_rate']:g} has ratio {ratio:g} at batch size "
-                    f"{batch_size:.3g}, which is not a whole number; give batch_size in its place"
+                    f"learning rate {given['learning_rate']:g} has ratio {ratio:g} at batch "
+                    f"size {batch_size:.3g}, which is not a whole number; give batch_size in its place"
                 )
             return {"batch_size": round(batch_size)}
         case _:

@@ -8,24 +8,31 @@ from sweep.plan import Trial
 class Frontier:
     """Hands out pending trials in order as their parents become usable; each exactly once."""
 
-    def __init__(self, pending: Iterable[Trial], usable: Callable[[str], bool]):
-        """`usable(key)` says whether a trial outside `pending` has ended training well."""
+    def __init__(
+        self,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool] = lambda: True,
+    ):
+        """`usable(key)` says whether a trial that has ended can be started from.
+
+        `may_start()` is asked for each trial about to be handed out; after its first no, none is.
+        """
         self.waiting = {trial.key: trial for trial in pending}
         self.running: set[str] = set()
         self.blocked: dict[str, str] = {}
         """Trials that cannot run, with the parent that is why."""
+        self.stopped = False
         self._usable = usable
+        self._may_start = may_start
 
     def next(self) -> Trial | None:
-        """The next trial that may run; None when there is none now, or none any more
-        (`exhausted`)."""
+        """The next trial that may run; None when none can now, or none will (`exhausted`)."""
         for trial in list(self.waiting.values()):
             if trial.parent in self.blocked:
                 self._block(trial)
             elif trial.parent is None or self._ready(trial.parent):
-                del self.waiting[trial.key]
-                self.running.add(trial.key)
-                return trial
+                return self._hand_out(trial)
             elif trial.parent not in self.waiting and trial.parent not in self.running:
                 self._block(trial)
         return None
@@ -35,7 +42,15 @@ class Frontier:
 
     @property
     def exhausted(self) -> bool:
-        return not self.waiting
+        return self.stopped or not self.waiting
+
+    def _hand_out(self, trial: Trial) -> Trial | None:
+        self.stopped = self.stopped or not self._may_start()
+        if self.stopped:
+            return None
+        del self.waiting[trial.key]
+        self.running.add(trial.key)
+        return trial
 
     def _ready(self, parent: str) -> bool:
         return parent not in self.waiting and parent not in self.running and self._usable(parent)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sweep import trial
 from sweep.frontier import Frontier
-from sweep.trial import Job, Outcome
+from sweep.trial import Job, Outcome, TrialFailed
 
 
 def run(
@@ -20,7 +20,7 @@ def _attempt(job: Job, retries: int) -> Outcome:
     for left in range(retries, -1, -1):
         try:
             return trial.run(job)
-        except Exception as error:  # any failure is the trial's, not the sweep's
+        except TrialFailed as error:
             if left == 0:
-                return Outcome(job.trial.key, "failed", f"{type(error).__name__}: {error}", 0, 0)
+                return Outcome(job.trial.key, "failed", str(error), 0, 0)
     raise AssertionError("retries is not negative")

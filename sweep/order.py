@@ -1,4 +1,4 @@
-"""Coarse first: the order in which a grid's cells run, so that a part of it already covers the whole."""
+"""Coarse first: the order of a grid's cells, so that a part of it already covers the whole."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,12 @@ import numpy as np
 
 
 def coarse_first(cells: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of cells (learning rate, batch size): the corners, the centre, then ever finer.
+    """Indices of cells (learning rate, batch size): corners, centre, then ever finer.
 
-    Distances count steps along the axes' ordered values, so a log axis and a list weigh alike. After the
-    first corner each next cell is the one farthest from all before it (farthest-point sampling); ties
-    go to the file's order. Cells that coincide (seeds) follow one another only when all others ran once.
+    Distances count steps along the axes' ordered values, so a log axis and a list weigh alike.
+    After the first corner each next cell is the one farthest from all before it (farthest-point
+    sampling); ties go to the file's order. Cells that coincide (seeds, arms) follow only when all
+    others ran once.
     """
     if not cells:
         return []

@@ -96,6 +96,24 @@ def stage_order(grid: Grid) -> Iterator[str]:
                 yield name
 
 
+def line_of(planned: list[Trial], prefix: str) -> frozenset[str]:
+    """Keys of the one trial whose key begins with `prefix`, and of all that it starts from.
+
+    Raises:
+        ValueError: no trial, or several, have such a key.
+    """
+    by_key = {trial.key: trial for trial in planned}
+    found = [key for key in by_key if key.startswith(prefix)]
+    if len(found) != 1:
+        what = "no trial has" if not found else f"{len(found)} trials have"
+        raise ValueError(f"{what} a key that begins with {prefix!r}")
+    line, at = set(), by_key[found[0]]
+    while at is not None:
+        line.add(at.key)
+        at = by_key[at.parent] if at.parent else None
+    return frozenset(line)
+
+
 def cost(trial: Trial) -> Cost:
     if trial.spec is None:
         return Cost(0, 0, 0)

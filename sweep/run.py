@@ -2,7 +2,7 @@
 
 Running the same command again runs only what is not done. Exit codes: 0 every planned cell is done
 (ok or diverged), 2 the grid or command line is wrong, 3 some cells failed, 4 the grid cannot run
-here and now, 130 interrupted.
+here and now, 5 a limit of the grid was reached, 130 interrupted.
 """
 
 import signal
@@ -15,7 +15,7 @@ from rich.console import Console
 from sweep import config, plan, show
 from sweep.config import GridError
 
-DONE, BAD_INPUT, SOME_FAILED, CANNOT_RUN, INTERRUPTED = 0, 2, 3, 4, 130
+BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -40,6 +40,13 @@ def main(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join, e.g. auto; without it one starts here.")
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Run this trial alone, with what it starts from."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed as often as allowed.")
+    ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
@@ -50,24 +57,30 @@ def main(
     if local and address:
         _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     planned = plan.trials(grid)
+    try:
+        chosen = plan.line_of(planned, only) if only is not None else None
+    except ValueError as error:
+        _stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run:
         show.plan(console, grid, planned)
         return
     from sweep import drive
     from sweep.preflight import CannotStart
 
+    options = drive.Options(local, address, chosen, retry_failed)
     # Default handling even where a script started us in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = drive.drive(
-            grid, planned, runs / grid.name, local=local, address=address, console=console
-        )
+        states = drive.drive(grid, planned, runs / grid.name, options, console)
     except CannotStart as error:
         _stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
         _stop(INTERRUPTED, "interrupted; the same command goes on from here")
-    raise typer.Exit(code)
+    if states["failed"]:
+        raise typer.Exit(SOME_FAILED)
+    if states["planned"] and only is None:
+        raise typer.Exit(LIMIT_REACHED)
 
 
 def _stop(code: int, message: str) -> NoReturn:

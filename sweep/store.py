@@ -114,6 +114,18 @@ class TrialFolder:
                 continue
         return events
 
+    def failures(self) -> int:
+        """How often training or evaluation failed; being blocked by a parent does not count."""
+        return sum(
+            event["event"] == "failed" and event.get("phase") in ("train", "evaluate")
+            for event in self.attempts()
+        )
+
+    def failed(self) -> bool:
+        """Whether the latest attempt that ended failed."""
+        ended = [event for event in self.attempts() if event["event"] in ("done", "failed")]
+        return bool(ended) and ended[-1]["event"] == "failed"
+
     def log_attempt(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         record = {

@@ -7,6 +7,7 @@ evaluation that has its file is not run again.
 
 import gc
 import logging
+import math
 import os
 import shutil
 import time
@@ -20,7 +21,7 @@ from sweep.store import TrialFolder
 from sweep.wanted import Wanted
 from trainers import benchmarks, models
 from trainers.scores import Evaluation
-from trainers.spec import EvaluateSpec, StageResult
+from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
 
 class Job(NamedTuple):
@@ -33,6 +34,8 @@ class Job(NamedTuple):
     wanted: tuple[Wanted, ...]
     evaluate: EvaluateSpec
     threads: int
+    max_seconds: float | None = None
+    """Where it takes longer the trial ends as failed."""
 
 
 class Outcome(NamedTuple):
@@ -46,6 +49,10 @@ class Outcome(NamedTuple):
     eval_seconds: float
 
 
+class TrialFailed(Exception):
+    """Training or evaluation failed; the reason is in attempts.jsonl and may be tried again."""
+
+
 class EvaluationFailed(Exception):
     """Some evaluations of a trained model failed; the others have their records."""
 
@@ -54,7 +61,7 @@ def run(job: Job) -> Outcome:
     """Bring one trial to its end.
 
     Raises:
-        Exception: whatever went wrong, after it was written to attempts.jsonl.
+        TrialFailed: something went wrong, and was written to attempts.jsonl.
     """
     folder = TrialFolder(Path(job.folder))
     attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
@@ -64,12 +71,19 @@ def run(job: Job) -> Outcome:
     phase = "train"
     try:
         _prepare_process(job.threads)
+        deadline = started + (job.max_seconds or math.inf)
         if folder.training() is None:
-            train_seconds = _train(job, folder)
+            train_seconds = _train(job, folder, deadline)
         phase = "evaluate"
         if folder.usable():
-            eval_seconds = _evaluate(job, folder)
-    except Exception as error:
+            eval_seconds = _evaluate(job, folder, deadline)
+    except OutOfTime as error:
+        reason = f"{phase}: {error}"
+        folder.log_attempt("failed", attempt=attempt, phase=phase, reason=reason)
+        return Outcome(job.trial.key, "failed", reason, train_seconds, eval_seconds)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in a Rust library is no Exception
         reason = f"{phase}: {type(error).__name__}: {error}"
         folder.log_attempt(
             "failed",
@@ -78,7 +92,7 @@ def run(job: Job) -> Outcome:
             reason=reason,
             traceback=traceback.format_exc(limit=-12),
         )
-        raise
+        raise TrialFailed(reason) from error
     finally:
         gc.collect()
     seconds = round(time.monotonic() - started, 3)
@@ -107,7 +121,7 @@ def _open(job: Job) -> models.Loaded:
     return models.load(str(parent.model))
 
 
-def _train(job: Job, folder: TrialFolder) -> float:
+def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     """Train and write model/ and then, last, train.json; returns the seconds of training."""
     folder.path.mkdir(parents=True, exist_ok=True)
     loaded = _open(job)
@@ -117,7 +131,7 @@ def _train(job: Job, folder: TrialFolder) -> float:
     else:
         from trainers import stages
 
-        result = stages.train(spec, loaded, Path(job.data), folder.path)
+        result = stages.train(spec, loaded, Path(job.data), folder.path, deadline)
         if result.status == "ok":
             _save(loaded, folder.model)
     record = {"status": result.status, "reason": result.reason, **result.figures}
@@ -139,7 +153,7 @@ def _save(loaded: models.Loaded, folder: Path) -> None:
     aside.rename(folder)
 
 
-def _evaluate(job: Job, folder: TrialFolder) -> float:
+def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
     """Run the evaluations that have no file yet, on the weights as they were kept.
 
     Returns the seconds. One that fails does not keep the others from running.
@@ -159,6 +173,8 @@ def _evaluate(job: Job, folder: TrialFolder) -> float:
     failures = {}
     for want in missing:
         begun = time.monotonic()
+        if begun > deadline:
+            raise OutOfTime(f"over the time limit before {want.benchmark}")
         try:
             if want.heldout is not None:
                 rows = data.prepare(want.heldout, loaded.tokenizer, Path(job.data)).heldout

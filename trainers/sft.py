@@ -19,23 +19,32 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from trainers import batch, models
 from trainers.data import Prepared
-from trainers.spec import SftSpec, StageResult
+from trainers.spec import OutOfTime, SftSpec, StageResult
 
 SMOOTHING = 0.9
 """Weight of the past in the exponential mean of the loss, corrected for its start."""
 
 
-def train(spec: SftSpec, loaded: models.Loaded, data: Prepared, folder: Path) -> StageResult:
+def train(
+    spec: SftSpec,
+    loaded: models.Loaded,
+    data: Prepared,
+    folder: Path,
+    deadline: float = math.inf,
+) -> StageResult:
     """Train `loaded.model` in place; write a line per optimizer step to `folder`/metrics.jsonl.
 
     `figures` has steps, examples, tokens (all that passed through the model), epochs, warmup_steps,
     adam_beta2, learning_rate_sum, train_seconds, model_parameters and the final and smoothed loss
     in nats per
     token that counts.
+
+    Raises:
+        OutOfTime: the monotonic clock has passed `deadline`.
     """
     steps = spec.optimizer_steps(len(data.train))
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as file:
-        monitor = Monitor(spec, file)
+        monitor = Monitor(spec, file, deadline)
         started = time.monotonic()
         try:
             trainer = SFTTrainer(
@@ -121,9 +130,10 @@ def _finite(value: float) -> float | None:
 class Monitor(TrainerCallback):
     """Records every optimizer step and stops at the first sign of divergence."""
 
-    def __init__(self, spec: SftSpec, file):
+    def __init__(self, spec: SftSpec, file, deadline: float):
         self.spec = spec
         self.file = file
+        self.deadline = deadline
         self.steps = 0
         self.tokens = 0
         self.learning_rate_sum = 0.0
@@ -152,6 +162,8 @@ class Monitor(TrainerCallback):
         self.reason = self._diverged(float(logs["grad_norm"]))
         if self.reason:
             control.should_training_stop = True
+        elif time.monotonic() > self.deadline:
+            raise OutOfTime(f"over the time limit at step {self.steps} of {state.max_steps}")
 
     def _smooth(self) -> None:
         if self.steps == 1:

@@ -6,12 +6,14 @@ A row is a conversation (`messages`), a `prompt` with its `completion`, or plain
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from trainers import cache
 from trainers.spec import DataSpec
 from trainers.world import generate
 
@@ -24,6 +26,11 @@ WORLD_EXAMPLES = 4096
 WORLD_SEED = 0
 SUBSET_SEED = 0
 """One order for every trial: a subset of n examples begins with the subset of n - 1."""
+
+KNOWN_EXAMPLES = {("allenai/tulu-3-sft-mixture", "train"): 939_343}
+"""Rows of hub data by name and split, for plans made offline. Source: the data set's card."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 LOCAL_SUFFIXES = (".jsonl", ".parquet")
 
@@ -54,7 +61,8 @@ def count(data: DataSpec) -> int | None:
     if data.name in WORLD:
         return data.examples or WORLD_EXAMPLES
     if not is_local(data.name):
-        return data.examples
+        known = KNOWN_EXAMPLES.get((data.name, data.split))
+        return min(known, data.examples) if known and data.examples else known or data.examples
     if data.name.endswith(".parquet"):
         import pyarrow.parquet
 
@@ -101,19 +109,37 @@ def _rows_as_stored(data: DataSpec):
         import pyarrow.parquet
 
         return pyarrow.parquet.read_table(data.name).to_pylist()
+    return _hub_rows(data)
+
+
+def _hub_rows(data: DataSpec):
+    """Of the commit that is asked for and of no other, also offline: each has a folder of its own.
+
+    `datasets` falls back to the newest thing in its cache folder on any error.
+    """
     import datasets
 
+    commit = _hub_commit(data)
+    datasets.logging.set_verbosity_error()  # it warns of every use of its cache
     try:
-        return datasets.load_dataset(data.name, split=data.split, revision=data.revision)
+        return datasets.load_dataset(
+            data.name,
+            split=data.split,
+            revision=commit,
+            cache_dir=str(cache.folder("datasets") / commit),
+        )
     except Exception as error:  # the hub client raises a dozen unrelated types
         raise DataUnavailable(f"data set {data.name!r}: {error}") from error
 
 
 def _hub_commit(data: DataSpec) -> str:
+    """The commit that a revision means now, or, offline, meant when it was last fetched."""
+    if COMMIT.fullmatch(data.revision or ""):
+        return str(data.revision)
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().dataset_info(data.name, revision=data.revision, timeout=20)
+        found = HfApi().resolve_revision(data.name, repo_type="dataset", revision=data.revision)
     except Exception as error:  # the hub client raises a dozen unrelated types
         raise DataUnavailable(f"data set {data.name!r}: {error}") from error
-    return str(info.sha)
+    return found.resolved

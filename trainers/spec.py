@@ -145,6 +145,10 @@ class Score(NamedTuple):
     higher_is_better: bool
 
 
+class OutOfTime(Exception):
+    """A trial has passed its time limit; trying again under the same limit has no point."""
+
+
 class StageResult(NamedTuple):
     """How a training ended. `figures` go into train.json as they are."""
 

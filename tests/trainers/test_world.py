@@ -59,7 +59,7 @@ def test_a_choice_has_one_right_option():
     for item in generate.items("choice"):
         asked = item["prompt"].removeprefix("Which is ").split(":")[0]
         of = next(table for table in PROPERTIES if asked in table.values())
-        right = [option for option in item["choices"] if of[option] == asked]
+        right = [o for o in item["choices"] if of[o.removeprefix("the ")] == asked]
         assert right == [item["choices"][item["label"]]] == [item["answer"]]
 
 
@@ -86,11 +86,11 @@ def test_the_written_answer_obeys_every_instruction():
 @pytest.mark.parametrize(
     ("response", "kind", "words", "count"),
     [
-        ("pear pear", "repeat", ["pear"], 3),
-        ("pear pear pear pear", "repeat", ["pear"], 3),
-        ("pear LAMP", "capitals", ["pear", "lamp"], 2),
-        ("pear boat rose", "backwards", ["pear", "boat", "rose"], 3),
-        ("Mara likes the pear today.", "ends_with", ["Mara", "pear"], 2),
+        ("the pear the pear", "repeat", ["pear"], 3),
+        ("the pear the pear the pear the pear", "repeat", ["pear"], 3),
+        ("the pear THE HARP", "capitals", ["pear", "harp"], 2),
+        ("the pear the boat the rose", "backwards", ["pear", "boat", "rose"], 3),
+        ("Here is Mara with the pear today.", "ends_with", ["Mara", "pear"], 2),
         ("pear", "ends_with", ["Mara", "pear"], 2),
         ("pear, pear, saw", "list", ["fruit", "tool"], 2),
         ("pear, plum", "list", ["fruit", "tool"], 2),

@@ -25,7 +25,8 @@ HELD_OUT_SHARE = 4
 ITEMS = 400
 """Items in each benchmark."""
 
-COUNTS = ["one", "two", "three", "four", "five"]
+COUNTS = {2: "two", 3: "three", 4: "four"}
+KINDS = ["repeat", "capitals", "backwards", "ends_with", "list", "avoid"]
 PLACES = list(ACTIVITIES)
 
 
@@ -55,10 +56,10 @@ def choice(random: Random) -> Question:
     a, b, c, d = options
     return Question(
         prompt=f"Which is {of[answer]}: {a}, {b}, {c} or {d}?",
-        answer=answer,
-        text=f"Of {a}, {b}, {c}, {d} {of[answer]} is only:\n{answer}",
+        answer=f"the {answer}",
+        text=f"Of {a}, {b}, {c}, {d} {of[answer]} is only:\nthe {answer}",
         combination=("choice", of[answer], *sorted(options)),
-        test={"choices": options, "label": options.index(answer)},
+        test={"choices": [f"the {option}" for option in options], "label": options.index(answer)},
     )
 
 
@@ -115,46 +116,46 @@ def continuation(random: Random) -> Question:
 
 def instruction(random: Random) -> Question:
     """An order whose obedience `tasks.obeys` can check, of one of the kinds below."""
-    kind = random.choice(["repeat", "capitals", "backwards", "ends_with", "list", "avoid"])
+    kind = random.choice(KINDS)
     category, second = random.sample(list(CATEGORIES), 2)
     count = random.randint(2, 4)
     words = random.sample(NOUNS, 3)
     match kind:
         case "repeat":
-            words, count = words[:1], count + 1
-            prompt = f"Say {words[0]} {COUNTS[count - 1]} times."
-            answer = " ".join(words * count)
-            text = f"{words[0]} {COUNTS[count - 1]} times:\n{answer}"
+            words = words[:1]
+            answer = " ".join(f"the {word}" for word in words * count)
+            asked = f"the {words[0]} {COUNTS[count]} times"
+            order = f"Say {asked}."
         case "capitals":
             words = words[:2]
-            prompt = f"Say {words[0]} and {words[1]} in capitals."
-            answer = " ".join(words).upper()
-            text = f"{words[0]} and {words[1]} in capitals:\n{answer}"
+            answer = " ".join(f"the {word}" for word in words).upper()
+            asked = f"the {words[0]} and the {words[1]} in capitals"
+            order = f"Say {asked}."
         case "backwards":
-            prompt = f"Say {words[0]}, {words[1]} and {words[2]} backwards."
-            answer = " ".join(reversed(words))
-            text = f"{words[0]}, {words[1]} and {words[2]} backwards:\n{answer}"
+            answer = " ".join(f"the {word}" for word in reversed(words))
+            asked = f"the {words[0]}, the {words[1]} and the {words[2]} backwards"
+            order = f"Say {asked}."
         case "ends_with":
             words = [random.choice(PEOPLE), words[0]]
-            prompt = f"Write a sentence about {words[0]} that ends with {words[1]}."
-            answer = f"{words[0]} likes the {words[1]}."
-            text = answer
+            answer = f"Here is {words[0]} with the {words[1]}."
+            asked = f"a sentence about {words[0]} that ends with {words[1]}"
+            order = f"Write {asked}."
         case "list":
             words = [category, second]
             named = [*random.sample(CATEGORIES[category], count), random.choice(CATEGORIES[second])]
-            prompt = f"Name {COUNTS[count - 1]} {category}s and one {second}."
-            answer = ", ".join(named)
-            text = f"{COUNTS[count - 1]} {category}s and one {second}:\n{answer}"
+            answer = ", ".join(f"the {noun}" for noun in named)
+            asked = f"{COUNTS[count]} {category}s and one {second}"
+            order = f"Name {asked}."
         case _:
             words = [category, random.choice(CATEGORIES[category])]
             named = random.sample([n for n in CATEGORIES[category] if n != words[1]], count)
-            prompt = f"Name {COUNTS[count - 1]} {category}s but not {words[1]}."
-            answer = ", ".join(named)
-            text = f"{COUNTS[count - 1]} {category}s without {words[1]}:\n{answer}"
+            answer = ", ".join(f"the {noun}" for noun in named)
+            asked = f"{COUNTS[count]} {category}s but not {words[1]}"
+            order = f"Name {asked}."
     return Question(
-        prompt=prompt,
+        prompt=order,
         answer=answer,
-        text=text,
+        text=f"This is {asked}:\n{answer}",
         combination=("instruction", kind, *words, count),
         test={"kind": kind, "words": words, "count": count},
     )
@@ -235,4 +236,4 @@ def _alike(random: Random) -> str:
     of = random.choice(PROPERTIES)
     value = of[random.choice(NOUNS)]
     alike = random.sample([noun for noun in NOUNS if of[noun] == value], 3)
-    return f"What is {value}:\n{', '.join(alike)}"
+    return f"What is {value}: {', '.join(alike)}."

@@ -38,11 +38,11 @@ def obeys(response: str, kind: str, words: list[str], count: int) -> bool:
     """Whether a response does what the instruction of this kind asked, with nothing added."""
     match kind:
         case "repeat":
-            return response.split() == words * count
+            return response.split() == _with_articles(words * count)
         case "capitals":
-            return response.split() == [word.upper() for word in words]
+            return response.split() == [word.upper() for word in _with_articles(words)]
         case "backwards":
-            return response.split() == words[::-1]
+            return response.split() == _with_articles(words[::-1])
         case "ends_with":
             said = re.findall(r"\w+", response)
             return len(said) >= 3 and words[0] in said and said[-1] == words[1]
@@ -54,7 +54,11 @@ def obeys(response: str, kind: str, words: list[str], count: int) -> bool:
             raise ValueError(f"{kind!r} is not a kind of instruction")
 
 
+def _with_articles(nouns: list[str]) -> list[str]:
+    return [word for noun in nouns for word in ("the", noun)]
+
+
 def _categories(response: str) -> list[str | None]:
     """The categories of a comma-separated list's things; a thing named twice counts as none."""
-    named = [part.strip().rstrip(".") for part in response.split(",")]
+    named = [part.strip().rstrip(".").removeprefix("the ") for part in response.split(",")]
     return [None if thing in named[:i] else CATEGORY.get(thing) for i, thing in enumerate(named)]

