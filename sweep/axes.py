@@ -81,7 +81,7 @@ def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
             if not math.isclose(batch_size, round(batch_size), rel_tol=0.01) or batch_size < 0.5:
                 raise ValueError(
                     f"learning rate {given['learning_rate']:g} has ratio {ratio:g} at batch "
-                    f"size {batch_size:.3g}, which is not a whole number; give batch_size in its place"
+                    f"size {batch_size:.3g}, which is not a whole number; give batch_size instead"
                 )
             return {"batch_size": round(batch_size)}
         case _:

@@ -6,7 +6,7 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 import difflib
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from sweep import yamlfile
 from sweep.axes import RATIO, Scalar, expand, ratio_cell
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import benchmarks, models, sources
+from trainers.benchmarks import HELDOUT
 from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Strict
 
 KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
@@ -79,6 +80,38 @@ class Limits(Strict):
     """A trial that takes longer ends as failed."""
 
 
+class Wandb(Strict):
+    """Weights & Biases. The key comes from the environment (WANDB_API_KEY), never from a file."""
+
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None = None
+    """User or team; the key's own when empty."""
+    mode: Literal["offline", "online"] = "offline"
+    """Offline writes to the run folder, for `wandb sync` later."""
+
+
+class Tracking(Strict):
+    """Trackers that follow the run folder's records. Never part of a trial's identity."""
+
+    wandb: Wandb | None = None
+    tensorboard: bool = False
+
+
+class Search(Strict):
+    """Run not every cell of the one swept stage but those that a sampler asks for."""
+
+    method: Literal["optuna"]
+    sampler: Literal["gp", "tpe", "random"] = "gp"
+    """Gaussian process, tree-structured Parzen estimator, or chance as the baseline."""
+    trials: Count
+    """Cells in all, earlier starts included; each runs with all its seeds."""
+    objective: Annotated[str, Field(min_length=1)] = HELDOUT
+    """Benchmark whose primary metric, a mean over seeds, is to be best."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    at_once: Count | None = None
+    """Cells that run at once; as many as there is room for when empty."""
+
+
 class Arm(Strict):
     """The stage's grid once more under other settings, as a control."""
 
@@ -95,6 +128,11 @@ class Stage(Strict):
     axes: dict[str, tuple[Scalar, ...]]
     cells: tuple[tuple[str, SftSpec], ...]
 
+    @property
+    def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:
+        """What a search chooses from: seeds are repeats of a cell, not cells."""
+        return {k: values for k, values in self.axes.items() if k != "seed" and len(values) > 1}
+
 
 class _Named(Strict):
     name: Name
@@ -106,11 +144,13 @@ class Grid(_Named):
     evaluate: EvaluateSpec
     resources: Resources = Resources()
     limits: Limits = Limits()
+    tracking: Tracking = Tracking()
+    search: Search | None = None
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
 
-GRID_KEYS = ("name", "model", "stages", "evaluate", "resources", "limits")
+GRID_KEYS = ("name", "model", "stages", "evaluate", "resources", "limits", "tracking", "search")
 STAGE_KEYS = ("start_from", "grid", "arms")
 
 
@@ -166,10 +206,13 @@ class _Checker:
             "evaluate": self.validated(EvaluateSpec, data.get("evaluate"), ("evaluate",)),
             "resources": self.validated(Resources, data.get("resources", {}), ("resources",)),
             "limits": self.validated(Limits, data.get("limits", {}), ("limits",)),
+            "tracking": self.validated(Tracking, data.get("tracking", {}), ("tracking",)),
+            "search": self.validated(Search, data.get("search"), ("search",)),
             "stages": self.stages(data.get("stages")),
         }
         name = self.validated(_Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
+        self.search(parts["search"], parts["evaluate"], parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
@@ -232,6 +275,28 @@ class _Checker:
         folder = evaluate.get("data_dir")
         if isinstance(folder, str) and not Path(folder).is_dir():
             self.problem(("evaluate", "data_dir"), f"no folder {folder!r} (from {Path.cwd()})")
+
+    def search(
+        self, search: Search | None, evaluate: EvaluateSpec | None, stages: dict[str, Stage]
+    ) -> None:
+        """A search needs one stage to choose cells of, and a score to choose them by."""
+        if search is None or evaluate is None or self.problems:
+            return
+        allowed = [HELDOUT, *evaluate.benchmarks]
+        if search.objective not in allowed:
+            message = f"{search.objective!r}: use one of {', '.join(allowed)}"
+            self.problem(("search", "objective"), message)
+        swept = [stage for stage in stages.values() if stage.searched_axes]
+        if len(swept) != 1:
+            found = ", ".join(stage.name for stage in swept) or "none"
+            self.problem(("search",), f"needs exactly one stage with a grid; there is {found}")
+            return
+        if len({arm for arm, _ in swept[0].cells}) > 1:
+            path = ("stages", swept[0].name, "arms")
+            self.problem(path, "arms compare whole grids; `search` runs a part: give one of them")
+        if search.objective == HELDOUT and any(spec.heldout == 0 for _, spec in swept[0].cells):
+            path = ("stages", swept[0].name, "heldout")
+            self.problem(path, f"0, and `search` needs the {HELDOUT}")
 
     def named(self, path: KeyPath, value: Any, problem_of) -> None:
         name = value.get("name") if isinstance(value, dict) else value
@@ -375,9 +440,11 @@ def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
 def _fields_at(model: type[Strict], loc: tuple) -> list[str]:
     for part in loc:
         inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, Strict)):
+        choices = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        strict = [kind for kind in choices if issubclass(kind, Strict)]
+        if not strict:
             break
-        model = inner
+        model = strict[0]
     extra = STAGE_KEYS if issubclass(model, SftSpec) else ()
     return [*model.model_fields, *extra]
 

@@ -15,6 +15,7 @@ from sweep.config import Grid
 from sweep.frontier import Frontier
 from sweep.plan import Trial
 from sweep.preflight import CannotStart
+from sweep.status import Reader
 from sweep.store import RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
@@ -96,7 +97,8 @@ class _Driver:
             may_start=self.allowance(started),
         )
         jobs = {trial.key: self.job(trial) for trial in pending}
-        at_once = self.start(frontier, jobs, self.reporter(done))
+        with show.live(self.console, Reader(self.folder.path).read):
+            at_once = self.start(frontier, jobs, self.reporter(done))
         for key, parent in frontier.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         show.times(self.console, time.monotonic() - started, self.outcomes, at_once)

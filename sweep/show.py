@@ -1,13 +1,20 @@
 """What the terminal shows: the plan as a table, a line per trial, how it ended."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from sweep.config import BASE, Grid
 from sweep.plan import Cost, Trial, cost
 from sweep.trial import Outcome
+
+if TYPE_CHECKING:
+    from sweep.status import RunStatus
 
 
 def plan(console: Console, grid: Grid, planned: list[Trial]) -> None:
@@ -116,3 +123,65 @@ def times(console: Console, wall_seconds: float, outcomes: list[Outcome], at_onc
         f"{bound:.0f} s{ratio}",
         highlight=False,
     )
+
+
+def status(run: "RunStatus") -> RenderableType:
+    """Counts, a row per running trial, and the best cell of each benchmark so far."""
+    counts = "  ".join(f"{number} {state}" for state, number in run.counts.items() if number)
+    left = "" if run.seconds_left is None else f"  about {duration(run.seconds_left)} left"
+    return Group(Text(f"{run.name}: {counts}{left}"), _running(run), _bests(run))
+
+
+def _running(run: "RunStatus") -> RenderableType:
+    shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
+    if not shown:
+        return Text("")
+    table = Table("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "", box=None)
+    for trial in shown[-20:]:
+        rate = trial.steps_per_second
+        table.add_row(
+            trial.stage,
+            "" if trial.learning_rate is None else f"{trial.learning_rate:.3g}",
+            str(trial.batch_size or ""),
+            "" if trial.seed is None else str(trial.seed),
+            trial.phase if trial.state == "running" else trial.state,
+            f"{trial.step}/{trial.steps or '?'}" if trial.step else "",
+            "" if trial.loss is None else f"{trial.loss:.3f}",
+            "" if rate is None else f"{rate:.1f}",
+            trial.reason[:80],
+        )
+    return table
+
+
+def _bests(run: "RunStatus") -> RenderableType:
+    if not run.best:
+        return Text("")
+    table = Table("stage", "best so far", "lr", "bs", "score", box=None)
+    for best in run.best:
+        error = "" if best.stderr is None else f" ± {best.stderr:.3f}"
+        score = f"{best.value:.3f}{error}"
+        table.add_row(
+            best.stage, best.benchmark, f"{best.learning_rate:.3g}", str(best.batch_size), score
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+@contextmanager
+def live(console: Console, read: Callable[[], "RunStatus"]) -> Iterator[None]:
+    """Keep the status below the lines that are printed; where there is no terminal, do nothing."""
+    if not console.is_terminal:
+        yield
+        return
+    with Live(
+        console=console,
+        get_renderable=lambda: status(read()),
+        refresh_per_second=1,
+        transient=True,
+    ):
+        yield

@@ -46,6 +46,10 @@ class RunFolder:
     def trial(self, trial: Trial) -> "TrialFolder":
         return TrialFolder(self.path / "trials" / trial.folder)
 
+    def held(self) -> bool:
+        """Whether a driver says that it is at work here."""
+        return (self.path / Lock.HOLDER).exists()
+
     def lock(self) -> "Lock":
         return Lock(self.path)
 
@@ -147,8 +151,10 @@ class TrialFolder:
 class Lock:
     """Held by the one driver of a run folder; the system lets go of it when the driver dies."""
 
+    HOLDER = "driver.json"
+
     def __init__(self, folder: Path):
-        self._holder = folder / "driver.json"
+        self._holder = folder / self.HOLDER
         self._lock = FileLock(folder / "driver.lock")
 
     def __enter__(self) -> "Lock":

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import Dataset
+from datasets import Dataset, Features, Sequence, Value
+from datasets.arrow_writer import ArrowWriter
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
@@ -22,8 +23,14 @@ from trainers.spec import SftSpec
 IGNORED = -100
 """The label of a token that does not count in the loss (torch's ignore_index)."""
 
-FORMAT = 1
-"""Raised when the same rows would give other tokens or another order."""
+FORMAT = 2
+"""Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
+
+TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
+
+COLUMNS = Features(
+    {"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32")), "item": Value("string")}
+)
 
 
 class Prepared(NamedTuple):
@@ -38,8 +45,8 @@ def prepare(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, cache: Path) -> P
     """Tokenise `spec.data` into `cache`, or open what an earlier trial left there.
 
     The first `spec.heldout` rows of the fixed order are held out. `counts` says how many rows
-    were read,
-    truncated at `max_length`, and dropped because no token is left that counts.
+    were read, truncated at `max_length`, and dropped: no token is left that counts, or the row is
+    one of those held out once more.
 
     Raises:
         DataUnavailable: the data cannot be had.
@@ -53,8 +60,8 @@ def prepare(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, cache: Path) -> P
     counts = json.loads((folder / "counts.json").read_text())
     if counts["train"] == 0:
         raise ValueError(f"data {spec.data.name!r}: no example is left to train on ({counts})")
-    train = Dataset.load_from_disk(folder / "train")
-    return Prepared(train, Dataset.load_from_disk(folder / "heldout"), counts)
+    train, heldout = (Dataset.from_file(str(folder / part)) for part in (TRAIN, HELDOUT))
+    return Prepared(train, heldout, counts)
 
 
 def _key(spec: SftSpec, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -69,25 +76,35 @@ def _key(spec: SftSpec, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _write(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Row by row, so that the whole of the data is never in memory."""
     counts: Counter[str] = Counter(train=0, heldout=0, truncated=0, dropped=0)
-    parts: dict[str, list[dict]] = {"heldout": [], "train": []}
-    for number, row in enumerate(sources.rows(spec.data)):
-        part = "heldout" if number < spec.heldout else "train"
-        example = tokenise(row, tokenizer, spec.loss_on)
-        length = len(example["input_ids"])
-        example = {name: values[: spec.max_length] for name, values in example.items()}
-        # The first token is never predicted, so a label on it does not count.
-        if all(label == IGNORED for label in example["labels"][1:]):
-            counts["dropped"] += 1
-            continue
-        counts["truncated"] += length > spec.max_length
-        counts[part] += 1
-        parts[part].append({**example, "item": _hash(row)})
     aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for part, examples in parts.items():
-        columns = {name: [e[name] for e in examples] for name in ("input_ids", "labels", "item")}
-        Dataset.from_dict(columns).save_to_disk(aside / part)
+    aside.mkdir()
+    apart: set[str] = set()
+    with (
+        ArrowWriter(path=str(aside / TRAIN), features=COLUMNS) as train,
+        ArrowWriter(path=str(aside / HELDOUT), features=COLUMNS) as heldout,
+    ):
+        for number, row in enumerate(sources.rows(spec.data)):
+            item, held_out = _hash(row), number < spec.heldout
+            if held_out:
+                apart.add(item)
+            elif item in apart:
+                counts["dropped"] += 1
+                continue
+            example = tokenise(row, tokenizer, spec.loss_on)
+            length = len(example["input_ids"])
+            example = {name: values[: spec.max_length] for name, values in example.items()}
+            # The first token is never predicted, so a label on it does not count.
+            if all(label == IGNORED for label in example["labels"][1:]):
+                counts["dropped"] += 1
+                continue
+            counts["truncated"] += length > spec.max_length
+            counts["heldout" if held_out else "train"] += 1
+            (heldout if held_out else train).write({**example, "item": item})
+        for writer in (train, heldout):
+            writer.finalize()
     (aside / "counts.json").write_text(json.dumps(counts))
     aside.rename(folder)
 

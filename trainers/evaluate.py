@@ -48,8 +48,7 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     from lm_eval.utils import set_torch_seed
 
     chat_template = benchmark.chat_template if spec.chat_template is None else spec.chat_template
-    with _task_files(benchmark, spec) as files:
-        tasks = _load(files, benchmark)
+    tasks = load(benchmark, spec)
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
     evaluate: Any = lm_eval.evaluate
@@ -64,6 +63,16 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         )
     assert results is not None, "lm-eval returns None only on ranks other than 0"
     return _read(results, benchmark)
+
+
+def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
+    """The benchmark's lm-eval tasks with their items; also how their data is fetched beforehand.
+
+    Raises:
+        EvaluationUnavailable: the items are missing.
+    """
+    with _task_files(benchmark, spec) as files:
+        return _load(files, benchmark)
 
 
 def _load(files: list[str], benchmark: Benchmark) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class Monitor(TrainerCallback):
         self.spec = spec
         self.file = file
         self.deadline = deadline
+        self.started = time.monotonic()
         self.steps = 0
         self.tokens = 0
         self.learning_rate_sum = 0.0
@@ -155,7 +156,7 @@ class Monitor(TrainerCallback):
             "step": self.steps, "loss": _finite(self.loss), "smoothed_loss":
             _finite(self.smoothed_loss),
             "learning_rate": logs["learning_rate"], "grad_norm": _finite(float(logs["grad_norm"])),
-            "tokens": self.tokens,
+            "tokens": self.tokens, "seconds": round(time.monotonic() - self.started, 3),
         }  # fmt: skip
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()

@@ -92,7 +92,16 @@ def fingerprint(data: DataSpec) -> str:
 
 
 def rows(data: DataSpec) -> Iterator[dict[str, Any]]:
-    """The rows in their one order: all of them shuffled by a fixed seed, cut to `data.examples`."""
+    """The rows in their one order: all of them shuffled by a fixed seed, cut to `data.examples`.
+
+    The miniature world is written in random order, so its first rows are a random part already.
+
+    Raises:
+        DataUnavailable: the data cannot be had, or a file of it is damaged.
+    """
+    if data.name in WORLD:
+        yield from generate.rows(WORLD[data.name], count(data) or 0, WORLD_SEED)
+        return
     source = _rows_as_stored(data)
     order = np.random.default_rng(SUBSET_SEED).permutation(len(source))
     for index in order[: data.examples]:
@@ -100,16 +109,29 @@ def rows(data: DataSpec) -> Iterator[dict[str, Any]]:
 
 
 def _rows_as_stored(data: DataSpec):
-    if data.name in WORLD:
-        return generate.rows(WORLD[data.name], count(data) or 0, WORLD_SEED)
     if data.name.endswith(".jsonl"):
-        with open(data.name, encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.strip()]
+        return _json_lines(data.name)
     if data.name.endswith(".parquet"):
         import pyarrow.parquet
 
         return pyarrow.parquet.read_table(data.name).to_pylist()
     return _hub_rows(data)
+
+
+def _json_lines(name: str) -> list[dict[str, Any]]:
+    found = []
+    with open(name, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataUnavailable(f"{name}:{number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise DataUnavailable(f"{name}:{number}: {line.strip()[:40]!r} is not an object")
+            found.append(row)
+    return found
 
 
 def _hub_rows(data: DataSpec):

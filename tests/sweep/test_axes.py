@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweep.axes import expand
+from sweep.axes import expand, ratio_cell
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,57 @@ def test_axis_that_cannot_be_expanded_says_why(axis, said):
 def test_range_of_a_million_values_is_refused():
     with pytest.raises(ValueError, match="count"):
         list(expand({"log": [0.1, 0.2], "count": 10**6}))
+
+
+@pytest.mark.parametrize(
+    ("cell", "plain", "found"),
+    [
+        ({"ratio": 1e-4, "batch_size": 8}, {}, {"learning_rate": 8e-4}),
+        ({"ratio": 1e-4}, {"batch_size": 8}, {"learning_rate": 8e-4}),
+        ({"ratio": 1e-4, "learning_rate": 8e-4}, {}, {"batch_size": 8}),
+        ({"ratio": 1.125e-5}, {"learning_rate": 9e-5}, {"batch_size": 8}),
+        ({"learning_rate": 1.0, "batch_size": 2}, {}, {}),
+    ],
+    ids=str,
+)
+def test_ratio_stands_in_for_the_rate_or_the_batch(cell, plain, found):
+    stands_for = ratio_cell(cell, plain)
+    assert stands_for == found
+    assert [type(value) for value in stands_for.values()] == [type(v) for v in found.values()]
+
+
+@pytest.mark.parametrize(
+    ("cell", "plain", "said"),
+    [
+        ({"ratio": 1e-4}, {}, "exactly one"),
+        ({"ratio": 1e-4, "batch_size": 8}, {"learning_rate": 1e-3}, "exactly one"),
+        ({"ratio": 1e-4, "learning_rate": 2.5e-4}, {}, "2.5, which is not a whole number"),
+        ({"ratio": 1.0, "learning_rate": 1e-3}, {}, "not a whole number"),
+        ({"ratio": 0, "batch_size": 8}, {}, "0 is not a positive number"),
+        ({"ratio": -1.0, "batch_size": 8}, {}, "-1.0 is not a positive number"),
+        ({"ratio": float("nan"), "batch_size": 8}, {}, "nan is not a positive number"),
+        ({"ratio": "high", "batch_size": 8}, {}, "'high' is not a positive number"),
+        ({"ratio": 1e-4, "batch_size": "8"}, {}, "batch_size '8' is not a number"),
+    ],
+    ids=str,
+)
+def test_ratio_that_stands_for_no_cell_says_why(cell, plain, said):
+    with pytest.raises(ValueError, match=said):
+        ratio_cell(cell, plain)
+
+
+def test_grid_over_ratios_has_the_keys_of_its_rates(planned, small):
+    """A ratio is a way to write a cell, and no part of what it is."""
+    by_ratio = small.replace("learning_rate: [0.001, 0.002]", "ratio: [0.00025, 0.0005]")
+    assert [trial.key for trial in planned(by_ratio)] == [trial.key for trial in planned(small)]
+
+
+def test_ratio_that_fits_no_batch_is_named_with_its_line(load, small):
+    from sweep.config import GridError
+
+    grid = "      learning_rate: [0.001, 0.002]\n      batch_size: [4]\n"
+    assert grid in small
+    both = "      learning_rate: [0.001]\n      ratio: [0.0005, 0.0007]\n"
+    with pytest.raises(GridError, match=r"grid\.yaml:12: stages\.sft\.grid\.ratio.*1\.43") as caught:
+        load(small.replace(grid, both))
+    assert len(caught.value.problems) == 1
