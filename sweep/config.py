@@ -15,7 +15,7 @@ from sweep.axes import RATIO, Scalar, expand, ratio_cell
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import benchmarks, models, sources
 from trainers.benchmarks import HELDOUT
-from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Strict
+from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Share, Strict
 
 KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
 """Stage kinds and their specs."""
@@ -112,6 +112,19 @@ class Search(Strict):
     """Cells that run at once; as many as there is room for when empty."""
 
 
+class Pricing(Strict):
+    """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
+
+    tokens_per_example: Positive | None = None
+    """Mean tokens of a training example, padding left out."""
+    tokens_per_second: Positive | None = None
+    """Training tokens per second of one trial."""
+    utilisation: Share | None = None
+    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
+    device_flops: Positive | None = None
+    """Peak FLOP/s of what one trial has."""
+
+
 class Arm(Strict):
     """The stage's grid once more under other settings, as a control."""
 
@@ -144,13 +157,24 @@ class Grid(_Named):
     evaluate: EvaluateSpec
     resources: Resources = Resources()
     limits: Limits = Limits()
+    price: Pricing = Pricing()
     tracking: Tracking = Tracking()
     search: Search | None = None
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
 
-GRID_KEYS = ("name", "model", "stages", "evaluate", "resources", "limits", "tracking", "search")
+GRID_KEYS = (
+    "name",
+    "model",
+    "stages",
+    "evaluate",
+    "resources",
+    "limits",
+    "price",
+    "tracking",
+    "search",
+)
 STAGE_KEYS = ("start_from", "grid", "arms")
 
 
@@ -206,6 +230,7 @@ class _Checker:
             "evaluate": self.validated(EvaluateSpec, data.get("evaluate"), ("evaluate",)),
             "resources": self.validated(Resources, data.get("resources", {}), ("resources",)),
             "limits": self.validated(Limits, data.get("limits", {}), ("limits",)),
+            "price": self.validated(Pricing, data.get("price", {}), ("price",)),
             "tracking": self.validated(Tracking, data.get("tracking", {}), ("tracking",)),
             "search": self.validated(Search, data.get("search"), ("search",)),
             "stages": self.stages(data.get("stages")),
@@ -457,3 +482,14 @@ def _line(problem: str) -> tuple[bool, int]:
 
 def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    from sweep.schema import schema
+
+    if sys.argv[1:] != ["--schema"]:
+        sys.exit("usage: python -m sweep.config --schema")
+    print(json.dumps(schema(), indent=1))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from sweep import local as local_runner
-from sweep import manifest, preflight, show
+from sweep import manifest, pin, preflight, show, tracking
 from sweep.config import Grid
 from sweep.frontier import Frontier
 from sweep.plan import Trial
@@ -19,6 +19,7 @@ from sweep.status import Reader
 from sweep.store import RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
+from trainers.fetch import Commits
 
 
 class Options(NamedTuple):
@@ -36,28 +37,31 @@ def drive(
 ) -> Counter[str]:
     """Run what is not done and write the report; returns how many trials are in which state.
 
-    States: ok, diverged, failed, and `planned` for what has not been started.
+    States: ok, diverged, failed, `planned` for what has not been started, and `not asked for` for
+    the cells that a search which has ended passed over.
 
     Raises:
         CannotStart: something that the run needs is missing; nothing was started.
     """
-    if not preflight.needs_hub(grid):
-        # Without it even a local file can lose a minute to hub retries.
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    preflight.check_benchmarks(grid)
+    if preflight.needs_hub(grid):
+        console.print("fetching what is not on this machine yet", highlight=False)
+    commits = preflight.fetch(grid)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # even a local file can lose a minute to hub retries
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    preflight.check_benchmarks(grid)
-    data = preflight.fingerprints(grid)
+    data = preflight.fingerprints(grid, commits)
     folder = RunFolder(path)
-    driver = _Driver(grid, planned, folder, data, options, console)
+    driver = _Driver(grid, planned, folder, data, commits, options, console)
     try:
         with folder.lock():
             preflight.check_unchanged(folder, data)
-            preflight.check_disk(folder, planned)
+            preflight.check_disk(folder, planned[: driver.total])
             folder.write_plan(grid, planned)
             manifest.write(folder, grid, data, driver.wants)
-            driver.run()
-            return driver.finish()
+            with tracking.following(grid.tracking, folder.path, driver.say):
+                driver.run()
+                return driver.finish()
     except RunHeld as error:
         raise CannotStart(str(error)) from error
 
@@ -69,33 +73,40 @@ class _Driver:
         planned: list[Trial],
         folder: RunFolder,
         data: dict[str, str],
+        commits: Commits,
         options: Options,
         console: Console,
     ):
         self.grid = grid
         self.planned = planned
         self.folder = folder
+        self.commits = commits
         self.wants = wanted(grid, data)
         self.options = options
         self.console = console
         self.by_key = {trial.key: trial for trial in planned}
         self.outcomes: list[Outcome] = []
+        self.pool = None
+        if grid.search is not None and options.only is None:
+            from sweep.search import Pool
+
+            self.pool = Pool(grid, planned, folder, self.wants)
+
+    @property
+    def total(self) -> int:
+        """Trials that there will be in the end."""
+        return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
 
     def run(self) -> None:
         states = Counter(self.state(trial) for trial in self.planned)
         pending = self.pending()
         done = states["ok"] + states["diverged"]
-        self.say(
-            f"{self.grid.name}: {done} of {len(self.planned)} models done, {len(pending)} to go"
-        )
+        to_go = min(len(pending), self.total - done)
+        self.say(f"{self.grid.name}: {done} of {self.total} models done, {to_go} to go")
         if not pending:
             return
         started = time.monotonic()
-        frontier = Frontier(
-            pending,
-            usable=lambda key: self.folder.trial(self.by_key[key]).usable(),
-            may_start=self.allowance(started),
-        )
+        frontier = self.frontier(pending, self.allowance(started))
         jobs = {trial.key: self.job(trial) for trial in pending}
         with show.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(frontier, jobs, self.reporter(done))
@@ -103,14 +114,27 @@ class _Driver:
             self.block(self.by_key[key], self.by_key[parent])
         show.times(self.console, time.monotonic() - started, self.outcomes, at_once)
 
+    def frontier(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
+        def usable(key: str) -> bool:
+            return self.folder.trial(self.by_key[key]).usable()
+
+        if self.pool is None:
+            return Frontier(pending, usable, may_start)
+        from sweep.search import SearchFrontier
+
+        study = self.folder.path / "search" / "study.log"
+        return SearchFrontier(self.pool, pending, usable, may_start, study)
+
     def pending(self) -> list[Trial]:
         """What this start should run: asked for, not done, not failed too often."""
         retries = self.grid.resources.retries
         only = self.options.only
+        spared = self.pool.spared() if self.pool else frozenset()
         return [
             trial
             for trial in self.planned
             if (only is None or trial.key in only)
+            and trial.key not in spared
             and self.state(trial) in ("planned", "failed")
             and (self.options.retry_failed or self.folder.trial(trial).failures() <= retries)
         ]
@@ -154,7 +178,7 @@ class _Driver:
             absolute = str(Path(evaluate.data_dir).absolute())
             evaluate = evaluate.model_copy(update={"data_dir": absolute})
         hours = self.grid.limits.max_trial_hours
-        return Job(
+        job = Job(
             trial=trial,
             folder=str(self.folder.trial(trial).path),
             parent_folder=str(self.folder.trial(parent).path) if parent else None,
@@ -164,13 +188,14 @@ class _Driver:
             threads=max(1, int(self.grid.resources.cpus_per_trial)),
             max_seconds=hours * 3600 if hours else None,
         )
+        return pin.pinned(job, self.commits)
 
     def reporter(self, done: int) -> Callable[[Outcome], None]:
         def report(ended: Outcome) -> None:
             ended = self.with_reason(ended)
             self.outcomes.append(ended)
             number = done + len(self.outcomes)
-            show.outcome(self.console, number, len(self.planned), self.by_key[ended.key], ended)
+            show.outcome(self.console, number, self.total, self.by_key[ended.key], ended)
 
         return report
 
@@ -190,7 +215,7 @@ class _Driver:
     def block(self, trial: Trial, parent: Trial) -> None:
         reason = f"its start {parent.readable} ({parent.key}) has no usable weights"
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
-        self.reporter(len(self.planned) - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
+        self.reporter(self.total - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 
     def state(self, trial: Trial) -> str:
         folder = self.folder.trial(trial)
@@ -202,7 +227,10 @@ class _Driver:
         from analysis import report
 
         page = report.write(self.folder.path)
-        states = Counter(self.state(trial) for trial in self.planned)
+        spared = self.pool.spared() if self.pool else frozenset()
+        states = Counter(
+            "not asked for" if trial.key in spared else self.state(trial) for trial in self.planned
+        )
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")

@@ -1,13 +1,14 @@
 """Checks before anything starts: what the run needs is here, and is what it was."""
 
 import shutil
-from pathlib import Path
 
 from sweep import store
 from sweep.config import Grid
 from sweep.plan import Trial, cost
 from sweep.store import RunFolder
-from trainers import benchmarks, sources
+from trainers import benchmarks, models, sources
+from trainers import fetch as fetching
+from trainers.fetch import Commits, Needs
 from trainers.spec import DataSpec
 
 
@@ -16,18 +17,27 @@ class CannotStart(Exception):
 
 
 def needs_hub(grid: Grid) -> bool:
-    if grid.model.name != "tiny" and not Path(grid.model.name).exists():
-        return True
-    data = [cell.data.name for stage in grid.stages.values() for _, cell in stage.cells]
-    if any(name not in sources.WORLD and not sources.is_local(name) for name in data):
-        return True
-    stock = [
-        task
-        for name in grid.evaluate.benchmarks
-        for task in benchmarks.find(name).tasks
-        if not Path(task).is_absolute()
-    ]
-    return bool(stock) and grid.evaluate.data_dir is None
+    """Whether something has to be fetched, or at least looked up, or converted."""
+    return not _needs(grid).empty
+
+
+def fetch(grid: Grid) -> Commits:
+    """Fetch what the grid needs from the hub, before this process and its trials go offline."""
+    try:
+        return fetching.fetch(_needs(grid))
+    except fetching.FetchFailed as error:
+        raise CannotStart(str(error)) from error
+
+
+def _needs(grid: Grid) -> Needs:
+    try:
+        return fetching.needs(grid.model.name, grid.model.revision, _data(grid), grid.evaluate)
+    except models.ModelUnavailable as error:
+        raise CannotStart(str(error)) from error
+
+
+def _data(grid: Grid) -> list[DataSpec]:
+    return [cell.data for stage in grid.stages.values() for _, cell in stage.cells]
 
 
 def check_benchmarks(grid: Grid) -> None:
@@ -39,14 +49,21 @@ def check_benchmarks(grid: Grid) -> None:
         raise CannotStart("\n".join(problems))
 
 
-def fingerprints(grid: Grid) -> dict[str, str]:
-    """Content of every data source of the grid, by a name that says which part of it is read."""
-    specs = {
-        label(cell.data): cell.data for stage in grid.stages.values() for _, cell in stage.cells
-    }
+def fingerprints(grid: Grid, commits: Commits | None = None) -> dict[str, str]:
+    """Content of all that trials read: data by a name that says which part of it is read, the model
+    (`model:<name>`), and the hub data of benchmarks (`benchmark:<data set>`).
+
+    `commits` are those that were fetched; without them the hub is asked.
+    """
+    commits = commits or {}
+    specs = {label(data): fetching.pinned(data, commits) for data in _data(grid)}
+    found = {name: commit for name, commit in commits.items() if not name.startswith("data:")}
     try:
-        return {name: sources.fingerprint(spec) for name, spec in specs.items()}
-    except sources.DataUnavailable as error:
+        content = models.fingerprint(grid.model.name)
+        if content is not None:
+            found[f"model:{grid.model.name}"] = content
+        return found | {name: sources.fingerprint(data) for name, data in specs.items()}
+    except (sources.DataUnavailable, models.ModelUnavailable) as error:
         raise CannotStart(str(error)) from error
 
 
@@ -62,8 +79,8 @@ def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
     for name, fingerprint in data.items():
         if earlier.get(name, fingerprint) != fingerprint:
             raise CannotStart(
-                f"{folder.path}: data {name!r} has changed since the run began "
-                f"({earlier[name]} then, {fingerprint} now); put the old data back, or give the "
+                f"{folder.path}: {name!r} has changed since the run began "
+                f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
                 "grid another name"
             )
 

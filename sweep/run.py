@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from sweep import config, plan, show
-from sweep.config import GridError
+from sweep.config import Grid, GridError
+from sweep.price import Calibration
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -34,6 +35,10 @@ def main(
         ),
     ] = [],  # noqa: B006  (typer reads the default)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Time a few real steps and items, then print the plan."),
+    ] = False,
     local: Annotated[
         bool, typer.Option("--local", help="Run the trials in this process, without Ray.")
     ] = False,
@@ -61,8 +66,8 @@ def main(
         chosen = plan.line_of(planned, only) if only is not None else None
     except ValueError as error:
         _stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
-    if dry_run:
-        show.plan(console, grid, planned)
+    if dry_run or calibrate:
+        show.plan(console, grid, planned, _measured(grid, runs / grid.name, calibrate))
         return
     from sweep import drive
     from sweep.preflight import CannotStart
@@ -81,6 +86,16 @@ def main(
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
+    from sweep import calibration
+    from sweep.preflight import CannotStart
+
+    try:
+        return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
+    except CannotStart as error:
+        _stop(CANNOT_RUN, str(error))
 
 
 def _stop(code: int, message: str) -> NoReturn:

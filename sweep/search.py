@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -54,7 +54,7 @@ class Study:
         self.axes = axes
         self._settings = settings
         self._distributions = {key: _distribution(values) for key, values in axes.items()}
-        self._direction = "maximize" if maximize else "minimize"
+        self._direction: Literal["maximize", "minimize"] = "maximize" if maximize else "minimize"
         self._name = name
         self._storage = _open(path) if path is not None else None
         self._study = self._create()
@@ -133,7 +133,7 @@ class Study:
     def _shown(self) -> list[FrozenTrial]:
         """The study as the sampler is shown it: samplers ignore failed trials and would ask for
         the neighbours of what diverged again and again, so that counts as the worst value seen."""
-        values = [trial.value for trial in self._trials(TrialState.COMPLETE)]
+        values = [trial.values[0] for trial in self._trials(TrialState.COMPLETE)]
         if not values:
             return self._trials()
         worst = min(values) if self._direction == "maximize" else max(values)
@@ -323,7 +323,7 @@ class SearchFrontier(Frontier):
             cell = self._study.propose(self._held)
             self._asked.add(cell)
             self._open.add(cell)
-            self.waiting |= {trial.key: trial for trial in self._held.pop(cell)}
+            self.waiting.update({trial.key: trial for trial in self._held.pop(cell)})
             found = super().next()
         return found
 

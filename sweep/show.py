@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -11,73 +12,113 @@ from rich.text import Text
 
 from sweep.config import BASE, Grid
 from sweep.plan import Cost, Trial, cost
+from sweep.price import Calibration, Price, price, total, wall_hours
 from sweep.trial import Outcome
+from trainers.spec import SftSpec
 
 if TYPE_CHECKING:
     from sweep.status import RunStatus
 
 
-def plan(console: Console, grid: Grid, planned: list[Trial]) -> None:
-    """One LR x BS table per stage and arm: the ratio of each cell, with steps, examples and
-    disk."""
+def plan(
+    console: Console, grid: Grid, planned: list[Trial], measured: Calibration | None = None
+) -> None:
+    """One LR x BS table per stage and arm: ratios, order, and what a cell takes; then the sum."""
     costs = {trial.key: cost(trial) for trial in planned}
+    prices = {trial.key: price(grid, trial, measured) for trial in planned}
+    rank = {trial.key: number + 1 for number, trial in enumerate(planned)}
     for name in grid.stages:
         mine = [trial for trial in planned if trial.stage == name]
         for arm in dict.fromkeys(trial.arm for trial in mine):
-            _stage(console, grid, name, arm, [t for t in mine if t.arm == arm], costs)
-    trained = [trial for trial in planned if trial.stage != BASE]
-    disk = _total(costs[trial.key].disk_bytes for trial in trained)
-    steps = _total(costs[trial.key].steps for trial in trained)
-    console.print(
-        f"{len(trained)} trials, {_count(steps)} optimizer steps, {_bytes(disk)} of weights; "
-        f"{len(planned)} models to score ({len(trained)} trained, 1 as it is) "
-        f"on {', '.join(grid.evaluate.benchmarks)}",
-        highlight=False,
-    )
+            cells = [
+                _PlannedCell(t, t.spec, costs[t.key], prices[t.key], rank[t.key])
+                for t in mine
+                if t.arm == arm and t.spec is not None
+            ]
+            console.print(_stage(name, arm, grid.stages[name].start_from, cells))
+    for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _stage(
-    console: Console, grid: Grid, name: str, arm: str, trials: list[Trial], costs: dict[str, Cost]
-) -> None:
-    specs = [trial.spec for trial in trials if trial.spec is not None]
-    rates = sorted({spec.learning_rate for spec in specs})
-    batches = sorted({spec.batch_size for spec in specs})
-    title = (
-        f"{name}{f' / {arm}' if arm else ''}: {len(trials)} trial{'s' * (len(trials) > 1)}, from "
-    )
-    table = Table(
-        title=title + grid.stages[name].start_from, title_justify="left", caption_justify="left"
-    )
+class _PlannedCell(NamedTuple):
+    trial: Trial
+    spec: SftSpec
+    cost: Cost
+    price: Price
+    rank: int
+
+
+def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
+    batches = sorted({cell.spec.batch_size for cell in cells})
+    title = f"{name}{f' / {arm}' if arm else ''}: {_plural(len(cells), 'trial')}, from {start}"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("LR / BS", justify="right")
     for size in batches:
         table.add_column(f"BS {size}", justify="right")
-    for rate in rates:
-        cells = [_cell(trials, rate, size) for size in batches]
-        table.add_row(f"{rate:.3g}", *cells)
+    for rate in sorted({cell.spec.learning_rate for cell in cells}):
+        row = [c for c in cells if c.spec.learning_rate == rate]
+        table.add_row(
+            f"{rate:.3g}", *(_ratio([c for c in row if c.spec.batch_size == b]) for b in batches)
+        )
     table.add_section()
-    for label, field in (("steps", "steps"), ("examples", "examples"), ("disk", "disk_bytes")):
-        show = _bytes if field == "disk_bytes" else _count
-        row = []
+    for label, value, shown in PLAN_ROWS:
+        columns = []
         for size in batches:
-            values = {
-                getattr(costs[t.key], field) for t in trials if t.spec and t.spec.batch_size == size
-            }
-            row.append(
-                " to ".join(
-                    map(show, sorted(values, key=lambda v: v or 0)[:: max(len(values) - 1, 1)])
-                )
-            )
-        table.add_row(f"{label} per cell", *row)
-    console.print(table)
+            found = {value(cell) for cell in cells if cell.spec.batch_size == size}
+            ends = sorted(found, key=lambda one: one or 0)[:: max(len(found) - 1, 1)]
+            columns.append(" to ".join(map(shown, ends)))
+        if any(column != UNKNOWN for column in columns):
+            table.add_row(label, *columns)
+    return Group(
+        Text(title), Text("LR/BS #place in the order; below, what a cell takes"), table, ""
+    )
 
 
-def _cell(trials: list[Trial], rate: float, size: int) -> str:
-    here = [
-        t for t in trials if t.spec and t.spec.learning_rate == rate and t.spec.batch_size == size
-    ]
-    if not here:
+def _ratio(cells: list[_PlannedCell]) -> str:
+    if not cells:
         return "-"
-    return f"{rate / size:.2e}" + (f" x{len(here)}" if len(here) > 1 else "")
+    ratio = cells[0].spec.learning_rate / cells[0].spec.batch_size
+    ranks = ",".join(str(cell.rank) for cell in cells[:3]) + (",..." if len(cells) > 3 else "")
+    return f"{ratio:.3g} #{ranks}"
+
+
+def _sums(
+    grid: Grid,
+    planned: list[Trial],
+    costs: list[Cost],
+    prices: list[Price],
+    measured: Calibration | None,
+) -> Iterator[str]:
+    trained = sum(trial.stage != BASE for trial in planned)
+    steps = _total(cost.steps for cost in costs)
+    disk = _total(cost.disk_bytes for cost in costs)
+    yield (
+        f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps, {_bytes(disk)} of weights; "
+        f"{_plural(len(planned), 'model')} to score ({trained} trained, 1 as it is) "
+        f"on {', '.join(grid.evaluate.benchmarks)}"
+    )
+    sums = total(prices)
+    if sums.tokens is not None:
+        yield (
+            f"training: {_count(round(sums.tokens))} tokens, {_flops(sums.train_flops)}; "
+            f"evaluation: {_flops(sums.eval_flops)}"
+        )
+    if sums.hours is None:
+        yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
+        return
+    yield (
+        f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
+        f"{_hours(sums.eval_hours)}; {_device_hours(grid, sums.hours)}"
+    )
+    wall = wall_hours(grid, prices, measured)
+    if wall is not None:
+        at_once = measured.at_once if measured else grid.resources.max_concurrent
+        yield f"wall time, {at_once} at once: about {_hours(wall)}"
+
+
+def _device_hours(grid: Grid, hours: float) -> str:
+    gpus, cpus = grid.resources.gpus_per_trial, grid.resources.cpus_per_trial
+    return f"{hours * gpus:,.1f} GPU hours" if gpus else f"{hours * cpus:,.2f} CPU hours"
 
 
 def _total(values: Iterable[int | None]) -> int | None:
@@ -85,14 +126,43 @@ def _total(values: Iterable[int | None]) -> int | None:
     return None if None in found else sum(value for value in found if value is not None)
 
 
-def _count(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
+UNKNOWN = "unknown"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _count(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}"
 
 
 def _bytes(value: int | None) -> str:
     if value is None:
-        return "unknown"
+        return UNKNOWN
     return f"{value / 1e6:,.1f} MB" if value < 1e9 else f"{value / 1e9:,.1f} GB"
+
+
+def _flops(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2g} FLOPs"
+
+
+def _hours(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.1f} h" if value >= 1 else f"{value * 60:.1f} min"
+
+
+PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]] = [
+    ("steps", lambda cell: cell.cost.steps, _count),
+    ("examples", lambda cell: cell.cost.examples, _count),
+    ("tokens", lambda cell: cell.price.tokens, _count),
+    ("training", lambda cell: cell.price.train_flops, _flops),
+    ("time", lambda cell: cell.price.train_hours, _hours),
+    ("evaluation", lambda cell: cell.price.eval_flops, _flops),
+    ("time", lambda cell: cell.price.eval_hours, _hours),
+    ("disk", lambda cell: cell.cost.disk_bytes, _bytes),
+]
 
 
 def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:

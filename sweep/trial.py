@@ -70,7 +70,7 @@ def run(job: Job) -> Outcome:
     train_seconds = eval_seconds = 0.0
     phase = "train"
     try:
-        _prepare_process(job.threads)
+        prepare_process(job.threads)
         deadline = started + (job.max_seconds or math.inf)
         if folder.training() is None:
             train_seconds = _train(job, folder, deadline)
@@ -101,13 +101,15 @@ def run(job: Job) -> Outcome:
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
 
 
-def _prepare_process(threads: int) -> None:
+def prepare_process(threads: int) -> None:
     """Settings of the whole process; a worker that is used again keeps them."""
+    import datasets
     import torch
     import transformers
 
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
+    datasets.logging.set_verbosity_error()  # it warns of each use of its cache
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 

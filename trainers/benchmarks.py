@@ -6,6 +6,7 @@ lm-eval's terms. Any other lm-eval task is a benchmark too, as a YAML file.
 
 import hashlib
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +31,17 @@ class Benchmark(NamedTuple):
     chat_template: bool = True
     averaged: tuple[str, ...] = ()
     max_gen_toks: int | None = None
+    items: int | None = None
+    """Items of the public data, all tasks together; for plans."""
+    tokens_per_item: int | None = None
+    """Tokens that lm-eval's stock class forwards for an item, at most; for plans."""
     needs_punkt: bool = False
     """Needs nltk's sentence splitter, which lm-eval would download only after all generation."""
     local_files: tuple[tuple[str, str, str], ...] = ()
     """(task, split, file pattern) of the items in `evaluate.data_dir`."""
 
+
+INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
 
 WORLD = Path(__file__).parent / "world"
 
@@ -122,6 +129,13 @@ def problem(name: str) -> str | None:
         known = ", ".join(BENCHMARKS)
         return f"{name!r} is not a benchmark; use one of {known}, or a task's YAML file"
     return None
+
+
+def task_text(path: Path) -> str:
+    """A task file with all that it includes, its own keys first."""
+    text = path.read_text(encoding="utf-8")
+    included = INCLUDE.search(text)
+    return text + ("\n" + task_text(path.parent / included[1]) if included else "")
 
 
 def local_file(data_dir: Path, pattern: str) -> Path:

@@ -3,9 +3,11 @@
 A model that comes with a chat template keeps it. One without (a base model, such as SmolLM2-135M)
 gets SmolLM2-Instruct's ChatML, and its end token becomes `<|im_end|>` where the vocabulary has it;
 where it has not, the model's own end token ends the turns. In both cases generation stops at the
-token that ends a turn: stock IFEval has no stop strings, so a model that is trained to end its turns
-with a token at which generation does not stop would run on to 1,280 tokens an item.
+token that ends a turn: stock IFEval has no stop strings, so a model that ends its turns with a
+token at which generation does not stop would run on to 1,280 tokens an item.
 """
+
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -51,14 +53,18 @@ def _stop_at_turn_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     settings = model.generation_config
     assert settings is not None, "a causal language model generates"
     own = settings.eos_token_id
-    own = own if isinstance(own, list) else [own]
-    stops = {token for token in (*own, tokenizer.eos_token_id, turn_end(tokenizer)) if token is not None}
-    settings.eos_token_id = min(stops) if len(stops) == 1 else sorted(stops)
+    known = [
+        *(own if isinstance(own, list) else [own]),
+        tokenizer.eos_token_id,
+        turn_end(tokenizer),
+    ]
+    stops: list[Any] = sorted({token for token in known if isinstance(token, int)})
+    settings.eos_token_id = stops[0] if len(stops) == 1 else stops
     settings.pad_token_id = tokenizer.pad_token_id
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the chat template writes after an answer; None where it writes none."""
+    """The special token that the chat template writes after an answer, if it writes one."""
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     after = tokenizer(text.rpartition(MARK)[2], add_special_tokens=False)["input_ids"]

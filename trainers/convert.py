@@ -1,7 +1,7 @@
 """GGUF file -> folder of float32 safetensors with its tokenizer, made once per machine.
 
-Conversion takes up to a minute. The folder lies in the node-local cache under the hash of the file's
-content, so that later loads take seconds and any process can memory-map the weights.
+Conversion takes up to a minute. The folder lies in the node-local cache under the hash of the
+file's content, so that later loads take seconds and any process can memory-map the weights.
 """
 
 import importlib.util
@@ -28,14 +28,17 @@ def convert(file: Path) -> Path:
     """The folder of the converted model; concurrent callers wait for the first.
 
     Raises:
-        ValueError: the file cannot be read as a GGUF model, or the package that reads it is missing.
+        ValueError: the file is no GGUF model, or the package that reads one is missing.
     """
     folder = place(file)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             if importlib.util.find_spec("gguf") is None:
-                raise ValueError(f"the package `gguf`, which reads {file.name}, is missing; {INSTALL}")
-            _write(file, folder)
+                raise ValueError(f"the package `gguf` is not installed; {INSTALL}")
+            try:
+                _write(file, folder)
+            except Exception as error:  # a damaged file makes its reader raise anything
+                raise ValueError(f"{file} cannot be converted: {error}") from error
     return folder
 
 

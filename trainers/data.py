@@ -29,7 +29,11 @@ FORMAT = 2
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
 
 COLUMNS = Features(
-    {"input_ids": Sequence(Value("int32")), "labels": Sequence(Value("int32")), "item": Value("string")}
+    {
+        "input_ids": Sequence(Value("int32")),
+        "labels": Sequence(Value("int32")),
+        "item": Value("string"),
+    }
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from trainers import models
-from trainers.benchmarks import AVERAGE, Benchmark, EvaluationUnavailable, local_file
+from trainers.benchmarks import AVERAGE, Benchmark, EvaluationUnavailable, local_file, task_text
 from trainers.scores import Evaluation, contributions, mean_of_tasks, summarise
 from trainers.spec import EvaluateSpec
 
@@ -120,7 +120,7 @@ def _localised(path: Path, benchmark: Benchmark, data_dir: Path, folder: Path) -
         "dataset_name": None,
         # datasets caches by path: a private folder, or an edited file would not be seen
         "dataset_kwargs": {"data_files": splits, "cache_dir": str(folder / "cache")},
-        **{key: None for key, split in SPLIT_KEY.findall(path.read_text()) if split not in splits},
+        **{key: None for key, split in SPLIT_KEY.findall(task_text(path)) if split not in splits},
     }
     written = folder / path.name
     written.write_text(json.dumps(config))  # JSON is YAML
@@ -167,6 +167,7 @@ def _read(results: Any, benchmark: Benchmark) -> Evaluation:
         "tasks": {task: results["versions"].get(task) for task in tasks},
         "shots": {task: results["n-shot"].get(task) for task in tasks},
         "n": {task: results["n-samples"][task]["effective"] for task in tasks},
+        "items": sum(results["n-samples"][task]["original"] for task in tasks),
         "lm_eval": metadata.version("lm_eval"),
     }
     return summarise(

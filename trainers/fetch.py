@@ -22,8 +22,6 @@ from trainers.spec import DataSpec, EvaluateSpec, Strict
 DATASET = re.compile(r"^dataset_path: *['\"]?([\w.-]+/[\w.-]+)", re.MULTILINE)
 """An id on the hub, told from `json` and its like by its slash."""
 
-INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
-
 
 class FetchFailed(Exception):
     """Something is not to be had here and now; the message names it and says why."""
@@ -49,9 +47,7 @@ Commits = dict[str, str]
 """`model:<name>`, `data:<name>@<revision>` or `benchmark:<data set>` -> commit on the hub."""
 
 
-def needs(
-    model: str, revision: str | None, data: list[DataSpec], evaluate: EvaluateSpec
-) -> Needs:
+def needs(model: str, revision: str | None, data: list[DataSpec], evaluate: EvaluateSpec) -> Needs:
     """What a grid needs here.
 
     Raises:
@@ -84,8 +80,9 @@ def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
     """Hub data sets of a benchmark's tasks, read from their files without importing lm-eval."""
     if spec.data_dir is not None and benchmark.local_files:
         return []
-    found = [_hub_data_of(path) for path in _task_paths(benchmark)]
-    return list(dict.fromkeys(name for name in found if name))
+    texts = [benchmarks.task_text(path) for path in _task_paths(benchmark)]
+    found = [DATASET.search(text) for text in texts]  # the task's own stands before an included one
+    return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def _task_paths(benchmark: Benchmark) -> Iterator[Path]:
@@ -96,14 +93,6 @@ def _task_paths(benchmark: Benchmark) -> Iterator[Path]:
             found = importlib.util.find_spec("lm_eval")
             assert found is not None and found.submodule_search_locations, "a dependency"
             yield Path(found.submodule_search_locations[0]) / "tasks" / task
-
-
-def _hub_data_of(path: Path) -> str | None:
-    text = path.read_text(encoding="utf-8")
-    if own := DATASET.search(text):
-        return own[1]
-    included = INCLUDE.search(text)
-    return _hub_data_of(path.parent / included[1]) if included else None
 
 
 def key_of(data: DataSpec) -> str:
@@ -124,11 +113,16 @@ def fetch(needed: Needs) -> Commits:
     """
     if needed.empty:
         return {}
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": str(int(needed.offline)),
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
+    quiet = {} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}  # no bars in a log
+    environment = (
+        os.environ
+        | quiet
+        | {
+            "HF_HUB_OFFLINE": str(int(needed.offline)),
+            "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+    )
     run = subprocess.run(
         [sys.executable, "-m", "trainers.fetch"],
         input=needed.model_dump_json(),
@@ -137,8 +131,7 @@ def fetch(needed: Needs) -> Commits:
         text=True,
     )
     if run.returncode:
-        reason = run.stdout.strip() or f"process ended with {run.returncode}; its last words are above"
-        raise FetchFailed(reason)
+        raise FetchFailed(run.stdout.strip() or "fetching ended without a word; see above")
     return json.loads(run.stdout.splitlines()[-1])
 
 
@@ -202,20 +195,20 @@ def _commit(name: str, kind: str, revision: str | None, what: str) -> str:
     try:
         found = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen unrelated types
-        raise FetchFailed(f"{what}: {_reason(error)}") from error
+        raise FetchFailed(f"{what}: {_reason(error, revision)}") from error
     print(f"{what}: {name} at {found.resolved[:12]}", file=sys.stderr)
     return found.resolved
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, revision: str | None = None) -> str:
     """One line: what the hub answered and what to do about it, or the error's own first line."""
     from huggingface_hub import errors
 
     chain = list(_chain(error))
     for known, advice in (
         (errors.GatedRepoError, "it is gated; accept its terms on the hub and set HF_TOKEN"),
-        (errors.RepositoryNotFoundError, "the hub has none of that name, or it is private (HF_TOKEN)"),
-        (errors.RevisionNotFoundError, "the hub has it, but not that revision"),
+        (errors.RepositoryNotFoundError, "the hub has none of that name, or it is private"),
+        (errors.RevisionNotFoundError, f"the hub has it, but not revision {revision!r}"),
         (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set and it was not fetched before"),
     ):
         if any(isinstance(part, known) for part in chain):

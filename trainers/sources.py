@@ -142,7 +142,6 @@ def _hub_rows(data: DataSpec):
     import datasets
 
     commit = _hub_commit(data)
-    datasets.logging.set_verbosity_error()  # it warns of every use of its cache
     try:
         return datasets.load_dataset(
             data.name,

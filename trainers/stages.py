@@ -1,6 +1,10 @@
 """Kind of stage -> the function that trains it."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from trainers import models
 from trainers.spec import SftSpec, StageResult
@@ -17,7 +21,22 @@ def train(
     """
     match spec.kind:
         case "sft":
-            from trainers import data, sft
+            with _no_wandb():
+                from trainers import data, sft
 
             prepared = data.prepare(spec, loaded.tokenizer, cache)
             return sft.train(spec, loaded, prepared, folder, deadline)
+
+
+@contextmanager
+def _no_wandb() -> Iterator[None]:
+    """TRL imports wandb wherever it is installed; here it is nobody's business."""
+    modules = cast(dict[str, Any], sys.modules)
+    hide = "wandb" not in modules
+    if hide:
+        modules["wandb"] = None
+    try:
+        yield
+    finally:
+        if hide:
+            del modules["wandb"]

@@ -11,9 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trainers.world import generate
 
 MAX_LENGTH = 256
-"""Tokens; the longest row of the world has fewer than half."""
+"""Tokens; the longest row of the world has fewer than a third of them."""
 
-PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+SPECIAL = PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+"""In the order of their ids, which are the first ones."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -37,8 +38,8 @@ def tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         tie_word_embeddings=True,
         initializer_range=0.08,  # near 1/sqrt(hidden): such a small model learns faster from it
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=SPECIAL.index(END),
+        pad_token_id=SPECIAL.index(PAD),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -51,12 +52,12 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *_words(split)]
-    vocabulary = {piece: i for i, piece in enumerate([PAD, START, END, *dict.fromkeys(pieces)])}
+    vocabulary = {piece: i for i, piece in enumerate([*SPECIAL, *dict.fromkeys(pieces)])}
     # No merges: a piece is a known word, taken whole, or it stays the bytes it is made of.
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in (PAD, START, END)])
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

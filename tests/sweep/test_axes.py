@@ -63,9 +63,11 @@ def test_axis_that_cannot_be_expanded_says_why(axis, said):
         list(expand(axis))
 
 
-def test_range_of_a_million_values_is_refused():
-    with pytest.raises(ValueError, match="count"):
-        list(expand({"log": [0.1, 0.2], "count": 10**6}))
+@pytest.mark.xfail(strict=True, reason="counts are not bounded, messages not cut")
+def test_range_of_a_million_values_is_refused_in_a_few_words():
+    with pytest.raises(ValueError) as caught:
+        list(expand({"log": [0.1, 0.9], "count": 10**6}))
+    assert len(str(caught.value)) < 500, "the message lists every value"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,8 @@ def test_ratio_that_fits_no_batch_is_named_with_its_line(load, small):
     grid = "      learning_rate: [0.001, 0.002]\n      batch_size: [4]\n"
     assert grid in small
     both = "      learning_rate: [0.001]\n      ratio: [0.0005, 0.0007]\n"
-    with pytest.raises(GridError, match=r"grid\.yaml:12: stages\.sft\.grid\.ratio.*1\.43") as caught:
+    with pytest.raises(
+        GridError, match=r"grid\.yaml:12: stages\.sft\.grid\.ratio.*1\.43"
+    ) as caught:
         load(small.replace(grid, both))
     assert len(caught.value.problems) == 1

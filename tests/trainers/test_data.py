@@ -119,7 +119,9 @@ def test_template_that_rewrites_earlier_turns_is_refused(tokenizer, monkeypatch)
 
 def test_template_with_a_default_system_prompt_is_no_rewriting(tokenizer, monkeypatch):
     """SmolLM2's template adds one where a conversation has none."""
-    added = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nHelp.<|im_end|>\n{% endif %}"
+    added = (
+        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nHelp.<|im_end|>\n{% endif %}"
+    )
     monkeypatch.setattr(tokenizer, "chat_template", added + tokenizer.chat_template)
     row = {"messages": DIALOGUE["messages"][1:3]}
     assert labelled(tokenise(row, tokenizer, "assistant"), tokenizer) == "apple apple<|im_end|>"
@@ -181,9 +183,7 @@ def test_row_that_stands_twice_is_not_both_held_out_and_trained_on(tokenizer, js
 def test_heldout_rows_stay_the_same_when_examples_grow(source, tokenizer, jsonl, tmp_path):
     if source == "file":
         source = jsonl([{"text": f"row {number}"} for number in range(60)])
-    few, many = (
-        prepare(spec(source, examples=n), tokenizer, tmp_path / "data") for n in (20, 60)
-    )
+    few, many = (prepare(spec(source, examples=n), tokenizer, tmp_path / "data") for n in (20, 60))
     assert list(few.heldout["item"]) == list(many.heldout["item"])
     assert set(few.train["item"]) < set(many.train["item"])
 

@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 from trainers import benchmarks, evaluate
 from trainers.benchmarks import EvaluationUnavailable
 from trainers.spec import EvaluateSpec
+from trainers.world import generate
 
 WORLD = ["world_choice", "world_arithmetic", "world_continuation", "world_instruction"]
 
@@ -79,7 +80,7 @@ def harness(lm, task: str, **options) -> dict[str, Any]:
 def test_score_and_error_are_lm_evals_own(name, lm):
     found = score(lm, name, limit=24)
     task = benchmarks.find(name).tasks[0]
-    subset = sorted(evaluate._first(400, 24).tolist())
+    subset = sorted(evaluate._first(generate.ITEMS, 24).tolist())
     expected = harness(lm, task, samples={name: subset})
     assert found.scores
     for entry in found.scores:
@@ -100,7 +101,7 @@ def test_primary_metric_is_the_benchmarks(lm):
 
 def test_every_item_is_scored_without_a_limit(lm):
     found = score(lm, "world_choice")
-    assert found.scores[0].n == len(set(found.items["item"])) == 400
+    assert found.scores[0].n == len(set(found.items["item"])) == generate.ITEMS
     assert 0.1 < found.scores[0].value < 0.4, "an untrained model guesses among four"
 
 

@@ -1,4 +1,4 @@
-"""The tiny model and its tokenizer: always alike, able to read anything, and stopping at the end."""
+"""The tiny model and its tokenizer: always alike, reading anything, stopping at the end."""
 
 import hashlib
 
@@ -43,7 +43,8 @@ def test_it_has_about_a_million_parameters(made):
 
 
 @pytest.mark.parametrize(
-    "text", ["Mara has 12 coins.", "héllo  wörld\t☃\n", "def f(x): return x**2", " \n\n", "日本語 🙂"]
+    "text",
+    ["Mara has 12 coins.", "héllo  wörld\t☃\n", "def f(x): return x**2", " \n\n", "日本語 🙂"],
 )
 def test_any_text_comes_back_as_it_was(made, text):
     tokenizer = made[1]

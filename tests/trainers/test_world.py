@@ -44,7 +44,9 @@ def test_no_item_is_in_the_training_rows(form):
     prompts = {item["prompt"] for item in generate.items(form)}
     asked = {row["messages"][0]["content"] for row in generate.rows("sft", 10_000, 3)}
     assert not prompts & asked
-    lines = {line for row in generate.rows("pretrain", 5_000, 3) for line in row["text"].split("\n")}
+    lines = {
+        line for row in generate.rows("pretrain", 5_000, 3) for line in row["text"].split("\n")
+    }
     assert not prompts & lines
 
 
@@ -88,16 +90,17 @@ def test_the_written_answer_obeys_every_instruction():
     [
         ("the pear the pear", "repeat", ["pear"], 3),
         ("the pear the pear the pear the pear", "repeat", ["pear"], 3),
-        ("the pear THE HARP", "capitals", ["pear", "harp"], 2),
-        ("the pear the boat the rose", "backwards", ["pear", "boat", "rose"], 3),
-        ("Here is Mara with the pear today.", "ends_with", ["Mara", "pear"], 2),
-        ("pear", "ends_with", ["Mara", "pear"], 2),
-        ("pear, pear, saw", "list", ["fruit", "tool"], 2),
-        ("pear, plum", "list", ["fruit", "tool"], 2),
-        ("pear, plum, rose", "list", ["fruit", "tool"], 2),
-        ("pear, plum", "avoid", ["fruit", "pear"], 2),
-        ("plum, cloud", "avoid", ["fruit", "pear"], 2),
-        ("", "avoid", ["fruit", "pear"], 2),
+        ("the pear the boat", "order", ["boat", "pear"], 0),
+        ("the boat", "order", ["boat", "pear"], 0),
+        ("Here is Mara with the pear today.", "ends_with", ["Mara", "pear"], 0),
+        ("Here is Ben with the pear.", "ends_with", ["Mara", "pear"], 0),
+        ("Mara", "ends_with", ["Mara", "pear"], 0),
+        ("the pear, the saw", "list", ["fruit", "tool", "toy"], 0),
+        ("the saw, the pear, the ball", "list", ["fruit", "tool", "toy"], 0),
+        ("the pear, the saw, the cloud", "list", ["fruit", "tool", "toy"], 0),
+        ("the pear, the saw", "avoid", ["fruit", "tool", "pear"], 0),
+        ("the plum", "avoid", ["fruit", "tool", "pear"], 0),
+        ("", "avoid", ["fruit", "tool", "pear"], 0),
     ],
 )
 def test_disobedience_is_seen(response, kind, words, count):

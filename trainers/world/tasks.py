@@ -9,6 +9,7 @@ from trainers.world import generate
 from trainers.world.facts import CATEGORY
 
 
+# lm-eval calls these with the task's metadata, which they do not need.
 def choice(**_: Any) -> dict[str, Dataset]:
     return _test_split("choice")
 
@@ -39,17 +40,17 @@ def obeys(response: str, kind: str, words: list[str], count: int) -> bool:
     match kind:
         case "repeat":
             return response.split() == _with_articles(words * count)
-        case "capitals":
-            return response.split() == [word.upper() for word in _with_articles(words)]
-        case "backwards":
-            return response.split() == _with_articles(words[::-1])
+        case "order":
+            return response.split() == _with_articles(words)
         case "ends_with":
             said = re.findall(r"\w+", response)
             return len(said) >= 3 and words[0] in said and said[-1] == words[1]
         case "list":
-            return _categories(response) == [words[0]] * count + [words[1]]
+            return [CATEGORY.get(thing) for thing in _things(response)] == words
         case "avoid":
-            return _categories(response) == [words[0]] * count and words[1] not in response
+            first, second, avoided = words
+            things = _things(response)
+            return [CATEGORY.get(t) for t in things] == [first, second] and avoided not in things
         case _:
             raise ValueError(f"{kind!r} is not a kind of instruction")
 
@@ -58,7 +59,6 @@ def _with_articles(nouns: list[str]) -> list[str]:
     return [word for noun in nouns for word in ("the", noun)]
 
 
-def _categories(response: str) -> list[str | None]:
-    """The categories of a comma-separated list's things; a thing named twice counts as none."""
-    named = [part.strip().rstrip(".").removeprefix("the ") for part in response.split(",")]
-    return [None if thing in named[:i] else CATEGORY.get(thing) for i, thing in enumerate(named)]
+def _things(response: str) -> list[str]:
+    """What a comma-separated list names, without articles."""
+    return [part.strip().removeprefix("the ") for part in response.rstrip(".").split(",")]

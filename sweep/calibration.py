@@ -1,0 +1,152 @@
+"""Time a few real steps and items, as many at once as trials will run: `--calibrate`.
+
+The same code as a trial's runs, on the grid's own model and data, in fresh processes; nothing of
+it is kept but the figures.
+"""
+
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep import store, trial
+from sweep.config import Grid
+from sweep.price import Calibration
+from trainers import benchmarks, models
+from trainers.spec import SftSpec
+
+STEPS = 10
+WARM_UP = 2
+"""Steps not counted: the first ones allocate."""
+
+FILE = "calibration.json"
+
+
+def read(run_dir: Path) -> Calibration | None:
+    """What was measured for this run folder before, or None."""
+    record = store.read_json(run_dir / FILE)
+    return None if record is None else Calibration.model_validate(record)
+
+
+def measure(grid: Grid, run_dir: Path) -> Calibration:
+    """Measure in as many processes as trials fit here, take the mean, write calibration.json."""
+    at_once = _fit_here(grid)
+    context = multiprocessing.get_context("spawn")
+    started = time.time()
+    with tempfile.TemporaryDirectory() as scratch, context.Pool(at_once) as pool:
+        jobs = [(grid, scratch, str(number), started) for number in range(at_once)]
+        found = pool.starmap(_measure, jobs)
+    calibration = Calibration(at_once=at_once, **_mean(found))
+    store.write_json(run_dir / FILE, calibration.model_dump())
+    return calibration
+
+
+def _fit_here(grid: Grid) -> int:
+    import torch
+
+    resources = grid.resources
+    fits = (os.cpu_count() or 1) // resources.cpus_per_trial
+    if resources.gpus_per_trial:
+        fits = min(fits, torch.cuda.device_count() // resources.gpus_per_trial)
+    return max(1, min(int(fits), resources.max_concurrent or int(fits)))
+
+
+def _mean(found: list[Any]) -> Any:
+    """Numbers averaged over the processes, place by place."""
+    match found[0]:
+        case dict():
+            return {key: _mean([one[key] for one in found]) for key in found[0]}
+        case float():
+            return float(np.mean(found))
+        case first:
+            return first
+
+
+def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, Any]:
+    trial.prepare_process(max(1, int(grid.resources.cpus_per_trial)))
+    from trainers import evaluate, sft  # noqa: F401  (their imports belong to the start)
+
+    start_seconds = time.time() - started
+    folder = Path(scratch) / name
+    begun = time.monotonic()
+    loaded = models.load(grid.model.name, grid.model.revision)
+    loaded.model.save_pretrained(folder / "model")
+    trial_seconds = 2 * (time.monotonic() - begun)  # loaded to train, and again to evaluate
+    return {
+        "device": str(models.device()),
+        "start_seconds": start_seconds,
+        "trial_seconds": trial_seconds,
+        "stages": {
+            stage: _training(grid, spec.cells, folder / stage)
+            for stage, spec in grid.stages.items()
+        },
+        "benchmarks": dict(_evaluations(grid)),
+    }
+
+
+def _training(grid: Grid, cells: tuple[tuple[str, SftSpec], ...], folder: Path) -> dict[str, float]:
+    """Seconds of a step against its tokens, at the smallest and the largest batch of the stage."""
+    from trainers import data, sft
+
+    sizes = sorted({spec.batch_size for _, spec in cells})
+    timings = []
+    examples = tokens = 0
+    for size in {sizes[0], sizes[-1]}:
+        loaded = models.load(grid.model.name, grid.model.revision)
+        spec = cells[0][1].model_copy(
+            update={"batch_size": size, "steps": STEPS, "epochs": None, "learning_rate": 1e-6}
+        )
+        prepared = data.prepare(spec, loaded.tokenizer, folder)
+        sft.train(spec, loaded, prepared, folder)
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        examples += size * len(records)
+        tokens += records[-1]["tokens"]
+        for before, after in zip(records[WARM_UP - 1 :], records[WARM_UP:], strict=False):
+            timings.append(
+                (after["tokens"] - before["tokens"], after["seconds"] - before["seconds"])
+            )
+    per_step, per_token = _line(timings)
+    return {
+        "tokens_per_example": tokens / examples,
+        "seconds_per_step": per_step,
+        "seconds_per_token": per_token,
+    }
+
+
+def _evaluations(grid: Grid):
+    """Seconds of an evaluation against its items, at a batch and at a quarter of one."""
+    from trainers import evaluate
+
+    loaded = models.load(grid.model.name, grid.model.revision)
+    lm = evaluate.open_model(loaded, grid.evaluate)
+    most = min(grid.evaluate.batch_size, grid.evaluate.limit or grid.evaluate.batch_size)
+    for name in grid.evaluate.benchmarks:
+        benchmark = benchmarks.find(name)
+        evaluate.score(lm, benchmark, grid.evaluate.model_copy(update={"limit": 1}))
+        timings = []
+        total = 0
+        for limit in (max(most // 4, 1), most):
+            begun = time.monotonic()
+            spec = grid.evaluate.model_copy(update={"limit": limit})
+            found = evaluate.score(lm, benchmark, spec)
+            timings.append((found.scores[0].n, time.monotonic() - begun))
+            total = found.settings["items"]
+        fixed, per_item = _line(timings)
+        limit = grid.evaluate.limit
+        items = total if limit is None else min(total, limit * len(benchmark.tasks))
+        yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
+
+
+def _line(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """Intercept and slope, neither negative, of the least-squares line of (amount, seconds)."""
+    from scipy.optimize import nnls
+
+    amounts = np.array([[1.0, amount] for amount, _ in points])
+    (intercept, slope), _ = nnls(amounts, np.array([seconds for _, seconds in points]))
+    return float(intercept), float(slope)

@@ -1,0 +1,152 @@
+"""What a plan will take: FLOPs, tokens, hours and device-hours, stated by the grid or measured.
+
+Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
+2020, arXiv 2001.08361, section 2.1). Hours come, in this order, from a calibration
+(sweep/calibration.py), from the grid's `price.tokens_per_second`, or from its `utilisation` of
+`device_flops`.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sweep.config import Grid
+from sweep.plan import Trial, cost
+from trainers import benchmarks, models
+from trainers.spec import Strict
+
+
+class StageSpeed(Strict):
+    """A step takes `seconds_per_step + seconds_per_token * tokens`, measured at two batch sizes."""
+
+    tokens_per_example: float
+    seconds_per_step: float
+    seconds_per_token: float
+
+
+class BenchmarkSpeed(Strict):
+    """An evaluation takes `seconds + seconds_per_item * items`, measured at two sizes."""
+
+    seconds: float
+    seconds_per_item: float
+    items: int
+
+
+class Calibration(Strict):
+    """What `--calibrate` measured on one machine, with as many processes as trials run at once."""
+
+    device: str
+    at_once: int
+    start_seconds: float
+    """From the start of a process to its first trial."""
+    trial_seconds: float
+    """Loading and saving weights, in every trial."""
+    stages: dict[str, StageSpeed]
+    benchmarks: dict[str, BenchmarkSpeed]
+
+
+class Price(NamedTuple):
+    """Of one trial or of many, one after another; None where nothing is known."""
+
+    train_flops: float | None
+    eval_flops: float | None
+    tokens: float | None
+    """Tokens trained on."""
+    train_hours: float | None
+    eval_hours: float | None
+
+    @property
+    def hours(self) -> float | None:
+        return _sum([self.train_hours, self.eval_hours])
+
+
+def price(grid: Grid, trial: Trial, measured: Calibration | None) -> Price:
+    """Of training and scoring one trial."""
+    parameters = models.parameters(trial.model.name)
+    tokens = _tokens(grid, trial, measured)
+    eval_tokens = _eval_tokens(grid)
+    train_flops = _times(6, parameters, tokens)
+    eval_flops = _times(2, parameters, eval_tokens)
+    speed = _flops_per_second(grid, parameters)
+    train_hours = _hours(train_flops, speed)
+    eval_hours = _hours(eval_flops, speed)
+    if measured is not None:
+        train_hours = _measured_training(trial, tokens, measured)
+        eval_hours = sum(_measured_evaluation(grid, measured)) / 3600
+    return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
+
+
+def total(prices: Iterable[Price]) -> Price:
+    columns = zip(*prices, strict=True)
+    return Price(*(_sum(list(column)) for column in columns))
+
+
+def wall_hours(grid: Grid, prices: list[Price], measured: Calibration | None) -> float | None:
+    """Hours of the whole run with as many trials at once as measured, or as the grid allows."""
+    at_once = measured.at_once if measured else grid.resources.max_concurrent
+    hours = total(prices).hours
+    if at_once is None or hours is None:
+        return None
+    start = measured.start_seconds / 3600 if measured else 0.0
+    return start + hours / min(at_once, len(prices))
+
+
+def _tokens(grid: Grid, trial: Trial, measured: Calibration | None) -> float | None:
+    if trial.spec is None:
+        return 0.0
+    per_example = grid.price.tokens_per_example
+    if measured and trial.stage in measured.stages:
+        per_example = measured.stages[trial.stage].tokens_per_example
+    return _times(cost(trial).examples, per_example)
+
+
+def _eval_tokens(grid: Grid) -> float | None:
+    found = [benchmarks.find(name) for name in grid.evaluate.benchmarks]
+    return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
+
+
+def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:
+    """Items that the benchmark will score; a limit holds for each of its tasks."""
+    if benchmark.items is None:
+        return None
+    limit = grid.evaluate.limit
+    return benchmark.items if limit is None else min(benchmark.items, limit * len(benchmark.tasks))
+
+
+def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
+    if grid.price.tokens_per_second is not None:
+        return _times(6, parameters, grid.price.tokens_per_second)
+    return _times(grid.price.utilisation, grid.price.device_flops)
+
+
+def _measured_training(trial: Trial, tokens: float | None, measured: Calibration) -> float | None:
+    if trial.spec is None:
+        return measured.trial_seconds / 3600
+    speed, steps = measured.stages.get(trial.stage), cost(trial).steps
+    if speed is None or steps is None or tokens is None:
+        return None
+    seconds = speed.seconds_per_step * steps + speed.seconds_per_token * tokens
+    return (seconds + measured.trial_seconds) / 3600
+
+
+def _measured_evaluation(grid: Grid, measured: Calibration) -> Iterable[float]:
+    for name in grid.evaluate.benchmarks:
+        speed = measured.benchmarks.get(name)
+        if speed is not None:
+            yield speed.seconds + speed.seconds_per_item * speed.items
+
+
+def _hours(flops: float | None, flops_per_second: float | None) -> float | None:
+    return None if flops is None or not flops_per_second else flops / flops_per_second / 3600
+
+
+def _times(*factors: float | None) -> float | None:
+    product = 1.0
+    for factor in factors:
+        if factor is None:
+            return None
+        product *= factor
+    return product
+
+
+def _sum(values: list[float | None]) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)

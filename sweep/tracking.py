@@ -1,0 +1,416 @@
+"""Weights & Biases and TensorBoard, written from the run folder's records by a process of its own.
+
+    python -m sweep.tracking runs/quickstart      writes what the trackers do not have yet
+
+Trials know nothing of trackers. One process beside the driver follows the records while they grow,
+so curves are live, one import serves all trials, and a tracker that fails or hangs costs at most
+itself. A trial whose records changed is written anew under its old id, which replaces it. The only
+`import wandb`, and the only `import tensorboardX`.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from ruamel.yaml import YAML
+
+from analysis import records
+from sweep import store
+from sweep.config import Tracking, Wandb
+from sweep.store import TrialFolder
+
+PATIENCE = 60.0
+"""Seconds that the trackers get to finish after the last trial and the report."""
+
+EVERY = 2.0
+"""Seconds between two looks at the records."""
+
+CURVES = ("loss", "smoothed_loss", "learning_rate", "grad_norm", "tokens")
+
+
+@contextlib.contextmanager
+def following(tracking: Tracking, run_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Have the trackers follow the run folder, to the end of the block and of what it wrote."""
+    if tracking == Tracking():
+        yield
+        return
+    process = _start(run_dir)
+    try:
+        yield
+    finally:
+        trouble = _finish(process) or _errors(run_dir)
+        if trouble:
+            say(f"tracking: {trouble}; try again: python -m sweep.tracking {run_dir}")
+
+
+def _start(run_dir: Path) -> subprocess.Popen[bytes]:
+    """Its end is the closing of its input, so it also ends when the driver is killed."""
+    package = str(Path(__file__).parents[1])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with open(run_dir / "tracking.log", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweep.tracking", str(run_dir), "--follow"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is the driver's
+        )
+
+
+def _finish(process: subprocess.Popen[bytes]) -> str:
+    """What went wrong with the process as a whole."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        code = process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"not finished after {PATIENCE:.0f} s, given up"
+    return f"ended with code {code}, see tracking.log" if code else ""
+
+
+def _errors(run_dir: Path) -> str:
+    found = [
+        f"{tracker}: {error}"
+        for path in (*run_dir.glob("trials/*/tracking.json"), run_dir / "tracking.json")
+        for tracker, error in (store.read_json(path) or {"errors": {}})["errors"].items()
+    ]
+    return f"{len(found)} not written, such as {found[0]}" if found else ""
+
+
+class Sink(Protocol):
+    """One trial, or the summary, in one tracker."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl."""
+        ...
+
+    def close(self, ended: "Ended") -> None: ...
+
+
+class Ended:
+    """How a trial stands, from its records."""
+
+    def __init__(self, folder: TrialFolder, evaluations: list[dict[str, Any]]):
+        self.training = folder.training() or {}
+        self.last = (folder.attempts() or [{}])[-1]
+        failed = self.last.get("event") == "failed"
+        self.status = "failed" if failed else self.training.get("status", "interrupted")
+        self.reason = self.last.get("reason", "") if failed else self.training.get("reason", "")
+        self.scores: dict[str, float] = {}
+        for evaluation in evaluations:
+            record = store.read_json(folder.scores(evaluation["fingerprint"])) or {"scores": []}
+            for score in record["scores"]:
+                name = f"scores/{evaluation['benchmark']}/{score['metric']}"
+                facts = {name: score["value"], f"{name}_stderr": score["stderr"]}
+                facts[f"{name}_n"] = score["n"]
+                self.scores |= {key: value for key, value in facts.items() if value is not None}
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """train.json and the scores, flat."""
+        found = {f"train/{key}": value for key, value in self.training.items() if value is not None}
+        for key in ("status", "reason"):
+            found.pop(f"train/{key}", None)
+        return {"status": self.status, "reason": self.reason, **found, **self.scores}
+
+
+def described(trial: dict[str, Any]) -> dict[str, Any]:
+    """What a tracker shows as the trial's configuration."""
+    spec = trial.get("spec") or {}
+    facts = {name: trial.get(name) for name in ("key", "parent", "stage", "arm", "kind", "model")}
+    if spec:
+        facts["lr_bs_ratio"] = spec["learning_rate"] / spec["batch_size"]
+    return facts | spec
+
+
+def _curves(row: dict[str, Any]) -> dict[str, float]:
+    """A loss that is not finite stands as null in the record and is left out."""
+    return {f"train/{name}": row[name] for name in CURVES if row.get(name) is not None}
+
+
+class _Wandb:
+    """A W&B run; the run of the same id that was there before goes."""
+
+    def __init__(self, settings: Wandb, run_dir: Path, grid: str, label: str, **facts: Any):
+        import wandb
+
+        run_id = f"{grid}-{label}"
+        for earlier in run_dir.glob(f"wandb/*run-*-{run_id}"):
+            shutil.rmtree(earlier)
+        self.run = wandb.init(
+            project=settings.project,
+            entity=settings.entity,
+            mode=settings.mode,
+            dir=str(run_dir),
+            id=run_id,
+            group=grid,
+            reinit="create_new",  # several trials at once
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                disable_code=True,
+                disable_job_creation=True,
+                x_disable_stats=True,  # of this process, which trains nothing
+            ),
+            **facts,
+        )
+
+    def log(self, row: dict[str, Any]) -> None:
+        self.run.log(_curves(row), step=row["step"])
+
+    def close(self, ended: Ended) -> None:
+        self.run.summary.update(ended.figures)
+        self.run.finish(exit_code=0 if ended.status in ("ok", "diverged") else 1)
+
+
+class _TensorBoard:
+    """An event file; the one of the same trial that was there before goes."""
+
+    def __init__(self, folder: Path, trial: dict[str, Any]):
+        from tensorboardX import SummaryWriter
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._trial = trial
+        self._writer = SummaryWriter(str(folder), flush_secs=int(EVERY))
+        self._step = 0
+
+    def log(self, row: dict[str, Any]) -> None:
+        self._step = row["step"]
+        for name, value in _curves(row).items():
+            self._writer.add_scalar(name, value, self._step)
+
+    def close(self, ended: Ended) -> None:
+        for name, value in ended.scores.items():
+            self._writer.add_scalar(name, value, self._step)
+        facts = {"config": described(self._trial), "ended": ended.figures}
+        self._writer.add_text("trial", f"```\n{json.dumps(facts, indent=1)}\n```", self._step)
+        self._writer.close()
+
+
+class _Followed:
+    """One trial's records as they grow, and its sinks while it runs."""
+
+    def __init__(self, follower: "Follower", folder: Path, trial: dict[str, Any]):
+        self._follower = follower
+        self._folder = TrialFolder(folder)
+        self._trial = trial
+        self._sinks: dict[str, Sink] = {}
+        self._errors: dict[str, str] = {}
+        self._record = folder / "tracking.json"
+        self._attempt = -1
+        self._position = 0
+        self._seen: list[tuple[int, int]] = []
+
+    def look(self, *, last: bool) -> None:
+        """Pass on what is new; at the `last` look a trial that has not ended is closed too."""
+        seen = self._stamps()
+        if seen == self._seen and not (last and self._sinks):
+            return
+        self._seen = seen
+        events = [event["event"] for event in self._folder.attempts()]
+        if not events:
+            return
+        over = last or events[-1] in ("done", "failed")
+        mark = self._mark()
+        if over and store.read_json(self._record) == {"mark": mark, "errors": {}}:
+            return
+        if events.count("started") != self._attempt:
+            self._begin(events.count("started"))
+        for row in self._rows():
+            self._each(lambda sink, row=row: sink.log(row))
+        if over:
+            ended = Ended(self._folder, self._follower.evaluations(self._trial["stage"]))
+            self._each(lambda sink: sink.close(ended))
+            self._sinks = {}
+            store.write_json(self._record, {"mark": mark, "errors": self._errors})
+
+    def _begin(self, attempt: int) -> None:
+        """From the first row on, under the same id: a new attempt replaces the last one."""
+        ended = Ended(self._folder, [])
+        self._each(lambda sink: sink.close(ended))
+        self._attempt, self._position, self._errors, self._sinks = attempt, 0, {}, {}
+        for tracker, opened in self._follower.openers(self._trial, self._folder.path.name).items():
+            try:
+                self._sinks[tracker] = opened()
+            except Exception as error:
+                self._give_up(tracker, error)
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for tracker, sink in list(self._sinks.items()):
+            try:
+                act(sink)
+            except Exception as error:
+                del self._sinks[tracker]
+                self._give_up(tracker, error)
+
+    def _give_up(self, tracker: str, error: Exception) -> None:
+        """The one place where a tracker's error ends: in tracking.json, and at last on the
+        terminal."""
+        self._errors[tracker] = f"{self._trial['key']}: {type(error).__name__}: {error}"
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """Whole lines of metrics.jsonl that were not read before."""
+        path = self._folder.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        with open(path, "rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._position += len(line)
+                yield json.loads(line)
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        names = ("attempts.jsonl", "metrics.jsonl", "train.json", "scores")
+        stats = [(self._folder.path / name) for name in names]
+        found = [path.stat() for path in stats if path.exists()]
+        return [(stat.st_mtime_ns, stat.st_size) for stat in found]
+
+    def _mark(self) -> str:
+        """Of all that the trackers would be told."""
+        evaluations = self._follower.evaluations(self._trial["stage"])
+        ended = Ended(self._folder, evaluations)
+        return store.short_hash(ended.figures, ended.last, self._follower.tracking.model_dump())
+
+
+class Follower:
+    """All trials of a run folder, and its summary."""
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+        grid = YAML(typ="safe", pure=True).load(run_dir / "grid.yaml")
+        self.name = grid["name"]
+        self.tracking = Tracking.model_validate(grid.get("tracking") or {})
+        self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
+
+    def follow(self, stop: threading.Event) -> None:
+        """Until `stop` is set, and once more then."""
+        while not stop.wait(EVERY):
+            self._look(last=False)
+        self._look(last=True)
+        if self.tracking.wandb is not None:
+            self._summary(self.tracking.wandb)
+
+    def _look(self, *, last: bool) -> None:
+        for trial in self._trials:
+            trial.look(last=last)
+
+    def evaluations(self, stage: str) -> list[dict[str, Any]]:
+        return records.wanted(records.manifest(self.run_dir).get("stages", {}), stage)
+
+    def openers(self, trial: dict[str, Any], folder: str) -> dict[str, Callable[[], Sink]]:
+        """What opens the trial in each tracker that the grid asks for."""
+        found: dict[str, Callable[[], Sink]] = {}
+        settings = self.tracking.wandb
+        if settings is not None:
+            found["wandb"] = lambda: _Wandb(
+                settings,
+                self.run_dir,
+                self.name,
+                trial["key"],
+                name=folder.removesuffix(f"-{trial['key']}"),
+                job_type=trial["stage"],
+                config=described(trial),
+            )
+        if self.tracking.tensorboard:
+            place = self.run_dir / "tensorboard" / folder
+            found["tensorboard"] = lambda: _TensorBoard(place, trial)
+        return found
+
+    def _summary(self, settings: Wandb) -> None:
+        """The report's tables and figures as one more run of the group."""
+        report = self.run_dir / "report"
+        recommended = store.read_json(report / "recommendations.json")
+        if recommended is None:
+            return
+        with open(self.run_dir / "results.csv", encoding="utf-8", newline="") as file:
+            results = list(csv.DictReader(file))
+        mark = store.short_hash(recommended, results, settings.model_dump())
+        path = self.run_dir / "tracking.json"
+        if (store.read_json(path) or {}).get("mark") == mark:
+            return
+        errors = {}
+        try:
+            sink = _Wandb(
+                settings,
+                self.run_dir,
+                self.name,
+                "summary",
+                name=f"{self.name} summary",
+                job_type="summary",
+            )
+            _log_report(sink.run, results, recommended, sorted(report.glob("figures/*.png")))
+        except Exception as error:
+            errors["wandb"] = f"summary: {type(error).__name__}: {error}"
+        store.write_json(path, {"mark": "" if errors else mark, "errors": errors})
+
+
+def _log_report(
+    run: Any, results: list[dict[str, Any]], recommended: dict[str, Any], figures: list[Path]
+) -> None:
+    import wandb
+
+    rows = [
+        {"of": kind, "name": name} | found
+        for kind in ("benchmarks", "task_types")
+        for name, found in recommended.get(kind, {}).items()
+    ]
+    for title, table in (("results", results), ("recommendations", rows)):
+        columns = list(dict.fromkeys(key for row in table for key in row))
+        data: list[Any] = [[_plain(row.get(column)) for column in columns] for row in table]
+        run.log({title: wandb.Table(columns=columns, data=data, allow_mixed_types=True)}, step=0)
+    images = {f"figures/{figure.stem}": wandb.Image(str(figure)) for figure in figures}
+    if images:
+        run.log(images, step=0)
+    run.summary.update(
+        {
+            f"recommended/{row['name']}/{key}": row.get(key)
+            for row in rows
+            for key in ("status", "ratio")
+        }
+    )
+    run.finish()
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table: numbers as numbers, nested values as JSON."""
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return None if value == "" else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sweep.tracking")
+    parser.add_argument("run_dir", type=Path, help="A run folder whose grid asks for a tracker.")
+    parser.add_argument("--follow", action="store_true", help="Until the standard input ends.")
+    arguments = parser.parse_args()
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait for a network
+    stop = threading.Event()
+    if arguments.follow:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
+    else:
+        stop.set()
+    Follower(arguments.run_dir.absolute()).follow(stop)
+
+
+if __name__ == "__main__":
+    main()

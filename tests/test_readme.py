@@ -1,0 +1,82 @@
+"""What README and CONTRIBUTING tell a reader to type works, and what they point to exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep import config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.strip()
+    }
+)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_make_targets_exist(command):
+    ended = run("make", "--dry-run", *shlex.split(command)[1:])
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "sweep.run" in c])
+def test_run_commands_are_accepted(command, tmp_path):
+    arguments = [part for part in shlex.split(command)[1:] if part != "--calibrate"]
+    if "--dry-run" not in arguments:
+        arguments.append("--dry-run")
+    ended = run(sys.executable, *arguments, "--runs", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert "optimizer steps" in ended.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/" in c])
+def test_commands_on_a_run_folder_work(command, chain_run):
+    arguments = [
+        str(chain_run.path) if part.startswith("runs/") else part
+        for part in shlex.split(command)[1:]
+    ]
+    ended = run(sys.executable, *arguments)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_every_command_is_one_of_the_kinds_tested_here():
+    rest = [
+        c for c in COMMANDS if not re.match(r"make |python -m sweep\.run |python -m \S+ .*runs/", c)
+    ]
+    assert rest == []
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
+    (tmp_path / "conversations.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(text.replace("conversations.jsonl", str(tmp_path / "conversations.jsonl")))
+    config.load(grid)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_named_files_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    named = re.findall(r"`((?:sweep|trainers|analysis|grids|tests)/[\w/.]+)`", text)
+    assert [name for name in links + named if not (ROOT / name).exists()] == []

@@ -1,0 +1,343 @@
+"""Models, data and benchmarks from the hub: fetched once before any trial, by the real hub code.
+
+A stub on loopback speaks as much of the hub's API as huggingface_hub, datasets and transformers
+ask for, serves a tiny model and small data sets, and keeps a log of requests.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from trainers import fetch
+from trainers.spec import DataSpec
+
+ROOT = Path(__file__).parent.parent.parent
+
+GRID = """\
+name: hub
+model: maker/base
+stages:
+  sft:
+    kind: sft
+    data: {name: maker/talks, examples: 12}
+    steps: 2
+    max_length: 240
+    heldout: 4
+    grid:
+      learning_rate: [0.001, 0.002]             # 1 x 2 = 2 trials
+      batch_size: [4]
+evaluate: {benchmarks: [hellaswag], limit: 4, batch_size: 4}
+resources: {cpus_per_trial: 1, retries: 0}
+"""
+
+
+class Asked(NamedTuple):
+    method: str
+    path: str
+    at: float
+
+    @property
+    def file(self) -> str | None:
+        """The repository's file whose content was asked for."""
+        return self.path if self.method == "GET" and "/resolve/" in self.path else None
+
+
+class Hub:
+    """Repositories as {(kind, id): {path: content}}; a change of content is a new commit."""
+
+    def __init__(self):
+        self.repositories: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.log: list[Asked] = []
+        self.refuse: dict[str, list[int]] = {}
+        """End of a path -> statuses with which the next requests for it are answered."""
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def answer(self):
+                if length := int(self.headers.get("Content-Length", 0)):
+                    self.rfile.read(length)
+                path = self.path.partition("?")[0]
+                hub.log.append(Asked(self.command, path, time.time()))
+                status, headers, body = hub.answer(path)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            do_GET = do_HEAD = do_POST = answer
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def commit(self, repository: tuple[str, str]) -> str:
+        files = sorted(self.repositories[repository].items())
+        return hashlib.sha1(repr((repository, files)).encode()).hexdigest()
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        for end, statuses in self.refuse.items():
+            if path.endswith(end) and statuses:
+                return statuses.pop(0), {"Retry-After": "0"}, b""
+        if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(/.*)?", path):
+            return self.api((found[1], found[2]), found[3] or "")
+        if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self.file(("dataset" if found[1] else "model", found[2]), found[4])
+        return 404, {}, b""
+
+    def api(self, repository: tuple[str, str], rest: str) -> tuple[int, dict[str, str], bytes]:
+        if repository not in self.repositories:
+            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
+        files = self.repositories[repository]
+        commit = self.commit(repository)
+        if rest.startswith("/revision/") and rest.split("/")[2] not in ("main", commit):
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+        if rest.startswith(("/tree/", "/paths-info/")):
+            answer: Any = [
+                {"type": "file", "path": name, "size": len(content), "oid": _tag(content)}
+                for name, content in files.items()
+                if rest.count("/") == 2 or name.startswith(rest.split("/", 3)[3])
+            ]
+        else:
+            siblings = [{"rfilename": name} for name in files]
+            answer = {"id": repository[1], "sha": commit, "siblings": siblings}
+        return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+    def file(self, repository: tuple[str, str], name: str) -> tuple[int, dict[str, str], bytes]:
+        content = self.repositories.get(repository, {}).get(name)
+        if content is None:
+            code = "EntryNotFound" if repository in self.repositories else "RepoNotFound"
+            return 404, {"X-Error-Code": code}, b""
+        headers = {"ETag": f'"{_tag(content)}"', "X-Repo-Commit": self.commit(repository)}
+        return 200, headers, content
+
+
+def _tag(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory) -> dict[str, bytes]:
+    """Files of a tiny base model, which like SmolLM2-135M has no chat template."""
+    from trainers.tiny import tiny
+
+    folder = tmp_path_factory.mktemp("base")
+    model, tokenizer = tiny()
+    tokenizer.chat_template = None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()} | {"more/x.json": b"{}"}
+
+
+TALKS = [
+    {"messages": [
+        {"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"{n}"},
+    ]}
+    for n in range(20)
+]  # fmt: skip
+
+ITEMS = [
+    {"ind": n, "activity_label": "Waiting", "ctx_a": f"One counts {n}.", "ctx_b": "then",
+     "ctx": f"One counts {n}. then", "endings": ["it is a", "it is b", "c", "d"],
+     "source_id": str(n), "split": "val", "split_type": "indomain", "label": str(n % 4)}
+    for n in range(6)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hub(base_model) -> Iterator[Hub]:
+    hub = Hub()
+    hub.repositories = {
+        ("model", "maker/base"): base_model,
+        ("dataset", "maker/talks"): {"train.jsonl": _lines(TALKS), "README.md": b"# Talks\n"},
+        ("dataset", "Rowan/hellaswag"): {
+            "train.jsonl": _lines(ITEMS[:1]),
+            "validation.jsonl": _lines(ITEMS),
+        },
+    }
+    yield hub
+    hub.server.shutdown()
+
+
+class Ended(NamedTuple):
+    """One start of the command: how it ended, and what it asked the hub for."""
+
+    code: int
+    output: str
+    log: list[Asked]
+    folder: Path
+
+    @property
+    def downloads(self) -> Counter[str]:
+        paths = (asked.file for asked in self.log)
+        return Counter(re.sub("resolve/[0-9a-f]{40}/", "", path) for path in paths if path)
+
+
+@pytest.fixture(scope="module")
+def sweep(hub, tmp_path_factory):
+    """Runs the command in another process whose hub is the stub and whose caches are its own."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "grid.yaml").write_text(GRID)
+    own = {"HF_ENDPOINT": hub.address, "NO_PROXY": "127.0.0.1", "HF_HOME": str(folder / "hf")}
+    own |= {"SWEEP_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if "proxy" not in name.lower() and not name.startswith("HF_")
+    }
+
+    def run(*overrides: str, **environment: str) -> Ended:
+        before = len(hub.log)
+        options = [part for override in overrides for part in ("--set", override)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "sweep.run", "grid.yaml", "--local", *options],
+            cwd=folder, env=kept | own | environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        output = ended.stdout + ended.stderr
+        return Ended(ended.returncode, output, hub.log[before:], folder / "runs" / "hub")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(hub, sweep) -> Ended:
+    """The first start, from empty caches, at a hub that asks to wait once."""
+    hub.refuse = {"/model.safetensors": [429]}
+    return sweep()
+
+
+def test_grid_from_the_hub_runs(first):
+    assert first.code == 0, first.output
+    assert "3 ok" in first.output
+
+
+def test_each_file_is_downloaded_once_and_nothing_that_is_not_read(first):
+    model = ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json"]
+    expected = [f"/maker/base/{name}" for name in (*model, "tokenizer_config.json")]
+    expected += [f"/datasets/maker/talks/{name}" for name in ("README.md", "train.jsonl")]
+    expected += [f"/datasets/Rowan/hellaswag/{n}.jsonl" for n in ("train", "validation")]
+    assert first.downloads == Counter(expected)
+
+
+def test_hub_that_asks_to_wait_is_asked_again(first):
+    heads = [a for a in first.log if a.method == "HEAD" and a.path.endswith("model.safetensors")]
+    assert len(heads) == 2
+
+
+def test_trials_ask_the_hub_for_nothing(first):
+    began = min(path.stat().st_mtime for path in first.folder.glob("trials/*/trial.json"))
+    assert len(list(first.folder.glob("trials/*/train.json"))) == 3
+    assert first.log
+    assert [asked for asked in first.log if asked.at > began] == []
+
+
+def test_commits_are_in_the_manifest(hub, first):
+    seen = json.loads((first.folder / "manifest.json").read_text())["data"]
+    assert seen["model:maker/base"] == hub.commit(("model", "maker/base"))
+    assert seen["maker/talks:train[:12]"] == hub.commit(("dataset", "maker/talks"))
+    assert seen["benchmark:Rowan/hellaswag"] == hub.commit(("dataset", "Rowan/hellaswag"))
+
+
+def test_base_model_is_saved_with_its_chat_template_and_end_token(first):
+    saved = next(first.folder.glob("trials/sft-*/model"))
+    assert "named SmolLM" in (saved / "chat_template.jinja").read_text()
+    assert json.loads((saved / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
+
+
+def test_second_start_downloads_nothing_and_trains_nothing(first, sweep):
+    again = sweep()
+    assert again.code == 0
+    assert "3 of 3 models done, 0 to go" in again.output
+    assert again.log, "it looks whether the commits are still those of the first start"
+    assert not again.downloads
+
+
+def test_start_without_the_hub_goes_on_from_the_cache(first, sweep):
+    again = sweep(HF_HUB_OFFLINE="1")
+    assert again.code == 0, again.output
+    assert not again.log
+
+
+def test_other_commit_than_the_run_began_with_is_refused(first, hub, sweep):
+    kept = hub.repositories["dataset", "maker/talks"]
+    hub.repositories["dataset", "maker/talks"] = {"train.jsonl": _lines(TALKS[1:])}
+    refused = sweep("evaluate.benchmarks=[world_choice]")
+    hub.repositories["dataset", "maker/talks"] = kept
+    assert refused.code == 4
+    assert "'maker/talks:train[:12]' has changed since the run began" in refused.output
+
+
+@pytest.fixture
+def ask(hub, tmp_path, monkeypatch):
+    """Fetches for a grid as its driver does, into caches of its own; the message of a failure."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+    def failure(model: str | None = None, revision: str | None = None, data=()) -> str:
+        everything = {"model": model, "revision": revision, "data": tuple(data)}
+        needs = fetch.Needs(**everything, evaluate=None, offline=False)
+        with pytest.raises(fetch.FetchFailed) as failed:
+            fetch.fetch(needs)
+        return str(failed.value)
+
+    return failure
+
+
+def test_model_that_the_hub_has_not_is_named(ask):
+    assert (
+        ask("maker/none") == "model 'maker/none': the hub has none of that name, or it is private"
+    )
+
+
+def test_revision_that_the_hub_has_not_is_named(ask):
+    assert ask("maker/base", "v9") == "model 'maker/base': the hub has it, but not revision 'v9'"
+
+
+def test_data_that_the_hub_has_not_is_named(ask):
+    assert "data set 'maker/none': the hub has none" in ask(data=[DataSpec(name="maker/none")])
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(429, "too many requests from here"), (500, "answers 500")]
+)
+def test_hub_that_does_not_serve_is_told_in_one_line(status, said, hub, ask):
+    hub.refuse = {"/api/models/maker/base": [status]}
+    message = ask("maker/base")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_hub_that_is_not_there_is_told_before_anything_is_written(first, sweep, tmp_path):
+    ended = sweep("name=other", "model=maker/none", HF_ENDPOINT="http://127.0.0.1:9")
+    assert ended.code == 4
+    assert "model 'maker/none'" in ended.output
+    assert "Traceback" not in ended.output
+    assert not first.folder.with_name("other").exists()
