@@ -13,8 +13,23 @@ PACKAGES = ("sweep", "trainers", "analysis")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": set()}
-ONE_HOME = {"ray": "sweep/cluster.py", "optuna": "sweep/search.py", "wandb": "sweep/tracking.py"}
-HEAVY = {"torch", "transformers", "trl", "accelerate", "lm_eval", "ray", "optuna", "wandb"}
+ONE_HOME = {
+    "ray": "sweep/cluster.py",
+    "optuna": "sweep/search.py",
+    "wandb": "sweep/tracking.py",
+    "tensorboardX": "sweep/tracking.py",
+}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "lm_eval",
+    "ray",
+    "optuna",
+    "wandb",
+    "tensorboardX",
+}
 
 
 def imports(file: Path) -> Iterator[str]:

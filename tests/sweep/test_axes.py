@@ -1,5 +1,7 @@
 """Axes: lists and ranges expand to values that read well, or say why they cannot."""
 
+from itertools import pairwise
+
 import pytest
 
 from sweep.axes import expand, ratio_cell
@@ -30,7 +32,7 @@ def test_axis_expands_to_its_values(axis, values):
 
 def test_range_has_its_ends_and_equal_steps_in_the_logarithm():
     found = list(expand({"log": [1.0e-6, 2.0e-3], "count": 10}))
-    ratios = [high / low for low, high in zip(found, found[1:], strict=False)]
+    ratios = [high / low for low, high in pairwise(found)]
     assert (found[0], found[-1], len(found)) == (1e-6, 2e-3, 10)
     assert max(ratios) / min(ratios) == pytest.approx(1, abs=2e-3), "but for rounding"
 

@@ -90,7 +90,8 @@ BROKEN = {
         "world:sft", "./mine.txt", 6, ["stages.sft.data", "'./mine.txt'", ".jsonl or .parquet"],
     ),
     "unknown world": (
-        "world:sft", "world:dpo", 6, ["stages.sft.data", "'world:dpo'", "world:pretrain, world:sft"],
+        "world:sft", "world:dpo", 6,
+        ["stages.sft.data", "'world:dpo'", "world:pretrain, world:sft"],
     ),
     "no model folder": ("model: tiny", "model: ./mine", 2, ["model", "'./mine'"]),
     "model of no form": ("model: tiny", "model: mine", 2, ["model", "'mine'", "`tiny`"]),
@@ -98,7 +99,8 @@ BROKEN = {
         "  limit: 8", "  data_dir: nowhere", 15, ["evaluate.data_dir", "'nowhere'"],
     ),
     "no cpus": (
-        "cpus_per_trial: 1", "cpus_per_trial: 0", 17, ["resources.cpus_per_trial", "greater than 0"],
+        "cpus_per_trial: 1", "cpus_per_trial: 0", 17,
+        ["resources.cpus_per_trial", "greater than 0"],
     ),
     "a gpu and a half": (
         "cpus_per_trial: 1", "gpus_per_trial: 1.5", 17, ["gpus_per_trial", "whole number"],
@@ -169,7 +171,7 @@ def test_key_without_a_value_is_a_problem(key, small, grid_file):
     ],
 )
 def test_list_where_a_word_belongs_is_a_problem(old, new, small, grid_file):
-    with pytest.raises(GridError, match="stages.sft"):
+    with pytest.raises(GridError, match=r"stages\.sft"):
         config.load(grid_file(small.replace(old, new)))
 
 
@@ -193,7 +195,7 @@ def test_stage_name_that_is_no_plain_name_is_a_problem(name, small, grid_file):
 @pytest.mark.xfail(strict=True, reason="data of arms is not looked for")
 def test_data_file_of_an_arm_is_looked_for_too(small, grid_file):
     arm = "    steps: 3\n    arms: [{name: a, set: {data: nowhere.jsonl}}]"
-    with pytest.raises(GridError, match="nowhere.jsonl"):
+    with pytest.raises(GridError, match=r"nowhere\.jsonl"):
         config.load(grid_file(small.replace("    steps: 3", arm)))
 
 
@@ -312,7 +314,7 @@ def test_override_is_checked_like_the_file_and_named(override, said, load, small
 
 @pytest.mark.xfail(strict=True, reason="the place of an override is that of its last key")
 def test_misspelt_parent_in_an_override_is_named_as_the_override(load, small):
-    with pytest.raises(GridError, match="--set stagess.sft.steps=1"):
+    with pytest.raises(GridError, match=r"--set stagess\.sft\.steps=1"):
         load(small, "stagess.sft.steps=1")
 
 

@@ -34,6 +34,13 @@ def items(**_):
 
 """
 
+COLUMNS = [
+    "key", "parent", "stage", "arm", "model", "model_parameters", "learning_rate", "batch_size",
+    "lr_bs_ratio", "seed", "status", "reason", "steps", "examples", "tokens", "epochs",
+    "warmup_steps", "adam_beta2", "learning_rate_sum", "train_seconds", "eval_seconds",
+    "benchmark", "metric", "primary", "higher_is_better", "task_type", "value", "stderr", "n",
+]  # fmt: skip
+
 
 def trials(run) -> dict[str, TrialFolder]:
     """Folders of a run by stage and learning rate."""
@@ -195,16 +202,8 @@ def test_diverged_trial_is_a_result_with_a_reason_and_no_weights(chain_run):
 
 def test_table_has_the_contracts_columns_and_rows(chain_run):
     table = pd.read_csv(chain_run.path / "results.csv")
-    assert (
-        list(table.columns)
-        == (
-            "key parent stage arm model model_parameters learning_rate batch_size lr_bs_ratio seed "
-            "status reason steps examples tokens epochs warmup_steps adam_beta2 learning_rate_sum "
-            "train_seconds eval_seconds benchmark metric primary higher_is_better task_type value "
-            "stderr n"
-        ).split()
-    )
-    assert list(pd.read_parquet(chain_run.path / "results.parquet").columns) == list(table.columns)
+    assert list(table.columns) == COLUMNS
+    assert list(pd.read_parquet(chain_run.path / "results.parquet").columns) == COLUMNS
     assert set(table[table.stage == "base"].status) == {"ok"}
     diverged = table[table.status == "diverged"]
     assert len(diverged) == 3

@@ -1,4 +1,4 @@
-"""What a base model without a chat template is given, and that generation stops where a turn ends."""
+"""What a base model without a chat template is given; generation stops where a turn ends."""
 
 import copy
 

