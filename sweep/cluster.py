@@ -24,12 +24,16 @@ os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not i
 
 import ray  # noqa: E402  (reads its environment on import)
 from ray import tune  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweep import trial  # noqa: E402
 from sweep.config import Resources  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
 from sweep.trial import Job, Outcome  # noqa: E402
+from trainers import fetch  # noqa: E402
+from trainers.fetch import Needs  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""
@@ -107,6 +111,27 @@ def concurrency(resources: Resources) -> int:
     if resources.gpus_per_trial:
         fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
     return max(1, min(int(fits), resources.max_concurrent or int(fits)))
+
+
+def fetch_on_other_nodes(needed: Needs) -> None:
+    """What the driver has fetched for its own node, for each of the others.
+
+    Raises:
+        CannotRun: a node cannot fetch it.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
+    task = ray.remote(num_cpus=0)(fetch.fetch)
+    waiting = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            needed
+        )
+        for node in others
+    ]
+    try:
+        ray.get(waiting)
+    except RayError as error:
+        raise CannotRun(f"on another node: {getattr(error, 'cause', None) or error}") from error
 
 
 def run(

@@ -19,7 +19,8 @@ from sweep.status import Reader
 from sweep.store import RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
-from trainers.fetch import Commits
+from trainers import fetch
+from trainers.fetch import Commits, Needs
 
 
 class Options(NamedTuple):
@@ -44,15 +45,16 @@ def drive(
         CannotStart: something that the run needs is missing; nothing was started.
     """
     preflight.check_benchmarks(grid)
-    if preflight.needs_hub(grid):
+    needed = preflight.needs(grid)
+    if not needed.empty:
         console.print("fetching what is not on this machine yet", highlight=False)
-    commits = preflight.fetch(grid)
+    commits = preflight.fetch(needed)
     os.environ["HF_HUB_OFFLINE"] = "1"  # even a local file can lose a minute to hub retries
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     data = preflight.fingerprints(grid, commits)
     folder = RunFolder(path)
-    driver = _Driver(grid, planned, folder, data, commits, options, console)
+    driver = _Driver(grid, planned, folder, data, needed, commits, options, console)
     try:
         with folder.lock():
             preflight.check_unchanged(folder, data)
@@ -73,6 +75,7 @@ class _Driver:
         planned: list[Trial],
         folder: RunFolder,
         data: dict[str, str],
+        needed: Needs,
         commits: Commits,
         options: Options,
         console: Console,
@@ -80,6 +83,7 @@ class _Driver:
         self.grid = grid
         self.planned = planned
         self.folder = folder
+        self.needed = fetch.at(needed, commits)
         self.commits = commits
         self.wants = wanted(grid, data)
         self.options = options
@@ -165,6 +169,8 @@ class _Driver:
         try:
             with cluster.connected(self.options.address, resources) as dashboard:
                 at_once = cluster.concurrency(resources)
+                if not self.needed.empty:
+                    cluster.fetch_on_other_nodes(self.needed)
                 self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
                 cluster.run(frontier, jobs, resources, report)
                 return at_once

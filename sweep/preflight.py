@@ -16,23 +16,19 @@ class CannotStart(Exception):
     """The grid is right but cannot run here and now."""
 
 
-def needs_hub(grid: Grid) -> bool:
-    """Whether something has to be fetched, or at least looked up, or converted."""
-    return not _needs(grid).empty
-
-
-def fetch(grid: Grid) -> Commits:
-    """Fetch what the grid needs from the hub, before this process and its trials go offline."""
-    try:
-        return fetching.fetch(_needs(grid))
-    except fetching.FetchFailed as error:
-        raise CannotStart(str(error)) from error
-
-
-def _needs(grid: Grid) -> Needs:
+def needs(grid: Grid) -> Needs:
+    """What has to be fetched, or at least looked up, or converted. Asked before the driver itself
+    goes offline."""
     try:
         return fetching.needs(grid.model.name, grid.model.revision, _data(grid), grid.evaluate)
     except models.ModelUnavailable as error:
+        raise CannotStart(str(error)) from error
+
+
+def fetch(needed: Needs) -> Commits:
+    try:
+        return fetching.fetch(needed)
+    except fetching.FetchFailed as error:
         raise CannotStart(str(error)) from error
 
 

@@ -20,7 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ruamel.yaml import YAML
 
@@ -404,6 +404,7 @@ def main() -> None:
     parser.add_argument("--follow", action="store_true", help="Until the standard input ends.")
     arguments = parser.parse_args()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait for a network
+    cast(dict[str, Any], sys.modules)["torch"] = None  # tensorboardX would load it, for no tensor
     stop = threading.Event()
     if arguments.follow:
         threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()

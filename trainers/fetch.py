@@ -105,6 +105,15 @@ def pinned(data: DataSpec, commits: Commits) -> DataSpec:
     return data.model_copy(update={"revision": commit}) if commit else data
 
 
+def at(needed: Needs, commits: Commits) -> Needs:
+    """The same needs at the commits that were fetched here, for the other nodes."""
+    update = {
+        "revision": commits.get(f"model:{needed.model}", needed.revision),
+        "data": tuple(pinned(data, commits) for data in needed.data),
+    }
+    return needed.model_copy(update=update)
+
+
 def fetch(needed: Needs) -> Commits:
     """Fetch, in a process of its own; for every node that runs trials, before any of them.
 

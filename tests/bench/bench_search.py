@@ -1,6 +1,6 @@
 """How soon a search hits a nearly best cell, by replay of published grids.
 
-    python tests/bench/bench_search.py [steplaw_dense.csv] [--seeds 3]
+    python tests/bench/bench_search.py [steplaw_dense.csv] [--seeds 2]
 
 Each surface of the file (one per model size and data size) is searched with the project's own
 study, a proposal being answered by the nearest cell that was measured. The optimum of a published
@@ -123,7 +123,7 @@ def hits(order: Order, found: list[Surface], seeds: int) -> Hits:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?", type=Path, default=DATA / "grids" / "steplaw_dense.csv")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     if not arguments.data.exists():
         parser.error(f"{arguments.data} is not there; give the file, or its folder in SWEEP_DATA")

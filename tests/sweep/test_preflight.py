@@ -11,17 +11,17 @@ from sweep.store import RunFolder
 
 
 def test_world_and_local_items_need_no_hub(load, small, tmp_path):
-    assert not preflight.needs_hub(load(small))
-    assert not preflight.needs_hub(
+    assert preflight.needs(load(small)).empty
+    assert preflight.needs(
         load(small, "evaluate.benchmarks=[arc]", f"evaluate.data_dir={tmp_path}")
-    )
+    ).empty
 
 
 @pytest.mark.parametrize(
     "override", ["model=a/b", "stages.sft.data.name=a/b", "evaluate.benchmarks=[arc]"]
 )
 def test_hub_is_needed_for(override, load, small):
-    assert preflight.needs_hub(load(small, override))
+    assert not preflight.needs(load(small, override)).empty
 
 
 def test_changed_data_under_one_name_is_refused(load, small, grid_file, command, tmp_path):

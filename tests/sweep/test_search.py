@@ -330,6 +330,7 @@ def test_limit_that_stops_the_search_leaves_nothing_running(records):
 def test_whole_command_asks_runs_and_is_done(drive, small, tmp_path):
     grid = yaml.safe_load(small)
     grid["stages"]["sft"]["grid"] = {"learning_rate": [0.0005, 0.001, 0.002], "batch_size": [4, 8]}
+    grid["stages"]["sft"]["steps"] = 1
     grid["search"] = {"method": "optuna", "sampler": "tpe", "trials": 2}
     ended = drive(yaml.safe_dump(grid), tmp_path / "runs" / "small")
     assert ended.code == 0, ended.output
