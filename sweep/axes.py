@@ -6,6 +6,8 @@ from typing import Any
 
 Scalar = bool | int | float | str
 
+MAX_VALUES = 1000
+
 RATIO = "ratio"
 """An axis of LR/BS, in place of learning_rate or batch_size."""
 
@@ -24,13 +26,17 @@ def expand(values: Any) -> Iterator[Scalar]:
             found = values
         case {"log": [low, high], "count": count, **rest} if not rest:
             _check_range(low, high)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-                raise ValueError(f"count: {count!r} is not a whole number of at least 2")
-            step = math.log(high / low) / (count - 1)
+            if not isinstance(count, int) or isinstance(count, bool):
+                raise ValueError(f"count: {count!r} is not a whole number")
+            if not 2 <= count <= MAX_VALUES:
+                raise ValueError(f"count: {count} is not between 2 and {MAX_VALUES}")
+            step = (math.log(high) - math.log(low)) / (count - 1)
             found = [_rounded(low * math.exp(i * step), low, high) for i in range(count)]
         case {"log2": [low, high], **rest} if not rest:
             _check_range(low, high)
-            octaves = math.floor(math.log2(high / low) + 1e-9)
+            octaves = math.floor(math.log2(high) - math.log2(low) + 1e-9)
+            if octaves < 1:
+                raise ValueError(f"[{low!r}, {high!r}] is narrower than a factor of two")
             found = [_rounded(low * 2**i, low, high) for i in range(octaves + 1)]
         case _:
             raise ValueError(
@@ -38,10 +44,13 @@ def expand(values: Any) -> Iterator[Scalar]:
             )
     if not found:
         raise ValueError("has no values")
-    if any(isinstance(value, dict | list) or value is None for value in found):
-        raise ValueError(f"{found!r}: values are numbers or words")
-    if len(set(map(repr, found))) < len(found):
-        raise ValueError(f"{found!r}: a value stands twice")
+    if len(found) > MAX_VALUES:
+        raise ValueError(f"has {len(found):,} values; at most {MAX_VALUES} are allowed")
+    for index, value in enumerate(found):
+        if isinstance(value, dict | list) or value is None:
+            raise ValueError(f"{value!r}: values are numbers or words")
+        if repr(value) in map(repr, found[:index]):
+            raise ValueError(f"{value!r} stands twice")
     yield from found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sweep import store, trial
-from sweep.config import Grid
+from sweep.grid import Grid
 from sweep.price import Calibration
 from trainers import benchmarks, models
 from trainers.spec import SftSpec

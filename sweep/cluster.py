@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,8 +30,8 @@ from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweep import trial  # noqa: E402
-from sweep.config import Resources  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
+from sweep.grid import Resources  # noqa: E402
 from sweep.trial import Job, Outcome  # noqa: E402
 from trainers import fetch  # noqa: E402
 from trainers.fetch import Needs  # noqa: E402
@@ -52,6 +53,8 @@ def connected(address: str | None, resources: Resources) -> Iterator[str]:
     """
     if address is None:
         _private_token()
+    else:
+        _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {} if address else {"include_dashboard": True}
     if address:
@@ -69,6 +72,17 @@ def connected(address: str | None, resources: Resources) -> Iterator[str]:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise CannotRun(f"--address {address}: nothing answers there ({error})") from error
 
 
 def _private_token() -> None:

@@ -5,28 +5,41 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 
 import difflib
 import itertools
+import math
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from sweep import yamlfile
-from sweep.axes import RATIO, Scalar, expand, ratio_cell
+from sweep.axes import RATIO, expand, ratio_cell
+from sweep.grid import (
+    BASE,
+    GRID_KEYS,
+    KINDS,
+    NAME,
+    STAGE_KEYS,
+    Arm,
+    Grid,
+    Limits,
+    Model,
+    Named,
+    Pricing,
+    Resources,
+    Search,
+    Stage,
+    Tracking,
+)
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import benchmarks, models, sources
 from trainers.benchmarks import HELDOUT
-from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Share, Strict
-
-KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
-"""Stage kinds and their specs."""
-
-BASE = "base"
-"""What a stage starts from when it starts from the grid's model; no stage may have this name."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
+from trainers.spec import EvaluateSpec, SftSpec, Strict
 
 Found = TypeVar("Found", bound=Strict)
+
+
+MAX_CELLS = 20_000
 
 
 class GridError(Exception):
@@ -35,147 +48,6 @@ class GridError(Exception):
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Model(Strict):
-    name: str
-    """`tiny`, a local folder, or a model id on the hub."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub model."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
-class Resources(Strict):
-    """What one trial gets, and how many run at once. Never part of a trial's identity."""
-
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
-    """A share of one GPU, or whole GPUs."""
-    max_concurrent: Count | None = None
-    """Trials at once; as many as fit when empty."""
-    retries: Annotated[int, Field(ge=0)] = 1
-    """Further attempts at a trial that failed, within one start of the command."""
-    reuse_workers: bool | None = None
-    """Run the next trial in the process of the last; when empty, on CPUs only."""
-
-    @model_validator(mode="after")
-    def _whole_gpus(self):
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise ValueError("gpus_per_trial: a share below 1, or a whole number")
-        return self
-
-
-class Limits(Strict):
-    """When one start of the command stops on its own; the same command goes on from there."""
-
-    max_hours: Positive | None = None
-    """Start no trial after this many hours; running ones finish."""
-    max_trials: Count | None = None
-    """Start at most this many trials."""
-    max_trial_hours: Positive | None = None
-    """A trial that takes longer ends as failed."""
-
-
-class Wandb(Strict):
-    """Weights & Biases. The key comes from the environment (WANDB_API_KEY), never from a file."""
-
-    project: Annotated[str, Field(min_length=1)]
-    entity: str | None = None
-    """User or team; the key's own when empty."""
-    mode: Literal["offline", "online"] = "offline"
-    """Offline writes to the run folder, for `wandb sync` later."""
-
-
-class Tracking(Strict):
-    """Trackers that follow the run folder's records. Never part of a trial's identity."""
-
-    wandb: Wandb | None = None
-    tensorboard: bool = False
-
-
-class Search(Strict):
-    """Run not every cell of the one swept stage but those that a sampler asks for."""
-
-    method: Literal["optuna"]
-    sampler: Literal["gp", "tpe", "random"] = "gp"
-    """Gaussian process, tree-structured Parzen estimator, or chance as the baseline."""
-    trials: Count
-    """Cells in all, earlier starts included; each runs with all its seeds."""
-    objective: Annotated[str, Field(min_length=1)] = HELDOUT
-    """Benchmark whose primary metric, a mean over seeds, is to be best."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    at_once: Count | None = None
-    """Cells that run at once; as many as there is room for when empty."""
-
-
-class Pricing(Strict):
-    """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
-
-    tokens_per_example: Positive | None = None
-    """Mean tokens of a training example, padding left out."""
-    tokens_per_second: Positive | None = None
-    """Training tokens per second of one trial."""
-    utilisation: Share | None = None
-    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
-    device_flops: Positive | None = None
-    """Peak FLOP/s of what one trial has."""
-
-
-class Arm(Strict):
-    """The stage's grid once more under other settings, as a control."""
-
-    name: Name
-    set: dict[str, Any]
-
-
-class Stage(Strict):
-    """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
-    order."""
-
-    name: str
-    start_from: str
-    axes: dict[str, tuple[Scalar, ...]]
-    cells: tuple[tuple[str, SftSpec], ...]
-
-    @property
-    def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:
-        """What a search chooses from: seeds are repeats of a cell, not cells."""
-        return {k: values for k, values in self.axes.items() if k != "seed" and len(values) > 1}
-
-
-class _Named(Strict):
-    name: Name
-
-
-class Grid(_Named):
-    model: Model
-    stages: dict[str, Stage]
-    evaluate: EvaluateSpec
-    resources: Resources = Resources()
-    limits: Limits = Limits()
-    price: Pricing = Pricing()
-    tracking: Tracking = Tracking()
-    search: Search | None = None
-    declared: dict[str, Any]
-    """The file's data with the overrides applied; loading it again gives the same grid."""
-
-
-GRID_KEYS = (
-    "name",
-    "model",
-    "stages",
-    "evaluate",
-    "resources",
-    "limits",
-    "price",
-    "tracking",
-    "search",
-)
-STAGE_KEYS = ("start_from", "grid", "arms")
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Grid:
@@ -201,7 +73,10 @@ def _override(document: Document, override: str) -> None:
         raise yamlfile.YamlProblem(where, "is not of the form stages.sft.epochs=1")
     target: Any = document.data
     for depth, part in enumerate(parts[:-1]):
-        target = target.setdefault(part, {})
+        if part not in target:
+            target[part] = {}
+            document.places[tuple(parts[: depth + 1])] = where
+        target = target[part]
         if not isinstance(target, dict):
             raise yamlfile.YamlProblem(where, f"{'.'.join(parts[: depth + 1])} holds no keys")
     target[parts[-1]] = yamlfile.parse_value(text, where)
@@ -225,6 +100,9 @@ class _Checker:
         for key in ("name", "model", "stages", "evaluate"):
             if key not in data:
                 self.problem((), f"the key `{key}` is missing")
+        for key in data.keys() & set(GRID_KEYS) - {"search"}:
+            if data[key] is None:
+                self.problem((key,), "has no value")
         parts: dict[str, Any] = {
             "model": self.validated(Model, data.get("model"), ("model",)),
             "evaluate": self.validated(EvaluateSpec, data.get("evaluate"), ("evaluate",)),
@@ -235,7 +113,7 @@ class _Checker:
             "search": self.validated(Search, data.get("search"), ("search",)),
             "stages": self.stages(data.get("stages")),
         }
-        name = self.validated(_Named, {"name": data["name"]}, ()) if "name" in data else None
+        name = self.validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
         if self.problems or name is None:
@@ -287,11 +165,15 @@ class _Checker:
         for stage, settings in stages.items() if isinstance(stages, dict) else ():
             if isinstance(settings, dict):
                 self.named(("stages", stage, "data"), settings.get("data"), sources.problem)
+                for index, arm in enumerate(_list(settings.get("arms"))):
+                    override = arm.get("set") if isinstance(arm, dict) else None
+                    if isinstance(override, dict):
+                        path = ("stages", stage, "arms", index, "set", "data")
+                        self.named(path, override.get("data"), sources.problem)
         evaluate = data.get("evaluate")
         if not isinstance(evaluate, dict):
             return
-        names = evaluate.get("benchmarks")
-        names = names if isinstance(names, list) else []
+        names = _list(evaluate.get("benchmarks"))
         for index, name in enumerate(names):
             path = ("evaluate", "benchmarks", index)
             self.named(path, name, benchmarks.problem)
@@ -350,7 +232,7 @@ class _Checker:
             if isinstance(settings, dict)
         }
         for name, start in starts.items():
-            if start != BASE and start not in starts:
+            if not isinstance(start, str) or (start != BASE and start not in starts):
                 others = ", ".join([BASE, *(other for other in starts if other != name)])
                 self.problem(("stages", name, "start_from"), f"{start!r}: use one of {others}")
                 return
@@ -369,8 +251,10 @@ class _Checker:
             return None
         if name == BASE:
             self.problem(path, "`base` means the grid's model; give the stage another name")
+        if not re.fullmatch(NAME, name):
+            self.problem(path, "a stage's name has letters, digits and . _ - alone, at most 64")
         kind = settings.get("kind")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             what = "is missing" if kind is None else f"{kind!r} is not a stage"
             self.problem((*path, "kind"), f"{what}; use one of {', '.join(KINDS)}")
             return None
@@ -389,6 +273,11 @@ class _Checker:
     def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, SftSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""
         before = len(self.problems)
+        count = len(arms) * math.prod(len(values) or 1 for values in axes.values())
+        if count > MAX_CELLS:
+            path = ("stages", name, "grid")
+            self.problem(path, f"{count:,} cells; at most {MAX_CELLS:,} are planned at once")
+            return None
         broken = {key for key, values in axes.items() if not values}
         axes = {key: values for key, values in axes.items() if values}
         cells = []
@@ -460,6 +349,10 @@ def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
     if key in cell:
         return (*path, "grid", RATIO)
     return (*path, *loc)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _fields_at(model: type[Strict], loc: tuple) -> list[str]:

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from sweep import local as local_runner
 from sweep import manifest, pin, preflight, show, tracking
-from sweep.config import Grid
 from sweep.frontier import Frontier
+from sweep.grid import Grid
 from sweep.plan import Trial
 from sweep.preflight import CannotStart
 from sweep.status import Reader
-from sweep.store import RunFolder, RunHeld
+from sweep.store import Damaged, RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
 from trainers import fetch
@@ -64,7 +64,7 @@ def drive(
             with tracking.following(grid.tracking, folder.path, driver.say):
                 driver.run()
                 return driver.finish()
-    except RunHeld as error:
+    except (RunHeld, Damaged) as error:
         raise CannotStart(str(error)) from error
 
 

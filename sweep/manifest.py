@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from sweep import store
-from sweep.config import Grid
+from sweep.grid import Grid
 from sweep.store import RunFolder
 from sweep.wanted import WantedByStage
 

@@ -1,23 +1,35 @@
-"""What a grid names on the hub, at the commits that were fetched when the run was started.
+"""What a grid names, as any process on any node finds it, and always the same.
 
-A trial's key hashes the names as declared. What runs is pinned, so that no process looks at the hub
-again and all trials read the same.
+A trial's key hashes the names as declared. What runs has hub names at the commits that were fetched
+when the run was started, so that no process looks at the hub again, and local names as absolute
+paths: Ray gives each trial a working directory of its own.
 """
 
+from pathlib import Path
+
+from sweep.grid import Model
 from sweep.trial import Job
 from sweep.wanted import Wanted
-from trainers import fetch
+from trainers import fetch, sources
 from trainers.fetch import Commits
 from trainers.spec import SftSpec
 
 
 def pinned(job: Job, commits: Commits) -> Job:
     trial = job.trial
-    commit = commits.get(f"model:{trial.model.name}", trial.model.revision)
-    model = trial.model.model_copy(update={"revision": commit})
-    update = {"model": model, "spec": trial.spec and _spec(trial.spec, commits)}
+    update = {
+        "model": _model(trial.model, commits),
+        "spec": trial.spec and _spec(trial.spec, commits),
+    }
     wanted = tuple(_wanted(want, commits) for want in job.wanted)
     return job._replace(trial=trial.model_copy(update=update), wanted=wanted)
+
+
+def _model(model: Model, commits: Commits) -> Model:
+    revision = commits.get(f"model:{model.name}", model.revision)
+    local = model.name != "tiny" and Path(model.name).exists()
+    name = str(Path(model.name).absolute()) if local else model.name
+    return model.model_copy(update={"name": name, "revision": revision})
 
 
 def _wanted(want: Wanted, commits: Commits) -> Wanted:
@@ -27,4 +39,7 @@ def _wanted(want: Wanted, commits: Commits) -> Wanted:
 
 
 def _spec(spec: SftSpec, commits: Commits) -> SftSpec:
-    return spec.model_copy(update={"data": fetch.pinned(spec.data, commits)})
+    data = fetch.pinned(spec.data, commits)
+    if sources.is_local(data.name):
+        data = data.model_copy(update={"name": str(Path(data.name).absolute())})
+    return spec.model_copy(update={"data": data})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sweep.config import BASE, Grid, Model
+from sweep.grid import BASE, Grid, Model
 from sweep.order import coarse_first
 from trainers import models, sources
 from trainers.spec import SftSpec, Strict, identity
@@ -66,6 +66,7 @@ def trials(grid: Grid) -> list[Trial]:
         spec=None,
     )
     by_stage: dict[str, list[Trial]] = {BASE: [base]}
+    known: dict[str, Trial] = {base.key: base}
     for name in stage_order(grid):
         stage = grid.stages[name]
         found: dict[str, Trial] = {}
@@ -75,10 +76,10 @@ def trials(grid: Grid) -> list[Trial]:
                 trial = Trial(
                     key=key, parent=parent.key, stage=name, arm=arm, model=grid.model, spec=spec
                 )
-                found.setdefault(key, trial)
+                found[key] = known.setdefault(key, trial)
         cells = list(found.values())
         by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
-    return [trial for stage in by_stage.values() for trial in stage]
+    return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
 
 
 def _cell(trial: Trial) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import shutil
 
 from sweep import store
-from sweep.config import Grid
+from sweep.grid import Grid
 from sweep.plan import Trial, cost
 from sweep.store import RunFolder
 from trainers import benchmarks, models, sources

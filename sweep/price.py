@@ -9,7 +9,7 @@ Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D toke
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sweep.config import Grid
+from sweep.grid import Grid
 from sweep.plan import Trial, cost
 from trainers import benchmarks, models
 from trainers.spec import Strict

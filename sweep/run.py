@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from sweep import config, plan, show
-from sweep.config import Grid, GridError
+from sweep.config import GridError
+from sweep.grid import Grid
 from sweep.price import Calibration
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130

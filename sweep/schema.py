@@ -5,7 +5,7 @@ python -m sweep.config --schema > grids/grid.schema.json
 
 from typing import Any
 
-from sweep import config
+from sweep import grid
 from sweep.axes import RATIO
 from trainers.spec import Strict
 
@@ -37,11 +37,11 @@ RANGE = {
 
 def schema() -> dict[str, Any]:
     """The file's schema, from the models that check it, less what they check across keys."""
-    whole = config.Grid.model_json_schema(ref_template="#/$defs/{model}")
+    whole = grid.Grid.model_json_schema(ref_template="#/$defs/{model}")
     definitions = {"Axis": AXIS, "Range": RANGE, **whole["$defs"]}
     del definitions["Stage"]
     properties = whole["properties"]
-    stages = [_stage(spec, definitions) for spec in config.KINDS.values()]
+    stages = [_stage(spec, definitions) for spec in grid.KINDS.values()]
     properties["stages"] = {
         "type": "object",
         "additionalProperties": {"anyOf": stages},
@@ -52,7 +52,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A grid of the sweep",
         "type": "object",
-        "properties": {key: properties[key] for key in config.GRID_KEYS},
+        "properties": {key: properties[key] for key in grid.GRID_KEYS},
         "required": ["name", "model", "stages", "evaluate"],
         "additionalProperties": False,
         "$defs": definitions,
@@ -82,7 +82,7 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             **settings,
-            "start_from": {"type": "string", "default": config.BASE},
+            "start_from": {"type": "string", "default": grid.BASE},
             "grid": {"type": "object", "properties": axes, "additionalProperties": False},
             "arms": {"type": "array", "items": arm},
         },

@@ -22,8 +22,8 @@ from scipy.stats import qmc
 
 from sweep import store
 from sweep.axes import Scalar
-from sweep.config import Grid, Search
 from sweep.frontier import Frontier
+from sweep.grid import Grid, Search
 from sweep.plan import Trial
 from sweep.store import RunFolder
 from sweep.wanted import WantedByStage

@@ -10,14 +10,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweep.config import BASE, Grid
+from sweep.grid import BASE, Grid
 from sweep.plan import Cost, Trial, cost
 from sweep.price import Calibration, Price, price, total, wall_hours
-from sweep.trial import Outcome
 from trainers.spec import SftSpec
 
 if TYPE_CHECKING:
     from sweep.status import RunStatus
+    from sweep.trial import Outcome
 
 
 def plan(
@@ -165,7 +165,7 @@ PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]]
 ]
 
 
-def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:
+def outcome(console: Console, number: int, total: int, trial: Trial, ended: "Outcome") -> None:
     """One line, readable in a log."""
     if trial.spec is None:
         what = f"{trial.stage} (the model as it is)"
@@ -182,7 +182,7 @@ def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outc
     )  # fmt: skip
 
 
-def times(console: Console, wall_seconds: float, outcomes: list[Outcome], at_once: int) -> None:
+def times(console: Console, wall_seconds: float, outcomes: "list[Outcome]", at_once: int) -> None:
     """Wall time against the bound: all training and evaluation seconds, shared by the trials at
     once."""
     work = sum(ended.train_seconds + ended.eval_seconds for ended in outcomes)

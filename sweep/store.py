@@ -18,13 +18,17 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from sweep import plan
-from sweep.config import Grid
+from sweep.grid import Grid
 from sweep.plan import Trial
 
 PLAN_COLUMNS: list[str] = [
     "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
     "steps", "examples", "disk_bytes", "folder",
 ]  # fmt: skip
+
+
+class Damaged(ValueError):
+    """A record is not whole."""
 
 
 class RunHeld(Exception):
@@ -119,11 +123,17 @@ class TrialFolder:
         return events
 
     def failures(self) -> int:
-        """How often training or evaluation failed; being blocked by a parent does not count."""
-        return sum(
-            event["event"] == "failed" and event.get("phase") in ("train", "evaluate")
-            for event in self.attempts()
-        )
+        """How often training or evaluation failed since it last ended well.
+
+        Being blocked by a parent does not count.
+        """
+        count = 0
+        for event in self.attempts():
+            if event["event"] == "done":
+                count = 0
+            elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
+                count += 1
+        return count
 
     def failed(self) -> bool:
         """Whether the latest attempt that ended failed."""
@@ -212,14 +222,14 @@ def read_json(path: Path) -> Any:
     """The record, or None where there is none.
 
     Raises:
-        ValueError: the file is not whole.
+        Damaged: the file is not whole.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it to make it anew") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Damaged(f"{path}: damaged ({error}); delete it to make it anew") from error
 
 
 def short_hash(*parts: Any) -> str:

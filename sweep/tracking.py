@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from analysis import records
 from sweep import store
-from sweep.config import Tracking, Wandb
+from sweep.grid import Tracking, Wandb
 from sweep.store import TrialFolder
 
 PATIENCE = 60.0

@@ -1,7 +1,7 @@
 """Which evaluations the models of each stage should have, known before anything runs."""
 
 from sweep import store
-from sweep.config import BASE, Grid
+from sweep.grid import BASE, Grid
 from sweep.preflight import label
 from trainers import benchmarks
 from trainers.benchmarks import HELDOUT

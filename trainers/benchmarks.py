@@ -43,6 +43,9 @@ class Benchmark(NamedTuple):
 
 INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
 
+NAMED_FILE = re.compile(r"[^\s'\",\[\]{}]+\.(?:jsonl?|parquet|csv)\b")
+"""A data file that a task file names, as `dataset_kwargs: {data_files: ...}` does."""
+
 WORLD = Path(__file__).parent / "world"
 
 IFEVAL_METRICS = (
@@ -133,9 +136,12 @@ def problem(name: str) -> str | None:
 
 def task_text(path: Path) -> str:
     """A task file with all that it includes, its own keys first."""
-    text = path.read_text(encoding="utf-8")
-    included = INCLUDE.search(text)
-    return text + ("\n" + task_text(path.parent / included[1]) if included else "")
+    return "\n".join(file.read_text(encoding="utf-8") for file in _with_included(path))
+
+
+def _with_included(path: Path) -> list[Path]:
+    included = INCLUDE.search(path.read_text(encoding="utf-8"))
+    return [path, *(_with_included(path.parent / included[1]) if included else [])]
 
 
 def local_file(data_dir: Path, pattern: str) -> Path:
@@ -169,11 +175,14 @@ def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
 
 
 def _own_files(benchmark: Benchmark, spec: EvaluateSpec) -> list[Path]:
-    """A task file of ours or the user's with the modules beside it, and the local items."""
+    """A task file of ours or the user's with all that it includes, names and has beside it, and
+    the local items."""
     files = []
-    for task in benchmark.tasks:
-        if Path(task).is_absolute():
-            files += [Path(task), *sorted(Path(task).parent.glob("*.py"))]
+    for task in map(Path, benchmark.tasks):
+        if task.is_absolute():
+            files += [*_with_included(task), *sorted(task.parent.glob("*.py"))]
+            named = map(Path, NAMED_FILE.findall(task_text(task)))
+            files += [path for path in named if path.is_file()]
     if spec.data_dir is not None:
         files += [local_file(Path(spec.data_dir), pattern) for *_, pattern in benchmark.local_files]
     return files

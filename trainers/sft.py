@@ -101,6 +101,7 @@ def _arguments(spec: SftSpec, steps: int, folder: Path) -> SFTConfig:
         seed=spec.seed,
         data_seed=spec.seed,
         bf16=bfloat16,
+        use_cpu=models.device().type == "cpu",
         activation_checkpointing=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         max_length=None,  # truncated while preparing

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from sweep.config import Search
+from sweep.grid import Search
 from sweep.order import coarse_first
 from sweep.search import Cell, Study
 

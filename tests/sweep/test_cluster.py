@@ -183,9 +183,6 @@ def test_cluster_that_is_not_there_is_not_waited_for(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, raises=subprocess.TimeoutExpired, reason="Ray goes on trying to connect"
-)
 def test_address_that_does_not_answer_ends_within_a_minute_or_two(folder):
     ended = run(folder, "silent", "--address", "127.0.0.1:1", seconds=120)
     assert ended.returncode == 4

@@ -149,10 +149,10 @@ def test_problem_is_named_with_file_line_key_value_and_what_is_allowed(case, sma
     "key",
     [
         "name",
-        *(
-            pytest.param(key, marks=pytest.mark.xfail(strict=True, reason="taken for absent"))
-            for key in ("model", "stages", "evaluate", "resources")
-        ),
+        "model",
+        "stages",
+        "evaluate",
+        "resources",
     ],
 )
 def test_key_without_a_value_is_a_problem(key, small, grid_file):
@@ -161,7 +161,6 @@ def test_key_without_a_value_is_a_problem(key, small, grid_file):
         config.load(grid_file(text))
 
 
-@pytest.mark.xfail(strict=True, reason="TypeError: unhashable type", raises=TypeError)
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -185,14 +184,12 @@ def test_circle_of_stages_is_a_problem_of_each(small, grid_file):
     assert "first -> second" in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="names of stages are not checked")
 @pytest.mark.parametrize("name", ["../../elsewhere", "/tmp/elsewhere", "a/b", "a b"])
 def test_stage_name_that_is_no_plain_name_is_a_problem(name, small, grid_file):
     with pytest.raises(GridError, match="stages"):
         config.load(grid_file(small.replace("  sft:", f"  {name}:")))
 
 
-@pytest.mark.xfail(strict=True, reason="data of arms is not looked for")
 def test_data_file_of_an_arm_is_looked_for_too(small, grid_file):
     arm = "    steps: 3\n    arms: [{name: a, set: {data: nowhere.jsonl}}]"
     with pytest.raises(GridError, match=r"nowhere\.jsonl"):
@@ -296,7 +293,7 @@ def test_last_override_of_a_key_counts(load, small):
     [
         ("stages.sft.steps=0", "stages.sft.steps: 0"),
         ("stages.sft.stps=1", "did you mean `steps`"),
-        ("stages.sft.grid.batch_size=[4, 4]", "a value stands twice"),
+        ("stages.sft.grid.batch_size=[4, 4]", "stands twice"),
         ("stages.sft.grid.batch_size=[4, -4]", r"batch_size\[1\]: -4"),
         ("evaluate.benchmarks=[ark]", "'ark' is not a benchmark"),
         ("stages.sft.steps", "not of the form"),
@@ -312,7 +309,6 @@ def test_override_is_checked_like_the_file_and_named(override, said, load, small
     assert caught.value.problems[0].startswith(f"--set {override}:")
 
 
-@pytest.mark.xfail(strict=True, reason="the place of an override is that of its last key")
 def test_misspelt_parent_in_an_override_is_named_as_the_override(load, small):
     with pytest.raises(GridError, match=r"--set stagess\.sft\.steps=1"):
         load(small, "stagess.sft.steps=1")

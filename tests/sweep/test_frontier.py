@@ -2,8 +2,8 @@
 
 import pytest
 
-from sweep.config import Model
 from sweep.frontier import Frontier
+from sweep.grid import Model
 from sweep.plan import Trial
 
 

@@ -71,7 +71,6 @@ def test_too_little_disk_is_refused(load, small, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback, exit code 1")
 def test_damaged_record_stops_the_command_with_the_files_name(small, grid_file, command, tmp_path):
     manifest = tmp_path / "runs" / "small" / "manifest.json"
     manifest.parent.mkdir(parents=True)

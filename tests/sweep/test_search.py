@@ -12,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from sweep import plan, store
-from sweep.config import GridError, Search
+from sweep.config import GridError
+from sweep.grid import Search
 from sweep.plan import Trial
 from sweep.search import Pool, SearchFrontier, Study, ordered
 from sweep.store import RunFolder

@@ -89,7 +89,6 @@ def test_damaged_record_names_the_file_and_the_way_out(content, tmp_path):
         TrialFolder(tmp_path).training()
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeDecodeError names no file")
 def test_record_that_is_no_text_is_damaged_too(tmp_path):
     (tmp_path / "train.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"train\.json: damaged"):

@@ -333,7 +333,6 @@ def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path
     assert starts(folder) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="failures of all time are counted")
 def test_trial_that_failed_and_was_repaired_gets_new_benchmarks_too(own_task, drive, tmp_path):
     assert drive(own_task("raise ValueError"), tmp_path / "run").code == 3
     repaired = own_task("return {'length': len(results[0])}")

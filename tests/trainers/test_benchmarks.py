@@ -76,8 +76,8 @@ def test_fingerprint_does_not_change_with_the_folder_of_the_task(task_file, tmp_
     [
         "mine.yaml",
         "helper.py",
-        pytest.param("base.yaml", marks=pytest.mark.xfail(strict=True, reason="not followed")),
-        pytest.param("items.jsonl", marks=pytest.mark.xfail(strict=True, reason="not read")),
+        "base.yaml",
+        "items.jsonl",
     ],
 )
 def test_fingerprint_changes_with_every_file_of_a_users_task(name, task_file):

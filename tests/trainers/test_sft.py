@@ -255,7 +255,6 @@ def test_all_tokens_count_where_that_is_asked_for(train):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="bfloat16 on a CPU is refused by transformers")
 def test_one_trial_leaves_nothing_of_its_precision_to_the_next(train):
     before = train(steps=2)
     half = train(steps=2, dtype="bfloat16")

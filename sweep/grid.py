@@ -1,0 +1,155 @@
+"""The frozen Grid: every key that a grid file may have, with its meaning and its unit.
+
+A stage's own keys are in trainers/spec.py. What is wrong with a file is found in sweep/config.py.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from sweep.axes import Scalar
+from trainers.benchmarks import HELDOUT
+from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Share, Strict
+
+KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
+"""Stage kinds and their specs."""
+
+BASE = "base"
+"""What a stage starts from when it starts from the grid's model; no stage may have this name."""
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names become parts of paths."""
+
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class Model(Strict):
+    name: str
+    """`tiny`, a local folder, or a model id on the hub."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Resources(Strict):
+    """What one trial gets, and how many run at once. Never part of a trial's identity."""
+
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    """A share of one GPU, or whole GPUs."""
+    max_concurrent: Count | None = None
+    """Trials at once; as many as fit when empty."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """Further attempts at a trial that failed, within one start of the command."""
+    reuse_workers: bool | None = None
+    """Run the next trial in the process of the last; when empty, on CPUs only."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self):
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError("gpus_per_trial: a share below 1, or a whole number")
+        return self
+
+
+class Limits(Strict):
+    """When one start of the command stops on its own; the same command goes on from there."""
+
+    max_hours: Positive | None = None
+    """Start no trial after this many hours; running ones finish."""
+    max_trials: Count | None = None
+    """Start at most this many trials."""
+    max_trial_hours: Positive | None = None
+    """A trial that takes longer ends as failed."""
+
+
+class Wandb(Strict):
+    """Weights & Biases. The key comes from the environment (WANDB_API_KEY), never from a file."""
+
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None = None
+    """User or team; the key's own when empty."""
+    mode: Literal["offline", "online"] = "offline"
+    """Offline writes to the run folder, for `wandb sync` later."""
+
+
+class Tracking(Strict):
+    """Trackers that follow the run folder's records. Never part of a trial's identity."""
+
+    wandb: Wandb | None = None
+    tensorboard: bool = False
+
+
+class Search(Strict):
+    """Run not every cell of the one swept stage but those that a sampler asks for."""
+
+    method: Literal["optuna"]
+    sampler: Literal["gp", "tpe", "random"] = "gp"
+    """Gaussian process, tree-structured Parzen estimator, or chance as the baseline."""
+    trials: Count
+    """Cells in all, earlier starts included; each runs with all its seeds."""
+    objective: Annotated[str, Field(min_length=1)] = HELDOUT
+    """Benchmark whose primary metric, a mean over seeds, is to be best."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    at_once: Count | None = None
+    """Cells that run at once; as many as there is room for when empty."""
+
+
+class Pricing(Strict):
+    """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
+
+    tokens_per_example: Positive | None = None
+    """Mean tokens of a training example, padding left out."""
+    tokens_per_second: Positive | None = None
+    """Training tokens per second of one trial."""
+    utilisation: Share | None = None
+    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
+    device_flops: Positive | None = None
+    """Peak FLOP/s of what one trial has."""
+
+
+class Arm(Strict):
+    """The stage's grid once more under other settings, as a control."""
+
+    name: Name
+    set: dict[str, Any]
+
+
+class Stage(Strict):
+    """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
+    order."""
+
+    name: str
+    start_from: str
+    axes: dict[str, tuple[Scalar, ...]]
+    cells: tuple[tuple[str, SftSpec], ...]
+
+    @property
+    def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:
+        """What a search chooses from: seeds are repeats of a cell, not cells."""
+        return {k: values for k, values in self.axes.items() if k != "seed" and len(values) > 1}
+
+
+class Named(Strict):
+    name: Name
+
+
+class Grid(Named):
+    model: Model
+    stages: dict[str, Stage]
+    evaluate: EvaluateSpec
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+    price: Pricing = Pricing()
+    tracking: Tracking = Tracking()
+    search: Search | None = None
+    declared: dict[str, Any]
+    """The file's data with the overrides applied; loading it again gives the same grid."""
+
+
+GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
+STAGE_KEYS = ("start_from", "grid", "arms")
+"""Keys of a stage beside those of its spec."""
