@@ -45,7 +45,7 @@ BROKEN = {
     "batch of a word": ("[4]", "['4']", 12, ["stages.sft.grid.batch_size[0]", "'4'", "integer"]),
     "no batch": ("[4]", "[0]", 12, ["stages.sft.grid.batch_size[0]", ": 0:", "equal to 1"]),
     "empty axis": ("[4]", "[]", 12, ["stages.sft.grid.batch_size", "no values"]),
-    "value twice": ("[4]", "[4, 8, 4]", 12, ["stages.sft.grid.batch_size", "[4, 8, 4]", "twice"]),
+    "value twice": ("[4]", "[4, 8, 4]", 12, ["stages.sft.grid.batch_size", "4 stands twice"]),
     "axis that falls": (
         "[4]", "{log2: [64, 4]}", 12, ["stages.sft.grid.batch_size", "[64, 4]", "rise"],
     ),
