@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep import store, trial
+from sweep import pin, preflight, store, trial
 from sweep.grid import Grid
 from sweep.price import Calibration
 from trainers import benchmarks, models
@@ -34,7 +34,12 @@ def read(run_dir: Path) -> Calibration | None:
 
 
 def measure(grid: Grid, run_dir: Path) -> Calibration:
-    """Measure in as many processes as trials fit here, take the mean, write calibration.json."""
+    """Measure in as many processes as trials fit here, take the mean, write calibration.json.
+
+    Raises:
+        CannotStart: something that the grid needs is missing.
+    """
+    grid = pin.grid(grid, preflight.ready(grid).commits)
     at_once = _fit_here(grid)
     context = multiprocessing.get_context("spawn")
     started = time.time()

@@ -1,6 +1,5 @@
 """From a plan to a run folder with a report: check, run what is not done, write what was found."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,13 +13,12 @@ from sweep import manifest, pin, preflight, show, tracking
 from sweep.frontier import Frontier
 from sweep.grid import Grid
 from sweep.plan import Trial
-from sweep.preflight import CannotStart
+from sweep.preflight import CannotStart, Ready
 from sweep.status import Reader
 from sweep.store import Damaged, RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
 from trainers import fetch
-from trainers.fetch import Commits, Needs
 
 
 class Options(NamedTuple):
@@ -44,23 +42,15 @@ def drive(
     Raises:
         CannotStart: something that the run needs is missing; nothing was started.
     """
-    preflight.check_benchmarks(grid)
-    needed = preflight.needs(grid)
-    if not needed.empty:
-        console.print("fetching what is not on this machine yet", highlight=False)
-    commits = preflight.fetch(needed)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # even a local file can lose a minute to hub retries
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    data = preflight.fingerprints(grid, commits)
+    ready = preflight.ready(grid)
     folder = RunFolder(path)
-    driver = _Driver(grid, planned, folder, data, needed, commits, options, console)
+    driver = _Driver(grid, planned, folder, ready, options, console)
     try:
         with folder.lock():
-            preflight.check_unchanged(folder, data)
+            preflight.check_unchanged(folder, ready.data)
             preflight.check_disk(folder, planned[: driver.total])
             folder.write_plan(grid, planned)
-            manifest.write(folder, grid, data, driver.wants)
+            manifest.write(folder, grid, ready.data, driver.wants)
             with tracking.following(grid.tracking, folder.path, driver.say):
                 driver.run()
                 return driver.finish()
@@ -74,18 +64,16 @@ class _Driver:
         grid: Grid,
         planned: list[Trial],
         folder: RunFolder,
-        data: dict[str, str],
-        needed: Needs,
-        commits: Commits,
+        ready: Ready,
         options: Options,
         console: Console,
     ):
         self.grid = grid
         self.planned = planned
         self.folder = folder
-        self.needed = fetch.at(needed, commits)
-        self.commits = commits
-        self.wants = wanted(grid, data)
+        self.needed = fetch.at(ready.needed, ready.commits)
+        self.commits = ready.commits
+        self.wants = wanted(grid, ready.data)
         self.options = options
         self.console = console
         self.by_key = {trial.key: trial for trial in planned}

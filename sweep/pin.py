@@ -7,12 +7,23 @@ paths: Ray gives each trial a working directory of its own.
 
 from pathlib import Path
 
-from sweep.grid import Model
+from sweep.grid import Grid, Model
 from sweep.trial import Job
 from sweep.wanted import Wanted
 from trainers import fetch, sources
 from trainers.fetch import Commits
 from trainers.spec import SftSpec
+
+
+def grid(declared: Grid, commits: Commits) -> Grid:
+    """The grid with its model and all its cells pinned."""
+    stages = {
+        name: stage.model_copy(
+            update={"cells": tuple((arm, _spec(cell, commits)) for arm, cell in stage.cells)}
+        )
+        for name, stage in declared.stages.items()
+    }
+    return declared.model_copy(update={"model": _model(declared.model, commits), "stages": stages})
 
 
 def pinned(job: Job, commits: Commits) -> Job:

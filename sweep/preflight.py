@@ -1,6 +1,8 @@
 """Checks before anything starts: what the run needs is here, and is what it was."""
 
+import os
 import shutil
+from typing import NamedTuple
 
 from sweep import store
 from sweep.grid import Grid
@@ -14,6 +16,29 @@ from trainers.spec import DataSpec
 
 class CannotStart(Exception):
     """The grid is right but cannot run here and now."""
+
+
+class Ready(NamedTuple):
+    """What was fetched, at which commits, and the fingerprints of all that trials read."""
+
+    needed: Needs
+    commits: Commits
+    data: dict[str, str]
+
+
+def ready(grid: Grid) -> Ready:
+    """Check the benchmarks, fetch from the hub, and take this process and its children offline.
+
+    Raises:
+        CannotStart: something is missing.
+    """
+    check_benchmarks(grid)
+    needed = needs(grid)
+    commits = fetch(needed)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # even a local file can lose a minute to hub retries
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    return Ready(needed, commits, fingerprints(grid, commits))
 
 
 def needs(grid: Grid) -> Needs:

@@ -52,9 +52,9 @@ def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
     batches = sorted({cell.spec.batch_size for cell in cells})
     title = f"{name}{f' / {arm}' if arm else ''}: {_plural(len(cells), 'trial')}, from {start}"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column("LR / BS", justify="right")
+    table.add_column("LR / BS", justify="right", no_wrap=True)
     for size in batches:
-        table.add_column(f"BS {size}", justify="right")
+        table.add_column(f"BS {size}", justify="right", overflow="fold")
     for rate in sorted({cell.spec.learning_rate for cell in cells}):
         row = [c for c in cells if c.spec.learning_rate == rate]
         table.add_row(
@@ -108,9 +108,12 @@ def _sums(
         return
     yield (
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
-        f"{_hours(sums.eval_hours)}; {_device_hours(grid, sums.hours)}"
+        f"{_hours(sums.eval_hours)}{'' if measured else ' (as fast as training; generation is slower)'}; "
+        f"{_device_hours(grid, sums.hours)}"
     )
     wall = wall_hours(grid, prices, measured)
+    if grid.search is not None:
+        yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     if wall is not None:
         at_once = measured.at_once if measured else grid.resources.max_concurrent
         yield f"wall time, {at_once} at once: about {_hours(wall)}"
@@ -134,13 +137,23 @@ def _plural(count: int, what: str) -> str:
 
 
 def _count(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.0f}"
+    """In full below ten million, then in millions or billions: the table has to fit 80 columns."""
+    if value is None:
+        return UNKNOWN
+    for size, letter in ((1e9, " G"), (1e6, " M")):
+        if value >= 10 * size or (letter == " G" and value >= size):
+            return f"{value / size:,.2f}{letter}"
+    return f"{value:,.0f}"
 
 
 def _bytes(value: int | None) -> str:
     if value is None:
         return UNKNOWN
     return f"{value / 1e6:,.1f} MB" if value < 1e9 else f"{value / 1e9:,.1f} GB"
+
+
+def _short(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2g}"
 
 
 def _flops(value: float | None) -> str:
@@ -157,10 +170,10 @@ PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]]
     ("steps", lambda cell: cell.cost.steps, _count),
     ("examples", lambda cell: cell.cost.examples, _count),
     ("tokens", lambda cell: cell.price.tokens, _count),
-    ("training", lambda cell: cell.price.train_flops, _flops),
-    ("time", lambda cell: cell.price.train_hours, _hours),
-    ("evaluation", lambda cell: cell.price.eval_flops, _flops),
-    ("time", lambda cell: cell.price.eval_hours, _hours),
+    ("train FLOPs", lambda cell: cell.price.train_flops, _short),
+    ("train time", lambda cell: cell.price.train_hours, _hours),
+    ("score FLOPs", lambda cell: cell.price.eval_flops, _short),
+    ("score time", lambda cell: cell.price.eval_hours, _hours),
     ("disk", lambda cell: cell.cost.disk_bytes, _bytes),
 ]
 
