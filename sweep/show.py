@@ -108,8 +108,7 @@ def _sums(
         return
     yield (
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
-        f"{_hours(sums.eval_hours)}{'' if measured else ' (as fast as training; generation is slower)'}; "
-        f"{_device_hours(grid, sums.hours)}"
+        f"{_hours(sums.eval_hours)}{'' if measured else STATED}; {_device_hours(grid, sums.hours)}"
     )
     wall = wall_hours(grid, prices, measured)
     if grid.search is not None:
@@ -130,6 +129,7 @@ def _total(values: Iterable[int | None]) -> int | None:
 
 
 UNKNOWN = "unknown"
+STATED = " (at training's FLOP/s, which generation does not reach)"
 
 
 def _plural(count: int, what: str) -> str:
@@ -137,11 +137,11 @@ def _plural(count: int, what: str) -> str:
 
 
 def _count(value: float | None) -> str:
-    """In full below ten million, then in millions or billions: the table has to fit 80 columns."""
+    """In full below a million, then shorter: the table has to fit 80 columns."""
     if value is None:
         return UNKNOWN
     for size, letter in ((1e9, " G"), (1e6, " M")):
-        if value >= 10 * size or (letter == " G" and value >= size):
+        if value >= size:
             return f"{value / size:,.2f}{letter}"
     return f"{value:,.0f}"
 
