@@ -39,20 +39,14 @@ class Resources(Strict):
     """What one trial gets, and how many run at once. Never part of a trial's identity."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
-    """A share of one GPU, or whole GPUs."""
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """One GPU, or a share of one; a trial does not spread over several."""
     max_concurrent: Count | None = None
     """Trials at once; as many as fit when empty."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
-
-    @model_validator(mode="after")
-    def _whole_gpus(self):
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise ValueError("gpus_per_trial: a share below 1, or a whole number")
-        return self
 
 
 class Limits(Strict):

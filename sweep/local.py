@@ -1,5 +1,6 @@
 """Trials one after another in this process, for tests, laptops and pdb."""
 
+import os
 from collections.abc import Callable
 
 from sweep import trial
@@ -11,6 +12,7 @@ def run(
     frontier: Frontier, jobs: dict[str, Job], retries: int, report: Callable[[Outcome], None]
 ) -> None:
     """Run every trial of the frontier; a failed one is tried `retries` more times and then left."""
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # TRL refuses several GPUs in one process
     while (planned := frontier.next()) is not None:
         report(_attempt(jobs[planned.key], retries))
         frontier.ended(planned.key)

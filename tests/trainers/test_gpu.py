@@ -1,0 +1,75 @@
+"""What only a CUDA device shows: `python -m pytest -m gpu`."""
+
+import gc
+
+import pytest
+import torch
+
+from trainers import benchmarks, data, evaluate, heldout, models, sft
+from trainers.spec import EvaluateSpec, SftSpec
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+SPEC = SftSpec.model_validate(
+    {
+        "kind": "sft",
+        "data": {"name": "world:sft", "examples": 200},
+        "learning_rate": 1e-3,
+        "batch_size": 8,
+        "steps": 20,
+        "max_length": 128,
+        "heldout": 40,
+    }
+)
+
+
+def train(folder, **changes):
+    """The figures of a training from the tiny model, and the model."""
+    spec = SPEC.model_copy(update=changes)
+    loaded = models.load("tiny")
+    prepared = data.prepare(spec, loaded.tokenizer, folder / "data")
+    return sft.train(spec, loaded, prepared, folder), loaded, prepared
+
+
+def test_auto_is_bfloat16_where_the_gpu_has_it_and_the_weights_stay_float32(tmp_path):
+    result, loaded, _ = train(tmp_path)
+    wanted = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    assert result.figures["dtype"] == wanted
+    assert result.figures["device"] == "cuda"
+    assert next(loaded.model.parameters()).dtype == torch.float32
+    assert result.figures["smoothed_loss"] < result.figures["first_loss"]
+
+
+def test_float32_on_the_gpu_trains_to_the_loss_of_the_cpu(tmp_path, monkeypatch):
+    on_gpu, _, _ = train(tmp_path, dtype="float32", steps=5)
+    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
+    on_cpu, _, _ = train(tmp_path, dtype="float32", steps=5)
+    assert on_gpu.figures["final_loss"] == pytest.approx(on_cpu.figures["final_loss"], rel=1e-2)
+
+
+def test_scores_in_float32_are_those_of_the_cpu(tmp_path, monkeypatch):
+    spec = EvaluateSpec(benchmarks=["world_choice"], limit=40, dtype="float32")
+
+    def scored():
+        loaded = models.load("tiny")
+        prepared = data.prepare(SPEC, loaded.tokenizer, tmp_path / "data")
+        loss = heldout.score(loaded, prepared.heldout, "float32").scores[0].value
+        lm = evaluate.open_model(loaded, spec)
+        return evaluate.score(lm, benchmarks.find("world_choice"), spec).scores[0].value, loss
+
+    on_gpu = scored()
+    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
+    assert scored() == pytest.approx(on_gpu, abs=1e-3)
+
+
+def test_a_trial_leaves_no_memory_on_the_gpu(tmp_path):
+    used = []
+    for _ in range(4):
+        train(tmp_path)
+        gc.collect()
+        torch.cuda.empty_cache()
+        used.append(torch.cuda.memory_allocated())
+    assert used[-1] == used[1]
