@@ -103,7 +103,7 @@ BROKEN = {
         ["resources.cpus_per_trial", "greater than 0"],
     ),
     "a gpu and a half": (
-        "cpus_per_trial: 1", "gpus_per_trial: 1.5", 17, ["gpus_per_trial", "less than or equal to 1"],
+        "cpus_per_trial: 1", "gpus_per_trial: 1.5", 17, ["gpus_per_trial", "or equal to 1"],
     ),
     "name that leaves the folder": ("name: small", "name: ../x", 1, ["name", "'../x'"]),
     "arm with an unknown key": (
