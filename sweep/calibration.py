@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,14 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     at_once = _fit_here(grid)
     context = multiprocessing.get_context("spawn")
     started = time.time()
-    with tempfile.TemporaryDirectory() as scratch, context.Pool(at_once) as pool:
-        jobs = [(grid, scratch, str(number), started) for number in range(at_once)]
-        found = pool.starmap(_measure, jobs)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(at_once, mp_context=context) as pool,
+    ):
+        jobs = [
+            pool.submit(_measure, grid, scratch, str(number), started) for number in range(at_once)
+        ]
+        found = [job.result() for job in jobs]
     calibration = Calibration(at_once=at_once, **_mean(found))
     store.write_json(run_dir / FILE, calibration.model_dump())
     return calibration

@@ -108,7 +108,8 @@ class _Driver:
 
     def frontier(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
         def usable(key: str) -> bool:
-            return self.folder.trial(self.by_key[key]).usable()
+            trial = self.by_key[key]
+            return trial.spec is None or self.folder.trial(trial).usable()
 
         if self.pool is None:
             return Frontier(pending, usable, may_start)

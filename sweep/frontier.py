@@ -14,7 +14,7 @@ class Frontier:
         usable: Callable[[str], bool],
         may_start: Callable[[], bool] = lambda: True,
     ):
-        """`usable(key)` says whether a trial that has ended can be started from.
+        """`usable(key)` says whether a trial's weights are there, perhaps while it is still scored.
 
         `may_start()` is asked for each trial about to be handed out; after its first no, none is.
         """
@@ -31,7 +31,7 @@ class Frontier:
         for trial in list(self.waiting.values()):
             if trial.parent in self.blocked:
                 self._block(trial)
-            elif trial.parent is None or self._ready(trial.parent):
+            elif trial.parent is None or self._usable(trial.parent):
                 return self._hand_out(trial)
             elif trial.parent not in self.waiting and trial.parent not in self.running:
                 self._block(trial)
@@ -51,9 +51,6 @@ class Frontier:
         del self.waiting[trial.key]
         self.running.add(trial.key)
         return trial
-
-    def _ready(self, parent: str) -> bool:
-        return parent not in self.waiting and parent not in self.running and self._usable(parent)
 
     def _block(self, trial: Trial) -> None:
         del self.waiting[trial.key]

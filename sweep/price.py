@@ -6,6 +6,7 @@ Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D toke
 `device_flops`.
 """
 
+import heapq
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -80,14 +81,21 @@ def total(prices: Iterable[Price]) -> Price:
     return Price(*(_sum(list(column)) for column in columns))
 
 
-def wall_hours(grid: Grid, prices: list[Price], measured: Calibration | None) -> float | None:
-    """Hours of the whole run with as many trials at once as measured, or as the grid allows."""
+def wall_hours(
+    grid: Grid, planned: list[Trial], prices: list[Price], measured: Calibration | None
+) -> float | None:
+    """Hours of the whole run, a child waiting for its parent's weights, with as many trials at once
+    as were measured or as the grid allows; None where either is unknown."""
     at_once = measured.at_once if measured else grid.resources.max_concurrent
-    hours = total(prices).hours
-    if at_once is None or hours is None:
+    if at_once is None or any(one.hours is None for one in prices):
         return None
-    start = measured.start_seconds / 3600 if measured else 0.0
-    return start + hours / min(at_once, len(prices))
+    free = [measured.start_seconds / 3600 if measured else 0.0] * at_once
+    trained: dict[str | None, float] = {None: 0.0}
+    for trial, one in zip(planned, prices, strict=True):
+        begin = max(heapq.heappop(free), trained[trial.parent])
+        trained[trial.key] = begin + (one.train_hours or 0.0 if trial.spec else 0.0)
+        heapq.heappush(free, begin + (one.hours or 0.0))
+    return max(free)
 
 
 def _tokens(grid: Grid, trial: Trial, measured: Calibration | None) -> float | None:

@@ -110,7 +110,7 @@ def _sums(
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
         f"{_hours(sums.eval_hours)}{'' if measured else STATED}; {_device_hours(grid, sums.hours)}"
     )
-    wall = wall_hours(grid, prices, measured)
+    wall = wall_hours(grid, planned, prices, measured)
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     if wall is not None:
@@ -205,6 +205,7 @@ def times(console: Console, wall_seconds: float, outcomes: "list[Outcome]", at_o
         f"wall {wall_seconds:.0f} s; training and evaluation {work:.0f} s / {at_once} at once = "
         f"{bound:.0f} s{ratio}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -15,33 +15,49 @@ def trial(key: str, parent: str | None = None) -> Trial:
 FAMILY = [trial("a"), trial("b", "a"), trial("c", "a"), trial("d", "b"), trial("e")]
 
 
-def drain(frontier: Frontier) -> list[str]:
+class Weights:
+    """What has been trained; trials named in `broken` never have weights."""
+
+    def __init__(self, *broken: str):
+        self.trained: set[str] = set()
+        self.broken = broken
+
+    def usable(self, key: str) -> bool:
+        return key in self.trained and key not in self.broken
+
+
+def drain(frontier: Frontier, weights: Weights) -> list[str]:
     """Run what may run, one after another, until nothing may."""
     order = []
     while (found := frontier.next()) is not None:
         order.append(found.key)
+        weights.trained.add(found.key)
         frontier.ended(found.key)
     return order
 
 
 def test_each_trial_is_handed_out_once_and_parents_first():
-    frontier = Frontier(FAMILY, usable=lambda key: True)
-    assert drain(frontier) == ["a", "b", "c", "d", "e"]
+    weights = Weights()
+    frontier = Frontier(FAMILY, weights.usable)
+    assert drain(frontier, weights) == ["a", "b", "c", "d", "e"]
     assert frontier.exhausted
     assert not frontier.blocked
     assert frontier.next() is None
 
 
-def test_child_waits_while_its_parent_runs():
-    frontier = Frontier(FAMILY, usable=lambda key: True)
+def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
+    weights = Weights()
+    frontier = Frontier(FAMILY, weights.usable)
     assert frontier.next().key == "a"
     assert frontier.next().key == "e", "what has no parent need not wait"
     assert frontier.next() is None
     assert not frontier.exhausted
+    weights.trained.add("a")
+    assert frontier.next().key == "b", "its parent is still being scored"
     frontier.ended("a")
-    assert [frontier.next().key, frontier.next().key] == ["b", "c"]
+    assert frontier.next().key == "c"
     assert frontier.next() is None
-    frontier.ended("b")
+    weights.trained.add("b")
     assert frontier.next().key == "d"
     assert frontier.exhausted
 
@@ -52,16 +68,18 @@ def test_child_starts_at_once_where_its_parent_had_ended_before():
 
 @pytest.mark.parametrize("order", [FAMILY, FAMILY[::-1]], ids=["parents first", "children first"])
 def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(order):
-    frontier = Frontier(order, usable=lambda key: key != "a")
-    assert set(drain(frontier)) == {"a", "e"}
+    weights = Weights("a")
+    frontier = Frontier(order, weights.usable)
+    assert set(drain(frontier, weights)) == {"a", "e"}
     while not frontier.exhausted:
         assert frontier.next() is None
     assert frontier.blocked == {"b": "a", "c": "a", "d": "b"}
 
 
 def test_only_descendants_are_blocked():
-    frontier = Frontier(FAMILY, usable=lambda key: key != "b")
-    assert drain(frontier) == ["a", "b", "c", "e"]
+    weights = Weights("b")
+    frontier = Frontier(FAMILY, weights.usable)
+    assert drain(frontier, weights) == ["a", "b", "c", "e"]
     assert frontier.blocked == {"d": "b"}
 
 

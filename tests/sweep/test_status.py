@@ -1,0 +1,84 @@
+"""How a run stands, read from its folder alone."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from sweep import show
+from sweep.status import Reader
+
+
+@pytest.fixture
+def copied(chain_run, tmp_path):
+    """A run of three trained models and the base that has ended; to be changed."""
+    return shutil.copytree(chain_run.path, tmp_path / "chain")
+
+
+def trial(path, begins):
+    (found,) = (path / "trials").glob(f"{begins}*")
+    return found
+
+
+def test_ended_run_counts_every_planned_trial(chain_run):
+    status = Reader(chain_run.path).read()
+    assert status.counts == {"ok": 3, "diverged": 1, "failed": 0, "running": 0, "planned": 0}
+    assert status.seconds_left is None
+
+
+def test_best_cell_is_the_best_scored_one_of_a_swept_stage(chain_run):
+    best = {score.benchmark: score for score in Reader(chain_run.path).read().best}
+    assert set(best) == {"world_choice", "world_arithmetic", "heldout_loss"}
+    assert {score.stage for score in best.values()} == {"second"}
+    assert best["heldout_loss"].learning_rate == 0.001, "the other cell diverged"
+
+
+def test_trial_that_a_driver_is_at_runs_and_without_a_driver_is_planned(copied):
+    folder = trial(copied, "second-lr1.00e-03")
+    shutil.rmtree(folder / "scores")
+    (folder / "train.json").unlink()
+    started = {"event": "started", "attempt": 1}
+    (folder / "attempts.jsonl").write_text(json.dumps(started) + "\n")
+    assert Reader(copied).read().counts["planned"] == 1
+    (copied / "driver.json").write_text("{}")
+    status = Reader(copied).read()
+    (running,) = (one for one in status.trials if one.state == "running")
+    assert (running.step, running.steps, running.phase) == (4, 4, "train")
+    assert running.loss > 0
+    assert running.steps_per_second > 0
+    assert status.seconds_left > 0
+
+
+def test_failed_trial_is_shown_with_its_reason(copied):
+    folder = trial(copied, "second-lr1.00e-03")
+    shutil.rmtree(folder / "scores")
+    failed = {"event": "failed", "phase": "evaluate", "reason": "evaluate: the disk is full"}
+    (folder / "attempts.jsonl").write_text(json.dumps(failed) + "\n")
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(show.status(Reader(copied).read()))
+    text = console.export_text()
+    assert "1 failed" in text
+    assert "the disk is full" in text
+
+
+def test_json_is_for_programs(chain_run):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweep.status", str(chain_run.path), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    record = json.loads(ended.stdout)
+    assert record["counts"]["ok"] == 3
+    assert len(record["trials"]) == 4
+
+
+def test_folder_without_a_plan_is_refused(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweep.status", str(tmp_path)], capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert "no plan.csv" in ended.stderr
