@@ -55,6 +55,19 @@ TASKS = {
 }
 
 
+ON_DATA_OF = "@"
+"""Between a benchmark and the stage whose data it is measured on, where that is not the model's."""
+
+
 def task(benchmark: str) -> Task:
-    """The record of a benchmark; one nobody has sorted is "other", without a chance level."""
-    return TASKS.get(benchmark) or Task(benchmark, benchmark, "other", None, "not sorted")
+    """The record of a benchmark; one nobody has sorted is "other", without a chance level.
+
+    `heldout_loss@sft` is the held-out loss on the data of stage sft of a model that it starts from.
+    """
+    name, at, stage = benchmark.partition(ON_DATA_OF)
+    known = TASKS.get(name)
+    if known is None:
+        return Task(benchmark, benchmark, "other", None, "not sorted")
+    return (
+        known._replace(benchmark=benchmark, label=f"{known.label}, {stage} data") if at else known
+    )
