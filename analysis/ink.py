@@ -255,8 +255,14 @@ def draw_ratio(info: RatioInfo) -> Figure:
         (info.chance, "chance", ":"),
         (info.before, "before training", "--"),
     ):
-        if level is not None:
-            axes.axhline(level, color=GREY, ls=style, lw=1.2, label=f"{name} ({number(level, 3)})")
+        if level is None:
+            continue
+        drawn = _on_scale(info, level)
+        label = f"{name} ({number(level, 3)}{'' if drawn else ', off the scale'})"
+        if drawn:
+            axes.axhline(level, color=GREY, ls=style, lw=1.2, label=label)
+        else:
+            axes.plot([], [], color=GREY, ls=style, lw=1.2, label=label)
     diverged = info.points.loc[info.points.status == "diverged"]
     if len(diverged):
         axes.plot(
@@ -284,13 +290,18 @@ def draw_ratio(info: RatioInfo) -> Figure:
     return figure
 
 
+def _on_scale(info: RatioInfo, level: float) -> bool:
+    """Whether a reference line is near enough to be drawn without flattening the cells."""
+    span = info.vmax - info.vmin
+    return info.vmin - span <= level <= info.vmax + span
+
+
 def _draw_off_scale(axes: Axes, info: RatioInfo, cells: pd.DataFrame) -> None:
     """Cells beyond the scale as arrows on its border, so that they do not flatten the rest."""
     if cells.empty:
         return
     low, high = info.vmin, info.vmax
-    reach = [level for level in (info.chance, info.before) if level is not None]
-    reach = [level for level in reach if low - (high - low) <= level <= high + (high - low)]
+    reach = [v for v in (info.chance, info.before) if v is not None and _on_scale(info, v)]
     low, high = min([low, *reach]), max([high, *reach])
     margin = 0.06 * (high - low)
     axes.set_ylim(low - margin, high + margin)
