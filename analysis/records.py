@@ -86,8 +86,34 @@ def trial_rows(
             continue
         record = load(score_path)
         base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
+        base |= {"scored": (score_path, record.get("settings") or {})}
         rows += [base | _score(score) for score in record["scores"]]
     return rows
+
+
+def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
+    """Scores of one benchmark are compared, so they are of the same items; and those of one model,
+    trained or not, of the same prompts (another model has a chat template of its own).
+
+    Raises:
+        ResultsError: two of them are not; names both.
+    """
+    seen: dict[tuple[str, ...], tuple[Path, str | None]] = {}
+    for row in rows:
+        if "scored" not in row:
+            continue
+        path, settings = row["scored"]
+        for mark, among in (("documents", ""), ("prompts", row["model"])):
+            place = (mark, row["benchmark"], among)
+            other, expected = seen.setdefault(place, (path, settings.get(mark)))
+            if settings.get(mark) != expected:
+                what = "items" if mark == "documents" else "prompts, as rendered,"
+                raise ResultsError(
+                    f"{row['benchmark']}: {other.parent.parent} and {path.parent.parent} were "
+                    f"scored on different {what} and cannot stand in one column; find out what "
+                    "changed between them (data, chat template, a library), then delete "
+                    f"{path.name} in the scores/ of the one to score anew and run again"
+                )
 
 
 def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:

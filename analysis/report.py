@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import ink, plots, records, results, tables
+from analysis import audit, ink, leaks, plots, records, results, tables
 from analysis.cells import Cells, surfaces
 from analysis.recommend import Advice, advise, as_json, headline
 from analysis.surface import Fit, fit
@@ -55,18 +55,80 @@ def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
     folder = Path(out) if out else (source if is_run else source.parent) / "report"
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     advice = advise(fit(cells) for cells in surfaces(frame, items))
+    audited = audit.read(source / audit.FOLDER) if is_run else None
+    clean = _without_leaks(source, frame, items, audited)
+    if audited is not None:
+        _write_audit(audited, manifest.get("name") or source.stem, folder, "audit.html", "../audit")
+    if clean is not None:
+        clean.scores.to_csv(folder / "without_contaminated.csv", index=False)
     context = {
         "name": manifest.get("name") or source.stem,
         "manifest": _facts(manifest),
         "progress": _progress(source, frame, manifest) if is_run else None,
-        "grids": [_grid(one, frame, folder) for one in advice],
+        "grids": [_grid(one, frame, folder) | _leaks(one, clean) for one in advice],
         "singles": _singles(frame, advice),
+        "audited": audited,
+        "clean": clean,
     }
     text = json.dumps(as_json(advice), indent=2, allow_nan=False, default=_scalar)
     (folder / "recommendations.json").write_text(text + "\n")
     index = folder / "index.html"
-    results.replace(index, lambda aside: aside.write_text(_template().render(context)))
+    results.replace(index, lambda aside: aside.write_text(_template("report").render(context)))
     return index
+
+
+def write_audit(records_folder: Path) -> Path:
+    """The page of a folder of audit records, beside them; returns its path."""
+    found = audit.read(records_folder)
+    assert found is not None, "an audit leaves records"
+    return _write_audit(found, "", records_folder, "index.html", ".")
+
+
+def _write_audit(
+    found: dict[str, Any], name: str, folder: Path, page: str, records_at: str
+) -> Path:
+    path = folder / page
+    text = _template("audit").render(found | {"name": name, "records_at": records_at})
+    results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    return path
+
+
+def _without_leaks(
+    source: Path,
+    frame: pd.DataFrame,
+    items: pd.DataFrame | None,
+    audited: dict[str, Any] | None,
+) -> leaks.Clean | None:
+    """The tables without contaminated items; None where no audit looked for any."""
+    if items is None or audited is None or "contamination" not in audited:
+        return None
+    pairs = audit.contaminated(source / audit.FOLDER)
+    stages = audited["contamination"].get("stages", {})
+    return leaks.without(frame, items, leaks.leaked(pairs, stages))
+
+
+def _leaks(advice: Advice, clean: leaks.Clean | None) -> dict[str, Any]:
+    """What becomes of a grid's scores and recommendations without the contaminated items."""
+    if clean is None:
+        return {"leaks": [], "changes": []}
+    here = (clean.scores.stage == advice.stage) & (clean.scores.arm == advice.arm)
+    scores = clean.scores.loc[here]
+    touched = set(scores.benchmark)
+    rows = clean.frame.loc[
+        (clean.frame.stage == advice.stage)
+        & (clean.frame.arm == advice.arm)
+        & clean.frame.benchmark.isin(touched)
+    ]
+    anew = {cells.benchmark: fit(cells) for cells in surfaces(rows, clean.items)}
+    after = advise(
+        anew[one.cells.benchmark] if one.cells.benchmark in touched else one
+        for one in advice.fits
+        if one.cells.benchmark not in touched or one.cells.benchmark in anew
+    )
+    return {
+        "leaks": leaks.summary(scores),
+        "changes": leaks.changes(advice, after[0], touched) if after else [],
+    }
 
 
 def _grid(advice: Advice, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
@@ -158,7 +220,7 @@ def _scalar(value: Any) -> Any:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     loader = jinja2.PackageLoader("analysis", "")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -169,9 +231,10 @@ def _template() -> jinja2.Template:
         "title": title,
         "probability": probability,
         "label": lambda name: task(name).label,
+        "percent": audit.percent,
     }
     environment.globals["log2"] = np.log2
-    return environment.get_template("report.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.records import ResultsError, manifest, trial_rows, trials, wanted
+from analysis.records import (
+    ResultsError,
+    manifest,
+    refuse_mixtures,
+    trial_rows,
+    trials,
+    wanted,
+)
 from analysis.tasks import task
 
 COLUMNS: dict[str, str] = {
@@ -208,6 +215,7 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
     rows = []
     for folder, trial in trials(run_dir):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
+    refuse_mixtures(rows)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = {stage: rank for rank, stage in enumerate(stages)}
     benchmarks = {

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from sweep import pin, preflight, store, trial
+from sweep import pin, preflight, store
 from sweep.grid import Grid
 from sweep.price import Calibration
-from trainers import benchmarks, models
+from trainers import benchmarks, models, process
 from trainers.spec import SftSpec
 
 STEPS = 10
@@ -79,7 +79,7 @@ def _mean(found: list[Any]) -> Any:
 
 
 def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, Any]:
-    trial.prepare_process(max(1, int(grid.resources.cpus_per_trial)))
+    process.prepare(max(1, int(grid.resources.cpus_per_trial)))
     from trainers import evaluate, sft  # noqa: F401  (their imports belong to the start)
 
     start_seconds = time.time() - started
@@ -110,7 +110,13 @@ def _training(grid: Grid, cells: tuple[tuple[str, SftSpec], ...], folder: Path) 
     for size in {sizes[0], sizes[-1]}:
         loaded = models.load(grid.model.name, grid.model.revision)
         spec = cells[0][1].model_copy(
-            update={"batch_size": size, "steps": STEPS, "epochs": None, "learning_rate": 1e-6}
+            update={
+                "batch_size": size,
+                "steps": STEPS,
+                "epochs": None,
+                "tokens": None,
+                "learning_rate": 1e-6,
+            }
         )
         prepared = data.prepare(spec, loaded.tokenizer, folder)
         sft.train(spec, loaded, prepared, folder)

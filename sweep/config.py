@@ -19,9 +19,12 @@ from sweep.grid import (
     GRID_KEYS,
     KINDS,
     NAME,
+    SAME_FOR_ALL,
     STAGE_KEYS,
     Arm,
+    Audit,
     Grid,
+    Keep,
     Limits,
     Model,
     Named,
@@ -32,9 +35,9 @@ from sweep.grid import (
     Tracking,
 )
 from sweep.yamlfile import Document, KeyPath, dotted
-from trainers import benchmarks, models, sources
+from trainers import audit_items, benchmarks, models, sources
 from trainers.benchmarks import HELDOUT
-from trainers.spec import EvaluateSpec, SftSpec, Strict
+from trainers.spec import MANY, ONE, DataSpec, EvaluateSpec, SftSpec, Strict
 
 Found = TypeVar("Found", bound=Strict)
 
@@ -111,6 +114,7 @@ class _Checker:
             "price": self.validated(Pricing, data.get("price", {}), ("price",)),
             "tracking": self.validated(Tracking, data.get("tracking", {}), ("tracking",)),
             "search": self.validated(Search, data.get("search"), ("search",)),
+            "audit": self.validated(Audit, data.get("audit", {}), ("audit",)),
             "stages": self.stages(data.get("stages")),
         }
         name = self.validated(Named, {"name": data["name"]}, ()) if "name" in data else None
@@ -164,12 +168,19 @@ class _Checker:
         stages = data.get("stages")
         for stage, settings in stages.items() if isinstance(stages, dict) else ():
             if isinstance(settings, dict):
-                self.named(("stages", stage, "data"), settings.get("data"), sources.problem)
+                self.data_names(("stages", stage, "data"), settings.get("data"))
                 for index, arm in enumerate(_list(settings.get("arms"))):
                     override = arm.get("set") if isinstance(arm, dict) else None
                     if isinstance(override, dict):
                         path = ("stages", stage, "arms", index, "set", "data")
-                        self.named(path, override.get("data"), sources.problem)
+                        self.data_names(path, override.get("data"))
+        audit = data.get("audit")
+        for index, name in enumerate(
+            _list(audit.get("contamination")) if isinstance(audit, dict) else ()
+        ):
+            path = ("audit", "contamination", index)
+            self.named(path, name, audit_items.problem)
+            self.local_copy(path, name, data.get("evaluate"))
         evaluate = data.get("evaluate")
         if not isinstance(evaluate, dict):
             return
@@ -182,6 +193,17 @@ class _Checker:
         folder = evaluate.get("data_dir")
         if isinstance(folder, str) and not Path(folder).is_dir():
             self.problem(("evaluate", "data_dir"), f"no folder {folder!r} (from {Path.cwd()})")
+
+    def local_copy(self, path: KeyPath, given: Any, evaluate: Any) -> None:
+        """Scores are joined with the audit by the documents that are evaluated, not by a copy."""
+        scored = _list(evaluate.get("benchmarks")) if isinstance(evaluate, dict) else []
+        if isinstance(given, str) and "=" in given and audit_items.label(given) in scored:
+            label = audit_items.label(given)
+            self.problem(
+                path,
+                f"{given!r}: {label} is evaluated here; give its name alone (its items are "
+                "those of evaluate.data_dir, or of the hub)",
+            )
 
     def search(
         self, search: Search | None, evaluate: EvaluateSpec | None, stages: dict[str, Stage]
@@ -204,6 +226,12 @@ class _Checker:
         if search.objective == HELDOUT and any(spec.heldout == 0 for _, spec in swept[0].cells):
             path = ("stages", swept[0].name, "heldout")
             self.problem(path, f"0, and `search` needs the {HELDOUT}")
+
+    def data_names(self, path: KeyPath, data: Any) -> None:
+        if not isinstance(data, list):
+            self.named(path, data, sources.problem)
+        for index, source in enumerate(_list(data)):
+            self.named((*path, index), source, sources.problem)
 
     def named(self, path: KeyPath, value: Any, problem_of) -> None:
         name = value.get("name") if isinstance(value, dict) else value
@@ -264,11 +292,14 @@ class _Checker:
         plain = {key: value for key, value in settings.items() if key not in STAGE_KEYS}
         for key in plain.keys() & axes.keys():
             self.problem((*path, key), "is an axis of `grid` too; give it in one place")
+        keep = settings.get("keep", "all")
+        if keep not in get_args(Keep):
+            self.problem((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
         cells = self.cells(name, spec, plain, axes, arms)
-        if cells is None:
+        if cells is None or keep not in get_args(Keep):
             return None
-        start = settings.get("start_from", BASE)
-        return Stage(name=name, start_from=str(start), axes=axes, cells=tuple(cells))
+        start = str(settings.get("start_from", BASE))
+        return Stage(name=name, start_from=start, keep=keep, axes=axes, cells=tuple(cells))
 
     def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, SftSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""
@@ -306,7 +337,7 @@ class _Checker:
             return {}
         axes = {}
         for key, values in data.items():
-            scalars = {*spec.model_fields, RATIO} - {"kind", "data"}
+            scalars = {*spec.model_fields, RATIO} - {"kind", *SAME_FOR_ALL}
             if key not in scalars:
                 self.unknown((*path, key), scalars)
                 continue
@@ -326,8 +357,9 @@ class _Checker:
         arms = [(index, self.validated(Arm, arm, (*path, index))) for index, arm in enumerate(data)]
         for index, arm in arms:
             for key in arm.set if arm else {}:
-                if key not in spec.model_fields or key == "kind":
-                    self.unknown((*path, index, "set", key), set(spec.model_fields) - {"kind"})
+                allowed = set(spec.model_fields) - {"kind", "data_seed"}
+                if key not in allowed:
+                    self.unknown((*path, index, "set", key), allowed)
         names = [arm.name for _, arm in arms if arm]
         if len(set(names)) < len(names):
             self.problem(path, "two arms have one name")
@@ -342,6 +374,8 @@ def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
     if not loc:
         return path
     key = loc[0]
+    if key == "data":
+        loc = tuple(part for part in loc if part not in (ONE, MANY))
     if key in arm.set:
         return (*path, "arms", arm_index, "set", *loc)
     if key in axes:
@@ -356,6 +390,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _fields_at(model: type[Strict], loc: tuple) -> list[str]:
+    if "data" in loc:
+        return list(DataSpec.model_fields)
     for part in loc:
         inner = model.model_fields[part].annotation if part in model.model_fields else None
         choices = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]

@@ -8,17 +8,24 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from analysis.records import ResultsError
+from sweep import audited, manifest, pin, preflight, show, tracking
 from sweep import local as local_runner
-from sweep import manifest, pin, preflight, show, tracking
 from sweep.frontier import Frontier
 from sweep.grid import Grid
+from sweep.keep import Keeper
 from sweep.plan import Trial
 from sweep.preflight import CannotStart, Ready
 from sweep.status import Reader
 from sweep.store import Damaged, RunFolder, RunHeld
 from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
-from trainers import fetch
+from trainers import counts, fetch, prepare, sources
+from trainers.counts import Preparation
+from trainers.prepare import PrepareFailed, Request
+
+FEW_ROWS = 20_000
+"""So many of a data set are prepared in the driver's own process, where that runs trials too."""
 
 
 class Options(NamedTuple):
@@ -40,7 +47,8 @@ def drive(
     the cells that a search which has ended passed over.
 
     Raises:
-        CannotStart: something that the run needs is missing; nothing was started.
+        CannotStart: something that the run needs is missing and nothing was started, or its
+            records cannot stand in one table.
     """
     ready = preflight.ready(grid)
     folder = RunFolder(path)
@@ -48,13 +56,14 @@ def drive(
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
-            preflight.check_disk(folder, planned[: driver.total])
+            preflight.check_disk(folder, grid, planned[: driver.total])
             folder.write_plan(grid, planned)
-            manifest.write(folder, grid, ready.data, driver.wants)
+            manifest.write(folder, grid, ready.data, driver.wants, driver.prepare())
+            audited.run(grid, folder, ready, driver.say)
             with tracking.following(grid.tracking, folder.path, driver.say):
                 driver.run()
                 return driver.finish()
-    except (RunHeld, Damaged) as error:
+    except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
 
 
@@ -74,6 +83,7 @@ class _Driver:
         self.needed = fetch.at(ready.needed, ready.commits)
         self.commits = ready.commits
         self.wants = wanted(grid, ready.data)
+        self.keeper = Keeper(grid, planned, folder, self.wants)
         self.options = options
         self.console = console
         self.by_key = {trial.key: trial for trial in planned}
@@ -89,7 +99,38 @@ class _Driver:
         """Trials that there will be in the end."""
         return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
 
+    def prepare(self) -> list[Preparation]:
+        """Tokenise, on all cores, what the pending trials read; they only open it.
+
+        Raises:
+            CannotStart: the data cannot be had or cannot be used.
+        """
+        jobs = [self.job(trial) for trial in self.pending()]
+        read = [job.trial.spec for job in jobs] + [w.heldout for job in jobs for w in job.wanted]
+        specs = {str(counts.asked(spec)): spec for spec in read if spec is not None}
+        if not specs:
+            return []
+        model = jobs[0].trial.model
+        request = Request(
+            model=model.name,
+            revision=model.revision,
+            specs=tuple(specs.values()),
+            cache=str(self.folder.data),
+        )
+        rows = [sources.total(spec.sources) for spec in request.specs]
+        few = all(number is not None and number <= FEW_ROWS for number in rows)
+        try:
+            here = self.options.local and few
+            found = prepare.prepare_here(request) if here else prepare.prepare(request)
+        except PrepareFailed as error:
+            raise CannotStart(str(error)) from error
+        for line in dict.fromkeys(line for one in found for line in one.lines()):
+            self.say(line)
+        return found
+
     def run(self) -> None:
+        self.keeper.look_at_all()
+        self.give_up_without_weights()
         states = Counter(self.state(trial) for trial in self.planned)
         pending = self.pending()
         done = states["ok"] + states["diverged"]
@@ -109,7 +150,8 @@ class _Driver:
     def frontier(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
         def usable(key: str) -> bool:
             trial = self.by_key[key]
-            return trial.spec is None or self.folder.trial(trial).usable()
+            folder = self.folder.trial(trial)
+            return trial.spec is None or (folder.usable() and folder.has_weights())
 
         if self.pool is None:
             return Frontier(pending, usable, may_start)
@@ -129,8 +171,37 @@ class _Driver:
             if (only is None or trial.key in only)
             and trial.key not in spared
             and self.state(trial) in ("planned", "failed")
+            and not self.without_weights(trial)
             and (self.options.retry_failed or self.folder.trial(trial).failures() <= retries)
         ]
+
+    def without_weights(self, trial: Trial) -> bool:
+        """Whether a model was trained, lacks an evaluation, and was not kept."""
+        folder = self.folder.trial(trial)
+        marks = [want.fingerprint for want in self.wants[trial.stage]]
+        gone = trial.spec is not None and folder.usable() and not folder.has_weights()
+        return gone and not folder.done(marks)
+
+    def give_up_without_weights(self) -> None:
+        """Say which evaluations cannot be had, before anything runs; the others still are."""
+        gone = [trial for trial in self.planned if self.without_weights(trial)]
+        lacking = dict[str, list[str]]()
+        for trial in gone:
+            folder = self.folder.trial(trial)
+            names = [
+                w.benchmark for w in self.wants[trial.stage] if folder.missing([w.fingerprint])
+            ]
+            reason = f"its weights were not kept, so it cannot be scored on {', '.join(names)}"
+            folder.log_attempt("failed", phase="start", reason=reason)
+            for name in names:
+                lacking.setdefault(name, []).append(f"{trial.readable} ({trial.key})")
+        for name, cells in lacking.items():
+            self.say(f"{name}: no weights are left of {', '.join(cells)}")
+        if gone:
+            self.say(
+                "take these benchmarks out of the grid, or delete the folders of these trials, "
+                "under trials/ of the run, to train them again"
+            )
 
     def allowance(self, started: float) -> Callable[[], bool]:
         """Whether another trial may start under the grid's limits; counts those it lets start."""
@@ -188,6 +259,7 @@ class _Driver:
     def reporter(self, done: int) -> Callable[[Outcome], None]:
         def report(ended: Outcome) -> None:
             ended = self.with_reason(ended)
+            self.keeper.ended(ended.key)
             self.outcomes.append(ended)
             number = done + len(self.outcomes)
             show.outcome(self.console, number, self.total, self.by_key[ended.key], ended)
@@ -208,7 +280,12 @@ class _Driver:
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:
-        reason = f"its start {parent.readable} ({parent.key}) has no usable weights"
+        removed = self.folder.trial(parent).weights_removed()
+        reason = f"its start {parent.readable} ({parent.key}) has no usable weights" + (
+            f": they were removed ({removed}); delete its folder to train it again"
+            if removed
+            else ""
+        )
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
         self.reporter(self.total - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 
@@ -223,6 +300,7 @@ class _Driver:
 
         page = report.write(self.folder.path)
         spared = self.pool.spared() if self.pool else frozenset()
+        self.keeper.look_at_all(spared)
         states = Counter(
             "not asked for" if trial.key in spared else self.state(trial) for trial in self.planned
         )

@@ -92,6 +92,26 @@ class Search(Strict):
     """Cells that run at once; as many as there is room for when empty."""
 
 
+class Audit(Strict):
+    """What the training data holds of the benchmarks, and in which languages it is; found once,
+    before any trial. Never part of a trial's identity."""
+
+    contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Benchmarks to look for: names from trainers/benchmarks.py or of the paper's Table 1
+    (trainers/audit_items.py), local files or folders of items, or NAME=PATH."""
+    languages: bool = False
+    n: Count = 8
+    """Tokens of the n-grams that item and training document have to share."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """An item is contaminated where one document covers a share of its tokens above this."""
+    turns: Literal["user", "assistant", "all"] = "user"
+    """Turns of a conversation that are looked at, each as a document of its own; plain text always
+    is."""
+    normalisation: Literal["tulu", "words", "none"] = "tulu"
+    """Tokens: `tulu` splits at spaces and the punctuation that Tulu 3's index splits at, `words`
+    keeps letters and digits alone, both without case; `none` splits at spaces and keeps all."""
+
+
 class Pricing(Strict):
     """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
 
@@ -112,12 +132,19 @@ class Arm(Strict):
     set: dict[str, Any]
 
 
+Keep = Literal["all", "none", "best"]
+
+
 class Stage(Strict):
     """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
     order."""
 
     name: str
     start_from: str
+    keep: Keep = "all"
+    """Final weights that stay on disk once their scores and the stages that start from them are
+    done. `best` keeps those of one trial: the lowest `heldout_loss`, or, where the stage holds
+    nothing out, the best score on the first benchmark."""
     axes: dict[str, tuple[Scalar, ...]]
     cells: tuple[tuple[str, SftSpec], ...]
 
@@ -140,10 +167,13 @@ class Grid(Named):
     price: Pricing = Pricing()
     tracking: Tracking = Tracking()
     search: Search | None = None
+    audit: Audit = Audit()
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
-STAGE_KEYS = ("start_from", "grid", "arms")
+SAME_FOR_ALL = ("data", "data_seed")
+"""Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
+STAGE_KEYS = ("start_from", "keep", "grid", "arms")
 """Keys of a stage beside those of its spec."""

@@ -10,6 +10,7 @@ from sweep import store
 from sweep.grid import Grid
 from sweep.store import RunFolder
 from sweep.wanted import WantedByStage
+from trainers.counts import Preparation
 
 PACKAGES = (
     "torch", "transformers", "trl", "accelerate", "datasets", "lm_eval", "ray", "tokenizers",
@@ -17,9 +18,18 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write(folder: RunFolder, grid: Grid, data: dict[str, str], wants: WantedByStage) -> None:
+def write(
+    folder: RunFolder,
+    grid: Grid,
+    data: dict[str, str],
+    wants: WantedByStage,
+    prepared: list[Preparation],
+) -> None:
     """Written at every start; `created` and the data seen by earlier starts are kept."""
     earlier = store.read_json(folder.manifest) or {}
+    counted = [one.model_dump() for one in prepared]
+    asked = [one["asked"] for one in counted]
+    before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
     record = {
         "name": grid.name,
         "created": earlier.get("created", store.now()),
@@ -33,6 +43,7 @@ def write(folder: RunFolder, grid: Grid, data: dict[str, str], wants: WantedBySt
             "cpus": os.cpu_count(),
         },
         "data": earlier.get("data", {}) | data,
+        "prepared": before + counted,
         "stages": {
             stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
             for stage, mine in wants.items()

@@ -12,7 +12,7 @@ from sweep.trial import Job
 from sweep.wanted import Wanted
 from trainers import fetch, sources
 from trainers.fetch import Commits
-from trainers.spec import SftSpec
+from trainers.spec import DataSpec, SftSpec
 
 
 def grid(declared: Grid, commits: Commits) -> Grid:
@@ -50,7 +50,13 @@ def _wanted(want: Wanted, commits: Commits) -> Wanted:
 
 
 def _spec(spec: SftSpec, commits: Commits) -> SftSpec:
-    data = fetch.pinned(spec.data, commits)
-    if sources.is_local(data.name):
-        data = data.model_copy(update={"name": str(Path(data.name).absolute())})
+    mixture = tuple(_source(source, commits) for source in spec.sources)
+    data = mixture if isinstance(spec.data, tuple) else mixture[0]
     return spec.model_copy(update={"data": data})
+
+
+def _source(data: DataSpec, commits: Commits) -> DataSpec:
+    data = fetch.pinned(data, commits)
+    if not sources.is_local(data.name):
+        return data
+    return data.model_copy(update={"name": str(Path(data.name).absolute())})

@@ -3,12 +3,14 @@ network."""
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from sweep.grid import BASE, Grid, Model
 from sweep.order import coarse_first
 from trainers import models, sources
+from trainers.counts import Counts
 from trainers.spec import SftSpec, Strict, identity
 
 KEY_LENGTH = 12
@@ -48,7 +50,7 @@ class Trial(Strict):
 
 class Cost(NamedTuple):
     """What a trial is expected to take; None where only the hub knows the data's or the model's
-    size."""
+    size, or where the lengths of the examples decide the steps."""
 
     steps: int | None
     examples: int | None
@@ -115,15 +117,23 @@ def line_of(planned: list[Trial], prefix: str) -> frozenset[str]:
     return frozenset(line)
 
 
-def cost(trial: Trial) -> Cost:
+def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
+    """`prepared` has the rows that are there to train on, once they were tokenised."""
     if trial.spec is None:
         return Cost(0, 0, 0)
-    rows = sources.count(trial.spec.data)
+    rows = sources.total(trial.spec.sources)
     parameters = models.parameters(trial.model.name)
     steps = trial.spec.steps
     examples = None
-    if rows is not None:
-        train_rows = max(rows - trial.spec.heldout, 0)
+    train_rows = None if rows is None else max(rows - trial.spec.heldout, 0)
+    if prepared is not None:
+        train_rows = prepared.train
+    if trial.spec.tokens is not None:
+        if prepared is not None:  # close: a step ends where its examples do
+            per_step = prepared.tokens_per_example * trial.spec.batch_size
+            steps = math.ceil(trial.spec.tokens / per_step)
+            examples = steps * trial.spec.batch_size
+    elif train_rows is not None:
         steps = trial.spec.optimizer_steps(train_rows)
         examples = trial.spec.examples_after(steps, train_rows)
     disk = None if parameters is None else parameters * BYTES_PER_PARAMETER

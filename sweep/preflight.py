@@ -1,14 +1,14 @@
 """Checks before anything starts: what the run needs is here, and is what it was."""
 
-import os
 import shutil
 from typing import NamedTuple
 
 from sweep import store
+from sweep.disk import disk
 from sweep.grid import Grid
-from sweep.plan import Trial, cost
+from sweep.plan import Trial
 from sweep.store import RunFolder
-from trainers import benchmarks, models, sources
+from trainers import benchmarks, models, process, sources
 from trainers import fetch as fetching
 from trainers.fetch import Commits, Needs
 from trainers.spec import DataSpec
@@ -35,9 +35,7 @@ def ready(grid: Grid) -> Ready:
     check_benchmarks(grid)
     needed = needs(grid)
     commits = fetch(needed)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # even a local file can lose a minute to hub retries
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    process.go_offline()
     return Ready(needed, commits, fingerprints(grid, commits))
 
 
@@ -58,14 +56,17 @@ def fetch(needed: Needs) -> Commits:
 
 
 def _data(grid: Grid) -> list[DataSpec]:
-    return [cell.data for stage in grid.stages.values() for _, cell in stage.cells]
+    cells = (cell for stage in grid.stages.values() for _, cell in stage.cells)
+    return list(dict.fromkeys(source for cell in cells for source in cell.sources))
 
 
 def check_benchmarks(grid: Grid) -> None:
     found = [
         benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
     ]
-    problems = [problem for problem in found if problem]
+    problems = list(dict.fromkeys(problem for problem in found if problem))
+    if grid.evaluate.backend == "vllm" and grid.resources.gpus_per_trial < 1:
+        problems.append("evaluate.backend: vllm takes a whole GPU; set resources.gpus_per_trial: 1")
     if problems:
         raise CannotStart("\n".join(problems))
 
@@ -106,12 +107,14 @@ def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
             )
 
 
-def check_disk(folder: RunFolder, planned: list[Trial]) -> None:
-    need = sum(cost(trial).disk_bytes or 0 for trial in planned if not folder.trial(trial).usable())
+def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:
+    to_train = [trial for trial in planned if not folder.trial(trial).usable()]
+    need = disk(grid, to_train).peak or 0
     place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if need > free:
         raise CannotStart(
-            f"{place}: the weights of the planned trials take {need / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free; make room, or choose another place with --runs"
+            f"{place}: weights and checkpoints of the planned trials take up to "
+            f"{need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; make room, give stages "
+            "`keep: best` or `keep: none`, or choose another place with --runs"
         )

@@ -7,12 +7,14 @@ Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D toke
 """
 
 import heapq
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from sweep.grid import Grid
 from sweep.plan import Trial, cost
 from trainers import benchmarks, models
+from trainers.counts import Counts
 from trainers.spec import Strict
 
 
@@ -60,10 +62,12 @@ class Price(NamedTuple):
         return _sum([self.train_hours, self.eval_hours])
 
 
-def price(grid: Grid, trial: Trial, measured: Calibration | None) -> Price:
-    """Of training and scoring one trial."""
+def price(
+    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None = None
+) -> Price:
+    """Of training and scoring one trial; `prepared` has the tokens of its examples, if known."""
     parameters = models.parameters(trial.model.name)
-    tokens = _tokens(grid, trial, measured)
+    tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid)
     train_flops = _times(6, parameters, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
@@ -71,7 +75,8 @@ def price(grid: Grid, trial: Trial, measured: Calibration | None) -> Price:
     train_hours = _hours(train_flops, speed)
     eval_hours = _hours(eval_flops, speed)
     if measured is not None:
-        train_hours = _measured_training(trial, tokens, measured)
+        steps = cost(trial, prepared).steps
+        train_hours = _measured_training(trial, steps, tokens, measured)
         eval_hours = sum(_measured_evaluation(grid, measured)) / 3600
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
@@ -98,13 +103,19 @@ def wall_hours(
     return max(free)
 
 
-def _tokens(grid: Grid, trial: Trial, measured: Calibration | None) -> float | None:
+def _tokens(
+    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None
+) -> float | None:
     if trial.spec is None:
         return 0.0
+    if trial.spec.tokens is not None:
+        return float(trial.spec.tokens)
     per_example = grid.price.tokens_per_example
     if measured and trial.stage in measured.stages:
         per_example = measured.stages[trial.stage].tokens_per_example
-    return _times(cost(trial).examples, per_example)
+    if prepared is not None:
+        per_example = prepared.tokens_per_example
+    return _times(cost(trial, prepared).examples, per_example)
 
 
 def _eval_tokens(grid: Grid) -> float | None:
@@ -126,10 +137,14 @@ def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
     return _times(grid.price.utilisation, grid.price.device_flops)
 
 
-def _measured_training(trial: Trial, tokens: float | None, measured: Calibration) -> float | None:
+def _measured_training(
+    trial: Trial, steps: int | None, tokens: float | None, measured: Calibration
+) -> float | None:
     if trial.spec is None:
         return measured.trial_seconds / 3600
-    speed, steps = measured.stages.get(trial.stage), cost(trial).steps
+    speed = measured.stages.get(trial.stage)
+    if steps is None and speed is not None and trial.spec.tokens is not None:
+        steps = math.ceil(trial.spec.tokens / speed.tokens_per_example / trial.spec.batch_size)
     if speed is None or steps is None or tokens is None:
         return None
     seconds = speed.seconds_per_step * steps + speed.seconds_per_token * tokens

@@ -16,6 +16,7 @@ from sweep import config, plan, show
 from sweep.config import GridError
 from sweep.grid import Grid
 from sweep.price import Calibration
+from sweep.store import RunFolder
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -68,7 +69,8 @@ def main(
     except ValueError as error:
         _stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
-        show.plan(console, grid, planned, _measured(grid, runs / grid.name, calibrate))
+        folder = RunFolder(runs / grid.name)
+        show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     from sweep import drive
     from sweep.preflight import CannotStart

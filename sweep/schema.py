@@ -64,11 +64,11 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
     whole = spec.model_json_schema(ref_template="#/$defs/{model}")
     definitions |= whole.pop("$defs", {})
     settings = whole["properties"]
-    data = settings["data"]
-    settings["data"] = {"anyOf": [{"type": "string"}, {"$ref": data["$ref"]}]}
-    axes = {
-        key: {"$ref": "#/$defs/Axis"} for key in [*settings, RATIO] if key not in ("kind", "data")
-    }
+    one = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSpec"}]}
+    many = {"type": "array", "items": one, "minItems": 1}
+    settings["data"] = {"description": settings["data"]["description"], "anyOf": [one, many]}
+    swept = [key for key in [*settings, RATIO] if key not in ("kind", *grid.SAME_FOR_ALL)]
+    axes = {key: {"$ref": "#/$defs/Axis"} for key in swept}
     arm = {
         "type": "object",
         "properties": {
@@ -83,6 +83,7 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             **settings,
             "start_from": {"type": "string", "default": grid.BASE},
+            "keep": grid.Stage.model_json_schema()["properties"]["keep"],
             "grid": {"type": "object", "properties": axes, "additionalProperties": False},
             "arms": {"type": "array", "items": arm},
         },

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
@@ -10,9 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweep.disk import disk, running_at_once
 from sweep.grid import BASE, Grid
 from sweep.plan import Cost, Trial, cost
 from sweep.price import Calibration, Price, price, total, wall_hours
+from trainers import counts
+from trainers.counts import Preparation
 from trainers.spec import SftSpec
 
 if TYPE_CHECKING:
@@ -21,11 +25,20 @@ if TYPE_CHECKING:
 
 
 def plan(
-    console: Console, grid: Grid, planned: list[Trial], measured: Calibration | None = None
+    console: Console,
+    grid: Grid,
+    planned: list[Trial],
+    measured: Calibration | None = None,
+    data: Path | None = None,
 ) -> None:
-    """One LR x BS table per stage and arm: ratios, order, and what a cell takes; then the sum."""
-    costs = {trial.key: cost(trial) for trial in planned}
-    prices = {trial.key: price(grid, trial, measured) for trial in planned}
+    """One LR x BS table per stage and arm: ratios, order, and what a cell takes; then the sum.
+
+    Where `data` has what an earlier start prepared, its counts stand in for estimates.
+    """
+    prepared = _prepared(planned, data)
+    counted = {key: found.total for key, found in prepared.items()}
+    costs = {trial.key: cost(trial, counted.get(trial.key)) for trial in planned}
+    prices = {trial.key: price(grid, trial, measured, counted.get(trial.key)) for trial in planned}
     rank = {trial.key: number + 1 for number, trial in enumerate(planned)}
     for name in grid.stages:
         mine = [trial for trial in planned if trial.stage == name]
@@ -36,8 +49,19 @@ def plan(
                 if t.arm == arm and t.spec is not None
             ]
             console.print(_stage(name, arm, grid.stages[name].start_from, cells))
+    for line in dict.fromkeys(line for found in prepared.values() for line in found.lines()):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _prepared(planned: list[Trial], data: Path | None) -> dict[str, Preparation]:
+    """What was prepared, by trial; each kind of spec is looked up once."""
+    specs = {trial.key: trial.spec for trial in planned if trial.spec is not None}
+    kinds = {str(counts.asked(spec)): spec for spec in specs.values()}
+    known = {kind: counts.find(data, spec) if data else None for kind, spec in kinds.items()}
+    found = {key: known[str(counts.asked(spec))] for key, spec in specs.items()}
+    return {key: one for key, one in found.items() if one is not None}
 
 
 class _PlannedCell(NamedTuple):
@@ -91,11 +115,16 @@ def _sums(
 ) -> Iterator[str]:
     trained = sum(trial.stage != BASE for trial in planned)
     steps = _total(cost.steps for cost in costs)
-    disk = _total(cost.disk_bytes for cost in costs)
     yield (
-        f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps, {_bytes(disk)} of weights; "
+        f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps; "
         f"{_plural(len(planned), 'model')} to score ({trained} trained, 1 as it is) "
         f"on {', '.join(grid.evaluate.benchmarks)}"
+    )
+    space = disk(grid, planned)
+    keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
+    yield (
+        f"disk: {_bytes(space.kept)} of weights kept ({keeps}), up to {_bytes(space.peak)} at one "
+        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
     )
     sums = total(prices)
     if sums.tokens is not None:

@@ -129,7 +129,7 @@ def _status(
     last = attempts[-1] if attempts else {}
     if folder.done(fingerprints):
         state = (training or {})["status"]
-    elif last.get("event") == "started":
+    elif last and last["event"] not in ("done", "failed"):
         state = "running" if held else "planned"
     else:
         state = "failed" if folder.failed() else "planned"

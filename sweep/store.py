@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import uuid
 from datetime import UTC, datetime
@@ -25,6 +26,10 @@ PLAN_COLUMNS: list[str] = [
     "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
     "steps", "examples", "disk_bytes", "folder",
 ]  # fmt: skip
+
+
+REMOVED = "weights_removed.json"
+"""Says why a trial that was trained has no weights any more."""
 
 
 class Damaged(ValueError):
@@ -77,6 +82,11 @@ class TrialFolder:
     def model(self) -> Path:
         return self.path / "model"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Of a training that has not ended."""
+        return self.path / "checkpoints"
+
     def write_identity(self, trial: Trial) -> None:
         if not (self.path / "trial.json").exists():
             record = trial.model_dump(mode="json") | {
@@ -91,9 +101,28 @@ class TrialFolder:
         return read_json(self.path / "train.json")
 
     def usable(self) -> bool:
-        """Whether another trial may start from these weights."""
+        """Whether training has ended with weights; `has_weights` says whether they are there."""
         record = self.training()
         return record is not None and record["status"] == "ok"
+
+    def has_weights(self) -> bool:
+        return self.model.exists()
+
+    def weights_removed(self) -> str | None:
+        """Why the weights were removed on purpose; None where they were not."""
+        record = read_json(self.path / REMOVED)
+        return None if record is None else record["reason"]
+
+    def remove_weights(self, reason: str) -> None:
+        """The marker first: what is cut off here is gone on the next look."""
+        write_json(self.path / REMOVED, {"reason": reason, "time": now()})
+        aside = self.path / ".model.removed.part"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.model.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def weights_written(self) -> None:
+        (self.path / REMOVED).unlink(missing_ok=True)
 
     def scores(self, fingerprint: str) -> Path:
         return self.path / "scores" / f"{fingerprint}.json"
@@ -133,6 +162,19 @@ class TrialFolder:
                 count = 0
             elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
                 count += 1
+        return count
+
+    def memory_kills(self) -> int:
+        """Attempts that ended without a word while their machine killed for want of memory."""
+        count, before = 0, None
+        for event in self.attempts():
+            if event["event"] in ("done", "failed"):
+                before = None
+            elif event["event"] == "started":
+                if before is not None and before["host"] == event["host"]:
+                    then, now = (one.get("memory_kills_here") for one in (before, event))
+                    count += then is not None and now is not None and now > then
+                before = event
         return count
 
     def failed(self) -> bool:

@@ -6,7 +6,6 @@ evaluation that has its file is not run again.
 """
 
 import gc
-import logging
 import math
 import os
 import shutil
@@ -19,8 +18,7 @@ from sweep import store
 from sweep.plan import Trial
 from sweep.store import TrialFolder
 from sweep.wanted import Wanted
-from trainers import benchmarks, models
-from trainers.scores import Evaluation
+from trainers import benchmarks, models, process, scores
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
 
@@ -65,12 +63,12 @@ def run(job: Job) -> Outcome:
     """
     folder = TrialFolder(Path(job.folder))
     attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
-    folder.log_attempt("started", attempt=attempt)
+    folder.log_attempt("started", attempt=attempt, memory_kills_here=_memory_kills_here())
     started = time.monotonic()
     train_seconds = eval_seconds = 0.0
     phase = "train"
     try:
-        prepare_process(job.threads)
+        process.prepare(job.threads)
         deadline = started + (job.max_seconds or math.inf)
         if folder.training() is None:
             train_seconds = _train(job, folder, deadline)
@@ -101,18 +99,6 @@ def run(job: Job) -> Outcome:
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
 
 
-def prepare_process(threads: int) -> None:
-    """Settings of the whole process; a worker that is used again keeps them."""
-    import datasets
-    import torch
-    import transformers
-
-    torch.set_num_threads(threads)
-    transformers.logging.set_verbosity_error()
-    datasets.logging.set_verbosity_error()  # it warns of each use of its cache
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-
-
 def _open(job: Job) -> models.Loaded:
     """The weights that the trial starts from."""
     if job.parent_folder is None or job.trial.parent is None:
@@ -131,14 +117,42 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     if spec is None:
         result = StageResult("ok", "", _untrained(loaded))
     else:
-        from trainers import stages
+        from trainers import checkpoints, stages
 
-        result = stages.train(spec, loaded, Path(job.data), folder.path, deadline)
+        _note_checkpoints(folder)
+        result = stages.train(
+            spec, loaded, Path(job.data), folder.path, deadline, folder.memory_kills()
+        )
         if result.status == "ok":
             _save(loaded, folder.model)
+            folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
     store.write_json(folder.path / "train.json", record)
+    if spec is not None:
+        checkpoints.clear(folder.checkpoints)
     return result.figures["train_seconds"]
+
+
+def _memory_kills_here() -> int | None:
+    """Processes that this machine's kernel has killed for want of memory since it was started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def _note_checkpoints(folder: TrialFolder) -> None:
+    """What training will go on from, and what it will not: a fresh start is never silent."""
+    from trainers import checkpoints
+
+    found = checkpoints.newest(folder.checkpoints)
+    for reason in found.refused:
+        folder.log_attempt("refused", checkpoint=reason)
+    if found.checkpoint is not None:
+        folder.log_attempt("resumed", step=found.checkpoint.step)
+    elif found.refused:
+        folder.log_attempt("restarted", reason="no checkpoint is whole")
 
 
 def _untrained(loaded: models.Loaded) -> dict[str, Any]:
@@ -161,15 +175,20 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
     Returns the seconds. One that fails does not keep the others from running.
 
     Raises:
-        EvaluationFailed: naming each that failed.
+        EvaluationFailed: naming each that failed, or the weights were not kept.
     """
     missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
     if not missing:
         return 0.0
     from trainers import data, evaluate, heldout
 
-    where = str(folder.model) if folder.model.exists() else job.trial.model.name
-    loaded = models.load(where, job.trial.model.revision if where == job.trial.model.name else None)
+    if folder.model.exists():
+        loaded = models.load(str(folder.model))
+    elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
+        loaded = models.load(job.trial.model.name, job.trial.model.revision)
+    else:
+        names = ", ".join(want.benchmark for want in missing)
+        raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
     lm = evaluate.open_model(loaded, job.evaluate)
     started = time.monotonic()
     failures = {}
@@ -187,24 +206,9 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
             failures[want.benchmark] = error
         else:
             seconds = time.monotonic() - begun
-            _write_scores(folder.scores(want.fingerprint), want, found, seconds)
+            place = folder.scores(want.fingerprint)
+            scores.write(place, want.benchmark, want.fingerprint, found, seconds)
     if failures:
         parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
         raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
     return time.monotonic() - started
-
-
-def _write_scores(path: Path, want: Wanted, found: Evaluation, seconds: float) -> None:
-    """The items first, the scores last: an evaluation is there when its .json is."""
-    path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(".part")
-    found.items.to_parquet(aside)
-    aside.replace(path.with_suffix(".parquet"))
-    record = {
-        "benchmark": want.benchmark,
-        "fingerprint": want.fingerprint,
-        "settings": found.settings,
-        "eval_seconds": seconds,
-        "scores": [score._asdict() for score in found.scores],
-    }
-    store.write_json(path, record)

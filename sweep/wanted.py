@@ -1,5 +1,7 @@
 """Which evaluations the models of each stage should have, known before anything runs."""
 
+from typing import Any
+
 from sweep import store
 from sweep.grid import BASE, Grid
 from sweep.preflight import label
@@ -14,7 +16,7 @@ class Wanted(Strict):
 
     benchmark: str
     task: str
-    """The benchmark as the grid names it: a name, or the path of a task file."""
+    """The benchmark as the grid names it: a name, or the absolute path of a task file."""
     fingerprint: str
     metric: str
     higher_is_better: bool
@@ -35,10 +37,11 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
     common = []
     for name in grid.evaluate.benchmarks:
         benchmark = benchmarks.find(name)
+        by_path = benchmark.name != name
         common.append(
             Wanted(
                 benchmark=benchmark.name,
-                task=name if name in benchmarks.BENCHMARKS else benchmark.tasks[0],
+                task=benchmark.tasks[0] if by_path else name,
                 fingerprint=benchmarks.fingerprint(benchmark, grid.evaluate),
                 metric=benchmark.metric or "",
                 higher_is_better=True,
@@ -54,6 +57,11 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
     return found
 
 
+def best_by(wants: tuple[Wanted, ...]) -> Wanted:
+    """The evaluation that tells the best of a stage's trials, for `keep: best`."""
+    return next((want for want in wants if want.benchmark == HELDOUT), wants[0])
+
+
 def _heldouts(grid: Grid, data: dict[str, str], slices: dict[str, str]) -> list[Wanted]:
     found = []
     for benchmark, stage in slices.items():
@@ -61,7 +69,7 @@ def _heldouts(grid: Grid, data: dict[str, str], slices: dict[str, str]) -> list[
         if spec.heldout == 0:
             continue
         mark = store.short_hash(
-            grid.model.model_dump(), data[label(spec.data)], spec.heldout, spec.max_length,
+            grid.model.model_dump(), _content(spec, data), spec.heldout, spec.max_length,
             spec.loss_on, grid.evaluate.dtype, benchmark,
         )  # fmt: skip
         found.append(
@@ -75,3 +83,10 @@ def _heldouts(grid: Grid, data: dict[str, str], slices: dict[str, str]) -> list[
             )
         )
     return found
+
+
+def _content(spec: SftSpec, data: dict[str, str]) -> Any:
+    """What decides which rows are held out, beside their number."""
+    parts = [(data[label(source)], source.weight) for source in spec.sources]
+    plain = len(parts) == 1 and spec.data_seed == 0  # as it was before there were mixtures
+    return parts[0][0] if plain else [parts, spec.data_seed]

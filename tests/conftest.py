@@ -143,7 +143,7 @@ def drive_locally(text: str, folder: Path, *options: str) -> Ended:
     return Ended(ended.exit_code, ended.output, folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def drive():
     return drive_locally
 

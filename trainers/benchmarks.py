@@ -1,17 +1,24 @@
 """Benchmark -> lm-eval tasks, metric, shots and chat template: the settings that define a score.
 
-Settings follow SmolTulu (arXiv 2412.08347), which evaluates with SmolLM2's lighteval suite, in
-lm-eval's terms. Any other lm-eval task is a benchmark too, as a YAML file.
+The entries are the preset `paper`: the settings of SmolTulu (arXiv 2412.08347), which evaluates
+with SmolLM2's lighteval suite (huggingface/smollm, text/evaluation/tasks.py), in lm-eval's terms.
+The preset `lm_eval` takes the tasks as lm-eval has them; `settings` says what either comes to. Any
+other lm-eval task is a benchmark too, by its name or as a YAML file.
 """
 
 import hashlib
+import importlib.util
 import json
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from trainers import stock_tasks
 from trainers.spec import EvaluateSpec
+
+FORMAT = 2
+"""Raised when the same settings would give other scores or other metrics."""
 
 AVERAGE = "average"
 """Metric name of the unweighted mean of `Benchmark.averaged`."""
@@ -21,7 +28,20 @@ class EvaluationUnavailable(Exception):
     """A benchmark cannot be run here and now: its items or a resource are missing."""
 
 
+class Settings(NamedTuple):
+    """What an evaluation preset decides of a benchmark."""
+
+    chat_template: bool
+    shots: int | None
+    """None: as the task has it."""
+    max_gen_toks: int | None
+    """Longest answer in tokens; None: as the task has it, or lm-eval's 256."""
+
+
 class Benchmark(NamedTuple):
+    """`chat_template`, `shots` and `max_gen_toks` are those of the preset `paper`; the preset
+    `lm_eval` has no chat template and the other two as the task has them."""
+
     name: str
     tasks: tuple[str, ...]
     """YAML files, absolute or below lm_eval/tasks. Several tasks count equally."""
@@ -29,23 +49,30 @@ class Benchmark(NamedTuple):
     """The primary metric, as lm-eval names it; `average` for the mean of `averaged`; None: the
     task's first."""
     chat_template: bool = True
-    averaged: tuple[str, ...] = ()
+    shots: int | None = None
     max_gen_toks: int | None = None
+    averaged: tuple[str, ...] = ()
+    gold: Literal["solution", "target"] | None = None
+    """What a generative benchmark's companions measure the log-likelihood of: see
+    trainers/companions.py. Those of multiple choice need no declaration."""
     items: int | None = None
     """Items of the public data, all tasks together; for plans."""
     tokens_per_item: int | None = None
-    """Tokens that lm-eval's stock class forwards for an item, at most; for plans. Measured with
-    the tokenizer of SmolLM2, or of the tiny model, on 150 items."""
+    """Tokens that lm-eval's stock class forwards for an item with its companions, at most; for
+    plans. Measured with the tokenizer of SmolLM2, or of the tiny model, on 150 items."""
     needs_punkt: bool = False
     """Needs nltk's sentence splitter, which lm-eval would download only after all generation."""
     local_files: tuple[tuple[str, str, str], ...] = ()
-    """(task, split, file pattern) of the items in `evaluate.data_dir`."""
+    """(stem of the task's file, split, file pattern) of the items in `evaluate.data_dir`."""
 
 
 INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
 
 NAMED_FILE = re.compile(r"[^\s'\",\[\]{}]+\.(?:jsonl?|parquet|csv)\b")
 """A data file that a task file names, as `dataset_kwargs: {data_files: ...}` does."""
+
+FEWSHOT_SPLIT = re.compile(r"^fewshot_split: (\w+)$", re.MULTILINE)
+STOCK_SHOTS = re.compile(r"^num_fewshot: (\d+)$", re.MULTILINE)
 
 WORLD = Path(__file__).parent / "world"
 
@@ -57,16 +84,31 @@ IFEVAL_METRICS = (
 )
 
 
-def _world(form: str, metric: str, tokens_per_item: int) -> Benchmark:
+def _world(form: str, metric: str, tokens_per_item: int, **settings: Any) -> Benchmark:
     name = f"world_{form}"
     return Benchmark(
         name,
         (str(WORLD / f"{name}.yaml"),),
         metric,
+        shots=0,
         items=300,
         tokens_per_item=tokens_per_item,
+        **settings,
     )
 
+
+# The 27 subtasks of Suzgun et al. (arXiv 2210.09261), each with its own three shots.
+BBH_SUBTASKS = (
+    "boolean_expressions", "causal_judgement", "date_understanding", "disambiguation_qa",
+    "dyck_languages", "formal_fallacies", "geometric_shapes", "hyperbaton",
+    "logical_deduction_five_objects", "logical_deduction_seven_objects",
+    "logical_deduction_three_objects", "movie_recommendation", "multistep_arithmetic_two",
+    "navigate", "object_counting", "penguins_in_a_table", "reasoning_about_colored_objects",
+    "ruin_names", "salient_translation_error_detection", "snarks", "sports_understanding",
+    "temporal_sequences", "tracking_shuffled_objects_five_objects",
+    "tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects",
+    "web_of_lies", "word_sorting",
+)  # fmt: skip
 
 BENCHMARKS = {
     benchmark.name: benchmark
@@ -76,6 +118,7 @@ BENCHMARKS = {
             "arc",
             ("arc/arc_easy.yaml", "arc/arc_challenge.yaml"),
             "acc_norm",
+            shots=0,
             items=3548,
             tokens_per_item=260,
             local_files=(
@@ -88,9 +131,11 @@ BENCHMARKS = {
             "gsm8k",
             ("gsm8k/gsm8k.yaml",),
             "exact_match,flexible-extract",
+            shots=5,
             max_gen_toks=256,
+            gold="solution",
             items=1319,
-            tokens_per_item=1376,
+            tokens_per_item=3800,
             local_files=(
                 ("gsm8k", "test", "gsm8k_test*.jsonl"),
                 ("gsm8k", "train", "gsm8k_train*.jsonl"),
@@ -100,8 +145,9 @@ BENCHMARKS = {
             "hellaswag",
             ("hellaswag/hellaswag.yaml",),
             "acc_norm",
+            shots=0,
             items=10042,
-            tokens_per_item=430,
+            tokens_per_item=450,
             local_files=(("hellaswag", "validation", "hellaswag_validation*.jsonl"),),
         ),
         # IFEval (average): the paper does not define it; the mean of the four is inferred.
@@ -109,15 +155,49 @@ BENCHMARKS = {
             "ifeval",
             ("ifeval/ifeval.yaml",),
             AVERAGE,
+            shots=0,
+            max_gen_toks=1280,
             averaged=IFEVAL_METRICS,
             items=541,
-            tokens_per_item=1358,
+            tokens_per_item=1360,
             needs_punkt=True,
             local_files=(("ifeval", "train", "ifeval*.jsonl"),),
         ),
-        # The miniature world of grids/quickstart.yaml, in the forms of the four above.
+        Benchmark(
+            "piqa",
+            ("piqa/piqa.yaml",),
+            "acc_norm",
+            shots=0,
+            items=1838,
+            tokens_per_item=133,
+            local_files=(("piqa", "validation", "piqa_validation*.jsonl"),),
+        ),
+        # BBH: 3 shots, the answer alone without a chain of thought, macro average. The longest
+        # gold answer has 50 tokens: a text of 128 matches none, and lm-eval's 256 cost the double.
+        Benchmark(
+            "bbh",
+            tuple(f"bbh/fewshot/{subtask}.yaml" for subtask in BBH_SUBTASKS),
+            "exact_match",
+            shots=3,
+            max_gen_toks=128,
+            gold="target",
+            items=6511,
+            tokens_per_item=1071,
+            local_files=tuple((name, "test", f"bbh/{name}.jsonl") for name in BBH_SUBTASKS),
+        ),
+        # MMLU-Pro (MCF): the letters' log-likelihoods; lm-eval's own mmlu_pro is generative.
+        Benchmark(
+            "mmlu_pro",
+            ("leaderboard/mmlu_pro/mmlu_pro.yaml",),
+            "acc",
+            shots=0,
+            items=12032,
+            tokens_per_item=250,
+            local_files=(("mmlu_pro", "test", "mmlu_pro_test*.jsonl"),),
+        ),
+        # The miniature world of grids/quickstart.yaml, in the forms of the first four.
         _world("choice", "acc", tokens_per_item=91),
-        _world("arithmetic", "exact_match,strict-match", tokens_per_item=50),
+        _world("arithmetic", "exact_match,strict-match", tokens_per_item=136, gold="solution"),
         _world("continuation", "acc", tokens_per_item=112),
         _world("instruction", "obeyed", tokens_per_item=32),
     )
@@ -128,17 +208,22 @@ HELDOUT = "heldout_loss"
 
 
 def find(name: str) -> Benchmark:
-    """A benchmark by name, or an lm-eval task by the path of its YAML file.
+    """A benchmark by name, else a task of lm-eval by its name or by the path of its YAML file.
 
     Raises:
-        KeyError: neither.
+        KeyError: none of them.
     """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return Benchmark(path.stem, (str(path.resolve()),), None)
-    raise KeyError(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return Benchmark(path.stem, (str(path.resolve()),), None)
+        raise KeyError(name)
+    stock = stock_tasks.find(name)
+    if stock is None:
+        raise KeyError(name)
+    return Benchmark(name, (stock,), None)
 
 
 def problem(name: str) -> str | None:
@@ -148,9 +233,26 @@ def problem(name: str) -> str | None:
     except KeyError:
         if name.endswith((".yaml", ".yml")):
             return f"no lm-eval task file {name!r}"
-        known = ", ".join(BENCHMARKS)
-        return f"{name!r} is not a benchmark; use one of {known}, or a task's YAML file"
+        return stock_tasks.problem(name, list(BENCHMARKS))
     return None
+
+
+def settings(benchmark: Benchmark, spec: EvaluateSpec) -> Settings:
+    """What the spec's preset comes to; `evaluate.chat_template` overrides either."""
+    match spec.preset:
+        case "paper":
+            found = Settings(benchmark.chat_template, benchmark.shots, benchmark.max_gen_toks)
+        case "lm_eval":
+            found = Settings(False, None, None)
+    if spec.chat_template is not None:
+        found = found._replace(chat_template=spec.chat_template)
+    return found
+
+
+def task_paths(benchmark: Benchmark) -> list[Path]:
+    """The YAML files of a benchmark's tasks."""
+    stock = stock_tasks.folder()
+    return [stock / task for task in benchmark.tasks]  # an absolute path stays as it is
 
 
 def task_text(path: Path) -> str:
@@ -179,15 +281,16 @@ def local_file(data_dir: Path, pattern: str) -> Path:
 def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
     """Hash of what decides a score apart from the weights, known before anything runs.
 
-    Covers the benchmark's entry, the evaluation settings, the task's own files, local items, and
-    lm-eval's version.
+    Covers the tasks, the metrics, what the preset comes to, the evaluation settings, the tasks' own
+    files, local items, and lm-eval's version, which stands for its tasks. What only shows when a
+    benchmark runs (the prompts as rendered, the items drawn) is marked in the record.
     """
-    entry = {**benchmark._asdict(), "tasks": [Path(task).name for task in benchmark.tasks]}
-    for only_for_plans in ("items", "tokens_per_item"):
-        del entry[only_for_plans]
     parts = [
-        entry,
-        spec.model_dump(mode="json", exclude={"benchmarks", "data_dir"}),
+        FORMAT,
+        [Path(task).name for task in benchmark.tasks],
+        [benchmark.name, benchmark.metric, benchmark.averaged, benchmark.gold],
+        settings(benchmark, spec),
+        spec.model_dump(mode="json", exclude={"benchmarks", "data_dir", "preset", "chat_template"}),
         metadata.version("lm_eval"),
         [_file_hash(path) for path in _own_files(benchmark, spec)],
     ]
@@ -212,10 +315,16 @@ def missing(benchmark: Benchmark, spec: EvaluateSpec) -> str | None:
     """What a benchmark lacks on this machine, found before anything is generated; None where all
     is there."""
     try:
-        for _, _, pattern in benchmark.local_files if spec.data_dir is not None else ():
-            local_file(Path(spec.data_dir or ""), pattern)
+        if spec.data_dir is not None and benchmark.local_files:
+            for path in task_paths(benchmark):
+                local_splits(benchmark, path, spec)
     except EvaluationUnavailable as error:
         return str(error)
+    if spec.backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        return (
+            "evaluate.backend: vllm is not installed here; run `python -m pip install "
+            "'lm-eval[vllm]'` where the GPU is, or leave the backend out"
+        )
     if benchmark.needs_punkt:
         import nltk
 
@@ -227,6 +336,32 @@ def missing(benchmark: Benchmark, spec: EvaluateSpec) -> str | None:
                 "`python -m nltk.downloader punkt_tab`, or set NLTK_DATA to a folder that has it"
             )
     return None
+
+
+def local_splits(benchmark: Benchmark, task: Path, spec: EvaluateSpec) -> dict[str, Path]:
+    """Split -> local file of one of a benchmark's tasks.
+
+    Raises:
+        EvaluationUnavailable: a file is not there, or the shots come from a split that has none.
+    """
+    data_dir = Path(spec.data_dir or "")
+    splits = {
+        split: local_file(data_dir, pattern)
+        for stem, split, pattern in benchmark.local_files
+        if stem == task.stem
+    }
+    text = task_text(task)
+    shots, source = settings(benchmark, spec).shots, FEWSHOT_SPLIT.search(text)
+    if shots is None:
+        stock = STOCK_SHOTS.search(text)
+        shots = int(stock[1]) if stock else 0
+    if shots and source and source[1] not in splits:
+        raise EvaluationUnavailable(
+            f"evaluate.data_dir: benchmark {benchmark.name!r} takes its {shots} shots from the "
+            f"split {source[1]!r}, which has no file in {data_dir}; leave data_dir out, or use the "
+            "preset paper"
+        )
+    return splits
 
 
 def _file_hash(path: Path) -> str:

@@ -35,6 +35,19 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     Raises:
         ValueError: the tokenizer has no token that could end a turn.
     """
+    complete_tokenizer(tokenizer)
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and tokenizer.model_max_length > longest:  # 1e30 where none is declared
+        tokenizer.model_max_length = longest
+    _stop_at_turn_end(model, tokenizer)
+
+
+def complete_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """What of this decides the tokens of a conversation, and needs no model.
+
+    Raises:
+        ValueError: the tokenizer has no token that could end a turn.
+    """
     if tokenizer.chat_template is None:
         if END in tokenizer.get_vocab():
             tokenizer.add_special_tokens({"eos_token": END})
@@ -43,10 +56,6 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
         tokenizer.chat_template = CHAT_TEMPLATE.replace(END, str(tokenizer.eos_token))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and tokenizer.model_max_length > longest:  # 1e30 where none is declared
-        tokenizer.model_max_length = longest
-    _stop_at_turn_end(model, tokenizer)
 
 
 def _stop_at_turn_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

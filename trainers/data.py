@@ -1,56 +1,89 @@
-"""Rows -> tokens with labels, made once per run and memory-mapped by every trial.
-
-Labels are made here, not by the chat template's generation marks: SmolLM2's template has none.
-"""
+"""The data of a stage -> tokens with labels, made once per run, memory-mapped by every trial."""
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from datasets import Dataset, Features, Sequence, Value
-from datasets.arrow_writer import ArrowWriter
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, List, Value
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from trainers import sources
+from trainers import counts, sources, tokens
+from trainers.counts import KINDS, Counts, Preparation
+from trainers.sources import Order, Row, Rows
 from trainers.spec import SftSpec
+from trainers.tokens import IGNORED
 
-IGNORED = -100
-"""The label of a token that does not count in the loss (torch's ignore_index)."""
-
-FORMAT = 2
+FORMAT = 3
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
 
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
 
 COLUMNS = Features(
     {
-        "input_ids": Sequence(Value("int32")),
-        "labels": Sequence(Value("int32")),
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "length": Value("int32"),
         "item": Value("string"),
     }
 )
+"""`length` is the number of tokens, `item` a hash of the row."""
+
+CHUNK = 256
+"""Rows that a process takes at a time; a part of the format, so that the bytes do not depend on
+the number of processes."""
+
+Progress = Callable[[int, int], None]
+"""Told the rows done and the rows in all."""
 
 
 class Prepared(NamedTuple):
-    """Columns `input_ids` and `labels`; `heldout` has `item`, a hash of the row, too."""
+    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`."""
 
     train: Dataset
     heldout: Dataset
-    counts: dict[str, int]
+    preparation: Preparation
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The fields of `trainers.counts.Counts`, over all data sets."""
+        return self.preparation.total.model_dump()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each training example, int32, without reading any."""
+        return lengths(self.train)
 
 
-def prepare(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Prepared:
-    """Tokenise `spec.data` into `cache`, or open what an earlier trial left there.
+def lengths(part: Dataset) -> np.ndarray:
+    """Tokens of each example of a part that was opened whole: no selection, no shuffle."""
+    return part.data.column("length").to_numpy()
 
-    The first `spec.heldout` rows of the fixed order are held out. `counts` says how many rows
-    were read, truncated at `max_length`, and dropped: no token is left that counts, or the row is
-    one of those held out once more.
+
+def prepare(
+    spec: SftSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    cache: Path,
+    processes: int = 1,
+    progress: Progress = lambda done, rows: None,
+) -> Prepared:
+    """Tokenise the data of `spec` into `cache`, or open what was left there.
+
+    The first `spec.heldout` distinct examples of the fixed order (`sources.order`) are held out,
+    and no row that is the same as one of them is trained on. Rows are left out that are empty or
+    of which no token is left that counts; `preparation` has the numbers.
+
+    Several processes are forked from this one, which should do nothing else. However many there
+    are, the files are the same to the byte.
 
     Raises:
         DataUnavailable: the data cannot be had.
@@ -58,127 +91,228 @@ def prepare(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, cache: Path) -> P
     """
     folder = cache / _key(spec, tokenizer)
     cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            _write(spec, tokenizer, folder)
-    counts = json.loads((folder / "counts.json").read_text())
-    if counts["train"] == 0:
-        raise ValueError(f"data {spec.data.name!r}: no example is left to train on ({counts})")
+    if not folder.exists():
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                _write(spec, tokenizer, folder, processes, progress)
+    found = counts.read(folder)
+    if found.total.train == 0:
+        names = ", ".join(repr(source.name) for source in spec.sources)
+        raise ValueError(f"data {names}: no example is left to train on ({found.total.line()})")
     train, heldout = (Dataset.from_file(str(folder / part)) for part in (TRAIN, HELDOUT))
-    return Prepared(train, heldout, counts)
+    return Prepared(train, heldout, found)
 
 
 def _key(spec: SftSpec, tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     parts = [
-        FORMAT, spec.data.model_dump(), sources.fingerprint(spec.data), spec.max_length,
-        spec.loss_on, spec.heldout, str(tokenizer.chat_template), tokenizer.eos_token,
-        str(vocabulary),
+        FORMAT, [(source.model_dump(), sources.fingerprint(source)) for source in spec.sources],
+        spec.data_seed, spec.max_length, spec.loss_on, spec.heldout, str(tokenizer.chat_template),
+        tokenizer.eos_token, str(vocabulary),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _write(spec: SftSpec, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Row by row, so that the whole of the data is never in memory."""
-    counts: Counter[str] = Counter(train=0, heldout=0, truncated=0, dropped=0)
+def _write(
+    spec: SftSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    processes: int,
+    progress: Progress,
+) -> None:
+    """Written aside, where what a killed process left is removed, and renamed."""
+    for left in folder.parent.glob(f"{folder.name}.*.part"):
+        shutil.rmtree(left)
     aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    apart: set[str] = set()
-    with (
-        ArrowWriter(path=str(aside / TRAIN), features=COLUMNS) as train,
-        ArrowWriter(path=str(aside / HELDOUT), features=COLUMNS) as heldout,
-    ):
-        for number, row in enumerate(sources.rows(spec.data)):
-            item, held_out = _hash(row), number < spec.heldout
-            if held_out:
-                apart.add(item)
-            elif item in apart:
-                counts["dropped"] += 1
-                continue
-            example = tokenise(row, tokenizer, spec.loss_on)
-            length = len(example["input_ids"])
-            example = {name: values[: spec.max_length] for name, values in example.items()}
-            # The first token is never predicted, so a label on it does not count.
-            if all(label == IGNORED for label in example["labels"][1:]):
-                counts["dropped"] += 1
-                continue
-            counts["truncated"] += length > spec.max_length
-            counts["heldout" if held_out else "train"] += 1
-            (heldout if held_out else train).write({**example, "item": item})
-        for writer in (train, heldout):
-            writer.finalize()
-    (aside / "counts.json").write_text(json.dumps(counts))
+    try:
+        stored = [sources.stored_rows(source) for source in spec.sources]
+        order = sources.order(spec.sources, [len(rows) for rows in stored], spec.data_seed)
+        found = _write_parts(_Work(spec, tokenizer, stored, order), aside, processes, progress)
+        counts.write(aside, Preparation(asked=counts.asked(spec), sources=found))
+    except BaseException:
+        shutil.rmtree(aside)
+        raise
     aside.rename(folder)
 
 
-def _hash(row: dict[str, Any]) -> str:
-    text = json.dumps(row, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+class _Work(NamedTuple):
+    """What every process needs to turn a piece of the order into examples."""
+
+    spec: SftSpec
+    tokenizer: PreTrainedTokenizerBase
+    stored: list[Rows]
+    order: Order
+    apart: frozenset[str] = frozenset()
+    """Items that are held out."""
 
 
-def tokenise(
-    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, loss_on: str
-) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a conversation, a prompt with its completion, or a text.
+def _write_parts(
+    work: _Work, folder: Path, processes: int, progress: Progress
+) -> dict[str, Counts]:
+    """Piece by piece, so that the whole of the data is never in memory; counts by source."""
+    heldout, start = _hold_out(work)
+    _save(folder / HELDOUT, [heldout.batch])
+    work = work._replace(apart=frozenset(heldout.batch["item"].to_pylist()))
+    rows = len(work.order)
+    pieces = [range(at, min(at + CHUNK, rows)) for at in range(start, rows, CHUNK)]
+    total = heldout.tally.copy()
 
-    With `loss_on: assistant` the labels are the tokens of each assistant turn up to and including
-    its end
-    token. Plain text ends with the end token and counts in full.
+    def batches() -> Iterator[pa.RecordBatch]:
+        for examples in _mapped(work, pieces, processes):
+            total[...] += examples.tally
+            progress(int(total[:, KINDS.index("rows")].sum()), rows)
+            yield examples.batch
 
-    Raises:
-        ValueError: the row has none of the three forms, or the template rewrites earlier turns.
-    """
-    if "text" in row:
-        text, spans = row["text"] + (tokenizer.eos_token or ""), None
-    else:
-        messages = _messages(row)
-        text = _render(tokenizer, messages)
-        spans = None if loss_on == "all" else list(_assistant_spans(tokenizer, messages, text))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
-    if spans is None:
-        return {"input_ids": ids, "labels": list(ids)}
-    counted = [
-        any(start < end and low <= start < high for low, high in spans)
-        for start, end in encoded["offset_mapping"]
-    ]
+    _save(folder / TRAIN, batches())
     return {
-        "input_ids": ids,
-        "labels": [token if kept else IGNORED for token, kept in zip(ids, counted, strict=True)],
+        counts.name(source): Counts(**dict(zip(KINDS, map(int, row), strict=True)))
+        for source, row in zip(work.spec.sources, total, strict=True)
     }
 
 
-def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
-    if "messages" in row:
-        return row["messages"]
-    if "prompt" in row and "completion" in row:
-        prompt, completion = row["prompt"], row["completion"]
-        prompt = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        answer = completion if isinstance(completion, list) else None
-        return prompt + (answer or [{"role": "assistant", "content": completion}])
-    raise ValueError(
-        f"a row with columns {sorted(row)}; use `messages`, `prompt` and `completion`, or `text`"
-    )
+class _Examples(NamedTuple):
+    batch: pa.RecordBatch
+    tally: np.ndarray
+    """A row per source, a column for each of `KINDS`."""
 
 
-def _assistant_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], text: str
-) -> Iterator[tuple[int, int]]:
-    """Character ranges of what the assistant writes, without the line break after its end token."""
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
+def _hold_out(work: _Work) -> tuple[_Examples, int]:
+    """The first distinct examples of the order, and the place at which the rest begins."""
+    found: list[_Row] = []
+    seen: set[str] = set()
+    left = work.spec.heldout
+    for start in range(0, len(work.order), CHUNK):
+        for row in _rows(work, range(start, min(start + CHUNK, len(work.order)))):
+            if left == 0:
+                return _examples(work, found), len(found)
+            if row.item in seen:
+                row = row._replace(fate="duplicates")
+            elif row.fate == "train":
+                row = row._replace(fate="heldout")
+                seen.add(row.item)
+                left -= 1
+            found.append(row)
+    return _examples(work, found), len(found)
+
+
+def _mapped(work: _Work, pieces: list[range], processes: int) -> Iterator[_Examples]:
+    """The examples of each piece, in order; only a few wait to be written at any time."""
+    if min(processes, len(pieces)) < 2:
+        for piece in pieces:
+            yield _examples(work, _rows(work, piece))
+        return
+    waiting: deque[Future[_Examples]] = deque()
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(processes, len(pieces)), fork, _begin, (work,)) as pool:
+        for piece in pieces:
+            waiting.append(pool.submit(_examples_of, piece))
+            if len(waiting) > 3 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_here: list[_Work] = []
+"""The work of a forked process."""
+
+
+def _begin(work: _Work) -> None:
+    _here[:] = [work]
+
+
+def _examples_of(piece: range) -> _Examples:
+    return _examples(_here[0], _rows(_here[0], piece))
+
+
+class _Row(NamedTuple):
+    """One row of the order and what becomes of it."""
+
+    source: int
+    item: str
+    fate: str
+    """`train`, `heldout`, `dropped`, `duplicates` or `empty`."""
+    ids: np.ndarray
+    labels: np.ndarray
+    truncated: bool = False
+
+
+NONE = np.zeros(0, dtype=np.int32)
+
+
+def _rows(work: _Work, piece: range) -> list[_Row]:
+    """Tokenised, in order, and cut to length; none is held out here."""
+    found, texts = [], []
+    for source, index, row in _read(work, piece):
+        item = _item(row)
+        if item in work.apart:
+            found.append(_Row(source, item, "duplicates", NONE, NONE))
             continue
-        before = _render(tokenizer, messages[:turn], add_generation_prompt=True)
-        through = _render(tokenizer, messages[: turn + 1])
-        if not (text.startswith(before) and text.startswith(through.rstrip())):
-            raise ValueError(
-                "the chat template rewrites earlier turns, so the assistant's tokens cannot be "
-                "told apart; use loss_on: all"
-            )
-        yield len(before), len(through.rstrip())
+        try:
+            text = tokens.text_of(row, work.tokenizer, work.spec.loss_on)
+        except Exception as error:  # a template can raise anything
+            name = work.spec.sources[source].name
+            raise ValueError(f"data {name!r}, row {index + 1}: {error}") from error
+        found.append(_Row(source, item, "empty" if text.blank else "train", NONE, NONE))
+        if not text.blank:
+            texts.append(text)
+    encoded = tokens.encode(texts, work.tokenizer)
+    return [
+        _cut(row, *next(encoded), work.spec.max_length) if row.fate == "train" else row
+        for row in found
+    ]
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+def _cut(row: _Row, ids: np.ndarray, labels: np.ndarray, max_length: int) -> _Row:
+    short = labels[:max_length]
+    # The first token is never predicted, so a label on it does not count.
+    if not np.any(short[1:] != IGNORED):
+        return row._replace(fate="dropped")
+    return row._replace(ids=ids[:max_length], labels=short, truncated=len(ids) > max_length)
+
+
+def _read(work: _Work, piece: range) -> Iterator[tuple[int, int, Row]]:
+    """Each row with its source and its number there."""
+    owners, indices = (column[piece.start : piece.stop].tolist() for column in work.order)
+    numbers = {owner: [i for o, i in zip(owners, indices, strict=True) if o == owner]
+               for owner in set(owners)}  # fmt: skip
+    rows = {owner: iter(work.stored[owner].read(mine)) for owner, mine in numbers.items()}
+    for owner, index in zip(owners, indices, strict=True):
+        yield owner, index, next(rows[owner])
+
+
+def _examples(work: _Work, rows: list[_Row]) -> _Examples:
+    tally = np.zeros((len(work.spec.sources), len(KINDS)), dtype=np.int64)
+    column = {kind: number for number, kind in enumerate(KINDS)}
+    for row in rows:
+        mine = tally[row.source]
+        mine[column["rows"]] += 1
+        mine[column[row.fate]] += 1
+        mine[column["truncated"]] += row.truncated
+        if row.fate == "train":
+            mine[column["tokens"]] += len(row.ids)
+            mine[column["loss_tokens"]] += np.count_nonzero(row.labels[1:] != IGNORED)
+    kept = [row for row in rows if row.fate in ("train", "heldout")]
+    sizes = np.array([len(row.ids) for row in kept], dtype=np.int32)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    ids, labels = (
+        pa.ListArray.from_arrays(starts, np.concatenate([NONE, *parts]))
+        for parts in ([row.ids for row in kept], [row.labels for row in kept])
+    )
+    items = pa.array([row.item for row in kept], pa.string())
+    arrays = [ids, labels, pa.array(sizes), items]
+    return _Examples(pa.RecordBatch.from_arrays(arrays, schema=COLUMNS.arrow_schema), tally)
+
+
+def _save(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    schema = COLUMNS.arrow_schema
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
+            if batch.num_rows:
+                writer.write_batch(batch)
+
+
+def _item(row: Row) -> str:
+    text = json.dumps(row, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,45 +1,58 @@
-"""lm-eval on one model -> scores with standard errors, and one record per item."""
+"""lm-eval on one model -> scores with standard errors, and one record per item.
 
+`python -m trainers.evaluate MODEL --benchmarks arc,gsm8k` scores a model outside a sweep; see
+trainers/alone.py.
+"""
+
+import copy
+import hashlib
 import io
 import json
 import random
-import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr
 from importlib import metadata
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from trainers import models
-from trainers.benchmarks import AVERAGE, Benchmark, EvaluationUnavailable, local_file, task_text
+from trainers import companions, models
+from trainers.benchmarks import AVERAGE, Benchmark, settings
 from trainers.scores import Evaluation, contributions, mean_of_tasks, summarise
 from trainers.spec import EvaluateSpec
-
-SUBSET_SEED = 0
-FEWSHOT_SEED = 1234
-"""lm-eval's own default, which published numbers use."""
-
-SPLIT_KEY = re.compile(r"^(\w+_split): (\w+)$", re.MULTILINE)
-"""Which split of the data a task file uses as its training, validation, test or few-shot split."""
+from trainers.tasks import FEWSHOT_SEED, item_name, load, subsets
 
 
 def open_model(loaded: models.Loaded, spec: EvaluateSpec):
-    """lm-eval's stock model class around a loaded model."""
+    """The model as lm-eval wants it (`trainers/scoring.py`, or lm-eval's vLLM class); the loaded
+    one is left as it is."""
+    if spec.backend == "vllm":
+        return _vllm_model(loaded, spec)
     import torch
-    from lm_eval.models.huggingface import HFLM
 
-    model = cast(Any, loaded.model)  # transformers wraps `to` in a way that hides its type
-    if models.bfloat16(spec.dtype):
-        model = model.to(torch.bfloat16)
-    harness_model: Any = HFLM
-    return harness_model(pretrained=model, tokenizer=loaded.tokenizer, batch_size=spec.batch_size)
+    from trainers import scoring
+
+    model = loaded.model
+    if models.bfloat16(spec.dtype) and model.dtype != torch.bfloat16:
+        model = cast(Any, copy.deepcopy(model)).to(torch.bfloat16)
+    return scoring.open_lm(model, loaded.tokenizer, spec.batch_size)
+
+
+def _vllm_model(loaded: models.Loaded, spec: EvaluateSpec):
+    """lm-eval's vLLM class, which reads a folder: the model's, written for the time of reading."""
+    from lm_eval.models.vllm_causallms import VLLM
+
+    harness_model: Any = VLLM
+    dtype = "bfloat16" if models.bfloat16(spec.dtype) else "float32"
+    with tempfile.TemporaryDirectory() as folder:
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        return harness_model(pretrained=folder, dtype=dtype, seed=FEWSHOT_SEED)
 
 
 def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
-    """Run the benchmark's lm-eval tasks on `lm`.
+    """Run the benchmark's lm-eval tasks on `lm`, and its companions after them.
 
     Raises:
         EvaluationUnavailable: the items or a resource are missing.
@@ -47,8 +60,9 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     import lm_eval
     from lm_eval.utils import set_torch_seed
 
-    chat_template = benchmark.chat_template if spec.chat_template is None else spec.chat_template
     tasks = load(benchmark, spec)
+    chosen = subsets(tasks, spec.limit)
+    chat_template = settings(benchmark, spec).chat_template
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
     evaluate: Any = lm_eval.evaluate
@@ -56,96 +70,54 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         results = evaluate(
             lm,
             task_dict={"tasks": tasks, "groups": {}, "group_map": {}},
-            samples=_subsets(tasks, spec.limit),
+            samples=chosen,
             bootstrap_iters=0,
             apply_chat_template=chat_template,
             fewshot_as_multiturn=chat_template,
         )
-    assert results is not None, "lm-eval returns None only on ranks other than 0"
-    return _read(results, benchmark)
+        assert results is not None, "lm-eval returns None only on ranks other than 0"
+        samples = {task: _by_document(results["samples"][task]) for task in results["samples"]}
+        beside = _companions(lm, benchmark, tasks, samples, chat_template)
+    return _read(results, samples, beside, benchmark, spec)
 
 
-def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
-    """The benchmark's lm-eval tasks with their items; also how their data is fetched beforehand.
+def _companions(
+    lm,
+    benchmark: Benchmark,
+    tasks: dict[str, Any],
+    samples: dict[str, list[dict[str, Any]]],
+    chat_template: bool,
+) -> dict[str, np.ndarray]:
+    """Metric -> values of all items, where every task of the benchmark has that companion.
 
-    Raises:
-        EvaluationUnavailable: the items are missing.
+    One that is not a number everywhere is left out, as after weights that have become nan.
     """
-    with _task_files(benchmark, spec) as files:
-        return _load(files, benchmark)
+    per_task = []
+    for name, mine in samples.items():
+        task = tasks[name]
+        if benchmark.gold is not None:
+            found = companions.of_gold(lm, benchmark.gold, task, mine, chat_template)
+        elif task.OUTPUT_TYPE == "multiple_choice":
+            found = companions.of_choices(task, mine)
+        else:
+            found = {}
+        per_task.append({k: column for k, column in found.items() if np.isfinite(column).all()})
+    shared = [metric for metric in per_task[0] if all(metric in found for found in per_task)]
+    return {metric: mean_of_tasks([found[metric] for found in per_task]) for metric in shared}
 
 
-def _load(files: list[str], benchmark: Benchmark) -> dict[str, Any]:
-    from lm_eval.tasks import TaskManager
-
-    try:
-        # Without the defaults: indexing every stock task takes ten seconds.
-        tasks = TaskManager(include_defaults=False).load(files)["tasks"]
-    except Exception as error:  # hub client, datasets and yaml each raise their own
-        raise EvaluationUnavailable(f"benchmark {benchmark.name!r}: {error}") from error
-    for task in tasks.values():
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        if benchmark.max_gen_toks is not None:
-            limit = {"max_gen_toks": benchmark.max_gen_toks}
-            task.set_config(key="generation_kwargs", value=limit, update=True)
-    return tasks
-
-
-@contextmanager
-def _task_files(benchmark: Benchmark, spec: EvaluateSpec):
-    """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local
-    items."""
-    import lm_eval
-
-    stock = Path(lm_eval.__file__).parent / "tasks"
-    paths = [Path(task) if Path(task).is_absolute() else stock / task for task in benchmark.tasks]
-    if spec.data_dir is None or not benchmark.local_files:
-        yield [str(path) for path in paths]
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield [_localised(path, benchmark, Path(spec.data_dir), Path(folder)) for path in paths]
-
-
-def _localised(path: Path, benchmark: Benchmark, data_dir: Path, folder: Path) -> str:
-    splits = {
-        split: str(local_file(data_dir, pattern))
-        for task, split, pattern in benchmark.local_files
-        if task == path.stem
-    }
-    config = {
-        "include": str(path),
-        "dataset_path": "json",
-        "dataset_name": None,
-        # datasets caches by path: a private folder, or an edited file would not be seen
-        "dataset_kwargs": {"data_files": splits, "cache_dir": str(folder / "cache")},
-        **{key: None for key, split in SPLIT_KEY.findall(task_text(path)) if split not in splits},
-    }
-    written = folder / path.name
-    written.write_text(json.dumps(config))  # JSON is YAML
-    return str(written)
-
-
-def _subsets(tasks: dict[str, Any], limit: int | None) -> dict[str, list[int]] | None:
-    """A seeded random subset of each task's items; a larger limit keeps the smaller one's items."""
-    if limit is None:
-        return None
-    return {
-        name: sorted(_first(len(task.eval_docs), limit).tolist()) for name, task in tasks.items()
-    }
-
-
-def _first(items: int, limit: int) -> np.ndarray:
-    return np.random.default_rng(SUBSET_SEED).permutation(items)[:limit]
-
-
-def _read(results: Any, benchmark: Benchmark) -> Evaluation:
+def _read(
+    results: Any,
+    samples: dict[str, list[dict[str, Any]]],
+    beside: dict[str, np.ndarray],
+    benchmark: Benchmark,
+    spec: EvaluateSpec,
+) -> Evaluation:
     """lm-eval's numbers, with an error over items for each that is a mean over items.
 
     A corpus-level metric (BLEU, perplexity) keeps its value and has neither error nor items.
     """
-    tasks = list(results["samples"])
+    tasks = list(samples)
     reported: dict[str, float] = {}
     values: dict[str, np.ndarray] = {}
     for name, metric, filter_name in _metrics(results["samples"][tasks[0]]):
@@ -160,24 +132,61 @@ def _read(results: Any, benchmark: Benchmark) -> Evaluation:
     if benchmark.averaged:
         values[AVERAGE] = np.mean([values[name] for name in benchmark.averaged], axis=0)
         reported[AVERAGE] = float(values[AVERAGE].mean())
-    items = [sample["doc_hash"][:16] for task in tasks for sample in _by_document(results, task)]
+    values |= beside
+    reported |= {metric: float(column.mean()) for metric, column in beside.items()}
     higher = results["higher_is_better"][tasks[0]]
-    settings = {
-        "benchmark": benchmark.name,
-        "tasks": {task: results["versions"].get(task) for task in tasks},
-        "shots": {task: results["n-shot"].get(task) for task in tasks},
-        "n": {task: results["n-samples"][task]["effective"] for task in tasks},
-        "items": sum(results["n-samples"][task]["original"] for task in tasks),
-        "lm_eval": metadata.version("lm_eval"),
-    }
+    lower = {name for name in reported if higher.get(name.split(",")[0]) is False}
     return summarise(
         reported,
         values,
-        items,
+        _item_names(samples),
         primary=benchmark.metric or next(iter(reported)),
-        lower_is_better={name for name in reported if higher.get(name.split(",")[0]) is False},
-        settings=settings,
+        lower_is_better=lower | companions.LOWER_IS_BETTER,
+        settings=_record(results, samples, benchmark, spec),
     )
+
+
+def _record(
+    results: Any, samples: dict[str, list[dict[str, Any]]], benchmark: Benchmark, spec: EvaluateSpec
+) -> dict[str, Any]:
+    """With what it was scored. `prompts` and `documents` are hashes of what only shows when it
+    runs: every request as rendered, and the items, in order; where two models differ in them their
+    scores do not belong in one column."""
+    every = [sample for mine in samples.values() for sample in mine]
+    return {
+        "benchmark": benchmark.name,
+        "preset": spec.preset,
+        "backend": spec.backend,
+        **settings(benchmark, spec)._asdict(),
+        "tasks": {task: results["versions"].get(task) for task in samples},
+        "shots": {task: results["n-shot"].get(task) for task in samples},
+        "n": {task: results["n-samples"][task]["effective"] for task in samples},
+        "items": sum(results["n-samples"][task]["original"] for task in samples),
+        "limit": spec.limit,
+        "prompts": _hash(json.dumps(sample["arguments"]) for sample in every),
+        "documents": _hash(sample["doc_hash"] for sample in every),
+        "lm_eval": metadata.version("lm_eval"),
+    }
+
+
+def _hash(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.encode()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _item_names(samples: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Hash of each document, the same in every trial and under every limit; one that occurs again
+    in a task (BBH has two such) is the same name with its count."""
+    names = []
+    for task, mine in samples.items():
+        seen: dict[str, int] = {}
+        for sample in mine:
+            name = item_name(task, sample["doc_hash"])
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return names
 
 
 def _metrics(samples: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
@@ -189,9 +198,8 @@ def _metrics(samples: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
             yield name, metric, filter_name
 
 
-def _by_document(results: Any, task: str) -> list[dict[str, Any]]:
+def _by_document(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One sample per document, in order; lm-eval lists a document once for each filter."""
-    samples = results["samples"][task]
     first = samples[0]["filter"]
     return [sample for sample in samples if sample["filter"] == first]
 
@@ -205,3 +213,9 @@ def _per_item(samples: list[dict[str, Any]], metric: str, filter_name: str) -> n
     if all(isinstance(value, bool | int | float | np.number) for value in values):
         return np.array(values, dtype=float)
     return None
+
+
+if __name__ == "__main__":
+    from trainers.alone import app
+
+    app()

@@ -5,7 +5,6 @@ stay offline (`HF_HUB_OFFLINE=1`, read by the libraries on import) before, durin
 and trying again on 429 and 5xx, by Retry-After where the hub sends one, is huggingface_hub's own.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -80,19 +79,9 @@ def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
     """Hub data sets of a benchmark's tasks, read from their files without importing lm-eval."""
     if spec.data_dir is not None and benchmark.local_files:
         return []
-    texts = [benchmarks.task_text(path) for path in _task_paths(benchmark)]
+    texts = [benchmarks.task_text(path) for path in benchmarks.task_paths(benchmark)]
     found = [DATASET.search(text) for text in texts]  # the task's own stands before an included one
     return list(dict.fromkeys(match[1] for match in found if match))
-
-
-def _task_paths(benchmark: Benchmark) -> Iterator[Path]:
-    for task in benchmark.tasks:
-        if Path(task).is_absolute():
-            yield Path(task)
-        else:
-            found = importlib.util.find_spec("lm_eval")
-            assert found is not None and found.submodule_search_locations, "a dependency"
-            yield Path(found.submodule_search_locations[0]) / "tasks" / task
 
 
 def key_of(data: DataSpec) -> str:
@@ -189,10 +178,10 @@ def _fetch_benchmark(benchmark: Benchmark, spec: EvaluateSpec) -> Commits:
     names = hub_data(benchmark, spec)
     commits = {f"benchmark:{name}": _commit(name, "dataset", None, what) for name in names}
     if commits:
-        from trainers import evaluate
+        from trainers import tasks
 
         try:
-            evaluate.load(benchmark, spec)
+            tasks.load(benchmark, spec)
         except Exception as error:
             raise FetchFailed(f"{what}: {_reason(error)}") from error
     return commits

@@ -1,19 +1,17 @@
 """The loss on the held-out slice of a stage's data, as a benchmark with an error over examples."""
 
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
-from trainers import models
+from trainers import batch, models, packing
 from trainers.benchmarks import HELDOUT
-from trainers.data import IGNORED
+from trainers.loss import Head
+from trainers.packing import Example
 from trainers.scores import Evaluation, contributions, summarise
 
-TOKENS_PER_BATCH = 2048
-"""Bounds the logits: at SmolLM2's vocabulary of 49,152 this is 400 MB in float32."""
+TOKENS_PER_BATCH = 4096
 
 
 def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
@@ -24,30 +22,10 @@ def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
     """
     if len(heldout) == 0:
         raise ValueError("no example is held out; set `heldout` of the stage")
-    losses = torch.zeros(len(heldout))
-    tokens = torch.zeros(len(heldout))
-    model = loaded.model
-    for indices in _batches([len(ids) for ids in heldout["input_ids"]]):
-        rows = heldout[indices]
-        ids = pad_sequence([torch.tensor(row) for row in rows["input_ids"]], batch_first=True)
-        labels = pad_sequence(
-            [torch.tensor(row) for row in rows["labels"]], batch_first=True, padding_value=IGNORED
-        )
-        lengths = torch.tensor([len(row) for row in rows["input_ids"]])
-        mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-        with (
-            torch.inference_mode(),
-            torch.autocast(model.device.type, torch.bfloat16, enabled=models.bfloat16(dtype)),
-        ):
-            logits = model(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
-            ).logits[:, :-1]
-        targets = labels[:, 1:].to(model.device)
-        loss = cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view(targets.shape)
-        losses[indices] = loss.sum(dim=1).cpu()
-        tokens[indices] = (targets != IGNORED).sum(dim=1).float().cpu()
+    columns: Any = heldout.with_format("torch")[:]
+    examples = [Example(*row) for row in zip(columns["input_ids"], columns["labels"], strict=True)]
+    tokens = torch.tensor([example.loss_tokens for example in examples])
+    losses = _losses(loaded, examples, models.bfloat16(dtype))
     values = contributions(losses.double().numpy(), tokens.double().numpy())
     return summarise(
         {"loss": float(values.mean())},
@@ -59,13 +37,16 @@ def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
     )
 
 
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Indices of examples of like length, at most `TOKENS_PER_BATCH` padded tokens at a time."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def _losses(loaded: models.Loaded, examples: list[Example], bfloat16: bool) -> torch.Tensor:
+    """The sum over each example's tokens that count, (examples,)."""
+    model = loaded.model
+    losses = torch.zeros(len(examples))
+    head = Head(model)
+    with packing.used(model) as packed:
+        lengths = [example.length for example in examples]
+        for places in batch.micro_batches(lengths, TOKENS_PER_BATCH, not packed):
+            one = packing.rows([examples[place] for place in places], packed, model.device)
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+                found = head.negative_log_likelihoods(model, one)
+            losses[places] = torch.zeros(len(places)).index_add(0, one.owners.cpu(), found.cpu())
+    return losses

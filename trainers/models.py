@@ -144,6 +144,29 @@ def load(name: str, revision: str | None = None) -> Loaded:
     return Loaded(model.eval(), tokenizer)
 
 
+def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer alone, as `load` gives it but for its `model_max_length`.
+
+    Raises:
+        ModelUnavailable: no such model, or the hub does not have it or does not answer.
+    """
+    from trainers import chat
+
+    try:
+        if name == "tiny":
+            from trainers.tiny import tiny
+
+            found = tiny()[1]
+        else:
+            from transformers import AutoTokenizer
+
+            found = AutoTokenizer.from_pretrained(local_folder(name, revision))
+        chat.complete_tokenizer(found)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"model {name!r}: {error}") from error
+    return found
+
+
 def _read(folder: Path) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -1,6 +1,10 @@
 """Per-item values -> scores with standard errors, and the table of items."""
 
+import hashlib
+import json
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,3 +80,39 @@ def _standard_error(values: np.ndarray | None) -> float | None:
     if values is None or len(values) < 2:
         return None
     return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, seconds: float) -> None:
+    """The record of one evaluation, `<fingerprint>.json`, and its items beside it as .parquet.
+
+    The items first, the scores last, each aside and renamed: an evaluation is there when its .json
+    is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "benchmark": benchmark,
+        "fingerprint": fingerprint,
+        "settings": found.settings,
+        "eval_seconds": seconds,
+        "scores": [score._asdict() for score in found.scores],
+    }
+    aside = path.with_suffix(".part")
+    found.items.to_parquet(aside)
+    aside.replace(path.with_suffix(".parquet"))
+    write_json(path, record)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Written aside and renamed: a reader sees the old file or the whole new one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The record, or None where there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def short_hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

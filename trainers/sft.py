@@ -1,28 +1,37 @@
 """Supervised fine-tuning: a thin reading of TRL's SFTTrainer.
 
-What TRL does not do is here: the effective batch by the number of examples, divergence as a
-result, and a
-record of every optimizer step.
+What TRL does not do is beside it: the effective batch as it was asked for (engine.py), no token
+computed for nothing (packing.py, loss.py), divergence as a result and a record of every step
+(monitor.py).
 """
 
-import json
 import math
-import time
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from trainers import batch, models
+from trainers import checkpoints, loss, memory, models, packing, resume, schedule
+from trainers.batch import Order
 from trainers.data import Prepared
-from trainers.spec import OutOfTime, SftSpec, StageResult
+from trainers.engine import Diverged, ExactBatches, Settings
+from trainers.monitor import Monitor, Progress
+from trainers.noise_scale import noise_scale
+from trainers.spec import SftSpec, StageResult
 
-SMOOTHING = 0.9
-"""Weight of the past in the exponential mean of the loss, corrected for its start."""
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+
+
+class Engine(ExactBatches, SFTTrainer):
+    """TRL's trainer, stepping by exact batches."""
 
 
 def train(
@@ -31,25 +40,36 @@ def train(
     data: Prepared,
     folder: Path,
     deadline: float = math.inf,
+    memory_kills: int = 0,
 ) -> StageResult:
     """Train `loaded.model` in place; write a line per optimizer step to `folder`/metrics.jsonl.
 
-    `figures` has steps, examples, tokens (all that passed through the model), epochs, warmup_steps,
-    adam_beta2, learning_rate_sum, train_seconds, model_parameters and the final and smoothed loss
-    in nats per
-    token that counts.
+    Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
+    removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
+    halves the token budget.
+
+    `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
+    warmup_steps, adam_beta2, learning_rate_sum, train_seconds, model_parameters; first, final, best
+    and smoothed loss in nats per loss token; the noise scale with its 95 % interval, the number of
+    measurements and their share of the time; the token budget, and those that were too large.
 
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    steps = spec.optimizer_steps(len(data.train))
-    with open(folder / "metrics.jsonl", "w", encoding="utf-8") as file:
-        monitor = Monitor(spec, file, deadline)
-        started = time.monotonic()
-        try:
-            trainer = SFTTrainer(
+    found = checkpoints.newest(folder / CHECKPOINTS)
+    course = schedule.course(spec, data.lengths)
+    monitor = Monitor(spec, folder / CHECKPOINTS if _is_first_rank() else None, deadline)
+    if found.checkpoint is not None:
+        monitor.go_on_from(found.checkpoint)
+    reason = ""
+    try:
+        with packing.used(loaded.model) as packed, _metrics(folder, monitor):
+            budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
+                loaded.model, packed, models.bfloat16(spec.dtype)
+            )
+            monitor.engine = trainer = Engine(
                 model=loaded.model,
-                args=_arguments(spec, steps, folder),
+                args=_arguments(spec, course, folder),
                 train_dataset=data.train.select_columns(["input_ids", "labels"]),
                 processing_class=loaded.tokenizer,
                 data_collator=DataCollatorForLanguageModeling(
@@ -58,60 +78,106 @@ def train(
                 callbacks=[monitor],
             )
             trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        finally:
-            _forget_process_state()
-    examples = spec.examples_after(monitor.steps, len(data.train))
+            trainer.set_batches(
+                Settings(
+                    order=Order(len(data.train), spec.batch_size, spec.seed),
+                    factor=partial(schedule.factor, spec.schedule, course),
+                    steps=course.steps,
+                    first_step=monitor.progress.steps,
+                    budget=budget >> memory_kills,
+                    packed=packed,
+                    loss=spec.loss,
+                    max_grad_norm=spec.max_grad_norm,
+                    noise_scale_every=spec.noise_scale_every,
+                )
+            )
+            with loss.installed(loaded.model):
+                trainer.train()
+    except Diverged as error:
+        reason = str(error)
+    finally:
+        _forget_process_state()
     figures = {
-        "steps": monitor.steps,
-        "examples": examples,
-        "tokens": monitor.tokens,
-        "epochs": examples / len(data.train),
-        "warmup_steps": spec.warmup(steps),
-        "adam_beta2": spec.adam_beta2,
-        "learning_rate_sum": monitor.learning_rate_sum,
-        "train_seconds": time.monotonic() - started,
+        **_figures(monitor.progress),
+        "epochs": monitor.progress.examples / len(data.train),
+        "warmup_steps": course.warmup_steps,
+        "adam_beta2": course.adam_beta2,
         "model_parameters": loaded.model.num_parameters(),
-        "first_loss": _finite(monitor.first_loss),
-        "final_loss": _finite(monitor.loss),
-        "smoothed_loss": _finite(monitor.smoothed_loss),
+        "packed": packed,
+        "tokens_per_micro_batch": trainer.budget,
         "dtype": "bfloat16" if models.bfloat16(spec.dtype) else "float32",
         "device": str(models.device()),
         **{f"data_{name}": number for name, number in data.counts.items()},
+        **({"checkpoints_refused": list(found.refused)} if found.refused else {}),
     }
-    return StageResult("diverged" if monitor.reason else "ok", monitor.reason, figures)
+    return StageResult("diverged" if reason else "ok", reason, figures)
 
 
-def _arguments(spec: SftSpec, steps: int, folder: Path) -> SFTConfig:
-    per_device, accumulation = batch.split(spec.batch_size, spec.per_device_batch_size)
-    bfloat16 = models.bfloat16(spec.dtype)
-    schedule = "constant_with_warmup" if spec.schedule == "constant" else spec.schedule
+def _arguments(spec: SftSpec, course: schedule.Course, folder: Path) -> SFTConfig:
+    """What the engine leaves to TRL: the optimizer, precision, devices. All else is `Settings`."""
     return SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=per_device,
-        gradient_accumulation_steps=accumulation,
-        max_steps=steps,
+        output_dir=str(folder / CHECKPOINTS),
+        per_device_train_batch_size=1,  # an item of the data loader is a whole batch
+        max_steps=course.steps,
         learning_rate=spec.learning_rate,
-        lr_scheduler_type=schedule,
-        warmup_steps=spec.warmup(steps),
+        optim="adamw_torch_fused",
         weight_decay=spec.weight_decay,
-        max_grad_norm=spec.max_grad_norm,
         adam_beta1=spec.adam_beta1,
-        adam_beta2=spec.adam_beta2,
+        adam_beta2=course.adam_beta2,
+        max_grad_norm=0,  # clipped by the engine
         seed=spec.seed,
-        data_seed=spec.seed,
-        bf16=bfloat16,
+        bf16=models.bfloat16(spec.dtype),
         use_cpu=models.device().type == "cpu",
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # would need as many forward passes on every rank
         activation_checkpointing=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
         max_length=None,  # truncated while preparing
         dataset_kwargs={"skip_prepare_dataset": True},
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # the default hides a loss that is not finite
-        save_strategy="no",
+        logging_strategy="no",  # the monitor writes the records
+        save_strategy="no",  # and the checkpoints
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _is_first_rank() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+@contextmanager
+def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
+    """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
+    path = folder / METRICS if _is_first_rank() else Path(os.devnull)
+    steps = monitor.progress.steps
+    if steps and _is_first_rank():
+        resume.cut(path, steps)
+    with open(path, "a" if steps else "w", encoding="utf-8") as file:
+        monitor.file = file
+        yield
+
+
+def _figures(progress: Progress) -> dict[str, Any]:
+    noise = noise_scale(progress.noise)
+    per_example = progress.tokens / progress.examples if progress.examples else 0.0
+    return {
+        "steps": progress.steps,
+        "examples": progress.examples,
+        "tokens": progress.tokens,
+        "loss_tokens": progress.loss_tokens,
+        "learning_rate_sum": progress.learning_rate_sum,
+        "train_seconds": progress.seconds,
+        "first_loss": _finite(progress.first_loss),
+        "final_loss": _finite(progress.loss),
+        "best_loss": _finite(progress.best_loss),
+        "smoothed_loss": _finite(progress.smoothed_loss),
+        "noise_scale": noise.value,
+        "noise_scale_low": noise.low,
+        "noise_scale_high": noise.high,
+        "noise_scale_tokens": None if noise.value is None else noise.value * per_example,
+        "noise_scale_measurements": noise.measurements,
+        "noise_scale_cost": progress.noise_cost,
+        "budgets_too_large": progress.budgets,
+    }
 
 
 def _forget_process_state() -> None:
@@ -126,61 +192,3 @@ def _forget_process_state() -> None:
 def _finite(value: float) -> float | None:
     """JSON has no nan; a record's reason says what happened."""
     return value if math.isfinite(value) else None
-
-
-class Monitor(TrainerCallback):
-    """Records every optimizer step and stops at the first sign of divergence."""
-
-    def __init__(self, spec: SftSpec, file, deadline: float):
-        self.spec = spec
-        self.file = file
-        self.deadline = deadline
-        self.started = time.monotonic()
-        self.steps = 0
-        self.tokens = 0
-        self.learning_rate_sum = 0.0
-        self.loss = math.nan
-        self.first_loss = math.nan
-        self.smoothed_loss = math.nan
-        self.reason = ""
-        self._mean = 0.0
-
-    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **_):
-        if logs is None or "loss" not in logs:
-            return
-        self.steps = state.global_step
-        self.loss = float(logs["loss"])
-        self.tokens = int(logs["num_tokens"])
-        self.learning_rate_sum += logs["learning_rate"]
-        self._smooth()
-        record = {
-            "step": self.steps, "loss": _finite(self.loss), "smoothed_loss":
-            _finite(self.smoothed_loss),
-            "learning_rate": logs["learning_rate"], "grad_norm": _finite(float(logs["grad_norm"])),
-            "tokens": self.tokens, "seconds": round(time.monotonic() - self.started, 3),
-        }  # fmt: skip
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
-        self.reason = self._diverged(float(logs["grad_norm"]))
-        if self.reason:
-            control.should_training_stop = True
-        elif time.monotonic() > self.deadline:
-            raise OutOfTime(f"over the time limit at step {self.steps} of {state.max_steps}")
-
-    def _smooth(self) -> None:
-        if self.steps == 1:
-            self.first_loss = self.loss
-        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * self.loss
-        self.smoothed_loss = self._mean / (1 - SMOOTHING**self.steps)
-
-    def _diverged(self, grad_norm: float) -> str:
-        if not math.isfinite(self.loss):
-            return f"loss {self.loss} at step {self.steps}"
-        if not math.isfinite(grad_norm):
-            return f"gradient norm {grad_norm} at step {self.steps}"
-        if self.smoothed_loss > self.spec.divergence_factor * self.first_loss:
-            return (
-                f"smoothed loss {self.smoothed_loss:.3g} at step {self.steps}, more than "
-                f"{self.spec.divergence_factor:g} times its start {self.first_loss:.3g}"
-            )
-        return ""

@@ -11,9 +11,16 @@ from trainers.spec import SftSpec, StageResult
 
 
 def train(
-    spec: SftSpec, loaded: models.Loaded, cache: Path, folder: Path, deadline: float
+    spec: SftSpec,
+    loaded: models.Loaded,
+    cache: Path,
+    folder: Path,
+    deadline: float,
+    memory_kills: int = 0,
 ) -> StageResult:
     """Train `loaded.model` in place as `spec.kind` says; `cache` holds prepared data.
+
+    `memory_kills` is how often an earlier attempt was killed for want of memory.
 
     Raises:
         DataUnavailable: the data cannot be had.
@@ -25,7 +32,7 @@ def train(
                 from trainers import data, sft
 
             prepared = data.prepare(spec, loaded.tokenizer, cache)
-            return sft.train(spec, loaded, prepared, folder, deadline)
+            return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 import shutil
 from pathlib import Path
 
+import planted_audit
 import pytest
+
+from analysis import report
 
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -38,6 +41,11 @@ def page(browser, chain_run) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory) -> Path:
+    return report.write_audit(planted_audit.folder(tmp_path_factory.mktemp("page") / "audit"))
+
+
 def test_page_opens_without_a_word_on_the_console(browser, page):
     assert browser.get_log("browser") == []
     assert "chain" in browser.title
@@ -66,3 +74,16 @@ def test_page_does_not_scroll_sideways(browser, page, width):
         "return [document.documentElement.clientWidth, document.documentElement.scrollWidth]"
     )
     assert whole <= inner
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_audit_page_opens_quietly_and_does_not_scroll_sideways(browser, audit_page, width):
+    browser.get(audit_page.as_uri())
+    browser.set_window_size(width, 900)
+    inner, whole, marked = browser.execute_script(
+        "const root = document.documentElement;"
+        "return [root.clientWidth, root.scrollWidth, document.querySelectorAll('mark').length]"
+    )
+    assert browser.get_log("browser") == []
+    assert whole <= inner
+    assert marked > 0

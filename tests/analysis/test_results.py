@@ -80,6 +80,26 @@ def test_items_are_the_same_in_every_cell(run: Path) -> None:
     assert set(counts) == {19}
 
 
+@pytest.mark.parametrize(
+    ("mark", "said"), [("prompts", "prompts, as rendered"), ("documents", "items")]
+)
+def test_scores_of_other_items_or_prompts_are_refused_with_both_named(
+    run: Path, mark: str, said: str
+) -> None:
+    paths = sorted(run.glob("trials/*/scores/0000.json"))
+    for path in paths:
+        record = json.loads(path.read_text())
+        odd = path == paths[2]
+        record["settings"] = {"prompts": "a", "documents": "b"} | ({mark: "odd"} if odd else {})
+        path.write_text(json.dumps(record))
+    with pytest.raises(results.ResultsError, match=said) as refused:
+        results.read(run)
+    for path in (paths[0], paths[2]):
+        assert str(path.parent.parent) in str(refused.value)
+    paths[2].unlink()
+    assert len(results.read(run)), "as the message advises"
+
+
 def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
     path = tmp_path / "wandb.csv"
     path.write_text(

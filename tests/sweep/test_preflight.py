@@ -63,11 +63,12 @@ def test_data_that_the_hub_does_not_give_is_found_before_anything_is_written(
 def test_too_little_disk_is_refused(load, small, monkeypatch, tmp_path):
     from sweep import plan
 
-    planned = plan.trials(load(small))
+    grid = load(small)
+    planned = plan.trials(grid)
     full = SimpleNamespace(free=1_000_000)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: full)
-    with pytest.raises(CannotStart, match="make room, or choose another place with --runs"):
-        preflight.check_disk(RunFolder(tmp_path / "run"), planned)
+    with pytest.raises(CannotStart, match=r"make room, .* or choose another place with --runs"):
+        preflight.check_disk(RunFolder(tmp_path / "run"), grid, planned)
     assert not (tmp_path / "run").exists()
 
 
@@ -79,3 +80,11 @@ def test_damaged_record_stops_the_command_with_the_files_name(small, grid_file, 
     assert run.returncode == 4
     assert "manifest.json: damaged" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_vllm_is_asked_for_with_a_whole_gpu_and_with_its_package(load, small):
+    grid = load(small, "evaluate.backend=vllm")
+    with pytest.raises(CannotStart) as refused:
+        preflight.check_benchmarks(grid)
+    assert "pip install 'lm-eval[vllm]'" in str(refused.value)
+    assert "gpus_per_trial: 1" in str(refused.value)

@@ -171,3 +171,25 @@ def test_diverged_trial_is_done_without_scores_and_no_start_for_others(tmp_path)
     write_json(tmp_path / "train.json", {"status": "diverged"})
     assert folder.done(["aa"])
     assert not folder.usable()
+
+
+def test_attempts_killed_for_want_of_memory_are_told_from_other_ends(tmp_path):
+    folder = TrialFolder(tmp_path)
+
+    def started(kills: int | None) -> None:
+        folder.log_attempt("started", memory_kills_here=kills)
+
+    started(3)
+    assert folder.memory_kills() == 0
+    started(3)  # ended without a word, killed by hand
+    assert folder.memory_kills() == 0
+    started(5)
+    assert folder.memory_kills() == 1
+    folder.log_attempt("failed", phase="train", reason="a bug")
+    started(9)  # others were killed while it was not running
+    assert folder.memory_kills() == 1
+    started(None)  # another system
+    started(10)
+    assert folder.memory_kills() == 1
+    started(11)
+    assert folder.memory_kills() == 2

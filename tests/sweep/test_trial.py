@@ -260,6 +260,41 @@ def test_new_benchmark_is_scored_without_training(copied, chain, drive):
     assert (table[table.benchmark == "world_continuation"].metric == "acc").sum() == 4
 
 
+def test_new_benchmark_names_the_cells_without_weights_and_scores_the_others(copied, chain, drive):
+    """Not the model that the grid started from in their place, either."""
+    first, second = (trials(copied)[name] for name in ("first 0.001", "second 0.001"))
+    shutil.rmtree(second.model)
+    grid = chain.replace("world_arithmetic]", "world_arithmetic, world_continuation]")
+    ended = drive(grid, copied)
+    assert ended.code == 3
+    key = second.path.name.split("-")[-1]
+    (told,) = [line for line in ended.output.splitlines() if "no weights are left" in line]
+    assert told.startswith("world_continuation: ")
+    assert key in told
+    assert first.path.name.split("-")[-1] not in told
+    assert ended.output.index(told) < ended.output.index("to go"), "before anything runs"
+    table = pd.read_csv(copied / "results.csv")
+    rows = table[(table.benchmark == "world_continuation") & (table.metric == "acc")]
+    assert list(rows.stage + " " + rows.status) == [
+        "base ok", "first ok", "second failed", "second diverged",
+    ]  # fmt: skip
+    assert rows.reason[rows.status == "failed"].str.contains("weights were not kept").all()
+    assert second.training()["status"] == "ok"
+    assert starts(second) == 1
+    assert drive(chain, copied).code == 0, "without the new benchmark nothing is missing"
+
+
+def test_record_scored_on_other_prompts_is_refused_in_the_end(copied, chain, drive):
+    records = (trials(copied)["first 0.001"].path / "scores").glob("*.json")
+    path = next(path for path in records if '"world_choice"' in path.read_text())
+    record = json.loads(path.read_text())
+    record["settings"]["prompts"] = "other"
+    path.write_text(json.dumps(record))
+    ended = drive(chain, copied)
+    assert ended.code == 4
+    assert "cannot stand in one column" in ended.output
+
+
 def test_new_rate_runs_only_itself(copied, chain, drive):
     before = times(copied)
     assert drive(chain.replace("[0.001, 100]", "[0.001, 0.002, 100]"), copied).code == 0
@@ -341,17 +376,23 @@ def test_trial_that_failed_and_was_repaired_gets_new_benchmarks_too(own_task, dr
     assert drive(more, tmp_path / "run").code == 0
 
 
-def test_failed_parent_blocks_its_children_with_a_reason(chain, drive, tmp_path):
-    """A parent whose data file cannot be read: preparing fails, and so does the trial."""
+def test_data_that_cannot_be_used_stops_the_command_before_any_trial(chain, drive, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"question": "a"}\n' * 12)
     data = yaml.safe_load(chain)
-    data["stages"]["first"]["data"] = {"name": str(bad)}
+    data["stages"]["second"]["data"] = {"name": str(bad)}
+    ended = drive(yaml.safe_dump(data), tmp_path / "run")
+    assert ended.code == 4
+    assert not any(folder.attempts() for folder in trials(tmp_path / "run").values())
+
+
+def test_failed_parent_blocks_its_children_with_a_reason(chain, drive, tmp_path):
+    data = yaml.safe_load(chain) | {"limits": {"max_trial_hours": 1e-9}}
     data["resources"] = {"retries": 0}
     ended = drive(yaml.safe_dump(data), tmp_path / "run")
     assert ended.code == 3
     folders = trials(tmp_path / "run")
-    assert "use `messages`" in folders["first 0.001"].attempts()[-1]["reason"]
+    assert "over the time limit" in folders["first 0.001"].attempts()[-1]["reason"]
     for name in ("second 0.001", "second 100"):
         (event,) = folders[name].attempts()
         assert event["event"] == "failed"
@@ -370,3 +411,43 @@ def test_diverged_parent_blocks_its_children_with_a_reason(chain, drive, tmp_pat
     assert folders["first 100"].training()["status"] == "diverged"
     assert "no usable weights" in folders["second 0.001"].attempts()[-1]["reason"]
     assert ended.code == 3
+
+
+def damaged_checkpoint(folder: TrialFolder) -> None:
+    import torch
+
+    from trainers import checkpoints
+
+    path = checkpoints.save(folder.checkpoints, 2, {"weight": torch.zeros(3)}, {"step": 2})
+    (path / checkpoints.STATE).write_text("{}")
+
+
+def test_damaged_checkpoint_is_never_a_silent_fresh_start(copied, chain, drive):
+    """The trial starts from the beginning, says so, and leaves no checkpoint behind."""
+    folder = trials(copied)["second 0.001"]
+    weights = (folder.model / "model.safetensors").read_bytes()
+    (folder.path / "train.json").unlink()
+    damaged_checkpoint(folder)
+    assert drive(chain, copied).code == 0
+    events = folder.attempts()
+    names = [event["event"] for event in events]
+    assert names == ["started", "done", "started", "refused", "restarted", "done"]
+    assert "step-00000002: state.json is not what was written" in events[3]["checkpoint"]
+    assert not folder.checkpoints.exists()
+    assert (folder.model / "model.safetensors").read_bytes() == weights
+
+
+def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
+    import torch
+
+    from sweep.trial import _note_checkpoints
+    from trainers import checkpoints
+
+    folder = TrialFolder(tmp_path)
+    _note_checkpoints(folder)
+    assert folder.attempts() == []
+    checkpoints.save(folder.checkpoints, 1, {"weight": torch.zeros(3)}, {"step": 1})
+    damaged_checkpoint(folder)
+    _note_checkpoints(folder)
+    refused, resumed = folder.attempts()
+    assert (refused["event"], resumed["event"], resumed["step"]) == ("refused", "resumed", 1)

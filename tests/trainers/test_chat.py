@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from trainers import chat, data, evaluate, models, sft
+from trainers import chat, data, evaluate, models, sft, tokens
 from trainers.spec import EvaluateSpec, SftSpec
 
 QUESTION = {"role": "user", "content": "What is red?"}
@@ -52,8 +52,8 @@ def test_end_of_a_turn_becomes_the_end_token(base):
 
 
 def test_labels_of_a_base_model_hold_the_end_token(base):
-    example = data.tokenise({"messages": [QUESTION, ANSWER]}, base.tokenizer, "assistant")
-    kept = [token for token in example["labels"] if token != data.IGNORED]
+    example = tokens.tokenise({"messages": [QUESTION, ANSWER]}, base.tokenizer, "assistant")
+    kept = [token for token in example["labels"] if token != tokens.IGNORED]
     assert base.tokenizer.decode(kept) == "the apple<|im_end|>"
 
 
@@ -116,10 +116,8 @@ def test_trained_base_model_stops_by_itself_in_lm_eval(base, tmp_path):
 
     saved = models.load(str(tmp_path / "model"))
     lm = evaluate.open_model(saved, EvaluateSpec(benchmarks=["ifeval"], batch_size=1))
-    steps = []
-    saved.model.register_forward_hook(lambda *_: steps.append(1))
     prompt = lm.apply_chat_template([QUESTION])
     options = {"until": [], "do_sample": False, "temperature": 0.0, "max_gen_toks": 100}
     asked = Instance("generate_until", {}, (prompt, options), 0)
     assert lm.generate_until([asked]) == ["the apple"]
-    assert len(steps) == len(base.tokenizer("the apple<|im_end|>")["input_ids"])
+    assert 1 + lm.tally.steps == len(base.tokenizer("the apple<|im_end|>")["input_ids"])

@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections import Counter
 
+import numpy as np
 import pytest
 
-from trainers import data, sources
-from trainers.data import IGNORED, prepare, tokenise
-from trainers.spec import SftSpec
+from trainers import counts, data, sources
+from trainers.data import prepare
+from trainers.spec import DataSpec, SftSpec
+from trainers.tokens import IGNORED, tokenise
 
 DIALOGUE = {
     "messages": [
@@ -130,7 +133,14 @@ def test_template_with_a_default_system_prompt_is_no_rewriting(tokenizer, monkey
 def test_prepared_world_counts_every_row_once(tokenizer, tmp_path):
     prepared = prepare(spec(examples=30), tokenizer, tmp_path)
     assert (len(prepared.train), len(prepared.heldout)) == (25, 5)
-    assert prepared.counts == {"train": 25, "heldout": 5, "truncated": 0, "dropped": 0}
+    tokens = [len(ids) for ids in prepared.train["input_ids"]]
+    counted = sum(label != IGNORED for labels in prepared.train["labels"] for label in labels[1:])
+    assert prepared.counts == {
+        "rows": 30, "train": 25, "heldout": 5, "truncated": 0, "dropped": 0, "duplicates": 0,
+        "empty": 0, "tokens": sum(tokens), "loss_tokens": counted,
+    }  # fmt: skip
+    assert prepared.lengths.dtype == np.int32
+    assert prepared.lengths.tolist() == tokens
 
 
 def test_truncation_is_counted_and_cuts_the_end(tokenizer, jsonl, tmp_path):
@@ -186,6 +196,164 @@ def test_heldout_rows_stay_the_same_when_examples_grow(source, tokenizer, jsonl,
     few, many = (prepare(spec(source, examples=n), tokenizer, tmp_path / "data") for n in (20, 60))
     assert list(few.heldout["item"]) == list(many.heldout["item"])
     assert set(few.train["item"]) < set(many.train["item"])
+
+
+def test_as_many_are_held_out_as_asked_though_some_rows_cannot_be(tokenizer, jsonl, tmp_path):
+    """Rows that are empty, have no token that counts, or stand twice, take no place."""
+    asked = [{"messages": [{"role": "user", "content": f"{n}"}]} for n in range(30)]
+    empty = [{"text": " \n"} for _ in range(30)]
+    twice = [{"text": f"row {n % 30}"} for n in range(60)]
+    path = jsonl([*asked, *empty, *twice])
+    prepared = prepare(spec(path, heldout=10), tokenizer, tmp_path / "data")
+    assert len(set(prepared.heldout["item"])) == 10
+    assert not set(prepared.heldout["item"]) & set(prepared.train["item"])
+    found = prepared.counts
+    assert (found["dropped"], found["empty"], found["duplicates"]) == (30, 30, 10)
+    assert (found["train"], found["heldout"], found["rows"]) == (40, 10, 120)
+
+
+@pytest.mark.parametrize(
+    ("row", "loss_on", "fate"),
+    [
+        ({"text": ""}, "assistant", "empty"),
+        ({"messages": []}, "assistant", "empty"),
+        ({"messages": []}, "all", "empty"),
+        ({"prompt": "Say apple.", "completion": " "}, "assistant", "empty"),
+        ({"prompt": "Say apple.", "completion": " "}, "all", "train"),
+        ({"messages": [{"role": "user", "content": "Say apple."}]}, "assistant", "dropped"),
+        ({"messages": [{"role": "user", "content": "Say apple."}]}, "all", "train"),
+    ],
+)
+def test_row_in_which_nothing_is_said_is_counted_as_empty(
+    row, loss_on, fate, tokenizer, jsonl, tmp_path
+):
+    path = jsonl([row, {"text": "red"}])
+    prepared = prepare(spec(path, loss_on=loss_on, heldout=0), tokenizer, tmp_path / "data")
+    assert prepared.counts[fate] == 1 + (fate == "train")
+    assert len(prepared.train) == prepared.counts["train"] == 1 + (fate == "train")
+
+
+def test_files_are_the_same_to_the_byte_whatever_the_number_of_processes(
+    tokenizer, jsonl, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(data, "CHUNK", 16)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    one.write_text("".join(json.dumps({"text": f"row {n} " * (n % 9)}) + "\n" for n in range(150)))
+    two.write_text("".join(json.dumps(row) + "\n" for row in [DIALOGUE, {"text": "x"}] * 40))
+    mixed = spec(one, heldout=20, max_length=60).model_copy(
+        update={"data": (DataSpec(name=str(one), weight=1.5), DataSpec(name=str(two)))}
+    )
+    contents = []
+    for processes in (1, 2, 5):
+        cache = tmp_path / str(processes)
+        prepare(mixed, tokenizer, cache, processes)
+        (folder,) = (path for path in cache.iterdir() if path.is_dir())
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0].keys() == {"train.arrow", "heldout.arrow", "counts.json"}
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_error_in_a_process_names_the_data_and_the_row(tokenizer, jsonl, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK", 16)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    path = jsonl([{"text": "a"}] * 40 + [{"question": "b"}] + [{"text": "a"}] * 40)
+    with pytest.raises(ValueError, match=r"rows.jsonl', row 41: a row with columns"):
+        prepare(spec(path, heldout=0), tokenizer, tmp_path / "data", processes=3)
+    assert not [path for path in (tmp_path / "data").iterdir() if path.is_dir()]
+
+
+def mixture(*parts: dict, **settings) -> SftSpec:
+    plain = {"kind": "sft", "learning_rate": 1e-3, "batch_size": 4, "heldout": 0}
+    return SftSpec.model_validate(plain | {"data": list(parts)} | settings)
+
+
+@pytest.fixture
+def letters(jsonl):
+    """Two files of 40 and 10 texts, one name each."""
+    return {
+        name: str(jsonl([{"text": f"{name} {number}"} for number in range(rows)], f"{name}.jsonl"))
+        for name, rows in (("a", 40), ("b", 10))
+    }
+
+
+def decoded(part, tokenizer) -> list[str]:
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in part["input_ids"]]
+
+
+def test_weight_is_the_passes_over_a_source_in_one_epoch(letters, tokenizer, tmp_path):
+    """0.5 takes half of the rows, 2.5 each row twice and half of them once more."""
+    spec = mixture({"name": letters["a"], "weight": 0.5}, {"name": letters["b"], "weight": 2.5})
+    found = Counter(decoded(prepare(spec, tokenizer, tmp_path / "data").train, tokenizer))
+    of_a = {text: number for text, number in found.items() if text.startswith("a")}
+    of_b = {text: number for text, number in found.items() if text.startswith("b")}
+    assert len(of_a) == 20
+    assert set(of_a.values()) == {1}
+    assert len(of_b) == 10
+    assert sorted(of_b.values()) == [2] * 5 + [3] * 5
+
+
+def test_sources_are_mixed_in_one_order_that_the_data_seed_decides(letters, tokenizer, tmp_path):
+    parts = [{"name": letters["a"]}, {"name": letters["b"]}]
+    orders = [
+        decoded(prepare(mixture(*parts, **of), tokenizer, tmp_path / "data").train, tokenizer)
+        for of in ({}, {"seed": 5, "learning_rate": 1.0}, {"data_seed": 1})
+    ]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2])
+    kinds = "".join(text[0] for text in orders[0])
+    assert "b" in kinds[:25]
+    assert "b" in kinds[25:]
+
+
+def test_no_copy_of_a_held_out_row_is_trained_on_however_often_it_enters(
+    letters, tokenizer, tmp_path
+):
+    spec = mixture({"name": letters["a"]}, {"name": letters["b"], "weight": 4}, heldout=15)
+    prepared = prepare(spec, tokenizer, tmp_path / "data")
+    train, heldout = (decoded(part, tokenizer) for part in (prepared.train, prepared.heldout))
+    assert len(heldout) == len(set(heldout)) == 15
+    assert {text[0] for text in heldout} == {"a", "b"}
+    assert not set(train) & set(heldout)
+    copies = sum(4 if text.startswith("b") else 1 for text in heldout)
+    assert len(train) == 80 - copies
+    assert prepared.counts["duplicates"] == copies - 15
+
+
+def test_each_source_has_its_own_counts(letters, tokenizer, tmp_path):
+    spec = mixture({"name": letters["a"]}, {"name": letters["b"], "weight": 2}, heldout=6)
+    made = prepare(spec, tokenizer, tmp_path / "data").preparation
+    of_a, of_b = made.sources.values()
+    assert (of_a.rows, of_b.rows) == (40, 20)
+    for found in (of_a, of_b, made.total):
+        parts = (found.train, found.heldout, found.dropped, found.duplicates, found.empty)
+        assert sum(parts) == found.rows
+    assert made.total.heldout == 6
+    assert [line.split(":")[0] for line in made.lines()] == ["data a.jsonl", "data b.jsonl x 2"]
+
+
+def test_single_source_in_a_list_is_that_source(letters, tokenizer, tmp_path):
+    alone = mixture({"name": letters["a"]}).model_copy(update={"data": DataSpec(name=letters["a"])})
+    orders = [
+        decoded(prepare(one, tokenizer, tmp_path / "data").train, tokenizer)
+        for one in (alone, mixture({"name": letters["a"]}))
+    ]
+    assert orders[0] == orders[1]
+
+
+def test_weight_so_small_that_no_row_is_left_is_refused(letters, tokenizer, tmp_path):
+    spec = mixture({"name": letters["a"]}, {"name": letters["b"], "weight": 0.01})
+    with pytest.raises(ValueError, match=r"b\.jsonl': no row of 10 at weight 0.01"):
+        prepare(spec, tokenizer, tmp_path / "data")
+
+
+def test_what_was_prepared_is_found_without_tokenizer_or_data(letters, tokenizer, tmp_path):
+    spec = mixture({"name": letters["a"]}, {"name": letters["b"]})
+    cache = tmp_path / "data"
+    assert counts.find(cache, spec) is None
+    made = prepare(spec, tokenizer, cache).preparation
+    assert counts.find(cache, spec) == made
+    assert counts.find(cache, spec.model_copy(update={"max_length": 9})) is None
 
 
 def test_second_call_opens_what_the_first_one_left(tokenizer, tmp_path):

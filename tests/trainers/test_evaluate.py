@@ -6,14 +6,19 @@ from typing import Any
 
 import lm_eval
 import numpy as np
+import pandas as pd
 import pytest
 from lm_eval.tasks import TaskManager
 
-from trainers import benchmarks, evaluate
+from trainers import benchmarks, evaluate, scores, tasks
 from trainers.benchmarks import EvaluationUnavailable
-from trainers.spec import EvaluateSpec
+from trainers.spec import EvaluateSpec, Score
 from trainers.world import generate
 
+COMPANIONS = {
+    "choice_probability", "choice_margin", "solution_bits_per_byte", "answer_bits_per_byte",
+    "target_bits_per_byte",
+}  # fmt: skip
 WORLD = ["world_choice", "world_arithmetic", "world_continuation", "world_instruction"]
 
 TASK = """\
@@ -80,10 +85,11 @@ def harness(lm, task: str, **options) -> dict[str, Any]:
 def test_score_and_error_are_lm_evals_own(name, lm):
     found = score(lm, name, limit=24)
     task = benchmarks.find(name).tasks[0]
-    subset = sorted(evaluate._first(generate.ITEMS, 24).tolist())
+    subset = sorted(tasks.first(generate.ITEMS, 24).tolist())
     expected = harness(lm, task, samples={name: subset})
-    assert found.scores
-    for entry in found.scores:
+    theirs = [entry for entry in found.scores if entry.metric not in COMPANIONS]
+    assert theirs
+    for entry in theirs:
         metric, _, filter_name = entry.metric.partition(",")
         key = f"{metric},{filter_name or 'none'}"
         assert entry.value == expected[key]
@@ -94,9 +100,8 @@ def test_score_and_error_are_lm_evals_own(name, lm):
 
 def test_primary_metric_is_the_benchmarks(lm):
     found = score(lm, "world_continuation", limit=4)
-    assert {entry.metric: entry.primary for entry in found.scores} == {
-        "acc": True, "acc_norm": False,
-    }  # fmt: skip
+    assert [entry.metric for entry in found.scores if entry.primary] == ["acc"]
+    assert {entry.metric for entry in found.scores} > {"acc_norm", "choice_probability"}
 
 
 def test_every_item_is_scored_without_a_limit(lm):
@@ -116,18 +121,19 @@ def test_items_average_to_the_score_and_are_named_alike_each_time(lm):
 
 def test_larger_limit_keeps_the_items_of_the_smaller_one(lm):
     few, many = (score(lm, "world_choice", limit=n).items for n in (5, 12))
-    both = few.merge(many, on=["item", "metric"], suffixes=("_few", "_many"))
+    few, many = (items[items.metric == "acc"] for items in (few, many))
+    both = few.merge(many, on="item", suffixes=("_few", "_many"))
     assert len(both) == 5
     assert np.array_equal(both.value_few, both.value_many)
 
 
 def test_subset_is_drawn_and_not_the_first_items():
-    drawn = evaluate._first(400, 20)
+    drawn = tasks.first(400, 20)
     assert len(set(drawn.tolist())) == 20
     assert sorted(drawn.tolist()) != list(range(20))
     assert max(drawn) > 200
-    assert np.array_equal(evaluate._first(400, 30)[:20], drawn)
-    assert len(evaluate._first(7, 20)) == 7
+    assert np.array_equal(tasks.first(400, 30)[:20], drawn)
+    assert len(tasks.first(7, 20)) == 7
 
 
 def test_scores_do_not_hang_on_what_was_drawn_before(lm):
@@ -199,6 +205,9 @@ def roomy(tiny):
         ("hellaswag", 2, "acc_norm", 0),
         ("gsm8k", 2, "exact_match,flexible-extract", 5),
         ("ifeval", 2, "average", 0),
+        ("piqa", 2, "acc_norm", 0),
+        ("mmlu_pro", 2, "acc", 0),
+        pytest.param("bbh", 27, "exact_match", 3, marks=pytest.mark.slow),
     ],
 )
 def test_stock_benchmark_runs_on_local_items(
@@ -207,7 +216,8 @@ def test_stock_benchmark_runs_on_local_items(
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(shared_data / "nltk_data")])
-    local = {"data_dir": str(shared_data / "eval"), "limit": 2, "batch_size": 2}
+    limit = 1 if name == "bbh" else 2
+    local = {"data_dir": str(shared_data / "eval"), "limit": limit, "batch_size": 2}
     assert benchmarks.missing(benchmarks.find(name), spec(**local)) is None
     found = score(roomy, name, **local)
     (primary,) = [entry for entry in found.scores if entry.primary]
@@ -215,6 +225,9 @@ def test_stock_benchmark_runs_on_local_items(
     assert set(found.settings["shots"].values()) == {shots}
     assert 0 <= primary.value <= 1
     assert found.items[found.items.metric == metric].value.mean() == pytest.approx(primary.value)
+    beside = [entry for entry in found.scores if entry.metric in COMPANIONS]
+    assert beside or name == "ifeval"
+    assert all(entry.n == items and (entry.stderr or 0) > 0 for entry in beside)
 
 
 def test_arc_is_the_unweighted_mean_of_easy_and_challenge(roomy, shared_data):
@@ -224,3 +237,79 @@ def test_arc_is_the_unweighted_mean_of_easy_and_challenge(roomy, shared_data):
     assert found.settings["n"] == {"arc_easy": 3, "arc_challenge": 3}
     assert primary.n == 6
     assert (primary.value * 6) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_record_says_with_what_it_was_scored(lm):
+    paper, plain = (
+        score(lm, "world_choice", limit=6, preset=preset).settings
+        for preset in ("paper", "lm_eval")
+    )
+    assert (paper["preset"], paper["chat_template"]) == ("paper", True)
+    assert (plain["preset"], plain["chat_template"]) == ("lm_eval", False)
+    assert paper["documents"] == plain["documents"]
+    assert paper["prompts"] != plain["prompts"], "as rendered"
+    assert paper["prompts"] == score(lm, "world_choice", limit=6).settings["prompts"]
+    assert paper["documents"] != score(lm, "world_choice", limit=5).settings["documents"]
+
+
+def test_preset_lm_eval_is_what_lm_eval_does_by_itself(lm):
+    found = score(lm, "world_continuation", preset="lm_eval")
+    simple: Any = lm_eval.simple_evaluate
+    task = benchmarks.find("world_continuation").tasks[0]
+    alone = simple(
+        model=lm, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=10
+    )["results"]["world_continuation"]
+    assert {e.metric: e.value for e in found.scores if e.metric not in COMPANIONS} == {
+        "acc": alone["acc,none"], "acc_norm": alone["acc_norm,none"],
+    }  # fmt: skip
+
+
+def test_margin_is_above_zero_where_acc_norm_counts_the_item(lm):
+    items = score(lm, "world_continuation").items.pivot(
+        index="item", columns="metric", values="value"
+    )
+    assert ((items.choice_margin > 0) == (items.acc_norm == 1)).all()
+    assert items.acc_norm.nunique() == 2, "some are right and some are wrong"
+    assert items.choice_probability.between(0, 1).all()
+
+
+def test_bits_per_byte_of_a_gold_solution_are_the_models_own(lm):
+    """Against the model's cross entropy, taken here by hand. lm-eval counts the white space that
+    ends a prompt with what follows."""
+    import torch
+
+    found = score(lm, "world_arithmetic", limit=3)
+    values = found.items[found.items.metric == "solution_bits_per_byte"].value.tolist()
+    (entry,) = [e for e in found.scores if e.metric == "solution_bits_per_byte"]
+    assert (entry.higher_is_better, entry.primary) == (False, False)
+    items = generate.items("arithmetic")
+    for place, value in zip(sorted(tasks.first(len(items), 3).tolist()), values, strict=True):
+        turn = [{"role": "user", "content": items[place]["prompt"]}]
+        prompt = lm.apply_chat_template(turn)
+        start = lm.tok_encode(prompt.rstrip())
+        solution = lm.tok_encode(prompt + items[place]["answer"])[len(start) :]
+        with torch.inference_mode():
+            logits = lm.model(torch.tensor([start + solution], device=lm.device)).logits[0]
+        told = logits[len(start) - 1 : -1].float().log_softmax(-1).cpu()
+        nats = -told[torch.arange(len(solution)), torch.tensor(solution)].sum().item()
+        bits = nats / np.log(2) / len(items[place]["answer"].encode())
+        assert value == pytest.approx(bits, rel=1e-4)
+
+
+def test_document_that_occurs_twice_is_two_items(lm, mine):
+    rows = (mine.parent / "items.jsonl").read_text()
+    (mine.parent / "items.jsonl").write_text(rows + rows.splitlines()[0] + "\n")
+    names = score(lm, mine).items.query("metric == 'length'")["item"]
+    assert len(names) == len(set(names)) == 7
+
+
+def test_record_is_read_back_as_it_was_written(lm, tmp_path):
+    found = score(lm, "world_choice", limit=4)
+    place = tmp_path / "scores" / "mark.json"
+    scores.write(place, "world_choice", "mark", found, 1.5)
+    record = scores.read_json(place)
+    assert [Score(**entry) for entry in record["scores"]] == found.scores
+    assert (record["fingerprint"], record["eval_seconds"]) == ("mark", 1.5)
+    assert record["settings"] == found.settings
+    assert pd.read_parquet(place.with_suffix(".parquet")).equals(found.items)
+    assert {path.name for path in place.parent.iterdir()} == {"mark.json", "mark.parquet"}

@@ -73,3 +73,27 @@ def test_a_trial_leaves_no_memory_on_the_gpu(tmp_path):
         torch.cuda.empty_cache()
         used.append(torch.cuda.memory_allocated())
     assert used[-1] == used[1]
+
+
+def test_packed_scores_in_bfloat16_are_near_the_stock_classs_and_memory_is_given_back():
+    from lm_eval.api.instance import Instance
+
+    from trainers import scoring
+
+    loaded = models.load("tiny")
+    lm = evaluate.open_model(loaded, EvaluateSpec(benchmarks=["world_choice"], dtype="bfloat16"))
+    assert isinstance(lm, scoring.SharedPrefixLM)
+    assert next(loaded.model.parameters()).dtype == torch.float32, "the loaded model stays"
+    stock = scoring.HFLM(pretrained=lm.model, tokenizer=loaded.tokenizer, batch_size=1)
+    pairs = [("The cat sat on the mat. " * n, " the cat") for n in range(1, 40)]
+    asked = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
+    lm.loglikelihood(asked)
+    before = torch.cuda.memory_allocated()
+    found = lm.loglikelihood(asked)
+    settings = {"until": [], "max_gen_toks": 8}
+    prompts = [Instance("generate_until", {}, (context, settings), 0) for context, _ in pairs]
+    assert len(lm.generate_until(prompts)) == len(pairs)
+    gc.collect()
+    assert torch.cuda.memory_allocated() == before
+    expected = stock.loglikelihood(asked)
+    assert [v for v, _ in found] == pytest.approx([v for v, _ in expected], rel=0.02, abs=0.5)

@@ -1,14 +1,12 @@
 """The loss on held-out rows, against the definition."""
 
-from itertools import chain
-
 import numpy as np
 import pytest
 import torch
 
 from trainers import data, heldout
-from trainers.data import IGNORED
 from trainers.spec import SftSpec
+from trainers.tokens import IGNORED
 
 
 @pytest.fixture
@@ -59,12 +57,3 @@ def test_items_are_the_rows_in_their_order(tiny, rows):
 def test_no_row_is_an_error(tiny, rows):
     with pytest.raises(ValueError, match="set `heldout`"):
         heldout.score(tiny, rows.select([]), "float32")
-
-
-def test_batches_hold_every_row_once_within_the_budget(monkeypatch):
-    monkeypatch.setattr(heldout, "TOKENS_PER_BATCH", 100)
-    lengths = [3, 90, 200, 41, 40, 8, 8]
-    batches = list(heldout._batches(lengths))
-    assert sorted(chain.from_iterable(batches)) == list(range(7))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100

@@ -88,8 +88,37 @@ def test_name_that_cannot_be_data_says_why(name, said):
     assert said in str(sources.problem(name))
 
 
-def test_folder_is_not_a_data_file(tmp_path):
-    assert "not a data file" in str(sources.problem(str(tmp_path)))
+def test_folder_is_its_files_in_the_order_of_their_names(tmp_path):
+    assert "no file in the folder" in str(sources.problem(str(tmp_path)))
+    (tmp_path / "deep").mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS[:5]), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[5:12]))
+    (tmp_path / "deep" / "c.jsonl").write_text("\n".join(map(json.dumps, ROWS[12:])))
+    (tmp_path / "README.md").write_text("not data")
+    folder = data(tmp_path)
+    assert sources.problem(folder.name) is None
+    assert sources.count(folder) == 20
+    stored = sources.stored_rows(folder)
+    assert stored.read(range(20)) == ROWS
+    assert stored.read([19, 0, 7, 0]) == [ROWS[19], ROWS[0], ROWS[7], ROWS[0]]
+    before = sources.fingerprint(folder)
+    (tmp_path / "deep" / "c.jsonl").write_text("\n".join(map(json.dumps, ROWS[13:])))
+    assert sources.fingerprint(folder) != before
+
+
+def test_rows_of_a_file_are_read_by_their_number_and_not_held_in_memory(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n\n  \n{"text": "Ü 🙂"}\n{"text": "c"}')
+    stored = sources.stored_rows(data(path))
+    assert len(stored) == 3
+    path.write_text(path.read_text().replace('"a"', '"z"'))
+    assert stored.read([2, 0, 1]) == [{"text": "c"}, {"text": "z"}, {"text": "Ü 🙂"}]
+
+
+def test_count_of_a_mixture_weighs_its_sources(file):
+    parts = [data(file, weight=0.5), data("world:sft", examples=10, weight=2.25)]
+    assert sources.total(parts) == 10 + 22
+    assert sources.total([*parts, data("owner/name")]) is None
 
 
 def test_names_that_can_be_data_are_taken(file):

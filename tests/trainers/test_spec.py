@@ -76,6 +76,16 @@ def test_warmup_is_a_ratio_rounded_up_or_a_number_of_steps(settings, steps, warm
         {"data": ""},
         {"batchsize": 4},
         {"epochs": 1, "steps": 1},
+        {"steps": 1, "tokens": 1},
+        {"epochs": 1, "steps": 1, "tokens": 1},
+        {"warmup_steps": 1, "warmup_tokens": 1},
+        {"adam_beta2": 0.99, "adam_beta2_half_life_tokens": 1e6},
+        {"adam_beta2": None},
+        {"decay_ratio": 0},
+        {"loss": "sum"},
+        {"tokens_per_micro_batch": 0},
+        {"divergence_steps": 0},
+        {"save_every_minutes": 0},
         {"warmup_ratio": 0.1, "warmup_steps": 1},
     ],
     ids=str,
@@ -83,6 +93,12 @@ def test_warmup_is_a_ratio_rounded_up_or_a_number_of_steps(settings, steps, warm
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValidationError):
         spec(**settings)
+
+
+def test_an_arm_may_take_back_what_its_stage_gave():
+    found = spec(adam_beta2=None, adam_beta2_half_life_tokens=1e6, epochs=None, steps=3)
+    assert (found.adam_beta2, found.optimizer_steps(100)) == (None, 3)
+    assert spec(warmup_ratio=None).warmup(100) == 0
 
 
 def test_specs_are_frozen():
@@ -95,6 +111,6 @@ def test_data_may_be_a_name_alone():
 
 
 def test_identity_leaves_out_what_does_not_decide_the_weights():
-    assert identity(spec(per_device_batch_size=1)) == identity(spec())
-    assert "per_device_batch_size" not in identity(spec())
+    speed = {"tokens_per_micro_batch": 1, "save_every_steps": 1, "noise_scale_every": 0}
+    assert identity(spec(**speed)) == identity(spec())
     assert identity(spec(seed=1)) != identity(spec())

@@ -1,0 +1,229 @@
+"""What the training data holds of the benchmarks, and in which languages it is.
+
+    python -m sweep.audit contamination allenai/tulu-3-sft-mixture --benchmarks gsm8k,mmlu
+    python -m sweep.audit languages conversations.jsonl
+
+In a sweep, `audit:` in the grid file runs both before any trial. Exit codes: 0 done, 2 the command
+line is wrong, 4 data or items are missing, 130 interrupted.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis import audit as page
+from sweep import findings
+from sweep.grid import Audit
+from sweep.scan import Reading, all_cores
+from trainers import audit_items, sources
+from trainers.benchmarks import BENCHMARKS, EvaluationUnavailable
+from trainers.sources import DataUnavailable
+from trainers.spec import DataSpec, EvaluateSpec
+
+BAD_INPUT, CANNOT_RUN, INTERRUPTED = 2, 4, 130
+
+SHOWN = 3
+"""Matching pairs that the terminal shows; the page has more."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True)
+
+Data = Annotated[
+    list[str],
+    typer.Argument(metavar="DATA...", help="Local .jsonl or .parquet files, or hub data sets."),
+]
+Split = Annotated[str, typer.Option(help="Split of hub data sets.")]
+Examples = Annotated[
+    int | None, typer.Option(min=1, help="A seeded random part of each data set alone.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the records and the page.")]
+Cores = Annotated[int | None, typer.Option(min=1, help="Processes; all cores when empty.")]
+
+
+@app.callback()
+def main() -> None:
+    """What the training data holds of the benchmarks, and in which languages it is."""
+
+
+@app.command()
+def contamination(
+    data: Data,
+    benchmarks: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Benchmarks by name, local files or folders of items, or NAME=PATH.",
+        ),
+    ],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the benchmarks' items as local files.")
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="Tokens of an n-gram.")] = 8,
+    threshold: Annotated[
+        float, typer.Option(help="Contaminated above this share of an item's tokens.")
+    ] = 0.5,
+    turns: Annotated[str, typer.Option(help="user, assistant or all.")] = "user",
+    normalisation: Annotated[str, typer.Option(help="tulu, words or none.")] = "tulu",
+    split: Split = "train",
+    examples: Examples = None,
+    out: Out = Path("audit"),
+    cores: Cores = None,
+) -> None:
+    """Share of each benchmark's items that one training document covers for more than half."""
+    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
+    specs = _data(data, split, examples)
+    problems = [problem for name in names if (problem := audit_items.problem(name))]
+    if not names:
+        problems.append("--benchmarks: name at least one benchmark")
+    labels = [audit_items.label(name) for name in names]
+    problems += [f"--benchmarks: {name!r} stands twice" for name in _twice(labels)]
+    if data_dir is not None and not data_dir.is_dir():
+        problems.append(f"--data-dir: no folder {str(data_dir)!r}")
+    asked = {"contamination": names, "n": n, "threshold": threshold, "turns": turns}
+    try:
+        audit = Audit.model_validate({**asked, "normalisation": normalisation})
+    except ValidationError as error:
+        problems += [f"--{e['loc'][0]}: {e['input']!r}: {e['msg']}" for e in error.errors()]
+    if problems:
+        _stop(BAD_INPUT, "\n".join(problems))
+    folder = str(data_dir) if data_dir else None
+    evaluate = EvaluateSpec(benchmarks=list(BENCHMARKS), data_dir=folder)
+    try:
+        with console.status("reading the benchmarks"):
+            request = audit_items.Request(benchmarks=tuple(names), evaluate=evaluate)
+            items = audit_items.read(request)
+        with console.status("reading the data"):
+            record = findings.contamination(specs, items, audit, out, cores or all_cores(), {})
+    except (DataUnavailable, EvaluationUnavailable) as error:
+        _stop(CANNOT_RUN, str(error))
+    except KeyboardInterrupt:
+        _stop(INTERRUPTED, "interrupted")
+    show_contamination(record)
+    show_pairs(out / page.CONTAMINATED)
+    _page(out)
+
+
+@app.command()
+def languages(
+    data: Data,
+    split: Split = "train",
+    examples: Examples = None,
+    out: Out = Path("audit"),
+    cores: Cores = None,
+) -> None:
+    """Share of each language, code and mathematics set apart."""
+    specs = _data(data, split, examples)
+    try:
+        with console.status("reading the data"):
+            record = findings.languages(specs, out, cores or all_cores(), {})
+    except DataUnavailable as error:
+        _stop(CANNOT_RUN, str(error))
+    except KeyboardInterrupt:
+        _stop(INTERRUPTED, "interrupted")
+    show_languages(record)
+    _page(out)
+
+
+def _page(out: Path) -> None:
+    from analysis import report
+
+    _say(f"page: {report.write_audit(out)}")
+
+
+def _data(names: list[str], split: str, examples: int | None) -> dict[str, Reading]:
+    """Data sets by name, those with one name told apart by more of their path."""
+    problems = [problem for name in names if (problem := sources.problem(name))]
+    problems += [f"{name!r} stands twice" for name in _twice(names)]
+    if problems:
+        _stop(BAD_INPUT, "\n".join(problems))
+    short = [Path(name).stem if sources.is_local(name) else name for name in names]
+    found = {}
+    for name, label in zip(names, short, strict=True):
+        spec = DataSpec(name=name, split=split, examples=examples)
+        found[label if short.count(label) == 1 else name] = Reading(spec)
+    return found
+
+
+def _twice(names: list[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def show_contamination(record: dict[str, Any]) -> None:
+    """A row per benchmark, a column per data set: percent and counts."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("benchmark")
+    table.add_column("items", justify="right")
+    table.add_column("too short", justify="right")
+    for data in record["data"]:
+        table.add_column(data["name"], justify="right", overflow="fold")
+    for benchmark in record["benchmarks"]:
+        cells = [
+            page.share_text(row) for row in record["table"] if row["benchmark"] == benchmark["name"]
+        ]
+        counts = str(benchmark["items"]), str(benchmark["too_short"])
+        table.add_row(benchmark["name"], *counts, *cells)
+    console.print(table)
+    rule = record["rule"]
+    _say(
+        f"percent of items of which one document ({rule['turns']} turns) covers more than "
+        f"{rule['threshold']:.0%} of the tokens with {rule['n']}-grams; {record['cores']} cores"
+    )
+    for data in record["data"]:
+        _say(
+            f"{data['name']}: {data['rows']:,} rows, {data['tokens']:,} tokens in "
+            f"{data['seconds']:.1f} s"
+        )
+
+
+def show_pairs(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in lines[:SHOWN]:
+        pair = json.loads(line)
+        grid = Table(box=box.SIMPLE_HEAD, show_edge=False, expand=True)
+        grid.add_column(f"{pair['benchmark']} {pair['item']}, {pair['share']:.0%}", ratio=1)
+        grid.add_column(f"{pair['data']}, row {pair['row']}, turn {pair['turn']}", ratio=1)
+        grid.add_row(_marked(pair["item_text"]), _marked(pair["document_text"]))
+        console.print(grid)
+    if len(lines) > SHOWN:
+        _say(f"... and {len(lines) - SHOWN} more in {path}")
+
+
+def _marked(segments: list[tuple[str, bool]]) -> Text:
+    return Text.assemble(*((text, "bold yellow" if marked else "") for text, marked in segments))
+
+
+def show_languages(record: dict[str, Any]) -> None:
+    """A row per language or kind, two columns per data set: of conversations, of characters."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("language")
+    for data in record["data"]:
+        table.add_column(f"{data['name']}: conversations", justify="right", overflow="fold")
+        table.add_column("characters", justify="right")
+    for row in page.language_rows(record):
+        cells = [page.percent(share) for shares in row.shares for share in shares[1:]]
+        table.add_row(row.name, *cells)
+    console.print(table)
+    for data in record["data"]:
+        count = sum(data["conversations"].values())
+        _say(f"{data['name']}: {count:,} conversations in {data['seconds']:.1f} s")
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,52 @@
+"""What a plan says of disk, against counts by hand."""
+
+import pytest
+
+from sweep import plan
+from sweep.disk import CHECKPOINTS, COPIES, disk, running_at_once
+
+ONE = 4 * 967_104
+"""Bytes of the tiny model's weights."""
+
+
+def of(load, text, *overrides):
+    grid = load(text, "resources.max_concurrent=1", *overrides)
+    return disk(grid, plan.trials(grid))
+
+
+CHECKPOINT = CHECKPOINTS * COPIES * ONE
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept", "peak"),
+    [("all", 2, 2), ("best", 1, 2), ("none", 0, 1)],
+    ids=lambda value: str(value),
+)
+def test_weights_that_stay_and_weights_at_one_time(load, small, keep, kept, peak):
+    found = of(load, small, f"stages.sft.keep={keep}")
+    assert found == (kept * ONE, peak * ONE + CHECKPOINT)
+
+
+def test_parents_are_there_until_their_children_are_trained(load, chain):
+    """One parent, whose weights do not stay, and two children, whose weights do."""
+    found = of(load, chain, "stages.first.keep=none")
+    assert found == (2 * ONE, 3 * ONE + CHECKPOINT)
+
+
+def test_checkpoints_are_those_of_the_trials_that_run_at_once(load, small):
+    grid = load(small, "resources.max_concurrent=2", "stages.sft.keep=none")
+    assert disk(grid, plan.trials(grid)).peak == 2 * ONE + 2 * CHECKPOINT
+
+
+def test_trials_at_once_as_far_as_the_grid_says(load, small):
+    def resources(*overrides):
+        return running_at_once(load(small, *overrides).resources)
+
+    assert resources("resources.max_concurrent=3") == 3
+    assert resources("resources.gpus_per_trial=0.5") == 2
+    assert resources("resources.gpus_per_trial=1") == 1
+    assert resources("resources.cpus_per_trial=1000") == 1
+
+
+def test_unknown_model_takes_unknown_disk(load, small):
+    assert of(load, small, "model=a/b") == (None, None)

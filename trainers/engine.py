@@ -1,0 +1,268 @@
+"""Exact effective batches for a transformers Trainer.
+
+One item of the data loader is one effective batch, on every rank the same. A training step takes it
+apart: this rank's share, micro-batches within the token budget, each token weighed by what it is
+worth in the whole batch. The sum of their gradients is the gradient of the batch, whatever the
+hardware. Gradients are summed over ranks once, after the last micro-batch: so running out of memory
+concerns one rank alone, and a rank without an example has nothing to do but take part.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer
+
+from trainers import batch
+from trainers.noise_scale import Measurement, halve
+from trainers.packing import Example, rows
+
+SMALLEST_BUDGET = 64
+"""Tokens; a step that does not fit with this does not fit."""
+
+
+class Diverged(Exception):
+    """The loss or the gradient of a step is not finite; the weights are those before the step."""
+
+
+class Settings(NamedTuple):
+    """How batches become steps."""
+
+    order: batch.Order
+    factor: Callable[[int], float]
+    """Share of the peak learning rate, by the step from 0."""
+    steps: int
+    first_step: int
+    """0, or where a killed training is taken up again."""
+    budget: int
+    """Tokens of a micro-batch."""
+    packed: bool
+    loss: str
+    max_grad_norm: float
+    noise_scale_every: int
+    """Steps from one measurement to the next; 0 for none."""
+
+
+class Step(NamedTuple):
+    """What one optimizer step was made from, over all ranks."""
+
+    loss: float
+    grad_norm: float
+    """Before clipping."""
+    examples: int
+    tokens: int
+    loss_tokens: int
+    noise: Measurement | None
+
+
+class ExactBatches(Trainer):
+    """To be mixed into a trainer whose `model(rows, weights)` is a weighted sum of losses."""
+
+    settings: Settings
+    budget: int
+    shrunk: list[int]
+    """Budgets that turned out too large."""
+    taken: Step
+    """The latest step."""
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        model: Any = self.model
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def set_batches(self, settings: Settings) -> None:
+        self.settings, self.budget, self.shrunk = settings, settings.budget, []
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Not prepared by accelerate: each rank sees the whole batch and takes its share."""
+        dataset: Any = self.train_dataset
+        return DataLoader(
+            dataset.with_format("torch"),
+            batch_sampler=_Steps(self.settings),
+            collate_fn=_examples,
+        )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        optimizer = self.optimizer if optimizer is None else optimizer
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.lr_scheduler = LambdaLR(
+            optimizer, self.settings.factor, last_epoch=self.settings.first_step - 1
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Leave the gradient of the batch `inputs`, a list of examples, clipped, in the weights.
+
+        Raises:
+            Diverged: the loss or the gradient is not finite.
+        """
+        model.train()
+        examples: list[Example] = inputs
+        loss_tokens = [example.loss_tokens for example in examples]
+        worth = batch.weights(loss_tokens, self.settings.loss)
+        groups = self._groups(len(examples))
+        loss = torch.zeros((), device=self.args.device)
+        done: list[int] = []
+        half_norm = math.nan
+        for group in groups:
+            mine = self._share(group, examples)
+            loss = self._add(model, examples, worth, mine, done, loss)
+            done += mine
+            if group is not groups[-1]:
+                share = sum(worth[place] * loss_tokens[place] for place in group)
+                half_norm = self._norm_over_ranks() / share
+        self._sum_over_ranks(loss)
+        norm = _norm(self.trained)
+        self.taken = Step(
+            loss=float(loss),
+            grad_norm=float(norm),
+            examples=len(examples),
+            tokens=sum(len(example.ids) for example in examples),
+            loss_tokens=sum(loss_tokens),
+            noise=None,
+        )
+        if len(groups) > 1:
+            squares = self.taken.grad_norm**2, half_norm**2
+            noise = Measurement(len(examples), len(groups[0]), *squares)
+            self.taken = self.taken._replace(noise=noise)
+        self._check(self.taken)
+        limit = self.settings.max_grad_norm
+        if 0 < limit < self.taken.grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.trained, limit, norm)
+        return loss
+
+    def _check(self, step: Step) -> None:
+        number = self.state.global_step + 1
+        if not math.isfinite(step.loss):
+            raise Diverged(f"loss {step.loss} at step {number}")
+        if not math.isfinite(step.grad_norm):
+            raise Diverged(f"gradient norm {step.grad_norm} at step {number}")
+
+    def _groups(self, examples: int) -> list[list[int]]:
+        """The whole batch, or two random halves of it where the noise scale is measured."""
+        every, step = self.settings.noise_scale_every, self.state.global_step
+        if not every or step % every or examples < 2:
+            return [list(range(examples))]
+        return list(halve(examples, self.settings.order.seed, step))
+
+    def _share(self, group: list[int], examples: Sequence[Example]) -> list[int]:
+        found = batch.shares([examples[place].length for place in group], self.args.world_size)
+        return [group[place] for place in found[self.args.process_index]]
+
+    def _add(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        worth: Sequence[float],
+        new: list[int],
+        done: list[int],
+        loss: torch.Tensor,
+    ) -> torch.Tensor:
+        """Add the gradients of the examples `new` to those of `done`; returns the loss of both.
+
+        Where memory runs out the budget is halved and all is done again: the batch never changes.
+        """
+        while True:
+            parts = batch.micro_batches(
+                [examples[place].length for place in new], self.budget, not self.settings.packed
+            )
+            total = loss
+            try:
+                for part in parts:
+                    places = [new[place] for place in part]
+                    total = total + self._backward(model, examples, worth, places)
+                return total
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or self.budget // 2 < SMALLEST_BUDGET:
+                    raise
+            # Not in the handler: the error holds on to the tensors of the failed pass.
+            self.shrunk.append(self.budget)
+            self.budget //= 2
+            model.zero_grad()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            new, done, loss = done + new, [], torch.zeros_like(loss)
+
+    def _backward(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        worth: Sequence[float],
+        places: list[int],
+    ) -> torch.Tensor:
+        device = self.args.device
+        one = rows([examples[place] for place in places], self.settings.packed, device)
+        weights = torch.tensor([worth[place] for place in places], device=device)[one.owners]
+        with self.accelerator.no_sync(model):
+            loss = model(one, weights)
+            self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _norm_over_ranks(self) -> float:
+        """Of the gradients so far, which stay as they are."""
+        if self.args.world_size == 1:
+            return float(_norm(self.trained))
+        norms = []
+        for parameter in self.trained:
+            gradient = parameter.grad
+            whole = torch.zeros_like(parameter) if gradient is None else gradient.clone()
+            dist.all_reduce(whole)
+            norms.append(torch.linalg.vector_norm(whole))
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def _sum_over_ranks(self, loss: torch.Tensor) -> None:
+        if self.args.world_size == 1:
+            return
+        at_work: list[Any] = [dist.all_reduce(loss, async_op=True)]
+        for parameter in self.trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            at_work.append(dist.all_reduce(parameter.grad, async_op=True))
+        for one in at_work:
+            one.wait()
+
+    def _clip_grad_norm(self, model: Any) -> float:
+        return self.taken.grad_norm  # already clipped
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float:
+        return self.taken.grad_norm
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # the records count tokens
+
+
+class _Steps(Sampler[list[int]]):
+    """The examples of every step still to be taken."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def __len__(self) -> int:
+        return self.settings.steps  # of the whole training, as Trainer counts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.settings.order.batches(self.settings.first_step, self.settings.steps)
+
+
+def _examples(found: list[dict[str, torch.Tensor]]) -> list[Example]:
+    return [Example(row["input_ids"], row["labels"]) for row in found]
+
+
+def _norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out, on a GPU or on the host."""
+    told = ("not enough memory", "DefaultCPUAllocator", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        part in str(error) for part in told
+    )

@@ -1,0 +1,132 @@
+"""A benchmark's lm-eval tasks with their items, the shots of each item, and the subset scored."""
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.benchmarks import (
+    Benchmark,
+    EvaluationUnavailable,
+    local_splits,
+    settings,
+    task_paths,
+    task_text,
+)
+from trainers.spec import EvaluateSpec
+
+SUBSET_SEED = 0
+FEWSHOT_SEED = 1234
+"""lm-eval's own default, which published numbers use."""
+
+SPLIT_KEY = re.compile(r"^(\w+_split): (\w+)$", re.MULTILINE)
+"""Which split of the data a task file uses as its training, validation, test or few-shot split."""
+
+
+def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
+    """The tasks by name, under the spec's preset; also how their data is fetched beforehand.
+
+    Raises:
+        EvaluationUnavailable: the items are missing.
+    """
+    from lm_eval.tasks import TaskManager
+
+    with task_files(benchmark, spec) as files:
+        try:
+            # Without the defaults: indexing every stock task takes ten seconds.
+            tasks = TaskManager(include_defaults=False).load(files)["tasks"]
+        except Exception as error:  # hub client, datasets and yaml each raise their own
+            raise EvaluationUnavailable(f"benchmark {benchmark.name!r}: {error}") from error
+    wanted = settings(benchmark, spec)
+    for task in tasks.values():
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        shots = task.get_config("num_fewshot") if wanted.shots is None else wanted.shots
+        task.set_config(key="num_fewshot", value=shots or 0)
+        if wanted.max_gen_toks is not None:
+            limit = {"max_gen_toks": wanted.max_gen_toks}
+            task.set_config(key="generation_kwargs", value=limit, update=True)
+    return tasks
+
+
+@contextmanager
+def task_files(benchmark: Benchmark, spec: EvaluateSpec) -> Iterator[list[str]]:
+    """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local
+    items."""
+    paths = task_paths(benchmark)
+    if spec.data_dir is None or not benchmark.local_files:
+        yield [str(path) for path in paths]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield [_localised(path, benchmark, spec, Path(folder)) for path in paths]
+
+
+def _localised(path: Path, benchmark: Benchmark, spec: EvaluateSpec, folder: Path) -> str:
+    splits = {name: str(file) for name, file in local_splits(benchmark, path, spec).items()}
+    config = {
+        "include": str(path),
+        "dataset_path": "json",
+        "dataset_name": None,
+        # datasets caches by path: a private folder, or an edited file would not be seen
+        "dataset_kwargs": {"data_files": splits, "cache_dir": str(folder / "cache")},
+        **{key: None for key, split in SPLIT_KEY.findall(task_text(path)) if split not in splits},
+    }
+    written = folder / path.name
+    written.write_text(json.dumps(config))  # JSON is YAML
+    return str(written)
+
+
+def subsets(tasks: dict[str, Any], limit: int | None) -> dict[str, list[int]] | None:
+    """A seeded random subset of each task's items; a larger limit keeps the smaller one's items.
+
+    The prompt of an item is the same in every subset (see `_keep_shots`). None: all items.
+    """
+    if limit is None:
+        return None
+    chosen = {}
+    for name, task in tasks.items():
+        items = task.eval_docs
+        chosen[name] = sorted(first(len(items), limit).tolist())
+        _keep_shots(task, items, chosen[name])
+    return chosen
+
+
+def item_name(task: str, document_hash: str) -> str:
+    """The name of a document in evaluation records; `document_hash` is lm-eval's."""
+    return hashlib.sha256(f"{task} {document_hash}".encode()).hexdigest()[:16]
+
+
+def first(items: int, limit: int) -> np.ndarray:
+    return np.random.default_rng(SUBSET_SEED).permutation(items)[:limit]
+
+
+class _Drawn:
+    """Takes the place of a task's sampler: shots drawn before, handed out item after item."""
+
+    def __init__(self, shots: list[Any]):
+        self._left = iter(shots)
+
+    def sample(self, *_: Any, **__: Any) -> Any:
+        return next(self._left)
+
+
+def _keep_shots(task: Any, items: Any, chosen: list[int]) -> None:
+    """Give the chosen items the shots that they have when all items are scored.
+
+    lm-eval draws each item's shots from one random stream in the order of the items scored, so that
+    leaving items out would change the prompts of the others.
+    """
+    from lm_eval.api.samplers import FirstNSampler
+
+    shots = task.get_config("num_fewshot")
+    sampler = getattr(task, "sampler", None)
+    if not shots or sampler is None or isinstance(sampler, FirstNSampler):
+        return
+    among_items = task.fewshot_cfg.split == task.get_config("test_split")
+    every = [sampler.sample(n=shots, eval_doc=item if among_items else None) for item in items]
+    task.sampler = _Drawn([every[place] for place in chosen])
