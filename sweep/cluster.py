@@ -157,8 +157,7 @@ def run(
     """Run every trial of the frontier under Ray Tune.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
-    out each
-    trial as soon as its parent is done.
+    out each trial as soon as its parent is done.
     """
     at_once = concurrency(resources)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive

@@ -1,8 +1,7 @@
 """One trial: train from the parent's weights, evaluate, leave records. The core flow; knows no Ray.
 
-A trial that is started again goes on from its records: what has been trained is not trained
-again, and an
-evaluation that has its file is not run again.
+A trial that is started again goes on from its records: what has been trained is not trained again,
+and an evaluation that has its file is not run again.
 """
 
 import gc

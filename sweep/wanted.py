@@ -29,10 +29,9 @@ WantedByStage = dict[str, tuple[Wanted, ...]]
 def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
     """Evaluations of each stage's models: the benchmarks, and held-out losses.
 
-    A model is scored on the held-out slice of its own stage and, as the `before` of the stages
-    that start from
-    it, on theirs (`heldout_loss@sft`). One slice serves all cells of a stage: that of its first
-    cell.
+    A model is scored on the held-out slice of its own stage and, as the `before` of the stages that
+    start from it, on theirs (`heldout_loss@sft`). One slice serves all cells of a stage: that of
+    its first cell.
     """
     common = []
     for name in grid.evaluate.benchmarks:

@@ -25,9 +25,8 @@ def contributions(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarra
     """Per-item values whose mean is sum(numerators) / sum(denominators) and whose scatter gives
     its error.
 
-    c_i = r + (a_i - r b_i) n / sum(b), the linearised ratio: std(c) / sqrt(n) is the delta
-    method's standard
-    error, and the same holds for differences of two models on the same items.
+    c_i = r + (a_i - r b_i) n / sum(b), the linearised ratio: std(c) / sqrt(n) is the delta method's
+    standard error, and the same holds for differences of two models on the same items.
     """
     ratio = numerators.sum() / denominators.sum()
     return ratio + (numerators - ratio * denominators) * len(numerators) / denominators.sum()
