@@ -159,9 +159,10 @@ def percent(share: float | None) -> str:
     return "< 0.01" if 0 < share < 0.00005 else f"{100 * share:.2f}"
 
 
-def share_text(row: dict[str, Any]) -> str:
-    """`0.15 % (2 of 1319)`, with its interval where the items are a sample."""
-    text = f"{percent(row['share'])} % ({row['contaminated']} of {row['items']})"
+def share_parts(row: dict[str, Any]) -> tuple[str, str]:
+    """`0.15` and `2 of 1319`, the latter with the interval of the former where the items are a
+    sample of the benchmark."""
+    counts = f"{row['contaminated']} of {row['items']}"
     if "low" in row:
-        text += f", {percent(row['low'])} to {percent(row['high'])}"
-    return text
+        counts += f", {percent(row['low'])} to {percent(row['high'])} %"
+    return percent(row["share"]), counts

@@ -29,6 +29,9 @@ from trainers.spec import DataSpec, EvaluateSpec
 
 BAD_INPUT, CANNOT_RUN, INTERRUPTED = 2, 4, 130
 
+BESIDE = 2
+"""Data sets in one table of languages, which has to fit a terminal of 80 columns."""
+
 SHOWN = 3
 """Matching pairs that the terminal shows; the page has more."""
 
@@ -157,25 +160,34 @@ def _twice(names: list[str]) -> list[str]:
 
 
 def show_contamination(record: dict[str, Any]) -> None:
-    """A row per benchmark, a column per data set: percent and counts."""
+    """Per benchmark a row for each data set that holds some of its items, and one for the rest."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column("benchmark")
-    table.add_column("items", justify="right")
-    table.add_column("too short", justify="right")
-    for data in record["data"]:
-        table.add_column(data["name"], justify="right", overflow="fold")
+    for name, side in (("benchmark", "left"), ("items", "right"), ("data", "left")):
+        table.add_column(name, justify=side, overflow="fold")
+    table.add_column("%", justify="right")
+    table.add_column("contaminated")
     for benchmark in record["benchmarks"]:
-        cells = [
-            page.share_text(row) for row in record["table"] if row["benchmark"] == benchmark["name"]
-        ]
-        counts = str(benchmark["items"]), str(benchmark["too_short"])
-        table.add_row(benchmark["name"], *counts, *cells)
+        rows = [row for row in record["table"] if row["benchmark"] == benchmark["name"]]
+        found = [(row["data"], row) for row in rows if row["contaminated"]]
+        clean = [row for row in rows if not row["contaminated"]]
+        if clean:
+            name = f"{len(clean)} data sets" if len(clean) > 1 else clean[0]["data"]
+            found.append((name, clean[0]))
+        about = benchmark["name"], f"{benchmark['items']:,}"
+        for name, row in found:
+            table.add_row(*about, name, *page.share_parts(row))
+            about = "", ""
     console.print(table)
     rule = record["rule"]
     _say(
         f"percent of items of which one document ({rule['turns']} turns) covers more than "
         f"{rule['threshold']:.0%} of the tokens with {rule['n']}-grams; {record['cores']} cores"
     )
+    short = [
+        f"{one['name']} {one['too_short']:,}" for one in record["benchmarks"] if one["too_short"]
+    ]
+    if short:
+        _say(f"items too short to be found by this rule: {', '.join(short)}")
     for data in record["data"]:
         _say(
             f"{data['name']}: {data['rows']:,} rows, {data['tokens']:,} tokens in "
@@ -201,16 +213,21 @@ def _marked(segments: list[tuple[str, bool]]) -> Text:
 
 
 def show_languages(record: dict[str, Any]) -> None:
-    """A row per language or kind, two columns per data set: of conversations, of characters."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column("language")
-    for data in record["data"]:
-        table.add_column(f"{data['name']}: conversations", justify="right", overflow="fold")
-        table.add_column("characters", justify="right")
-    for row in page.language_rows(record):
-        cells = [page.percent(share) for shares in row.shares for share in shares[1:]]
-        table.add_row(row.name, *cells)
-    console.print(table)
+    """A row per language or kind that was found, two columns per data set: of conversations, of
+    characters. More data sets than fit beside each other are in further tables."""
+    rows = page.language_rows(record)
+    for first in range(0, len(record["data"]), BESIDE):
+        some = slice(first, first + BESIDE)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+        table.add_column("language")
+        for data in record["data"][some]:
+            table.add_column(f"{data['name']}\nconversations", justify="right", overflow="fold")
+            table.add_column("characters", justify="right")
+        for row in rows:
+            cells = [share for shares in row.shares[some] for share in shares[1:]]
+            if any(cells):
+                table.add_row(row.name, *map(page.percent, cells))
+        console.print(table)
     for data in record["data"]:
         count = sum(data["conversations"].values())
         _say(f"{data['name']}: {count:,} conversations in {data['seconds']:.1f} s")
