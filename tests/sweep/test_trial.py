@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -352,6 +353,34 @@ def test_failing_evaluation_leaves_the_training_and_is_repaired_without_it(
     table = pd.read_csv(run / "results.csv")
     assert set(table.status) == {"ok"}
     assert "failed" not in set(table[table.benchmark == "mine"].status)
+
+
+KILLED_ONCE = """\
+import os, signal
+    from pathlib import Path
+    run, marker = Path({run!r}), Path({run!r} + ".killed")
+    if not marker.exists() and list(run.glob("trials/sft-*/train.json")):
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {{"length": 1.0}}"""
+
+
+def test_killed_during_an_evaluation_it_is_evaluated_and_not_trained_again(
+    own_task, grid_file, command, tmp_path
+):
+    run = tmp_path / "runs" / "small"
+    grid = grid_file(own_task(KILLED_ONCE.format(run=str(run))))
+    assert command(grid, "--local").returncode == -signal.SIGKILL
+    folder = trials(run)["sft 0.001"]
+    before = {path: at for path, at in times(run).items() if "scores" not in path}
+    assert str(folder.path / "train.json") in before
+    assert not list(folder.path.glob("scores/*.json"))
+    again = command(grid, "--local")
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = times(run)
+    untouched = {path for path in before if after[path] == before[path]}
+    assert {Path(path).name for path in before.keys() - untouched} == {"attempts.jsonl"}
+    assert set(pd.read_csv(run / "results.csv").status) == {"ok"}
 
 
 def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path):
