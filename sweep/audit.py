@@ -162,8 +162,9 @@ def _twice(names: list[str]) -> list[str]:
 def show_contamination(record: dict[str, Any]) -> None:
     """Per benchmark a row for each data set that holds some of its items, and one for the rest."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for name, side in (("benchmark", "left"), ("items", "right"), ("data", "left")):
-        table.add_column(name, justify=side, overflow="fold")
+    table.add_column("benchmark", overflow="fold")
+    table.add_column("items", justify="right")
+    table.add_column("data", overflow="fold")
     table.add_column("%", justify="right")
     table.add_column("contaminated")
     for benchmark in record["benchmarks"]:

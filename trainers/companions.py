@@ -79,6 +79,10 @@ class Gold(NamedTuple):
     before: str
     text: str
 
+    def request(self, prompt: str) -> tuple[str, str]:
+        """Context and continuation."""
+        return prompt + self.before, self.text
+
 
 def of_gold(
     lm: Any, kind: str, task: Any, samples: list[dict[str, Any]], chat_template: bool
@@ -86,25 +90,30 @@ def of_gold(
     """Metric -> bits per byte per item, by further requests to `lm`."""
     from lm_eval.api.instance import Instance
 
+    asked: dict[str, list[tuple[Gold, Any]]] = {}
+    for number, sample in enumerate(samples):
+        prompt = sample["arguments"][0][0]
+        for gold in gold_texts(kind, task, sample["doc"], chat_template):
+            instance = Instance("loglikelihood", sample["doc"], gold.request(prompt), number)
+            asked.setdefault(gold.metric, []).append((gold, instance))
+    # One call each: the stock class takes two requests that are one text, cut at two places, for
+    # choices of one token after a shared context, and gives the second the logits of the first.
+    return {metric: _bits_per_byte(lm, pairs) for metric, pairs in asked.items()}
+
+
+def _bits_per_byte(lm: Any, asked: list[tuple[Gold, Any]]) -> np.ndarray:
+    answers = lm.loglikelihood([instance for _, instance in asked])
+    bits = [
+        -log_likelihood / math.log(2) / len(gold.text.encode())
+        for (gold, _), (log_likelihood, _) in zip(asked, answers, strict=True)
+    ]
+    return np.array(bits)
+
+
+def gold_texts(kind: str, task: Any, doc: Any, chat_template: bool) -> list[Gold]:
+    """The texts of one item; each begins as an answer would, with a space after a plain prompt."""
     # As lm-eval does between a prompt and a choice: a template ends the prompt itself.
     space = "" if chat_template else task.get_config("target_delimiter")
-    asked, requests = [], []
-    for sample in samples:
-        prompt = sample["arguments"][0][0]
-        for gold in gold_texts(kind, task, sample["doc"], space):
-            asked.append(gold)
-            arguments = (prompt + gold.before, gold.text)
-            requests.append(Instance("loglikelihood", sample["doc"], arguments, len(requests)))
-    answers = lm.loglikelihood(requests)
-    found: dict[str, list[float]] = {}
-    for gold, (log_likelihood, _) in zip(asked, answers, strict=True):
-        bits = -log_likelihood / math.log(2) / len(gold.text.encode())
-        found.setdefault(gold.metric, []).append(bits)
-    return {metric: np.array(values) for metric, values in found.items()}
-
-
-def gold_texts(kind: str, task: Any, doc: Any, space: str) -> list[Gold]:
-    """The texts of one item; each begins as an answer would, with `space` after a plain prompt."""
     if kind == "solution":
         solution = doc["answer"]
         steps, _, answer = solution.rpartition("#### ")

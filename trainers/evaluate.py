@@ -11,7 +11,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from importlib import metadata
 from typing import Any, cast
 
@@ -66,7 +66,10 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
     evaluate: Any = lm_eval.evaluate
-    with redirect_stderr(io.StringIO()):  # its progress bars cannot be turned off
+    with (
+        redirect_stderr(io.StringIO()),  # its progress bars cannot be turned off
+        _foreseen(lm, benchmark, tasks, chat_template),
+    ):
         results = evaluate(
             lm,
             task_dict={"tasks": tasks, "groups": {}, "group_map": {}},
@@ -79,6 +82,21 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         samples = {task: _by_document(results["samples"][task]) for task in results["samples"]}
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
     return _read(results, samples, beside, benchmark, spec)
+
+
+def _foreseen(
+    lm, benchmark: Benchmark, tasks: dict[str, Any], chat_template: bool
+) -> AbstractContextManager[None]:
+    """Tell a model class that can make use of it what `_companions` will ask of each prompt."""
+    kind = benchmark.gold
+    if kind is None or not hasattr(lm, "foreseeing"):
+        return nullcontext()
+
+    def texts(request: Any) -> list[tuple[str, str]]:
+        golds = companions.gold_texts(kind, tasks[request.task_name], request.doc, chat_template)
+        return [gold.request(request.args[0]) for gold in golds]
+
+    return lm.foreseeing(texts)
 
 
 def _companions(

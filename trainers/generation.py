@@ -18,6 +18,7 @@ from trainers.attention import Like, Span
 from trainers.budget import Budget, Forward, out_of_memory
 from trainers.decoder import Decoder
 from trainers.prefixes import find
+from trainers.targets import Targets
 
 MOST_SLOTS = {"cpu": 32, "cuda": 256}
 
@@ -47,15 +48,16 @@ def generate(
     finished: Finished,
     budget: Budget,
     tally: Tally,
+    targets: Targets | None = None,
 ) -> list[list[int]]:
     """The most probable continuation of each prompt, token by token, its last token included.
 
-    Alike prompts are answered once. Out of memory, the answers not yet finished begin again with
-    half the slots.
+    `targets` are read off the passes over the prompts. Alike prompts are answered once. Out of
+    memory, the answers not yet finished begin again with half the slots.
     """
     answers: dict[tuple[int, ...], list[int]] = {}
     while waiting := list({tuple(prompt) for prompt in prompts} - answers.keys()):
-        batch = _Batch(decoder, waiting, max_new_tokens, budget, tally)
+        batch = _Batch(decoder, waiting, max_new_tokens, budget, tally, targets)
         try:
             batch.run(finished, answers)
         except RuntimeError as error:
@@ -142,18 +144,23 @@ class _Batch:
         max_new_tokens: int,
         budget: Budget,
         tally: Tally,
+        targets: Targets | None,
     ):
         self.decoder, self.max_new_tokens, self.tally = decoder, max_new_tokens, tally
+        self.targets = targets
         longest = -(-(max(map(len, prompts)) + max_new_tokens) // 8) * 8
         most = MOST_SLOTS[decoder.like.device.type]
         slots = max(min(budget.keys // (budget.key_bytes * longest), most, len(prompts)), 1)
-        self.prefixes = find(prompts)
-        ends = np.array([path[-1] for path in self.prefixes.paths])
+        self.prefixes = find([*prompts, *map(tuple, targets.sequences if targets else ())])
+        paths = self.prefixes.paths
+        if targets is not None:
+            targets.lie(paths[len(prompts) :])
+        ends = np.array([path[-1] for path in paths[: len(prompts)]])
         self.order = np.argsort(ends)
         self.ends = ends[self.order]
         self.prompts = prompts
         self.entered = 0
-        self.forward = Forward(decoder, self.prefixes, budget)
+        self.budget, self.forward = budget, Forward(decoder, self.prefixes, budget)
         layers = decoder.config.get_text_config().num_hidden_layers
         self.slots = Slots(decoder.like, layers, slots, longest)
         tally.slots = slots
@@ -198,8 +205,11 @@ class _Batch:
                         )
 
         tokens = np.empty(count, dtype=np.int64)
+        self.entered += count
 
         def use(span: Span, hidden: torch.Tensor) -> None:
+            if self.targets is not None:
+                self.targets.read(self.decoder, span, hidden, self.budget.head)
             ends = self.ends[first : first + count]
             inside = np.flatnonzero((ends >= span.start) & (ends < span.stop))
             if len(inside):
@@ -207,14 +217,15 @@ class _Batch:
                 tokens[inside] = self.decoder.head(last).argmax(-1).cpu().numpy()
 
         begun = self.forward.place
-        self.forward.up_to(int(self.ends[first + count - 1]) + 1, use, Prefill)
+        all_entered = self.entered == len(self.prompts)
+        stop = len(self.prefixes.tokens) if all_entered else int(self.ends[self.entered - 1]) + 1
+        self.forward.up_to(stop, use, Prefill)
         self.tally.tokens += self.forward.place - begun
         for sequence, token in zip(slot_of, tokens, strict=True):
             answer = _Answer(self.prompts[sequence])
             answer.tokens.append(int(token))
             self.slots.open(len(self.active), len(answer.prompt))
             self.active.append(answer)
-        self.entered += count
 
     def _step(self) -> None:
         """One more token for every answer in progress."""

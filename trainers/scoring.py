@@ -5,18 +5,18 @@
 Tokenisation, chat template, truncation and stop strings are those of HFLM, the stock class, which
 this one inherits. What differs is the arithmetic: choices of an item share their context, items
 share a preamble or a system prompt (`trainers/prefixes.py`), tokens of many items are packed into
-one row without padding (`trainers/attention.py`), the head sees the positions that count alone, and
-answers are generated with continuous batching (`trainers/generation.py`).
+one row without padding (`trainers/attention.py`), the head sees the positions that count alone
+(`trainers/targets.py`), and answers are generated with continuous batching
+(`trainers/generation.py`). Log-likelihoods that will be asked for on an answer's prompt are read
+off the pass over that prompt (`foreseeing`).
 """
 
-import itertools
 import json
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
 from lm_eval.models.utils import (
@@ -27,16 +27,15 @@ from lm_eval.models.utils import (
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainers import generation, stopping
-from trainers.attention import Span
 from trainers.budget import Budget, Forward
 from trainers.decoder import Decoder, Unservable
-from trainers.prefixes import Prefixes, find
+from trainers.prefixes import find
+from trainers.targets import Encoded, Targets
 
 HFLM: Any = huggingface.HFLM
 """The stock class; its decorator hides its type."""
 
-Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
-"""lm-eval's form of a request: its texts, the context's tokens and the continuation's."""
+Foreseen = Callable[[Instance], Iterable[tuple[str, str]]]
 
 
 def open_lm(
@@ -58,6 +57,9 @@ class SharedPrefixLM(HFLM):
         decoder.model.train(training)  # the stock class switches to evaluation for good
         self.decoder = decoder
         self.tally = generation.Tally()
+        self._foreseen: Foreseen | None = None
+        self._known: dict[tuple[str, str] | None, tuple[float, bool]] = {}
+        """Log-likelihoods computed along with answers, until they are asked for."""
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -72,19 +74,49 @@ class SharedPrefixLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        if not requests:
-            return []
-        wanted = _wanted(requests, self.max_length)
-        with self.decoder.attached():
-            values, greedy = _score(self.decoder, wanted, Budget(self.decoder, self.max_length))
-        self.tally.tokens += len(wanted.prefixes.tokens)
+        left = [number for number, (texts, *_) in enumerate(requests) if texts not in self._known]
+        found = dict(zip(left, self._score([requests[number] for number in left]), strict=True))
         answers = []
-        for (texts, *_), part in zip(requests, wanted.parts, strict=True):
-            answer = (float(values[part].sum()), bool(greedy[part].all()))
+        for number, (texts, *_) in enumerate(requests):
+            answer = found[number] if number in found else self._known.pop(texts)
             answers.append(answer)
             if texts is not None:  # windows of a rolling log-likelihood have none
                 self.cache_hook.add_partial("loglikelihood", texts, answer)
         return answers
+
+    def _score(self, requests: list[Encoded]) -> list[tuple[float, bool]]:
+        if not requests:
+            return []
+        targets = Targets(requests, self.max_length)
+        prefixes = find(targets.sequences)
+        targets.lie(prefixes.paths)
+        with self.decoder.attached():
+            budget = Budget(self.decoder, self.max_length)
+            forward = Forward(self.decoder, prefixes, budget)
+            forward.up_to(
+                len(prefixes.tokens),
+                lambda span, hidden: targets.read(self.decoder, span, hidden, budget.head),
+            )
+        self.tally.tokens += len(prefixes.tokens)
+        return targets.answers()
+
+    @contextmanager
+    def foreseeing(self, texts: Foreseen) -> Iterator[None]:
+        """While open, `texts` says of a request for an answer which (context, continuation) will be
+        asked for after it: their log-likelihoods come from the same forward passes."""
+        self._foreseen = texts
+        try:
+            yield
+        finally:
+            self._foreseen = None
+            self._known.clear()
+
+    def _ahead(self, requests: list[Any]) -> list[Encoded]:
+        """What will be asked for after these requests for answers, each once."""
+        if self._foreseen is None:
+            return []
+        texts = dict.fromkeys(pair for request in requests for pair in self._foreseen(request))
+        return [(pair, *self._encode_pair(*pair)) for pair in texts if pair[0]]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         alike: dict[str, list[int]] = {}
@@ -122,6 +154,8 @@ class SharedPrefixLM(HFLM):
                 [request.args[0]], left_truncate_len=room, truncation=self.truncation
             )
             prompts.append(tokens[0].tolist())
+        ahead = self._ahead(requests)
+        targets = Targets(ahead, self.max_length) if ahead else None
         with self.decoder.attached():
             answers = generation.generate(
                 self.decoder,
@@ -130,70 +164,13 @@ class SharedPrefixLM(HFLM):
                 stopping.Stop(self.model, self.tokenizer, until),
                 Budget(self.decoder, self.max_length),
                 self.tally,
+                targets,
             )
+        if targets is not None:
+            self._known |= zip((texts for texts, *_ in ahead), targets.answers(), strict=True)
         texts = []
         for request, answer in zip(requests, answers, strict=True):
             text = postprocess_generated_text(self.tok_decode(answer), until, None)
             texts.append(text)
             self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
-
-
-class Wanted(NamedTuple):
-    """The log-probabilities that the requests ask for, each at a place of the distinct prefixes."""
-
-    prefixes: Prefixes
-    places: np.ndarray
-    targets: np.ndarray
-    """Token whose log-probability after the place counts."""
-    parts: list[slice]
-    """Of each request, into `places` and `targets`."""
-
-
-def _wanted(requests: list[Encoded], max_length: int) -> Wanted:
-    """Cut from the left where context and continuation are longer than the model's length."""
-    sequences = []
-    for _, context, continuation in requests:
-        if not context or not 0 < len(continuation) <= max_length:
-            raise ValueError(
-                f"a request of {len(context)} + {len(continuation)} tokens; context and "
-                f"continuation need one at least, and the continuation at most {max_length}"
-            )
-        sequences.append((context + continuation)[-(max_length + 1) : -1])
-    prefixes = find(sequences)
-    ends = np.cumsum([0, *(len(continuation) for *_, continuation in requests)])
-    return Wanted(
-        prefixes,
-        np.concatenate(
-            [path[-len(r[2]) :] for path, r in zip(prefixes.paths, requests, strict=True)]
-        ),
-        np.concatenate([np.array(continuation) for *_, continuation in requests]),
-        [slice(start, stop) for start, stop in itertools.pairwise(ends)],
-    )
-
-
-def _score(decoder: Decoder, wanted: Wanted, budget: Budget) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability of each target, and whether it is the most probable token."""
-    values = np.empty(len(wanted.places))
-    greedy = np.empty(len(wanted.places), dtype=bool)
-    order = np.argsort(wanted.places, kind="stable")
-    sorted_places = wanted.places[order]
-
-    def use(span: Span, hidden: torch.Tensor) -> None:
-        first, last = np.searchsorted(sorted_places, [span.start, span.stop])
-        places, which = np.unique(sorted_places[first:last] - span.start, return_inverse=True)
-        for start in range(0, len(places), budget.head):
-            some = places[start : start + budget.head]
-            inside = np.flatnonzero((which >= start) & (which < start + len(some)))
-            asked = order[first + inside]
-            logits = decoder.head(hidden[decoder.like.index(some)]).float()
-            # torch's log_softmax on a CPU is 1e-5 off; like lm-eval's numbers, so are these
-            logs = F.log_softmax(logits, dim=-1)
-            rows = decoder.like.index(which[inside] - start)
-            best = logs.argmax(-1).cpu().numpy()
-            values[asked] = logs[rows, decoder.like.index(wanted.targets[asked])].cpu().numpy()
-            greedy[asked] = best[which[inside] - start] == wanted.targets[asked]
-
-    forward = Forward(decoder, wanted.prefixes, budget)
-    forward.up_to(len(wanted.prefixes.tokens), use)
-    return values, greedy

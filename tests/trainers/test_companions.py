@@ -21,6 +21,9 @@ class Task:
     def doc_to_target(self, doc):
         return self.target
 
+    def get_config(self, key):
+        return {"target_delimiter": " "}[key]
+
 
 def sample(*log_likelihoods: float) -> dict:
     return {"doc": {}, "resps": [[(value, False)] for value in log_likelihoods]}
@@ -71,7 +74,7 @@ def test_further_log_likelihoods_of_mutual_information_are_not_choices():
 
 def test_gold_answer_of_gsm8k_is_its_number_after_the_steps():
     doc = {"answer": "3 + 4 = <<3+4=7>>7 apples.\n#### 1,007"}
-    whole, number = gold_texts("solution", None, doc, " ")
+    whole, number = gold_texts("solution", Task([], None), doc, chat_template=False)
     assert (whole.before, whole.text) == ("", f" {doc['answer']}")
     assert number.before + number.text == f" {doc['answer']}", "one text, cut before the number"
     assert number.text == " 1,007"

@@ -205,6 +205,37 @@ def test_shared_beginnings_of_prompts_are_computed_once(lms):
     assert ours.tally.tokens == len(prefixes)
 
 
+@pytest.mark.parametrize("slots", [2, 32])
+@pytest.mark.parametrize("most", [10**6, 20], ids=["", "out-of-memory"])
+def test_log_likelihoods_that_follow_come_from_the_same_passes(slots, most, lms, monkeypatch):
+    """As many answers as slots or more, and with a pass that is too large for the memory."""
+    ours, theirs = lms
+    monkeypatch.setitem(scoring.generation.MOST_SLOTS, "cpu", slots)
+    body, passes = ours.decoder.body, []
+
+    def counted(tokens, positions, attend):
+        if len(tokens) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        passes.append(len(tokens))
+        return body(tokens, positions, attend)
+
+    monkeypatch.setattr(ours.decoder, "body", counted)
+    settings = {"until": [], "max_gen_toks": 5}
+    prompts = requests("generate_until", [(prompt, settings) for prompt in PROMPTS])
+    follow = {prompt: [(prompt, " the pear"), (prompt + " The", " sky")] for prompt in PROMPTS}
+    later = requests("loglikelihood", [pair for pairs in follow.values() for pair in pairs])
+    with ours.foreseeing(lambda request: follow[request.args[0]]):
+        texts = ours.generate_until(prompts)
+        before = len(passes)
+        found = ours.loglikelihood(later)
+        assert len(passes) == before, "they were known"
+        again = ours.loglikelihood(later)
+        assert len(passes) > before, "and are not kept"
+    assert texts == theirs.generate_until(prompts)
+    assert_same(found, theirs.loglikelihood(later))
+    assert_same(again, found)
+
+
 def test_out_of_memory_halves_the_budget_and_repeats(lms, monkeypatch):
     ours, theirs = lms
     body = ours.decoder.body
