@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from trainers import stock_tasks
 from trainers.spec import EvaluateSpec
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same settings would give other scores or other metrics."""
 
 AVERAGE = "average"
