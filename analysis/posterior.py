@@ -8,12 +8,13 @@ typical good cell, noise scaled by the slope (a warped process: Snelson, Rasmuss
 
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis.cells import Cells
 from analysis.peak import Box, box_of
-from analysis.process import Data, Surfaces, posterior
+from analysis.process import FEATURES, PARTICLES, Data, Surfaces, posterior, unit, wave
 
 HEAVY = 4.0
 """Worst excess over the median one from which cells are also tried transformed."""
@@ -22,6 +23,25 @@ FAR = 8.0
 """Cells with an excess of more than this many median ones are out of the fit."""
 
 MIN_KEPT = 12
+
+LOSS_ERROR = 0.003
+ERROR_REACH = 0.35
+"""Losses of one run per cell: the whole surface of one seed is off by a smooth error of this share
+of the loss, with this reach in shares of the grid's sides, which such a grid cannot show, for all
+its runs have one start and one order of the data. Chosen on Step Law's surfaces by how far their
+optima lie from their common law."""
+
+
+class SharedError(NamedTuple):
+    """Draws of the error that all cells of one seed share, by random features."""
+
+    frequencies: np.ndarray
+    phases: np.ndarray
+    loads: np.ndarray
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Draws x points, points in shares of the box's sides."""
+        return self.loads @ wave(points, self.frequencies, self.phases).T
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,7 @@ class Posterior:
     best: float
     scale: float | None
     used: np.ndarray
+    shared: SharedError | None
 
     @property
     def box(self) -> Box:
@@ -44,9 +65,11 @@ class Posterior:
     def scores(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Score of each draw at each point, draws x points, better when higher."""
         height = self.surfaces.at(x, y)
-        if self.scale is None:
-            return self.best + height
-        return self.best - self.scale * np.expm1(np.clip(-height / self.scale, None, 30))
+        if self.scale is not None:
+            height = -self.scale * np.expm1(np.clip(-height / self.scale, None, 30))
+        if self.shared is not None:
+            height = height + self.shared.at(unit(self.box, x, y))
+        return self.best + height
 
 
 def condition(cells: Cells) -> Posterior:
@@ -62,13 +85,17 @@ def condition(cells: Cells) -> Posterior:
     unmeasured = cells.seed_sd is None
     seed = zlib.crc32(f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}".encode())
 
+    shared = None
+    if unmeasured and not cells.higher_is_better:
+        shared = _shared_error(LOSS_ERROR * abs(best), np.random.default_rng(seed + 1))
+
     def fitted(scale: float | None) -> Posterior:
         slope = 1.0 if scale is None else 1 / (1 + excess[used] / scale)
         height = -excess[used] if scale is None else -scale * np.log1p(excess[used] / scale)
         scaled = covariance * np.outer(slope, slope) if scale else covariance
         data = Data(x[used], y[used], height, scaled, unmeasured, box_of(x, y))
         found = posterior(data, np.random.default_rng(seed))
-        return Posterior(data, found, best, scale, used)
+        return Posterior(data, found, best, scale, used, shared)
 
     plain = fitted(None)
     if excess[used].max() <= HEAVY * typical or typical <= 0:
@@ -76,3 +103,11 @@ def condition(cells: Cells) -> Posterior:
     warped = fitted(typical)
     slope = np.log1p(excess[used] / typical).sum()
     return warped if warped.surfaces.evidence - slope > plain.surfaces.evidence else plain
+
+
+def _shared_error(size: float, rng: np.random.Generator) -> SharedError:
+    return SharedError(
+        rng.standard_normal((FEATURES, 2)) / ERROR_REACH,
+        2 * np.pi * rng.random(FEATURES),
+        size * rng.standard_normal((PARTICLES, FEATURES)),
+    )

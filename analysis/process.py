@@ -22,13 +22,20 @@ from analysis.peak import Box, draw_prior, log_prior, peak
 
 PRIOR_DRAWS = 2048
 PARTICLES = 400
-MOVES = 3
+MOVES = 4
 FEATURES = 96
-RESIDUALS = ((0.1, 0.4), (0.3, 0.4), (0.6, 0.4), (0.1, 0.25), (0.3, 0.25), (0.6, 0.25))
+NEGLIGIBLE = 1e-3
+"""Settings with less than this share of the evidence are dropped after the prior draws."""
+
+RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
 
-UNKNOWN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+UNKNOWN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
+
+SHARED = (0.0, 1.0, 4.0)
+"""Variance of what cells of one batch size and seed have in common (they see the same batches), as
+a share of a cell's own unmeasured variance."""
 
 
 class Data(NamedTuple):
@@ -52,6 +59,7 @@ class Mixture(NamedTuple):
     size: np.ndarray
     reach: np.ndarray
     noise: np.ndarray
+    shared: np.ndarray
     root: np.ndarray
     score: np.ndarray
     constant: np.ndarray
@@ -70,6 +78,11 @@ def kernel(left: np.ndarray, right: np.ndarray, reach: float) -> np.ndarray:
     return np.exp(-0.5 * squared / reach**2)
 
 
+def same_size(data: Data) -> np.ndarray:
+    """1 where two cells have one batch size, cells x cells."""
+    return (data.y[:, None] == data.y[None, :]).astype(float)
+
+
 def spread_of(data: Data) -> float:
     """Standard deviation of the scores, the scale of every prior."""
     return float(max(data.score.std(), 1e-12))
@@ -79,7 +92,8 @@ def mixture(data: Data) -> Mixture:
     """Every combination of `RESIDUALS` and, where noise is unmeasured, `UNKNOWN_NOISE`."""
     spread = spread_of(data)
     extra = UNKNOWN_NOISE if data.unmeasured else (0.02,)
-    settings = np.array([(s, one, e) for s, one in RESIDUALS for e in extra])
+    shares = SHARED if data.unmeasured else SHARED[:1]
+    settings = np.array([(s, one, e, f) for s, one in RESIDUALS for e in extra for f in shares])
     points = unit(data.box, data.x, data.y)
     reaches = {reach: kernel(points, points, reach) for reach in {one for _, one in RESIDUALS}}
     shape = np.stack([reaches[reach] for reach in settings[:, 1]])
@@ -87,7 +101,8 @@ def mixture(data: Data) -> Mixture:
     covariance = (
         data.covariance
         + (spread * settings[:, 0, None, None]) ** 2 * shape
-        + (spread * settings[:, 2, None, None]) ** 2 * np.eye(count)
+        + (spread * settings[:, 2, None, None]) ** 2
+        * (np.eye(count) + settings[:, 3, None, None] * same_size(data))
     )
     lower = np.linalg.cholesky(covariance)
     whitener = np.linalg.inv(lower)
@@ -103,7 +118,7 @@ def mixture(data: Data) -> Mixture:
         - np.log(len(settings))
     )
     sizes, noises = spread * settings[:, 0], spread * settings[:, 2]
-    return Mixture(sizes, settings[:, 1], noises, root, score, constant)
+    return Mixture(sizes, settings[:, 1], noises, settings[:, 3], root, score, constant)
 
 
 def likelihoods(data: Data, mixed: Mixture, shape: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -135,15 +150,22 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
     return shape / divisor[:, None], divisor
 
 
-def sample(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """`PARTICLES` equally weighted theta from the posterior, rows x 8, and the log evidence."""
+def sample(
+    data: Data, mixed: Mixture, rng: np.random.Generator
+) -> tuple[np.ndarray, Mixture, float]:
+    """`PARTICLES` equally weighted theta from the posterior, rows x 8, the settings that count, and
+    the log evidence."""
 
     def log_likelihood(parameters: np.ndarray) -> np.ndarray:
         shape = standardised(parameters, data)[0]
         return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
 
     points = draw_prior(data.box, PRIOR_DRAWS, rng)
-    known = log_likelihood(points)
+    shape = standardised(points, data)[0]
+    each = likelihoods(data, mixed, shape)[0]
+    known = np.asarray(logsumexp(each, axis=0))
+    share = np.exp(each - known + known - known.max()).sum(axis=1)
+    mixed = Mixture(*(part[share > NEGLIGIBLE * share.sum()] for part in mixed))
     power = evidence = 0.0
     while power < 1:
         step = _step(known, 1 - power, min(PARTICLES / 2, len(points) / 8))
@@ -165,7 +187,7 @@ def sample(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.nda
             taken = np.log(rng.random(len(points))) < gain
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
-    return points, evidence
+    return points, mixed, evidence
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:
@@ -216,7 +238,7 @@ class Surfaces:
         points = unit(self.box, x, y)
         for reach in np.unique(self.reach):
             here = self.reach == reach
-            waves = _waves(points, self.frequencies / reach, self.phases)
+            waves = wave(points, self.frequencies / reach, self.phases)
             near = kernel(points, self.cells, reach)
             height[here] += self.loads[here] @ waves.T + self.pulls[here] @ near.T
         return height
@@ -230,7 +252,7 @@ class Surfaces:
 def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     """Draws of the surface, `PARTICLES` of them, given the cells."""
     mixed = mixture(data)
-    points, evidence = sample(data, mixed, rng)
+    points, mixed, evidence = sample(data, mixed, rng)
     shape, divisor = standardised(points, data)
     known, centre, spread = likelihoods(data, mixed, shape)
     share = np.exp(known - known.max(axis=0))
@@ -252,15 +274,17 @@ def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
         here = np.flatnonzero(setting == one)
         reach = float(mixed.reach[one])
         shaped = mixed.size[one] ** 2 * kernel(cells, cells, reach)
-        total = shaped + data.covariance + mixed.noise[one] ** 2 * np.eye(count)
+        unmeasured = np.eye(count) + mixed.shared[one] * same_size(data)
+        total = shaped + data.covariance + mixed.noise[one] ** 2 * unmeasured
         inverse = np.linalg.inv(total)
         residual = data.score - fitted[here]
         length = inverse.sum()
         middle = residual @ inverse.sum(axis=1) / length
         level[here] = middle + rng.standard_normal(len(here)) / np.sqrt(length)
-        prior = loads[here] @ _waves(cells, frequencies / reach, phases).T
+        prior = loads[here] @ wave(cells, frequencies / reach, phases).T
         error = rng.standard_normal((len(here), count)) @ root.T
-        error += mixed.noise[one] * rng.standard_normal((len(here), count))
+        own = np.linalg.cholesky(unmeasured)
+        error += mixed.noise[one] * rng.standard_normal((len(here), count)) @ own.T
         missing = residual - level[here][:, None] - prior - error
         pulls[here] = mixed.size[one] ** 2 * missing @ inverse
     return Surfaces(
@@ -279,7 +303,9 @@ def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     )
 
 
-def _waves(points: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
+def wave(points: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Random Fourier features, points x features: a normal load on each makes a process draw
+    (Rahimi and Recht 2007)."""
     return np.sqrt(2 / len(phases)) * np.cos(points @ frequencies.T + phases)
 
 

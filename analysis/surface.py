@@ -4,7 +4,7 @@ The optimum comes from joint draws of the whole surface (`analysis.posterior`), 
 of any shape and place, also outside the grid, with a Gaussian process for what no peak follows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -175,7 +175,7 @@ def fit(cells: Cells) -> Fit:
     flat_p, flat_test = flatness(cells)
     posterior = condition(cells)
     where = mesh(cells, posterior)
-    draws = best_points(where)
+    draws = best_points(cells, where)
     x, y = draws.mean(axis=0)
     low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
     sides = _sides(posterior)
@@ -201,6 +201,9 @@ def fit(cells: Cells) -> Fit:
         inside=inside,
     )
     found.__dict__["mesh"] = where
+    if status is FitStatus.IDENTIFIED and found.rivals and found.rivals.ratio_decides:
+        ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
+        return replace(found, reason=ridge)
     return found
 
 
