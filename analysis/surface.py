@@ -30,8 +30,8 @@ from analysis.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadr
 from analysis.rivals import Rivals, compare
 
 ALPHA = 0.05
-INSIDE = 0.4
-"""Share of posterior peaks that must lie inside the grid; a priori a quarter does."""
+INSIDE = 0.5
+"""Share of draws whose top must lie inside the grid (see `_sides`)."""
 
 WIDEST = 0.5
 """Of the grid's span of ratios: a wider interval places nothing."""
@@ -63,9 +63,10 @@ class Fit:
 
     `draws` are log2 (learning rate, batch size) of each draw's best point in the grid, draws x 2,
     model error included; low and high bound log2 ratio at 95 %. `inside` is the share of draws
-    whose peak lies inside the grid. `flat_p` is the chance of cells this unlike each other on a
-    constant surface. What needs more work than the status (`rivals`, `epsilon_set`, `path`,
-    `best_cell`) is computed when asked for and is None where there are too few cells.
+    whose top lies inside the grid (mean over the peak's place and the best point of the grid).
+    `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
+    work than the status (`rivals`, `epsilon_set`, `path`, `best_cell`) is computed when asked for
+    and is None where there are too few cells.
     """
 
     cells: Cells
@@ -178,8 +179,8 @@ def fit(cells: Cells) -> Fit:
     draws = best_points(cells, where)
     x, y = draws.mean(axis=0)
     low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
-    sides = _sides(posterior)
-    inside = float(1 - sides.any(axis=0).mean())
+    sides = _sides(posterior, where)
+    inside = float(1 - sides.any(axis=1).mean())
     if flat_p > ALPHA:
         status, edges = FitStatus.FLAT, ()
         reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
@@ -207,23 +208,29 @@ def fit(cells: Cells) -> Fit:
     return found
 
 
-def _sides(posterior: Posterior) -> np.ndarray:
-    """Whether each draw's peak lies beyond each of `BORDERS`: 4 x draws."""
+def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
+    """Whether each draw's peak lies beyond each of `BORDERS`, and whether the draw's best point in
+    the grid lies on it: 2 x 4 x draws. The first knows what lies outside, but not where the process
+    moves the top; the second the reverse."""
     box = posterior.box
     x, y = posterior.surfaces.tops.T
-    return np.stack([x < box.x_low, x > box.x_high, y < box.y_low, y > box.y_high])
+    top = where.height.argmax(axis=1)
+    beyond = np.stack([x < box.x_low, x > box.x_high, y < box.y_low, y > box.y_high])
+    x, y = where.x[top], where.y[top]
+    on = np.stack([x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high])
+    return np.stack([beyond, on])
 
 
 def _status(
     posterior: Posterior, sides: np.ndarray, walled: float, width: float
 ) -> tuple[FitStatus, str, tuple[str, ...]]:
     """Status, reason and the borders beyond which the peak may lie."""
-    inside = 1 - sides.any(axis=0).mean()
+    inside = 1 - sides.any(axis=1).mean()
     if walled > 0.5:
         reason = f"the best scores lie on the border towards {CLIFF}"
         return FitStatus.EDGE, reason, (CLIFF,)
     if inside < INSIDE:
-        shares = sides.mean(axis=1)
+        shares = sides.mean(axis=(0, 2))
         told = shares >= min(0.3, shares.max())
         edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
         reason = f"the best scores lie on the border towards {' and '.join(edges)}"

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from simulated import REFUSED, SHAPES, measured, truth
 
+from analysis.peak import Box
 from analysis.surface import FitStatus, fit
 
 SIZES = 6
@@ -43,6 +44,7 @@ def measure(job: Job) -> dict[str, object]:
     found = fit(cells)
     seconds = time.monotonic() - started
     assert found.low is not None and found.high is not None and found.epsilon_set is not None
+    assert found.posterior is not None and found.draws is not None
     x, y = cells.table.x.to_numpy(), cells.table.y.to_numpy()
     score = true.score(x, y)
     possible = found.epsilon_set.possible.to_numpy()
@@ -55,6 +57,8 @@ def measure(job: Job) -> dict[str, object]:
         **job._asdict(),
         "status": str(found.status),
         "inside": found.inside,
+        "peak_inside": within(found.posterior.box, found.posterior.surfaces.tops),
+        "best_inside": within(found.posterior.box, found.draws),
         "flat_p": found.flat_p,
         "identified": found.status is FitStatus.IDENTIFIED,
         "top": found.low <= true.ratio <= found.high,
@@ -68,6 +72,13 @@ def measure(job: Job) -> dict[str, object]:
         "corrected": chosen.corrected - float(score[at.to_numpy()][0]),
         "seconds": seconds,
     }
+
+
+def within(box: Box, points: np.ndarray) -> float:
+    """Share of points strictly inside the box."""
+    x, y = points.T
+    inside = (x > box.x_low) & (x < box.x_high) & (y > box.y_low) & (y < box.y_high)
+    return float(inside.mean())
 
 
 def table_of(surfaces: int, first: int, refused: int) -> pd.DataFrame:
@@ -108,7 +119,8 @@ def main() -> None:
             print(
                 f"{name:14}{its.identified.mean():6.2f}{its.top.mean():7.3f}{its.set.mean():7.3f}"
                 f"{its.width.median():7.2f}{known.top.mean():20.3f}{known.set.mean():7.3f}"
-                f"{known.width.median():7.2f}{its['best cell'].mean():12.3f}{its.regret.mean():8.2f}"
+                f"{known.width.median():7.2f}{its['best cell'].mean():12.3f}"
+                f"{its.regret.mean():8.2f}"
                 f"{its.expected.mean():10.2f}{its.curse.mean():7.2f}{its.corrected.mean():11.2f}"
             )
         for name, its in here[here["shape"].isin(REFUSED)].groupby("shape", sort=False):

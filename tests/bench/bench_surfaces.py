@@ -108,7 +108,7 @@ def local_quadratic(one: Surface) -> Point:
     top = np.linalg.solve(hessian, -b[1:3]) if np.linalg.det(hessian) > 0 else None
     if top is None:
         return best_cell(one)
-    place = top + [one.x.mean(), one.y.mean()]
+    place = np.array([one.x.mean(), one.y.mean()]) + top
     return (
         float(np.clip(place[0], one.x.min(), one.x.max())),
         float(np.clip(place[1], one.y.min(), one.y.max())),

@@ -1,6 +1,6 @@
 """Surfaces whose truth is known, and grids measured on them, for the benches of the analysis.
 
-Axes are octaves from the grid's corner. Interior optima lie in the middle half of each side; those of
+Axes are octaves from the corner. Interior optima lie in the middle half of each side; those of
 the edge families a tenth to six tenths of a side beyond it. A surface ranges over 3 to 6 points in
 the grid. A run's own noise is 0.8 to 1.3 points: a quarter of its variance from the items, which
 all cells share (correlation 0.7, so that a larger part is common to all), the rest from the seed.
