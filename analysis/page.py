@@ -65,5 +65,5 @@ def _template(name: str) -> jinja2.Template:
         "percent": audit.percent,
         "data": data,
     }
-    environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script}
+    environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

@@ -35,6 +35,7 @@ from analysis import (
     tables,
 )
 from analysis.cells import Cells, surfaces
+from analysis.confounds import Confounds, confounds
 from analysis.contour_figure import draw_contour
 from analysis.next_grid import next_grid
 from analysis.ratio_figure import draw_ratio
@@ -43,6 +44,9 @@ from analysis.source import Source, distinct, load
 from analysis.surface import Fit, fit
 from analysis.tasks import task
 from analysis.words import rate, title
+
+EMBEDDED = 8
+"""Surfaces whose still figures stand in the page; of more, their files are listed."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,10 @@ def _run(
         "manifest": _facts(source.manifest),
         "progress": _progress(source),
         "grids": [
-            _grid(one, source, folder, prefix, all_metrics) | _leaks(one, clean) for one in advice
+            _grid(one, source, folder, prefix, all_metrics)
+            | _leaks(one, clean)
+            | {"confounds": _confounds(one, source, advice)}
+            for one in advice
         ],
         "singles": _singles(source.frame, advice),
         "audited": audited,
@@ -206,6 +213,7 @@ def _grid(
         "advice": advice,
         "axis": _ratio_axis(cells),
         "panels": panels,
+        "embed": len(panels) <= EMBEDDED,
         "surfaces": [panel.record for panel in panels] + others,
         "optima": evidence.optima(advice.fits),
         "rivals": evidence.rivals(advice.fits),
@@ -217,6 +225,14 @@ def _grid(
         "trials": trials,
         "counts": pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
     }
+
+
+def _confounds(advice: Advice, source: Source, every: list[Advice]) -> Confounds | None:
+    """What moves with the ratio in a stage, over all its arms, beside the first of them."""
+    arms = [one for one in every if one.stage == advice.stage]
+    if arms[0] is not advice:
+        return None
+    return confounds(source.frame, advice.stage, [fit for one in arms for fit in one.fits])
 
 
 def _panel(
