@@ -66,6 +66,11 @@ def headline(found: list[Difference]) -> str:
     apart = [one for one in found if one.ratio and (one.ratio[1] > 0 or one.ratio[2] < 0)]
     same = [one for one in found if one.ratio and one.ratio[1] <= 0 <= one.ratio[2]]
     open_ = [one for one in found if one.ratio is None]
+    pairs = {(one.first, one.second) for one in found}
+
+    def named(one: Difference) -> str:
+        return one.label if len(pairs) == 1 else f"{one.label} ({one.first} to {one.second})"
+
     parts = []
     for group, said in (
         (apart, "the best ratios differ on"),
@@ -73,7 +78,7 @@ def headline(found: list[Difference]) -> str:
         (open_, "undecided on"),
     ):
         if group:
-            parts.append(f"{said} {listed(list(dict.fromkeys(one.label for one in group)))}")
+            parts.append(f"{said} {listed(list(dict.fromkeys(named(one) for one in group)))}")
     return f"Between these runs: {'; '.join(parts)}."
 
 

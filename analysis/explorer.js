@@ -73,6 +73,8 @@ function contourTraces(surface, shown) {
       place[2].push("", surface.ratioLines.labels[k], "");
       place[3].push("top center", ends[1] < x1 - 1e-9 ? "top center" : "middle right", "top center");
     });
+    traces.push({ x: place[0], y: place[1], mode: "lines", line: { color: "rgba(90,90,90,.45)", width: 2.4 },
+      hoverinfo: "skip", showlegend: false });
     traces.push({ x: place[0], y: place[1], text: place[2], mode: "lines+text", textposition: place[3],
       textfont: { size: 10, color: css("--ink") }, line: { color: "rgba(255,255,255,.75)", width: 1 },
       cliponaxis: false, hoverinfo: "skip", showlegend: false });

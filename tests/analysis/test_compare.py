@@ -46,7 +46,9 @@ def test_an_undecided_run_is_named_with_its_reason(here: list[Fit]) -> None:
 
 
 def test_every_pair_of_three_runs_and_nothing_without_a_common_benchmark(here: list[Fit]) -> None:
-    assert len(compare.differences({"a": here, "b": here, "c": here})) == 3
+    found = compare.differences({"a": here, "b": here, "c": here})
+    assert len(found) == 3
+    assert "ARC (a to b), ARC (a to c) and ARC (b to c)" in compare.headline(found)
     other = [fit(cells) for cells in surfaces(table(bowl, benchmark="gsm8k", noise=0.002))]
     assert compare.differences({"a": here, "b": other}) == []
     assert "nothing to compare" in compare.headline([])
