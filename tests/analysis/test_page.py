@@ -1,5 +1,6 @@
 """The report in a real browser, from disk."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -138,11 +139,23 @@ def test_benchmark_and_layers_are_chosen_by_keyboard(explorer):
     rules = explorer.find_element(By.CSS_SELECTOR, ".layer[value=rules]")
     rules.send_keys(Keys.SPACE)
     assert "square-root rule" in explorer.execute_script(names)
-    assert "95 % region of the optimum" in explorer.execute_script(names)
     assert "lower is better" in explorer.execute_script(
         "return document.querySelector('.explorer .ratio').layout.yaxis.title.text"
     )
     assert explorer.get_log("browser") == []
+
+
+def test_the_region_of_the_optimum_is_drawn_where_one_is_identified(explorer, planted_report):
+    told = json.loads((planted_report.parent / "recommendations.json").read_text())["benchmarks"]
+    known = {name for name, one in told.items() if one["status"] == "identified"}
+    assert known
+    for name in told:
+        drawn = explorer.execute_script(
+            "const select = document.querySelector('.explorer .benchmark');"
+            f"select.value = '{name}'; select.dispatchEvent(new Event('change'));"
+            "return document.querySelector('.explorer .contour').data.map(t => t.name)"
+        )
+        assert ("95 % region of the optimum" in drawn) == (name in known), name
 
 
 def test_cells_are_a_table_and_a_download_too(explorer):
