@@ -17,7 +17,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from analysis.surface import CLIFF, Fit, FitStatus
 from analysis.tasks import task
-from analysis.words import listed
+from analysis.words import listed, rate
 
 OCTAVE = 2.0
 BEYOND = 2
@@ -25,6 +25,9 @@ BEYOND = 2
 
 ENOUGH = 5
 """Values of an axis below which a grid of too few cells is completed to this many."""
+
+
+NAMES = {"learning_rate": "learning rates", "batch_size": "batch sizes", "seed": "seeds"}
 
 
 class NextGrid(NamedTuple):
@@ -61,10 +64,22 @@ def next_grid(fits: Iterable[Fit], rows: pd.DataFrame, file: Path | None) -> Nex
     sentence = (
         f"{new} new cell{'s' if new > 1 else ''} beside the {len(table)} there are: "
         f"{len(rates)} learning rates x {len(sizes)} batch sizes x {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''}. Running it runs only what is new."
+        f"seed{'s' if len(seeds) > 1 else ''}. New are {_new(axes, known)}. Running it runs only "
+        "what is new."
     )
     names = listed([task(fit.cells.benchmark).label for fit in undecided])
     return NextGrid(_text(stage, axes, file), sentence, names)
+
+
+def _new(axes: dict[str, list[Any]], known: set[tuple[float, int, int]]) -> str:
+    """The values of each axis that no cell has yet, or that the cells lack in combination."""
+    parts = []
+    for place, (name, values) in enumerate(axes.items()):
+        new = [value for value in values if value not in {cell[place] for cell in known}]
+        if new:
+            texts = [rate(value) if name == "learning_rate" else str(value) for value in new]
+            parts.append(f"{NAMES[name]} {listed(texts)}")
+    return "; ".join(parts) or "combinations that were not scored"
 
 
 def _needs_seeds(fit: Fit) -> bool:
