@@ -15,6 +15,7 @@ from analysis.seeds import seed_noise
 
 DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
+READ = ["key", "learning_rate", "batch_size", "seed", "status", "reason", "value", "stderr", "n"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cel
 
 
 def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
-    rows = rows.assign(seed=rows.seed.fillna(0))
+    higher = rows.higher_is_better.dropna()
+    rows = rows[READ].assign(seed=rows.seed.fillna(0))
     groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
     table = pd.DataFrame([_cell(members) for _, members in groups])
     members = [group.loc[group.status == "ok"] for _, group in groups]
@@ -110,7 +112,6 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         source += f"; seeds with a standard deviation of {seeds.pooled:.3g}"
         if high > 1.1 * low:
             source += f" ({low:.2g} to {high:.2g} by cell)"
-    higher = rows.higher_is_better.dropna()
     return Cells(
         **name,
         higher_is_better=bool(higher.iloc[0]) if len(higher) else True,

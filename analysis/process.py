@@ -20,20 +20,20 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from analysis.peak import Box, draw_prior, log_prior, peak
 
-PRIOR_DRAWS = 2048
+PRIOR_DRAWS = 1024
 PARTICLES = 400
 MOVES = 4
 FEATURES = 96
-NEGLIGIBLE = 1e-3
+NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
 
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
 
-UNKNOWN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
 
-SHARED = (0.0, 1.0, 4.0)
+SHARED = (0.0, 2.0)
 """Variance of what cells of one batch size and seed have in common (they see the same batches), as
 a share of a cell's own unmeasured variance."""
 

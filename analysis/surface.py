@@ -30,7 +30,7 @@ from analysis.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadr
 from analysis.rivals import Rivals, compare
 
 ALPHA = 0.05
-INSIDE = 0.5
+INSIDE = 0.55
 """Share of draws whose top must lie inside the grid (see `_sides`)."""
 
 WIDEST = 0.5
@@ -202,10 +202,23 @@ def fit(cells: Cells) -> Fit:
         inside=inside,
     )
     found.__dict__["mesh"] = where
-    if status is FitStatus.IDENTIFIED and found.rivals and found.rivals.ratio_decides:
+    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(found):
         ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
-        return replace(found, reason=ridge)
+        ridged = replace(found, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
+        ridged.__dict__["mesh"] = where
+        return ridged
     return found
+
+
+def _ridge(found: Fit) -> bool:
+    """Only the ratio counts, and its best value lies inside the ratios of the cells near the top:
+    where along the ridge the top lies, or beyond which border, does not matter to the ratio."""
+    rivals, low, high = found.rivals, found.low, found.high
+    if rivals is None or low is None or high is None or found.posterior is None:
+        return False
+    inside = rivals.ratio_low < low and high < rivals.ratio_high
+    narrow = high - low <= WIDEST / 2 * found.posterior.box.ratio_span
+    return rivals.ratio_decides and inside and narrow
 
 
 def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:

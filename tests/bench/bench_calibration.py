@@ -1,6 +1,6 @@
 """Are the statuses and intervals right where the truth is known?
 
-    python tests/bench/bench_calibration.py [--surfaces 500] [--first-seed 0]
+    python tests/bench/bench_calibration.py [--surfaces 200] [--first-seed 0]
 
 Simulated grids (`simulated.py`): five shapes with an interior optimum, and six families that have
 none. Half of the grids have 6 x 6 cells, half 10 x 6. `top` is the share of 95 % intervals of the
@@ -96,7 +96,7 @@ def table_of(surfaces: int, first: int, refused: int) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surfaces", type=int, default=500, help="of each shape, by seeds")
+    parser.add_argument("--surfaces", type=int, default=200, help="of each shape, by seeds")
     parser.add_argument("--refused", type=int, help="of each family without an optimum, by seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--save", help="a CSV of every fit")
