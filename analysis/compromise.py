@@ -100,4 +100,4 @@ def _undominated(losses: np.ndarray) -> np.ndarray:
     """Rows of losses that no other row is at least as good as everywhere and better than once."""
     no_worse = (losses[None, :, :] <= losses[:, None, :]).all(axis=2)
     better = (losses[None, :, :] < losses[:, None, :]).any(axis=2)
-    return ~(no_worse & better).any(axis=1)
+    return ~np.any(no_worse & better, axis=1)
