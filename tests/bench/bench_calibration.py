@@ -1,6 +1,6 @@
 """Are the statuses and intervals right where the truth is known?
 
-    python tests/bench/bench_calibration.py [--surfaces 200] [--first-seed 0]
+    PYTHONPATH=. python tests/bench/bench_calibration.py [--surfaces 200] [--first-seed 0]
 
 Simulated grids (`simulated.py`): five shapes with an interior optimum, and six families that have
 none. Half of the grids have 6 x 6 cells, half 10 x 6. `top` is the share of 95 % intervals of the
