@@ -2,7 +2,7 @@
 
 Cells are scored on the same items, so their noise is correlated: a bootstrap draws items once for
 all cells. Seeds add noise of their own; what a seed does to every cell alike moves no optimum, so
-only the rest counts, pooled over cells. It is unknown where no cell was repeated.
+only the rest counts (`analysis.seeds`). It is unknown where no cell was repeated.
 """
 
 import zlib
@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.seeds import seed_noise
+
 DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
+READ = ["key", "learning_rate", "batch_size", "seed", "status", "reason", "value", "stderr", "n"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Cells:
     `table` columns: learning_rate, batch_size, x (log2 learning rate), y (log2 batch size), status,
     reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
     A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
+    `seed_sd` is the pooled standard deviation between seeds, None where no cell was repeated.
     `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok.
     """
 
@@ -80,13 +84,15 @@ def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cel
 
 
 def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
-    rows = rows.assign(seed=rows.seed.fillna(0))
+    higher = rows.higher_is_better.dropna()
+    rows = rows[READ].assign(seed=rows.seed.fillna(0))
     groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
     table = pd.DataFrame([_cell(members) for _, members in groups])
     members = [group.loc[group.status == "ok"] for _, group in groups]
-    seed_sd = _seed_sd([group for group in members if len(group)])
     rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
     ok = (table.status == "ok").to_numpy()
+    kept = [group for group, use in zip(members, ok, strict=True) if use]
+    seeds = seed_noise(kept, _near_divergence(table))
     answers = None if items is None else _answers(items, members, ok)
     noise = np.zeros((DRAWS, len(table)))
     if answers is not None:
@@ -97,13 +103,15 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         source = "each cell's standard error, cells taken for independent"
     else:
         source = "no standard errors"
-    if seed_sd is None:
+    if seeds is None:
         source += "; seed noise unknown (no repeated seeds)"
     else:
-        spread = seed_sd / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
+        spread = seeds.cells / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
         noise[:, ok] += rng.standard_normal((DRAWS, ok.sum())) * spread
-        source += f"; seeds with a standard deviation of {seed_sd:.3g}"
-    higher = rows.higher_is_better.dropna()
+        low, high = seeds.cells.min(), seeds.cells.max()
+        source += f"; seeds with a standard deviation of {seeds.pooled:.3g}"
+        if high > 1.1 * low:
+            source += f" ({low:.2g} to {high:.2g} by cell)"
     return Cells(
         **name,
         higher_is_better=bool(higher.iloc[0]) if len(higher) else True,
@@ -111,7 +119,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         noise=noise,
         noise_source=source,
         paired=answers is not None,
-        seed_sd=seed_sd,
+        seed_sd=None if seeds is None else seeds.pooled,
     )
 
 
@@ -140,15 +148,13 @@ def _cell(members: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _seed_sd(members: list[pd.DataFrame]) -> float | None:
-    """Standard deviation between seeds of a cell, once what a seed does to all cells is removed."""
-    if not members:
-        return None
-    rows = pd.concat(members)
-    centred = rows.value - rows.groupby(["learning_rate", "batch_size"]).value.transform("mean")
-    rest = centred - centred.groupby(rows.seed).transform("mean")
-    freedom = len(rows) - len(members) - rows.seed.nunique() + 1
-    return float(np.sqrt((rest**2).sum() / freedom)) if freedom > 0 else None
+def _near_divergence(table: pd.DataFrame) -> np.ndarray:
+    """Whether an ok cell lies within one step of the grid of a diverged one, over ok cells."""
+    steps = np.column_stack([np.unique(table[a], return_inverse=True)[1] for a in ("x", "y")])
+    diverged = steps[(table.status == "diverged").to_numpy()]
+    ok = steps[(table.status == "ok").to_numpy()]
+    apart = np.abs(ok[:, None, :] - diverged[None, :, :]).max(axis=2)
+    return (apart <= 1).any(axis=1)
 
 
 def _answers(items: pd.DataFrame, members: list[pd.DataFrame], ok: np.ndarray) -> np.ndarray | None:

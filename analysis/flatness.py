@@ -8,7 +8,8 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from analysis.cells import DRAWS, Cells
-from analysis.quadratic import Box, design, inverse_variances, variances
+from analysis.peak import box_of
+from analysis.quadratic import design, inverse_variances, variances
 
 
 def flatness(cells: Cells) -> tuple[float, str]:
@@ -49,7 +50,7 @@ def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:
     shuffled = np.vstack([ranks, rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)])
     near = np.asarray(KDTree(steps).query(steps, k=5)[1])[:, 1:]
     smooth = -((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
-    box = Box(steps[:, 0].min(), steps[:, 0].max(), steps[:, 1].min(), steps[:, 1].max())
+    box = box_of(steps[:, 0], steps[:, 1])
     basis = np.linalg.qr(design(box, steps[:, 0], steps[:, 1]))[0]
     explained = ((shuffled @ basis) ** 2).sum(axis=1)
     tails = [

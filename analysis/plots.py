@@ -1,28 +1,47 @@
-"""The plain data of the two figures of a surface; `analysis.ink` draws them.
+"""The plain data of the two figures of a surface; `analysis.ink` and explorer.js draw them.
 
-The contour is filled from the measured cells, not from the fit; the fit adds only its optimum.
+The contour is filled from the measured cells, not from the fit; the fit adds its optimum, the 95 %
+region of the optimum and the best learning rate of each batch size.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import LinearNDInterpolator, RegularGridInterpolator
-from scipy.spatial import KDTree, QhullError
 
+from analysis import references
+from analysis.mesh import colour_range, interpolated
+from analysis.peak import Box, box_of
+from analysis.references import Line, NoiseScale, Point
+from analysis.region import region
 from analysis.surface import Fit, FitStatus
 from analysis.tasks import task
-from analysis.words import title
+from analysis.words import rate, title
 
 MESH = 121
+TICKS = 10
+LINEAR_NAME = references.LINEAR_NAME
+
+
+class Axis(NamedTuple):
+    """Ticks of an axis at the cells' own places (log2), their labels, its name and limits."""
+
+    places: list[float]
+    labels: list[str]
+    name: str
+    limits: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class ContourInfo:
-    """A filled contour. `cells` is the surface's table with a `fit` column (predicted score).
+    """A filled contour. `cells` is the surface's table with the fit's mean and standard deviation
+    (fit, fit_sd), and the probability of being within epsilon of the best (probability, possible).
 
     mesh_x and mesh_y are log2 units, mesh is LENGTH(y) x LENGTH(x) with NaN where nothing was
-    measured nearby, None when cells lie on a line. vmin..vmax leaves out a cliff's depth.
+    measured nearby, None when cells lie on a line. vmin..vmax leaves out a cliff's depth. `region`
+    holds 95 % of the optimum's draws, `path` is `optimum.Path.table`; without an identified optimum
+    the one is empty, the other None. `points` and `lines` are references.
     """
 
     heading: str
@@ -38,13 +57,19 @@ class ContourInfo:
     optimum: tuple[float, float] | None
     log2_ratio_interval: tuple[float, float] | None
     log2_ratios: tuple[float, ...]
+    region: list[np.ndarray]
+    path: pd.DataFrame | None
+    points: list[Point]
+    lines: list[Line]
+    x_axis: Axis
+    y_axis: Axis
 
 
 @dataclass(frozen=True)
 class RatioInfo:
-    """Score against ratio. `points` is the surface's table with `log2_ratio`; the curve is the
-    ratio-only fit over the cells it was fitted to, None where there is no fit. vmin..vmax leaves
-    out a cliff's depth."""
+    """Score against ratio. `points` is the surface's table with `log2_ratio` and `residual`, the
+    score minus the ratio-only fit for the cells it was fitted to; the curve is that fit, None where
+    there is none. vmin..vmax leaves out a cliff's depth."""
 
     heading: str
     score_label: str
@@ -57,15 +82,28 @@ class RatioInfo:
     before: float | None
 
 
-def contour_info(fit: Fit) -> ContourInfo:
-    """Everything the contour shows."""
+def contour_info(fit: Fit, noise: NoiseScale | None = None) -> ContourInfo:
+    """Everything the contour shows; `noise` is the measured gradient noise scale."""
     cells = fit.cells
-    table = cells.table.copy()
+    table = cells.table.assign(fit=np.nan, fit_sd=np.nan, probability=np.nan, possible=False)
     x, y = table.x.to_numpy(), table.y.to_numpy()
-    table["fit"] = fit.quadratic.predict(x, y) if fit.quadratic else np.nan
+    if fit.posterior is not None:
+        table["fit"], table["fit_sd"] = fit.predict(x, y)
+    if fit.epsilon_set is not None:
+        for name in ("probability", "possible"):
+            table.loc[cells.ok, name] = fit.epsilon_set[name].to_numpy()
     mesh_x, mesh_y = (np.linspace(axis.min(), axis.max(), MESH) for axis in (x, y))
-    known = fit.status is FitStatus.IDENTIFIED and fit.optimum and fit.low is not None
-    vmin, vmax = _colour_range(table.value[cells.ok].to_numpy(), cells.higher_is_better)
+    vmin, vmax = colour_range(table.value[cells.ok].to_numpy(), cells.higher_is_better)
+    box = box_of(x, y)
+    x_axis = axis_of(table.x, table.learning_rate, "learning rate")
+    y_axis = axis_of(table.y, table.batch_size, "batch size (examples per step)")
+    best = cells.best
+    anchor = None if best is None else (float(x[best]), float(y[best]))
+    optimum = interval = path = None
+    if fit.status is FitStatus.IDENTIFIED and fit.optimum is not None and fit.low is not None:
+        anchor = optimum = fit.optimum[:2]
+        interval = (fit.low, fit.high or fit.low)
+        path = fit.path.table if fit.path else None
     return ContourInfo(
         heading=_heading(fit),
         score_label=score_label(fit),
@@ -73,27 +111,36 @@ def contour_info(fit: Fit) -> ContourInfo:
         cells=table,
         mesh_x=mesh_x,
         mesh_y=mesh_y,
-        mesh=_interpolated(table, mesh_x, mesh_y),
+        mesh=interpolated(table, mesh_x, mesh_y),
         vmin=vmin,
         vmax=vmax,
-        best=cells.best,
-        optimum=fit.optimum[:2] if known and fit.optimum else None,
-        log2_ratio_interval=(fit.low, fit.high) if known and fit.low and fit.high else None,
+        best=best,
+        optimum=optimum,
+        log2_ratio_interval=interval,
         log2_ratios=ratio_lines(x, y),
+        region=region(fit.draws, box) if optimum and fit.draws is not None else [],
+        path=path,
+        points=references.points(cells.stage, Box(*x_axis.limits, *y_axis.limits)),
+        lines=references.lines(anchor, box, noise) if anchor else [],
+        x_axis=x_axis,
+        y_axis=y_axis,
     )
 
 
 def ratio_info(fit: Fit, before: float | None = None) -> RatioInfo:
     """Everything the ratio figure shows; `before` is the score of the model before training."""
     cells = fit.cells
-    table = cells.table.assign(log2_ratio=cells.table.x - cells.table.y)
+    table = cells.table.assign(log2_ratio=cells.table.x - cells.table.y, residual=np.nan)
     curve = None
     if fit.rivals and fit.quadratic:
-        used = table.log2_ratio[cells.ok][fit.quadratic.used]
-        along = np.linspace(used.min(), used.max(), 101)
+        used = table.index[cells.ok][fit.quadratic.used]
+        ratios = table.log2_ratio[used].to_numpy()
+        fitted = cells.sign * fit.rivals.ratio.predict(ratios)
+        table.loc[used, "residual"] = table.value[used] - fitted
+        along = np.linspace(ratios.min(), ratios.max(), 101)
         score = cells.sign * fit.rivals.ratio.predict(along)
         curve = pd.DataFrame({"log2_ratio": along, "score": score})
-    vmin, vmax = _colour_range(table.value[cells.ok].to_numpy(), cells.higher_is_better)
+    vmin, vmax = colour_range(table.value[cells.ok].to_numpy(), cells.higher_is_better)
     return RatioInfo(
         heading=_heading(fit),
         score_label=score_label(fit),
@@ -107,6 +154,19 @@ def ratio_info(fit: Fit, before: float | None = None) -> RatioInfo:
     )
 
 
+def axis_of(places: pd.Series, values: pd.Series, name: str) -> Axis:
+    """Ticks at `places` (log2), labelled by `values`, at most about ten of them."""
+    pairs = sorted({*zip(places, values, strict=True)})
+    pairs = pairs[:: int(np.ceil(len(pairs) / TICKS))]
+    pad = 0.06 * max(float(places.max() - places.min()), 1.0)
+    return Axis(
+        [float(place) for place, _ in pairs],
+        [rate(value) if value < 1 else f"{value:g}" for _, value in pairs],
+        name,
+        (float(places.min() - pad), float(places.max() + pad)),
+    )
+
+
 def score_label(fit: Fit) -> str:
     """The metric with its direction, as on a colour bar."""
     better = "higher" if fit.cells.higher_is_better else "lower"
@@ -115,61 +175,6 @@ def score_label(fit: Fit) -> str:
 
 def _heading(fit: Fit) -> str:
     return f"{task(fit.cells.benchmark).label}, {title(fit.cells.stage, fit.cells.arm)}"
-
-
-def _interpolated(table: pd.DataFrame, mesh_x: np.ndarray, mesh_y: np.ndarray) -> np.ndarray | None:
-    """Linear interpolation between ok cells, y by x, blank where the nearest cell is not ok."""
-    ok = table.loc[table.status == "ok"]
-    if ok.x.nunique() < 2 or ok.y.nunique() < 2:
-        return None
-    grid = ok.pivot(index="y", columns="x", values="value")
-    points = np.stack(np.meshgrid(mesh_x, mesh_y), axis=-1)
-    try:
-        triangles = LinearNDInterpolator(ok[["x", "y"]].to_numpy(), ok.value.to_numpy())
-    except QhullError:  # cells on one diagonal span no area
-        return None
-    if grid.notna().mean(axis=None) > 0.5:
-        holes = np.argwhere(grid.isna().to_numpy())
-        values = grid.to_numpy(copy=True)
-        x, y = grid.columns.to_numpy(dtype=float), grid.index.to_numpy(dtype=float)
-        for row, column in holes:  # only to carry neighbours' squares: the hole itself is blanked
-            value = float(triangles(x[column], y[row]))
-            near = KDTree(ok[["x", "y"]].to_numpy()).query((x[column], y[row]))[1]
-            values[row, column] = value if np.isfinite(value) else ok.value.to_numpy()[near]
-        smooth = RegularGridInterpolator((y, x), values, bounds_error=False)
-        mesh = smooth(points[..., ::-1])
-    else:
-        mesh = triangles(points)
-    # a corner nobody measured stays blank too; the hull's own border is met to rounding only
-    inside = points + 1e-6 * (ok[["x", "y"]].mean().to_numpy() - points)
-    measured = np.isfinite(triangles(inside)) & _near_ok(table, points)
-    return np.where(measured, mesh, np.nan)
-
-
-def _near_ok(table: pd.DataFrame, points: np.ndarray) -> np.ndarray:
-    """Whether the cell nearest to each point is ok, one grid step of either axis being as far."""
-    step = np.array([_step(table.x), _step(table.y)])
-    nearest = KDTree(table[["x", "y"]].to_numpy() / step).query(points / step)[1]
-    return (table.status.to_numpy() == "ok")[nearest]
-
-
-def _step(axis: pd.Series) -> float:
-    steps = np.diff(np.unique(axis))
-    return float(np.median(steps)) if len(steps) else 1.0
-
-
-def _colour_range(values: np.ndarray, higher_is_better: bool) -> tuple[float, float]:
-    """The scores' range, cut on the bad side where a few cells fall off a cliff."""
-    if not len(values):
-        return 0.0, 1.0
-    score = values if higher_is_better else -values
-    best, upper, worst = score.max(), np.quantile(score, 0.3), score.min()
-    if best - worst > 4 * (best - upper) > 0:
-        worst = best - 1.5 * (best - upper)
-    low, high = (worst, best) if higher_is_better else (-best, -worst)
-    if high - low < 1e-12:
-        low, high = low - 0.01, high + 0.01
-    return float(low), float(high)
 
 
 def ratio_lines(x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:

@@ -7,31 +7,18 @@ only the best share of the cells: the largest in `CUTS` whose misfit the noise e
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import chdtrc
 
 from analysis.cells import Cells
+from analysis.peak import Box
 
 CUTS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 NARROW = 1  # index in CUTS of the cut used where every wider one misfits
 MISFIT = 0.05
 MIN_CELLS = 9
 LOCAL_CELLS = 12
-
-
-class Box(NamedTuple):
-    """The rectangle of measured cells in log2 units, the only place an optimum may lie."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-
-    @property
-    def ratio_span(self) -> float:
-        return (self.x_high - self.x_low) + (self.y_high - self.y_low)
 
 
 @dataclass(frozen=True)
@@ -139,25 +126,3 @@ def design(box: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     u = (2 * x - box.x_low - box.x_high) / (box.x_high - box.x_low)
     v = (2 * y - box.y_low - box.y_high) / (box.y_high - box.y_low)
     return np.stack([np.ones_like(u), u, v, u * u, v * v, u * v], axis=-1)
-
-
-def tops(coefficients: np.ndarray, box: Box) -> np.ndarray:
-    """Highest point in the box of each quadratic (n x 6): n x 2 in log2 units, exact."""
-    _, b1, b2, b3, b4, b5 = coefficients.T
-    one = np.ones_like(b1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        determinant = 4 * b3 * b4 - b5**2
-        inside = ((b5 * b2 - 2 * b4 * b1) / determinant, (b5 * b1 - 2 * b3 * b2) / determinant)
-        sides = [(-(b1 + side * b5) / (2 * b3), side * one) for side in (-1.0, 1.0)]
-        sides += [(side * one, -(b2 + side * b5) / (2 * b4)) for side in (-1.0, 1.0)]
-    corners = [(s * one, t * one) for s in (-1.0, 1.0) for t in (-1.0, 1.0)]
-    points = np.stack([np.stack(point, axis=-1) for point in [inside, *sides, *corners]])
-    valid = np.isfinite(points).all(axis=-1) & (np.abs(points) <= 1).all(axis=-1)
-    u, v = np.where(valid, points[..., 0], 0), np.where(valid, points[..., 1], 0)
-    basis = np.stack([np.ones_like(u), u, v, u * u, v * v, u * v], axis=-1)
-    height = np.where(valid, (basis * coefficients[None]).sum(axis=-1), -np.inf)
-    best = height.argmax(axis=0)
-    chosen = points[best, np.arange(len(one))]
-    middle = np.array([box.x_low + box.x_high, box.y_low + box.y_high]) / 2
-    half = np.array([box.x_high - box.x_low, box.y_high - box.y_low]) / 2
-    return middle + half * chosen

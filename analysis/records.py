@@ -19,6 +19,7 @@ TRAIN_COLUMNS = (
     "warmup_steps",
     "adam_beta2",
     "learning_rate_sum",
+    "noise_scale",
     "train_seconds",
 )
 

@@ -1,80 +1,82 @@
-"""A run folder or a table -> report/index.html, recommendations.json and figures.
+"""Run folders or tables -> report/index.html, recommendations.json, figures and the data.
 
     python -m analysis.report runs/quickstart
     python -m analysis.report results.csv --out report
+    python -m analysis.report wandb_export.csv --where project=smoltulu
+    python -m analysis.report runs/small runs/large published:smoltulu
 
-The page is one file that opens from disk with no network. Same input, same bytes.
+The page is one file that opens from disk with no network. Several sources make a comparison. Same
+input, same bytes.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from analysis import audit, ink, leaks, plots, records, results, tables
-from analysis.cells import Cells, surfaces
-from analysis.recommend import Advice, advise, as_json, headline
-from analysis.surface import Fit, fit
-from analysis.tasks import task
-from analysis.words import number, probability, rate, title
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One benchmark of one grid: its figures, as SVG text to embed and by the name of its files."""
-
-    benchmark: str
-    label: str
-    contour: Markup
-    ratio: Markup
-    contour_name: str
-    ratio_name: str
+from analysis import audit, compare, page, recommend, results, tables
+from analysis.cells import surfaces
+from analysis.recommend import Advice, advise
+from analysis.section import section, stage_confounds, without_leaks
+from analysis.source import Source, distinct, load
+from analysis.surface import fit
+from analysis.words import safe
 
 
-def write(run_dir: Path | str, out: Path | str | None = None) -> Path:
-    """Rebuild the results of a run folder (or read a table) and write its report.
+def write(
+    paths: Path | str | Sequence[Path | str],
+    out: Path | str | None = None,
+    where: Mapping[str, str] | None = None,
+    all_metrics: bool = False,
+) -> Path:
+    """Rebuild the results of run folders (or read tables) and write one report of them.
 
-    Returns the path of index.html, by default in RUN_DIR/report, or beside a table.
+    Returns the path of index.html: by default in RUN_DIR/report, or beside a table, or for several
+    in a folder beside the first. `where` keeps the rows whose columns have the values given.
+    `all_metrics` fits and draws every metric, not the primary ones alone.
 
     Raises:
-        ResultsError: the path is neither, or what is there cannot be read.
+        ResultsError: a path is neither, or what is there cannot be read.
     """
-    source = Path(run_dir)
-    is_run = source.is_dir()
-    frame = results.write(source) if is_run else results.read(source)
-    items = results.items(source) if is_run else None
-    manifest = records.manifest(source) if is_run else {}
-    folder = Path(out) if out else (source if is_run else source.parent) / "report"
+    several = paths if not isinstance(paths, Path | str) else [paths]
+    sources = distinct([load(path, where) for path in several])
+    folder = Path(out) if out else _place(Path(several[0]), sources)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    advice = advise(fit(cells) for cells in surfaces(frame, items))
-    audited = audit.read(source / audit.FOLDER) if is_run else None
-    clean = _without_leaks(source, frame, items, audited)
-    if audited is not None:
-        _write_audit(audited, manifest.get("name") or source.stem, folder, "audit.html", "../audit")
-    if clean is not None:
-        clean.scores.to_csv(folder / "without_contaminated.csv", index=False)
-    context = {
-        "name": manifest.get("name") or source.stem,
-        "manifest": _facts(manifest),
-        "progress": _progress(source, frame, manifest) if is_run else None,
-        "grids": [_grid(one, frame, folder) | _leaks(one, clean) for one in advice],
-        "singles": _singles(frame, advice),
-        "audited": audited,
-        "clean": clean,
+    advice = {
+        source.name: advise(fit(cells) for cells in surfaces(source.frame, source.items))
+        for source in sources
     }
-    text = json.dumps(as_json(advice), indent=2, allow_nan=False, default=_scalar)
-    (folder / "recommendations.json").write_text(text + "\n")
+    found = compare.differences(
+        {name: [one for grid in grids for one in grid.fits] for name, grids in advice.items()}
+    )
+    context = {
+        "name": " against ".join(source.name for source in sources),
+        "several": len(sources) > 1,
+        "differences": found,
+        "compared": compare.headline(found),
+        "runs": [
+            _run(source, advice[source.name], folder, len(sources) > 1, all_metrics)
+            for source in sources
+        ],
+    }
+    records = {name: recommend.as_json(grids) for name, grids in advice.items()}
+    told: Any = records[sources[0].name]
+    if len(sources) > 1:
+        told = {"runs": records, "comparison": compare.as_json(found)}
+    (folder / "recommendations.json").write_text(page.as_json(told))
     index = folder / "index.html"
-    results.replace(index, lambda aside: aside.write_text(_template("report").render(context)))
+    text = page.render("report", context)
+    results.replace(index, lambda aside: aside.write_text(text, encoding="utf-8"))
     return index
+
+
+def _place(first: Path, sources: Sequence[Source]) -> Path:
+    if len(sources) > 1:
+        return first.parent / "-against-".join(safe(source.name) for source in sources)
+    return (first if sources[0].folder is not None else first.parent) / "report"
 
 
 def write_audit(records_folder: Path) -> Path:
@@ -85,106 +87,42 @@ def write_audit(records_folder: Path) -> Path:
 
 
 def _write_audit(
-    found: dict[str, Any], name: str, folder: Path, page: str, records_at: str
+    found: dict[str, Any], name: str, folder: Path, file: str, records_at: str
 ) -> Path:
-    path = folder / page
-    text = _template("audit").render(found | {"name": name, "records_at": records_at})
+    path = folder / file
+    text = page.render("audit", found | {"name": name, "records_at": records_at})
     results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     return path
 
 
-def _without_leaks(
-    source: Path,
-    frame: pd.DataFrame,
-    items: pd.DataFrame | None,
-    audited: dict[str, Any] | None,
-) -> leaks.Clean | None:
-    """The tables without contaminated items; None where no audit looked for any."""
-    if items is None or audited is None or "contamination" not in audited:
-        return None
-    pairs = audit.contaminated(source / audit.FOLDER)
-    stages = audited["contamination"].get("stages", {})
-    return leaks.without(frame, items, leaks.leaked(pairs, stages))
-
-
-def _leaks(advice: Advice, clean: leaks.Clean | None) -> dict[str, Any]:
-    """What becomes of a grid's scores and recommendations without the contaminated items."""
-    if clean is None:
-        return {"leaks": [], "changes": []}
-    here = (clean.scores.stage == advice.stage) & (clean.scores.arm == advice.arm)
-    scores = clean.scores.loc[here]
-    touched = set(scores.benchmark)
-    rows = clean.frame.loc[
-        (clean.frame.stage == advice.stage)
-        & (clean.frame.arm == advice.arm)
-        & clean.frame.benchmark.isin(touched)
-    ]
-    anew = {cells.benchmark: fit(cells) for cells in surfaces(rows, clean.items)}
-    after = advise(
-        anew[one.cells.benchmark] if one.cells.benchmark in touched else one
-        for one in advice.fits
-        if one.cells.benchmark not in touched or one.cells.benchmark in anew
-    )
+def _run(
+    source: Source, advice: list[Advice], folder: Path, several: bool, all_metrics: bool
+) -> dict[str, Any]:
+    """Everything the page says about one source; audits have a page of their own beside a report
+    on one run alone."""
+    audited = None if several else source.audited
+    clean = None if several else source.without_leaks()
+    if audited is not None:
+        _write_audit(audited, source.name, folder, "audit.html", "../audit")
+    if clean is not None:
+        clean.scores.to_csv(folder / "without_contaminated.csv", index=False)
+    prefix = f"{safe(source.name)}-" if several else ""
+    source.frame.to_csv(folder / f"{prefix}data.csv", index=False)
     return {
-        "leaks": leaks.summary(scores),
-        "changes": leaks.changes(advice, after[0], touched) if after else [],
+        "name": source.name,
+        "data": f"{prefix}data.csv",
+        "manifest": _facts(source.manifest),
+        "progress": _progress(source),
+        "grids": [
+            section(one, source, folder, prefix, all_metrics)
+            | without_leaks(one, clean)
+            | {"confounds": stage_confounds(one, source, advice)}
+            for one in advice
+        ],
+        "singles": _singles(source.frame, advice),
+        "audited": audited,
+        "clean": clean,
     }
-
-
-def _grid(advice: Advice, frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
-    here = frame.loc[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
-    before = tables.before_training(frame, advice.stage)
-    benchmarks, trials = tables.scores(here)
-    surfaces_here = [one.cells for one in advice.fits]
-    return {
-        "id": advice.name,
-        "title": title(advice.stage, advice.arm),
-        "headline": headline(advice),
-        "cards": list((advice.task_types or advice.benchmarks).values()),
-        "advice": advice,
-        "axis": _ratio_axis(surfaces_here),
-        "panels": [_panel(one, before.get(one.cells.benchmark), folder) for one in advice.fits],
-        "ends": [end for cells in surfaces_here for end in tables.ends(cells)],
-        "noise": [(task(c.benchmark).label, c.noise_source) for c in surfaces_here],
-        "before": before,
-        "benchmarks": benchmarks,
-        "trials": trials,
-        "counts": pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
-    }
-
-
-def _panel(one: Fit, before: float | None, folder: Path) -> Panel:
-    cells = one.cells
-    parts = [cells.stage, cells.arm, cells.benchmark]
-    name = "-".join(_safe(part) for part in parts if part)
-    contour, ratio = plots.contour_info(one), plots.ratio_info(one, before)
-    drawn = {}
-    for kind, table, figure in (
-        ("contour", contour.cells, ink.settle(ink.draw_contour(contour))),
-        ("ratio", ratio.points, ink.settle(ink.draw_ratio(ratio))),
-    ):
-        path = folder / "figures" / f"{name}-{kind}"
-        path.with_name(path.name + ".png").write_bytes(ink.png(figure))
-        table.to_csv(path.with_name(path.name + ".csv"), index=False)
-        drawn[kind] = Markup(ink.svg(figure))
-    return Panel(
-        cells.benchmark,
-        task(cells.benchmark).label,
-        drawn["contour"],
-        drawn["ratio"],
-        f"{name}-contour",
-        f"{name}-ratio",
-    )
-
-
-def _safe(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)
-
-
-def _ratio_axis(grids: list[Cells]) -> dict[str, float]:
-    """Ends of the log2 ratio axis shared by a grid's intervals."""
-    ratios = np.concatenate([(cells.table.x - cells.table.y).to_numpy() for cells in grids])
-    return {"low": float(ratios.min()), "high": float(ratios.max())}
 
 
 def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
@@ -195,12 +133,12 @@ def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     return {"benchmarks": benchmarks, "trials": trials}
 
 
-def _progress(
-    run_dir: Path, frame: pd.DataFrame, manifest: dict[str, Any]
-) -> tables.Progress | None:
-    stages = manifest.get("stages", {})
+def _progress(source: Source) -> tables.Progress | None:
+    if source.folder is None:
+        return None
+    stages = source.manifest.get("stages", {})
     wanted = {name: len(stage.get("evaluations", [])) for name, stage in stages.items()}
-    return tables.progress(run_dir, frame, wanted)
+    return tables.progress(source.folder, source.frame, wanted)
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -215,36 +153,41 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _scalar(value: Any) -> Any:
-    return value.item()
-
-
-@cache
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.PackageLoader("analysis", "")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "number": number,
-        "rate": rate,
-        "title": title,
-        "probability": probability,
-        "label": lambda name: task(name).label,
-        "percent": audit.percent,
-    }
-    environment.globals["log2"] = np.log2
-    return environment.get_template(f"{name}.html.j2")
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is not COLUMN=VALUE")
+    return name, value
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 2 when the path cannot be read."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("source", metavar="RUN_DIR|results.csv", type=Path)
+    """The command line; 2 when a path cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="RUN_DIR|TABLE|published:NAME",
+        help="run folders, .csv or .parquet tables, or published:smoltulu; several are compared",
+    )
     parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_DIR/report)")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        type=_condition,
+        metavar="COLUMN=VALUE",
+        help="only the rows with this value; may be given several times",
+    )
+    parser.add_argument(
+        "--all-metrics", action="store_true", help="fit and draw every metric, not the primary ones"
+    )
     given = parser.parse_args(arguments)
     try:
-        print(write(given.source, given.out))
+        print(write(given.sources, given.out, dict(given.where), given.all_metrics))
     except results.ResultsError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,19 +1,21 @@
 """The one table every analysis reads: a row per trial x benchmark x metric.
 
-`read` takes a run folder, our own results.csv or results.parquet, or any CSV that has at least
-learning_rate, batch_size, benchmark and value. `write` rebuilds both files of a run folder.
+`read` takes a run folder, our own results.csv or results.parquet, any CSV or parquet that has at
+least learning_rate, batch_size and scores (`analysis.foreign` says which spellings), or a published
+table by name. `write` rebuilds both files of a run folder.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis import published
+from analysis.foreign import EMPTY, adopted, selected
 from analysis.records import (
     ResultsError,
     manifest,
@@ -22,67 +24,44 @@ from analysis.records import (
     trials,
     wanted,
 )
-from analysis.tasks import task
+from analysis.schema import COLUMNS, OPTIONAL, validated
 
-COLUMNS: dict[str, str] = {
-    "key": "str",
-    "parent": "str",
-    "stage": "str",
-    "arm": "str",
-    "model": "str",
-    "model_parameters": "Int64",
-    "learning_rate": "float64",
-    "batch_size": "Int64",
-    "lr_bs_ratio": "float64",
-    "seed": "Int64",
-    "status": "str",
-    "reason": "str",
-    "steps": "Int64",
-    "examples": "Int64",
-    "tokens": "Int64",
-    "epochs": "float64",
-    "warmup_steps": "Int64",
-    "adam_beta2": "float64",
-    "learning_rate_sum": "float64",
-    "train_seconds": "float64",
-    "eval_seconds": "float64",
-    "benchmark": "str",
-    "metric": "str",
-    "primary": "boolean",
-    "higher_is_better": "boolean",
-    "task_type": "str",
-    "value": "float64",
-    "stderr": "float64",
-    "n": "Int64",
-}
-STATUSES = ("ok", "diverged", "failed")
-FOREIGN_COLUMNS = ("learning_rate", "batch_size", "benchmark", "value")
 ITEM_COLUMNS = ("key", "benchmark", "metric", "item", "value")
-EMPTY = ["", "nan", "NaN", "NA", "null", "None"]
 
 
-def read(path: Path | str) -> pd.DataFrame:
-    """The validated table of a run folder, a .csv or a .parquet file, in the order of `COLUMNS`.
+def read(path: Path | str, where: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The validated table of a run folder, a .csv or .parquet file or a published table
+    ("published:smoltulu"), in the order of `COLUMNS`; of the rows in which the columns of `where`
+    have the values given.
 
-    Rows come sorted: stages and benchmarks as the manifest has them, then the axes.
+    Rows of a run folder come sorted: stages and benchmarks as the manifest has them, then the axes.
 
     Raises:
         ResultsError: nothing there, not a run folder, missing columns or impossible values.
     """
+    source = str(path)
+    if source.startswith(published.PREFIX):
+        frame = published.table(source.removeprefix(published.PREFIX))
+        return selected(frame, where or {}, source).reset_index(drop=True)
     path = Path(path)
     if path.is_dir():
-        return _read_run(path)
+        return selected(_read_run(path), where or {}, source).reset_index(drop=True)
     if not path.exists():
         raise ResultsError(f"{path}: no such file or folder")
     match path.suffix:
         case ".csv":
-            return _read_csv(path)
+            frame = _read_csv(path)
         case ".parquet":
-            return validated(pd.read_parquet(path), str(path))
+            frame = _read_parquet(path)
         case suffix:
             raise ResultsError(
-                f"{path}: '{suffix}' is not read; give a run folder, a .csv or a .parquet"
+                f"{path}: '{suffix}' is not read; give a run folder, a .csv or a .parquet, or "
+                f"{', '.join(published.PREFIX + name for name in published.NAMES)}"
             )
+    frame = selected(frame, where or {}, source)
+    if set(COLUMNS) - set(OPTIONAL) <= set(frame):
+        return validated(frame, source)
+    return adopted(frame, source)
 
 
 def write(run_dir: Path | str) -> pd.DataFrame:
@@ -117,97 +96,27 @@ def items(run_dir: Path | str) -> pd.DataFrame:
     return pa.concat_tables(tables, promote_options="permissive").to_pandas()
 
 
-def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table with exactly `COLUMNS`, in order and typed.
-
-    Raises:
-        ResultsError: naming the source, the column and the first offending row.
-    """
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing:
-        raise ResultsError(f"{source}: missing columns: {', '.join(missing)}")
-    columns = {}
-    for name, dtype in COLUMNS.items():
-        try:
-            column = frame[name].fillna("") if dtype == "str" else frame[name]
-            columns[name] = column.astype(dtype)  # type: ignore[call-overload]
-        except (TypeError, ValueError) as error:
-            raise ResultsError(f"{source}: column {name} is not {dtype}: {error}") from error
-    table = pd.DataFrame(columns).reset_index(drop=True)
-    wrong = {
-        f"status is none of {', '.join(STATUSES)}": ~table.status.isin(STATUSES),
-        "status is ok but value is empty": (table.status == "ok") & ~np.isfinite(table.value),
-        "learning_rate is not above 0": table.learning_rate <= 0,
-        "batch_size is not above 0": table.batch_size.fillna(1) <= 0,
-        "key, benchmark and metric occur twice": table.duplicated(["key", "benchmark", "metric"]),
-    }
-    for problem, rows in wrong.items():
-        if rows.any():
-            raise ResultsError(f"{source}: row {int(np.argmax(rows)) + 1}: {problem}")
-    return table
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
     numeric = {name: EMPTY for name, dtype in COLUMNS.items() if dtype != "str"}
     dtypes: dict[Any, Any] = {
         name: dtype for name, dtype in COLUMNS.items() if dtype in ("str", "boolean")
     }
     try:
-        frame = pd.read_csv(
-            path,
-            dtype=dtypes,
-            keep_default_na=False,
-            na_values=numeric,
+        named = set(pd.read_csv(path, nrows=0).columns)
+        ours = set(COLUMNS) - set(OPTIONAL) <= named
+        # another's table may have empty cells in any column
+        return pd.read_csv(
+            path, dtype=dtypes, keep_default_na=not ours, na_values=numeric if ours else EMPTY
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: not a readable CSV: {error}") from error
-    return validated(frame, str(path)) if set(COLUMNS) <= set(frame) else adopted(frame, str(path))
 
 
-def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """A table from elsewhere, with what it lacks filled in by the plainest reading, validated.
-
-    Repeated rows of a cell without a seed are taken for seeds 0, 1, ...; a metric or benchmark
-    with "loss" or "perplexity" in its name is better when lower; an empty value is a failed cell.
-
-    Raises:
-        ResultsError: a column of `FOREIGN_COLUMNS` is missing, or a value is impossible.
-    """
-    missing = [name for name in FOREIGN_COLUMNS if name not in frame]
-    if missing:
-        raise ResultsError(
-            f"{source}: missing columns: {', '.join(missing)}; a table needs at least "
-            f"{', '.join(FOREIGN_COLUMNS)}; found: {', '.join(map(str, frame.columns))}"
-        )
-    table = frame.copy()
-    text = dict.fromkeys(("parent", "arm", "model", "reason"), "") | {
-        "stage": "all",
-        "metric": "value",
-    }
-    for name, default in text.items():
-        table[name] = table.get(name, default)
-    for name in ("learning_rate", "batch_size", "value"):
-        table[name] = pd.to_numeric(table[name], errors="coerce")
-    cell = ["stage", "arm", "learning_rate", "batch_size"]
-    scored = [*cell, "benchmark", "metric"]
-    if "seed" not in table:
-        table["seed"] = table.groupby(scored).cumcount()
-    if "status" not in table:
-        finite = np.isfinite(table["value"])
-        table["status"] = np.where(finite, "ok", "failed")
-        table["reason"] = table["reason"].where(finite, "the table has no finite value here")
-    table["key"] = "row-" + table.groupby([*cell, "seed"]).ngroup().astype(str)
-    table["primary"] = table.get("primary", True)
-    if "higher_is_better" not in table:
-        names = table["benchmark"] + " " + table["metric"]
-        table["higher_is_better"] = ~names.str.lower().str.contains("loss|perplexity")
-    blank = table[["learning_rate", "batch_size"]].isna().any(axis=1)
-    if np.any(blank):
-        row = int(np.argmax(blank)) + 1
-        raise ResultsError(f"{source}: row {row}: learning_rate and batch_size must be numbers")
-    table["lr_bs_ratio"] = table["learning_rate"] / table["batch_size"]
-    table["task_type"] = [task(name).task_type for name in table["benchmark"]]
-    return validated(table.reindex(columns=list(COLUMNS)), source)
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ResultsError(f"{path}: not a readable parquet file: {error}") from error
 
 
 def _read_run(run_dir: Path) -> pd.DataFrame:

@@ -1,36 +1,41 @@
 """What one surface says: its optimum, or a direction, or that it is too level or small to tell.
 
-A fit sees only the best cells, and where that cut is drawn is a choice: the draws behind every
-interval repeat the fit at the neighbouring cuts, with the cells' joint noise and with the scatter
-the quadratic leaves beyond that noise (model error, and seed noise where unmeasured).
+The optimum comes from joint draws of the whole surface (`analysis.posterior`), a mixture of peaks
+of any shape and place, also outside the grid, with a Gaussian process for what no peak follows.
 """
 
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
+import pandas as pd
 
 from analysis.cells import Cells
 from analysis.flatness import flatness
-from analysis.quadratic import (
-    CUTS,
-    MIN_CELLS,
-    Box,
-    Quadratic,
-    choose_cut,
-    design,
-    fit_quadratic,
-    tops,
+from analysis.optimum import (
+    LEVELS,
+    ChosenCell,
+    Mesh,
+    Path,
+    best_points,
+    choose_cell,
+    epsilon_set,
+    mesh,
+    path,
 )
+from analysis.posterior import Posterior, condition
+from analysis.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadratic
 from analysis.rivals import Rivals, compare
 
 ALPHA = 0.05
-WIDEST = 0.5  # of the grid's span of ratios: a wider interval places nothing
-REACH = 0.5  # of the model error's correlation, in half-widths of the box
+INSIDE = 0.55
+"""Share of draws whose top must lie inside the grid (see `_sides`)."""
+
+WIDEST = 0.5
+"""Of the grid's span of ratios: a wider interval places nothing."""
+
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
 CLIFF = "where cells diverge"
 
@@ -45,7 +50,7 @@ class FitStatus(StrEnum):
 
 
 class Optimum(NamedTuple):
-    """Best point of a fit; all in log2; `log2_ratio` is x - y."""
+    """Mean of the draws' best points; all in log2; `log2_ratio` is x - y."""
 
     log2_learning_rate: float
     log2_batch_size: float
@@ -54,10 +59,14 @@ class Optimum(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """One surface's fit. `draws` are log2 (learning rate, batch size) of the optimum, draws x 2.
+    """One surface's fit.
 
-    low and high bound log2 ratio at 95 %. `best_learning_rate` is per batch size, over the cells
-    that train. `flat_p` is the chance of cells this unlike each other on a constant surface.
+    `draws` are log2 (learning rate, batch size) of each draw's best point in the grid, draws x 2,
+    model error included; low and high bound log2 ratio at 95 %. `inside` is the share of draws
+    whose top lies inside the grid (mean over the peak's place and the best point of the grid).
+    `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
+    work than the status (`rivals`, `epsilon_set`, `path`, `best_cell`) is computed when asked for
+    and is None where there are too few cells.
     """
 
     cells: Cells
@@ -66,22 +75,95 @@ class Fit:
     edges: tuple[str, ...] = ()
     flat_p: float | None = None
     flat_test: str = ""
-    quadratic: Quadratic | None = None
+    posterior: Posterior | None = None
     optimum: Optimum | None = None
     low: float | None = None
     high: float | None = None
     draws: np.ndarray | None = None
-    best_learning_rate: dict[int, float] | None = None
-    rivals: Rivals | None = None
+    inside: float | None = None
 
     @property
     def ratio_draws(self) -> np.ndarray | None:
         """Draws of log2 ratio at the optimum."""
         return None if self.draws is None else self.draws[:, 0] - self.draws[:, 1]
 
+    def predict(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of the score, in the metric's own units, at log2
+        learning rate x and log2 batch size y (arrays of one shape).
+
+        Raises:
+            ValueError: the surface has too few cells for a fit.
+        """
+        if self.posterior is None:
+            raise ValueError(f"{self.cells.benchmark}: no fit, {self.reason}")
+        x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        scores = self.posterior.scores(x.ravel(), y.ravel())
+        mean = self.cells.sign * scores.mean(axis=0)
+        return mean.reshape(x.shape), scores.std(axis=0).reshape(x.shape)
+
+    @cached_property
+    def mesh(self) -> Mesh | None:
+        """The draws' scores over the grid's box, where it trains."""
+        return None if self.posterior is None else mesh(self.cells, self.posterior)
+
+    @cached_property
+    def epsilon_set(self) -> pd.DataFrame | None:
+        """Cells within epsilon of the best: see `optimum.epsilon_set`."""
+        if self.posterior is None or self.mesh is None:
+            return None
+        return epsilon_set(self.cells, self.posterior, self.mesh)
+
+    @cached_property
+    def path(self) -> Path | None:
+        """Best log2 learning rate at each log2 batch size, and its slope: see `optimum.Path`."""
+        return None if self.posterior is None else path(self.cells, self.posterior)
+
+    @cached_property
+    def best_cell(self) -> ChosenCell | None:
+        """The cell of least expected regret, its winner's curse corrected."""
+        if self.posterior is None or self.mesh is None:
+            return None
+        return choose_cell(self.cells, self.posterior, self.mesh)
+
+    @property
+    def regret(self) -> float | None:
+        """Expected shortfall of `best_cell` against the best of the box, in the metric's units."""
+        return None if self.best_cell is None else self.best_cell.regret
+
+    @property
+    def best_learning_rate(self) -> dict[int, float] | None:
+        """Learning rate per batch size: the path's median."""
+        if self.path is None:
+            return None
+        table = self.path.table
+        return {int(s): float(2**x) for s, x in zip(table.batch_size, table.x, strict=True)}
+
+    @cached_property
+    def quadratic(self) -> Quadratic | None:
+        """The local quadratic over the best cells, the plainest rival of the fit."""
+        if self.posterior is None:
+            return None
+        return fit_quadratic(self.cells, CUTS[choose_cut(self.cells)])
+
+    @cached_property
+    def rivals(self) -> Rivals | None:
+        """Fits over one coordinate against the full surface, on the quadratic's cells."""
+        if self.quadratic is None:
+            return None
+        ok = self.cells.table.loc[self.cells.ok].loc[self.quadratic.used]
+        score = self.cells.sign * ok.value.to_numpy()
+        noise = self.cells.own_noise[:, self.quadratic.used].var(axis=0).mean()
+        return compare(
+            ok.x.to_numpy(),
+            ok.y.to_numpy(),
+            score,
+            self.quadratic.weights,
+            None if self.cells.seed_sd is None else float(noise),
+        )
+
 
 def fit(cells: Cells) -> Fit:
-    """The local quadratic of one surface and its status; never raises on thin data."""
+    """One surface's fit and its status; never raises on thin data."""
     ok = cells.table.loc[cells.ok]
     rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
@@ -92,121 +174,83 @@ def fit(cells: Cells) -> Fit:
             f"needs {MIN_CELLS} over at least 3 of each",
         )
     flat_p, flat_test = flatness(cells)
-    cut = choose_cut(cells)
-    quadratic = fit_quadratic(cells, CUTS[cut])
-    top = tops(quadratic.coefficients[None, :], quadratic.box)[0]
-    rng = np.random.default_rng(zlib.crc32(f"{cells.stage}/{cells.arm}/{cells.benchmark}".encode()))
-    draws = _draws(cells, cut, rng)
-    ratios = draws[:, 0] - draws[:, 1]
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    rivals = compare(
-        ok.x.to_numpy()[quadratic.used],
-        ok.y.to_numpy()[quadratic.used],
-        cells.sign * ok.value.to_numpy()[quadratic.used],
-        quadratic.weights,
-    )
-    ridge = rivals.ratio_decides and rivals.ratio_low < low and high < rivals.ratio_high
+    posterior = condition(cells)
+    where = mesh(cells, posterior)
+    draws = best_points(cells, where)
+    x, y = draws.mean(axis=0)
+    low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
+    sides = _sides(posterior, where)
+    inside = float(1 - sides.any(axis=1).mean())
     if flat_p > ALPHA:
         status, edges = FitStatus.FLAT, ()
         reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
     else:
-        status, reason, edges = _status(cells, quadratic.box, top, draws, ridge)
-    return Fit(
+        walled = float(where.wall[where.height.argmax(axis=1)].mean())
+        status, reason, edges = _status(posterior, sides, walled, float(high - low))
+    found = Fit(
         cells=cells,
         status=status,
         reason=reason,
         edges=edges,
         flat_p=flat_p,
         flat_test=flat_test,
-        quadratic=quadratic,
-        optimum=Optimum(float(top[0]), float(top[1]), float(top[0] - top[1])),
-        low=float(min(low, top[0] - top[1])),
-        high=float(max(high, top[0] - top[1])),
+        posterior=posterior,
+        optimum=Optimum(float(x), float(y), float(x - y)),
+        low=float(low),
+        high=float(high),
         draws=draws,
-        best_learning_rate=_best_learning_rate(cells, quadratic),
-        rivals=rivals,
+        inside=inside,
     )
+    found.__dict__["mesh"] = where
+    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(found):
+        ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
+        ridged = replace(found, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
+        ridged.__dict__["mesh"] = where
+        return ridged
+    return found
 
 
-def _draws(cells: Cells, cut: int, rng: np.random.Generator) -> np.ndarray:
-    own = cells.own_noise
-    parts = []
-    cuts = CUTS[max(0, cut - 1) : cut + 3]
-    for part, share in enumerate(cuts):
-        quadratic = fit_quadratic(cells, share)
-        noise = own[part :: len(cuts), quadratic.used]
-        # few residuals know their own variance badly: Student's t, not a normal
-        freedom = max(quadratic.freedom, 3)
-        tails = np.sqrt(freedom / rng.chisquare(freedom, size=(len(noise), 1)))
-        error = tails * rng.standard_normal(noise.shape) @ _model_error(cells, quadratic)
-        moved = quadratic.coefficients + (noise + error) @ quadratic.operator.T
-        parts.append(tops(moved, quadratic.box))
-    return np.concatenate(parts)
+def _ridge(found: Fit) -> bool:
+    """Only the ratio counts, and its best value lies inside the ratios of the cells near the top:
+    where along the ridge the top lies, or beyond which border, does not matter to the ratio."""
+    rivals, low, high = found.rivals, found.low, found.high
+    if rivals is None or low is None or high is None or found.posterior is None:
+        return False
+    inside = rivals.ratio_low < low and high < rivals.ratio_high
+    narrow = high - low <= WIDEST / 2 * found.posterior.box.ratio_span
+    return rivals.ratio_decides and inside and narrow
 
 
-def _model_error(cells: Cells, quadratic: Quadratic) -> np.ndarray:
-    """Square root R of the model error's covariance over the used cells (draws are z @ R).
-
-    A misfit is smooth: neighbouring cells err alike, and such errors move an optimum more than
-    independent ones of the same size. Matern 3/2, `REACH` in half-widths of the box.
-    """
-    table = cells.table.loc[cells.ok].loc[quadratic.used]
-    points = design(quadratic.box, table.x.to_numpy(), table.y.to_numpy())[:, 1:3]
-    scaled = np.sqrt(3) / REACH * cdist(points, points)
-    values, vectors = np.linalg.eigh((1 + scaled) * np.exp(-scaled))
-    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
-    return quadratic.model_error * root
+def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
+    """Whether each draw's peak lies beyond each of `BORDERS`, and whether the draw's best point in
+    the grid lies on it: 2 x 4 x draws. The first knows what lies outside, but not where the process
+    moves the top; the second the reverse."""
+    box = posterior.box
+    x, y = posterior.surfaces.tops.T
+    top = where.height.argmax(axis=1)
+    beyond = np.stack([x < box.x_low, x > box.x_high, y < box.y_low, y > box.y_high])
+    x, y = where.x[top], where.y[top]
+    on = np.stack([x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high])
+    return np.stack([beyond, on])
 
 
 def _status(
-    cells: Cells, box: Box, top: np.ndarray, draws: np.ndarray, ridge: bool
+    posterior: Posterior, sides: np.ndarray, walled: float, width: float
 ) -> tuple[FitStatus, str, tuple[str, ...]]:
-    """Status, reason and borders; on a ridge along equal ratios no border matters to the ratio."""
-    shares = _border_shares(cells, box, draws)
-    here = _border_shares(cells, box, top[None, :])
-    edges = tuple(side for side, share in shares.items() if share > 0.5)
-    width = float(np.subtract(*np.quantile(draws[:, 0] - draws[:, 1], [0.975, 0.025])))
-    loose = width > WIDEST * box.ratio_span
-    if not edges and loose and sum(shares.values()) > 0.5:
-        edges = tuple(side for side, share in shares.items() if share > 0.2 and here[side])
-    if ridge and not loose:
-        reason = "a ridge of equal ratios: the ratio alone describes the cells near the top"
-        return FitStatus.IDENTIFIED, reason, ()
-    if edges:
-        return FitStatus.EDGE, f"the best scores lie on the border towards {_all(edges)}", edges
-    if loose:
+    """Status, reason and the borders beyond which the peak may lie."""
+    inside = 1 - sides.any(axis=1).mean()
+    if walled > 0.5:
+        reason = f"the best scores lie on the border towards {CLIFF}"
+        return FitStatus.EDGE, reason, (CLIFF,)
+    if inside < INSIDE:
+        shares = sides.mean(axis=(0, 2))
+        told = shares >= min(0.3, shares.max())
+        edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
+        reason = f"the best scores lie on the border towards {' and '.join(edges)}"
+        return FitStatus.EDGE, reason, edges
+    if width > WIDEST * posterior.box.ratio_span:
         reason = (
             f"the top is too level: 95 % of the optima spread over {width:.1f} octaves of ratio"
         )
         return FitStatus.FLAT, reason, ()
     return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()
-
-
-def _border_shares(cells: Cells, box: Box, points: np.ndarray) -> dict[str, float]:
-    """Share of optima on each border of the box, and of those nearest to a diverged cell."""
-    x, y = points[:, 0], points[:, 1]
-    near = 1e-9  # scaled back from the unit square, a border is met to rounding only
-    on = (
-        x <= box.x_low + near,
-        x >= box.x_high - near,
-        y <= box.y_low + near,
-        y >= box.y_high - near,
-    )
-    shares = {side: float(where.mean()) for side, where in zip(BORDERS, on, strict=True)}
-    nearest = KDTree(cells.table[["x", "y"]].to_numpy()).query(points)[1]
-    shares[CLIFF] = float((cells.table.status.to_numpy()[nearest] == "diverged").mean())
-    return shares
-
-
-def _all(names: tuple[str, ...]) -> str:
-    return " and ".join(names)
-
-
-def _best_learning_rate(cells: Cells, quadratic: Quadratic) -> dict[int, float]:
-    """Per batch size, the learning rate where the fit is highest among those that train there."""
-    best = {}
-    for size, rows in cells.table.loc[cells.ok].groupby("batch_size"):
-        x = np.linspace(rows.x.min(), rows.x.max(), 401)
-        score = quadratic.sign * quadratic.predict(x, np.full_like(x, rows.y.iloc[0]))
-        best[int(size)] = float(2 ** x[score.argmax()])  # type: ignore[call-overload]
-    return best

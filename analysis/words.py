@@ -49,3 +49,8 @@ def title(stage: str, arm: str = "") -> str:
     }
     name = short.get(stage, stage.replace("_", " ").capitalize())
     return f"{name} ({arm})" if arm else name
+
+
+def safe(text: str) -> str:
+    """Letters, digits, dots and underscores, for names of files and elements."""
+    return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)

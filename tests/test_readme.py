@@ -1,6 +1,7 @@
 """What README and CONTRIBUTING tell a reader to type works, and what they point to exists."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -82,8 +83,34 @@ def test_scoring_a_model_alone_works(command, tmp_path, shared_data):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "report" in c and ".csv" in c])
+def test_reports_on_tables_work(command, tmp_path):
+    """On tables of four cells, of the project that the command asks for and of another."""
+    rows = [
+        f"{name},{rate},{size},arc,0.{size}"
+        for name in ("smoltulu", "other")
+        for rate in ("1e-3", "2e-3")
+        for size in (4, 8)
+    ]
+    text = "project,learning_rate,batch_size,benchmark,value\n" + "\n".join(rows) + "\n"
+    arguments = shlex.split(command)[1:]
+    for name in (part for part in arguments if part.endswith(".csv")):
+        (tmp_path / name).write_text(text)
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / ended.stdout.strip()).exists()
+
+
 def test_every_command_is_one_of_the_kinds_tested_here():
-    kinds = r"make |python -m (sweep\.run|sweep\.audit|trainers\.evaluate) |python -m \S+ .*runs/"
+    alone = r"sweep\.run|sweep\.audit|trainers\.evaluate|analysis\.report"
+    kinds = rf"make |python -m ({alone}) |python -m \S+ .*runs/"
     assert [c for c in COMMANDS if not re.match(kinds, c)] == []
 
 

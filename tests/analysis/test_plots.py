@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +7,8 @@ from planted import RATES, SIZES, bowl, table
 
 from analysis import ink, plots
 from analysis.cells import surfaces
+from analysis.contour_figure import draw_contour
+from analysis.ratio_figure import draw_ratio
 from analysis.surface import Fit, fit
 
 
@@ -95,12 +99,16 @@ def _with_status(frame: pd.DataFrame, rows: slice, status: str) -> pd.DataFrame:
 def test_figures_of_few_cells_draw(frame: pd.DataFrame) -> None:
     found = fitted(frame)
     for figure in (
-        ink.draw_contour(plots.contour_info(found)),
-        ink.draw_ratio(plots.ratio_info(found)),
+        draw_contour(plots.contour_info(found)),
+        draw_ratio(plots.ratio_info(found)),
     ):
-        assert ink.svg(ink.settle(figure)).startswith("<svg")
+        assert ink.svg(figure).startswith("<svg")
 
 
-def test_svg_text_takes_the_pages_colour() -> None:
-    text = ink.svg(ink.draw_contour(plots.contour_info(fitted(table(bowl)))))
-    assert "currentColor" in text and ink.TEXT not in text
+def test_a_figure_is_saved_as_png_pdf_and_an_svg_that_stands_alone(tmp_path: Path) -> None:
+    text = ink.save(draw_contour(plots.contour_info(fitted(table(bowl)))), tmp_path / "a.b")
+    assert "currentColor" in text and ink.TEXT not in text and ink.PAPER not in text
+    alone = (tmp_path / "a.b.svg").read_text()
+    assert "currentColor" not in alone and "#000000" in alone and "#ffffff" in alone
+    assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")

@@ -1,27 +1,30 @@
+import base64
+import gzip
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from planted import bowl, table
 
-from analysis import report
+from analysis import report, results
 
 
-@pytest.fixture(scope="module")
-def written(planted_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = Path(shutil.copytree(planted_run, tmp_path_factory.mktemp("report") / "run"))
-    return report.write(run)
+@pytest.fixture
+def written(planted_report: Path) -> Path:
+    return planted_report
 
 
 def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
     assert written.parts[-2:] == ("report", "index.html")
     figures = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len(figures) == 5 * 2 * 2
-    assert "sft-world_choice-contour.png" in figures and "sft-heldout_loss-ratio.csv" in figures
+    assert len(figures) == 5 * 2 * 4
+    for end in ("png", "svg", "pdf", "csv"):
+        assert f"sft-world_choice-contour.{end}" in figures
+        assert f"sft-heldout_loss-ratio.{end}" in figures
     assert (written.parents[1] / "results.parquet").exists()
 
 
@@ -29,7 +32,49 @@ def test_page_asks_nothing_of_the_network(written: Path) -> None:
     text = written.read_text()
     # the names of XML namespaces look like addresses and are none
     assert set(re.findall(r"https?://[^/\s\"'<>]+", text)) <= {"http://www.w3.org"}
-    assert not re.search(r"<(script|link|img|iframe)\b|@import|\bsrc=", text)
+    assert not re.search(r"<(img|iframe)\b|@import|\bsrc=", text)
+    assert set(re.findall(r"<link\b[^>]*>", text)) == {'<link rel="icon" href="data:,">'}
+
+
+def test_plotly_is_inside_once_and_packed(written: Path) -> None:
+    text = written.read_text()
+    packed = re.findall(r'<script type="text/plain" id="plotly">(.*?)</script>', text)
+    assert len(packed) == 1 and len(packed[0]) < 2_100_000
+    assert b"plotly.js" in gzip.decompress(base64.b64decode(packed[0]))[:200]
+
+
+def surfaces_of(index: Path, grid: str = "sft") -> list[dict]:
+    found = re.search(f'id="{grid}-surfaces">(.*?)</script>', index.read_text())
+    assert found
+    return json.loads(found[1])
+
+
+def test_every_cell_is_in_the_interactive_figures_with_its_numbers(written: Path) -> None:
+    frame = results.read(written.parents[1])
+    surfaces = {one["benchmark"]: one for one in surfaces_of(written)}
+    assert len(surfaces) == 5
+    cells = surfaces["world_choice"]["cells"]
+    assert len(cells["x"]) == 19 and set(cells["status"]) == {"ok", "diverged", "failed"}
+    rows = frame.query("benchmark == 'world_choice' and stage == 'sft' and status == 'ok'")
+    shown = [value for value in cells["value"] if value is not None]
+    assert sorted(shown) == pytest.approx(sorted(rows.value), rel=1e-4)
+    assert "MemoryError: 2 GB wanted" in cells["reason"]
+
+
+def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    whole = pd.concat(
+        [table(bowl, metric=metric, noise=0.002) for metric in ("acc", "acc_norm", "margin")]
+    )
+    columns = ["learning_rate", "batch_size", "benchmark", "metric", "value"]
+    whole[columns].to_csv(source, index=False)
+    first = {one["metric"]: one for one in surfaces_of(report.write(source), "all")}
+    assert set(first) == {"acc", "acc_norm", "margin"}
+    assert [name for name, one in first.items() if "lines" in one] == ["acc_norm"]
+    assert first["margin"]["mesh"] and "--all-metrics" in first["margin"]["sentence"]
+    index = report.write(source, all_metrics=True)
+    assert all("lines" in one for one in surfaces_of(index, "all"))
+    assert (index.parent / "figures" / "all-arc-margin-contour.pdf").exists()
 
 
 def test_links_of_the_page_lead_somewhere(written: Path) -> None:
@@ -76,7 +121,46 @@ def test_names_from_the_table_are_escaped(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     frame = table(bowl, benchmark="<script>x</script>")
     frame[["learning_rate", "batch_size", "benchmark", "value"]].to_csv(source, index=False)
-    assert "<script" not in report.write(source).read_text()
+    text = report.write(source).read_text()
+    assert "<script>x" not in text and text.count("</script>") == text.count("<script") == 3
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run against one whose optimum lies an octave and a half higher."""
+    folder = tmp_path_factory.mktemp("compared")
+    for name, octaves in (("small", 0.0), ("large", 1.5)):
+        frame = table(lambda x, y, up=octaves: bowl(x - up, y), noise=0.002, seeds=2)
+        frame.assign(stage="sft").to_csv(folder / f"{name}.csv", index=False)
+    return report.write([folder / "small.csv", folder / "large.csv"])
+
+
+def test_several_sources_are_compared_surface_by_surface(compared: Path) -> None:
+    assert compared.parent.name == "small-against-large"
+    told = json.loads((compared.parent / "recommendations.json").read_text())
+    assert set(told["runs"]) == {"small", "large"}
+    (one,) = told["comparison"]
+    middle, low, high = one["ratio"]
+    assert 0 < low < 1.5 < high and middle == pytest.approx(1.5, abs=0.4)
+    assert (one["first"], one["second"]) == ("small", "large")
+
+
+def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -> None:
+    text = compared.read_text()
+    places = [text.index(mark) for mark in ('id="comparison"', 'id="small-sft"', 'id="large-sft"')]
+    assert places == sorted(places)
+    assert "octaves above that of small" in text
+    ids = re.findall(r'\bid="([^"]+)"', re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
+    assert len(ids) == len(set(ids))
+    for link in re.findall(r'<a href="([^"]+)"', text):
+        assert (compared.parent / link).exists(), link
+
+
+def test_an_undecided_report_prints_the_grid_file_that_would_decide(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
+    text = report.write(source).read_text()
+    assert 'data-copies="all-next"' in text and "learning_rate: [0.0001" in text
 
 
 def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:

@@ -116,9 +116,9 @@ def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("lr,batch_size,benchmark,value\n1,1,a,1\n", "missing columns: learning_rate"),
+        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "missing columns: learning_rate"),
         ("learning_rate,batch_size,benchmark,value\n-1,8,arc,1\n", "learning_rate is not above 0"),
-        ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "must be numbers"),
+        ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "'x' is not a number"),
         ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,done\n", "status is none of"),
     ],
 )

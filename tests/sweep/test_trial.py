@@ -38,8 +38,9 @@ def items(**_):
 COLUMNS = [
     "key", "parent", "stage", "arm", "model", "model_parameters", "learning_rate", "batch_size",
     "lr_bs_ratio", "seed", "status", "reason", "steps", "examples", "tokens", "epochs",
-    "warmup_steps", "adam_beta2", "learning_rate_sum", "train_seconds", "eval_seconds",
-    "benchmark", "metric", "primary", "higher_is_better", "task_type", "value", "stderr", "n",
+    "warmup_steps", "adam_beta2", "learning_rate_sum", "noise_scale", "train_seconds",
+    "eval_seconds", "benchmark", "metric", "primary", "higher_is_better", "task_type", "value",
+    "stderr", "n",
 ]  # fmt: skip
 
 

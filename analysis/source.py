@@ -1,0 +1,71 @@
+"""One thing to report on: a run folder, a table, or a published one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import audit, leaks, records, results
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table with its name; `folder`, `items` and `manifest` are a run folder's, else None or
+    empty."""
+
+    name: str
+    frame: pd.DataFrame
+    folder: Path | None
+    items: pd.DataFrame | None
+    manifest: dict[str, Any]
+
+    @property
+    def grid_file(self) -> Path | None:
+        """The grid that the run was started with."""
+        return None if self.folder is None else self.folder / "grid.yaml"
+
+    @property
+    def audited(self) -> dict[str, Any] | None:
+        """What an audit of the training data found; None where there was none."""
+        return None if self.folder is None else audit.read(self.folder / audit.FOLDER)
+
+    def without_leaks(self) -> leaks.Clean | None:
+        """The tables without contaminated items; None where no audit looked for any."""
+        audited = self.audited
+        if self.folder is None or self.items is None:
+            return None
+        if audited is None or "contamination" not in audited:
+            return None
+        pairs = audit.contaminated(self.folder / audit.FOLDER)
+        stages = audited["contamination"].get("stages", {})
+        return leaks.without(self.frame, self.items, leaks.leaked(pairs, stages))
+
+
+def load(path: Path | str, where: Mapping[str, str] | None = None) -> Source:
+    """Read one source; a run folder's results.csv and .parquet are rebuilt on the way.
+
+    Raises:
+        ResultsError: the path is neither, or what is there cannot be read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
+        return Source(name, results.read(path, where), None, None, {})
+    results.write(folder)
+    manifest = records.manifest(folder)
+    frame = results.read(folder, where)
+    return Source(
+        manifest.get("name") or folder.name, frame, folder, results.items(folder), manifest
+    )
+
+
+def distinct(sources: Sequence[Source]) -> list[Source]:
+    """The same, each with a name of its own: a number after one that an earlier source has."""
+    names = [source.name for source in sources]
+    counts = [names[:place].count(name) for place, name in enumerate(names)]
+    return [
+        replace(source, name=f"{source.name} ({count + 1})") if count else source
+        for source, count in zip(sources, counts, strict=True)
+    ]

@@ -1,0 +1,145 @@
+"""Surfaces whose truth is known, and grids measured on them, for the benches of the analysis.
+
+Axes are octaves from the corner. Interior optima lie in the middle half of each side; those of
+the edge families a tenth to six tenths of a side beyond it. A surface ranges over 3 to 6 points in
+the grid. A run's own noise is 0.8 to 1.3 points: a quarter of its variance from the items, which
+all cells share (correlation 0.7, so that a larger part is common to all), the rest from the seed.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis import results
+from analysis.cells import Cells, surfaces
+
+Function = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+SHAPES = ("quadratic", "skewed", "plateau", "ridge, ratio", "ridge, root")
+REFUSED = ("flat", "edge: rate", "edge: batch", "edge: corner", "slope", "saturating")
+ITEMS = 100
+ITEM_SHARE = 0.25
+CORRELATION = 0.7
+RATE, BATCH = -13.0, 2.0
+"""log2 of the corner's learning rate and batch size."""
+
+LEVEL = 0.02
+"""Of the range: points this near the best are as good, where a top is not unique."""
+
+
+class Truth(NamedTuple):
+    """A surface in points over octaves (0 to x_span, 0 to y_span), its top, and the log2 ratios,
+    low and high, of the points within `LEVEL` of it, in the table's own log2 units."""
+
+    score: Function
+    ratio: float
+    low: float
+    high: float
+    batch_size: float
+
+
+def truth(shape: str, x_span: float, y_span: float, rng: np.random.Generator) -> Truth:
+    """One surface of a family; its place, direction, steepness and range are random."""
+    a, b = rng.uniform(0.25, 0.75, 2) * (x_span, y_span)
+    w, h = x_span / 2, y_span / 2
+    if shape in ("edge: rate", "edge: corner"):
+        a = _beyond(x_span, rng)
+    if shape in ("edge: batch", "edge: corner"):
+        b = _beyond(y_span, rng)
+    gamma, turn = rng.uniform(0, 0.7), rng.uniform(0, 2 * np.pi)
+    steep = rng.uniform(0.8, 1.6)
+
+    def raw(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        v = (y - b) / h
+        u = (x - a - gamma * (y - b)) / w
+        match shape:
+            case "skewed":
+                return -2 * (np.expm1(steep * u) - steep * u) / steep**2 - v**2
+            case "plateau":
+                cliff = 1 / (1 + np.exp(-(u * w - 1.2) / 0.3))
+                return -cliff - 0.25 * np.maximum(0, -u) - 0.2 * v**2
+            case "ridge, ratio":
+                return -(((x - a - (y - b)) / w) ** 2) - 0.15 * v**2
+            case "ridge, root":
+                return -(((x - a - 0.5 * (y - b)) / w) ** 2) - 0.15 * v**2
+            case "flat":
+                return np.zeros_like(x)
+            case "slope":
+                return np.cos(turn) * x / x_span + np.sin(turn) * y / y_span
+            case "saturating":
+                return -np.exp(-3 * x / x_span) + 0.1 * y / y_span
+            case _:
+                return -(u**2) - v**2
+
+    mesh_x, mesh_y = np.meshgrid(np.linspace(0, x_span, 101), np.linspace(0, y_span, 101))
+    heights = raw(mesh_x, mesh_y)
+    span = float(np.ptp(heights))
+    points = rng.uniform(3, 6)
+    scale = points / span if span > 0 else 1.0
+    top = np.unravel_index(heights.argmax(), heights.shape)
+    good = heights >= heights.max() - LEVEL * span
+    ratios = (mesh_x - mesh_y) + RATE - BATCH
+    return Truth(
+        lambda x, y: 40 + scale * raw(x - RATE, y - BATCH),
+        float(ratios[top]),
+        float(ratios[good].min()),
+        float(ratios[good].max()),
+        float(mesh_y[top]),
+    )
+
+
+def _beyond(span: float, rng: np.random.Generator) -> float:
+    return span / 2 + rng.choice([-1, 1]) * span * rng.uniform(0.6, 1.1)
+
+
+def measured(
+    score: Function,
+    rates: int,
+    sizes: int,
+    seeds: int,
+    rng: np.random.Generator,
+    benchmark: str = "arc",
+    items: int = ITEMS,
+) -> Cells:
+    """Cells as the analysis reads them from a run: `rates` x `sizes` octaves, items shared.
+
+    `items` scales the items' share of the noise, which is stated for `ITEMS` of them.
+    """
+    noise = rng.uniform(0.8, 1.3)
+    x, y, seed = (
+        axis.ravel()
+        for axis in np.meshgrid(
+            RATE + np.arange(rates), BATCH + np.arange(sizes), np.arange(seeds), indexing="ij"
+        )
+    )
+    cell = np.repeat(np.arange(rates * sizes), seeds)
+    own = noise * np.sqrt(ITEM_SHARE * ITEMS)
+    difficulty = own * np.sqrt(CORRELATION / (1 - CORRELATION)) * rng.standard_normal(items)
+    answers = difficulty + own * rng.standard_normal((rates * sizes, items))
+    shift = noise * np.sqrt(1 - ITEM_SHARE) * rng.standard_normal(len(x))
+    values = (score(x, y) + shift)[:, None] + answers[cell]
+    frame = pd.DataFrame(
+        {
+            "learning_rate": 2.0**x,
+            "batch_size": np.round(2.0**y).astype(int),
+            "seed": seed,
+            "benchmark": benchmark,
+            "metric": "acc",
+            "value": values.mean(axis=1),
+            "stderr": values.std(axis=1, ddof=1) / np.sqrt(items),
+            "n": items,
+        }
+    )
+    table = results.adopted(frame, "simulated")
+    long = pd.DataFrame(
+        {
+            "key": np.repeat(table.key.to_numpy(), items),
+            "benchmark": benchmark,
+            "metric": "acc",
+            "item": np.tile(np.arange(items), len(table)),
+            "value": values.ravel(),
+        }
+    )
+    return surfaces(table, long)[0]
