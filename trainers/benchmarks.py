@@ -71,6 +71,9 @@ INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
 NAMED_FILE = re.compile(r"[^\s'\",\[\]{}]+\.(?:jsonl?|parquet|csv)\b")
 """A data file that a task file names, as `dataset_kwargs: {data_files: ...}` does."""
 
+FILE_READER = re.compile(r"^dataset_path: *['\"]?(json|csv|parquet|arrow|text)\b", re.MULTILINE)
+"""A reader of files in place of a data set's name."""
+
 FEWSHOT_SPLIT = re.compile(r"^fewshot_split: (\w+)$", re.MULTILINE)
 STOCK_SHOTS = re.compile(r"^num_fewshot: (\d+)$", re.MULTILINE)
 
@@ -229,12 +232,27 @@ def find(name: str) -> Benchmark:
 def problem(name: str) -> str | None:
     """What is wrong with a benchmark's name, or None."""
     try:
-        find(name)
+        benchmark = find(name)
     except KeyError:
         if name.endswith((".yaml", ".yml")):
             return f"no lm-eval task file {name!r}"
         return stock_tasks.problem(name, list(BENCHMARKS))
-    return None
+    if name in BENCHMARKS or not name.endswith((".yaml", ".yml")):
+        return None
+    return next(filter(None, map(_reads_no_file, task_paths(benchmark))), None)
+
+
+def _reads_no_file(path: Path) -> str | None:
+    """What is wrong with a task file that reads files and names none: datasets would then search
+    the whole working folder for some, for minutes."""
+    text = task_text(path)
+    reader = FILE_READER.search(text)
+    if reader is None or "data_files" in text or "data_dir" in text:
+        return None
+    return (
+        f"task file {str(path)!r} has dataset_path: {reader[1]} and names no file; add "
+        "dataset_kwargs: {data_files: {test: PATH}}"
+    )
 
 
 def settings(benchmark: Benchmark, spec: EvaluateSpec) -> Settings:

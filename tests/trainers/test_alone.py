@@ -113,11 +113,21 @@ def test_run_folder_of_a_sweep_is_not_written_to(run, tmp_path):
 
 
 def test_benchmark_that_fails_does_not_keep_the_others(run, tmp_path):
-    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\ntest_split: test\n")
+    (tmp_path / "mine.yaml").write_text(
+        "task: mine\ndataset_path: json\ntest_split: test\n"
+        "dataset_kwargs: {data_files: {test: not_there.jsonl}}\n"
+    )
     code, said = run("--benchmarks", f"{tmp_path / 'mine.yaml'},world_choice", "--limit", "8")
     assert code == 3
     assert "mine: EvaluationUnavailable" in said
     assert set(results.read(tmp_path / "scores").benchmark) == {"world_choice"}
+
+
+def test_task_file_that_names_no_data_is_refused_at_once(run, tmp_path):
+    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\ntest_split: test\n")
+    code, said = run("--benchmarks", f"{tmp_path / 'mine.yaml'},world_choice")
+    assert code == 2
+    assert "dataset_kwargs: {data_files: {test: PATH}}" in said
 
 
 def test_help_of_the_module_says_what_it_takes():
