@@ -124,7 +124,11 @@ def _stock(grid: str, way: str, out: Path) -> Timing:
 
 def _timed(command: list[str], out: Path) -> float:
     """Wall seconds of a command that ends well; what it prints goes to a file."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "NLTK_DATA": os.environ.get("NLTK_DATA", str(DATA / "nltk_data")),
+    }
     begun = time.monotonic()
     with open(out / "log", "w") as log:
         ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
