@@ -79,7 +79,7 @@ def _mean(found: list[Any]) -> Any:
 
 
 def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, Any]:
-    process.prepare(max(1, int(grid.resources.cpus_per_trial)))
+    process.prepare(grid.resources.threads)
     from trainers import evaluate, sft  # noqa: F401  (their imports belong to the start)
 
     start_seconds = time.time() - started

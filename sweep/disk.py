@@ -45,5 +45,5 @@ def running_at_once(resources: Resources) -> int:
     if resources.max_concurrent is not None:
         return resources.max_concurrent
     if resources.gpus_per_trial:
-        return max(1, int(1 / resources.gpus_per_trial))
+        return max(1, int(1 / resources.gpus_per_trial))  # of several GPUs, one trial
     return max(1, int((os.cpu_count() or 1) // resources.cpus_per_trial))

@@ -251,7 +251,8 @@ class _Driver:
             data=str(self.folder.data),
             wanted=self.wants[trial.stage],
             evaluate=evaluate,
-            threads=max(1, int(self.grid.resources.cpus_per_trial)),
+            threads=self.grid.resources.threads,
+            ranks=self.grid.resources.ranks,
             max_seconds=hours * 3600 if hours else None,
         )
         return pin.pinned(job, self.commits)

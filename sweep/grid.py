@@ -3,9 +3,9 @@
 A stage's own keys are in trainers/spec.py. What is wrong with a file is found in sweep/config.py.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sweep.axes import Scalar
 from trainers.benchmarks import HELDOUT
@@ -35,18 +35,46 @@ class Model(Strict):
         return {"name": value} if isinstance(value, str) else value
 
 
+def _whole_beyond_one(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"{gpus:g} GPUs: give a share of one, or a whole number of them")
+    return gpus
+
+
 class Resources(Strict):
     """What one trial gets, and how many run at once. Never part of a trial's identity."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """One GPU, or a share of one; a trial does not spread over several."""
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
+    """A share of one GPU, or one, or several of one node, which then train a trial together."""
+    ranks_per_trial: Count | None = None
+    """Processes that train one trial together, each on its share of every batch (data parallel).
+    When empty one for each GPU; without GPUs they divide cpus_per_trial."""
     max_concurrent: Count | None = None
     """Trials at once; as many as fit when empty."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
+
+    @model_validator(mode="after")
+    def _ranks_have_devices(self) -> Self:
+        ranks, gpus, cpus = self.ranks, self.gpus_per_trial, self.cpus_per_trial
+        if gpus and ranks > max(1, gpus):
+            raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
+        if not gpus and ranks > max(1, cpus):
+            raise ValueError(f"ranks_per_trial: {ranks} processes need a CPU each, not {cpus:g}")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one trial."""
+        return self.ranks_per_trial or max(1, int(self.gpus_per_trial))
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each of them."""
+        return max(1, int(self.cpus_per_trial) // self.ranks)
 
 
 class Limits(Strict):

@@ -12,7 +12,8 @@ def run(
     frontier: Frontier, jobs: dict[str, Job], retries: int, report: Callable[[Outcome], None]
 ) -> None:
     """Run every trial of the frontier; a failed one is tried `retries` more times and then left."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # TRL refuses several GPUs in one process
+    if all(job.ranks == 1 for job in jobs.values()):
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # TRL refuses several in one process
     while (planned := frontier.next()) is not None:
         report(_attempt(jobs[planned.key], retries))
         frontier.ended(planned.key)

@@ -168,7 +168,7 @@ class TrialFolder:
         """Attempts that ended without a word while their machine killed for want of memory."""
         count, before = 0, None
         for event in self.attempts():
-            if event["event"] in ("done", "failed"):
+            if event["event"] in ("done", "failed") and not event.get("killed"):
                 before = None
             elif event["event"] == "started":
                 if before is not None and before["host"] == event["host"]:

@@ -17,7 +17,7 @@ from sweep import store
 from sweep.plan import Trial
 from sweep.store import TrialFolder
 from sweep.wanted import Wanted
-from trainers import benchmarks, models, process, scores
+from trainers import benchmarks, models, process, ranks, scores
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
 
@@ -31,8 +31,11 @@ class Job(NamedTuple):
     wanted: tuple[Wanted, ...]
     evaluate: EvaluateSpec
     threads: int
+    """Of each process."""
     max_seconds: float | None = None
     """Where it takes longer the trial ends as failed."""
+    ranks: int = 1
+    """Processes that train it together."""
 
 
 class Outcome(NamedTuple):
@@ -87,6 +90,7 @@ def run(job: Job) -> Outcome:
             attempt=attempt,
             phase=phase,
             reason=reason,
+            killed=getattr(error, "killed", False),
             traceback=traceback.format_exc(limit=-12),
         )
         raise TrialFailed(reason) from error
@@ -110,26 +114,40 @@ def _open(job: Job) -> models.Loaded:
 
 def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     """Train and write model/ and then, last, train.json; returns the seconds of training."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    loaded = _open(job)
-    spec = job.trial.spec
-    if spec is None:
-        result = StageResult("ok", "", _untrained(loaded))
-    else:
-        from trainers import checkpoints, stages
+    from trainers import checkpoints
 
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if job.trial.spec is None:
+        result = StageResult("ok", "", _untrained(_open(job)))
+    else:
         _note_checkpoints(folder)
-        result = stages.train(
-            spec, loaded, Path(job.data), folder.path, deadline, folder.memory_kills()
-        )
+        result = ranks.run(job.ranks, _fit, job, deadline)
         if result.status == "ok":
-            _save(loaded, folder.model)
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
     store.write_json(folder.path / "train.json", record)
-    if spec is not None:
-        checkpoints.clear(folder.checkpoints)
+    checkpoints.clear(folder.checkpoints)
     return result.figures["train_seconds"]
+
+
+def _fit(job: Job, deadline: float) -> StageResult:
+    """Train and write model/; in each of the trial's processes, of which the first writes."""
+    from trainers import stages
+
+    process.prepare(job.threads)
+    assert job.trial.spec is not None
+    folder, loaded = TrialFolder(Path(job.folder)), _open(job)
+    result = stages.train(
+        job.trial.spec,
+        loaded,
+        Path(job.data),
+        folder.path,
+        deadline if ranks.is_first() else math.inf,
+        folder.memory_kills(),
+    )
+    if result.status == "ok" and ranks.is_first():
+        _save(loaded, folder.model)
+    return result
 
 
 def _memory_kills_here() -> int | None:

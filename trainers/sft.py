@@ -19,7 +19,7 @@ from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from trainers import checkpoints, loss, memory, models, packing, resume, schedule
+from trainers import checkpoints, loss, memory, models, packing, ranks, resume, schedule
 from trainers.batch import Order
 from trainers.data import Prepared
 from trainers.engine import Diverged, ExactBatches, Settings
@@ -58,7 +58,7 @@ def train(
     """
     found = checkpoints.newest(folder / CHECKPOINTS)
     course = schedule.course(spec, data.lengths)
-    monitor = Monitor(spec, folder / CHECKPOINTS if _is_first_rank() else None, deadline)
+    monitor = Monitor(spec, folder / CHECKPOINTS if ranks.is_first() else None, deadline)
     if found.checkpoint is not None:
         monitor.go_on_from(found.checkpoint)
     reason = ""
@@ -140,16 +140,12 @@ def _arguments(spec: SftSpec, course: schedule.Course, folder: Path) -> SFTConfi
     )
 
 
-def _is_first_rank() -> bool:
-    return int(os.environ.get("RANK", 0)) == 0
-
-
 @contextmanager
 def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
     """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
-    path = folder / METRICS if _is_first_rank() else Path(os.devnull)
+    path = folder / METRICS if ranks.is_first() else Path(os.devnull)
     steps = monitor.progress.steps
-    if steps and _is_first_rank():
+    if steps and ranks.is_first():
         resume.cut(path, steps)
     with open(path, "a" if steps else "w", encoding="utf-8") as file:
         monitor.file = file

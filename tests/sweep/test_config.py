@@ -103,7 +103,10 @@ BROKEN = {
         ["resources.cpus_per_trial", "greater than 0"],
     ),
     "a gpu and a half": (
-        "cpus_per_trial: 1", "gpus_per_trial: 1.5", 17, ["gpus_per_trial", "or equal to 1"],
+        "cpus_per_trial: 1", "gpus_per_trial: 1.5", 17, ["gpus_per_trial", "a whole number"],
+    ),
+    "more processes than gpus": (
+        "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 3", 17, ["a GPU each, not 2"],
     ),
     "name that leaves the folder": ("name: small", "name: ../x", 1, ["name", "'../x'"]),
     "arm with an unknown key": (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from sweep.store import TrialFolder
 
@@ -481,3 +482,24 @@ def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
     _note_checkpoints(folder)
     refused, resumed = folder.attempts()
     assert (refused["event"], resumed["event"], resumed["step"]) == ("refused", "resumed", 1)
+
+
+def test_trial_on_two_processes_ends_with_the_weights_of_one(small, drive, tiny, tmp_path):
+    text = small.replace("[0.001, 0.002]", "[0.001]").replace("    steps: 3", "    steps: 8")
+    found = []
+    for name, resources in (
+        ("one", "cpus_per_trial: 1"),
+        ("two", "cpus_per_trial: 2, ranks_per_trial: 2"),
+    ):
+        ended = drive(text.replace("cpus_per_trial: 1", resources), tmp_path / name)
+        assert ended.code == 0, ended.output
+        (folder,) = (one for key, one in trials(ended.path).items() if key != "base")
+        found.append((folder.training(), load_file(folder.model / "model.safetensors")))
+    (one, of_one), (two, of_two) = found
+    same = ("steps", "examples", "tokens", "loss_tokens", "learning_rate_sum")
+    assert [two[name] for name in same] == [one[name] for name in same]
+    assert two["final_loss"] == pytest.approx(one["final_loss"], abs=1e-4)
+    start = tiny.model.state_dict()
+    moved = sum(float((of_one[name] - start[name]).square().sum()) for name in of_one)
+    apart = sum(float((of_one[name] - of_two[name]).square().sum()) for name in of_one)
+    assert 0 < apart < 1e-8 * moved, "not bit for bit: two processes add in another order"
