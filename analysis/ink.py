@@ -53,7 +53,7 @@ def save(figure: Figure, path: Path) -> str:
     with matplotlib.rc_context(STYLE):
         # lay it out once and for all: each format would do it again
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # or each would draw it twice
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=200, facecolor="white")
         nameless = dict.fromkeys(("Creator", "Producer", "CreationDate"))
         figure.savefig(path.with_name(f"{path.name}.pdf"), facecolor="white", metadata=nameless)
