@@ -4,6 +4,7 @@ The effective batch is divided over them exactly (engine.py). A process that fai
 the others.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -38,14 +39,11 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     if ranks == 1:
         return work(*arguments)
     from accelerate.utils.other import get_free_port
-    from torch import multiprocessing
-    from torch.multiprocessing.spawn import ProcessException
+    from torch.multiprocessing.spawn import ProcessException, spawn
 
     found = multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        multiprocessing.spawn(
-            _rank, (ranks, get_free_port(), found, work, arguments), nprocs=ranks, daemon=True
-        )
+        spawn(_rank, (ranks, get_free_port(), found, work, arguments), nprocs=ranks, daemon=True)
     except ProcessException as error:
         first = None if found.empty() else found.get()
         if isinstance(first, OutOfTime):  # the others waited for it in vain
