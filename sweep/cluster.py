@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from sweep import trial  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
-from sweep.grid import Resources  # noqa: E402
+from sweep.grid import Resources, TrialResources  # noqa: E402
 from sweep.trial import Job, Outcome  # noqa: E402
 from trainers import fetch  # noqa: E402
 from trainers.fetch import Needs  # noqa: E402
@@ -45,11 +45,11 @@ class CannotRun(Exception):
 
 
 @contextlib.contextmanager
-def connected(address: str | None, resources: Resources) -> Iterator[str]:
+def connected(address: str | None, asked: Iterable[TrialResources]) -> Iterator[str]:
     """Join the cluster at `address`, or start one here; yields the dashboard's address.
 
     Raises:
-        CannotRun: no cluster there, or none of its nodes has what one trial asks for.
+        CannotRun: no cluster there, or none of its nodes has what one trial of `asked` takes.
     """
     if address is None:
         _private_token()
@@ -68,7 +68,8 @@ def connected(address: str | None, resources: Resources) -> Iterator[str]:
     except (ConnectionError, RuntimeError) as error:
         raise CannotRun(f"--address {address}: {error}") from error
     try:
-        _check(resources)
+        for resources in asked:
+            _check(resources)
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
@@ -103,7 +104,7 @@ def _packages() -> list[str]:
     return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
 
 
-def _check(resources: Resources) -> None:
+def _check(resources: TrialResources) -> None:
     """One node has to hold one trial, or it would wait for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
@@ -118,13 +119,13 @@ def _check(resources: Resources) -> None:
     )
 
 
-def concurrency(resources: Resources) -> int:
-    """Trials that fit on the cluster at once, at most `resources.max_concurrent`."""
+def concurrency(resources: TrialResources, most: int | None) -> int:
+    """Trials with these resources that fit on the cluster at once, at most `most`."""
     total = ray.cluster_resources()
     fits = total.get("CPU", 0) // resources.cpus_per_trial
     if resources.gpus_per_trial:
         fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
-    return max(1, min(int(fits), resources.max_concurrent or int(fits)))
+    return max(1, min(int(fits), most or int(fits)))
 
 
 def fetch_on_other_nodes(needed: Needs) -> None:
@@ -152,27 +153,34 @@ def run(
     frontier: Frontier,
     jobs: dict[str, Job],
     resources: Resources,
+    asked: dict[str, TrialResources],
     report: Callable[[Outcome], None],
 ) -> None:
-    """Run every trial of the frontier under Ray Tune.
+    """Run every trial of the frontier under Ray Tune; `asked` has what a trial of each stage gets.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
     out each trial as soon as its parent is done.
     """
-    at_once = concurrency(resources)
+    at_once = max(concurrency(one, resources.max_concurrent) for one in asked.values())
+    on_gpu = any(one.gpus_per_trial for one in asked.values())
+
+    def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        one = asked[config["stage"]]
+        return tune.PlacementGroupFactory([{"CPU": one.cpus_per_trial, "GPU": one.gpus_per_trial}])
+
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(_run_job, jobs=jobs),
-                {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
+                bundle,
             ),
             tune_config=tune.TuneConfig(
                 search_alg=_Ready(frontier, report),
                 num_samples=len(jobs),
                 max_concurrent_trials=at_once,
-                reuse_actors=resources.gpus_per_trial == 0 if reuse is None else reuse,
+                reuse_actors=not on_gpu if reuse is None else reuse,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(

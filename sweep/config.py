@@ -32,6 +32,7 @@ from sweep.grid import (
     Search,
     Stage,
     Tracking,
+    TrialResources,
 )
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import audit_items, benchmarks, models, sources
@@ -296,11 +297,31 @@ class _Checker:
         keep = settings.get("keep", "all")
         if keep not in get_args(Keep):
             self.problem((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
+        resources = self.trial_resources(settings.get("resources", {}), (*path, "resources"))
         cells = self.cells(name, spec, plain, axes, arms)
-        if cells is None or keep not in get_args(Keep):
+        if cells is None or resources is None or keep not in get_args(Keep):
             return None
-        start = str(settings.get("start_from", BASE))
-        return Stage(name=name, start_from=start, keep=keep, axes=axes, cells=tuple(cells))
+        return Stage(
+            name=name,
+            start_from=str(settings.get("start_from", BASE)),
+            keep=keep,
+            resources=resources,
+            axes=axes,
+            cells=tuple(cells),
+        )
+
+    def trial_resources(self, own: Any, path: KeyPath) -> TrialResources | None:
+        """The grid's, with what the stage says in their place."""
+        if not isinstance(own, dict):
+            self.problem(path, f"{own!r} is not a mapping")
+            return None
+        grids = self.document.data.get("resources")
+        shared = {
+            key: value
+            for key, value in (grids if isinstance(grids, dict) else {}).items()
+            if key in TrialResources.model_fields
+        }
+        return self.validated(TrialResources, shared | own, path)
 
     def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, TrainingSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""

@@ -145,7 +145,8 @@ class _Driver:
             at_once = self.start(frontier, jobs, self.reporter(done))
         for key, parent in frontier.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
-        show.times(self.console, time.monotonic() - started, self.outcomes, at_once)
+        work = [(self.by_key[one.key].stage, one) for one in self.outcomes]
+        show.times(self.console, time.monotonic() - started, work, at_once)
 
     def frontier(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
         def usable(key: str) -> bool:
@@ -218,21 +219,25 @@ class _Driver:
 
     def start(
         self, frontier: Frontier, jobs: dict[str, Job], report: Callable[[Outcome], None]
-    ) -> int:
-        """Run the frontier; returns how many trials ran at once."""
+    ) -> dict[str, int]:
+        """Run the frontier; returns how many trials of each stage fit at once."""
+        stages = {job.trial.stage for job in jobs.values()}
+        resources = self.grid.resources
         if self.options.local:
-            local_runner.run(frontier, jobs, self.grid.resources.retries, report)
-            return 1
+            local_runner.run(frontier, jobs, resources.retries, report)
+            return dict.fromkeys(stages, 1)
         from sweep import cluster
 
-        resources = self.grid.resources
+        asked = {stage: self.grid.trial_resources(stage) for stage in stages}
         try:
-            with cluster.connected(self.options.address, resources) as dashboard:
-                at_once = cluster.concurrency(resources)
+            with cluster.connected(self.options.address, asked.values()) as dashboard:
+                most = resources.max_concurrent
+                at_once = {name: cluster.concurrency(one, most) for name, one in asked.items()}
                 if not self.needed.empty:
                     cluster.fetch_on_other_nodes(self.needed)
-                self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
-                cluster.run(frontier, jobs, resources, report)
+                said = max(at_once.values())
+                self.say(f"Ray dashboard: {dashboard}   trials at once: {said}")
+                cluster.run(frontier, jobs, resources, asked, report)
                 return at_once
         except cluster.CannotRun as error:
             raise CannotStart(str(error)) from error
@@ -244,6 +249,7 @@ class _Driver:
             absolute = str(Path(evaluate.data_dir).absolute())
             evaluate = evaluate.model_copy(update={"data_dir": absolute})
         hours = self.grid.limits.max_trial_hours
+        resources = self.grid.trial_resources(trial.stage)
         job = Job(
             trial=trial,
             folder=str(self.folder.trial(trial).path),
@@ -251,8 +257,8 @@ class _Driver:
             data=str(self.folder.data),
             wanted=self.wants[trial.stage],
             evaluate=evaluate,
-            threads=self.grid.resources.threads,
-            ranks=self.grid.resources.ranks,
+            threads=resources.threads,
+            ranks=resources.ranks,
             max_seconds=hours * 3600 if hours else None,
         )
         return pin.pinned(job, self.commits)

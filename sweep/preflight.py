@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sweep import store
 from sweep.disk import disk
-from sweep.grid import Grid
+from sweep.grid import BASE, Grid
 from sweep.plan import Trial
 from sweep.store import RunFolder
 from trainers import benchmarks, models, process, sources
@@ -65,7 +65,8 @@ def check_benchmarks(grid: Grid) -> None:
         benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
     ]
     problems = list(dict.fromkeys(problem for problem in found if problem))
-    if grid.evaluate.backend == "vllm" and grid.resources.gpus_per_trial < 1:
+    least = min(grid.trial_resources(stage).gpus_per_trial for stage in (BASE, *grid.stages))
+    if grid.evaluate.backend == "vllm" and least < 1:
         problems.append("evaluate.backend: vllm takes a whole GPU; set resources.gpus_per_trial: 1")
     if problems:
         raise CannotStart("\n".join(problems))

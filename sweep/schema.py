@@ -84,6 +84,7 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             **settings,
             "start_from": {"type": "string", "default": grid.BASE},
+            "resources": {"$ref": "#/$defs/TrialResources"},
             "keep": grid.Stage.model_json_schema()["properties"]["keep"],
             "grid": {"type": "object", "properties": axes, "additionalProperties": False},
             "arms": {"type": "array", "items": arm},
