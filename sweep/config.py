@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from sweep import yamlfile
+from sweep import graph, yamlfile
 from sweep.axes import RATIO, expand, ratio_cell
 from sweep.grid import (
     BASE,
@@ -123,9 +123,9 @@ class _Checker:
         }
         name = self.validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
-        self.searches = parts["search"] is not None
-        self.parents(parts["stages"], parts["evaluate"])
-        self.judged(parts["stages"], parts["evaluate"])
+        if not self.problems:
+            for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
+                self.problem(path, message)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
@@ -258,78 +258,9 @@ class _Checker:
             stage = self.stage(name, settings)
             if stage is not None:
                 stages[name] = stage
-        self.graph(data)
+        for path, message in graph.starts(data):
+            self.problem(path, message)
         return stages
-
-    def graph(self, data: dict[str, Any]) -> None:
-        """Every start is `base` or another stage that leaves a policy, and following the starts
-        ends at `base`."""
-        starts = {
-            name: settings.get("start_from", BASE)
-            for name, settings in data.items()
-            if isinstance(settings, dict)
-        }
-        for name, start in starts.items():
-            path = ("stages", name, "start_from")
-            if not isinstance(start, str) or (start != BASE and start not in starts):
-                others = ", ".join([BASE, *(other for other in starts if other != name)])
-                self.problem(path, f"{start!r}: use one of {others}")
-                return
-            kind = KINDS.get(str(data[start].get("kind"))) if start != BASE else None
-            if kind is not None and kind.LEAVES == "reward":
-                self.problem(
-                    path,
-                    f"{start!r} leaves a reward model, which judges texts and cannot be trained "
-                    f"further; start from what it starts from, {starts[start]}",
-                )
-        for name in starts:
-            seen, at = [name], starts[name]
-            while at != BASE and at not in seen:
-                seen.append(at)
-                at = starts[at]
-            if at != BASE:
-                self.problem(("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}")
-
-    def parents(self, stages: dict[str, Stage], evaluate: EvaluateSpec | None) -> None:
-        """A parent is chosen among several models, by a score that they have."""
-        if self.problems:
-            return
-        for name, stage in stages.items():
-            path, start = ("stages", name, "parent"), stages.get(stage.start_from)
-            if stage.parent == EACH or evaluate is None:
-                continue
-            if start is None:
-                self.problem(path, f"{stage.start_from} is one model; leave `parent` out")
-            elif isinstance(stage.parent, Best) and start.searched_axes and self.searches:
-                self.problem(
-                    path,
-                    f"`search` runs a part of {start.name}, whose best is known at the end of it; "
-                    "run it first and give the parent's key",
-                )
-            elif isinstance(stage.parent, Best) and stage.parent.best is not None:
-                spec = start.cells[0][1]
-                own = [spec.HELDOUT.benchmark] if spec.HELDOUT and spec.heldout else []
-                allowed = own + [
-                    one
-                    for one in evaluate.benchmarks
-                    if benchmarks.problem(one) is None
-                    and benchmarks.find(one).scores == spec.LEAVES
-                ]
-                if stage.parent.best not in allowed:
-                    self.problem(
-                        (*path, "best"), f"{stage.parent.best!r}: use one of {', '.join(allowed)}"
-                    )
-
-    def judged(self, stages: dict[str, Stage], evaluate: EvaluateSpec | None) -> None:
-        """A benchmark of pairs needs a reward model."""
-        judges = any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values())
-        for index, name in enumerate(evaluate.benchmarks if evaluate else ()):
-            known = benchmarks.problem(name) is None
-            if known and benchmarks.find(name).scores == "reward" and not judges:
-                path = ("evaluate", "benchmarks", index)
-                self.problem(
-                    path, f"{name!r} is for reward models; no stage here is of the kind `reward`"
-                )
 
     def parent(self, value: Any, path: KeyPath) -> Best | str | None:
         """`each`, `best`, {best: a benchmark}, or the beginning of a key."""

@@ -126,7 +126,7 @@ def _parents(
                 more = ", ..." if len(starts) > 4 else ""
                 raise ValueError(
                     f"stages.{stage.name}.parent: {key!r}: {what} of {stage.start_from} "
-                    f"with such a key; its keys are {keys}{more} (plan.csv of the run folder has all)"
+                    f"with such a key; its keys are {keys}{more} (plan.csv has them all)"
                 )
             return [(found[0], found[0].waits)]
 
