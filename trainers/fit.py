@@ -37,7 +37,7 @@ METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 class Kind(NamedTuple):
     """What a kind of training brings."""
 
-    engine: Callable[..., ExactBatches]
+    engine: type[ExactBatches]
     """One of TRL's trainers with exact batches."""
     arguments: Callable[..., TrainingArguments]
     """Its configuration, given what all kinds share."""

@@ -88,7 +88,7 @@ def score(loaded: models.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Ev
     weighed = by_category(values["accuracy"], subsets)
     values |= weighed
     items = [hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest()[:16] for row in rows]
-    return summarise(
+    found = summarise(
         {metric: float(column.mean()) for metric, column in values.items()},
         values,
         items,
@@ -102,6 +102,10 @@ def score(loaded: models.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Ev
             "n": {str(name): int((subsets == name).sum()) for name in np.unique(subsets)},
             "documents": hashlib.sha256("".join(items).encode()).hexdigest()[:16],
         },
+    )
+    sizes = {name: int(np.isin(subsets, list(SUBSETS[name])).sum()) for name in SUBSETS}
+    return found._replace(
+        scores=[one._replace(n=sizes.get(one.metric, one.n)) for one in found.scores]
     )
 
 

@@ -10,42 +10,6 @@ from sweep.keep import Keeper
 from sweep.store import RunFolder, TrialFolder, write_json
 from sweep.wanted import wanted
 
-PIPELINE = """\
-name: pipeline
-model: tiny
-stages:
-  sft:
-    kind: sft
-    data: {name: world:sft, examples: 24}
-    steps: 3
-    heldout: 8
-    grid:
-      learning_rate: [0.001, 0.002]
-      batch_size: [4]
-      seed: [0, 1]
-  dpo:
-    kind: dpo
-    start_from: sft
-    parent: {best: world_choice}
-    data: {name: world:preferences, examples: 24}
-    steps: 2
-    heldout: 8
-    learning_rate: 0.0001
-    batch_size: 4
-  judge:
-    kind: reward
-    start_from: dpo
-    data: {name: world:preferences, examples: 24}
-    steps: 2
-    heldout: 8
-    learning_rate: 0.0001
-    batch_size: 4
-evaluate:
-  benchmarks: [world_choice]
-  limit: 8
-"""
-"""4 cells of two settings with two seeds, one DPO on the best, one reward model on that."""
-
 DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
 
 
@@ -83,8 +47,8 @@ class Run:
 
 
 @pytest.fixture
-def run(load, tmp_path):
-    return lambda *overrides: Run(load(PIPELINE, *overrides), tmp_path / "run")
+def run(load, tmp_path, pipeline):
+    return lambda *overrides: Run(load(pipeline, *overrides), tmp_path / "run")
 
 
 def test_children_of_a_choice_wait_and_so_do_theirs(run):
@@ -226,9 +190,9 @@ def test_key_that_nobody_has_is_refused_with_those_there_are(run):
         ("search={method: optuna, trials: 2}", "its best is known only at the end"),
     ],
 )
-def test_wrong_graph_is_refused_in_a_sentence(override, message, load):
+def test_wrong_graph_is_refused_in_a_sentence(override, message, load, pipeline):
     with pytest.raises(config.GridError) as refused:
-        load(PIPELINE, override)
+        load(pipeline, override)
     assert message in str(refused.value)
 
 
@@ -237,8 +201,8 @@ def test_benchmark_of_pairs_needs_a_reward_model(load, small):
         load(small, "evaluate.benchmarks=[rewardbench]")
 
 
-def test_each_model_has_the_benchmarks_that_are_for_it(load):
-    grid = load(PIPELINE, "evaluate.benchmarks=[world_choice, rewardbench]")
+def test_each_model_has_the_benchmarks_that_are_for_it(load, pipeline):
+    grid = load(pipeline, "evaluate.benchmarks=[world_choice, rewardbench]")
     found = {stage: [want.benchmark for want in mine] for stage, mine in wanted(grid, DATA).items()}
     assert found["base"] == ["world_choice", "heldout_loss@sft"]
     assert found["sft"] == ["world_choice", "heldout_loss"]
@@ -246,6 +210,6 @@ def test_each_model_has_the_benchmarks_that_are_for_it(load):
     assert found["judge"] == ["rewardbench", "pair_accuracy"]
 
 
-def test_parts_that_the_graph_reads_are_parts_of_a_grid(load):
-    grid = load(PIPELINE)
+def test_parts_that_the_graph_reads_are_parts_of_a_grid(load, pipeline):
+    grid = load(pipeline)
     assert list(graph.scores(**{name: getattr(grid, name) for name in graph.READ})) == []
