@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -90,7 +90,7 @@ def train(
                 args=kind.arguments(**_arguments(spec, course, folder)),
                 train_dataset=rows,
                 processing_class=tokenizer,
-                data_collator=kind.engine.collate,  # TRL's would ask the rows for more
+                data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
                 callbacks=[monitor],
             )
             trainer.remove_callback(PrinterCallback)
