@@ -172,7 +172,7 @@ def _forward(spec: DpoSpec, model: PreTrainedModel) -> Callable[..., tuple[torch
 
 _arguments = partial(
     DPOConfig,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
     max_length=None,  # truncated while preparing
     precompute_ref_log_probs=True,  # by us
     disable_dropout=True,

@@ -75,7 +75,7 @@ def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
 
 _arguments = partial(
     RewardConfig,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
     max_length=None,  # truncated while preparing
     disable_dropout=True,
 )
