@@ -114,6 +114,8 @@ class TrainingSpec(Strict):
 
     FORM: ClassVar[Literal["texts", "pairs"]] = "texts"
     """What a row of the data is: one text, or a chosen and a rejected one (trainers/data.py)."""
+    UNIT: ClassVar[str] = "examples"
+    """What `batch_size` counts, for the plan."""
     DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length")
     """Fields that decide how rows become examples, beside those that say which rows."""
     LEAVES: ClassVar[Literal["policy", "reward"]] = "policy"
