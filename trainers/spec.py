@@ -247,8 +247,8 @@ class EvaluateSpec(Strict):
     """How every model of the sweep is scored."""
 
     benchmarks: Annotated[list[str], Field(min_length=1)]
-    """Names from trainers/benchmarks.py, names of lm-eval's tasks, or paths of task files in
-    YAML."""
+    """Names from trainers/benchmarks.py, names of lm-eval's tasks, or paths of task files in YAML.
+    `rewardbench` and `ufb` score reward models alone, all others the models that write."""
     preset: Literal["paper", "lm_eval"] = "paper"
     """`paper`: chat template, shots and answer length as trainers/benchmarks.py has them.
     `lm_eval`: no chat template, the rest as lm-eval's task has it."""
