@@ -4,10 +4,18 @@ A new kind is a spec that derives from `TrainingSpec`, its place in both lists h
 the `match` in trainers/stages.py.
 """
 
-from trainers.spec import SftSpec, TrainingSpec
+from typing import Annotated
 
-KINDS: dict[str, type[TrainingSpec]] = {"sft": SftSpec}
+from pydantic import Field
 
-StageSpec = SftSpec
-"""A stage's spec as a field of a record: with a second kind, the union of all, discriminated by
-`kind`."""
+from trainers.preference import DpoSpec, RewardSpec
+from trainers.spec import SftSpec
+
+KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec]] = {
+    "sft": SftSpec,
+    "dpo": DpoSpec,
+    "reward": RewardSpec,
+}
+
+StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec, Field(discriminator="kind")]
+"""A stage's spec as a field of a record."""
