@@ -21,7 +21,7 @@ def written(planted_report: Path) -> Path:
 def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
     assert written.parts[-2:] == ("report", "index.html")
     figures = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len(figures) == 5 * 2 * 4
+    assert len([name for name in figures if "-mix-" not in name]) == 5 * 2 * 4
     for end in ("png", "svg", "pdf", "csv"):
         assert f"sft-world_choice-contour.{end}" in figures
         assert f"sft-heldout_loss-ratio.{end}" in figures
@@ -156,11 +156,64 @@ def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -
         assert (compared.parent / link).exists(), link
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two benchmarks whose best ratios lie two octaves apart, ARC weighing three times as much."""
+    source = tmp_path_factory.mktemp("mixed") / "table.csv"
+    parts = [
+        table(lambda x, y, up=up: bowl(x - up, y), benchmark=name, noise=0.002, seeds=2)
+        for name, up in (("arc", 1.0), ("hellaswag", -1.0))
+    ]
+    pd.concat(parts).assign(stage="sft").to_csv(source, index=False)
+    assert report.main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
+    return source.parent / "report" / "index.html"
+
+
+def test_a_mix_is_recommended_with_its_price_and_front(mixed: Path) -> None:
+    mix = json.loads((mixed.parent / "recommendations.json").read_text())["mix"]
+    assert mix["decided"] and mix["weights"] == {"arc": 0.75, "hellaswag": 0.25}
+    assert mix["low"] <= mix["ratio"] <= mix["high"] and 2**-13.4 < mix["ratio"] < 2**-12.4
+    price = {one["benchmark"]: one["expected"] for one in mix["prices"]}
+    assert 0 < price["arc"] < price["hellaswag"]
+    assert {"log2_ratio", "arc", "hellaswag", "mixed", "pareto"} <= set(mix["front"][0])
+    text = mixed.read_text()
+    assert mix["sentence"] in text and "--weights arc=0.75,hellaswag=0.25" in text
+    for end in ("png", "svg", "pdf", "csv"):
+        assert (mixed.parent / "figures" / f"sft-mix-prices.{end}").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("gsm8k=1", "no grid has scores of gsm8k; benchmarks of these grids: arc"),
+        ("arc", "'arc' is not BENCHMARK=WEIGHT"),
+        ("arc=-1", "'arc=-1' is not BENCHMARK=WEIGHT"),
+        ("arc=0", "at least one weight has to be above 0"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys, weights: str, said: str
+) -> None:
+    source = tmp_path / "table.csv"
+    table(bowl).to_csv(source, index=False)
+    try:
+        code = report.main([str(source), "--weights", weights])
+    except SystemExit as refused:
+        code = refused.code
+    assert code == 2 and said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_an_undecided_report_prints_the_grid_file_that_would_decide(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
-    text = report.write(source).read_text()
+    index = report.write(source)
+    text = index.read_text()
     assert 'data-copies="all-next"' in text and "learning_rate: [0.0001" in text
+    told = json.loads((index.parent / "recommendations.json").read_text())["next_grid"]
+    assert (
+        "learning_rate: [0.0001" in told["text"] and "new cells beside the 20" in told["sentence"]
+    )
 
 
 def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:
