@@ -145,7 +145,6 @@ def _draw_ratio_lines(axes: Axes, log2_ratios: tuple[float, ...]) -> None:
         xytext=(6, 3),
         textcoords="offset points",
         fontsize=7.5,
-        fontstyle="italic",
     )
     axes.set_xlim(x_low, x_high)
     axes.set_ylim(y_low, y_high)

@@ -66,9 +66,10 @@ def test_seeds_widen_the_error_and_are_averaged(tmp_path: Path) -> None:
 
 
 def test_reference_models_are_matched_by_name(tmp_path: Path) -> None:
-    scored = row("others", np.nan, 0, "arc", 0.42) | {"model": "meta-llama/Llama-3.2-1B-Instruct"}
+    scored = row("others", np.nan, 0, "arc", 0.42)
+    scored |= {"model": "meta-llama/Llama-3.2-1B-Instruct", "batch_size": pd.NA}
     source = run(tmp_path, [row("sft", 1e-5, 8, "arc", 0.3), row("sft", 1e-4, 8, "arc", 0.4)])
-    extra = source.frame.iloc[:1].assign(**scored, key="llama", batch_size=pd.NA, metric="acc")
+    extra = source.frame.iloc[:1].assign(**scored, key="llama", metric="acc")
     frame = pd.concat([source.frame, extra], ignore_index=True)
     ninth = against.tables(Source("run", frame, None, None, {}), "smoltulu")[3]
     assert [one.name for one in ninth.ours] == ["Llama-3.2-1B-Instruct, ours", "ours, SFT"]

@@ -12,6 +12,9 @@ from analysis.price_figure import draw_prices
 from analysis.surface import Fit, fit
 
 
+SIX = (2, 4, 8, 16, 32, 64)
+
+
 @cache
 def peaked(benchmark: str, best: float) -> Fit:
     """A bowl of 0.02 a squared octave of rate, best at log2 learning rate `best`."""
@@ -59,7 +62,7 @@ def test_one_training_serves_all_so_tops_at_one_ratio_are_not_free() -> None:
         return lambda x, y: 0.6 - 0.02 * (x - x0) ** 2 - 0.02 * (y - y0) ** 2
 
     fits = [
-        fit(surfaces(table(at(*top), benchmark=name, noise=0.002, seeds=2))[0])
+        fit(surfaces(table(at(*top), benchmark=name, noise=0.002, seeds=2, sizes=SIX))[0])
         for name, top in (("arc", (-11.0, 2.5)), ("hellaswag", (-9.0, 4.5)))
     ]
     found = compromise(fits)
