@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
-from analysis.peak import Box, draw_prior, log_prior, peak
+from analysis.peak import QUADRATIC, Box, draw_prior, log_prior, peak
 
 PRIOR_DRAWS = 1024
 PARTICLES = 400
@@ -150,17 +150,36 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
     return shape / divisor[:, None], divisor
 
 
+def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """theta of both families, each by its share of the evidence, and the log evidence of both.
+
+    A priori a surface is a quadratic or a peak of any shape, with even chances: the second is
+    always the closer fit and asks for wider intervals, which the first does not need where it holds
+    (Bayesian model averaging: Hoeting et al. 1999).
+    """
+    found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
+    evidences = np.array([evidence for _, evidence in found])
+    known = float(logsumexp(evidences) - np.log(2))
+    count = int(np.round(PARTICLES * np.exp(evidences[0] - logsumexp(evidences))))
+    parts = [
+        points[rng.permutation(PARTICLES)[:size]]
+        for (points, _), size in zip(found, (count, PARTICLES - count), strict=True)
+    ]
+    return np.vstack(parts)[rng.permutation(PARTICLES)], known
+
+
 def sample(
-    data: Data, mixed: Mixture, rng: np.random.Generator
-) -> tuple[np.ndarray, Mixture, float]:
-    """`PARTICLES` equally weighted theta from the posterior, rows x 8, the settings that count, and
-    the log evidence."""
+    data: Data, mixed: Mixture, quadratic: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """`PARTICLES` equally weighted theta from the posterior of one family, rows x 8, and its log
+    evidence."""
 
     def log_likelihood(parameters: np.ndarray) -> np.ndarray:
         shape = standardised(parameters, data)[0]
         return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
 
-    points = draw_prior(data.box, PRIOR_DRAWS, rng)
+    points = draw_prior(data.box, PRIOR_DRAWS, quadratic, rng)
+    free = points.shape[1] - (len(QUADRATIC) if quadratic else 0)
     shape = standardised(points, data)[0]
     each = likelihoods(data, mixed, shape)[0]
     known = np.asarray(logsumexp(each, axis=0))
@@ -173,21 +192,22 @@ def sample(
         evidence += float(np.log(weights.mean()) + step * known.max())
         weights /= weights.sum()
         power += step
-        covariance = np.cov(points.T, aweights=weights)
+        covariance = np.cov(points[:, :free].T, aweights=weights)
         chosen = _systematic(weights, PARTICLES, rng)
         points, known = points[chosen], known[chosen]
         factor = np.linalg.cholesky(covariance + 1e-9 * np.eye(len(covariance)))
         prior = log_prior(data.box, points)
         for move in range(MOVES):
-            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(points.shape[1])
-            wanted = points + jump * rng.standard_normal(points.shape) @ factor.T
+            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(free)
+            wanted = points.copy()
+            wanted[:, :free] += jump * rng.standard_normal((len(points), free)) @ factor.T
             prior_wanted = log_prior(data.box, wanted)
             known_wanted = log_likelihood(wanted)
             gain = power * (known_wanted - known) + prior_wanted - prior
             taken = np.log(rng.random(len(points))) < gain
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
-    return points, mixed, evidence
+    return points, evidence
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:
@@ -252,7 +272,7 @@ class Surfaces:
 def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     """Draws of the surface, `PARTICLES` of them, given the cells."""
     mixed = mixture(data)
-    points, mixed, evidence = sample(data, mixed, rng)
+    points, evidence = averaged(data, mixed, rng)
     shape, divisor = standardised(points, data)
     known, centre, spread = likelihoods(data, mixed, shape)
     share = np.exp(known - known.max(axis=0))

@@ -11,7 +11,6 @@ from analysis.compromise import compromise, equal_weights
 from analysis.price_figure import draw_prices
 from analysis.surface import Fit, fit
 
-
 SIX = (2, 4, 8, 16, 32, 64)
 
 
