@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep import store
+from sweep.grid import BASE
 from sweep.plan import Trial
 from sweep.store import TrialFolder
 from sweep.wanted import Wanted
@@ -120,10 +121,16 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
 
         _note_checkpoints(folder)
         result = stages.train(
-            spec, loaded, Path(job.data), folder.path, deadline, folder.memory_kills()
+            spec=spec,
+            loaded=loaded,
+            cache=Path(job.data),
+            start=job.trial.parent or BASE,
+            folder=folder.path,
+            deadline=deadline,
+            memory_kills=folder.memory_kills(),
         )
         if result.status == "ok":
-            _save(loaded, folder.model)
+            _save(loaded._replace(model=result.model or loaded.model), folder.model)
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
     store.write_json(folder.path / "train.json", record)

@@ -1,0 +1,17 @@
+"""The kinds of training stages: `kind:` of a stage in a grid file -> its spec.
+
+A new kind is a spec that derives from `TrainingSpec`, its place in both lists here, and an arm of
+the `match` in trainers/stages.py.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from trainers.preference import DpoSpec, RewardSpec
+from trainers.spec import SftSpec, TrainingSpec
+
+KINDS: dict[str, type[TrainingSpec]] = {"sft": SftSpec, "dpo": DpoSpec, "reward": RewardSpec}
+
+StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec, Field(discriminator="kind")]
+"""A stage's spec as a field of a record."""
