@@ -102,9 +102,10 @@ def compromise(
     costs = [f"{number(one.expected)} on {one.label} ({one.metric})" for one in prices]
     what = (
         f"an LR/BS ratio near {rate(2**middle)} (95 % interval {rate(2**low)} to {rate(2**high)}), "
-        f"measured best at learning rate {rate(cell[0])} with batch size {cell[1]}"
+        f"of the cells that were run best at learning rate {rate(cell[0])} with batch size "
+        f"{cell[1]}"
     )
-    price = f"against the best of each alone it is expected to cost {listed(costs)}"
+    price = f"against the best of each alone the ratio is expected to cost {listed(costs)}"
     if open_:
         rest = _parts({one.benchmark: one.weight for one in prices})
         text = f"{_mix(asked)}: undecided, because {_reasons(open_)}."
@@ -140,12 +141,14 @@ def _weighed(
     where they share no cell."""
     if len(fits) < 2:
         return None
-    x, y, heights = _common(fits)
+    x, y = _lines(fits)
     cells = _shared_cells(fits)
     if not len(x) or not cells:
         return None
-    short = [height.max(axis=1, keepdims=True) - height for height in heights]
-    ranges = [max(float(np.ptp(height.mean(axis=0))), 1e-12) for height in heights]
+    short = [_shortfall(fit, x, y) for fit in fits]
+    count = min(len(one) for one in short)
+    short = [one[:count] for one in short]
+    ranges = [_range(fit) for fit in fits]
     lost = sum(share * one / span for share, one, span in zip(shares, short, ranges, strict=True))
     assert isinstance(lost, np.ndarray)
     mean = lost.mean(axis=0)
@@ -169,41 +172,30 @@ def _weighed(
     for fit, values in zip(fits, each, strict=True):
         front[fit.cells.benchmark] = values
     front = front.drop(columns="point").assign(pareto=_undominated(np.array(each).T))
-    cell = _cell(cells, fits, shares, heights, ranges)
+    cell = _cell(cells, fits, shares, ranges)
     return middle, min(float(low), middle), max(float(high), middle), cell, prices, front
 
 
-def _common(fits: Sequence[Fit]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Points where every one of the grids trains, and each surface's draws there (draws x points).
-
-    As many draws as the surface with the fewest has.
-    """
-    meshes = [fit.mesh for fit in fits if fit.mesh is not None]
-    first = meshes[0]
-    if all(np.array_equal(one.x, first.x) and np.array_equal(one.y, first.y) for one in meshes):
-        x, y, heights = first.x, first.y, [one.height for one in meshes]
-    else:
-        boxes = [fit.posterior.box for fit in fits if fit.posterior is not None]
-        axes = (
-            np.linspace(max(b.x_low for b in boxes), min(b.x_high for b in boxes), MESH[0]),
-            np.linspace(max(b.y_low for b in boxes), min(b.y_high for b in boxes), MESH[1]),
-        )
-        x, y = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-        free = ~np.any([infeasible(fit.cells, x, y) for fit in fits], axis=0)
-        x, y = x[free], y[free]
-        heights = [fit.posterior.scores(x, y) for fit in fits if fit.posterior is not None]
-    count = min(len(height) for height in heights)
-    return x, y, [height[:count] for height in heights]
+def _lines(fits: Sequence[Fit]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (log2) of lines of equal ratio, `STEP` octaves apart, where every grid trains."""
+    boxes = [fit.posterior.box for fit in fits if fit.posterior is not None]
+    x_low, x_high = max(b.x_low for b in boxes), min(b.x_high for b in boxes)
+    y_low, y_high = max(b.y_low for b in boxes), min(b.y_high for b in boxes)
+    first, last = np.ceil((x_low - y_high) / STEP), np.floor((x_high - y_low) / STEP)
+    ratio, y = np.meshgrid(
+        STEP * np.arange(first, last + 1), np.linspace(y_low, y_high, MESH[1]), indexing="ij"
+    )
+    x, y = (ratio + y).ravel(), y.ravel()
+    free = (x >= x_low) & (x <= x_high)
+    free &= ~np.any([infeasible(fit.cells, x, y) for fit in fits], axis=0)
+    return x[free], y[free]
 
 
 def _front(x: np.ndarray, y: np.ndarray, mean: np.ndarray) -> pd.DataFrame:
     """The point of least expected loss of each ratio, by rising ratio."""
     step = np.round((x - y) / STEP).astype(int)
-    best = [
-        here[mean[here].argmin()]
-        for one in np.unique(step)
-        for here in [np.flatnonzero(step == one)]
-    ]
+    lines = [np.flatnonzero(step == one) for one in np.unique(step)]
+    best = [line[mean[line].argmin()] for line in lines]
     return pd.DataFrame(
         {
             "log2_ratio": np.unique(step) * STEP,
@@ -226,18 +218,29 @@ def _cell(
     cells: Sequence[tuple[float, int]],
     fits: Sequence[Fit],
     shares: Sequence[float],
-    heights: Sequence[np.ndarray],
     ranges: Sequence[float],
 ) -> tuple[float, int]:
     """The one of least expected loss."""
     x, y = np.log2(np.array(cells, dtype=float)).T
-    lost = np.zeros(len(cells))
-    for fit, share, height, span in zip(fits, shares, heights, ranges, strict=True):
-        assert fit.posterior is not None, "identified"
-        scores = fit.posterior.scores(x, y)
-        lost += share * (height.max(axis=1).mean() - scores.mean(axis=0)) / span
-    learning_rate, size = cells[int(lost.argmin())]
+    lost = sum(
+        share * _shortfall(fit, x, y).mean(axis=0) / span
+        for fit, share, span in zip(fits, shares, ranges, strict=True)
+    )
+    learning_rate, size = cells[int(np.argmin(lost))]
     return float(learning_rate), int(size)
+
+
+def _shortfall(fit: Fit, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What each draw loses at each point against its best in the grid: draws x points, from 0."""
+    assert fit.posterior is not None and fit.mesh is not None, "identified"
+    scores = fit.posterior.scores(x, y)
+    best = np.maximum(fit.mesh.height.max(axis=1), scores.max(axis=1))
+    return best[:, None] - scores
+
+
+def _range(fit: Fit) -> float:
+    assert fit.mesh is not None, "identified"
+    return max(float(np.ptp(fit.mesh.height.mean(axis=0))), 1e-12)
 
 
 def _undominated(losses: np.ndarray) -> np.ndarray:

@@ -27,6 +27,9 @@ FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
 
+QUADRATIC_SHARE = 0.5
+"""A priori chance of a quadratic."""
+
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
 
@@ -151,21 +154,22 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
 
 
 def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """theta of both families, each by its share of the evidence, and the log evidence of both.
+    """theta of both families, each by its posterior share, and the log evidence of both together.
 
-    A priori a surface is a quadratic or a peak of any shape, with even chances: the second is
-    always the closer fit and asks for wider intervals, which the first does not need where it holds
-    (Bayesian model averaging: Hoeting et al. 1999).
+    A surface is a quadratic or a peak of any shape: the second always fits more closely and asks
+    for wider intervals, which a surface that the first describes does not need (Bayesian model
+    averaging: Hoeting et al. 1999).
     """
     found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
-    evidences = np.array([evidence for _, evidence in found])
-    known = float(logsumexp(evidences) - np.log(2))
-    count = int(np.round(PARTICLES * np.exp(evidences[0] - logsumexp(evidences))))
+    known = np.array([evidence for _, evidence in found])
+    known += np.log([QUADRATIC_SHARE, 1 - QUADRATIC_SHARE])
+    total = float(logsumexp(known))
+    first = int(np.round(PARTICLES * np.exp(known[0] - total)))
     parts = [
-        points[rng.permutation(PARTICLES)[:size]]
-        for (points, _), size in zip(found, (count, PARTICLES - count), strict=True)
+        points[rng.permutation(PARTICLES)[:count]]
+        for (points, _), count in zip(found, (first, PARTICLES - first), strict=True)
     ]
-    return np.vstack(parts)[rng.permutation(PARTICLES)], known
+    return np.vstack(parts)[rng.permutation(PARTICLES)], total
 
 
 def sample(

@@ -21,12 +21,12 @@ from sweep import card, store
 from sweep.grid import BASE
 from sweep.store import TrialFolder
 from trainers import licences
+from trainers.kinds import KINDS
 
 BAD_INPUT, NOT_TO_BE_HAD = 2, 4
 NO_POLICY = ("reward", "evaluate")
 """Kinds of stage that are not exported unless named."""
 
-HELDOUT = "heldout_loss"
 FIGURE = "sweep.png"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -51,8 +51,9 @@ class Found(NamedTuple):
 
 
 def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None = None) -> Path:
-    """Write the model that is best by a benchmark (the held-out loss where there is one, else the
-    stage's first) among the trials of a stage (the last that trains a policy); returns `to`.
+    """Write the model that is best by a benchmark (that of the stage's own held-out slice where it
+    has one, else its first) among the trials of a stage (the last that trains a policy); returns
+    `to`.
 
     Raises:
         CannotExport: no such run, stage or benchmark; no weights; `to` is not empty.
@@ -65,7 +66,8 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     trials = _trials(run_dir)
     stage = _stage(manifest, trials, stage)
     wanted = manifest["stages"][stage]["evaluations"]
-    best = _benchmark(stage, [want["benchmark"] for want in wanted], best)
+    kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
+    best = _benchmark(stage, kind, [want["benchmark"] for want in wanted], best)
     want = next(one for one in wanted if one["benchmark"] == best)
     ranked = sorted(
         _scored(trials, stage, want["fingerprint"]), key=lambda one: one.better, reverse=True
@@ -139,9 +141,10 @@ def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) 
     return asked or policies[-1]
 
 
-def _benchmark(stage: str, there: list[str], asked: str | None) -> str:
+def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> str:
     if asked is None:
-        return HELDOUT if HELDOUT in there else there[0]
+        own = KINDS[kind].HELDOUT if kind in KINDS else None
+        return own.benchmark if own is not None and own.benchmark in there else there[0]
     if asked not in there:
         listed = ", ".join(there)
         raise CannotExport(BAD_INPUT, f"--best {asked}: stage {stage!r} is scored on {listed}")
