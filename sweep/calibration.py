@@ -20,7 +20,7 @@ from sweep import pin, preflight, store
 from sweep.grid import BASE, Grid
 from sweep.price import Calibration
 from trainers import benchmarks, models, process
-from trainers.spec import TrainingSpec
+from trainers.kinds import StageSpec
 
 STEPS = 10
 WARM_UP = 2
@@ -102,7 +102,7 @@ def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, A
 
 
 def _training(
-    grid: Grid, cells: tuple[tuple[str, TrainingSpec], ...], folder: Path
+    grid: Grid, cells: tuple[tuple[str, StageSpec], ...], folder: Path
 ) -> dict[str, float]:
     """Seconds of a step against its tokens, at the smallest and the largest batch of the stage."""
     from trainers import stages
@@ -147,6 +147,8 @@ def _evaluations(grid: Grid):
     most = min(grid.evaluate.batch_size, grid.evaluate.limit or grid.evaluate.batch_size)
     for name in grid.evaluate.benchmarks:
         benchmark = benchmarks.find(name)
+        if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
+            continue
         evaluate.score(lm, benchmark, grid.evaluate.model_copy(update={"limit": 1}))
         timings = []
         total = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -37,7 +37,7 @@ METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 class Kind(NamedTuple):
     """What a kind of training brings."""
 
-    engine: Callable[..., ExactBatches]
+    engine: type[ExactBatches]
     """One of TRL's trainers with exact batches."""
     arguments: Callable[..., TrainingArguments]
     """Its configuration, given what all kinds share."""
@@ -58,8 +58,8 @@ def train(
     deadline: float,
     memory_kills: int,
 ) -> StageResult:
-    """Train `model` in place on `rows`: those of `data.train` as the kind's engine reads them. Write
-    a line per optimizer step to `folder`/metrics.jsonl.
+    """Train `model` in place on `rows`: those of `data.train`, as the engine reads them. Write a
+    line per optimizer step to `folder`/metrics.jsonl.
 
     Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
     removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
@@ -90,7 +90,7 @@ def train(
                 args=kind.arguments(**_arguments(spec, course, folder)),
                 train_dataset=rows,
                 processing_class=tokenizer,
-                data_collator=kind.engine.collate,  # TRL's would ask the rows for more
+                data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
                 callbacks=[monitor],
             )
             trainer.remove_callback(PrinterCallback)

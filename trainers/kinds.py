@@ -9,9 +9,13 @@ from typing import Annotated
 from pydantic import Field
 
 from trainers.preference import DpoSpec, RewardSpec
-from trainers.spec import SftSpec, TrainingSpec
+from trainers.spec import SftSpec
 
-KINDS: dict[str, type[TrainingSpec]] = {"sft": SftSpec, "dpo": DpoSpec, "reward": RewardSpec}
+KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec]] = {
+    "sft": SftSpec,
+    "dpo": DpoSpec,
+    "reward": RewardSpec,
+}
 
 StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec, Field(discriminator="kind")]
 """A stage's spec as a field of a record."""

@@ -18,9 +18,8 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from trainers import fit, models
 from trainers.data import Prepared
-from trainers.loss import hidden_states
 from trainers.packing import Rows
-from trainers.pair_batches import Pair, PairBatches, cut, to_be_judged
+from trainers.pair_batches import Pair, PairBatches, cut, scores, to_be_judged
 from trainers.preference import RewardSpec
 from trainers.spec import StageResult
 
@@ -32,7 +31,8 @@ class Engine(PairBatches, RewardTrainer):
 
     @staticmethod
     def collate(found: list[dict[str, torch.Tensor]]) -> list[Pair]:
-        return [Pair(*map(to_be_judged, cut(row)), torch.zeros(2)) for row in found]
+        sides = [[to_be_judged(side) for side in cut(row)] for row in found]
+        return [Pair(chosen, rejected, torch.zeros(2)) for chosen, rejected in sides]
 
 
 def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -59,12 +59,6 @@ def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     return model
 
 
-def scores(model: PreTrainedModel, one: Rows) -> torch.Tensor:
-    """Of each text of `to_be_judged` in the rows, (texts,), float32."""
-    head: Any = model
-    return (hidden_states(model, one).float() * head.score.weight[0]).sum(dim=1)
-
-
 def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
     def forward(
         model: PreTrainedModel, one: Rows, weights: torch.Tensor, _: torch.Tensor
@@ -81,7 +75,7 @@ def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
 
 _arguments = partial(
     RewardConfig,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
     max_length=None,  # truncated while preparing
     disable_dropout=True,
 )
