@@ -177,7 +177,7 @@ def _line(trial: dict[str, Any], trials: dict[str, Any]) -> list[card.Step]:
     """The trainings that made the model, the first one first."""
     line: list[card.Step] = []
     key = trial["key"]
-    while key is not None:
+    while key in trials:
         folder, record = trials[key]
         if record["spec"] is not None:
             line.insert(0, card.Step(record, folder.training() or {}))

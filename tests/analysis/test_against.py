@@ -76,6 +76,22 @@ def test_reference_models_are_matched_by_name(tmp_path: Path) -> None:
     assert ninth.differences[0].points == pytest.approx(42 - 41.6)
 
 
+def test_categories_of_rewardbench_are_rows_of_their_own(tmp_path: Path) -> None:
+    judged = row("reward", 4e-5, 4, "rewardbench", 0.7)
+    frame = pd.DataFrame([judged | {"metric": name} for name in ("average", "chat", "safety")])
+    source = run(tmp_path, [row("reward", 4e-5, 4, "ufb", 0.7)])
+    rows = [source.frame.iloc[:1].assign(**one, key="judge") for one in frame.to_dict("records")]
+    rows = [one.assign(primary=one.metric == "average") for one in rows]
+    whole = pd.concat([source.frame, *rows], ignore_index=True)
+    eighth = against.tables(Source("run", whole, None, None, {}), "smoltulu")[2]
+    (ours,) = eighth.ours
+    assert set(ours.scores) == {
+        "ufb", "rewardbench", "rewardbench_chat", "rewardbench_safety",
+    }  # fmt: skip
+    chat = next(one for one in eighth.differences if one.benchmark == "rewardbench_chat")
+    assert chat.points == pytest.approx(70 - 94.13)
+
+
 def test_every_printed_column_is_in_some_table_and_every_cell_has_its_number() -> None:
     frame = published.table("smoltulu")
     shown = {name for table in against.TABLES["smoltulu"] for name in table.columns}
@@ -96,7 +112,7 @@ def test_tables_are_printed_and_stand_on_the_page(tmp_path: Path, capsys) -> Non
 
 
 def test_a_test_set_of_unknown_size_leaves_our_error_alone() -> None:
-    assert against.binomial("ultrafeedback_test", 0.7) is None
+    assert against.binomial("ufb", 0.7) is None
     easy, challenge = 2376, 1172
     both = np.sqrt(0.25 / easy + 0.25 / challenge) / 2
     assert against.binomial("arc", 0.5) == pytest.approx(both)
