@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from analysis.seeds import seed_noise
 
@@ -176,8 +177,12 @@ def _answers(items: pd.DataFrame, members: list[pd.DataFrame], ok: np.ndarray) -
 def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     """Bootstrap errors of the cells' means, draws x cells, from items drawn once for all cells.
 
-    Where a score is not the plain mean of its items (ARC averages two tests, a loss weighs tokens)
-    the draws keep the items' correlation and take the size of the reported standard error.
+    A hundred items cannot show how sixty cells vary together: what is left once the part common to
+    all cells is taken out is shrunk towards independent cells, by as much as the items' own scatter
+    asks for (Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
+    matrices"). Where a score is not the plain mean of its items (ARC averages two tests, a loss
+    weighs tokens) the draws keep the items' correlation and take the size of the reported standard
+    error.
     """
     count = len(answers)
     centred = answers - answers.mean(axis=0)
@@ -185,6 +190,11 @@ def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generat
     for start in range(0, DRAWS, 100):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=100)
         times[start : start + 100] = drawn @ centred / count
+    own = times - times.mean(axis=1, keepdims=True)
+    apart = centred - centred.mean(axis=1, keepdims=True)
+    share = float(ledoit_wolf_shrinkage(apart, assume_centered=True))
+    alone = own.std() * rng.standard_normal(own.shape)
+    times += (np.sqrt(1 - share) - 1) * own + np.sqrt(share) * alone
     stderr = table.stderr.to_numpy(dtype=float)
     off = np.abs(answers.mean(axis=0) - table.value.to_numpy()) > 0.25 * stderr
     spread = times.std(axis=0)

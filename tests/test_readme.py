@@ -52,11 +52,11 @@ def test_run_commands_are_accepted(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/" in c])
-def test_commands_on_a_run_folder_work(command, chain_run):
-    arguments = [
-        str(chain_run.path) if part.startswith("runs/") else part
-        for part in shlex.split(command)[1:]
-    ]
+def test_commands_on_a_run_folder_work(command, chain_run, tmp_path):
+    """The chain's folder and stage in place of the quickstart's."""
+    swapped = {"runs/quickstart": str(chain_run.path), "sft": "second"}
+    swapped |= {f"runs/{name}": str(tmp_path / name) for name in ("exported", "best_choice")}
+    arguments = [swapped.get(part, part) for part in shlex.split(command)[1:]]
     ended = run(sys.executable, *arguments)
     assert ended.returncode == 0, ended.stderr
 
