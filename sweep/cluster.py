@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from ray.exceptions import RayError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep import trial  # noqa: E402
+from sweep import trial, triallog  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
 from sweep.grid import Resources  # noqa: E402
-from sweep.trial import Job, Outcome  # noqa: E402
+from sweep.store import TrialFolder  # noqa: E402
+from sweep.trial import Job, Outcome, Watch  # noqa: E402
 from trainers import fetch  # noqa: E402
 from trainers.fetch import Needs  # noqa: E402
 
@@ -152,7 +153,7 @@ def run(
     frontier: Frontier,
     jobs: dict[str, Job],
     resources: Resources,
-    report: Callable[[Outcome], None],
+    watch: Watch,
 ) -> None:
     """Run every trial of the frontier under Ray Tune.
 
@@ -169,7 +170,7 @@ def run(
                 {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
             ),
             tune_config=tune.TuneConfig(
-                search_alg=_Ready(frontier, report),
+                search_alg=_Ready(frontier, watch),
                 num_samples=len(jobs),
                 max_concurrent_trials=at_once,
                 reuse_actors=resources.gpus_per_trial == 0 if reuse is None else reuse,
@@ -179,6 +180,7 @@ def run(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
+                callbacks=[_Told(watch)],
                 failure_config=tune.FailureConfig(max_failures=resources.retries),
             ),
         )
@@ -186,17 +188,35 @@ def run(
 
 
 def _run_job(config: dict[str, Any], jobs: dict[str, Job]) -> None:
-    outcome = trial.run(jobs[config["key"]])
+    job = jobs[config["key"]]
+    with triallog.output(TrialFolder(Path(job.folder)).log):
+        outcome = trial.run(job)
     tune.report(outcome._asdict())
+
+
+class _Told(tune.Callback):
+    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing."""
+
+    def __init__(self, watch: Watch):
+        self._watch = watch
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._watch.started(trial.config["key"])
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._watch.retried(trial.config["key"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 class _Ready(Searcher):
     """Hands Tune the frontier's trials; holds no state that Tune would have to restore."""
 
-    def __init__(self, frontier: Frontier, report: Callable[[Outcome], None]):
+    def __init__(self, frontier: Frontier, watch: Watch):
         super().__init__()
         self._frontier = frontier
-        self._report = report
+        self._watch = watch
         self._keys: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -213,9 +233,9 @@ class _Ready(Searcher):
         key = self._keys[trial_id]
         self._frontier.ended(key)
         if error or not result or "status" not in result:
-            self._report(Outcome(key, "failed", "", 0.0, 0.0))
+            self._watch.ended(Outcome(key, "failed", "", 0.0, 0.0))
         else:
-            self._report(Outcome(*(result[field] for field in Outcome._fields)))
+            self._watch.ended(Outcome(*(result[field] for field in Outcome._fields)))
 
     def save(self, checkpoint_path: str) -> None:
         pass

@@ -11,6 +11,7 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, manifest, pin, preflight, show, tracking
 from sweep import local as local_runner
+from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import Grid
 from sweep.keep import Keeper
@@ -26,6 +27,8 @@ from trainers.prepare import PrepareFailed, Request
 
 FEW_ROWS = 20_000
 """So many of a data set are prepared in the driver's own process, where that runs trials too."""
+
+WITHOUT_A_WORD = "the worker died (killed, or out of memory)"
 
 
 class Options(NamedTuple):
@@ -88,6 +91,8 @@ class _Driver:
         self.console = console
         self.by_key = {trial.key: trial for trial in planned}
         self.outcomes: list[Outcome] = []
+        self.events = Events(folder.events)
+        self.done = 0
         self.pool = None
         if grid.search is not None and options.only is None:
             from sweep.search import Pool
@@ -133,16 +138,17 @@ class _Driver:
         self.give_up_without_weights()
         states = Counter(self.state(trial) for trial in self.planned)
         pending = self.pending()
-        done = states["ok"] + states["diverged"]
-        to_go = min(len(pending), self.total - done)
-        self.say(f"{self.grid.name}: {done} of {self.total} models done, {to_go} to go")
+        self.done = states["ok"] + states["diverged"]
+        to_go = min(len(pending), self.total - self.done)
+        self.say(f"{self.grid.name}: {self.done} of {self.total} models done, {to_go} to go")
+        self.events.begun(self.planned, self.done, to_go)
         if not pending:
             return
         started = time.monotonic()
         frontier = self.frontier(pending, self.allowance(started))
         jobs = {trial.key: self.job(trial) for trial in pending}
         with show.live(self.console, Reader(self.folder.path).read):
-            at_once = self.start(frontier, jobs, self.reporter(done))
+            at_once = self.start(frontier, jobs)
         for key, parent in frontier.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         show.times(self.console, time.monotonic() - started, self.outcomes, at_once)
@@ -216,12 +222,10 @@ class _Driver:
 
         return may_start
 
-    def start(
-        self, frontier: Frontier, jobs: dict[str, Job], report: Callable[[Outcome], None]
-    ) -> int:
+    def start(self, frontier: Frontier, jobs: dict[str, Job]) -> int:
         """Run the frontier; returns how many trials ran at once."""
         if self.options.local:
-            local_runner.run(frontier, jobs, self.grid.resources.retries, report)
+            local_runner.run(frontier, jobs, self.grid.resources.retries, self)
             return 1
         from sweep import cluster
 
@@ -232,7 +236,7 @@ class _Driver:
                 if not self.needed.empty:
                     cluster.fetch_on_other_nodes(self.needed)
                 self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
-                cluster.run(frontier, jobs, resources, report)
+                cluster.run(frontier, jobs, resources, self)
                 return at_once
         except cluster.CannotRun as error:
             raise CannotStart(str(error)) from error
@@ -257,15 +261,21 @@ class _Driver:
         )
         return pin.pinned(job, self.commits)
 
-    def reporter(self, done: int) -> Callable[[Outcome], None]:
-        def report(ended: Outcome) -> None:
-            ended = self.with_reason(ended)
-            self.keeper.ended(ended.key)
-            self.outcomes.append(ended)
-            number = done + len(self.outcomes)
-            show.outcome(self.console, number, self.total, self.by_key[ended.key], ended)
+    def started(self, key: str) -> None:
+        self.events.started(self.by_key[key])
 
-        return report
+    def retried(self, key: str) -> None:
+        trial = self.by_key[key]
+        last = (self.folder.trial(trial).attempts() or [{}])[-1]
+        self.events.retried(trial, last.get("reason", WITHOUT_A_WORD))
+
+    def ended(self, ended: Outcome) -> None:
+        ended = self.with_reason(ended)
+        self.keeper.ended(ended.key)
+        self.outcomes.append(ended)
+        trial = self.by_key[ended.key]
+        self.events.ended(trial, ended)
+        show.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     def with_reason(self, ended: Outcome) -> Outcome:
         """A process that died without a word gets its failure written here."""
@@ -275,9 +285,8 @@ class _Driver:
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") != "failed":
             phase = "evaluate" if folder.training() else "train"
-            reason = "the worker died (killed, or out of memory)"
-            folder.log_attempt("failed", phase=phase, reason=reason)
-            last = {"reason": reason}
+            folder.log_attempt("failed", phase=phase, reason=WITHOUT_A_WORD)
+            last = {"reason": WITHOUT_A_WORD}
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:
@@ -288,7 +297,7 @@ class _Driver:
             else ""
         )
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
-        self.reporter(self.total - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
+        self.ended(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 
     def state(self, trial: Trial) -> str:
         folder = self.folder.trial(trial)
@@ -309,6 +318,7 @@ class _Driver:
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
         self.say(f"report: {page}")
+        self.events.finished(states)
         return states
 
     def say(self, line: str) -> None:

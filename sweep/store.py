@@ -52,6 +52,10 @@ class RunFolder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
     def trial(self, trial: Trial) -> "TrialFolder":
         return TrialFolder(self.path / "trials" / trial.folder)
 
@@ -81,6 +85,10 @@ class TrialFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
 
     @property
     def checkpoints(self) -> Path:
@@ -140,16 +148,7 @@ class TrialFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
-        path = self.path / "attempts.jsonl"
-        if not path.exists():
-            return []
-        events = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                events.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return events
+        return read_lines(self.path / "attempts.jsonl")
 
     def failures(self) -> int:
         """How often training or evaluation failed since it last ended well.
@@ -183,21 +182,7 @@ class TrialFolder:
         return bool(ended) and ended[-1]["event"] == "failed"
 
     def log_attempt(self, event: str, **facts: Any) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "event": event,
-            **facts,
-            "time": now(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-        with open(self.path / "attempts.jsonl", "ab+") as file:
-            file.seek(0, os.SEEK_END)
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
+        append(self.path / "attempts.jsonl", [{"event": event, **facts}])
 
 
 class Lock:
@@ -258,6 +243,35 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def append(path: Path, events: list[dict[str, Any]]) -> None:
+    """Add a line per event, with the time and the process; after a line that was cut off by a crash
+    they begin on a new one."""
+    about = {"time": now(), "host": socket.gethostname(), "pid": os.getpid()}
+    lines = b"".join(json.dumps(event | about).encode() + b"\n" for event in events)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                lines = b"\n" + lines
+        file.write(lines)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """What `append` has written; a line that was cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_bytes().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
 
 
 def read_json(path: Path) -> Any:
