@@ -10,9 +10,11 @@ import secrets
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -21,10 +23,15 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+LOCAL_ENVIRONMENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+"""Of a cluster that lives and dies with this process. When that is killed, Ray's agents look for
+its head for a minute, by default, before they go too."""
+
 os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
 
 import ray  # noqa: E402  (reads its environment on import)
 from ray import tune  # noqa: E402
+from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
@@ -46,20 +53,27 @@ class CannotRun(Exception):
 
 
 @contextlib.contextmanager
-def connected(address: str | None, resources: Resources) -> Iterator[str]:
+def connected(
+    address: str | None,
+    resources: Resources,
+    wait_minutes: float = 0.0,
+    dashboard_host: str = "127.0.0.1",
+) -> Iterator[str]:
     """Join the cluster at `address`, or start one here; yields the dashboard's address.
 
     Raises:
-        CannotRun: no cluster there, or none of its nodes has what one trial asks for.
+        CannotRun: no cluster there, or none of its nodes has what one trial asks for, nor gets it
+            within the minutes to wait.
     """
     if address is None:
         _private_token()
+        os.environ.update({k: v for k, v in LOCAL_ENVIRONMENT.items() if k not in os.environ})
     else:
         _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
-    options: dict[str, Any] = {} if address else {"include_dashboard": True}
+    options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
     if address:
-        options["runtime_env"] = {"env_vars": environment, "py_modules": _packages()}
+        options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(
@@ -69,7 +83,7 @@ def connected(address: str | None, resources: Resources) -> Iterator[str]:
     except (ConnectionError, RuntimeError) as error:
         raise CannotRun(f"--address {address}: {error}") from error
     try:
-        _check(resources)
+        _check(resources, wait_minutes)
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
@@ -104,19 +118,44 @@ def _packages() -> list[str]:
     return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
 
 
-def _check(resources: Resources) -> None:
-    """One node has to hold one trial, or it would wait for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def exposed(dashboard: str) -> str | None:
+    """A warning, where a dashboard's address is not this machine's alone."""
+    host = urlsplit(dashboard).hostname
+    if host is None or host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    return (
+        f"WARNING: the Ray dashboard listens on {host}, beyond this machine. Who reaches it and "
+        "has the token, and anybody where the cluster runs without RAY_AUTH_MODE=token, can run "
+        "code on all nodes: keep it behind a firewall, or on localhost with an SSH tunnel"
+    )
+
+
+def _check(resources: Resources, wait_minutes: float) -> None:
+    """One node has to hold one trial, or it would wait for ever. A cluster that grows on demand is
+    asked for such a node, and given time."""
     wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    if any(all(node.get(kind, 0) >= amount for kind, amount in wanted.items()) for node in nodes):
-        return
-    have = "; ".join(
-        f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
-    )
-    raise CannotRun(
-        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no "
-        f"node has as much (nodes: {have}); lower resources.cpus_per_trial or gpus_per_trial"
-    )
+    end = time.monotonic() + 60 * wait_minutes
+    if wait_minutes and not _fits(wanted):
+        bundle = {kind: amount for kind, amount in wanted.items() if amount}
+        request_resources(bundles=[bundle] * (resources.max_concurrent or 1))
+    while not _fits(wanted):
+        if time.monotonic() >= end:
+            raise CannotRun(
+                f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, "
+                f"and no node has as much (nodes: {_nodes()}); lower resources.cpus_per_trial or "
+                "gpus_per_trial, or have a cluster that grows waited for with --wait MINUTES"
+            )
+        time.sleep(1)
+
+
+def _fits(wanted: dict[str, float]) -> bool:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(all(node.get(kind, 0) >= n for kind, n in wanted.items()) for node in nodes)
+
+
+def _nodes() -> str:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
 
 
 def concurrency(resources: Resources) -> int:

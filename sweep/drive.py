@@ -11,6 +11,7 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, manifest, pin, preflight, show, tracking
 from sweep import local as local_runner
+from sweep.disk import is_full
 from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import Grid
@@ -39,6 +40,12 @@ class Options(NamedTuple):
     only: frozenset[str] | None = None
     """Keys of the trials to run; all of them when None."""
     retry_failed: bool = False
+    changed_code: bool = False
+    """Go on though what trains and scores is not what the run began with."""
+    wait_minutes: float = 0.0
+    """For a cluster that grows until one of its nodes holds a trial."""
+    dashboard_host: str = "127.0.0.1"
+    """Where the dashboard of a cluster that is started here listens."""
 
 
 def drive(
@@ -59,6 +66,13 @@ def drive(
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
+            changed = manifest.changed_code(folder)
+            if changed and not options.changed_code:
+                raise CannotStart(
+                    f"{folder.path}: what trains and scores is not what the run began with: "
+                    f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
+                    "--changed-code to have both in one table"
+                )
             preflight.check_disk(folder, grid, planned[: driver.total])
             folder.write_plan(grid, planned)
             manifest.write(folder, grid, ready.data, driver.wants, driver.prepare())
@@ -68,6 +82,11 @@ def drive(
                 return driver.finish()
     except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
+    except Exception as error:
+        if isinstance(error, CannotStart) or not is_full(error):
+            raise
+        place = getattr(error, "filename", None) or folder.path
+        raise CannotStart(f"{place}: {error}; make room, and the same command goes on") from error
 
 
 class _Driver:
@@ -231,11 +250,16 @@ class _Driver:
 
         resources = self.grid.resources
         try:
-            with cluster.connected(self.options.address, resources) as dashboard:
+            options = self.options
+            with cluster.connected(
+                options.address, resources, options.wait_minutes, options.dashboard_host
+            ) as dashboard:
                 at_once = cluster.concurrency(resources)
                 if not self.needed.empty:
                     cluster.fetch_on_other_nodes(self.needed)
                 self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
+                if warning := cluster.exposed(dashboard):
+                    self.say(warning)
                 cluster.run(frontier, jobs, resources, self)
                 return at_once
         except cluster.CannotRun as error:

@@ -60,8 +60,11 @@ class RunFolder:
         return TrialFolder(self.path / "trials" / trial.folder)
 
     def held(self) -> bool:
-        """Whether a driver says that it is at work here."""
-        return (self.path / Lock.HOLDER).exists()
+        """Whether a driver says that it is at work here; not one of this machine that is gone."""
+        holder = read_json(self.path / Lock.HOLDER)
+        if holder is None:
+            return False
+        return holder.get("host") != socket.gethostname() or _lives(holder["pid"])
 
     def lock(self) -> "Lock":
         return Lock(self.path)
@@ -212,6 +215,16 @@ class Lock:
     def __exit__(self, *_: Any) -> None:
         self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def plan_csv(planned: list[Trial]) -> str:
