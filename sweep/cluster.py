@@ -158,8 +158,11 @@ def _nodes() -> str:
     return "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
 
 
-def concurrency(resources: Resources) -> int:
-    """Trials that fit on the cluster at once, at most `resources.max_concurrent`."""
+def concurrency(resources: Resources, *, grows: bool = False) -> int:
+    """Trials that fit on the cluster at once, at most `resources.max_concurrent`; so many where the
+    cluster grows with what waits."""
+    if grows and resources.max_concurrent is not None:
+        return resources.max_concurrent
     total = ray.cluster_resources()
     fits = total.get("CPU", 0) // resources.cpus_per_trial
     if resources.gpus_per_trial:
@@ -192,14 +195,14 @@ def run(
     frontier: Frontier,
     jobs: dict[str, Job],
     resources: Resources,
+    at_once: int,
     watch: Watch,
 ) -> None:
-    """Run every trial of the frontier under Ray Tune.
+    """Run every trial of the frontier under Ray Tune, `at_once` of them.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
     out each trial as soon as its parent is done.
     """
-    at_once = concurrency(resources)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:

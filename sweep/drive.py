@@ -254,13 +254,13 @@ class _Driver:
             with cluster.connected(
                 options.address, resources, options.wait_minutes, options.dashboard_host
             ) as dashboard:
-                at_once = cluster.concurrency(resources)
+                at_once = cluster.concurrency(resources, grows=options.wait_minutes > 0)
                 if not self.needed.empty:
                     cluster.fetch_on_other_nodes(self.needed)
                 self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
                 if warning := cluster.exposed(dashboard):
                     self.say(warning)
-                cluster.run(frontier, jobs, resources, self)
+                cluster.run(frontier, jobs, resources, at_once, self)
                 return at_once
         except cluster.CannotRun as error:
             raise CannotStart(str(error)) from error
