@@ -36,7 +36,7 @@ def node_dies(run: Run, chance: random.Random) -> None:
     """One of two nodes, in the middle of a training: its trial goes on elsewhere."""
     with _node(run.folder, "--head") as head:
         address = f"127.0.0.1:{head.port}"
-        with _node(run.folder, f"--address={address}") as second:
+        with _node(run.folder, f"--address={address}", "127.0.0.2") as second:
             run.options = ("--address", address)
             run.environment = second.environment
             process = run.start()
@@ -60,15 +60,15 @@ class _Node:
 
 
 @contextlib.contextmanager
-def _node(folder: Path, role: str) -> Iterator[_Node]:
-    """`ray start` with one CPU and a token of the run's own, as docs/clusters.md has it."""
+def _node(folder: Path, role: str, host: str = "127.0.0.1") -> Iterator[_Node]:
+    """`ray start` with one CPU and a token of the run's own, as docs/launch/cluster.sh has it."""
     token = folder / "token"
     if not token.exists():
         token.touch(mode=0o600)
         token.write_text("0" * 64)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     port = _free_port()
-    options = ["--num-cpus=1", "--node-ip-address=127.0.0.1", "--block", role]
+    options = ["--num-cpus=1", f"--node-ip-address={host}", "--block", role]
     if role == "--head":
         options += [f"--port={port}", "--include-dashboard=false"]
     with open(folder / f"node{role.partition('=')[0]}.log", "ab") as log:

@@ -25,7 +25,6 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault("driver killed (-9) at a random moment", processes.driver_killed, times=3),
     Fault("driver killed (-9) in training", processes.driver_killed_while_training, times=3),
-    Fault("driver killed (-9) as weights are written", records.killed_while_weights_are_written),
     Fault("worker killed (-9)", processes.worker_killed, times=2),
     Fault("Ctrl-C", processes.interrupted_once),
     Fault("Ctrl-C twice", processes.interrupted_twice),

@@ -26,9 +26,9 @@ def driver_killed(run: Run, chance: random.Random) -> None:
         return
     processes = family(process.pid)
     process.kill()
-    before = Before.of(run)
     process.communicate()
     none_left(processes, LEFT_SECONDS)
+    before = Before.of(run)
     run.end()
     before.check(run)
 
@@ -57,8 +57,7 @@ def worker_killed(run: Run, chance: random.Random) -> None:
     os.kill(pid, signal.SIGKILL)
     ended(process, 0)
     before.check(run)
-    trials = run.attempts()
-    starts = {f: sum(e["event"] == "started" for e in found) for f, found in trials.items()}
+    starts = run.starts()
     other = [f.name for f, count in starts.items() if f != victim and count != 1]
     must(not other, f"others were started again: {other}")
     key = victim.name.rpartition("-")[2]

@@ -125,6 +125,11 @@ class Run:
         """Events of each trial, by its folder."""
         return {file.parent: lines(file) for file in self.path.glob("trials/*/attempts.jsonl")}
 
+    def starts(self) -> dict[Path, int]:
+        """How often each trial was started."""
+        trials = self.attempts().items()
+        return {f: sum(event["event"] == "started" for event in events) for f, events in trials}
+
     def trained(self) -> dict[Path, int]:
         """When the training of each trial ended that has ended."""
         return {f.parent: f.stat().st_mtime_ns for f in self.path.glob("trials/*/train.json")}
@@ -152,20 +157,24 @@ class Before(NamedTuple):
 
     trained: dict[Path, int]
     steps: dict[Path, int]
+    starts: dict[Path, int]
 
     @staticmethod
     def of(run: Run) -> "Before":
-        return Before(run.trained(), run.steps())
+        return Before(run.trained(), run.steps(), run.starts())
 
     def check(self, run: Run) -> None:
         """Nothing trained is trained again, and a training goes on from its last checkpoint."""
         after = run.trained()
         again = [one.name for one, at in self.trained.items() if after.get(one) != at]
         must(not again, f"trained again: {', '.join(again)}")
+        starts = run.starts()
         for folder, steps in self.steps.items():
-            events = run.attempts().get(folder, [])
+            if starts[folder] == self.starts[folder]:  # nothing was done to it
+                continue
+            events = run.attempts()[folder]
             resumed = [event["step"] for event in events if event["event"] == "resumed"]
-            lost = steps - max(resumed, default=0)
+            lost = steps - (resumed[-1] if resumed else 0)
             must(lost <= SAVE_EVERY, f"{folder.name}: {lost} steps lost")
 
 
