@@ -23,10 +23,6 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-LOCAL_ENVIRONMENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
-"""Of a cluster that lives and dies with this process. When that is killed, Ray's agents look for
-its head for a minute, by default, before they go too."""
-
 os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
 
 import ray  # noqa: E402  (reads its environment on import)
@@ -39,6 +35,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 from sweep import trial, triallog  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
 from sweep.grid import Resources  # noqa: E402
+from sweep.reaper import Reaper  # noqa: E402
 from sweep.store import TrialFolder  # noqa: E402
 from sweep.trial import Job, Outcome, Watch  # noqa: E402
 from trainers import fetch  # noqa: E402
@@ -67,7 +64,6 @@ def connected(
     """
     if address is None:
         _private_token()
-        os.environ.update({k: v for k, v in LOCAL_ENVIRONMENT.items() if k not in os.environ})
     else:
         _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
@@ -75,18 +71,25 @@ def connected(
     if address:
         options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
     on_terminate = signal.getsignal(signal.SIGTERM)
+    reaper = Reaper() if address is None else None
     try:
         context = ray.init(
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
         )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
     except (ConnectionError, RuntimeError) as error:
+        if reaper:
+            reaper.done()
         raise CannotRun(f"--address {address}: {error}") from error
     try:
+        if reaper:
+            reaper.watch(context.address_info["session_dir"])
         _check(resources, wait_minutes)
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
+        if reaper:
+            reaper.done()
 
 
 def _check_answers(address: str) -> None:
