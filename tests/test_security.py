@@ -117,23 +117,28 @@ def test_no_file_unpickles_or_trusts_code_of_a_model(file):
                 assert given.get("trust_remote_code") == "False", called
 
 
-@pytest.mark.parametrize(
-    ("url", "warned"),
-    [
-        ("http://127.0.0.1:8265", False),
-        ("http://localhost:8265", False),
-        ("none", False),
-        ("http://0.0.0.0:8265", True),
-        ("http://10.0.0.5:8265", True),
-    ],
-)
-def test_dashboard_beyond_this_machine_is_warned_of(url, warned):
+URLS = {
+    "http://127.0.0.1:8265": False,
+    "http://localhost:8265": False,
+    "http://[::1]:8265": False,
+    "none": False,
+    "http://0.0.0.0:8265": True,
+    "http://10.0.0.5:8265": True,
+}
+
+
+def test_dashboard_beyond_this_machine_is_warned_of():
     """In a process of its own: Ray stays out of this one."""
-    code = f"from sweep import cluster; print(cluster.exposed({url!r}))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    code = (
+        "import json, sys; from sweep import cluster; "
+        "print(json.dumps({url: cluster.exposed(url) for url in sys.argv[1:]}))"
     )
-    assert ("beyond this machine" in run.stdout) is warned
+    run = subprocess.run(
+        [sys.executable, "-c", code, *URLS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    said = json.loads(run.stdout)
+    assert {url: said[url] is not None for url in URLS} == URLS
+    assert "RAY_AUTH_MODE=token" in said["http://10.0.0.5:8265"]
 
 
 SECRETS = {
