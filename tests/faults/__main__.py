@@ -1,7 +1,7 @@
 """Every fault done to real runs, and what it cost: `python -m tests.faults`.
 
     python -m tests.faults                       the whole matrix, about half an hour on two cores
-    python -m tests.faults --only kill --times 20
+    python -m tests.faults --only driver worker --times 20
 
 Exit code 1 where anything was lost, doubled, different or not as it has to be.
 """
@@ -18,13 +18,14 @@ from tests.faults import matrix
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help="Faults with this in their name.")
+    parser.add_argument("--only", nargs="*", default=[""], help="Faults with this in their name.")
     parser.add_argument("--times", type=int, help="Tries of each fault.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    chosen = [fault for fault in matrix.FAULTS if arguments.only in fault.name]
+    chosen = [f for f in matrix.FAULTS if any(part in f.name for part in arguments.only)]
     if not chosen:
-        sys.exit(f"--only {arguments.only}: no fault has this in its name")
+        names = "\n".join(fault.name for fault in matrix.FAULTS)
+        sys.exit(f"--only {' '.join(arguments.only)}: no fault has this in its name:\n{names}")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     undisturbed = matrix.reference(folder)
     print("| fault | times tried | cells lost | cells doubled | difference | seconds |")
