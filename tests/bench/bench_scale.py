@@ -22,6 +22,7 @@ from rich.console import Console
 
 from sweep import config, plan, show, store
 from sweep.plan import Trial
+from sweep.status import Reader
 from sweep.store import RunFolder
 
 CELLS = 10_000
@@ -88,6 +89,9 @@ def written(folder: Path, grid: config.Grid, trials: list[Trial]) -> RunFolder:
     run.write_plan(grid, trials)
     again = time.monotonic() - began
     print(f"run folder written: {first:.1f} s at the first start, {again:.1f} s at the next")
+    began = time.monotonic()
+    Reader(run.path).read()
+    print(f"status read from it: {time.monotonic() - began:.2f} s")
     return run
 
 
