@@ -137,18 +137,29 @@ def _check(resources: Resources, wait_minutes: float) -> None:
     """One node has to hold one trial, or it would wait for ever. A cluster that grows on demand is
     asked for such a node, and given time."""
     wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    end = time.monotonic() + 60 * wait_minutes
-    if wait_minutes and not _fits(wanted):
-        bundle = {kind: amount for kind, amount in wanted.items() if amount}
-        request_resources(bundles=[bundle] * (resources.max_concurrent or 1))
-    while not _fits(wanted):
-        if time.monotonic() >= end:
-            raise CannotRun(
-                f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, "
-                f"and no node has as much (nodes: {_nodes()}); lower resources.cpus_per_trial or "
-                "gpus_per_trial, or have a cluster that grows waited for with --wait MINUTES"
-            )
-        time.sleep(1)
+    if _fits(wanted) or (wait_minutes and _grown(wanted, resources, wait_minutes)):
+        return
+    raise CannotRun(
+        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no "
+        f"node has as much (nodes: {_nodes()}); lower resources.cpus_per_trial or gpus_per_trial, "
+        "or have a cluster that grows waited for with --wait MINUTES"
+    )
+
+
+def _grown(wanted: dict[str, float], resources: Resources, minutes: float) -> bool:
+    """Whether the cluster got a node that fits. What is asked for here is taken back: trials that
+    wait ask for themselves, and nodes that nobody needs may go."""
+    end = time.monotonic() + 60 * minutes
+    bundle = {kind: amount for kind, amount in wanted.items() if amount}
+    request_resources(bundles=[bundle] * (resources.max_concurrent or 1))
+    try:
+        while not _fits(wanted):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(1)
+        return True
+    finally:
+        request_resources(bundles=[])
 
 
 def _fits(wanted: dict[str, float]) -> bool:
