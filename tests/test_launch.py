@@ -105,6 +105,8 @@ def test_ray_job_mounts_what_it_declares_and_every_pod_sees_the_run_folders(job)
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         assert set(mounts.values()) == set(volumes)
         assert volumes[mounts[place]]["persistentVolumeClaim"] == {"claimName": "sweep-runs"}
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment["HF_HOME"].startswith(f"{place}/"), "nodes that come later fetch nothing"
 
 
 def test_ray_job_asks_for_amounts_that_kubernetes_reads(job):
