@@ -5,9 +5,10 @@ Running the same command again runs only what is not done. Exit codes: 0 every p
 here and now, 5 a limit of the grid was reached, 130 interrupted.
 """
 
+import os
 import signal
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,6 +20,7 @@ from sweep.price import Calibration
 from sweep.store import RunFolder
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
+STOPPED = "interrupted; the same command goes on from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -54,6 +56,19 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed as often as allowed.")
     ] = False,
+    changed_code: Annotated[
+        bool,
+        typer.Option(
+            "--changed-code", help="Go on though trainers/ or a library has changed since."
+        ),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="MINUTES", min=0, help="Give a cluster time to grow a fitting node."),
+    ] = 0.0,
+    dashboard_host: Annotated[
+        str, typer.Option(metavar="HOST", help="Where the dashboard of a local cluster listens.")
+    ] = "127.0.0.1",
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
@@ -78,20 +93,35 @@ def main(
     from sweep import drive
     from sweep.preflight import CannotStart
 
-    options = drive.Options(local, address, chosen, retry_failed)
-    # Default handling even where a script started us in the background with SIGINT ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = drive.Options(
+        local, address, chosen, retry_failed, changed_code, wait, dashboard_host
+    )
+    # Even where a script started us in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         states = drive.drive(grid, planned, runs / grid.name, options, console)
     except CannotStart as error:
         _stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
-        _stop(INTERRUPTED, "interrupted; the same command goes on from here")
+        _stop(INTERRUPTED, STOPPED)
     if states["failed"]:
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _interrupt(*_: Any) -> None:
+    """The first ends the run in order; the second at once, which no record minds: Ray's processes
+    go with this one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: Any) -> None:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(INTERRUPTED)
 
 
 def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:

@@ -14,7 +14,10 @@ from sweep import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = (
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/slurm.md",
+    "docs/kuberay.md", "docs/ray_start.md", "docs/thousand_gpus.md",
+)  # fmt: skip
 
 
 def blocks(language: str) -> list[str]:
@@ -129,4 +132,6 @@ def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     named = re.findall(r"`((?:sweep|trainers|analysis|grids|tests)/[\w/.]+)`", text)
-    assert [name for name in links + named if not (ROOT / name).exists()] == []
+    beside = (ROOT / page).parent
+    places = [*(beside / link for link in links), *(ROOT / name for name in named)]
+    assert [str(place) for place in places if not place.exists()] == []

@@ -1,9 +1,12 @@
 """What a plan says of disk, against counts by hand."""
 
+import errno
+import os
+
 import pytest
 
 from sweep import plan
-from sweep.disk import CHECKPOINTS, COPIES, disk, running_at_once
+from sweep.disk import CHECKPOINTS, COPIES, disk, is_full, running_at_once
 
 ONE = 4 * 967_104
 """Bytes of the tiny model's weights."""
@@ -50,3 +53,18 @@ def test_trials_at_once_as_far_as_the_grid_says(load, small):
 
 def test_unknown_model_takes_unknown_disk(load, small):
     assert of(load, small, "model=a/b") == (None, None)
+
+
+def test_full_disk_is_told_from_other_errors():
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a file")
+    assert is_full(full)
+    assert is_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not is_full(FileNotFoundError(errno.ENOENT, "no such file"))
+    assert not is_full(None)
+    try:
+        try:
+            raise full
+        except OSError as error:
+            raise RuntimeError("could not save") from error
+    except RuntimeError as error:
+        assert is_full(error)
