@@ -25,8 +25,8 @@ VALUES = {
     "rate that is true": ("[0.001, 0.002]", "[true]", 11, ["learning_rate[0]", "True"]),
     "negative batch": ("[4]", "[-4]", 12, ["stages.sft.grid.batch_size[0]", "-4"]),
     "batch that is true": ("[4]", "[true]", 12, ["stages.sft.grid.batch_size[0]", "True"]),
-    "batch of a list": ("[4]", "[[4]]", 12, ["stages.sft.grid.batch_size[0]", "[4]"]),
-    "batch of nothing": ("[4]", "[null]", 12, ["stages.sft.grid.batch_size[0]"]),
+    "batch of a list": ("[4]", "[[4]]", 12, ["stages.sft.grid.batch_size", "[4]", "numbers"]),
+    "batch of nothing": ("[4]", "[null]", 12, ["stages.sft.grid.batch_size", "None"]),
     "name of two lines": ("name: small", 'name: "small\\nlarge"', 1, ["name", "small\\nlarge"]),
     "name that ends in a new line": ("name: small", 'name: "small\\n"', 1, ["name"]),
     "name of 300 letters": ("name: small", f"name: {'s' * 300}", 1, ["name"]),
@@ -94,7 +94,8 @@ def refused(ended, path, *said: str) -> None:
 
 
 def test_command_asks_before_very_many_trials(small, grid_file, command, tmp_path):
-    many = small.replace("[0.001, 0.002]", "{log: [1.0e-6, 1.0e-2], count: 2000}")
+    rates = "{log: [1.0e-6, 1.0e-2], count: 500}\n      seed: [0, 1, 2, 3]"
+    many = small.replace("[0.001, 0.002]", rates)
     started = time.monotonic()
     ended = command(grid_file(many), "--runs", tmp_path / "runs")
     assert time.monotonic() - started < 5
@@ -150,4 +151,4 @@ def test_place_that_is_no_folder_is_named(kind, tmp_path):
 
 
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
-    refused(command(grid_file(small), "--wait", "nan", "--runs", tmp_path / "runs"), tmp_path)
+    refused(command(grid_file(small), "--wait", "inf", "--runs", tmp_path / "runs"), tmp_path)
