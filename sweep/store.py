@@ -73,7 +73,8 @@ class RunFolder:
         there.
         """
         if self.path.is_symlink():
-            return f"{self.path}: a link to {os.readlink(self.path)}; remove it, or give --runs another place"
+            leads = os.readlink(self.path)
+            return f"{self.path}: a link to {leads}; remove it, or give --runs another place"
         for place in (self.path, *self.path.parents):
             if place.exists() or place.is_symlink():
                 if place.is_dir():

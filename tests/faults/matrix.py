@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tests.faults import clusters, memory, processes, records
+from tests.faults import checkpoints, clusters, memory, processes, records
 from tests.faults.runs import Broken, Run, Verdict, judged
 
 Does = Callable[[Run, random.Random], None]
@@ -39,6 +39,7 @@ FAULTS = (
     Fault("disk full at a random moment, with Ray", records.disk_full),
     Fault("no file above a size", records.record_files_limited, local=True, times=3),
     Fault("each record cut at a random byte", records.record_cut, local=True),
+    Fault("a checkpoint's file cut", checkpoints.checkpoint_cut, local=True, times=3),
     Fault("one bad cell", records.one_bad_cell, local=True),
     Fault("evaluation crashes", records.evaluation_crashes, local=True),
     Fault("data changed between starts", records.data_changed, local=True),
