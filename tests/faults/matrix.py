@@ -25,6 +25,7 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault("driver killed (-9) at a random moment", processes.driver_killed, times=3),
     Fault("driver killed (-9) in training", processes.driver_killed_while_training, times=3),
+    Fault("driver killed (-9) as Ray starts", processes.driver_killed_while_ray_starts, times=3),
     Fault("worker killed (-9)", processes.worker_killed, times=2),
     Fault("Ctrl-C", processes.interrupted_once),
     Fault("Ctrl-C twice", processes.interrupted_twice),
