@@ -153,6 +153,6 @@ def load(path: Path) -> dict[str, Any]:
         ResultsError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # that it is no text among them
         raise ResultsError(f"{path}: not JSON: {error}") from error
