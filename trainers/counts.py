@@ -109,7 +109,8 @@ def read(folder: Path) -> Preparation:
         return Preparation.model_validate_json((folder / FILE).read_bytes())
     except ValidationError as error:
         raise ValueError(
-            f"{folder / FILE}: damaged; delete {folder}, and the same command prepares the data again"
+            f"{folder / FILE}: damaged; delete {folder}, and the same command prepares the data "
+            "again"
         ) from error
 
 
