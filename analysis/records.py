@@ -140,8 +140,8 @@ def _last_failure(path: Path) -> str | None:
     if not path.exists():
         return None
     event: dict[str, Any] = {}
-    for line in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # a killed writer leaves half a line
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):  # a killed writer leaves half a line
             event = json.loads(line)
     return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
 

@@ -183,14 +183,14 @@ def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole record of a jsonl file; empty where there is none yet."""
+    """The last whole record of a jsonl file; empty where there is none, or none that reads."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(file.tell() - 4096, 0))
             lines = file.read().split(b"\n")[:-1]
             return json.loads(lines[-1]) if lines else {}
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
 
 

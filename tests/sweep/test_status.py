@@ -134,3 +134,15 @@ def test_damaged_record_is_told_in_one_line(begun):
     assert ended.returncode == 4
     assert f"{folder.path / 'train.json'}: damaged" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"\xff\xfe\n", b"{\n", None])
+def test_steps_that_do_not_read_leave_a_running_trial_running(content, begun):
+    run, folder = begun
+    (folder.path / "train.json").unlink()
+    folder.log_attempt("started", attempt=2)
+    metrics = folder.path / "metrics.jsonl"
+    metrics.mkdir() if content is None else metrics.write_bytes(content)
+    status = Reader(run.path).read()
+    (running,) = (one for one in status.trials if one.state == "running")
+    assert running.step is None
