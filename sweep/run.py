@@ -19,7 +19,7 @@ from sweep.config import GridError
 from sweep.grid import Grid
 from sweep.plan import Trial
 from sweep.price import Calibration
-from sweep.store import RunFolder
+from sweep.store import Damaged, RunFolder
 
 MANY_TRIALS = 1000
 """More are started only where `--yes` says so: a count that is wrong costs days."""
@@ -153,7 +153,7 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
-    except CannotStart as error:
+    except (CannotStart, Damaged) as error:
         _stop(CANNOT_RUN, str(error))
 
 

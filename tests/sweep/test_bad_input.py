@@ -152,3 +152,16 @@ def test_place_that_is_no_folder_is_named(kind, tmp_path):
 
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
     refused(command(grid_file(small), "--wait", "inf", "--runs", tmp_path / "runs"), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", "{}"])
+def test_plan_of_a_run_with_damaged_measurements_names_them(
+    content, small, grid_file, command, tmp_path
+):
+    file = tmp_path / "runs" / "small" / "calibration.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    ended = command(grid_file(small), "--dry-run", "--runs", tmp_path / "runs")
+    assert ended.returncode == 4
+    assert str(file) in ended.stderr
+    assert "Traceback" not in ended.stderr
