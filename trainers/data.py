@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainers import counts, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
+from trainers.durable import flush
 from trainers.sources import Order, Row, Rows
 from trainers.spec import SftSpec
 from trainers.tokens import IGNORED
@@ -313,13 +314,7 @@ def _save(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
         for batch in batches:
             if batch.num_rows:
                 writer.write_batch(batch)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself: a machine that stops leaves no name without what belongs to it."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    flush(path)
 
 
 def _open(path: Path, rows: int) -> Dataset:
