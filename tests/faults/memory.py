@@ -8,21 +8,21 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sweep import store
 from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
 
-CONTROL = Path("/sys/fs/cgroup/memory")
-"""Version 1 of the kernel's control groups, for whoever may make a group."""
+GROUPS = Path("/sys/fs/cgroup")
 
 
 def out_of_memory(run: Run, chance: random.Random) -> None:
     """The kernel kills a driver that trains; the next start takes half the token budget, and the
     same batches."""
-    with _group(f"faults-{run.folder.name}-{time.monotonic_ns()}") as group:
+    with _group(f"faults-{time.monotonic_ns()}") as group:
         process = run.start()
         victim = wait_until(run.at_work, process)
-        (group / "cgroup.procs").write_text(str(process.pid))
+        group.processes.write_text(str(process.pid))
         _take_the_rest(group, process)
         ended(process, -signal.SIGKILL, 60)
     before = Before.of(run)
@@ -34,29 +34,47 @@ def out_of_memory(run: Run, chance: random.Random) -> None:
     must(_budget(victim) == budgets.pop() // 2, f"token budget: {_budget(victim)}")
 
 
-def _take_the_rest(group: Path, process: subprocess.Popen[str]) -> None:
+class _Group(NamedTuple):
+    """Files of a control group, of version 1 or 2."""
+
+    processes: Path
+    held: Path
+    limit: Path
+
+
+@contextlib.contextmanager
+def _group(name: str) -> Iterator[_Group]:
+    """For whoever may make one, which is root."""
+    if (GROUPS / "memory" / "memory.limit_in_bytes").exists():
+        folder, held, limit = GROUPS / "memory", "memory.usage_in_bytes", "memory.limit_in_bytes"
+    else:
+        folder, held, limit = GROUPS, "memory.current", "memory.max"
+    place = folder / name
+    try:
+        place.mkdir()
+    except OSError as error:
+        raise Broken(f"no control group can be made here: {error}") from error
+    group = _Group(place / "cgroup.procs", place / held, place / limit)
+    try:
+        yield group
+    finally:
+        wait_until(lambda: not group.processes.read_text(), seconds=30)
+        place.rmdir()
+
+
+def _take_the_rest(group: _Group, process: subprocess.Popen[str]) -> None:
     """Let the group hold no more than it does at its lowest, so that the next peak is too much."""
     end = time.monotonic() + 60
     lowest = math.inf
     while process.poll() is None:
         if time.monotonic() > end:
             process.kill()
+            process.wait()
             raise Broken("it lived on without memory")
-        lowest = min(lowest, int((group / "memory.usage_in_bytes").read_text()))
+        lowest = min(lowest, int(group.held.read_text()))
         with contextlib.suppress(OSError):  # busy: it has grown since
-            (group / "memory.limit_in_bytes").write_text(str(lowest))
+            group.limit.write_text(str(lowest))
         time.sleep(0.005)
-
-
-@contextlib.contextmanager
-def _group(name: str) -> Iterator[Path]:
-    group = CONTROL / name
-    group.mkdir()
-    try:
-        yield group
-    finally:
-        wait_until(lambda: not (group / "cgroup.procs").read_text(), seconds=30)
-        group.rmdir()
 
 
 def _budget(folder: Path) -> int:
