@@ -84,10 +84,10 @@ def main(
         grid = config.load(grid_file, overrides)
     except GridError as error:
         _stop(BAD_INPUT, str(error))
-    if local and address:
-        _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     if not math.isfinite(wait):
         _stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
+    if local and address:
+        _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     planned = plan.trials(grid)
     try:
         chosen = plan.line_of(planned, only) if only is not None else None
