@@ -2,10 +2,13 @@
 
 Ray's agents see the death of their node at once, and then try for a minute to report it to the
 head, which has died too. This process is told Ray's session folder, waits for its input to end, and
-then kills whoever has a file of that folder open; a driver that ends in order says so before.
+then kills whoever has a file of that folder open; a driver that ends in order says so before. One
+that dies while Ray starts has told no folder, but Ray names it after the driver's process.
 """
 
 import contextlib
+import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +20,10 @@ import psutil
 GRACE_SECONDS = 2.0
 """For what ends by itself."""
 
+LOOKS = 5
+"""So often it is looked, with as long in between: what was just being started opens its files
+later."""
+
 DONE = "done"
 
 
@@ -25,8 +32,10 @@ class Reaper:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))],
+            [sys.executable, str(Path(__file__)), str(os.getpid())],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # who reads the driver's output need not wait for this
+            stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,  # Ctrl-C is the driver's
         )
@@ -46,22 +55,25 @@ class Reaper:
             self._process.stdin.flush()
 
 
-def using(folder: str) -> Iterator[psutil.Process]:
+def using(folder: re.Pattern[str]) -> Iterator[psutil.Process]:
     """Processes that have a file below the folder open."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(file.path.startswith(f"{folder}/") for file in process.open_files()):
+            if any(folder.match(file.path) for file in process.open_files()):
                 yield process
 
 
 def main() -> None:
+    driver = int(sys.argv[1])
     session = sys.stdin.readline().strip()
-    if not session or session == DONE or sys.stdin.readline().strip() == DONE:
+    if session == DONE or (session and sys.stdin.readline().strip() == DONE):
         return
-    time.sleep(GRACE_SECONDS)
-    for process in using(session):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    named = re.escape(session) if session else rf".*/session_[\d_-]+_{driver}"
+    for _ in range(LOOKS):
+        time.sleep(GRACE_SECONDS)
+        for process in using(re.compile(f"{named}/")):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Running the same command again runs only what is not done. Exit codes: 0 every p
 here and now, 5 a limit of the grid was reached, 130 interrupted.
 """
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -16,8 +17,12 @@ from rich.console import Console
 from sweep import choice, config, plan, show
 from sweep.config import GridError
 from sweep.grid import Grid
+from sweep.plan import Trial
 from sweep.price import Calibration
-from sweep.store import RunFolder
+from sweep.store import Damaged, RunFolder
+
+MANY_TRIALS = 1000
+"""More are started only where `--yes` says so: a count that is wrong costs days."""
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 STOPPED = "interrupted; the same command goes on from here"
@@ -69,6 +74,9 @@ def main(
     dashboard_host: Annotated[
         str, typer.Option(metavar="HOST", help="Where the dashboard of a local cluster listens.")
     ] = "127.0.0.1",
+    yes: Annotated[
+        bool, typer.Option("--yes", help=f"Run more than {MANY_TRIALS:,} trials.")
+    ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
@@ -76,6 +84,8 @@ def main(
         grid = config.load(grid_file, overrides)
     except GridError as error:
         _stop(BAD_INPUT, str(error))
+    if not math.isfinite(wait):
+        _stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     try:
@@ -90,6 +100,14 @@ def main(
         folder = RunFolder(runs / grid.name)
         show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
+    if problem := RunFolder(runs / grid.name).problem():
+        _stop(BAD_INPUT, problem)
+    if not yes and (count := _to_run(grid, planned, chosen)) > MANY_TRIALS:
+        _stop(
+            BAD_INPUT,
+            f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
+            "--dry-run, and give --yes to run them",
+        )
     from sweep import drive
     from sweep.preflight import CannotStart
 
@@ -111,6 +129,14 @@ def main(
         raise typer.Exit(LIMIT_REACHED)
 
 
+def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
+    """Trials that the command may start at most. A search says itself how many."""
+    if grid.search is not None:
+        return 0
+    most = len(planned if chosen is None else chosen)
+    return min(most, grid.limits.max_trials or most)
+
+
 def _interrupt(*_: Any) -> None:
     """The first ends the run in order; the second at once, which no record minds: Ray's processes
     go with this one."""
@@ -130,7 +156,7 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
-    except CannotStart as error:
+    except (CannotStart, Damaged) as error:
         _stop(CANNOT_RUN, str(error))
 
 

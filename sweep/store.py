@@ -70,6 +70,22 @@ class RunFolder:
             return False
         return holder.get("host") != socket.gethostname() or _lives(holder["pid"])
 
+    def problem(self) -> str | None:
+        """Why this is no place for a run; None where it is one.
+
+        `--runs` may be a link; the run's own folder may not, since its name alone would lead out of
+        there.
+        """
+        if self.path.is_symlink():
+            leads = os.readlink(self.path)
+            return f"{self.path}: a link to {leads}; remove it, or give --runs another place"
+        for place in (self.path, *self.path.parents):
+            if place.exists() or place.is_symlink():
+                if place.is_dir():
+                    return None
+                return f"{place}: is not a folder; remove it, or give --runs another place"
+        return None
+
     def lock(self) -> "Lock":
         return Lock(self.path)
 

@@ -23,6 +23,7 @@ from sweep.store import TrialFolder
 from sweep.triallog import LOG
 from sweep.wanted import Wanted
 from trainers import benchmarks, models, process, ranks, scores
+from trainers.durable import flush
 from trainers.scores import Evaluation
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
@@ -223,6 +224,8 @@ def _save(loaded: models.Loaded, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
+    for file in (*aside.iterdir(), aside):
+        flush(file)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.runs import Run, ended, must, wait_until
+from tests.faults.runs import Before, Run, ended, must, wait_until
+
+HEAD_SECONDS = 150.0
+"""Ray gives a head a minute to come back before it ends the driver."""
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -50,6 +53,25 @@ def node_dies(run: Run, chance: random.Random) -> None:
     starts = [event["pid"] for event in events if event["event"] == "started"]
     must(len(starts) == 2, f"{victim.name}: started {len(starts)} times")
     must(any(event["event"] == "resumed" for event in events), f"{victim.name}: from its beginning")
+
+
+def head_dies(run: Run, chance: random.Random) -> None:
+    """The only node of a cluster, in the middle of a training; with a new head the same command
+    completes."""
+    with _node(run.folder, "--head") as head:
+        run.options = ("--address", f"127.0.0.1:{head.port}")
+        run.environment = head.environment
+        process = run.start()
+        wait_until(run.at_work, process)
+    began = time.monotonic()
+    said = ended(process, None, HEAD_SECONDS)
+    must(process.returncode not in (0, 2), f"exit code {process.returncode}: {said[-2000:]}")
+    must(time.monotonic() - began < HEAD_SECONDS, "it went on without a head")
+    before = Before.of(run)
+    with _node(run.folder, "--head") as head:
+        run.options = ("--address", f"127.0.0.1:{head.port}")
+        run.end()
+    before.check(run)
 
 
 class _Node:

@@ -1,13 +1,17 @@
 """Faults of processes: killed, interrupted, started twice, with a clock that jumps."""
 
+import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-from sweep import events
+import psutil
+
+from sweep import events, reaper
 from tests.faults.runs import Before, Run, ended, family, must, none_left, wait_until
 
 LEFT_SECONDS = 30.0
@@ -46,6 +50,27 @@ def driver_killed_while_training(run: Run, chance: random.Random) -> None:
     must((run.path / "driver.json").exists(), "it had no time to tidy up")
     run.end()
     before.check(run)
+
+
+def driver_killed_while_ray_starts(run: Run, chance: random.Random) -> None:
+    """kill -9 between Ray's first process and its last."""
+    process = run.start()
+    wait_until(lambda: _has_head(process.pid), process)
+    time.sleep(chance.uniform(0.0, 2.0))
+    processes = family(process.pid)
+    process.kill()
+    process.communicate()
+    none_left(processes, LEFT_SECONDS)
+    session = re.compile(rf".*/session_[\d_-]+_{process.pid}/")
+    left = [f"{one.pid} {one.name()}" for one in reaper.using(session)]
+    must(not left, f"started in the last moment and still there: {left}")
+    run.end()
+
+
+def _has_head(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(child.name() == "gcs_server" for child in family(pid))
+    return False
 
 
 def worker_killed(run: Run, chance: random.Random) -> None:

@@ -89,6 +89,7 @@ def record_cut(run: Run, chance: random.Random) -> None:
     run.end()
     for pattern in (
         "trials/second*/train.json", "trials/second*/scores/*.json", "trials/second*/trial.json",
+        "trials/second*/scores/*.parquet",
         "trials/first*/attempts.jsonl", "manifest.json", "plan.csv", "grid.yaml", "events.jsonl",
         "trials/second*/metrics.jsonl", "results.csv",
     ):  # fmt: skip
