@@ -180,7 +180,7 @@ def test_manifest_says_with_what_and_on_what(chain_run):
     }
     assert benchmarks == {
         "base": ["world_choice", "world_arithmetic", "heldout_loss@first"],
-        "first": ["world_choice", "world_arithmetic", "heldout_loss@second", "heldout_loss"],
+        "first": ["world_choice", "world_arithmetic", "heldout_loss", "heldout_loss@second"],
         "second": ["world_choice", "world_arithmetic", "heldout_loss"],
     }
 
