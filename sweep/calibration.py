@@ -119,6 +119,7 @@ def _training(
                 "epochs": None,
                 "tokens": None,
                 "learning_rate": 1e-6,
+                **_few_pairs(cells[0][1], 2 * STEPS * size),
             }
         )
         stages.train(spec, loaded, folder, BASE, folder, math.inf)
@@ -136,6 +137,17 @@ def _training(
         "seconds_per_step": per_step,
         "seconds_per_token": per_token,
     }
+
+
+def _few_pairs(spec: StageSpec, enough: int) -> dict[str, Any]:
+    """Of pairs no more than are needed: DPO's reference would be computed for all of them."""
+    if spec.FORM != "pairs":
+        return {}
+    few = tuple(
+        source.model_copy(update={"examples": min(source.examples or enough, enough)})
+        for source in spec.sources
+    )
+    return {"data": few, "heldout": 0}
 
 
 def _evaluations(grid: Grid):
