@@ -192,7 +192,8 @@ def _at(rows: pd.DataFrame, learning_rate: float, batch_size: int) -> np.ndarray
 
 def _same_model(name: str, good: pd.DataFrame) -> Ours | None:
     """A model of this name that was scored as it is."""
-    rows = good.loc[good.learning_rate.isna() & (good.model.str.rpartition("/")[2] == name)]
+    same = [model.rpartition("/")[2] == name for model in good.model]
+    rows = good.loc[good.learning_rate.isna() & same]
     if rows.empty:
         return None
     return Ours(f"{name}, ours", "scored as published", _scores(rows), (name,))

@@ -73,7 +73,7 @@ def test_the_front_holds_the_ratios_between_the_optima() -> None:
     found = compromise(two())
     assert found and found.front is not None
     front = found.front.log2_ratio[found.front.pareto]
-    assert -15.5 < front.min() < -14 and -13 < front.max() < -11.5
+    assert -15 < front.min() < -13.6 and -13.2 < front.max() < -12
     assert found.front.pareto[found.front.mixed.idxmin()]
     assert draw_prices(found).axes[0].get_lines()
 
