@@ -81,9 +81,11 @@ class RunFolder:
             return f"{self.path}: a link to {leads}; remove it, or give --runs another place"
         for place in (self.path, *self.path.parents):
             if place.exists() or place.is_symlink():
-                if place.is_dir():
-                    return None
-                return f"{place}: is not a folder; remove it, or give --runs another place"
+                if not place.is_dir():
+                    return f"{place}: is not a folder; remove it, or give --runs another place"
+                if not os.access(place, os.W_OK | os.X_OK):
+                    return f"{place}: may not be written to; give --runs another place"
+                return None
         return None
 
     def lock(self) -> "Lock":

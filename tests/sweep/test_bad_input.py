@@ -150,6 +150,14 @@ def test_place_that_is_no_folder_is_named(kind, tmp_path):
     assert said.startswith(f"{named}: is not a folder")
 
 
+def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    from sweep.store import RunFolder
+
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may everything
+    said = RunFolder(tmp_path / "runs" / "small").problem() or ""
+    assert said.startswith(f"{tmp_path}: may not be written to")
+
+
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
     refused(command(grid_file(small), "--wait", "inf", "--runs", tmp_path / "runs"), tmp_path)
 
