@@ -73,7 +73,7 @@ def connected(
     on_terminate = signal.getsignal(signal.SIGTERM)
     reaper = Reaper() if address is None else None
     try:
-        context = ray.init(
+        context: Any = ray.init(
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
         )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
