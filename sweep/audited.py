@@ -13,7 +13,7 @@ from sweep.store import RunFolder
 from trainers import audit_items, benchmarks, cache, fetch, sources
 from trainers.benchmarks import EvaluationUnavailable
 from trainers.sources import DataUnavailable
-from trainers.spec import DataSpec, SftSpec
+from trainers.spec import DataSpec, TrainingSpec
 
 FORMAT = 1
 """Raised when the same audit would find something else, or write it down otherwise."""
@@ -70,7 +70,7 @@ def _data(grid: Grid, ready: Ready) -> dict[str, Reading]:
     }
 
 
-def _name(data: DataSpec, cell: SftSpec) -> str:
+def _name(data: DataSpec, cell: TrainingSpec) -> str:
     """As the manifest has it, with what else decides which rows are read."""
     weight = f" x {data.weight:g}" if data.weight < 1 else ""
     seed = f" seed {cell.data_seed}" if cell.data_seed and (weight or data.examples) else ""

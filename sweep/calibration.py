@@ -5,6 +5,7 @@ it is kept but the figures.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from sweep import pin, preflight, store
-from sweep.grid import Grid
+from sweep.grid import BASE, Grid
 from sweep.price import Calibration
 from trainers import benchmarks, models, process
-from trainers.spec import SftSpec
+from trainers.spec import TrainingSpec
 
 STEPS = 10
 WARM_UP = 2
@@ -100,9 +101,11 @@ def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, A
     }
 
 
-def _training(grid: Grid, cells: tuple[tuple[str, SftSpec], ...], folder: Path) -> dict[str, float]:
+def _training(
+    grid: Grid, cells: tuple[tuple[str, TrainingSpec], ...], folder: Path
+) -> dict[str, float]:
     """Seconds of a step against its tokens, at the smallest and the largest batch of the stage."""
-    from trainers import data, sft
+    from trainers import stages
 
     sizes = sorted({spec.batch_size for _, spec in cells})
     timings = []
@@ -118,8 +121,7 @@ def _training(grid: Grid, cells: tuple[tuple[str, SftSpec], ...], folder: Path) 
                 "learning_rate": 1e-6,
             }
         )
-        prepared = data.prepare(spec, loaded.tokenizer, folder)
-        sft.train(spec, loaded, prepared, folder)
+        stages.train(spec, loaded, folder, BASE, folder, math.inf)
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         examples += size * len(records)

@@ -17,7 +17,6 @@ from sweep.axes import RATIO, expand, ratio_cell
 from sweep.grid import (
     BASE,
     GRID_KEYS,
-    KINDS,
     NAME,
     SAME_FOR_ALL,
     STAGE_KEYS,
@@ -36,8 +35,8 @@ from sweep.grid import (
 )
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import audit_items, benchmarks, models, sources
-from trainers.benchmarks import HELDOUT
-from trainers.spec import MANY, ONE, DataSpec, EvaluateSpec, SftSpec, Strict
+from trainers.kinds import KINDS
+from trainers.spec import MANY, ONE, DataSpec, EvaluateSpec, Strict, TrainingSpec
 
 Found = TypeVar("Found", bound=Strict)
 
@@ -211,21 +210,23 @@ class _Checker:
         """A search needs one stage to choose cells of, and a score to choose them by."""
         if search is None or evaluate is None or self.problems:
             return
-        allowed = [HELDOUT, *evaluate.benchmarks]
-        if search.objective not in allowed:
-            message = f"{search.objective!r}: use one of {', '.join(allowed)}"
-            self.problem(("search", "objective"), message)
         swept = [stage for stage in stages.values() if stage.searched_axes]
         if len(swept) != 1:
             found = ", ".join(stage.name for stage in swept) or "none"
             self.problem(("search",), f"needs exactly one stage with a grid; there is {found}")
             return
+        own = swept[0].cells[0][1].HELDOUT
+        allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
+        if search.objective not in allowed:
+            message = f"{search.objective!r}: use one of {', '.join(allowed)}"
+            self.problem(("search", "objective"), message)
         if len({arm for arm, _ in swept[0].cells}) > 1:
             path = ("stages", swept[0].name, "arms")
             self.problem(path, "arms compare whole grids; `search` runs a part: give one of them")
-        if search.objective == HELDOUT and any(spec.heldout == 0 for _, spec in swept[0].cells):
+        unheld = any(spec.heldout == 0 for _, spec in swept[0].cells)
+        if own is not None and search.objective == own.benchmark and unheld:
             path = ("stages", swept[0].name, "heldout")
-            self.problem(path, f"0, and `search` needs the {HELDOUT}")
+            self.problem(path, f"0, and `search` needs the {own.benchmark}")
 
     def data_names(self, path: KeyPath, data: Any) -> None:
         if not isinstance(data, list):
@@ -301,7 +302,7 @@ class _Checker:
         start = str(settings.get("start_from", BASE))
         return Stage(name=name, start_from=start, keep=keep, axes=axes, cells=tuple(cells))
 
-    def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, SftSpec]] | None:
+    def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, TrainingSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""
         before = len(self.problems)
         count = len(arms) * math.prod(len(values) or 1 for values in axes.values())
@@ -399,7 +400,7 @@ def _fields_at(model: type[Strict], loc: tuple) -> list[str]:
         if not strict:
             break
         model = strict[0]
-    extra = STAGE_KEYS if issubclass(model, SftSpec) else ()
+    extra = STAGE_KEYS if issubclass(model, TrainingSpec) else ()
     return [*model.model_fields, *extra]
 
 

@@ -9,10 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sweep.axes import Scalar
 from trainers.benchmarks import HELDOUT
-from trainers.spec import Count, EvaluateSpec, Positive, SftSpec, Share, Strict
-
-KINDS: dict[str, type[SftSpec]] = {"sft": SftSpec}
-"""Stage kinds and their specs."""
+from trainers.kinds import StageSpec
+from trainers.spec import Count, EvaluateSpec, Positive, Share, Strict
 
 BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""
@@ -174,7 +172,7 @@ class Stage(Strict):
     done. `best` keeps those of one trial: the lowest `heldout_loss`, or, where the stage holds
     nothing out, the best score on the first benchmark."""
     axes: dict[str, tuple[Scalar, ...]]
-    cells: tuple[tuple[str, SftSpec], ...]
+    cells: tuple[tuple[str, StageSpec], ...]
 
     @property
     def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:

@@ -12,7 +12,7 @@ from sweep.trial import Job
 from sweep.wanted import Wanted
 from trainers import fetch, sources
 from trainers.fetch import Commits
-from trainers.spec import DataSpec, SftSpec
+from trainers.spec import DataSpec, TrainingSpec
 
 
 def grid(declared: Grid, commits: Commits) -> Grid:
@@ -49,7 +49,7 @@ def _wanted(want: Wanted, commits: Commits) -> Wanted:
     return want.model_copy(update={"heldout": _spec(want.heldout, commits)})
 
 
-def _spec(spec: SftSpec, commits: Commits) -> SftSpec:
+def _spec(spec: TrainingSpec, commits: Commits) -> TrainingSpec:
     mixture = tuple(_source(source, commits) for source in spec.sources)
     data = mixture if isinstance(spec.data, tuple) else mixture[0]
     return spec.model_copy(update={"data": data})

@@ -11,7 +11,8 @@ from sweep.grid import BASE, Grid, Model
 from sweep.order import coarse_first
 from trainers import models, sources
 from trainers.counts import Counts
-from trainers.spec import SftSpec, Strict, identity
+from trainers.kinds import StageSpec
+from trainers.spec import Strict, TrainingSpec, identity
 
 KEY_LENGTH = 12
 BYTES_PER_PARAMETER = 4
@@ -29,7 +30,7 @@ class Trial(Strict):
     stage: str
     arm: str
     model: Model
-    spec: SftSpec | None
+    spec: StageSpec | None
 
     @property
     def readable(self) -> str:
@@ -140,7 +141,7 @@ def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     return Cost(steps, examples, disk)
 
 
-def _key(model: Model, spec: SftSpec | None, parent: str | None) -> str:
+def _key(model: Model, spec: TrainingSpec | None, parent: str | None) -> str:
     declared = {
         "model": model.model_dump(),
         "spec": identity(spec) if spec is not None else None,

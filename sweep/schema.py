@@ -7,6 +7,7 @@ from typing import Any
 
 from sweep import grid
 from sweep.axes import RATIO
+from trainers.kinds import KINDS
 from trainers.spec import Strict
 
 AXIS = {
@@ -41,7 +42,7 @@ def schema() -> dict[str, Any]:
     definitions = {"Axis": AXIS, "Range": RANGE, **whole["$defs"]}
     del definitions["Stage"]
     properties = whole["properties"]
-    stages = [_stage(spec, definitions) for spec in grid.KINDS.values()]
+    stages = [_stage(spec, definitions) for spec in KINDS.values()]
     properties["stages"] = {
         "type": "object",
         "additionalProperties": {"anyOf": stages},

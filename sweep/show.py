@@ -17,7 +17,7 @@ from sweep.plan import Cost, Trial, cost
 from sweep.price import Calibration, Price, price, total, wall_hours
 from trainers import counts
 from trainers.counts import Preparation
-from trainers.spec import SftSpec
+from trainers.spec import TrainingSpec
 
 if TYPE_CHECKING:
     from sweep.status import RunStatus
@@ -66,7 +66,7 @@ def _prepared(planned: list[Trial], data: Path | None) -> dict[str, Preparation]
 
 class _PlannedCell(NamedTuple):
     trial: Trial
-    spec: SftSpec
+    spec: TrainingSpec
     cost: Cost
     price: Price
     rank: int

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep import store
+from sweep.grid import BASE
 from sweep.plan import Trial
 from sweep.store import TrialFolder
 from sweep.wanted import Wanted
@@ -147,16 +148,17 @@ def _fit(job: Job, deadline: float) -> StageResult:
     assert job.trial.spec is not None
     folder, loaded = TrialFolder(Path(job.folder)), _open(job)
     result = stages.train(
-        job.trial.spec,
-        loaded,
-        Path(job.data),
-        folder.path,
-        deadline if ranks.is_first() else math.inf,
-        folder.memory_kills(),
+        spec=job.trial.spec,
+        loaded=loaded,
+        cache=Path(job.data),
+        start=job.trial.parent or BASE,
+        folder=folder.path,
+        deadline=deadline if ranks.is_first() else math.inf,
+        memory_kills=folder.memory_kills(),
     )
     if result.status == "ok" and ranks.is_first():
-        _save(loaded, folder.model)
-    return result
+        _save(loaded._replace(model=result.model or loaded.model), folder.model)
+    return result._replace(model=None)  # it may go to another process
 
 
 def _memory_kills_here() -> int | None:

@@ -1,13 +1,14 @@
 """Which evaluations the models of each stage should have, known before anything runs."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from sweep import store
 from sweep.grid import BASE, Grid
 from sweep.preflight import label
 from trainers import benchmarks
-from trainers.benchmarks import HELDOUT
-from trainers.spec import SftSpec, Strict
+from trainers.kinds import StageSpec
+from trainers.spec import Strict, TrainingSpec
 
 
 class Wanted(Strict):
@@ -20,7 +21,7 @@ class Wanted(Strict):
     fingerprint: str
     metric: str
     higher_is_better: bool
-    heldout: SftSpec | None = None
+    heldout: StageSpec | None = None
 
 
 WantedByStage = dict[str, tuple[Wanted, ...]]
@@ -46,45 +47,45 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
                 higher_is_better=True,
             )
         )
-    found = {}
-    for name in (BASE, *grid.stages):
-        slices = {
-            f"{HELDOUT}@{n}": n for n, stage in grid.stages.items() if stage.start_from == name
-        }
-        slices |= {HELDOUT: name} if name != BASE else {}
-        found[name] = (*common, *_heldouts(grid, data, slices))
-    return found
+    return {name: (*common, *_heldouts(grid, data, name)) for name in (BASE, *grid.stages)}
 
 
 def best_by(wants: tuple[Wanted, ...]) -> Wanted:
-    """The evaluation that tells the best of a stage's trials, for `keep: best`."""
-    return next((want for want in wants if want.benchmark == HELDOUT), wants[0])
+    """The evaluation that tells the best of a stage's trials, for `keep: best`: on its own held-out
+    slice, or the first benchmark."""
+    own = [want for want in wants if want.heldout is not None and "@" not in want.benchmark]
+    return (own or wants)[0]
 
 
-def _heldouts(grid: Grid, data: dict[str, str], slices: dict[str, str]) -> list[Wanted]:
-    found = []
-    for benchmark, stage in slices.items():
-        spec = grid.stages[stage].cells[0][1]
-        if spec.heldout == 0:
+def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
+    """Of the models of stage `name`: on its own slice, and on those of the stages that start from
+    it."""
+    for other, stage in grid.stages.items():
+        spec = stage.cells[0][1]
+        slice_ = spec.HELDOUT
+        if slice_ is None or spec.heldout == 0:
             continue
+        if other == name:
+            benchmark = slice_.benchmark
+        elif stage.start_from == name and slice_.before:
+            benchmark = f"{slice_.benchmark}@{other}"
+        else:
+            continue
+        decides = [getattr(spec, field) for field in spec.DATA_FIELDS]
         mark = store.short_hash(
-            grid.model.model_dump(), _content(spec, data), spec.heldout, spec.max_length,
-            spec.loss_on, grid.evaluate.dtype, benchmark,
-        )  # fmt: skip
-        found.append(
-            Wanted(
-                benchmark=benchmark,
-                task=benchmark,
-                fingerprint=mark,
-                metric="loss",
-                higher_is_better=False,
-                heldout=spec,
-            )
+            grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
         )
-    return found
+        yield Wanted(
+            benchmark=benchmark,
+            task=benchmark,
+            fingerprint=mark,
+            metric=slice_.metric,
+            higher_is_better=slice_.higher_is_better,
+            heldout=spec,
+        )
 
 
-def _content(spec: SftSpec, data: dict[str, str]) -> Any:
+def _content(spec: TrainingSpec, data: dict[str, str]) -> Any:
     """What decides which rows are held out, beside their number."""
     parts = [(data[label(source)], source.weight) for source in spec.sources]
     plain = len(parts) == 1 and spec.data_seed == 0  # as it was before there were mixtures

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers import sources
-from trainers.spec import DataSpec, SftSpec, Strict
+from trainers.spec import DataSpec, Strict, TrainingSpec
 
 FILE = "counts.json"
 
@@ -77,11 +77,11 @@ class Preparation(Strict):
         ]
 
 
-def asked(spec: SftSpec) -> dict[str, Any]:
+def asked(spec: TrainingSpec) -> dict[str, Any]:
     """The part of a spec that decides its examples, by names that hold wherever it is asked."""
     return {
         "data": [name(source) for source in spec.sources],
-        **spec.model_dump(include={"max_length", "loss_on", "heldout"}),
+        **spec.model_dump(include=set(spec.DATA_FIELDS)),
         "data_seed": spec.data_seed,
     }
 
@@ -103,7 +103,7 @@ def read(folder: Path) -> Preparation:
     return Preparation.model_validate_json((folder / FILE).read_bytes())
 
 
-def find(cache: Path, spec: SftSpec) -> Preparation | None:
+def find(cache: Path, spec: TrainingSpec) -> Preparation | None:
     """What was last prepared for such a spec, or None; reads no data and no tokenizer."""
     found = sorted(cache.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
     for file in reversed(found):

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from trainers import counts, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
 from trainers.sources import Order, Row, Rows
-from trainers.spec import SftSpec
+from trainers.spec import TrainingSpec
 from trainers.tokens import IGNORED
 
 FORMAT = 3
@@ -70,7 +70,7 @@ def lengths(part: Dataset) -> np.ndarray:
 
 
 def prepare(
-    spec: SftSpec,
+    spec: TrainingSpec,
     tokenizer: PreTrainedTokenizerBase,
     cache: Path,
     processes: int = 1,
@@ -103,19 +103,19 @@ def prepare(
     return Prepared(train, heldout, found)
 
 
-def _key(spec: SftSpec, tokenizer: PreTrainedTokenizerBase) -> str:
+def _key(spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     parts = [
         FORMAT, [(source.model_dump(), sources.fingerprint(source)) for source in spec.sources],
-        spec.data_seed, spec.max_length, spec.loss_on, spec.heldout, str(tokenizer.chat_template),
-        tokenizer.eos_token, str(vocabulary),
+        spec.data_seed, spec.FORM, [getattr(spec, name) for name in spec.DATA_FIELDS],
+        str(tokenizer.chat_template), tokenizer.eos_token, str(vocabulary),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _write(
-    spec: SftSpec,
+    spec: TrainingSpec,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     processes: int,
@@ -140,7 +140,7 @@ def _write(
 class _Work(NamedTuple):
     """What every process needs to turn a piece of the order into examples."""
 
-    spec: SftSpec
+    spec: TrainingSpec
     tokenizer: PreTrainedTokenizerBase
     stored: list[Rows]
     order: Order

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from trainers import checkpoints, resume
 from trainers.engine import Diverged, ExactBatches, Step
 from trainers.noise_scale import Measurement, estimates
-from trainers.spec import OutOfTime, SftSpec
+from trainers.spec import OutOfTime, TrainingSpec
 
 SMOOTHING = 0.9
 """Weight of the past in the exponential mean of the loss, corrected for its start."""
@@ -85,7 +85,7 @@ class Monitor(TrainerCallback):
     engine: ExactBatches
     file: TextIO
 
-    def __init__(self, spec: SftSpec, folder: Path | None, deadline: float):
+    def __init__(self, spec: TrainingSpec, folder: Path | None, deadline: float):
         self.spec = spec
         self.folder = folder
         self.deadline = deadline

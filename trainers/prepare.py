@@ -12,7 +12,8 @@ from pathlib import Path
 
 from trainers import models
 from trainers.counts import Preparation
-from trainers.spec import SftSpec, Strict
+from trainers.kinds import StageSpec
+from trainers.spec import Strict
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -26,7 +27,7 @@ class Request(Strict):
 
     model: str
     revision: str | None
-    specs: tuple[SftSpec, ...]
+    specs: tuple[StageSpec, ...]
     cache: str
 
 

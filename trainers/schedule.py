@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainers.batch import Order
-from trainers.spec import SftSpec
+from trainers.spec import TrainingSpec
 
 
 class Course(NamedTuple):
@@ -25,7 +25,7 @@ class Course(NamedTuple):
     """The mean over the steps."""
 
 
-def course(spec: SftSpec, lengths: np.ndarray) -> Course:
+def course(spec: TrainingSpec, lengths: np.ndarray) -> Course:
     """`lengths` are the examples' tokens, in the order of the data."""
     order = Order(len(lengths), spec.batch_size, spec.seed)
     if spec.tokens is not None:

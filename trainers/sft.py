@@ -124,6 +124,7 @@ def _arguments(spec: SftSpec, course: schedule.Course, folder: Path) -> SFTConfi
         weight_decay=spec.weight_decay,
         adam_beta1=spec.adam_beta1,
         adam_beta2=course.adam_beta2,
+        adam_epsilon=spec.adam_epsilon,
         max_grad_norm=0,  # clipped by the engine
         seed=spec.seed,
         bf16=models.bfloat16(spec.dtype),

@@ -5,7 +5,7 @@ file.
 """
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -99,10 +99,30 @@ Data = Annotated[
 ]
 
 
-class SftSpec(Strict):
-    """Supervised fine-tuning with a fixed effective batch."""
+class HeldoutScore(NamedTuple):
+    """The benchmark that a stage's held-out slice is."""
 
-    kind: Literal["sft"]
+    benchmark: str
+    metric: str
+    higher_is_better: bool
+    before: bool
+    """Whether the model that the stage starts from can be scored on it too."""
+
+
+class TrainingSpec(Strict):
+    """What every kind of training has. The kinds are listed in trainers/kinds.py."""
+
+    FORM: ClassVar[Literal["texts", "pairs"]] = "texts"
+    """What a row of the data is: one text, or a chosen and a rejected one (trainers/data.py)."""
+    DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length")
+    """Fields that decide how rows become examples, beside those that say which rows."""
+    LEAVES: ClassVar[Literal["policy", "reward"]] = "policy"
+    """What the stage leaves: a model that writes, or one that judges. Decides which benchmarks it
+    is scored on, and what may start from it."""
+    HELDOUT: ClassVar[HeldoutScore | None] = HeldoutScore("heldout_loss", "loss", False, True)
+    """What is measured on the held-out slice; None for nothing."""
+
+    kind: str
     data: Data
     """A data set, or a list of them to be mixed, each with its weight. An example is of one data
     set; their order is mixed."""
@@ -133,8 +153,6 @@ class SftSpec(Strict):
     """Optimizer steps of warmup, instead of a ratio."""
     warmup_tokens: Annotated[int, Field(ge=0)] | None = None
     """Tokens of warmup, instead of a ratio."""
-    loss: Literal["token_mean", "example_mean"] = "token_mean"
-    """Mean over the batch's loss tokens (Tulu 3's sum up to scale), or over its examples' means."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Of AdamW; biases and norms do not decay."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
@@ -145,11 +163,9 @@ class SftSpec(Strict):
     """Tokens after which AdamW's mean of squares has half forgotten, instead of adam_beta2, which
     then is 2^(-tokens per step / half-life) and means the same at every batch size (Marek et al.
     2025, arXiv 2507.07101)."""
+    adam_epsilon: Annotated[Positive, Field(exclude_if=lambda epsilon: epsilon == 1e-8)] = 1e-8
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest example in tokens; what lies beyond is cut off."""
-    loss_on: Literal["assistant", "all"] = "assistant"
-    """Tokens that count in the loss: those that the assistant writes, its end token too, or all
-    of them."""
     heldout: Annotated[int, Field(ge=0)] = 200
     """Examples kept out of training, the same for every trial; their loss is the benchmark
     `heldout_loss`."""
@@ -212,6 +228,19 @@ class SftSpec(Strict):
         return math.ceil((self.warmup_ratio or 0.0) * steps)
 
 
+class SftSpec(TrainingSpec):
+    """Supervised fine-tuning with a fixed effective batch."""
+
+    DATA_FIELDS = ("heldout", "max_length", "loss_on")
+
+    kind: Literal["sft"]
+    loss: Literal["token_mean", "example_mean"] = "token_mean"
+    """Mean over the batch's loss tokens (Tulu 3's sum up to scale), or over its examples' means."""
+    loss_on: Literal["assistant", "all"] = "assistant"
+    """Tokens that count in the loss: those that the assistant writes, its end token too, or all
+    of them."""
+
+
 class EvaluateSpec(Strict):
     """How every model of the sweep is scored."""
 
@@ -258,8 +287,10 @@ class StageResult(NamedTuple):
     status: Literal["ok", "diverged"]
     reason: str
     figures: dict[str, Any]
+    model: Any = None
+    """What was trained, where it is another object than the model that the stage was given."""
 
 
-def identity(spec: Strict) -> dict[str, Any]:
+def identity(spec: TrainingSpec) -> dict[str, Any]:
     """The part of a spec that decides the weights, as plain data for hashing."""
     return spec.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))

@@ -7,31 +7,34 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainers import models
-from trainers.spec import SftSpec, StageResult
+from trainers.kinds import StageSpec
+from trainers.spec import StageResult
 
 
 def train(
-    spec: SftSpec,
+    spec: StageSpec,
     loaded: models.Loaded,
     cache: Path,
+    start: str,
     folder: Path,
     deadline: float,
     memory_kills: int = 0,
 ) -> StageResult:
-    """Train `loaded.model` in place as `spec.kind` says; `cache` holds prepared data.
+    """Train `loaded.model` in place as `spec.kind` says, or a model made from it.
 
-    `memory_kills` is how often an earlier attempt was killed for want of memory.
+    `cache` holds prepared data, and what depends on the weights that training starts from; `start`
+    names these. `memory_kills` is how often an earlier attempt was killed for want of memory.
 
     Raises:
         DataUnavailable: the data cannot be had.
         OutOfTime: the monotonic clock has passed `deadline`.
     """
+    with _no_wandb():
+        from trainers import data, sft
+
+    prepared = data.prepare(spec, loaded.tokenizer, cache)
     match spec.kind:
         case "sft":
-            with _no_wandb():
-                from trainers import data, sft
-
-            prepared = data.prepare(spec, loaded.tokenizer, cache)
             return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
 
 
