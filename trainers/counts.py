@@ -25,7 +25,8 @@ class Counts(Strict):
     duplicates: int
     """The same as a row that is held out."""
     empty: int
-    """All that should count in the loss is blank."""
+    """All that should count in the loss is blank; or the two answers of a pair are the same, or one
+    is blank."""
     tokens: int
     """Of the examples to train on."""
     loss_tokens: int

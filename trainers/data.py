@@ -1,6 +1,7 @@
 """The data of a stage -> tokens with labels, made once per run, memory-mapped by every trial."""
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,10 +18,10 @@ from datasets import Dataset, Features, List, Value
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from trainers import counts, sources, tokens
+from trainers import counts, pairs, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
 from trainers.sources import Order, Row, Rows
-from trainers.spec import TrainingSpec
+from trainers.spec import SftSpec, TrainingSpec
 from trainers.tokens import IGNORED
 
 FORMAT = 3
@@ -38,6 +39,9 @@ COLUMNS = Features(
 )
 """`length` is the number of tokens, `item` a hash of the row."""
 
+PAIR_COLUMNS = Features({**COLUMNS, "second": Value("int32")})
+"""A pair is one example, its two texts one after the other; `second` is where the second begins."""
+
 CHUNK = 256
 """Rows that a process takes at a time; a part of the format, so that the bytes do not depend on
 the number of processes."""
@@ -47,11 +51,14 @@ Progress = Callable[[int, int], None]
 
 
 class Prepared(NamedTuple):
-    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`."""
+    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`, or of
+    `PAIR_COLUMNS`."""
 
     train: Dataset
     heldout: Dataset
     preparation: Preparation
+    key: str
+    """Names the content."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -100,7 +107,7 @@ def prepare(
         names = ", ".join(repr(source.name) for source in spec.sources)
         raise ValueError(f"data {names}: no example is left to train on ({found.total.line()})")
     train, heldout = (Dataset.from_file(str(folder / part)) for part in (TRAIN, HELDOUT))
-    return Prepared(train, heldout, found)
+    return Prepared(train, heldout, found, folder.name)
 
 
 def _key(spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -147,13 +154,23 @@ class _Work(NamedTuple):
     apart: frozenset[str] = frozenset()
     """Items that are held out."""
 
+    @property
+    def schema(self) -> pa.Schema:
+        return (PAIR_COLUMNS if self.spec.FORM == "pairs" else COLUMNS).arrow_schema
+
+    def texts(self, row: Row) -> tuple[tokens.Text, ...]:
+        if self.spec.FORM == "pairs":
+            return pairs.texts(row, self.tokenizer)
+        assert isinstance(self.spec, SftSpec)
+        return (tokens.text_of(row, self.tokenizer, self.spec.loss_on),)
+
 
 def _write_parts(
     work: _Work, folder: Path, processes: int, progress: Progress
 ) -> dict[str, Counts]:
     """Piece by piece, so that the whole of the data is never in memory; counts by source."""
     heldout, start = _hold_out(work)
-    _save(folder / HELDOUT, [heldout.batch])
+    _save(folder / HELDOUT, [heldout.batch], work.schema)
     work = work._replace(apart=frozenset(heldout.batch["item"].to_pylist()))
     rows = len(work.order)
     pieces = [range(at, min(at + CHUNK, rows)) for at in range(start, rows, CHUNK)]
@@ -165,7 +182,7 @@ def _write_parts(
             progress(int(total[:, KINDS.index("rows")].sum()), rows)
             yield examples.batch
 
-    _save(folder / TRAIN, batches())
+    _save(folder / TRAIN, batches(), work.schema)
     return {
         counts.name(source): Counts(**dict(zip(KINDS, map(int, row), strict=True)))
         for source, row in zip(work.spec.sources, total, strict=True)
@@ -236,6 +253,8 @@ class _Row(NamedTuple):
     ids: np.ndarray
     labels: np.ndarray
     truncated: bool = False
+    second: int = 0
+    """Where the second text of a pair begins."""
 
 
 NONE = np.zeros(0, dtype=np.int32)
@@ -250,26 +269,36 @@ def _rows(work: _Work, piece: range) -> list[_Row]:
             found.append(_Row(source, item, "duplicates", NONE, NONE))
             continue
         try:
-            text = tokens.text_of(row, work.tokenizer, work.spec.loss_on)
+            mine = work.texts(row)
         except Exception as error:  # a template can raise anything
             name = work.spec.sources[source].name
             raise ValueError(f"data {name!r}, row {index + 1}: {error}") from error
-        found.append(_Row(source, item, "empty" if text.blank else "train", NONE, NONE))
-        if not text.blank:
-            texts.append(text)
+        blank = any(text.blank for text in mine)
+        found.append(_Row(source, item, "empty" if blank else "train", NONE, NONE))
+        if not blank:
+            texts += mine
     encoded = tokens.encode(texts, work.tokenizer)
+    width = 2 if work.spec.FORM == "pairs" else 1
     return [
-        _cut(row, *next(encoded), work.spec.max_length) if row.fate == "train" else row
+        _cut(row, list(itertools.islice(encoded, width)), work.spec.max_length)
+        if row.fate == "train"
+        else row
         for row in found
     ]
 
 
-def _cut(row: _Row, ids: np.ndarray, labels: np.ndarray, max_length: int) -> _Row:
-    short = labels[:max_length]
+def _cut(row: _Row, parts: list[tuple[np.ndarray, np.ndarray]], max_length: int) -> _Row:
+    """One text, or the two of a pair, each cut to length."""
+    short = [labels[:max_length] for _, labels in parts]
     # The first token is never predicted, so a label on it does not count.
-    if not np.any(short[1:] != IGNORED):
+    if not all(np.any(labels[1:] != IGNORED) for labels in short):
         return row._replace(fate="dropped")
-    return row._replace(ids=ids[:max_length], labels=short, truncated=len(ids) > max_length)
+    return row._replace(
+        ids=np.concatenate([ids[:max_length] for ids, _ in parts]),
+        labels=np.concatenate(short),
+        truncated=any(len(ids) > max_length for ids, _ in parts),
+        second=len(short[0]) if len(short) > 1 else 0,
+    )
 
 
 def _read(work: _Work, piece: range) -> Iterator[tuple[int, int, Row]]:
@@ -302,11 +331,12 @@ def _examples(work: _Work, rows: list[_Row]) -> _Examples:
     )
     items = pa.array([row.item for row in kept], pa.string())
     arrays = [ids, labels, pa.array(sizes), items]
-    return _Examples(pa.RecordBatch.from_arrays(arrays, schema=COLUMNS.arrow_schema), tally)
+    if "second" in work.schema.names:
+        arrays.append(pa.array([row.second for row in kept], pa.int32()))
+    return _Examples(pa.RecordBatch.from_arrays(arrays, schema=work.schema), tally)
 
 
-def _save(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    schema = COLUMNS.arrow_schema
+def _save(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             if batch.num_rows:

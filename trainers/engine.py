@@ -57,10 +57,18 @@ class Step(NamedTuple):
     tokens: int
     loss_tokens: int
     noise: Measurement | None
+    facts: dict[str, float]
+    """Means over the batch of what the kind of training records beside the loss."""
 
 
 class ExactBatches(Trainer):
-    """To be mixed into a trainer whose `model(rows, weights)` is a weighted sum of losses."""
+    """To be mixed into a trainer whose `model(rows, weights)` is a weighted sum of losses.
+
+    `collate`, `worth`, `share` and `losses` say what an example is and what it weighs; here it is a
+    text whose tokens count.
+    """
+
+    FACTS: tuple[str, ...] = ()
 
     settings: Settings
     budget: int
@@ -83,8 +91,29 @@ class ExactBatches(Trainer):
         return DataLoader(
             dataset.with_format("torch"),
             batch_sampler=_Steps(self.settings),
-            collate_fn=_examples,
+            collate_fn=self.collate,
         )
+
+    @staticmethod
+    def collate(found: list[dict[str, torch.Tensor]]) -> list[Any]:
+        """Rows of the data set -> examples with `length`, `tokens` and `loss_tokens`."""
+        return [Example(row["input_ids"], row["labels"]) for row in found]
+
+    def worth(self, examples: Sequence[Any]) -> list[float]:
+        """What a unit of each example (here a token that counts) weighs in its batch's loss."""
+        return batch.weights([one.loss_tokens for one in examples], self.settings.loss)
+
+    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
+        """What the examples at `places` weigh together; all of them weigh 1."""
+        return sum(worth[place] * examples[place].loss_tokens for place in places)
+
+    def losses(
+        self, model: Any, examples: Sequence[Any], worth: Sequence[float]
+    ) -> tuple[torch.Tensor, ...]:
+        """The weighted loss of a micro-batch, with its gradient, and its share of each fact."""
+        device = self.args.device
+        one = rows(examples, self.settings.packed, device)
+        return (model(one, torch.tensor(worth, device=device)[one.owners]),)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         optimizer = self.optimizer if optimizer is None else optimizer
@@ -105,29 +134,29 @@ class ExactBatches(Trainer):
             Diverged: the loss or the gradient is not finite.
         """
         model.train()
-        examples: list[Example] = inputs
-        loss_tokens = [example.loss_tokens for example in examples]
-        worth = batch.weights(loss_tokens, self.settings.loss)
+        examples: list[Any] = inputs
+        worth = self.worth(examples)
         groups = self._groups(len(examples))
-        loss = torch.zeros((), device=self.args.device)
+        totals = torch.zeros(1 + len(self.FACTS), device=self.args.device)
         done: list[int] = []
         half_norm = math.nan
         for group in groups:
             mine = self._share(group, examples)
-            loss = self._add(model, examples, worth, mine, done, loss)
+            totals = self._add(model, examples, worth, mine, done, totals)
             done += mine
             if group is not groups[-1]:
-                share = sum(worth[place] * loss_tokens[place] for place in group)
-                half_norm = self._norm_over_ranks() / share
-        self._sum_over_ranks(loss)
+                half_norm = self._norm_over_ranks() / self.share(worth, examples, group)
+        self._sum_over_ranks(totals)
+        loss, *facts = totals
         norm = _norm(self.trained)
         self.taken = Step(
             loss=float(loss),
             grad_norm=float(norm),
             examples=len(examples),
-            tokens=sum(len(example.ids) for example in examples),
-            loss_tokens=sum(loss_tokens),
+            tokens=sum(example.tokens for example in examples),
+            loss_tokens=sum(example.loss_tokens for example in examples),
             noise=None,
+            facts=dict(zip(self.FACTS, map(float, facts), strict=True)),
         )
         if len(groups) > 1:
             squares = self.taken.grad_norm**2, half_norm**2
@@ -153,20 +182,21 @@ class ExactBatches(Trainer):
             return [list(range(examples))]
         return list(halve(examples, self.settings.order.seed, step))
 
-    def _share(self, group: list[int], examples: Sequence[Example]) -> list[int]:
+    def _share(self, group: list[int], examples: Sequence[Any]) -> list[int]:
         found = batch.shares([examples[place].length for place in group], self.args.world_size)
         return [group[place] for place in found[self.args.process_index]]
 
     def _add(
         self,
         model: Any,
-        examples: Sequence[Example],
+        examples: Sequence[Any],
         worth: Sequence[float],
         new: list[int],
         done: list[int],
-        loss: torch.Tensor,
+        totals: torch.Tensor,
     ) -> torch.Tensor:
-        """Add the gradients of the examples `new` to those of `done`; returns the loss of both.
+        """Add the gradients of the examples `new` to those of `done`; returns the loss and facts of
+        both.
 
         Where memory runs out the budget is halved and all is done again: the batch never changes.
         """
@@ -174,7 +204,7 @@ class ExactBatches(Trainer):
             parts = batch.micro_batches(
                 [examples[place].length for place in new], self.budget, not self.settings.packed
             )
-            total = loss
+            total = totals
             try:
                 for part in parts:
                     places = [new[place] for place in part]
@@ -189,22 +219,20 @@ class ExactBatches(Trainer):
             model.zero_grad()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            new, done, loss = done + new, [], torch.zeros_like(loss)
+            new, done, totals = done + new, [], torch.zeros_like(totals)
 
     def _backward(
         self,
         model: Any,
-        examples: Sequence[Example],
+        examples: Sequence[Any],
         worth: Sequence[float],
         places: list[int],
     ) -> torch.Tensor:
-        device = self.args.device
-        one = rows([examples[place] for place in places], self.settings.packed, device)
-        weights = torch.tensor([worth[place] for place in places], device=device)[one.owners]
+        some = [examples[place] for place in places]
         with self.accelerator.no_sync(model):
-            loss = model(one, weights)
+            loss, *facts = self.losses(model, some, [worth[place] for place in places])
             self.accelerator.backward(loss)
-        return loss.detach()
+        return torch.stack([loss.detach(), *facts])
 
     def _norm_over_ranks(self) -> float:
         """Of the gradients so far, which stay as they are."""
@@ -250,10 +278,6 @@ class _Steps(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return self.settings.order.batches(self.settings.first_step, self.settings.steps)
-
-
-def _examples(found: list[dict[str, torch.Tensor]]) -> list[Example]:
-    return [Example(row["input_ids"], row["labels"]) for row in found]
 
 
 def _norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:

@@ -25,8 +25,8 @@ def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
     columns: Any = heldout.with_format("torch")[:]
     examples = [Example(*row) for row in zip(columns["input_ids"], columns["labels"], strict=True)]
     tokens = torch.tensor([example.loss_tokens for example in examples])
-    losses = _losses(loaded, examples, models.bfloat16(dtype))
-    values = contributions(losses.double().numpy(), tokens.double().numpy())
+    lost = losses(loaded, examples, models.bfloat16(dtype))
+    values = contributions(lost.double().numpy(), tokens.double().numpy())
     return summarise(
         {"loss": float(values.mean())},
         {"loss": values},
@@ -37,16 +37,16 @@ def score(loaded: models.Loaded, heldout: Dataset, dtype: str) -> Evaluation:
     )
 
 
-def _losses(loaded: models.Loaded, examples: list[Example], bfloat16: bool) -> torch.Tensor:
+def losses(loaded: models.Loaded, examples: list[Example], bfloat16: bool) -> torch.Tensor:
     """The sum over each example's tokens that count, (examples,)."""
     model = loaded.model
-    losses = torch.zeros(len(examples))
+    found = torch.zeros(len(examples))
     head = Head(model)
     with packing.used(model) as packed:
         lengths = [example.length for example in examples]
         for places in batch.micro_batches(lengths, TOKENS_PER_BATCH, not packed):
             one = packing.rows([examples[place] for place in places], packed, model.device)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-                found = head.negative_log_likelihoods(model, one)
-            losses[places] = torch.zeros(len(places)).index_add(0, one.owners.cpu(), found.cpu())
-    return losses
+                lost = head.negative_log_likelihoods(model, one)
+            found[places] = torch.zeros(len(places)).index_add(0, one.owners.cpu(), lost.cpu())
+    return found

@@ -4,10 +4,14 @@ A new kind is a spec that derives from `TrainingSpec`, its place in both lists h
 the `match` in trainers/stages.py.
 """
 
+from typing import Annotated
+
+from pydantic import Field
+
+from trainers.preference import DpoSpec, RewardSpec
 from trainers.spec import SftSpec, TrainingSpec
 
-KINDS: dict[str, type[TrainingSpec]] = {"sft": SftSpec}
+KINDS: dict[str, type[TrainingSpec]] = {"sft": SftSpec, "dpo": DpoSpec, "reward": RewardSpec}
 
-StageSpec = SftSpec
-"""A stage's spec as a field of a record: with a second kind, the union of all, discriminated by
-`kind`."""
+StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec, Field(discriminator="kind")]
+"""A stage's spec as a field of a record."""

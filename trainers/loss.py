@@ -4,7 +4,7 @@ The logits of all positions would be the largest thing in memory (49,152 numbers
 SmolLM2), and in instruction tuning most positions have no label.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -38,29 +38,9 @@ class HeadLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         """`hidden` (targets, size), `weight` (vocabulary, size); `targets` and `weights` are
         (targets,). Returns a scalar in float32."""
-        kept, head = _cast(hidden), _cast(weight)
-        total = torch.zeros((), device=hidden.device)
-        to_hidden = torch.empty_like(kept)
-        to_weight = torch.zeros_like(weight)
-        to_bias = None if bias is None else torch.zeros_like(bias)
-        for piece in _pieces(len(targets), len(weight), hidden.device):
-            aim, share = targets[piece, None], weights[piece, None]
-            logits = _logits(kept[piece], head, bias)
-            logits -= logits.amax(dim=1, keepdim=True)
-            aimed = logits.gather(1, aim)
-            exponentials = logits.exp_()
-            sums = exponentials.sum(dim=1, keepdim=True)
-            total += ((sums.log() - aimed) * share).sum()
-            slope = exponentials.mul_(share / sums)  # of the loss against the logits: shares ...
-            slope.scatter_add_(1, aim, -share)  # ... less the aim
-            if to_bias is not None:
-                to_bias += slope.sum(dim=0)
-            slope = slope.to(kept.dtype)
-            to_hidden[piece] = slope @ head
-            if head.dtype == to_weight.dtype:
-                to_weight.addmm_(slope.T, kept[piece])
-            else:
-                to_weight += slope.T @ kept[piece]
+        kept = _cast(hidden)
+        total, *slopes = _gradients(kept, weight, bias, targets, weights)
+        to_hidden, to_weight, to_bias = slopes
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
         return total
 
@@ -72,11 +52,72 @@ class HeadLoss(torch.autograd.Function):
         return to_hidden * scale, to_weight.mul_(scale), bias, None, None
 
 
+class TokenLosses(torch.autograd.Function):
+    """The negative log-likelihood of each target, for a loss that is no weighted sum of them: the
+    backward pass makes the logits of a piece once more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+    ) -> torch.Tensor:
+        """As `HeadLoss`; returns (targets,) in float32."""
+        kept = _cast(hidden)
+        ctx.save_for_backward(kept, weight, bias, targets)
+        ctx.dtype = hidden.dtype
+        return negative_log_likelihoods(kept, weight, bias, targets)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        kept, weight, bias, targets = ctx.saved_tensors
+        _, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, outputs[0])
+        return to_hidden.to(ctx.dtype), to_weight, to_bias, None
+
+
+def _gradients(
+    kept: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The weighted sum of the losses, and its gradients for the hidden states (in the dtype of the
+    matrix products, as `kept` is), the head and its bias."""
+    head = weight.to(kept.dtype)
+    total = torch.zeros((), device=kept.device)
+    to_hidden = torch.empty_like(kept)
+    to_weight = torch.zeros_like(weight)
+    to_bias = None if bias is None else torch.zeros_like(bias)
+    for piece in _pieces(len(targets), len(weight), kept.device):
+        aim, share = targets[piece, None], weights[piece, None]
+        logits = _logits(kept[piece], head, bias)
+        logits -= logits.amax(dim=1, keepdim=True)
+        aimed = logits.gather(1, aim)
+        exponentials = logits.exp_()
+        sums = exponentials.sum(dim=1, keepdim=True)
+        total += ((sums.log() - aimed) * share).sum()
+        slope = exponentials.mul_(share / sums)  # of the loss against the logits: shares ...
+        slope.scatter_add_(1, aim, -share)  # ... less the aim
+        if to_bias is not None:
+            to_bias += slope.sum(dim=0)
+        slope = slope.to(kept.dtype)
+        to_hidden[piece] = slope @ head
+        if head.dtype == to_weight.dtype:
+            to_weight.addmm_(slope.T, kept[piece])
+        else:
+            to_weight += slope.T @ kept[piece]
+    return total, to_hidden, to_weight, to_bias
+
+
 def negative_log_likelihoods(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
     """Of each target, (targets,), without gradients."""
-    kept, head = _cast(hidden), _cast(weight)
+    kept = _cast(hidden)
+    head = weight.to(kept.dtype)
     found = torch.empty(len(targets), device=hidden.device)
     for piece in _pieces(len(targets), len(weight), hidden.device):
         logits = _logits(kept[piece], head, bias)
@@ -116,9 +157,17 @@ class Head:
         if not self.plain:
             logits = _own_logits(model, one)
             return (cross_entropy(logits, one.targets, reduction="none") * weights).sum()
-        hidden = _hidden(model, one)
+        states = hidden_states(model, one)
         head: Any = model.get_output_embeddings()
-        return HeadLoss.apply(hidden, head.weight, head.bias, one.targets, weights)  # type: ignore
+        return HeadLoss.apply(states, head.weight, head.bias, one.targets, weights)  # type: ignore
+
+    def token_losses(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
+        """Negative log-likelihood of each target, (targets,), with a gradient."""
+        if not self.plain:
+            return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
+        head: Any = model.get_output_embeddings()
+        states = hidden_states(model, one)
+        return TokenLosses.apply(states, head.weight, head.bias, one.targets)  # type: ignore
 
     @torch.no_grad()
     def negative_log_likelihoods(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
@@ -126,10 +175,13 @@ class Head:
         if not self.plain:
             return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
         head: Any = model.get_output_embeddings()
-        return negative_log_likelihoods(_hidden(model, one), head.weight, head.bias, one.targets)
+        return negative_log_likelihoods(
+            hidden_states(model, one), head.weight, head.bias, one.targets
+        )
 
 
-def _hidden(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    """Where a token that counts is predicted, (targets, size)."""
     found = model.base_model(**one.options).last_hidden_state
     return found.flatten(0, 1)[one.places]
 
@@ -154,11 +206,10 @@ def _is_plain(model: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def installed(model: PreTrainedModel) -> Iterator[None]:
-    """While open, `model(rows, weights)` is the loss, so that what wraps a forward pass (autocast,
-    data parallelism) wraps it; afterwards the model is as it was."""
-    head = Head(model)
-    model.forward = MethodType(lambda self, one, weights: head.loss(self, one, weights), model)
+def installed(model: PreTrainedModel, forward: Callable[..., Any]) -> Iterator[None]:
+    """While open, `model(...)` is `forward(model, ...)`, a loss, so that what wraps a forward pass
+    (autocast, data parallelism) wraps it; afterwards the model is as it was."""
+    model.forward = MethodType(forward, model)
     try:
         yield
     finally:

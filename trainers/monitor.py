@@ -29,6 +29,8 @@ class Progress:
         self.learning_rate_sum = self.seconds = 0.0
         self.first_loss = self.loss = self.smoothed_loss = self.best_loss = math.nan
         self.mean = 0.0
+        self.fact_means: dict[str, float] = {}
+        """As `mean`, of what the kind of training records beside the loss."""
         self.above = 0
         """Steps in a row with a smoothed loss far above its start."""
         self.budgets: list[int] = []
@@ -49,6 +51,9 @@ class Progress:
         self.loss = step.loss
         self.mean = SMOOTHING * self.mean + (1 - SMOOTHING) * step.loss
         self.smoothed_loss = self.mean / (1 - SMOOTHING**self.steps)
+        for name, value in step.facts.items():
+            past = self.fact_means.get(name, 0.0)
+            self.fact_means[name] = SMOOTHING * past + (1 - SMOOTHING) * value
         if self.steps == 1:
             self.first_loss = self.best_loss = step.loss
         self.best_loss = min(self.best_loss, self.smoothed_loss)
@@ -58,6 +63,11 @@ class Progress:
             kind = "plain" if step.noise is None else "noise"
             setattr(self, f"{kind}_seconds", getattr(self, f"{kind}_seconds") + seconds)
             setattr(self, f"{kind}_tokens", getattr(self, f"{kind}_tokens") + step.tokens)
+
+    @property
+    def smoothed_facts(self) -> dict[str, float]:
+        weight = 1 - SMOOTHING**self.steps
+        return {name: mean / weight for name, mean in self.fact_means.items()}
 
     @property
     def noise_cost(self) -> float | None:
@@ -166,6 +176,7 @@ def _line(progress: Progress, step: Step, learning_rate: float) -> dict[str, Any
         "tokens": progress.tokens,
         "loss_tokens": progress.loss_tokens,
         "seconds": round(progress.seconds, 3),
+        **step.facts,
     }
     if step.noise is not None:
         square, trace = estimates(step.noise)

@@ -38,6 +38,10 @@ class Example(NamedTuple):
         return int(counted[-1]) if len(counted) else 0
 
     @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
     def loss_tokens(self) -> int:
         """The first token is never predicted, so a label on it does not count."""
         return int((self.labels[1:] != IGNORED).sum())

@@ -1,37 +1,29 @@
-"""Supervised fine-tuning: a thin reading of TRL's SFTTrainer.
-
-What TRL does not do is beside it: the effective batch as it was asked for (engine.py), no token
-computed for nothing (packing.py, loss.py), divergence as a result and a record of every step
-(monitor.py).
-"""
+"""Supervised fine-tuning: a thin reading of TRL's SFTTrainer. What TRL does not do is in fit.py."""
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
-import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
-from trainers import checkpoints, loss, memory, models, packing, ranks, resume, schedule
-from trainers.batch import Order
+from trainers import fit, models
 from trainers.data import Prepared
-from trainers.engine import Diverged, ExactBatches, Settings
-from trainers.monitor import Monitor, Progress
-from trainers.noise_scale import noise_scale
+from trainers.engine import ExactBatches
+from trainers.loss import Head
 from trainers.spec import SftSpec, StageResult
-
-METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
 
 class Engine(ExactBatches, SFTTrainer):
     """TRL's trainer, stepping by exact batches."""
+
+
+_arguments = partial(
+    SFTConfig,
+    activation_checkpointing=False,
+    max_length=None,  # truncated while preparing
+    dataset_kwargs={"skip_prepare_dataset": True},
+)
 
 
 def train(
@@ -42,150 +34,13 @@ def train(
     deadline: float = math.inf,
     memory_kills: int = 0,
 ) -> StageResult:
-    """Train `loaded.model` in place; write a line per optimizer step to `folder`/metrics.jsonl.
-
-    Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
-    removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
-    halves the token budget.
-
-    `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
-    warmup_steps, adam_beta2, learning_rate_sum, train_seconds, model_parameters; first, final, best
-    and smoothed loss in nats per loss token; the noise scale with its 95 % interval, the number of
-    measurements and their share of the time; the token budget, and those that were too large.
+    """Train `loaded.model` in place; see `fit.train`. Losses are in nats per loss token.
 
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    found = checkpoints.newest(folder / CHECKPOINTS)
-    course = schedule.course(spec, data.lengths)
-    monitor = Monitor(spec, folder / CHECKPOINTS if ranks.is_first() else None, deadline)
-    if found.checkpoint is not None:
-        monitor.go_on_from(found.checkpoint)
-    reason = ""
-    try:
-        with packing.used(loaded.model) as packed, _metrics(folder, monitor):
-            budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
-                loaded.model, packed, models.bfloat16(spec.dtype)
-            )
-            monitor.engine = trainer = Engine(
-                model=loaded.model,
-                args=_arguments(spec, course, folder),
-                train_dataset=data.train.select_columns(["input_ids", "labels"]),
-                processing_class=loaded.tokenizer,
-                data_collator=DataCollatorForLanguageModeling(
-                    cast(int, loaded.tokenizer.pad_token_id)
-                ),
-                callbacks=[monitor],
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.set_batches(
-                Settings(
-                    order=Order(len(data.train), spec.batch_size, spec.seed),
-                    factor=partial(schedule.factor, spec.schedule, course),
-                    steps=course.steps,
-                    first_step=monitor.progress.steps,
-                    budget=budget >> memory_kills,
-                    packed=packed,
-                    loss=spec.loss,
-                    max_grad_norm=spec.max_grad_norm,
-                    noise_scale_every=spec.noise_scale_every,
-                )
-            )
-            with loss.installed(loaded.model):
-                trainer.train()
-    except Diverged as error:
-        reason = str(error)
-    finally:
-        _forget_process_state()
-    figures = {
-        **_figures(monitor.progress),
-        "epochs": monitor.progress.examples / len(data.train),
-        "warmup_steps": course.warmup_steps,
-        "adam_beta2": course.adam_beta2,
-        "model_parameters": loaded.model.num_parameters(),
-        "packed": packed,
-        "tokens_per_micro_batch": trainer.budget,
-        "dtype": "bfloat16" if models.bfloat16(spec.dtype) else "float32",
-        "device": str(models.device()),
-        **{f"data_{name}": number for name, number in data.counts.items()},
-        **({"checkpoints_refused": list(found.refused)} if found.refused else {}),
-    }
-    return StageResult("diverged" if reason else "ok", reason, figures)
-
-
-def _arguments(spec: SftSpec, course: schedule.Course, folder: Path) -> SFTConfig:
-    """What the engine leaves to TRL: the optimizer, precision, devices. All else is `Settings`."""
-    return SFTConfig(
-        output_dir=str(folder / CHECKPOINTS),
-        per_device_train_batch_size=1,  # an item of the data loader is a whole batch
-        max_steps=course.steps,
-        learning_rate=spec.learning_rate,
-        optim="adamw_torch_fused",
-        weight_decay=spec.weight_decay,
-        adam_beta1=spec.adam_beta1,
-        adam_beta2=course.adam_beta2,
-        adam_epsilon=spec.adam_epsilon,
-        max_grad_norm=0,  # clipped by the engine
-        seed=spec.seed,
-        bf16=models.bfloat16(spec.dtype),
-        use_cpu=models.device().type == "cpu",
-        ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,  # would need as many forward passes on every rank
-        activation_checkpointing=False,
-        max_length=None,  # truncated while preparing
-        dataset_kwargs={"skip_prepare_dataset": True},
-        logging_strategy="no",  # the monitor writes the records
-        save_strategy="no",  # and the checkpoints
-        report_to="none",
-        disable_tqdm=True,
+    kind = fit.Kind(Engine, _arguments, lambda model: Head(model).loss, spec.loss)
+    rows = data.train.select_columns(["input_ids", "labels"])
+    return fit.train(
+        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
     )
-
-
-@contextmanager
-def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
-    """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
-    path = folder / METRICS if ranks.is_first() else Path(os.devnull)
-    steps = monitor.progress.steps
-    if steps and ranks.is_first():
-        resume.cut(path, steps)
-    with open(path, "a" if steps else "w", encoding="utf-8") as file:
-        monitor.file = file
-        yield
-
-
-def _figures(progress: Progress) -> dict[str, Any]:
-    noise = noise_scale(progress.noise)
-    per_example = progress.tokens / progress.examples if progress.examples else 0.0
-    return {
-        "steps": progress.steps,
-        "examples": progress.examples,
-        "tokens": progress.tokens,
-        "loss_tokens": progress.loss_tokens,
-        "learning_rate_sum": progress.learning_rate_sum,
-        "train_seconds": progress.seconds,
-        "first_loss": _finite(progress.first_loss),
-        "final_loss": _finite(progress.loss),
-        "best_loss": _finite(progress.best_loss),
-        "smoothed_loss": _finite(progress.smoothed_loss),
-        "noise_scale": noise.value,
-        "noise_scale_low": noise.low,
-        "noise_scale_high": noise.high,
-        "noise_scale_tokens": None if noise.value is None else noise.value * per_example,
-        "noise_scale_measurements": noise.measurements,
-        "noise_scale_cost": progress.noise_cost,
-        "budgets_too_large": progress.budgets,
-    }
-
-
-def _forget_process_state() -> None:
-    """Clear accelerate's process-wide singletons, or the next trial inherits this one's
-    precision."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._shared_state.clear()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no nan; a record's reason says what happened."""
-    return value if math.isfinite(value) else None

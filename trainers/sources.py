@@ -12,7 +12,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from trainers import cache
 from trainers.spec import DataSpec
 from trainers.world import generate
 
-WORLD: dict[str, Literal["pretrain", "sft"]] = {"world:pretrain": "pretrain", "world:sft": "sft"}
+WORLD: dict[str, generate.Split] = {
+    "world:pretrain": "pretrain",
+    "world:sft": "sft",
+    "world:preferences": "preferences",
+}
 """Data that the project writes itself, by name."""
 
 WORLD_EXAMPLES = 4096
@@ -31,7 +35,10 @@ WORLD_SEED = 0
 AT_A_TIME = 256
 """Rows read in one go."""
 
-KNOWN_EXAMPLES = {("allenai/tulu-3-sft-mixture", "train"): 939_343}
+KNOWN_EXAMPLES = {
+    ("allenai/tulu-3-sft-mixture", "train"): 939_343,
+    ("allenai/llama-3.1-tulu-3-8b-preference-mixture", "train"): 272_898,
+}
 """Rows of hub data by name and split, for plans made offline. Source: the data set's card."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

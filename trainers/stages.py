@@ -29,13 +29,23 @@ def train(
         DataUnavailable: the data cannot be had.
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    with _no_wandb():
-        from trainers import data, sft
+    from trainers import data
 
     prepared = data.prepare(spec, loaded.tokenizer, cache)
     match spec.kind:
         case "sft":
+            with _no_wandb():
+                from trainers import sft
             return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
+        case "dpo":
+            with _no_wandb():
+                from trainers import dpo
+            kept = dpo.reference(start, lambda: loaded, prepared, cache, spec.dtype)
+            return dpo.train(spec, loaded, prepared, kept, folder, deadline, memory_kills)
+        case "reward":
+            with _no_wandb():
+                from trainers import reward
+            return reward.train(spec, loaded, prepared, folder, deadline, memory_kills)
 
 
 @contextmanager

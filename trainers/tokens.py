@@ -76,8 +76,8 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     ]
     if (said or not messages) and not any((part or "").strip() for part in said):
         return Text("", [], blank=True)
-    text = _render(tokenizer, messages)
-    spans = None if loss_on == "all" else list(_assistant_spans(tokenizer, messages, text))
+    text = render(tokenizer, messages)
+    spans = None if loss_on == "all" else list(assistant_spans(tokenizer, messages, text))
     return Text(text, spans, blank=False)
 
 
@@ -94,16 +94,17 @@ def _messages(row: Row) -> list[dict[str, Any]]:
     )
 
 
-def _assistant_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], text: str
+def assistant_spans(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], text: str, first: int = 0
 ) -> Iterator[tuple[int, int]]:
-    """Character ranges of what the assistant writes, without the line break after its end token."""
+    """Character ranges of what the assistant writes from message `first` on, without the line break
+    after its end token."""
     for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if turn < first or message["role"] != "assistant":
             continue
-        before = _render(tokenizer, messages[:turn], add_generation_prompt=True)
+        before = render(tokenizer, messages[:turn], add_generation_prompt=True)
         last = turn + 1 == len(messages)
-        through = (text if last else _render(tokenizer, messages[: turn + 1])).rstrip()
+        through = (text if last else render(tokenizer, messages[: turn + 1])).rstrip()
         if not (text.startswith(before) and text.startswith(through)):
             raise ValueError(
                 "the chat template rewrites earlier turns, so the assistant's tokens cannot be "
@@ -112,5 +113,5 @@ def _assistant_spans(
         yield len(before), len(through)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **options) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **options) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))

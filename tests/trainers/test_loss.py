@@ -92,7 +92,7 @@ def test_every_head_gives_the_loss_and_gradients_of_the_models_own_logits(name):
 
 def test_the_forward_pass_is_lent_and_given_back():
     model = small()
-    with packing.used(model), installed(model):
+    with packing.used(model), installed(model, Head(model).loss):
         one = rows(EXAMPLES, True, CPU)
         assert model(one, torch.ones(len(one.targets))).shape == ()
     assert "forward" not in vars(model)

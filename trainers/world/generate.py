@@ -5,6 +5,7 @@ combines (its options, its numbers, ...) is hashed, and the hash alone decides w
 to the benchmarks or to the training rows: the split holds for every seed and every count.
 """
 
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ from zlib import crc32
 from trainers.world.facts import (
     ACTIVITIES,
     CATEGORIES,
+    CATEGORY,
     NOUNS,
     PEOPLE,
     PROPERTIES,
@@ -173,14 +175,22 @@ def draw(form: str, random: Random, *, held: bool) -> Question:
             return question
 
 
-def rows(split: Literal["pretrain", "sft"], n: int, seed: int) -> list[dict[str, Any]]:
-    """`n` training rows: plain text (`text`) or a conversation (`messages`).
+Split = Literal["pretrain", "sft", "preferences"]
+
+
+def rows(split: Split, n: int, seed: int) -> list[dict[str, Any]]:
+    """`n` training rows: plain text (`text`), a conversation (`messages`), or a question with a
+    right and a wrong answer (`prompt`, `chosen`, `rejected`).
 
     A prefix of a longer draw is the shorter draw; the order has no meaning.
     """
     random = Random(f"{split} {seed}")
     if split == "pretrain":
         return [{"text": _passage(random)} for _ in range(n)]
+    if split == "preferences":
+        return [
+            _preference(draw(random.choice(SHARES), random, held=False), random) for _ in range(n)
+        ]
     return [_conversation(draw(random.choice(SHARES), random, held=False)) for _ in range(n)]
 
 
@@ -204,6 +214,33 @@ def _conversation(question: Question) -> dict[str, Any]:
             {"role": "assistant", "content": question.answer},
         ]
     }
+
+
+def _preference(question: Question, random: Random) -> dict[str, Any]:
+    """The rejected answer is another choice, or the right one with one thing in it exchanged."""
+    rivals = question.test.get("choices")
+    if rivals is None:
+        rivals = [_spoilt(question.answer, random)]
+    wrong = random.choice([rival for rival in rivals if rival != question.answer])
+    return {
+        "prompt": [{"role": "user", "content": question.prompt}],
+        "chosen": [{"role": "assistant", "content": question.answer}],
+        "rejected": [{"role": "assistant", "content": wrong}],
+    }
+
+
+def _spoilt(answer: str, random: Random) -> str:
+    """A number that is off by a little, or a noun of another kind in the place of one of them."""
+    pieces = re.findall(r"\d+|\w+|\W+", answer)
+    places = [place for place, piece in enumerate(pieces) if piece.isdigit() or piece in CATEGORY]
+    place = places[-1] if pieces[places[-1]].isdigit() else random.choice(places)
+    piece = pieces[place]
+    if piece.isdigit():
+        pieces[place] = str(int(piece) + random.randint(1, 3))
+    else:
+        others = [noun for noun in NOUNS if CATEGORY[noun] != CATEGORY[piece]]
+        pieces[place] = random.choice(others)
+    return "".join(pieces)
 
 
 def _passage(random: Random) -> str:
