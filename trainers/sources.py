@@ -24,6 +24,7 @@ WORLD: dict[str, generate.Split] = {
     "world:pretrain": "pretrain",
     "world:sft": "sft",
     "world:preferences": "preferences",
+    "world:prompts": "prompts",
 }
 """Data that the project writes itself, by name."""
 
