@@ -66,7 +66,8 @@ def before_training(frame: pd.DataFrame, stage: str) -> dict[str, float]:
     """Primary score per benchmark of what a stage starts from: its one parent, else the base.
 
     Empty where the stage's trials start from several parents. The loss that counts is the one on
-    this stage's data (`heldout_loss@sft`), not on the data that the parent was trained on.
+    this stage's data (`heldout_loss@sft`), not on the data that the parent was trained on: where it
+    was not measured, as for pairs, there is none.
     """
     scored = frame.loc[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
     parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
@@ -77,8 +78,11 @@ def before_training(frame: pd.DataFrame, stage: str) -> dict[str, float]:
         rows = scored.loc[scored.stage == "base"]
     found = dict(zip(rows.benchmark, rows.value, strict=True))
     here = {name: value for name, value in found.items() if name.endswith(f"{ON_DATA_OF}{stage}")}
-    losses = {name.partition(ON_DATA_OF)[0] for name in found if ON_DATA_OF in name}
-    others = {n: v for n, v in found.items() if ON_DATA_OF not in n and n not in losses}
+    others = {
+        name: value
+        for name, value in found.items()
+        if ON_DATA_OF not in name and task(name).task_type != "loss"
+    }
     return others | {name.partition(ON_DATA_OF)[0]: value for name, value in here.items()}
 
 

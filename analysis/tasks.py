@@ -17,6 +17,7 @@ TASK_TYPE_LABELS: dict[str, str] = {
 
 SMOLTULU = "SmolTulu, arXiv 2412.08347, abstract"
 NOT_SORTED = "reported in SmolTulu (arXiv 2412.08347, table 3), which gives it no task type"
+REWARD_MODELS = "reward models in SmolTulu (arXiv 2412.08347, table 8), which gives it no task type"
 STEP_LAW = "training loss of Step Law's grids, arXiv 2503.04715"
 MINIATURE = "miniature benchmark of the quickstart, the counterpart of {}"
 
@@ -52,6 +53,9 @@ TASKS = {
             MINIATURE.format("HellaSwag"),
         ),
         Task("world_instruction", "World instruction", "pattern", None, MINIATURE.format("IFEval")),
+        Task("rewardbench", "RewardBench", "other", 0.5, REWARD_MODELS),
+        Task("ufb", "UFB test_prefs", "other", 0.5, REWARD_MODELS),
+        Task("pair_accuracy", "Held-out pairs", "other", 0.5, "accuracy on held-out pairs"),
         Task("pretraining_loss", "Pretraining loss", "other", None, STEP_LAW),
         Task("heldout_loss", "Held-out loss", "loss", None, "loss on held-out training data"),
     )

@@ -12,16 +12,18 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from sweep import yamlfile
+from sweep import graph, yamlfile
 from sweep.axes import RATIO, expand, ratio_cell
 from sweep.grid import (
     BASE,
+    EACH,
     GRID_KEYS,
     NAME,
     SAME_FOR_ALL,
     STAGE_KEYS,
     Arm,
     Audit,
+    Best,
     Grid,
     Keep,
     Limits,
@@ -42,6 +44,9 @@ Found = TypeVar("Found", bound=Strict)
 
 
 MAX_CELLS = 20_000
+
+KEY = r"[0-9a-f]{4,12}"
+"""The beginning of a trial's key."""
 
 
 class GridError(Exception):
@@ -118,6 +123,9 @@ class _Checker:
         }
         name = self.validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
+        if not self.problems:
+            for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
+                self.problem(path, message)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
@@ -250,28 +258,22 @@ class _Checker:
             stage = self.stage(name, settings)
             if stage is not None:
                 stages[name] = stage
-        self.graph(data)
+        for path, message in graph.starts(data):
+            self.problem(path, message)
         return stages
 
-    def graph(self, data: dict[str, Any]) -> None:
-        """Every start is `base` or another stage, and following the starts ends at `base`."""
-        starts = {
-            name: settings.get("start_from", BASE)
-            for name, settings in data.items()
-            if isinstance(settings, dict)
-        }
-        for name, start in starts.items():
-            if not isinstance(start, str) or (start != BASE and start not in starts):
-                others = ", ".join([BASE, *(other for other in starts if other != name)])
-                self.problem(("stages", name, "start_from"), f"{start!r}: use one of {others}")
-                return
-        for name in starts:
-            seen, at = [name], starts[name]
-            while at != BASE and at not in seen:
-                seen.append(at)
-                at = starts[at]
-            if at != BASE:
-                self.problem(("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}")
+    def parent(self, value: Any, path: KeyPath) -> Best | str | None:
+        """`each`, `best`, {best: a benchmark}, or the beginning of a key."""
+        if value == "best":
+            return Best()
+        if isinstance(value, dict):
+            return self.validated(Best, value, path)
+        if value == EACH or (isinstance(value, str) and re.fullmatch(KEY, value)):
+            return value
+        self.problem(
+            path, f"{value!r}: use each, best, {{best: a benchmark}}, or a model's key in quotes"
+        )
+        return None
 
     def stage(self, name: str, settings: Any) -> Stage | None:
         path = ("stages", name)
@@ -283,6 +285,9 @@ class _Checker:
         if not re.fullmatch(NAME, name):
             self.problem(path, "a stage's name has letters, digits and . _ - alone, at most 64")
         kind = settings.get("kind")
+        if kind is None and settings.keys() <= set(STAGE_KEYS):
+            self.absent(name, settings)
+            return None
         if not isinstance(kind, str) or kind not in KINDS:
             what = "is missing" if kind is None else f"{kind!r} is not a stage"
             self.problem((*path, "kind"), f"{what}; use one of {', '.join(KINDS)}")
@@ -296,11 +301,22 @@ class _Checker:
         keep = settings.get("keep", "all")
         if keep not in get_args(Keep):
             self.problem((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
+        parent = self.parent(settings.get("parent", EACH), (*path, "parent"))
         cells = self.cells(name, spec, plain, axes, arms)
-        if cells is None or keep not in get_args(Keep):
+        if parent is None or cells is None or keep not in get_args(Keep):
             return None
         start = str(settings.get("start_from", BASE))
-        return Stage(name=name, start_from=start, keep=keep, axes=axes, cells=tuple(cells))
+        return Stage(
+            name=name, start_from=start, parent=parent, keep=keep, axes=axes, cells=tuple(cells)
+        )
+
+    def absent(self, name: str, settings: dict[str, Any]) -> None:
+        """Axes and the like for a stage that is not there."""
+        others = [other for other in self.document.data["stages"] if other != name]
+        near = difflib.get_close_matches(name, others, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"the stages are {', '.join(others)}"
+        what = ", ".join(settings) or "nothing"
+        self.problem(("stages", name), f"has {what} but no `kind`, so it is no stage; {hint}")
 
     def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, TrainingSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""

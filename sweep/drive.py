@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from analysis.records import ResultsError
-from sweep import audited, manifest, pin, preflight, show, tracking
+from sweep import audited, choice, manifest, pin, plan, preflight, show, tracking
 from sweep import local as local_runner
 from sweep.frontier import Frontier
 from sweep.grid import Grid
@@ -53,15 +53,20 @@ def drive(
     ready = preflight.ready(grid)
     folder = RunFolder(path)
     driver = _Driver(grid, planned, folder, ready, options, console)
+    may_start = driver.allowance(time.monotonic())
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
             preflight.check_disk(folder, grid, planned[: driver.total])
-            folder.write_plan(grid, planned)
-            manifest.write(folder, grid, ready.data, driver.wants, driver.prepare())
+            driver.write()
             audited.run(grid, folder, ready, driver.say)
             with tracking.following(grid.tracking, folder.path, driver.say):
-                driver.run()
+                driver.run(may_start)
+                while driver.chosen():  # the next wave: trials whose parent is known now
+                    planned = plan.trials(grid, choice.known(grid, folder))
+                    driver = _Driver(grid, planned, folder, ready, options, console)
+                    driver.write()
+                    driver.run(may_start)
                 return driver.finish()
     except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
@@ -80,6 +85,7 @@ class _Driver:
         self.grid = grid
         self.planned = planned
         self.folder = folder
+        self.ready = ready
         self.needed = fetch.at(ready.needed, ready.commits)
         self.commits = ready.commits
         self.wants = wanted(grid, ready.data)
@@ -88,6 +94,8 @@ class _Driver:
         self.console = console
         self.by_key = {trial.key: trial for trial in planned}
         self.outcomes: list[Outcome] = []
+        self.impossible: dict[str, str] = {}
+        """Stages whose parent cannot be chosen, and why."""
         self.pool = None
         if grid.search is not None and options.only is None:
             from sweep.search import Pool
@@ -99,13 +107,27 @@ class _Driver:
         """Trials that there will be in the end."""
         return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
 
+    def write(self) -> None:
+        """The plan, the data and the manifest of a wave."""
+        self.folder.write_plan(self.grid, self.planned)
+        manifest.write(self.folder, self.grid, self.ready.data, self.wants, self.prepare())
+
+    def chosen(self) -> bool:
+        """Whether a parent that trials waited for has now been chosen."""
+        found = choice.resolve(self.grid, self.planned, self.folder, self.wants)
+        self.impossible = found.impossible
+        for line in (*found.made, *found.impossible.values()):
+            self.say(line)
+        return bool(found.made)
+
     def prepare(self) -> list[Preparation]:
         """Tokenise, on all cores, what the pending trials read; they only open it.
 
         Raises:
             CannotStart: the data cannot be had or cannot be used.
         """
-        jobs = [self.job(trial) for trial in self.pending()]
+        waiting = [trial for trial in self.planned if trial.waits and self.options.only is None]
+        jobs = [self.job(trial) for trial in [*self.pending(), *waiting]]
         read = [job.trial.spec for job in jobs] + [w.heldout for job in jobs for w in job.wanted]
         specs = {str(counts.asked(spec)): spec for spec in read if spec is not None}
         if not specs:
@@ -128,7 +150,7 @@ class _Driver:
             self.say(line)
         return found
 
-    def run(self) -> None:
+    def run(self, may_start: Callable[[], bool]) -> None:
         self.keeper.look_at_all()
         self.give_up_without_weights()
         states = Counter(self.state(trial) for trial in self.planned)
@@ -139,7 +161,7 @@ class _Driver:
         if not pending:
             return
         started = time.monotonic()
-        frontier = self.frontier(pending, self.allowance(started))
+        frontier = self.frontier(pending, may_start)
         jobs = {trial.key: self.job(trial) for trial in pending}
         with show.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(frontier, jobs, self.reporter(done))
@@ -169,6 +191,7 @@ class _Driver:
             trial
             for trial in self.planned
             if (only is None or trial.key in only)
+            and not trial.waits
             and trial.key not in spared
             and self.state(trial) in ("planned", "failed")
             and not self.without_weights(trial)
@@ -291,6 +314,8 @@ class _Driver:
         self.reporter(self.total - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 
     def state(self, trial: Trial) -> str:
+        if trial.waits:
+            return "failed" if trial.stage in self.impossible else "planned"
         folder = self.folder.trial(trial)
         if folder.done([want.fingerprint for want in self.wants[trial.stage]]):
             return (folder.training() or {})["status"]

@@ -161,12 +161,28 @@ class Arm(Strict):
 Keep = Literal["all", "none", "best"]
 
 
+class Best(Strict):
+    """The parent is one model of the stage that is started from, chosen when all have their scores
+    and recorded in the run folder (sweep/choice.py)."""
+
+    best: Annotated[str, Field(min_length=1)] | None = None
+    """Benchmark by whose primary metric, a mean over seeds, it is chosen; when empty, the one that
+    `keep: best` goes by."""
+
+
+EACH = "each"
+"""A stage's `parent` where every model of the stage that it starts from is one."""
+
+
 class Stage(Strict):
     """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
     order."""
 
     name: str
     start_from: str
+    parent: Best | str = EACH
+    """Which models of `start_from` are started from: `each`, the `best`, or the one with this
+    key."""
     keep: Keep = "all"
     """Final weights that stay on disk once their scores and the stages that start from them are
     done. `best` keeps those of one trial: the lowest `heldout_loss`, or, where the stage holds
@@ -201,5 +217,5 @@ class Grid(Named):
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
 SAME_FOR_ALL = ("data", "data_seed")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
-STAGE_KEYS = ("start_from", "keep", "grid", "arms")
+STAGE_KEYS = ("start_from", "parent", "keep", "grid", "arms")
 """Keys of a stage beside those of its spec."""

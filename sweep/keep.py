@@ -26,6 +26,9 @@ class Keeper:
         for trial in planned:
             self._children[trial.parent].append(trial)
         self._best: dict[str, tuple[float, Trial]] = {}
+        waiting = {trial.stage for trial in planned if trial.waits}
+        self._awaited = {grid.stages[name].start_from for name in waiting}
+        """Stages of which a parent is still to be chosen."""
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:
         """For the start and the end of a run. `spared` are trials that will never run."""
@@ -73,7 +76,7 @@ class Keeper:
     def _remove_if_free(self, trial: Trial, spared: Collection[str] = ()) -> None:
         folder = self._folder.trial(trial)
         keep = self._keep[trial.stage]
-        if not folder.has_weights():
+        if not folder.has_weights() or trial.stage in self._awaited:
             return
         if keep == "best" and self._best.get(trial.stage, (0, trial))[1].key == trial.key:
             return

@@ -4,10 +4,13 @@ network."""
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, NamedTuple
 
-from sweep.grid import BASE, Grid, Model
+from pydantic import Field
+
+from sweep.grid import BASE, Best, Grid, Model, Stage
 from sweep.order import coarse_first
 from trainers import models, sources
 from trainers.counts import Counts
@@ -18,6 +21,8 @@ KEY_LENGTH = 12
 BYTES_PER_PARAMETER = 4
 """Weights are kept in float32."""
 
+NONE_CHOSEN: Mapping[str, str] = MappingProxyType({})
+
 
 class Trial(Strict):
     """One training, or (stage `base`) the grid's model as it is.
@@ -27,10 +32,14 @@ class Trial(Strict):
 
     key: str
     parent: str | None
+    """None of `base`, and while it is to be chosen."""
     stage: str
     arm: str
     model: Model
     spec: StageSpec | None
+    waits: Annotated[str, Field(exclude_if=lambda waits: not waits)] = ""
+    """The choice that the trial, or one that it starts from, waits for, in words; its key will be
+    another one."""
 
     @property
     def readable(self) -> str:
@@ -58,8 +67,14 @@ class Cost(NamedTuple):
     disk_bytes: int | None
 
 
-def trials(grid: Grid) -> list[Trial]:
-    """Every trial once, in the order to run: parents before children, coarse cells first."""
+def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
+    """Every trial once, in the order to run: parents before children, coarse cells first.
+
+    `chosen` has the key of the parent of each stage with `parent: best` for which it is known.
+
+    Raises:
+        ValueError: a stage's `parent` is a key that no model of its start has.
+    """
     base = Trial(
         key=_key(grid.model, None, None),
         parent=None,
@@ -73,16 +88,47 @@ def trials(grid: Grid) -> list[Trial]:
     for name in stage_order(grid):
         stage = grid.stages[name]
         found: dict[str, Trial] = {}
-        for parent in by_stage[stage.start_from]:
+        for parent, waits in _parents(stage, by_stage[stage.start_from], chosen.get(name)):
             for arm, spec in stage.cells:
-                key = _key(grid.model, spec, parent.key)
+                key = _key(grid.model, spec, waits if parent is None else parent.key)
                 trial = Trial(
-                    key=key, parent=parent.key, stage=name, arm=arm, model=grid.model, spec=spec
+                    key=key,
+                    parent=None if parent is None else parent.key,
+                    stage=name,
+                    arm=arm,
+                    model=grid.model,
+                    spec=spec,
+                    waits=waits,
                 )
                 found[key] = known.setdefault(key, trial)
         cells = list(found.values())
         by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
     return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
+
+
+def _parents(
+    stage: Stage, starts: list[Trial], chosen: str | None
+) -> list[tuple[Trial | None, str]]:
+    """The models that a stage starts from, each with what it waits for; None where that is which
+    model."""
+    match stage.parent:
+        case Best(best=benchmark):
+            found = [start for start in starts if start.key == chosen]
+            by = f" by {benchmark}" if benchmark else ""
+            return [(one, "") for one in found] or [(None, f"the best of {stage.start_from}{by}")]
+        case "each":
+            return [(start, start.waits) for start in starts]
+        case key:
+            found = [start for start in starts if start.key.startswith(key)]
+            if len(found) != 1:
+                what = "no model" if not found else f"{len(found)} models"
+                keys = ", ".join(start.key for start in starts[:4])
+                more = ", ..." if len(starts) > 4 else ""
+                raise ValueError(
+                    f"stages.{stage.name}.parent: {key!r}: {what} of {stage.start_from} "
+                    f"with such a key; its keys are {keys}{more} (plan.csv has them all)"
+                )
+            return [(found[0], found[0].waits)]
 
 
 def _cell(trial: Trial) -> tuple[float, float]:
@@ -112,6 +158,8 @@ def line_of(planned: list[Trial], prefix: str) -> frozenset[str]:
         what = "no trial has" if not found else f"{len(found)} trials have"
         raise ValueError(f"{what} a key that begins with {prefix!r}")
     line, at = set(), by_key[found[0]]
+    if at.waits:
+        raise ValueError(f"{found[0]} waits for {at.waits}; it has its key when that is chosen")
     while at is not None:
         line.add(at.key)
         at = by_key[at.parent] if at.parent else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sweep.grid import Grid
 from sweep.plan import Trial, cost
+from sweep.wanted import fits
 from trainers import benchmarks, models
 from trainers.counts import Counts
 from trainers.spec import Strict
@@ -68,7 +69,7 @@ def price(
     """Of training and scoring one trial; `prepared` has the tokens of its examples, if known."""
     parameters = models.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
-    eval_tokens = _eval_tokens(grid)
+    eval_tokens = _eval_tokens(grid, trial)
     train_flops = _times(6, parameters, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
     speed = _flops_per_second(grid, parameters)
@@ -77,7 +78,7 @@ def price(
     if measured is not None:
         steps = cost(trial, prepared).steps
         train_hours = _measured_training(trial, steps, tokens, measured)
-        eval_hours = sum(_measured_evaluation(grid, measured)) / 3600
+        eval_hours = sum(_measured_evaluation(grid, trial, measured)) / 3600
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
 
@@ -98,6 +99,8 @@ def wall_hours(
     trained: dict[str | None, float] = {None: 0.0}
     for trial, one in zip(planned, prices, strict=True):
         begin = max(heapq.heappop(free), trained[trial.parent])
+        if trial.waits:  # for all that it may start from, and their scores
+            begin = max(begin, *free)
         trained[trial.key] = begin + (one.train_hours or 0.0 if trial.spec else 0.0)
         heapq.heappush(free, begin + (one.hours or 0.0))
     return max(free)
@@ -118,8 +121,9 @@ def _tokens(
     return _times(cost(trial, prepared).examples, per_example)
 
 
-def _eval_tokens(grid: Grid) -> float | None:
-    found = [benchmarks.find(name) for name in grid.evaluate.benchmarks]
+def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
+    names = [name for name in grid.evaluate.benchmarks if fits(grid, trial.stage, name)]
+    found = [benchmarks.find(name) for name in names]
     return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
 
 
@@ -151,10 +155,10 @@ def _measured_training(
     return (seconds + measured.trial_seconds) / 3600
 
 
-def _measured_evaluation(grid: Grid, measured: Calibration) -> Iterable[float]:
+def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Iterable[float]:
     for name in grid.evaluate.benchmarks:
         speed = measured.benchmarks.get(name)
-        if speed is not None:
+        if speed is not None and fits(grid, trial.stage, name):
             yield speed.seconds + speed.seconds_per_item * speed.items
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from sweep import config, plan, show
+from sweep import choice, config, plan, show
 from sweep.config import GridError
 from sweep.grid import Grid
 from sweep.price import Calibration
@@ -63,7 +63,10 @@ def main(
         _stop(BAD_INPUT, str(error))
     if local and address:
         _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
-    planned = plan.trials(grid)
+    try:
+        planned = plan.trials(grid, choice.known(grid, RunFolder(runs / grid.name)))
+    except ValueError as error:
+        _stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
         chosen = plan.line_of(planned, only) if only is not None else None
     except ValueError as error:

@@ -79,12 +79,15 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "required": ["name", "set"],
         "additionalProperties": False,
     }
+    whole_stage = grid.Stage.model_json_schema()["properties"]
+    best = {"$ref": "#/$defs/Best"}
     return {
         "type": "object",
         "properties": {
             **settings,
             "start_from": {"type": "string", "default": grid.BASE},
-            "keep": grid.Stage.model_json_schema()["properties"]["keep"],
+            "parent": {**whole_stage["parent"], "anyOf": [{"type": "string"}, best]},
+            "keep": whole_stage["keep"],
             "grid": {"type": "object", "properties": axes, "additionalProperties": False},
             "arms": {"type": "array", "items": arm},
         },

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.disk import disk, running_at_once
-from sweep.grid import BASE, Grid
+from sweep.grid import BASE, EACH, Grid, Stage
 from sweep.plan import Cost, Trial, cost
 from sweep.price import Calibration, Price, price, total, wall_hours
 from trainers import counts
@@ -48,7 +48,7 @@ def plan(
                 for t in mine
                 if t.arm == arm and t.spec is not None
             ]
-            console.print(_stage(name, arm, grid.stages[name].start_from, cells))
+            console.print(_stage(name, arm, _start(grid.stages[name], cells), cells))
     for line in dict.fromkeys(line for found in prepared.values() for line in found.lines()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
@@ -62,6 +62,15 @@ def _prepared(planned: list[Trial], data: Path | None) -> dict[str, Preparation]
     known = {kind: counts.find(data, spec) if data else None for kind, spec in kinds.items()}
     found = {key: known[str(counts.asked(spec))] for key, spec in specs.items()}
     return {key: one for key, one in found.items() if one is not None}
+
+
+def _start(stage: Stage, cells: "list[_PlannedCell]") -> str:
+    """What the cells of a stage start from, in words."""
+    if any(cell.trial.waits for cell in cells):
+        return f"{cells[0].trial.waits}, to be chosen when all of it is scored"
+    if stage.parent == EACH:
+        return stage.start_from
+    return f"{stage.start_from} {cells[0].trial.parent}"
 
 
 class _PlannedCell(NamedTuple):

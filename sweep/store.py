@@ -48,6 +48,10 @@ class RunFolder:
     def data(self) -> Path:
         return self.path / "data"
 
+    def choice(self, stage: str) -> Path:
+        """Which parent was chosen for a stage with `parent: best`."""
+        return self.path / "choices" / f"{stage}.json"
+
     @property
     def manifest(self) -> Path:
         return self.path / "manifest.json"
@@ -71,7 +75,8 @@ class RunFolder:
         write_text(self.path / "grid.yaml", stream.getvalue())
         write_text(self.path / "plan.csv", plan_csv(planned))
         for trial in planned:
-            self.trial(trial).write_identity(trial)
+            if not trial.waits:
+                self.trial(trial).write_identity(trial)
 
 
 class TrialFolder:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import traceback
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sweep.plan import Trial
 from sweep.store import TrialFolder
 from sweep.wanted import Wanted
 from trainers import benchmarks, models, process, ranks, scores
+from trainers.scores import Evaluation
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
 
@@ -208,16 +209,15 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
     missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
     if not missing:
         return 0.0
-    from trainers import data, evaluate, heldout
-
     if folder.model.exists():
-        loaded = models.load(str(folder.model))
+        judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
+        loaded = models.load_judge(folder.model) if judge else models.load(str(folder.model))
     elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
         loaded = models.load(job.trial.model.name, job.trial.model.revision)
     else:
         names = ", ".join(want.benchmark for want in missing)
         raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
-    lm = evaluate.open_model(loaded, job.evaluate)
+    score = _Scorer(job, loaded)
     started = time.monotonic()
     failures = {}
     for want in missing:
@@ -225,11 +225,7 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         if begun > deadline:
             raise OutOfTime(f"over the time limit before {want.benchmark}")
         try:
-            if want.heldout is not None:
-                rows = data.prepare(want.heldout, loaded.tokenizer, Path(job.data)).heldout
-                found = heldout.score(loaded, rows, job.evaluate.dtype)
-            else:
-                found = evaluate.score(lm, benchmarks.find(want.task), job.evaluate)
+            found = score(want)
         except Exception as error:  # a user's task file can raise anything
             failures[want.benchmark] = error
         else:
@@ -240,3 +236,41 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
         raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
     return time.monotonic() - started
+
+
+class _Scorer:
+    """Runs evaluations of one model; lm-eval's view of it is made when the first one needs it."""
+
+    def __init__(self, job: Job, loaded: models.Loaded):
+        self._job = job
+        self._loaded = loaded
+
+    def __call__(self, want: Wanted) -> Evaluation:
+        job, spec = self._job, self._job.trial.spec
+        if want.heldout is not None:
+            from trainers import stages
+
+            own = spec if spec is not None else want.heldout
+            return stages.score_heldout(
+                spec=own,
+                slice_of=want.heldout,
+                loaded=self._loaded,
+                cache=Path(job.data),
+                start=job.trial.parent or BASE,
+                open_start=lambda: _open(job),
+                dtype=job.evaluate.dtype,
+            )
+        benchmark = benchmarks.find(want.task)
+        if benchmark.pairs is not None:
+            from trainers import judging
+
+            return judging.score(self._loaded, benchmark, job.evaluate)
+        from trainers import evaluate
+
+        return evaluate.score(self._lm, benchmark, job.evaluate)
+
+    @cached_property
+    def _lm(self) -> Any:
+        from trainers import evaluate
+
+        return evaluate.open_model(self._loaded, self._job.evaluate)

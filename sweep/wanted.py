@@ -47,7 +47,19 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
                 higher_is_better=True,
             )
         )
-    return {name: (*common, *_heldouts(grid, data, name)) for name in (BASE, *grid.stages)}
+    return {
+        name: (
+            *(want for want in common if fits(grid, name, want.task)),
+            *_heldouts(grid, data, name),
+        )
+        for name in (BASE, *grid.stages)
+    }
+
+
+def fits(grid: Grid, stage: str, benchmark: str) -> bool:
+    """Whether a benchmark is for the models of a stage: those that write, or those that judge."""
+    leaves = "policy" if stage == BASE else grid.stages[stage].cells[0][1].LEAVES
+    return benchmarks.find(benchmark).scores == leaves
 
 
 def best_by(wants: tuple[Wanted, ...]) -> Wanted:

@@ -65,6 +65,43 @@ evaluate:
 """A parent and its two children, one of which diverges."""
 
 
+PIPELINE = """\
+name: pipeline
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    steps: 3
+    heldout: 8
+    grid:
+      learning_rate: [0.001, 0.002]
+      batch_size: [4]
+      seed: [0, 1]
+  dpo:
+    kind: dpo
+    start_from: sft
+    parent: {best: world_choice}
+    data: {name: world:preferences, examples: 24}
+    steps: 2
+    heldout: 8
+    learning_rate: 0.0001
+    batch_size: 4
+  judge:
+    kind: reward
+    start_from: dpo
+    data: {name: world:preferences, examples: 24}
+    steps: 2
+    heldout: 8
+    learning_rate: 0.0001
+    batch_size: 4
+evaluate:
+  benchmarks: [world_choice]
+  limit: 8
+"""
+"""4 cells of two settings with two seeds, one DPO on the best, one reward model on that."""
+
+
 class Ended(NamedTuple):
     """How the command ended in this process."""
 
@@ -81,6 +118,11 @@ def small() -> str:
 @pytest.fixture
 def chain() -> str:
     return CHAIN
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> str:
+    return PIPELINE
 
 
 @pytest.fixture

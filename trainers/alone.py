@@ -72,6 +72,9 @@ def main(
     if any(problems):
         _stop(BAD_INPUT, "\n".join(filter(None, problems)))
     found = [benchmarks.find(name) for name in spec.benchmarks]
+    of_pairs = [one.name for one in found if one.scores == "reward"]
+    if of_pairs:
+        _stop(BAD_INPUT, f"{', '.join(of_pairs)}: for reward models, which a sweep's stages leave")
     commit = _ready(model, revision, found, spec)
     folder = _record_model(out, model, commit, found, spec)
     failed = _score(model, commit, found, spec, folder, threads)

@@ -99,9 +99,11 @@ def problem(given: str) -> str | None:
         if not found.is_file():
             return f"no file or folder {path!r} (from {os.getcwd()})"
         return None if found.suffix in SUFFIXES else f"{path!r} is none of {', '.join(SUFFIXES)}"
-    if name in TABLE_1 or benchmarks.problem(name) is None:
+    of_tasks = [one.name for one in benchmarks.BENCHMARKS.values() if one.scores == "policy"]
+    unknown = name in benchmarks.BENCHMARKS and name not in of_tasks
+    if name in TABLE_1 or not (unknown or benchmarks.problem(name)):
         return None
-    known = ", ".join(dict.fromkeys([*benchmarks.BENCHMARKS, *TABLE_1]))
+    known = ", ".join(dict.fromkeys([*of_tasks, *TABLE_1]))
     return (
         f"{name!r} is not a benchmark to audit; use one of {known}, a task's YAML file, a local "
         f"file or folder ({', '.join(SUFFIXES)}), or NAME=PATH"

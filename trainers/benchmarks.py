@@ -38,6 +38,16 @@ class Settings(NamedTuple):
     """Longest answer in tokens; None: as the task has it, or lm-eval's 256."""
 
 
+class Pairs(NamedTuple):
+    """Rows with a chosen and a rejected answer."""
+
+    data: str
+    """A data set on the hub."""
+    split: str
+    file: str
+    """Pattern of the one file that has them in `evaluate.data_dir`."""
+
+
 class Benchmark(NamedTuple):
     """`chat_template`, `shots` and `max_gen_toks` are those of the preset `paper`; the preset
     `lm_eval` has no chat template and the other two as the task has them."""
@@ -64,6 +74,13 @@ class Benchmark(NamedTuple):
     """Needs nltk's sentence splitter, which lm-eval would download only after all generation."""
     local_files: tuple[tuple[str, str, str], ...] = ()
     """(stem of the task's file, split, file pattern) of the items in `evaluate.data_dir`."""
+    pairs: Pairs | None = None
+    """Of a benchmark for reward models, which is no task of lm-eval: see trainers/judging.py."""
+
+    @property
+    def scores(self) -> Literal["policy", "reward"]:
+        """The kind of model that it is for."""
+        return "policy" if self.pairs is None else "reward"
 
 
 INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
@@ -198,6 +215,23 @@ BENCHMARKS = {
             tokens_per_item=250,
             local_files=(("mmlu_pro", "test", "mmlu_pro_test*.jsonl"),),
         ),
+        # RewardBench by category: Lambert et al. 2024, arXiv 2403.13787.
+        Benchmark(
+            "rewardbench",
+            (),
+            AVERAGE,
+            items=2985,
+            pairs=Pairs("allenai/reward-bench", "filtered", "rewardbench*.jsonl"),
+        ),
+        # UFB, as SmolTulu's Table 8 has it.
+        Benchmark(
+            "ufb",
+            (),
+            "accuracy",
+            pairs=Pairs(
+                "allenai/ultrafeedback_binarized_cleaned", "test_prefs", "ultrafeedback_eval*.jsonl"
+            ),
+        ),
         # The miniature world of grids/quickstart.yaml, in the forms of the first four.
         _world("choice", "acc", tokens_per_item=91),
         _world("arithmetic", "exact_match,strict-match", tokens_per_item=136, gold="solution"),
@@ -324,6 +358,8 @@ def _own_files(benchmark: Benchmark, spec: EvaluateSpec) -> list[Path]:
             files += [*_with_included(task), *sorted(task.parent.glob("*.py"))]
             named = map(Path, NAMED_FILE.findall(task_text(task)))
             files += [path for path in named if path.is_file()]
+    if spec.data_dir is not None and benchmark.pairs is not None:
+        files.append(local_file(Path(spec.data_dir), benchmark.pairs.file))
     if spec.data_dir is not None:
         files += [local_file(Path(spec.data_dir), pattern) for *_, pattern in benchmark.local_files]
     return files
@@ -333,6 +369,8 @@ def missing(benchmark: Benchmark, spec: EvaluateSpec) -> str | None:
     """What a benchmark lacks on this machine, found before anything is generated; None where all
     is there."""
     try:
+        if spec.data_dir is not None and benchmark.pairs is not None:
+            local_file(Path(spec.data_dir), benchmark.pairs.file)
         if spec.data_dir is not None and benchmark.local_files:
             for path in task_paths(benchmark):
                 local_splits(benchmark, path, spec)

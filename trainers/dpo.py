@@ -21,12 +21,13 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from trainers import fit, heldout, models
+from trainers.benchmarks import HELDOUT
 from trainers.data import Prepared
 from trainers.loss import Head
 from trainers.packing import Rows
 from trainers.pair_batches import Pair, PairBatches, cut
 from trainers.preference import DpoSpec
-from trainers.scores import short_hash
+from trainers.scores import Evaluation, short_hash, summarise
 from trainers.spec import StageResult
 
 PRECOMPUTED = ["reference_chosen", "reference_rejected"]
@@ -118,6 +119,36 @@ def losses(
         rewards = rewards / tokens
     chosen, rejected = rewards.unbind(dim=1)
     return Losses(-logsigmoid(chosen - rejected), chosen, rejected)
+
+
+def heldout_score(
+    spec: DpoSpec, loaded: models.Loaded, rows: Dataset, under_reference: np.ndarray, dtype: str
+) -> Evaluation:
+    """Loss, accuracy and margin on held-out pairs, by the spec's own loss and beta.
+
+    Raises:
+        ValueError: no pair is held out.
+    """
+    if len(rows) == 0:
+        raise ValueError("no pair is held out; set `heldout` of the stage")
+    policy = torch.from_numpy(_log_probabilities(loaded, rows, models.bfloat16(dtype)))
+    columns: Any = rows.with_format("torch", columns=["input_ids", "labels", "second"])
+    tokens = torch.tensor([[side.loss_tokens for side in cut(row)] for row in columns])
+    found = losses(policy, torch.from_numpy(under_reference), tokens, spec.loss, spec.beta)
+    margin = (found.chosen - found.rejected).double().numpy()
+    values = {
+        "loss": found.loss.double().numpy(),
+        "accuracy": (margin > 0).astype(float),
+        "margin": margin,
+    }
+    return summarise(
+        {metric: float(column.mean()) for metric, column in values.items()},
+        values,
+        list(rows["item"]),
+        primary="loss",
+        lower_is_better={"loss"},
+        settings={"benchmark": HELDOUT, "loss": spec.loss, "beta": spec.beta},
+    )
 
 
 def _forward(spec: DpoSpec, model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:

@@ -77,8 +77,10 @@ def _on_hub(data: DataSpec) -> bool:
 
 def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
     """Hub data sets of a benchmark's tasks, read from their files without importing lm-eval."""
-    if spec.data_dir is not None and benchmark.local_files:
+    if spec.data_dir is not None and (benchmark.local_files or benchmark.pairs):
         return []
+    if benchmark.pairs is not None:
+        return [benchmark.pairs.data]
     texts = [benchmarks.task_text(path) for path in benchmarks.task_paths(benchmark)]
     found = [DATASET.search(text) for text in texts]  # the task's own stands before an included one
     return list(dict.fromkeys(match[1] for match in found if match))
@@ -177,7 +179,9 @@ def _fetch_benchmark(benchmark: Benchmark, spec: EvaluateSpec) -> Commits:
     what = f"benchmark {benchmark.name!r}"
     names = hub_data(benchmark, spec)
     commits = {f"benchmark:{name}": _commit(name, "dataset", None, what) for name in names}
-    if commits:
+    if commits and benchmark.pairs is not None:
+        _fetch_data(DataSpec(name=benchmark.pairs.data, split=benchmark.pairs.split))
+    elif commits:
         from trainers import tasks
 
         try:

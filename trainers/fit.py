@@ -37,7 +37,7 @@ METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 class Kind(NamedTuple):
     """What a kind of training brings."""
 
-    engine: Callable[..., ExactBatches]
+    engine: type[ExactBatches]
     """One of TRL's trainers with exact batches."""
     arguments: Callable[..., TrainingArguments]
     """Its configuration, given what all kinds share."""
@@ -58,8 +58,8 @@ def train(
     deadline: float,
     memory_kills: int,
 ) -> StageResult:
-    """Train `model` in place on `rows`: those of `data.train` as the kind's engine reads them. Write
-    a line per optimizer step to `folder`/metrics.jsonl.
+    """Train `model` in place on `rows`: those of `data.train`, as the engine reads them. Write a
+    line per optimizer step to `folder`/metrics.jsonl.
 
     Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
     removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each

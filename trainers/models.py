@@ -167,6 +167,24 @@ def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBas
     return found
 
 
+def load_judge(folder: Path) -> Loaded:
+    """A reward model that a stage has left, as `load` gives a policy.
+
+    Raises:
+        ModelUnavailable: there is none in the folder.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        )
+        return Loaded(model.to(device()).eval(), AutoTokenizer.from_pretrained(folder))
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"reward model {str(folder)!r}: {error}") from error
+
+
 def _read(folder: Path) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from transformers import PreTrainedModel
 
 from trainers.engine import ExactBatches
-from trainers.packing import Example, rows
+from trainers.loss import hidden_states
+from trainers.packing import Example, Rows, rows
 from trainers.tokens import IGNORED
 
 
@@ -44,6 +46,12 @@ def to_be_judged(one: Example) -> Example:
     labels = torch.full_like(ids, IGNORED)
     labels[-1] = 0
     return Example(ids, labels)
+
+
+def scores(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    """A reward model's scores of the texts in rows of `to_be_judged`, (texts,), float32."""
+    head: Any = model
+    return (hidden_states(model, one).float() * head.score.weight[0]).sum(dim=1)
 
 
 def sides(pairs: Sequence[Pair]) -> list[Example]:

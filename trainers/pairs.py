@@ -56,6 +56,15 @@ def texts(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text]:
     if said[0] == said[1] or not all(any((part or "").strip() for part in side) for side in said):
         blank = Text("", [], blank=True)
         return blank, blank
+    return rendered(pair, tokenizer)
+
+
+def rendered(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text]:
+    """The chosen and the rejected one, whatever they say.
+
+    Raises:
+        ValueError: the template rewrites earlier turns, or an answer is not the assistant's.
+    """
     return _text(pair.prompt, pair.chosen, tokenizer), _text(pair.prompt, pair.rejected, tokenizer)
 
 

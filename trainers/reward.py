@@ -18,9 +18,8 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from trainers import fit, models
 from trainers.data import Prepared
-from trainers.loss import hidden_states
 from trainers.packing import Rows
-from trainers.pair_batches import Pair, PairBatches, cut, to_be_judged
+from trainers.pair_batches import Pair, PairBatches, cut, scores, to_be_judged
 from trainers.preference import RewardSpec
 from trainers.spec import StageResult
 
@@ -57,12 +56,6 @@ def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     model.score = torch.nn.Linear(size, 1, bias=False)
     model.score.weight.data = weight.to(policy.device)
     return model
-
-
-def scores(model: PreTrainedModel, one: Rows) -> torch.Tensor:
-    """Of each text of `to_be_judged` in the rows, (texts,), float32."""
-    head: Any = model
-    return (hidden_states(model, one).float() * head.score.weight[0]).sum(dim=1)
 
 
 def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:

@@ -1,13 +1,14 @@
 """Kind of stage -> the function that trains it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from trainers import models
 from trainers.kinds import StageSpec
+from trainers.scores import Evaluation
 from trainers.spec import StageResult
 
 
@@ -46,6 +47,46 @@ def train(
             with _no_wandb():
                 from trainers import reward
             return reward.train(spec, loaded, prepared, folder, deadline, memory_kills)
+
+
+def score_heldout(
+    spec: StageSpec,
+    slice_of: StageSpec,
+    loaded: models.Loaded,
+    cache: Path,
+    start: str,
+    open_start: Callable[[], models.Loaded],
+    dtype: str,
+) -> Evaluation:
+    """Score a model on the held-out slice of the data of `slice_of`, a cell of the same stage (one
+    slice serves all of them) or of a stage that starts from the model's.
+
+    `spec` is the model's own; `start` names the weights that it was trained from and `open_start`
+    loads them.
+
+    Raises:
+        ValueError: nothing is held out.
+    """
+    from trainers import data
+
+    prepared = data.prepare(slice_of, loaded.tokenizer, cache)
+    match slice_of.kind:
+        case "sft":
+            from trainers import heldout
+
+            return heldout.score(loaded, prepared.heldout, dtype)
+        case "dpo":
+            with _no_wandb():
+                from trainers import dpo
+
+            assert spec.kind == "dpo"
+            kept = dpo.reference(start, open_start, prepared, cache, spec.dtype)
+            return dpo.heldout_score(spec, loaded, prepared.heldout, kept.heldout, dtype)
+        case "reward":
+            with _no_wandb():
+                from trainers import judging
+
+            return judging.heldout(loaded, prepared.heldout, dtype)
 
 
 @contextmanager

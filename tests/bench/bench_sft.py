@@ -30,7 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from trainers import cache, data, models, sft
+from trainers import cache, data, fit, models, sft
 from trainers.batch import Order
 from trainers.packing import Example
 from trainers.spec import SftSpec
@@ -118,7 +118,7 @@ def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:
 def ours(spec: SftSpec, prepared: data.Prepared) -> Steps:
     with tempfile.TemporaryDirectory() as folder:
         sft.train(spec, models.load(MODEL), prepared, Path(folder))
-        lines = (Path(folder) / sft.METRICS).read_text().splitlines()
+        lines = (Path(folder) / fit.METRICS).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     ends = [0.0, *(record["seconds"] for record in records)]
     seconds = [after - before for before, after in pairwise(ends)]

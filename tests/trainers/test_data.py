@@ -410,7 +410,7 @@ def test_preparation_of_a_killed_process_is_made_anew(tokenizer, tmp_path):
 
 
 def test_every_row_of_the_world_fits_and_counts(tokenizer):
-    for name in sources.WORLD:
+    for name in ("world:pretrain", "world:sft"):
         for row in sources.rows(spec(name, examples=50).data):
             example = tokenise(row, tokenizer, "assistant")
             assert len(example["input_ids"]) <= tokenizer.model_max_length

@@ -90,6 +90,27 @@ def test_every_head_gives_the_loss_and_gradients_of_the_models_own_logits(name):
             )
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_by_the_token_have_the_gradients_of_their_weighted_sum(name):
+    kind, config, settings, _ = MODELS[name]
+    model = small(kind, config, **settings).eval()
+    head = Head(model)
+    with packing.used(model) as packed:
+        one = rows(EXAMPLES, packed, CPU)
+        weights = torch.linspace(0.1, 1, len(one.targets))
+        head.loss(model, one, weights).backward()
+        expected = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        found = head.token_losses(model, one)
+        (found @ weights).backward()
+        torch.testing.assert_close(found, head.negative_log_likelihoods(model, one))
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name in expected:
+            torch.testing.assert_close(
+                parameter.grad, expected[parameter_name], rtol=1e-3, atol=1e-5, msg=parameter_name
+            )
+
+
 def test_the_forward_pass_is_lent_and_given_back():
     model = small()
     with packing.used(model), installed(model, Head(model).loss):

@@ -85,6 +85,25 @@ def test_the_written_answer_obeys_every_instruction():
         assert tasks.obeys(item["answer"], item["kind"], item["words"], item["count"]), item
 
 
+def test_the_rejected_answer_is_a_wrong_one():
+    for row in generate.rows("preferences", 400, 0):
+        ((chosen,), (rejected,)) = row["chosen"], row["rejected"]
+        assert chosen["content"] != rejected["content"]
+        asked, said = row["prompt"][0]["content"], rejected["content"]
+        if asked.startswith("Which is "):
+            value = asked.removeprefix("Which is ").split(":")[0]
+            of = next(table for table in PROPERTIES if value in table.values())
+            assert of[said.removeprefix("the ")] != value
+        if "####" in said:
+            assert said.split("#### ")[1] != said.split("\n")[-2].split("=")[1]
+
+
+def test_preferences_ask_nothing_that_the_benchmarks_ask():
+    tested = {item["prompt"] for form in FORMS for item in generate.items(form)}
+    asked = {row["prompt"][0]["content"] for row in generate.rows("preferences", 2000, 0)}
+    assert not asked & tested
+
+
 @pytest.mark.parametrize(
     ("response", "kind", "words", "count"),
     [

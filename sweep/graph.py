@@ -1,0 +1,91 @@
+"""What can be wrong with how stages start from each other, and with what their models are scored
+on: (place in the file, sentence) for each problem."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sweep.grid import BASE, EACH, Best, Search, Stage
+from sweep.yamlfile import KeyPath
+from trainers import benchmarks
+from trainers.kinds import KINDS
+from trainers.spec import EvaluateSpec
+
+Problems = Iterator[tuple[KeyPath, str]]
+
+READ = ("stages", "evaluate", "search")
+"""Parts of a grid that `scores` looks at."""
+
+
+def starts(data: dict[str, Any]) -> Problems:
+    """Every start is `base` or another stage that leaves a policy, and following the starts ends at
+    `base`. `data` are the stages as the file has them."""
+    found = {
+        name: settings.get("start_from", BASE)
+        for name, settings in data.items()
+        if isinstance(settings, dict)
+    }
+    for name, start in found.items():
+        path = ("stages", name, "start_from")
+        if not isinstance(start, str) or (start != BASE and start not in found):
+            others = ", ".join([BASE, *(other for other in found if other != name)])
+            yield path, f"{start!r}: use one of {others}"
+            return
+        kind = KINDS.get(str(data[start].get("kind"))) if start != BASE else None
+        if kind is not None and kind.LEAVES == "reward":
+            yield (
+                path,
+                f"{start!r} leaves a reward model, which judges texts and cannot be trained "
+                f"further; start from what it starts from, {found[start]}",
+            )
+    for name in found:
+        seen, at = [name], found[name]
+        while at != BASE and at not in seen:
+            seen.append(at)
+            at = found[at]
+        if at != BASE:
+            yield ("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}"
+
+
+def scores(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
+    """A parent is chosen among several models by a score that they have; a benchmark of pairs has
+    a reward model to score. For parts that are right by themselves."""
+    for name, stage in stages.items():
+        if stage.parent != EACH:
+            yield from _parent(name, stage, stages, evaluate, search)
+    if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
+        return
+    for index, benchmark in enumerate(evaluate.benchmarks):
+        if benchmarks.find(benchmark).scores == "reward":
+            path = ("evaluate", "benchmarks", index)
+            message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
+            yield path, message
+
+
+def _parent(
+    name: str,
+    stage: Stage,
+    stages: dict[str, Stage],
+    evaluate: EvaluateSpec,
+    search: Search | None,
+) -> Problems:
+    path = ("stages", name, "parent")
+    if stage.start_from == BASE:
+        yield path, f"{BASE} is one model; leave `parent` out"
+        return
+    if not isinstance(stage.parent, Best):
+        return
+    start = stages[stage.start_from]
+    if search is not None and start.searched_axes:
+        yield (
+            path,
+            f"`search` runs a part of {start.name}, so its best is known only at the end; run it "
+            "first and give the parent's key",
+        )
+    spec = start.cells[0][1]
+    allowed = [one for one in evaluate.benchmarks if benchmarks.find(one).scores == spec.LEAVES]
+    if spec.HELDOUT is not None and spec.heldout:
+        allowed.insert(0, spec.HELDOUT.benchmark)
+    if not allowed:
+        yield path, f"the models of {start.name} have no score; set its `heldout`"
+    elif stage.parent.best not in (None, *allowed):
+        yield (*path, "best"), f"{stage.parent.best!r}: use one of {', '.join(allowed)}"
