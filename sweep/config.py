@@ -242,6 +242,16 @@ class _Checker:
         for index, source in enumerate(_list(data)):
             self.named((*path, index), source, sources.problem)
 
+    def judges(self, path: KeyPath, cells: list[tuple[str, TrainingSpec]]) -> None:
+        """Reward models that stages are to be rewarded by have to be there."""
+        for name in dict.fromkeys(getattr(spec, "reward_model", None) for _, spec in cells):
+            if name is not None and not (Path(name) / "config.json").is_file():
+                self.problem(
+                    (*path, "reward_model"),
+                    f"no model in the folder {name!r} (from {Path.cwd()}); give the `model` folder "
+                    "of a trial of a reward stage",
+                )
+
     def named(self, path: KeyPath, value: Any, problem_of) -> None:
         name = value.get("name") if isinstance(value, dict) else value
         if isinstance(name, str) and (problem := problem_of(name)):
@@ -303,6 +313,7 @@ class _Checker:
             self.problem((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
         parent = self.parent(settings.get("parent", EACH), (*path, "parent"))
         cells = self.cells(name, spec, plain, axes, arms)
+        self.judges(path, cells or [])
         if parent is None or cells is None or keep not in get_args(Keep):
             return None
         start = str(settings.get("start_from", BASE))

@@ -1,5 +1,8 @@
 """The reward on the held-out prompts of an RLVR stage, as a benchmark with an error over them."""
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -44,29 +47,29 @@ def answers(
 ) -> list[str]:
     """Greedy, with continuous batching where the model's architecture is served."""
     model, tokenizer = loaded
-    device = model.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=models.bfloat16(dtype)), torch.no_grad():
-        try:
-            decoder = Decoder(model)
-        except Unservable:
-            found = [_alone(loaded, prompt, max_new_tokens) for prompt in prompts]
-        else:
-            longest = max(map(len, prompts)) + max_new_tokens
-            with decoder.attached():
-                found = generation.generate(
-                    decoder,
-                    prompts,
-                    max_new_tokens,
-                    Stop(model, tokenizer, []),
-                    Budget(decoder, longest),
-                    generation.Tally(),
-                )
+    if models.bfloat16(dtype) and model.dtype != torch.bfloat16:
+        model: Any = copy.deepcopy(model).to(torch.bfloat16)  # pyright: ignore[reportCallIssue]
+    ends = Stop(model, tokenizer, []).ends
+    try:
+        decoder = Decoder(model)
+    except Unservable:
+        found = [_alone(model, prompt, max_new_tokens) for prompt in prompts]
+    else:
+        with decoder.attached():
+            found = generation.generate(
+                decoder,
+                prompts,
+                max_new_tokens,
+                lambda said: said[-1] in ends,
+                Budget(decoder, max(map(len, prompts)) + max_new_tokens),
+                generation.Tally(),
+            )
     return tokenizer.batch_decode(found, skip_special_tokens=True)
 
 
-def _alone(loaded: models.Loaded, prompt: list[int], max_new_tokens: int) -> list[int]:
-    ids = torch.tensor([prompt], device=loaded.model.device)
-    said = loaded.model.generate(  # pyright: ignore[reportCallIssue]
+def _alone(model: Any, prompt: list[int], max_new_tokens: int) -> list[int]:
+    ids = torch.tensor([prompt], device=model.device)
+    said = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=max_new_tokens,

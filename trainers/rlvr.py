@@ -88,6 +88,8 @@ def train(
         "gradient_checkpointing": False,
         "disable_dropout": True,
         "top_k": 0,
+        # of a policy that has no probabilities any more the loss tells, not the sampling
+        "generation_kwargs": {"remove_invalid_values": True},
     }
     options = {"reward_funcs": functions}
     match spec.algorithm:

@@ -52,6 +52,7 @@ class Rollouts(ExactBatches):
         """`args.beta` says how the KL counts; its reference is a copy of the model as it is now,
         where TRL would load the one that the configuration names."""
         beta, args.beta = args.beta, 0.0
+        del options["data_collator"]  # TRL sets its own; the data loader has `collate`
         super().__init__(args=args, **options)
         if self.args.world_size > 1:
             raise ValueError("rlvr trains on one process; set resources.ranks_per_trial: 1")

@@ -103,7 +103,7 @@ def test_rloo_advantages_leave_one_out(train, rewarded, advantages):
 @ALGORITHMS
 def test_a_batch_without_a_difference_teaches_nothing(train, rewarded, algorithm):
     rewarded(*[1.0] * 8)
-    moved, result, lines = train(algorithm=algorithm, steps=1, beta=0.0)
+    moved, _, lines = train(algorithm=algorithm, steps=1, beta=0.0)
     assert float(moved.norm()) == pytest.approx(0.0, abs=1e-6)
     assert lines[0]["zero_advantage_share"] == 1.0
     assert (lines[0]["reward"], lines[0]["reward_std"]) == (1.0, 0.0)
