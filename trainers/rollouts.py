@@ -99,9 +99,8 @@ class Rollouts(ExactBatches):
         longest = max(sum(len(m["content"]) for m in one.messages) for one in asked)
         most = longest + self.max_completion_length  # a token has at least one character
         trl: Any = self
-        trl.args.per_device_train_batch_size = max(
-            self.budget // most, 1
-        )  # of the reference's pass
+        # how many the passes without a gradient take at a time
+        trl.args.per_device_train_batch_size = max(self.budget // most, 1)
         with self.accelerator.autocast():
             self.batch: dict[str, Any] = trl._generate_and_score_completions(rows)
         counts = (self.batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))

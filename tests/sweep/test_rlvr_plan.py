@@ -49,3 +49,8 @@ def test_a_batch_of_broken_groups_is_refused(grid):
 def test_a_reward_model_that_is_not_there_is_refused(grid):
     with pytest.raises(config.GridError, match="no model in the folder 'nowhere'"):
         grid(batch_size="32\n    reward_model: nowhere")
+
+
+def test_more_than_one_process_for_a_trial_is_refused(grid):
+    with pytest.raises(config.GridError, match=r"2 processes .* stage rlvr trains in one"):
+        grid(batch_size="32\nresources: {cpus_per_trial: 2, ranks_per_trial: 2}\n#")
