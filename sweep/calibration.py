@@ -20,7 +20,7 @@ from sweep import pin, preflight, store
 from sweep.grid import BASE, Grid
 from sweep.price import Calibration
 from trainers import benchmarks, models, process
-from trainers.spec import TrainingSpec
+from trainers.kinds import StageSpec
 
 STEPS = 10
 WARM_UP = 2
@@ -102,7 +102,7 @@ def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, A
 
 
 def _training(
-    grid: Grid, cells: tuple[tuple[str, TrainingSpec], ...], folder: Path
+    grid: Grid, cells: tuple[tuple[str, StageSpec], ...], folder: Path
 ) -> dict[str, float]:
     """Seconds of a step against its tokens, at the smallest and the largest batch of the stage."""
     from trainers import stages
@@ -119,6 +119,7 @@ def _training(
                 "epochs": None,
                 "tokens": None,
                 "learning_rate": 1e-6,
+                **_few_pairs(cells[0][1], 2 * STEPS * size),
             }
         )
         stages.train(spec, loaded, folder, BASE, folder, math.inf)
@@ -136,6 +137,17 @@ def _training(
         "seconds_per_step": per_step,
         "seconds_per_token": per_token,
     }
+
+
+def _few_pairs(spec: StageSpec, enough: int) -> dict[str, Any]:
+    """Of pairs no more than are needed: DPO's reference would be computed for all of them."""
+    if spec.FORM != "pairs":
+        return {}
+    few = tuple(
+        source.model_copy(update={"examples": min(source.examples or enough, enough)})
+        for source in spec.sources
+    )
+    return {"data": few, "heldout": 0}
 
 
 def _evaluations(grid: Grid):

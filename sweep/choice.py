@@ -40,8 +40,8 @@ def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
 def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage) -> Resolved:
     """Choose for each stage that waits, where all that it may start from have their scores."""
     made, impossible = [], {}
-    waiting = {trial.stage for trial in planned if trial.waits and trial.parent is None}
-    for name in waiting:
+    waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
+    for name in dict.fromkeys(waiting):
         start = grid.stages[name].start_from
         candidates = [trial for trial in planned if trial.stage == start]
         want = _want(grid, name, wants)
@@ -66,9 +66,10 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
                 "time": store.now(),
             },
         )
+        seeds = f"mean of {best.seeds} seeds" if best.seeds > 1 else "one seed each"
         made.append(
             f"{name} starts from {best.first.readable} ({best.first.key}): {want.benchmark} "
-            f"{best.value:.4g}, the best of {len(cells)} cells, mean of {best.seeds} seeds"
+            f"{best.value:.4g}, the best of {len(cells)} cells, {seeds}"
         )
     return Resolved(made, impossible)
 

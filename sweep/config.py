@@ -37,7 +37,7 @@ from sweep.grid import (
 )
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import audit_items, benchmarks, models, sources
-from trainers.kinds import KINDS
+from trainers.kinds import KINDS, StageSpec
 from trainers.spec import MANY, ONE, DataSpec, EvaluateSpec, Strict, TrainingSpec
 
 Found = TypeVar("Found", bound=Strict)
@@ -340,7 +340,7 @@ class _Checker:
         what = ", ".join(settings) or "nothing"
         self.problem(("stages", name), f"has {what} but no `kind`, so it is no stage; {hint}")
 
-    def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, TrainingSpec]] | None:
+    def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, StageSpec]] | None:
         """Every cell as its own validated spec, arm after arm, the last axis fastest."""
         before = len(self.problems)
         count = len(arms) * math.prod(len(values) or 1 for values in axes.values())

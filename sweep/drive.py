@@ -330,6 +330,8 @@ class _Driver:
         states = Counter(
             "not asked for" if trial.key in spared else self.state(trial) for trial in self.planned
         )
+        for waits in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
+            self.say(f"{waits} is chosen when all of its models have their scores")
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")

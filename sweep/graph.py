@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep.grid import BASE, EACH, Best, Search, Stage
 from sweep.yamlfile import KeyPath
-from trainers import benchmarks
+from trainers import benchmarks, sources
 from trainers.kinds import KINDS
 from trainers.spec import EvaluateSpec
 
@@ -48,8 +48,10 @@ def starts(data: dict[str, Any]) -> Problems:
 
 def scores(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
     """A parent is chosen among several models by a score that they have; a benchmark of pairs has
-    a reward model to score. For parts that are right by themselves."""
+    a reward model to score; data of the miniature world are of the form that the stage reads. For
+    parts that are right by themselves."""
     for name, stage in stages.items():
+        yield from _data(name, stage)
         if stage.parent != EACH:
             yield from _parent(name, stage, stages, evaluate, search)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
@@ -59,6 +61,21 @@ def scores(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | No
             path = ("evaluate", "benchmarks", index)
             message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
             yield path, message
+
+
+def _data(name: str, stage: Stage) -> Problems:
+    """Other data show their form only when they are read, before any trial."""
+    spec = stage.cells[0][1]
+    forms = {one: "pairs" if one in sources.WORLD_PAIRS else "texts" for one in sources.WORLD}
+    for source in spec.sources:
+        form = forms.get(source.name, spec.FORM)
+        if form != spec.FORM:
+            fitting = [one for one, its in forms.items() if its == spec.FORM]
+            yield (
+                ("stages", name, "data"),
+                f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
+                f"{spec.FORM}; use {' or '.join(fitting)}, or other data",
+            )
 
 
 def _parent(

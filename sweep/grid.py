@@ -185,8 +185,8 @@ class Stage(Strict):
     key."""
     keep: Keep = "all"
     """Final weights that stay on disk once their scores and the stages that start from them are
-    done. `best` keeps those of one trial: the lowest `heldout_loss`, or, where the stage holds
-    nothing out, the best score on the first benchmark."""
+    done. `best` keeps those of one trial: the best on the stage's held-out slice, or, where it
+    holds nothing out, on the first benchmark."""
     axes: dict[str, tuple[Scalar, ...]]
     cells: tuple[tuple[str, StageSpec], ...]
 

@@ -101,7 +101,7 @@ def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
             ends = sorted(found, key=lambda one: one or 0)[:: max(len(found) - 1, 1)]
             columns.append(" to ".join(map(shown, ends)))
         if any(column != UNKNOWN for column in columns):
-            table.add_row(label, *columns)
+            table.add_row(cells[0].spec.UNIT if label == "examples" else label, *columns)
     return Group(
         Text(title), Text("LR/BS #place in the order; below, what a cell takes"), table, ""
     )

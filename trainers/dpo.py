@@ -20,9 +20,10 @@ from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from trainers import fit, heldout, models
+from trainers import fit, models
 from trainers.benchmarks import HELDOUT
 from trainers.data import Prepared
+from trainers.heldout import losses as answer_losses
 from trainers.loss import Head
 from trainers.packing import Rows
 from trainers.pair_batches import Pair, PairBatches, cut
@@ -68,13 +69,12 @@ def reference(
         computed = 0
         if not path.exists():
             loaded = open_model()
-            parts = {
-                name: _log_probabilities(loaded, part, bfloat16)
-                for name, part in (("train", data.train), ("heldout", data.heldout))
-            }
-            computed = sum(map(len, parts.values()))
+            train, heldout = (
+                _log_probabilities(loaded, part, bfloat16) for part in (data.train, data.heldout)
+            )
+            computed = len(train) + len(heldout)
             aside = path.with_suffix(".part.npz")
-            np.savez(aside, **parts)
+            np.savez(aside, train=train, heldout=heldout)
             aside.rename(path)
         with np.load(path) as kept:
             return Reference(kept["train"], kept["heldout"], computed)
@@ -90,7 +90,7 @@ def _log_probabilities(loaded: models.Loaded, part: Dataset, bfloat16: bool) -> 
     for start in range(0, len(part), AT_A_TIME):
         rows: Any = columns.select(range(start, min(start + AT_A_TIME, len(part))))
         examples = [side for row in rows for side in cut(row)]
-        losses = heldout.losses(loaded, examples, bfloat16)
+        losses = answer_losses(loaded, examples, bfloat16)
         found.append(-losses.reshape(-1, 2).numpy())
     return np.concatenate(found)
 
@@ -172,7 +172,7 @@ def _forward(spec: DpoSpec, model: PreTrainedModel) -> Callable[..., tuple[torch
 
 _arguments = partial(
     DPOConfig,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
     max_length=None,  # truncated while preparing
     precompute_ref_log_probs=True,  # by us
     disable_dropout=True,

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -95,7 +95,7 @@ def train(
                 args=kind.arguments(**_arguments(spec, course, folder)),
                 train_dataset=rows,
                 processing_class=tokenizer,
-                data_collator=kind.engine.collate,  # TRL's would ask the rows for more
+                data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
                 callbacks=[monitor],
                 **kind.options,
             )

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from trainers.preference import DpoSpec, RewardSpec
 from trainers.reinforcement import RlvrSpec
-from trainers.spec import SftSpec, TrainingSpec
+from trainers.spec import SftSpec
 
-KINDS: dict[str, type[TrainingSpec]] = {
+KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec | RlvrSpec]] = {
     "sft": SftSpec,
     "dpo": DpoSpec,
     "reward": RewardSpec,

@@ -39,8 +39,7 @@ class HeadLoss(torch.autograd.Function):
         """`hidden` (targets, size), `weight` (vocabulary, size); `targets` and `weights` are
         (targets,). Returns a scalar in float32."""
         kept = _cast(hidden)
-        total, *slopes = _gradients(kept, weight, bias, targets, weights)
-        to_hidden, to_weight, to_bias = slopes
+        total, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, weights)
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
         return total
 

@@ -42,10 +42,9 @@ def cut(row: dict[str, torch.Tensor]) -> tuple[Example, Example]:
 
 def to_be_judged(one: Example) -> Example:
     """The same text with nothing to predict but what comes after its last token: a score."""
-    ids = torch.cat([one.ids, one.ids[-1:]])
-    labels = torch.full_like(ids, IGNORED)
+    labels = torch.full((one.tokens + 1,), IGNORED)
     labels[-1] = 0
-    return Example(ids, labels)
+    return Example(one.ids, labels)
 
 
 def scores(model: PreTrainedModel, one: Rows) -> torch.Tensor:

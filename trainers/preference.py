@@ -14,6 +14,7 @@ class PairSpec(TrainingSpec):
     """Training on pairs of answers, one chosen and one rejected."""
 
     FORM = "pairs"
+    UNIT = "pairs"
 
     batch_size: Count
     """Pairs per optimizer step, whatever the hardware."""

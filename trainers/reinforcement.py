@@ -19,6 +19,7 @@ class RlvrSpec(TrainingSpec):
     the others of its group. There is no value function, as PPO has one."""
 
     FORM = "prompts"
+    UNIT = "completions"
     HELDOUT = HeldoutScore(HELDOUT_REWARD, "reward", True, before=True)
 
     kind: Literal["rlvr"]

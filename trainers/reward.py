@@ -31,7 +31,8 @@ class Engine(PairBatches, RewardTrainer):
 
     @staticmethod
     def collate(found: list[dict[str, torch.Tensor]]) -> list[Pair]:
-        return [Pair(*map(to_be_judged, cut(row)), torch.zeros(2)) for row in found]
+        sides = [[to_be_judged(side) for side in cut(row)] for row in found]
+        return [Pair(chosen, rejected, torch.zeros(2)) for chosen, rejected in sides]
 
 
 def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -74,7 +75,7 @@ def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
 
 _arguments = partial(
     RewardConfig,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
     max_length=None,  # truncated while preparing
     disable_dropout=True,
 )

@@ -28,6 +28,9 @@ WORLD: dict[str, generate.Split] = {
 }
 """Data that the project writes itself, by name."""
 
+WORLD_PAIRS = ("world:preferences",)
+"""Those of them whose rows are pairs."""
+
 WORLD_EXAMPLES = 4096
 """Rows of the miniature world where the grid file names no number."""
 

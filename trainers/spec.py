@@ -115,6 +115,8 @@ class TrainingSpec(Strict):
     FORM: ClassVar[Literal["texts", "pairs", "prompts"]] = "texts"
     """What a row of the data is: one text, a chosen and a rejected one, or a prompt that the model
     is to answer itself (trainers/data.py)."""
+    UNIT: ClassVar[str] = "examples"
+    """What `batch_size` counts, for the plan."""
     DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length")
     """Fields that decide how rows become examples, beside those that say which rows."""
     LEAVES: ClassVar[Literal["policy", "reward"]] = "policy"
@@ -255,8 +257,8 @@ class EvaluateSpec(Strict):
     """How every model of the sweep is scored."""
 
     benchmarks: Annotated[list[str], Field(min_length=1)]
-    """Names from trainers/benchmarks.py, names of lm-eval's tasks, or paths of task files in
-    YAML."""
+    """Names from trainers/benchmarks.py, names of lm-eval's tasks, or paths of task files in YAML.
+    `rewardbench` and `ufb` score reward models alone, all others the models that write."""
     preset: Literal["paper", "lm_eval"] = "paper"
     """`paper`: chat template, shots and answer length as trainers/benchmarks.py has them.
     `lm_eval`: no chat template, the rest as lm-eval's task has it."""

@@ -187,6 +187,11 @@ def test_key_that_nobody_has_is_refused_with_those_there_are(run):
         ("stages.dpo.parent={best: gsm8k}", "'gsm8k': use one of heldout_loss, world_choice"),
         ("stages.sft.parent=best", "base is one model; leave `parent` out"),
         ("stages.dpo.parent={worst: gsm8k}", "unknown key"),
+        (
+            "stages.dpo.data=world:sft",
+            "'world:sft' holds texts and a stage of the kind dpo",
+        ),
+        ("stages.sft.data=world:preferences", "use world:pretrain or world:sft, or other data"),
         ("search={method: optuna, trials: 2}", "its best is known only at the end"),
     ],
 )
@@ -194,6 +199,14 @@ def test_wrong_graph_is_refused_in_a_sentence(override, message, load, pipeline)
     with pytest.raises(config.GridError) as refused:
         load(pipeline, override)
     assert message in str(refused.value)
+
+
+def test_plan_says_what_is_waited_for_and_counts_pairs(drive, pipeline, tmp_path):
+    told = drive(pipeline, tmp_path / "pipeline", "--dry-run").output
+    plain = " ".join(told.split())
+    assert "dpo: 1 trial, from the best of sft by world_choice, to be chosen" in plain
+    assert "pairs 8" in plain
+    assert not (tmp_path / "pipeline").exists()
 
 
 def test_benchmark_of_pairs_needs_a_reward_model(load, small):

@@ -9,9 +9,11 @@ import operator
 import pytest
 import torch
 
-from trainers import data, dpo, models
+from trainers import data, dpo, heldout, models
 from trainers.engine import ExactBatches
+from trainers.packing import Example
 from trainers.preference import DpoSpec
+from trainers.tokens import IGNORED
 
 SPEC = {
     "kind": "dpo", "data": {"name": "world:preferences", "examples": 40}, "learning_rate": 1e-4,
@@ -96,19 +98,29 @@ def test_loss_is_that_of_trl(loss, tiny, tmp_path):
         processing_class=tiny.tokenizer,
     )  # fmt: skip
     batch = trainer.data_collator([trainer.train_dataset[place] for place in range(len(pairs))])
-    expected = float(trainer.compute_loss(trainer.model, batch))
+    expected = float(trainer.compute_loss(trainer.model, dict(batch)))
 
-    under = [
-        dpo.reference(name, lambda one=one: tiny._replace(model=one), prepared, tmp_path, "float32")
-        for name, one in (("policy", policy), ("reference", tiny.model))
+    sides = []
+    for ids, here, counted in zip(
+        batch["input_ids"], batch["attention_mask"], batch["completion_mask"], strict=True
+    ):
+        length = int(here.sum())
+        labels = torch.where(counted == 1, ids, IGNORED)
+        sides.append(Example(ids[:length], labels[:length]))
+    sides = [
+        side for pair in zip(sides[: len(pairs)], sides[len(pairs) :], strict=True) for side in pair
     ]
-    tokens = torch.tensor(
-        [[one.loss_tokens for one in dpo.cut(row)] for row in prepared.train.with_format("torch")]
-    )
-    parts = [torch.tensor(one.train) for one in under]
-    found = dpo.losses(*parts, tokens, loss, 0.5).loss.mean()
-    # TRL's tokens end with the template's line break after the end token, which ours leave out
-    assert float(found) == pytest.approx(expected, rel=0.02)
+    under = [
+        -heldout.losses(tiny._replace(model=model), sides, False).reshape(-1, 2)
+        for model in (policy, tiny.model)
+    ]
+    tokens = torch.tensor([side.loss_tokens for side in sides]).reshape(-1, 2)
+    found = dpo.losses(*under, tokens, loss, 0.5).loss.mean()
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+    # Ours end with the end token; TRL's have the line break after it that the template writes.
+    ours = [side for row in prepared.train.with_format("torch") for side in dpo.cut(row)]
+    assert all(torch.equal(one.ids, its.ids[:-1]) for one, its in zip(ours, sides, strict=True))
 
 
 @pytest.mark.parametrize("budget", [1, 150, 700])
@@ -140,7 +152,8 @@ def test_any_number_of_ranks_takes_the_same_step(train, monkeypatch):
 def test_second_cell_computes_no_reference(train):
     _, first = train("first")
     _, second = train("second", learning_rate=3e-4, beta=1.0)
-    assert first.figures["reference_pairs_computed"] == 40
+    counts = first.figures
+    assert counts["reference_pairs_computed"] == counts["data_train"] + counts["data_heldout"] > 30
     assert second.figures["reference_pairs_computed"] == 0
 
 
@@ -151,8 +164,8 @@ def test_another_start_or_other_data_has_its_own_reference(tiny, tmp_path):
         dpo.reference(start, lambda: tiny, part, tmp_path, "float32").computed
         for start, part in (("a", prepared), ("b", prepared), ("a", other), ("a", prepared))
     ]
-    assert counts[:2] == [40, 40]
-    assert counts[2] > 0
+    assert counts[:2] == [len(prepared.train) + len(prepared.heldout)] * 2
+    assert counts[2] == len(other.train) + len(other.heldout)
     assert counts[3] == 0
 
 
