@@ -28,8 +28,8 @@ WORLD: dict[str, generate.Split] = {
 }
 """Data that the project writes itself, by name."""
 
-WORLD_PAIRS = ("world:preferences",)
-"""Those of them whose rows are pairs."""
+WORLD_FORMS = {"world:preferences": "pairs", "world:prompts": "prompts"}
+"""What their rows are (`TrainingSpec.FORM`) where they are not texts."""
 
 WORLD_EXAMPLES = 4096
 """Rows of the miniature world where the grid file names no number."""
