@@ -292,3 +292,36 @@ def test_rewards_teach_the_task_and_shuffled_rewards_do_not(tiny, tmp_path, monk
 
 def reward_of(loaded: models.Loaded, prepared: data.Prepared) -> float:
     return answering.score(loaded, prepared.heldout, 24, "float32").scores[0].value
+
+
+def test_the_held_out_answers_are_the_most_probable_ones(tiny, tmp_path):
+    asked = spec(heldout=6, max_new_tokens=8)
+    heldout = data.prepare(asked, tiny.tokenizer, tmp_path / "data").heldout
+    prompts = list(heldout["input_ids"])
+    found = answering.answers(tiny, prompts, 8, "float32")
+    alone = [answering._alone(tiny.model, prompt, 8) for prompt in prompts]
+    assert found == tiny.tokenizer.batch_decode(alone, skip_special_tokens=True)
+    evaluation = answering.score(tiny, heldout, 8, "float32")
+    assert evaluation.scores[0].n == 6
+    assert evaluation.scores[0].value == evaluation.items["value"].mean()
+
+
+@ALGORITHMS
+def test_bfloat16_trains_on_this_device(train, rewarded, algorithm):
+    rewarded(*REWARDS)
+    moved, result, lines = train(algorithm=algorithm, dtype="bfloat16", steps=2)
+    assert result.status == "ok"
+    assert result.figures["dtype"] == "bfloat16"
+    assert float(moved.norm()) > 0
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-2)
+
+
+@pytest.mark.gpu
+@ALGORITHMS
+def test_a_gpu_trains_as_a_cpu_does(train, rewarded, algorithm):
+    """Other random numbers, so other completions: the records are held against bounds."""
+    rewarded(*REWARDS)
+    _, result, lines = train(algorithm=algorithm, dtype="auto", steps=3)
+    assert result.status == "ok"
+    assert result.figures["device"].startswith("cuda")
+    assert all(line["reward"] == 3 / 8 and abs(line["kl"]) < 1 for line in lines)
