@@ -128,6 +128,7 @@ class _Checker:
             for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
                 self.problem(path, message)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
+        self.ranks(parts["resources"], parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
@@ -237,11 +238,31 @@ class _Checker:
             path = ("stages", swept[0].name, "heldout")
             self.problem(path, f"0, and `search` needs the {own.benchmark}")
 
+    def ranks(self, resources: Resources | None, stages: dict[str, Stage]) -> None:
+        """Groups of completions are compared in one process."""
+        alone = [name for name, stage in stages.items() if stage.cells[0][1].FORM == "prompts"]
+        if resources is not None and resources.ranks > 1 and alone:
+            self.problem(
+                ("resources",),
+                f"{resources.ranks} processes would train each trial, and stage {alone[0]} trains "
+                "in one; set ranks_per_trial: 1",
+            )
+
     def data_names(self, path: KeyPath, data: Any) -> None:
         if not isinstance(data, list):
             self.named(path, data, sources.problem)
         for index, source in enumerate(_list(data)):
             self.named((*path, index), source, sources.problem)
+
+    def judges(self, path: KeyPath, cells: list[tuple[str, TrainingSpec]]) -> None:
+        """Reward models that stages are to be rewarded by have to be there."""
+        for name in dict.fromkeys(getattr(spec, "reward_model", None) for _, spec in cells):
+            if name is not None and not (Path(name) / "config.json").is_file():
+                self.problem(
+                    (*path, "reward_model"),
+                    f"no model in the folder {name!r} (from {Path.cwd()}); give the `model` folder "
+                    "of a trial of a reward stage",
+                )
 
     def named(self, path: KeyPath, value: Any, problem_of) -> None:
         name = value.get("name") if isinstance(value, dict) else value
@@ -305,6 +326,7 @@ class _Checker:
         resources = self.trial_resources(settings.get("resources", {}), (*path, "resources"))
         parent = self.parent(settings.get("parent", EACH), (*path, "parent"))
         cells = self.cells(name, spec, plain, axes, arms)
+        self.judges(path, cells or [])
         if parent is None or cells is None or resources is None or keep not in get_args(Keep):
             return None
         return Stage(

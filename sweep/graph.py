@@ -66,7 +66,7 @@ def scores(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | No
 def _data(name: str, stage: Stage) -> Problems:
     """Other data show their form only when they are read, before any trial."""
     spec = stage.cells[0][1]
-    forms = {one: "pairs" if one in sources.WORLD_PAIRS else "texts" for one in sources.WORLD}
+    forms = {one: sources.WORLD_FORMS.get(one, "texts") for one in sources.WORLD}
     for source in spec.sources:
         form = forms.get(source.name, spec.FORM)
         if form != spec.FORM:

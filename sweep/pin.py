@@ -6,6 +6,7 @@ paths: Ray gives each trial a working directory of its own.
 """
 
 from pathlib import Path
+from typing import Any
 
 from sweep.grid import Grid, Model
 from sweep.trial import Job
@@ -52,7 +53,10 @@ def _wanted(want: Wanted, commits: Commits) -> Wanted:
 def _spec(spec: TrainingSpec, commits: Commits) -> TrainingSpec:
     mixture = tuple(_source(source, commits) for source in spec.sources)
     data = mixture if isinstance(spec.data, tuple) else mixture[0]
-    return spec.model_copy(update={"data": data})
+    update: dict[str, Any] = {"data": data}
+    if judge := getattr(spec, "reward_model", None):
+        update["reward_model"] = str(Path(judge).absolute())
+    return spec.model_copy(update=update)
 
 
 def _source(data: DataSpec, commits: Commits) -> DataSpec:

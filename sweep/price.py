@@ -116,7 +116,7 @@ def _tokens(
     per_example = grid.price.tokens_per_example
     if measured and trial.stage in measured.stages:
         per_example = measured.stages[trial.stage].tokens_per_example
-    if prepared is not None:
+    if prepared is not None and trial.spec.FORM != "prompts":  # what is written is not there yet
         per_example = prepared.tokens_per_example
     return _times(cost(trial, prepared).examples, per_example)
 

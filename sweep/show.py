@@ -210,7 +210,18 @@ def _hours(value: float | None) -> str:
     return f"{value:,.1f} h" if value >= 1 else f"{value * 60:.1f} min"
 
 
+def _group(spec: TrainingSpec) -> str | None:
+    """How a batch that counts completions is made up."""
+    each = spec.examples_per_row
+    return f"{spec.rows_per_step} x {each}" if each > 1 else None
+
+
+def _words(value: str | None) -> str:
+    return value or UNKNOWN
+
+
 PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]] = [
+    ("prompts x completions", lambda cell: _group(cell.spec), _words),
     ("steps", lambda cell: cell.cost.steps, _count),
     ("examples", lambda cell: cell.cost.examples, _count),
     ("tokens", lambda cell: cell.price.tokens, _count),

@@ -22,7 +22,7 @@ class Counts(Strict):
     truncated: int
     """Of those kept, the ones that were longer than `max_length`."""
     dropped: int
-    """No token is left that counts in the loss."""
+    """No token is left that counts in the loss; or a prompt is longer than `max_length`."""
     duplicates: int
     """The same as a row that is held out."""
     empty: int

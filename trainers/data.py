@@ -18,7 +18,7 @@ from datasets import Dataset, Features, List, Value
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from trainers import counts, pairs, sources, tokens
+from trainers import counts, pairs, prompts, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
 from trainers.durable import flush
 from trainers.sources import Order, Row, Rows
@@ -43,6 +43,9 @@ COLUMNS = Features(
 PAIR_COLUMNS = Features({**COLUMNS, "second": Value("int32")})
 """A pair is one example, its two texts one after the other; `second` is where the second begins."""
 
+PROMPT_COLUMNS = Features({**COLUMNS, "asked": Value("string")})
+"""A prompt has its tokens up to where the answer begins, and `prompts.Prompt` as JSON."""
+
 CHUNK = 256
 """Rows that a process takes at a time; a part of the format, so that the bytes do not depend on
 the number of processes."""
@@ -52,8 +55,8 @@ Progress = Callable[[int, int], None]
 
 
 class Prepared(NamedTuple):
-    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`, or of
-    `PAIR_COLUMNS`."""
+    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`, of
+    `PAIR_COLUMNS` or of `PROMPT_COLUMNS`."""
 
     train: Dataset
     heldout: Dataset
@@ -159,11 +162,14 @@ class _Work(NamedTuple):
 
     @property
     def schema(self) -> pa.Schema:
-        return (PAIR_COLUMNS if self.spec.FORM == "pairs" else COLUMNS).arrow_schema
+        columns = {"texts": COLUMNS, "pairs": PAIR_COLUMNS, "prompts": PROMPT_COLUMNS}
+        return columns[self.spec.FORM].arrow_schema
 
     def texts(self, row: Row) -> tuple[tokens.Text, ...]:
         if self.spec.FORM == "pairs":
             return pairs.texts(row, self.tokenizer)
+        if self.spec.FORM == "prompts":
+            return (prompts.text(prompts.read(row), self.tokenizer),)
         assert isinstance(self.spec, SftSpec)
         return (tokens.text_of(row, self.tokenizer, self.spec.loss_on),)
 
@@ -258,6 +264,8 @@ class _Row(NamedTuple):
     truncated: bool = False
     second: int = 0
     """Where the second text of a pair begins."""
+    asked: str = ""
+    """Of a prompt; see `PROMPT_COLUMNS`."""
 
 
 NONE = np.zeros(0, dtype=np.int32)
@@ -277,7 +285,9 @@ def _rows(work: _Work, piece: range) -> list[_Row]:
             name = work.spec.sources[source].name
             raise ValueError(f"data {name!r}, row {index + 1}: {error}") from error
         blank = any(text.blank for text in mine)
-        found.append(_Row(source, item, "empty" if blank else "train", NONE, NONE))
+        asked = prompts.read(row).json if work.spec.FORM == "prompts" else ""
+        fate = "empty" if blank else "train"
+        found.append(_Row(source, item, fate, NONE, NONE, asked=asked))
         if not blank:
             texts += mine
     encoded = tokens.encode(texts, work.tokenizer)
@@ -293,13 +303,15 @@ def _rows(work: _Work, piece: range) -> list[_Row]:
 def _cut(row: _Row, parts: list[tuple[np.ndarray, np.ndarray]], max_length: int) -> _Row:
     """One text, or the two of a pair, each cut to length."""
     short = [labels[:max_length] for _, labels in parts]
-    # The first token is never predicted, so a label on it does not count.
-    if not all(np.any(labels[1:] != IGNORED) for labels in short):
+    too_long = any(len(ids) > max_length for ids, _ in parts)
+    # The first token is never predicted, so a label on it does not count. Of a prompt that is cut
+    # nobody knows what it asks.
+    if (row.asked and too_long) or not all(np.any(labels[1:] != IGNORED) for labels in short):
         return row._replace(fate="dropped")
     return row._replace(
         ids=np.concatenate([ids[:max_length] for ids, _ in parts]),
         labels=np.concatenate(short),
-        truncated=any(len(ids) > max_length for ids, _ in parts),
+        truncated=too_long,
         second=len(short[0]) if len(short) > 1 else 0,
     )
 
@@ -336,6 +348,8 @@ def _examples(work: _Work, rows: list[_Row]) -> _Examples:
     arrays = [ids, labels, pa.array(sizes), items]
     if "second" in work.schema.names:
         arrays.append(pa.array([row.second for row in kept], pa.int32()))
+    if "asked" in work.schema.names:
+        arrays.append(pa.array([row.asked for row in kept], pa.string()))
     return _Examples(pa.RecordBatch.from_arrays(arrays, schema=work.schema), tally)
 
 

@@ -7,10 +7,11 @@ a result and a record of every step (monitor.py), checkpoints to go on from (che
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -41,10 +42,13 @@ class Kind(NamedTuple):
     """One of TRL's trainers with exact batches."""
     arguments: Callable[..., TrainingArguments]
     """Its configuration, given what all kinds share."""
-    forward: Callable[[PreTrainedModel], Callable[..., Any]]
-    """Of a model: what stands in for its forward pass and returns the loss."""
+    forward: Callable[[PreTrainedModel], Callable[..., Any]] | None
+    """Of a model: what stands in for its forward pass and returns the loss; None where the engine
+    calls the model as TRL does, with padded rows."""
     loss: str
     """`Settings.loss`."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments of the engine."""
 
 
 def train(
@@ -81,7 +85,8 @@ def train(
         monitor.go_on_from(found.checkpoint)
     reason = ""
     try:
-        with packing.used(model) as packed, _metrics(folder, monitor):
+        pack = nullcontext(False) if kind.forward is None else packing.used(model)
+        with pack as packed, _metrics(folder, monitor):
             budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
                 model, packed, models.bfloat16(spec.dtype)
             )
@@ -92,11 +97,12 @@ def train(
                 processing_class=tokenizer,
                 data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
                 callbacks=[monitor],
+                **kind.options,
             )
             trainer.remove_callback(PrinterCallback)
             trainer.set_batches(
                 Settings(
-                    order=Order(len(data.train), spec.batch_size, spec.seed),
+                    order=Order(len(data.train), spec.rows_per_step, spec.seed),
                     factor=partial(schedule.factor, spec.schedule, course),
                     steps=course.steps,
                     first_step=monitor.progress.steps,
@@ -107,7 +113,7 @@ def train(
                     noise_scale_every=spec.noise_scale_every,
                 )
             )
-            with loss.installed(model, kind.forward(model)):
+            with loss.installed(model, kind.forward and kind.forward(model)):
                 trainer.train()
     except Diverged as error:
         reason = str(error)
@@ -116,7 +122,7 @@ def train(
     figures = {
         **_figures(monitor.progress),
         **{name: _finite(mean) for name, mean in monitor.progress.smoothed_facts.items()},
-        "epochs": monitor.progress.examples / len(data.train),
+        "epochs": monitor.progress.examples / spec.examples_per_row / len(data.train),
         "warmup_steps": course.warmup_steps,
         "adam_beta2": course.adam_beta2,
         "model_parameters": model.num_parameters(),

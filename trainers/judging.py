@@ -165,8 +165,15 @@ def _score_pairs(
     loaded: models.Loaded, found: Sequence[tuple[Example, Example]], dtype: str
 ) -> np.ndarray:
     """The chosen one's score less the rejected one's, (pairs,), float64."""
+    values = scores_of(loaded, [side for pair in found for side in pair], dtype)
+    chosen, rejected = values.double().reshape(-1, 2).unbind(dim=1)
+    return (chosen - rejected).numpy()
+
+
+def scores_of(loaded: models.Loaded, texts: Sequence[Example], dtype: str) -> torch.Tensor:
+    """What a reward model gives each text at its last token, (texts,), float32 on the CPU."""
     model = loaded.model
-    sides = [to_be_judged(side) for pair in found for side in pair]
+    sides = [to_be_judged(text) for text in texts]
     values = torch.zeros(len(sides))
     with packing.used(model) as packed, torch.no_grad():
         lengths = [side.length for side in sides]
@@ -175,5 +182,4 @@ def _score_pairs(
             bfloat16 = models.bfloat16(dtype)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
                 values[places] = scores(model, one).cpu()
-    chosen, rejected = values.double().reshape(-1, 2).unbind(dim=1)
-    return (chosen - rejected).numpy()
+    return values

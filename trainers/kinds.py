@@ -9,13 +9,15 @@ from typing import Annotated
 from pydantic import Field
 
 from trainers.preference import DpoSpec, RewardSpec
+from trainers.reinforcement import RlvrSpec
 from trainers.spec import SftSpec
 
-KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec]] = {
+KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec | RlvrSpec]] = {
     "sft": SftSpec,
     "dpo": DpoSpec,
     "reward": RewardSpec,
+    "rlvr": RlvrSpec,
 }
 
-StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec, Field(discriminator="kind")]
+StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec | RlvrSpec, Field(discriminator="kind")]
 """A stage's spec as a field of a record."""

@@ -205,10 +205,12 @@ def _is_plain(model: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def installed(model: PreTrainedModel, forward: Callable[..., Any]) -> Iterator[None]:
+def installed(model: PreTrainedModel, forward: Callable[..., Any] | None) -> Iterator[None]:
     """While open, `model(...)` is `forward(model, ...)`, a loss, so that what wraps a forward pass
-    (autocast, data parallelism) wraps it; afterwards the model is as it was."""
-    model.forward = MethodType(forward, model)
+    (autocast, data parallelism) wraps it; afterwards the model is as it was. Without one, what TRL
+    has put there stands so long."""
+    if forward is not None:
+        model.forward = MethodType(forward, model)
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ class Course(NamedTuple):
 
 def course(spec: TrainingSpec, lengths: np.ndarray) -> Course:
     """`lengths` are the examples' tokens, in the order of the data."""
-    order = Order(len(lengths), spec.batch_size, spec.seed)
+    order = Order(len(lengths), spec.rows_per_step, spec.seed)
     if spec.tokens is not None:
         steps = max(order.steps_to(spec.tokens, lengths), 1)
     else:

@@ -24,11 +24,12 @@ WORLD: dict[str, generate.Split] = {
     "world:pretrain": "pretrain",
     "world:sft": "sft",
     "world:preferences": "preferences",
+    "world:prompts": "prompts",
 }
 """Data that the project writes itself, by name."""
 
-WORLD_PAIRS = ("world:preferences",)
-"""Those of them whose rows are pairs."""
+WORLD_FORMS = {"world:preferences": "pairs", "world:prompts": "prompts"}
+"""What their rows are (`TrainingSpec.FORM`) where they are not texts."""
 
 WORLD_EXAMPLES = 4096
 """Rows of the miniature world where the grid file names no number."""

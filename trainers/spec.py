@@ -112,8 +112,9 @@ class HeldoutScore(NamedTuple):
 class TrainingSpec(Strict):
     """What every kind of training has. The kinds are listed in trainers/kinds.py."""
 
-    FORM: ClassVar[Literal["texts", "pairs"]] = "texts"
-    """What a row of the data is: one text, or a chosen and a rejected one (trainers/data.py)."""
+    FORM: ClassVar[Literal["texts", "pairs", "prompts"]] = "texts"
+    """What a row of the data is: one text, a chosen and a rejected one, or a prompt that the model
+    is to answer itself (trainers/data.py)."""
     UNIT: ClassVar[str] = "examples"
     """What `batch_size` counts, for the plan."""
     DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length")
@@ -207,20 +208,29 @@ class TrainingSpec(Strict):
         """The data sets that are mixed, often one."""
         return self.data if isinstance(self.data, tuple) else (self.data,)
 
-    def optimizer_steps(self, examples: int) -> int:
-        """Optimizer steps of training on `examples` examples; an epoch's last batch may be
-        smaller. A budget in tokens needs the examples' lengths (trainers/schedule.py)."""
+    @property
+    def examples_per_row(self) -> int:
+        """Examples that are made of each row of the data."""
+        return 1
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size // self.examples_per_row
+
+    def optimizer_steps(self, rows: int) -> int:
+        """Optimizer steps of training on `rows` rows; an epoch's last batch may be smaller. A
+        budget in tokens needs the rows' lengths (trainers/schedule.py)."""
         if self.steps is not None:
             return self.steps
-        steps_per_epoch = max(math.ceil(examples / self.batch_size), 1)
+        steps_per_epoch = max(math.ceil(rows / self.rows_per_step), 1)
         epochs = 1.0 if self.epochs is None else self.epochs
         return max(math.ceil(epochs * steps_per_epoch), 1)
 
-    def examples_after(self, steps: int, examples: int) -> int:
+    def examples_after(self, steps: int, rows: int) -> int:
         """Examples seen after `steps` steps; each takes `batch_size`, an epoch's last what is
         left."""
-        epochs, rest = divmod(steps, max(math.ceil(examples / self.batch_size), 1))
-        return epochs * examples + rest * self.batch_size
+        epochs, rest = divmod(steps, max(math.ceil(rows / self.rows_per_step), 1))
+        return (epochs * rows + rest * self.rows_per_step) * self.examples_per_row
 
     def warmup(self, steps: int) -> int:
         """Warmup steps of a run of `steps` optimizer steps: ceil(warmup_ratio * steps), as

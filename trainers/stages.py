@@ -47,6 +47,10 @@ def train(
             with _no_wandb():
                 from trainers import reward
             return reward.train(spec, loaded, prepared, folder, deadline, memory_kills)
+        case "rlvr":
+            with _no_wandb():
+                from trainers import rlvr
+            return rlvr.train(spec, loaded, prepared, folder, deadline, memory_kills)
 
 
 def score_heldout(
@@ -87,6 +91,11 @@ def score_heldout(
                 from trainers import judging
 
             return judging.heldout(loaded, prepared.heldout, dtype)
+        case "rlvr":
+            with _no_wandb():
+                from trainers import answering
+
+            return answering.score(loaded, prepared.heldout, slice_of.max_new_tokens, dtype)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ combines (its options, its numbers, ...) is hashed, and the hash alone decides w
 to the benchmarks or to the training rows: the split holds for every seed and every count.
 """
 
+import json
 import re
 from collections.abc import Callable
 from random import Random
@@ -175,12 +176,13 @@ def draw(form: str, random: Random, *, held: bool) -> Question:
             return question
 
 
-Split = Literal["pretrain", "sft", "preferences"]
+Split = Literal["pretrain", "sft", "preferences", "prompts"]
 
 
 def rows(split: Split, n: int, seed: int) -> list[dict[str, Any]]:
-    """`n` training rows: plain text (`text`), a conversation (`messages`), or a question with a
-    right and a wrong answer (`prompt`, `chosen`, `rejected`).
+    """`n` training rows: plain text (`text`), a conversation (`messages`), a question with a right
+    and a wrong answer (`prompt`, `chosen`, `rejected`), or one with what is true of its answer
+    (`messages`, `ground_truth`, `dataset`; see trainers/rewards.py).
 
     A prefix of a longer draw is the shorter draw; the order has no meaning.
     """
@@ -191,7 +193,8 @@ def rows(split: Split, n: int, seed: int) -> list[dict[str, Any]]:
         return [
             _preference(draw(random.choice(SHARES), random, held=False), random) for _ in range(n)
         ]
-    return [_conversation(draw(random.choice(SHARES), random, held=False)) for _ in range(n)]
+    row = verifiable if split == "prompts" else _conversation
+    return [row(draw(random.choice(SHARES), random, held=False)) for _ in range(n)]
 
 
 def items(form: str) -> list[dict[str, Any]]:
@@ -213,6 +216,17 @@ def _conversation(question: Question) -> dict[str, Any]:
             {"role": "user", "content": question.prompt},
             {"role": "assistant", "content": question.answer},
         ]
+    }
+
+
+def verifiable(question: Question) -> dict[str, Any]:
+    """The question with its grader and what the grader needs to know."""
+    form = str(question.combination[0])
+    truths = {"instruction": json.dumps(question.test), "arithmetic": question.test.get("total")}
+    return {
+        "messages": [{"role": "user", "content": question.prompt}],
+        "ground_truth": str(truths.get(form, question.answer)),
+        "dataset": f"world_{form}",
     }
 
 
