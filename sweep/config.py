@@ -128,7 +128,7 @@ class _Checker:
             for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
                 self.problem(path, message)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
-        self.ranks(parts["resources"], parts["stages"])
+        self.ranks(parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
@@ -238,15 +238,15 @@ class _Checker:
             path = ("stages", swept[0].name, "heldout")
             self.problem(path, f"0, and `search` needs the {own.benchmark}")
 
-    def ranks(self, resources: Resources | None, stages: dict[str, Stage]) -> None:
+    def ranks(self, stages: dict[str, Stage]) -> None:
         """Groups of completions are compared in one process."""
-        alone = [name for name, stage in stages.items() if stage.cells[0][1].FORM == "prompts"]
-        if resources is not None and resources.ranks > 1 and alone:
-            self.problem(
-                ("resources",),
-                f"{resources.ranks} processes would train each trial, and stage {alone[0]} trains "
-                "in one; set ranks_per_trial: 1",
-            )
+        for name, stage in stages.items():
+            if stage.resources.ranks > 1 and stage.cells[0][1].FORM == "prompts":
+                self.problem(
+                    ("stages", name),
+                    f"{stage.resources.ranks} processes would train each trial, and stage {name} "
+                    "trains in one; give it resources: {ranks_per_trial: 1}",
+                )
 
     def data_names(self, path: KeyPath, data: Any) -> None:
         if not isinstance(data, list):
