@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, manifest, pin, preflight, show, tracking
 from sweep import local as local_runner
-from sweep.disk import is_full
+from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import Grid
@@ -83,10 +83,11 @@ def drive(
     except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
-        if isinstance(error, CannotStart) or not is_full(error):
+        cause = full(error)
+        if cause is None or isinstance(error, CannotStart):
             raise
-        place = getattr(error, "filename", None) or folder.path
-        raise CannotStart(f"{place}: {error}; make room, and the same command goes on") from error
+        place = getattr(cause, "filename", None) or folder.path
+        raise CannotStart(f"{place}: {cause}; make room, and the same command goes on") from error
 
 
 class _Driver:
