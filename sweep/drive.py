@@ -66,13 +66,8 @@ def drive(
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
-            changed = manifest.changed_code(folder)
-            if changed and not options.changed_code:
-                raise CannotStart(
-                    f"{folder.path}: what trains and scores is not what the run began with: "
-                    f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
-                    "--changed-code to have both in one table"
-                )
+            if not options.changed_code:
+                preflight.check_code(folder, manifest.changed_code(folder))
             preflight.check_disk(folder, grid, planned[: driver.total])
             folder.write_plan(grid, planned)
             manifest.write(folder, grid, ready.data, driver.wants, driver.prepare())
