@@ -29,6 +29,7 @@ def write(
 ) -> None:
     """Written at every start; `created` and the data seen by earlier starts are kept."""
     earlier = store.read_json(folder.manifest) or {}
+    changed = changed_code(folder)
     counted = [one.model_dump() for one in prepared]
     asked = [one["asked"] for one in counted]
     before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
@@ -46,7 +47,7 @@ def write(
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
-        + [{"time": store.now(), "changed": change} for change in changed_code(folder)],
+        + ([{"time": store.now(), "changed": changed}] if changed else []),
         "data": earlier.get("data", {}) | data,
         "prepared": before + counted,
         "stages": {
