@@ -56,15 +56,16 @@ def running_at_once(resources: Resources) -> int:
     return max(1, int((os.cpu_count() or 1) // resources.cpus_per_trial))
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether a write failed for want of room, going by an error or one that it came from.
+def full(error: BaseException | None) -> BaseException | None:
+    """The error that says that there was no room, among this one and those that it came from; None
+    where none does.
 
     Libraries in Rust and C++ leave the error's number out, but say it in words.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
-            return True
+            return error
         if any(os.strerror(number) in str(error) for number in FULL):
-            return True
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None

@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, choice, manifest, pin, plan, preflight, show, tracking
 from sweep import local as local_runner
-from sweep.disk import is_full
+from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import Grid
@@ -67,13 +67,8 @@ def drive(
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
-            changed = manifest.changed_code(folder)
-            if changed and not options.changed_code:
-                raise CannotStart(
-                    f"{folder.path}: what trains and scores is not what the run began with: "
-                    f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
-                    "--changed-code to have both in one table"
-                )
+            if not options.changed_code:
+                preflight.check_code(folder, manifest.changed_code(folder))
             preflight.check_disk(folder, grid, planned[: driver.total])
             driver.write()
             audited.run(grid, folder, ready, driver.say)
@@ -88,10 +83,11 @@ def drive(
     except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
-        if isinstance(error, CannotStart) or not is_full(error):
+        cause = full(error)
+        if cause is None or isinstance(error, CannotStart):
             raise
-        place = getattr(error, "filename", None) or folder.path
-        raise CannotStart(f"{place}: {error}; make room, and the same command goes on") from error
+        place = getattr(cause, "filename", None) or folder.path
+        raise CannotStart(f"{place}: {cause}; make room, and the same command goes on") from error
 
 
 class _Driver:

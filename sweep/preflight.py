@@ -108,6 +108,16 @@ def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
             )
 
 
+def check_code(folder: RunFolder, changed: list[str]) -> None:
+    """Numbers of one table were made by one code, or somebody said that they need not be."""
+    if changed:
+        raise CannotStart(
+            f"{folder.path}: what trains and scores is not what the run began with: "
+            f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
+            "--changed-code to have both in one table"
+        )
+
+
 def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:
     to_train = [trial for trial in planned if not folder.trial(trial).usable()]
     need = disk(grid, to_train).peak or 0

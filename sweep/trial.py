@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sweep import store, triallog
-from sweep.disk import is_full
+from sweep.disk import full
 from sweep.grid import BASE
 from sweep.plan import Trial
 from sweep.store import TrialFolder
@@ -111,7 +111,7 @@ def _attempt(job: Job, folder: TrialFolder) -> Outcome:
         raise
     except BaseException as error:  # a panic in a Rust library is no Exception
         reason = f"{phase}: {type(error).__name__}: {error}"
-        if is_full(error):  # not the trial's fault: it does not count against its retries
+        if full(error):  # not the trial's fault: it does not count against its retries
             reason, phase = f"no room in {folder.path}: {reason}", "disk"
         folder.log_attempt(
             "failed",

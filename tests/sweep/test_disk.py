@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep import plan
-from sweep.disk import CHECKPOINTS, COPIES, disk, is_full, running_at_once
+from sweep.disk import CHECKPOINTS, COPIES, disk, full, running_at_once
 
 ONE = 4 * 967_104
 """Bytes of the tiny model's weights."""
@@ -100,16 +100,16 @@ def test_a_run_takes_at_most_what_its_plan_says_and_not_much_less(load, drive, s
     assert 0.8 * stated <= max(sizes) <= 1.05 * stated
 
 
-def test_full_disk_is_told_from_other_errors():
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a file")
-    assert is_full(full)
-    assert is_full(RuntimeError("I/O error: No space left on device (os error 28)"))
-    assert not is_full(FileNotFoundError(errno.ENOENT, "no such file"))
-    assert not is_full(None)
+def test_full_disk_is_told_from_other_errors_and_found_among_those_it_led_to():
+    cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a file")
+    assert full(cause) is cause
+    assert full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert full(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert full(None) is None
     try:
         try:
-            raise full
+            raise cause
         except OSError as error:
-            raise RuntimeError("could not save") from error
+            raise RuntimeError("inconsistent stream") from error
     except RuntimeError as error:
-        assert is_full(error)
+        assert full(error) is cause
