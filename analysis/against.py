@@ -192,7 +192,7 @@ def _at(rows: pd.DataFrame, learning_rate: float, batch_size: int) -> np.ndarray
 
 def _same_model(name: str, good: pd.DataFrame) -> Ours | None:
     """A model of this name that was scored as it is."""
-    same = [model.rpartition("/")[2] == name for model in good.model]
+    same = good.model.map(lambda model: str(model).rpartition("/")[2] == name).astype(bool)
     rows = good.loc[good.learning_rate.isna() & same]
     if rows.empty:
         return None

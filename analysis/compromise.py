@@ -114,8 +114,18 @@ def compromise(
         )
     else:
         text = f"{_mix(asked)}: use {what}; {price}."
-    ends = (float(2**power) for power in (middle, low, high))
-    return Compromise(asked, names, *ends, middle, cell, prices, front, text)
+    return Compromise(
+        weights=asked,
+        undecided=names,
+        ratio=float(2**middle),
+        low=float(2**low),
+        high=float(2**high),
+        log2_ratio=middle,
+        cell=cell,
+        prices=prices,
+        front=front,
+        sentence=text,
+    )
 
 
 def _shares(weights: Sequence[float]) -> list[float]:

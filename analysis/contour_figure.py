@@ -75,11 +75,11 @@ def _draw_cells(axes: Axes, info: ContourInfo, colours: str, norm: Normalize) ->
 
     def mark(rows: pd.DataFrame, label: str, **style: Any) -> None:
         if len(rows):
-            axes.scatter(rows.x, rows.y, label=label, **({"zorder": 5} | style))
+            axes.scatter(rows.x, rows.y, label=label, **{"zorder": 5, **style})
 
     ok, diverged, failed = (cells.loc[cells.status == s] for s in ("ok", "diverged", "failed"))
     filled = "" if info.mesh is None else " (the fill is between cells)"
-    tint = {"c": ok.value, "cmap": colours, "norm": norm}
+    tint: dict[str, Any] = {"c": ok.value, "cmap": colours, "norm": norm}
     mark(ok, f"measured cell{filled}", s=34, edgecolors="white", linewidths=1.1, **tint)
     mark(diverged, "diverged", marker="X", s=60, c=VERMILION)
     hollow = {"facecolors": "none", "edgecolors": GREY, "linewidths": 1.6}

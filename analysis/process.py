@@ -163,7 +163,7 @@ def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.n
     found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
     known = np.array([evidence for _, evidence in found])
     known += np.log([QUADRATIC_SHARE, 1 - QUADRATIC_SHARE])
-    total = float(logsumexp(known))
+    total = float(np.logaddexp.reduce(known))
     first = int(np.round(PARTICLES * np.exp(known[0] - total)))
     parts = [
         points[rng.permutation(PARTICLES)[:count]]

@@ -40,4 +40,4 @@ def holds(polygons: list[np.ndarray], point: tuple[float, float], box: Box) -> b
     """Whether a region holds a point of the box, its border and its holes taken into account."""
     middle = np.array([box.x_low + box.x_high, box.y_low + box.y_high]) / 2
     inward = np.array(point) + 1e-6 * (middle - point)  # polygons end on the box's own border
-    return sum(Path(one).contains_point(inward) for one in polygons) % 2 == 1
+    return sum(Path(one).contains_point((inward[0], inward[1])) for one in polygons) % 2 == 1

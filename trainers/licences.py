@@ -24,6 +24,6 @@ def licence(name: str) -> str | None:
 
     card = name if models.on_hub(name) else Path(name) / "README.md"
     try:
-        return ModelCard.load(card).data.license
+        return ModelCard.load(card).data.to_dict().get("license")
     except (OSError, ValueError):  # what the hub's client raises descends from OSError
         return None
