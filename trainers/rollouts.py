@@ -91,8 +91,8 @@ class Rollouts(ExactBatches):
         return loss
 
     def _roll_out(self, asked: Sequence[Prompt]) -> list[Completion]:
-        """Write and grade `group_size` completions of each prompt. What is drawn depends on the seed
-        and the step alone, so a training that goes on draws what it would have drawn."""
+        """Write and grade the completions of each prompt. What is drawn depends on the seed and the
+        step alone, so a training that goes on draws what it would have drawn."""
         drawn = np.random.SeedSequence([self.args.seed, self.state.global_step])
         torch.manual_seed(int(drawn.generate_state(1)[0]))
         rows = [
