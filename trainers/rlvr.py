@@ -85,7 +85,7 @@ def train(
         "temperature": spec.temperature,
         "max_completion_length": spec.max_new_tokens,
         "reward_weights": weights,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "disable_dropout": True,
         "top_k": 0,
         # of a policy that has no probabilities any more the loss tells, not the sampling

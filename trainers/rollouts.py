@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
@@ -90,7 +91,10 @@ class Rollouts(ExactBatches):
         return loss
 
     def _roll_out(self, asked: Sequence[Prompt]) -> list[Completion]:
-        """Write and grade `group_size` completions of each prompt."""
+        """Write and grade the completions of each prompt. What is drawn depends on the seed and the
+        step alone, so a training that goes on draws what it would have drawn."""
+        drawn = np.random.SeedSequence([self.args.seed, self.state.global_step])
+        torch.manual_seed(int(drawn.generate_state(1)[0]))
         rows = [
             {"prompt": one.messages, "dataset": one.dataset, "ground_truth": one.ground_truth}
             for one in asked
