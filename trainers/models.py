@@ -180,9 +180,10 @@ def load_judge(folder: Path) -> Loaded:
 
     try:
         model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        return Loaded(model.to(device()).eval(), AutoTokenizer.from_pretrained(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"reward model {str(folder)!r}: {error}") from error
 
