@@ -101,13 +101,24 @@ def connected(
 
 def _check_answers(address: str) -> None:
     """Ray itself goes on trying for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    place = _last_started() if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
-        raise CannotRun(f"--address {address}: nothing answers there ({error})") from error
+        where = "there" if place == address else f"at {place}"
+        raise CannotRun(f"--address {address}: nothing answers {where} ({error})") from error
+
+
+def _last_started() -> str:
+    """What `auto` is to Ray: the environment's address, or that of the cluster that `ray start` has
+    left here, which may be long dead; "" where there is neither."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    return file.read_text().strip() if file.is_file() else ""
 
 
 def _private_token() -> None:
