@@ -7,6 +7,7 @@ import difflib
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -253,7 +254,7 @@ class _Checker:
         for index, source in enumerate(_list(data)):
             self.named((*path, index), source, sources.problem)
 
-    def judges(self, path: KeyPath, cells: list[tuple[str, TrainingSpec]]) -> None:
+    def judges(self, path: KeyPath, cells: Sequence[tuple[str, TrainingSpec]]) -> None:
         """Reward models that stages are to be rewarded by have to be there."""
         for name in dict.fromkeys(getattr(spec, "reward_model", None) for _, spec in cells):
             if name is not None and not (Path(name) / "config.json").is_file():
