@@ -25,7 +25,8 @@ def score(loaded: models.Loaded, heldout: Dataset, max_new_tokens: int, dtype: s
     if len(heldout) == 0:
         raise ValueError("no prompt is held out; set `heldout` of the stage")
     texts = answers(loaded, list(heldout["input_ids"]), max_new_tokens, dtype)
-    asked = Rollouts.collate([dict(row) for row in heldout.select_columns(["asked"])])
+    columns: Any = heldout.select_columns(["asked"])
+    asked = Rollouts.collate(list(columns))
     values = np.array(
         [
             rewards.reward(text, one.dataset, one.ground_truth)
