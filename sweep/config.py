@@ -242,7 +242,8 @@ class _Checker:
     def ranks(self, stages: dict[str, Stage]) -> None:
         """Groups of completions are compared in one process."""
         for name, stage in stages.items():
-            if stage.resources.ranks > 1 and stage.cells[0][1].FORM == "prompts":
+            prompts = any(spec.FORM == "prompts" for _, spec in stage.cells)
+            if prompts and stage.resources.ranks > 1:
                 self.problem(
                     ("stages", name),
                     f"{stage.resources.ranks} processes would train each trial, and stage {name} "
