@@ -240,7 +240,11 @@ class _Checker:
 
     def ranks(self, resources: Resources | None, stages: dict[str, Stage]) -> None:
         """Groups of completions are compared in one process."""
-        alone = [name for name, stage in stages.items() if stage.cells[0][1].FORM == "prompts"]
+        alone = [
+            name
+            for name, stage in stages.items()
+            if any(spec.FORM == "prompts" for _, spec in stage.cells)
+        ]
         if resources is not None and resources.ranks > 1 and alone:
             self.problem(
                 ("resources",),
