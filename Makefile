@@ -1,10 +1,11 @@
 # make quickstart   set up, run the embedded default, print the path of the report
 # make test         set up, run the tests
+# make faults       kill, interrupt, fill up, cut off; then compare with a run left alone
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-slow lint lock clean
+.PHONY: quickstart test test-slow faults lint lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
@@ -14,6 +15,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+faults: $(READY)
+	$(VENV)/bin/python -m tests.faults
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from analysis.seeds import seed_noise
 
@@ -26,7 +27,9 @@ class Cells:
     reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
     A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
     `seed_sd` is the pooled standard deviation between seeds, None where no cell was repeated.
-    `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok.
+    `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok;
+    `own_noise` those of the ok cells without what moves all alike, which shifts no optimum, for
+    fits of all cells together (`_shrunk`).
     """
 
     stage: str
@@ -36,6 +39,7 @@ class Cells:
     higher_is_better: bool
     table: pd.DataFrame
     noise: np.ndarray
+    own_noise: np.ndarray
     noise_source: str
     paired: bool
     seed_sd: float | None
@@ -48,12 +52,6 @@ class Cells:
     def sign(self) -> int:
         """+1 or -1, so that sign * value is better when higher."""
         return 1 if self.higher_is_better else -1
-
-    @property
-    def own_noise(self) -> np.ndarray:
-        """Joint noise of the ok cells without what moves all alike, which shifts no optimum."""
-        noise = self.noise[:, self.ok]
-        return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
 
     @property
     def best(self) -> int | None:
@@ -95,8 +93,10 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     seeds = seed_noise(kept, _near_divergence(table))
     answers = None if items is None else _answers(items, members, ok)
     noise = np.zeros((DRAWS, len(table)))
+    together = None
     if answers is not None:
         noise[:, ok] = _item_draws(answers, table.loc[ok], rng)
+        together = _shrunk(noise[:, ok], answers, rng)
         source = f"{len(answers)} shared items, resampled together for all cells"
     elif table.stderr[ok].notna().all():
         noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * table.stderr[ok].to_numpy()
@@ -107,7 +107,9 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         source += "; seed noise unknown (no repeated seeds)"
     else:
         spread = seeds.cells / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
-        noise[:, ok] += rng.standard_normal((DRAWS, ok.sum())) * spread
+        between = rng.standard_normal((DRAWS, ok.sum())) * spread
+        noise[:, ok] += between
+        together = None if together is None else together + between
         low, high = seeds.cells.min(), seeds.cells.max()
         source += f"; seeds with a standard deviation of {seeds.pooled:.3g}"
         if high > 1.1 * low:
@@ -117,6 +119,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         higher_is_better=bool(higher.iloc[0]) if len(higher) else True,
         table=table.assign(stderr=_total_stderr(table, noise)),
         noise=noise,
+        own_noise=_apart(noise[:, ok] if together is None else together),
         noise_source=source,
         paired=answers is not None,
         seed_sd=None if seeds is None else seeds.pooled,
@@ -190,6 +193,26 @@ def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generat
     spread = times.std(axis=0)
     scale = np.where(off & (spread > 0), stderr / np.where(spread > 0, spread, 1), 1)
     return times * scale
+
+
+def _apart(noise: np.ndarray) -> np.ndarray:
+    return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
+
+
+def _shrunk(times: np.ndarray, answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The draws of all cells together, shrunk towards independent cells once what is common to all
+    is taken out, by as much as the items' own scatter asks for.
+
+    A hundred items cannot show how sixty cells vary together, and a fit that believes they do
+    trusts differences that are noise (Ledoit and Wolf 2004, "A well-conditioned estimator for
+    large-dimensional covariance matrices").
+    """
+    centred = answers - answers.mean(axis=0)
+    apart = centred - centred.mean(axis=1, keepdims=True)
+    share = float(ledoit_wolf_shrinkage(apart, assume_centered=True))
+    own = times - times.mean(axis=1, keepdims=True)
+    alone = own.std() * rng.standard_normal(own.shape)
+    return np.sqrt(1 - share) * own + np.sqrt(share) * alone
 
 
 def _total_stderr(table: pd.DataFrame, noise: np.ndarray) -> pd.Series:

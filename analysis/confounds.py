@@ -19,10 +19,10 @@ from analysis.tasks import task
 from analysis.words import listed, number, rate
 
 COLUMNS = {
-    "steps": "optimizer steps",
+    "steps": "number of optimizer steps",
     "learning_rate_sum": "summed learning rate",
-    "tokens": "tokens trained on",
-    "warmup_steps": "warmup steps",
+    "tokens": "number of tokens trained on",
+    "warmup_steps": "number of warmup steps",
     "half_life_tokens": "half-life of AdamW's second moment, in tokens",
 }
 CONTROLS = {
@@ -189,9 +189,9 @@ def _sentence(
     parts = []
     for arm, columns in arms.items():
         where = f"In arm {arm} " if arm else "In this grid " if len(arms) == 1 else "Without arms "
-        tied = [c.label for c in columns if c.tied]
-        held = [c.label for c in columns if c.known and c.held]
-        unknown = [c.label for c in columns if not c.known]
+        tied = [f"the {c.label}" for c in columns if c.tied]
+        held = [f"the {c.label}" for c in columns if c.known and c.held]
+        unknown = [f"the {c.label}" for c in columns if not c.known]
         if tied:
             verb = "moves" if len(tied) == 1 else "move"
             parts.append(f"{where}{listed(tied)} {verb} with LR/BS and cannot be told from it.")

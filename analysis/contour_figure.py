@@ -1,6 +1,9 @@
 """A surface as a filled contour: cells, ratio lines, optimum with its region, references."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Normalize
@@ -69,49 +72,23 @@ def draw_contour(info: ContourInfo) -> Figure:
 
 def _draw_cells(axes: Axes, info: ContourInfo, colours: str, norm: Normalize) -> None:
     cells = info.cells
+
+    def mark(rows: pd.DataFrame, label: str, **style: Any) -> None:
+        if len(rows):
+            axes.scatter(rows.x, rows.y, label=label, **{"zorder": 5, **style})
+
     ok, diverged, failed = (cells.loc[cells.status == s] for s in ("ok", "diverged", "failed"))
-    if len(ok):
-        axes.scatter(
-            ok.x,
-            ok.y,
-            c=ok.value,
-            cmap=colours,
-            norm=norm,
-            s=34,
-            edgecolors="white",
-            linewidths=1.1,
-            zorder=5,
-            label="measured cell" + ("" if info.mesh is None else " (the fill is between cells)"),
-        )
-    if len(diverged):
-        axes.scatter(
-            diverged.x, diverged.y, marker="X", s=60, c=VERMILION, zorder=5, label="diverged"
-        )
-    if len(failed):
-        axes.scatter(
-            failed.x,
-            failed.y,
-            marker="s",
-            s=46,
-            facecolors="none",
-            edgecolors=GREY,
-            linewidths=1.6,
-            zorder=5,
-            label="failed, no score",
-        )
+    filled = "" if info.mesh is None else " (the fill is between cells)"
+    tint: dict[str, Any] = {"c": ok.value, "cmap": colours, "norm": norm}
+    mark(ok, f"measured cell{filled}", s=34, edgecolors="white", linewidths=1.1, **tint)
+    mark(diverged, "diverged", marker="X", s=60, c=VERMILION)
+    hollow = {"facecolors": "none", "edgecolors": GREY, "linewidths": 1.6}
+    mark(failed, "failed, no score", marker="s", s=46, **hollow)
     if info.best is not None:
-        row = cells.iloc[info.best]
-        axes.scatter(
-            row.x,
-            row.y,
-            marker="*",
-            s=210,
-            c="white",
-            edgecolors="black",
-            linewidths=0.9,
-            zorder=6,
-            label=f"best cell ({number(row.value, 3)})",
-        )
+        best = cells.iloc[[info.best]]
+        star = {"c": "white", "edgecolors": "black", "linewidths": 0.9, "zorder": 6}
+        name = f"best cell ({number(best.value.iloc[0], 3)})"
+        mark(best, name, marker="*", s=210, **star)
 
 
 def _draw_optimum(axes: Axes, optimum: tuple[float, float], interval: tuple[float, float]) -> None:
@@ -168,7 +145,6 @@ def _draw_ratio_lines(axes: Axes, log2_ratios: tuple[float, ...]) -> None:
         xytext=(6, 3),
         textcoords="offset points",
         fontsize=7.5,
-        fontstyle="italic",
     )
     axes.set_xlim(x_low, x_high)
     axes.set_ylim(y_low, y_high)

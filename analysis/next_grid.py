@@ -17,7 +17,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from analysis.surface import CLIFF, Fit, FitStatus
 from analysis.tasks import task
-from analysis.words import listed, rate
+from analysis.words import counted, listed, rate
 
 OCTAVE = 2.0
 BEYOND = 2
@@ -27,7 +27,7 @@ ENOUGH = 5
 """Values of an axis below which a grid of too few cells is completed to this many."""
 
 
-NAMES = {"learning_rate": "learning rates", "batch_size": "batch sizes", "seed": "seeds"}
+NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "seed"}
 
 
 class NextGrid(NamedTuple):
@@ -62,10 +62,10 @@ def next_grid(fits: Iterable[Fit], rows: pd.DataFrame, file: Path | None) -> Nex
         return None
     stage = undecided[0].cells.stage
     sentence = (
-        f"{new} new cell{'s' if new > 1 else ''} beside the {len(table)} there are: "
-        f"{len(rates)} learning rates x {len(sizes)} batch sizes x {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''}. New are {_new(axes, known)}. Running it runs only "
-        "what is new."
+        f"{counted(new, 'new cell')} beside the {len(table)} there are: "
+        f"{counted(len(rates), 'learning rate')} x {counted(len(sizes), 'batch size')} x "
+        f"{counted(len(seeds), 'seed')}. New: {_new(axes, known)}. "
+        "Running it runs only what is new."
     )
     names = listed([task(fit.cells.benchmark).label for fit in undecided])
     return NextGrid(_text(stage, axes, file), sentence, names)
@@ -78,7 +78,7 @@ def _new(axes: dict[str, list[Any]], known: set[tuple[float, int, int]]) -> str:
         new = [value for value in values if value not in {cell[place] for cell in known}]
         if new:
             texts = [rate(value) if name == "learning_rate" else str(value) for value in new]
-            parts.append(f"{NAMES[name]} {listed(texts)}")
+            parts.append(f"{NAMES[name]}{'s' if len(new) > 1 else ''} {listed(texts)}")
     return "; ".join(parts) or "combinations that were not scored"
 
 

@@ -15,6 +15,9 @@ import numpy as np
 from markupsafe import Markup
 
 from analysis import audit
+from analysis.against import difference_text
+from analysis.posterior import LOSS_ERROR
+from analysis.surface import INSIDE
 from analysis.tasks import task
 from analysis.words import number, probability, rate, title
 
@@ -64,6 +67,8 @@ def _template(name: str) -> jinja2.Template:
         "label": lambda name: task(name).label,
         "percent": audit.percent,
         "data": data,
+        "difference": difference_text,
     }
+    environment.globals |= {"INSIDE": INSIDE, "LOSS_ERROR": LOSS_ERROR}
     environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

@@ -25,6 +25,9 @@ SPREADS = np.array([0.5, 0.7, 1.0, 0.4, 1.2, 0.3])
 """Normal priors of all but a and b. Published paths have gamma between 0 and 1: Step Law's own
 grids 0.30, the square-root rule 1/2, the linear rule 1."""
 
+QUADRATIC = np.array([0.0, -6.0, 0.0])
+"""skew, log_tail and log_power of a peak that is a quadratic."""
+
 
 class Box(NamedTuple):
     """The rectangle of measured cells in log2 units, the only place an optimum may lie."""
@@ -44,16 +47,20 @@ def box_of(x: np.ndarray, y: np.ndarray) -> Box:
     return Box(float(x.min()), float(x.max()), float(y.min()), float(y.max()))
 
 
-def draw_prior(box: Box, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Parameters (`NAMES`) from the prior, count x 8."""
+def draw_prior(box: Box, count: int, quadratic: bool, rng: np.random.Generator) -> np.ndarray:
+    """Parameters (`NAMES`) from the prior, count x 8; of quadratics alone, or of any shape."""
     low = np.array([box.x_low, box.y_low])
     span = np.array([box.x_high, box.y_high]) - low
     place = low - REACH * span + (1 + 2 * REACH) * span * rng.random((count, 2))
-    return np.hstack([place, CENTRES + SPREADS * rng.standard_normal((count, len(CENTRES)))])
+    shape = CENTRES + SPREADS * rng.standard_normal((count, len(CENTRES)))
+    if quadratic:
+        shape[:, -len(QUADRATIC) :] = QUADRATIC
+    return np.hstack([place, shape])
 
 
 def log_prior(box: Box, parameters: np.ndarray) -> np.ndarray:
-    """Log density up to a constant, per row of parameters (rows x 8); -inf outside the reach."""
+    """Log density up to a constant, per row of parameters (rows x 8); -inf outside the reach. That
+    of quadratics too, whose last three are always the same."""
     low = np.array([box.x_low, box.y_low])
     span = np.array([box.x_high, box.y_high]) - low
     place = (parameters[:, :2] - low) / span

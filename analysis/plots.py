@@ -14,10 +14,10 @@ from analysis import references
 from analysis.mesh import colour_range, interpolated
 from analysis.peak import Box, box_of
 from analysis.references import Line, NoiseScale, Point
-from analysis.region import region
+from analysis.region import holds, region
 from analysis.surface import Fit, FitStatus
 from analysis.tasks import task
-from analysis.words import rate, title
+from analysis.words import number, rate, title
 
 MESH = 121
 TICKS = 10
@@ -41,7 +41,8 @@ class ContourInfo:
     mesh_x and mesh_y are log2 units, mesh is LENGTH(y) x LENGTH(x) with NaN where nothing was
     measured nearby, None when cells lie on a line. vmin..vmax leaves out a cliff's depth. `region`
     holds 95 % of the optimum's draws, `path` is `optimum.Path.table`; without an identified optimum
-    the one is empty, the other None. `points` and `lines` are references.
+    the one is empty, the other None. `apart` says why the best measured cell lies outside the
+    region, "" where it does not. `points` and `lines` are references.
     """
 
     heading: str
@@ -58,6 +59,7 @@ class ContourInfo:
     log2_ratio_interval: tuple[float, float] | None
     log2_ratios: tuple[float, ...]
     region: list[np.ndarray]
+    apart: str
     path: pd.DataFrame | None
     points: list[Point]
     lines: list[Line]
@@ -104,6 +106,7 @@ def contour_info(fit: Fit, noise: NoiseScale | None = None) -> ContourInfo:
         anchor = optimum = fit.optimum[:2]
         interval = (fit.low, fit.high or fit.low)
         path = fit.path.table if fit.path else None
+    likely = region(fit.draws, box) if optimum and fit.draws is not None else []
     return ContourInfo(
         heading=_heading(fit),
         score_label=score_label(fit),
@@ -118,13 +121,26 @@ def contour_info(fit: Fit, noise: NoiseScale | None = None) -> ContourInfo:
         optimum=optimum,
         log2_ratio_interval=interval,
         log2_ratios=ratio_lines(x, y),
-        region=region(fit.draws, box) if optimum and fit.draws is not None else [],
+        region=likely,
+        apart=_apart(table.iloc[best], likely, box) if likely and best is not None else "",
         path=path,
         points=references.points(cells.stage, Box(*x_axis.limits, *y_axis.limits)),
         lines=references.lines(anchor, box, noise) if anchor else [],
         x_axis=x_axis,
         y_axis=y_axis,
     )
+
+
+def _apart(best: pd.Series, likely: list[np.ndarray], box: Box) -> str:
+    """A star outside the region that it should be in needs a word."""
+    if holds(likely, (float(best.x), float(best.y)), box):
+        return ""
+    cell = f"{rate(best.learning_rate)} x {best.batch_size}"
+    start = f"The best measured cell ({cell}) lies outside the 95 % region of the optimum"
+    if best.possible:
+        return f"{start}, which lies between cells; it is as good as the best within the noise."
+    scores = f"{number(best.value, 3)} was measured there, {number(best.fit, 3)} is expected"
+    return f"{start}: {scores} from all cells together, so that its score is most likely luck."
 
 
 def ratio_info(fit: Fit, before: float | None = None) -> RatioInfo:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 
 from analysis.cells import Cells
 from analysis.peak import Box, box_of
@@ -81,7 +82,8 @@ def condition(cells: Cells) -> Posterior:
     excess = best - score
     typical = float(np.median(excess))
     used = excess <= max(FAR * typical, np.sort(excess)[min(MIN_KEPT, len(excess)) - 1])
-    covariance = np.cov(cells.own_noise[:, used], rowvar=False)
+    # a thousand draws of sixty cells scatter too: the same shrinking as of the items
+    covariance = ledoit_wolf(cells.own_noise[:, used])[0]
     unmeasured = cells.seed_sd is None
     seed = zlib.crc32(f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}".encode())
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
-from analysis.peak import Box, draw_prior, log_prior, peak
+from analysis.peak import QUADRATIC, Box, draw_prior, log_prior, peak
 
 PRIOR_DRAWS = 1024
 PARTICLES = 400
@@ -26,6 +26,9 @@ MOVES = 4
 FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
+
+QUADRATIC_SHARE = 0.5
+"""A priori chance of a quadratic."""
 
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
@@ -150,17 +153,37 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
     return shape / divisor[:, None], divisor
 
 
+def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """theta of both families, each by its posterior share, and the log evidence of both together.
+
+    A surface is a quadratic or a peak of any shape: the second always fits more closely and asks
+    for wider intervals, which a surface that the first describes does not need (Bayesian model
+    averaging: Hoeting et al. 1999).
+    """
+    found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
+    known = np.array([evidence for _, evidence in found])
+    known += np.log([QUADRATIC_SHARE, 1 - QUADRATIC_SHARE])
+    total = float(np.logaddexp.reduce(known))
+    first = int(np.round(PARTICLES * np.exp(known[0] - total)))
+    parts = [
+        points[rng.permutation(PARTICLES)[:count]]
+        for (points, _), count in zip(found, (first, PARTICLES - first), strict=True)
+    ]
+    return np.vstack(parts)[rng.permutation(PARTICLES)], total
+
+
 def sample(
-    data: Data, mixed: Mixture, rng: np.random.Generator
-) -> tuple[np.ndarray, Mixture, float]:
-    """`PARTICLES` equally weighted theta from the posterior, rows x 8, the settings that count, and
-    the log evidence."""
+    data: Data, mixed: Mixture, quadratic: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """`PARTICLES` equally weighted theta from the posterior of one family, rows x 8, and its log
+    evidence."""
 
     def log_likelihood(parameters: np.ndarray) -> np.ndarray:
         shape = standardised(parameters, data)[0]
         return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
 
-    points = draw_prior(data.box, PRIOR_DRAWS, rng)
+    points = draw_prior(data.box, PRIOR_DRAWS, quadratic, rng)
+    free = points.shape[1] - (len(QUADRATIC) if quadratic else 0)
     shape = standardised(points, data)[0]
     each = likelihoods(data, mixed, shape)[0]
     known = np.asarray(logsumexp(each, axis=0))
@@ -173,21 +196,22 @@ def sample(
         evidence += float(np.log(weights.mean()) + step * known.max())
         weights /= weights.sum()
         power += step
-        covariance = np.cov(points.T, aweights=weights)
+        covariance = np.cov(points[:, :free].T, aweights=weights)
         chosen = _systematic(weights, PARTICLES, rng)
         points, known = points[chosen], known[chosen]
         factor = np.linalg.cholesky(covariance + 1e-9 * np.eye(len(covariance)))
         prior = log_prior(data.box, points)
         for move in range(MOVES):
-            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(points.shape[1])
-            wanted = points + jump * rng.standard_normal(points.shape) @ factor.T
+            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(free)
+            wanted = points.copy()
+            wanted[:, :free] += jump * rng.standard_normal((len(points), free)) @ factor.T
             prior_wanted = log_prior(data.box, wanted)
             known_wanted = log_likelihood(wanted)
             gain = power * (known_wanted - known) + prior_wanted - prior
             taken = np.log(rng.random(len(points))) < gain
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
-    return points, mixed, evidence
+    return points, evidence
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:
@@ -252,7 +276,7 @@ class Surfaces:
 def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     """Draws of the surface, `PARTICLES` of them, given the cells."""
     mixed = mixture(data)
-    points, mixed, evidence = sample(data, mixed, rng)
+    points, evidence = averaged(data, mixed, rng)
     shape, divisor = standardised(points, data)
     known, centre, spread = likelihoods(data, mixed, shape)
     share = np.exp(known - known.max(axis=0))

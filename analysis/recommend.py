@@ -2,9 +2,10 @@
 
 Every sentence is computed from the fits. A task type's ratio is the geometric mean over those of
 its benchmarks that were identified, with equal weights: a statement about these benchmarks only.
+A mix of benchmarks has weights of its own (`analysis.compromise`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 
 from analysis.cells import Cells
 from analysis.claims import Claim, claims
+from analysis.compromise import Compromise, compromise
+from analysis.next_grid import NextGrid
 from analysis.surface import CLIFF, Fit, FitStatus
 from analysis.tasks import TASK_TYPE_LABELS, task
 from analysis.words import listed, rate, title
@@ -50,7 +53,8 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Advice:
-    """All that is said about one grid: a stage, or one arm of it."""
+    """All that is said about one grid: a stage, or one arm of it. `mix` is the compromise of its
+    benchmarks, None where there is but one."""
 
     stage: str
     arm: str
@@ -58,36 +62,60 @@ class Advice:
     benchmarks: dict[str, Recommendation]
     task_types: dict[str, Recommendation]
     claims: dict[str, Claim]
+    mix: Compromise | None
 
     @property
     def name(self) -> str:
         return f"{self.stage}-{self.arm}" if self.arm else self.stage
 
 
-def advise(fits: Iterable[Fit]) -> list[Advice]:
-    """One `Advice` per stage and arm, in the order of the fits."""
+def advise(fits: Iterable[Fit], weights: Mapping[str, float] | None = None) -> list[Advice]:
+    """One `Advice` per stage and arm, in the order of the fits; `weights` by benchmark are those of
+    the mix (`compromise.equal_weights` where None)."""
     groups: dict[tuple[str, str], list[Fit]] = {}
     for fit in fits:
         groups.setdefault((fit.cells.stage, fit.cells.arm), []).append(fit)
-    return [_advice(stage, arm, members) for (stage, arm), members in groups.items()]
+    return [_advice(stage, arm, members, weights) for (stage, arm), members in groups.items()]
 
 
-def as_json(advice: list[Advice]) -> dict[str, Any]:
-    """The content of recommendations.json: the first grid at the top, every grid under `stages`."""
-    stages = {one.name: _plain(one) for one in advice}
+def as_json(
+    advice: list[Advice], next_grids: Mapping[str, NextGrid] | None = None
+) -> dict[str, Any]:
+    """The content of recommendations.json: the first grid at the top, every grid under `stages`.
+    `next_grids` holds, by the name of a grid, the cells that would decide what is open there."""
+    wanted = next_grids or {}
+    stages = {
+        one.name: _plain(one)
+        | {"next_grid": wanted[one.name]._asdict() if one.name in wanted else None}
+        for one in advice
+    }
     first = advice[0].name if advice else ""
     empty: dict[str, Any] = {"benchmarks": {}, "task_types": {}, "claims": {}}
+    empty |= {"mix": None, "next_grid": None}
     return {"stage": first, **stages.get(first, empty), "stages": stages}
 
 
 def _plain(advice: Advice) -> dict[str, Any]:
-    return {
+    parts = {
         part: {name: asdict(record) for name, record in getattr(advice, part).items()}
         for part in ("benchmarks", "task_types", "claims")
     }
+    return parts | {"mix": None if advice.mix is None else _plain_mix(advice.mix)}
 
 
-def _advice(stage: str, arm: str, fits: list[Fit]) -> Advice:
+def _plain_mix(mix: Compromise) -> dict[str, Any]:
+    """As the other records; the front as a list of rows."""
+    front = None if mix.front is None else mix.front.to_dict("records")
+    cell = None if mix.cell is None else {"learning_rate": mix.cell[0], "batch_size": mix.cell[1]}
+    return mix._asdict() | {
+        "decided": mix.decided,
+        "cell": cell,
+        "prices": [price._asdict() for price in mix.prices],
+        "front": front,
+    }
+
+
+def _advice(stage: str, arm: str, fits: list[Fit], weights: Mapping[str, float] | None) -> Advice:
     types: dict[str, list[Fit]] = {kind: [] for kind in TASK_TYPE_LABELS}
     for fit in fits:
         types[task(fit.cells.benchmark).task_type].append(fit)
@@ -100,6 +128,7 @@ def _advice(stage: str, arm: str, fits: list[Fit]) -> Advice:
         benchmarks={fit.cells.benchmark: _for_benchmark(fit) for fit in fits},
         task_types={kind: _for_type(kind, members) for kind, members in named.items()},
         claims=claims(stage, fits),
+        mix=compromise(fits, weights),
     )
 
 

@@ -140,8 +140,8 @@ def _last_failure(path: Path) -> str | None:
     if not path.exists():
         return None
     event: dict[str, Any] = {}
-    for line in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # a killed writer leaves half a line
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):  # a killed writer leaves half a line
             event = json.loads(line)
     return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
 
@@ -153,6 +153,6 @@ def load(path: Path) -> dict[str, Any]:
         ResultsError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # that it is no text among them
         raise ResultsError(f"{path}: not JSON: {error}") from error

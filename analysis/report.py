@@ -4,12 +4,14 @@
     python -m analysis.report results.csv --out report
     python -m analysis.report wandb_export.csv --where project=smoltulu
     python -m analysis.report runs/small runs/large published:smoltulu
+    python -m analysis.report runs/lr_bs --weights gsm8k=2,arc=1 --against smoltulu
 
 The page is one file that opens from disk with no network. Several sources make a comparison. Same
 input, same bytes.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import audit, compare, page, recommend, results, tables
+from analysis import against, audit, compare, page, published, recommend, results, tables
 from analysis.cells import surfaces
 from analysis.recommend import Advice, advise
 from analysis.section import section, stage_confounds, without_leaks
@@ -25,29 +27,39 @@ from analysis.source import Source, distinct, load
 from analysis.surface import fit
 from analysis.words import safe
 
+AGAINST = "against.txt"
+"""The published tables beside ours, for a terminal."""
+
 
 def write(
     paths: Path | str | Sequence[Path | str],
     out: Path | str | None = None,
     where: Mapping[str, str] | None = None,
     all_metrics: bool = False,
+    weights: Mapping[str, float] | None = None,
+    beside: str | None = None,
 ) -> Path:
     """Rebuild the results of run folders (or read tables) and write one report of them.
 
     Returns the path of index.html: by default in RUN_DIR/report, or beside a table, or for several
     in a folder beside the first. `where` keeps the rows whose columns have the values given.
-    `all_metrics` fits and draws every metric, not the primary ones alone.
+    `all_metrics` fits and draws every metric, not the primary ones alone. `weights` of benchmarks
+    are those of the mix (`compromise.equal_weights` where None). `beside` names published tables
+    to stand on the page (`against.TABLES`), and beside it as text.
 
     Raises:
-        ResultsError: a path is neither, or what is there cannot be read.
+        ResultsError: a path is neither, what is there cannot be read, or a weight is of a benchmark
+            that no grid has.
     """
     several = paths if not isinstance(paths, Path | str) else [paths]
     sources = distinct([load(path, where) for path in several])
+    gridded = {source.name: surfaces(source.frame, source.items) for source in sources}
+    _refuse_strangers(weights or {}, {one.benchmark for them in gridded.values() for one in them})
+    found_beside = {one.name: against.tables(one, beside) for one in sources} if beside else {}
     folder = Path(out) if out else _place(Path(several[0]), sources)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     advice = {
-        source.name: advise(fit(cells) for cells in surfaces(source.frame, source.items))
-        for source in sources
+        name: advise([fit(cells) for cells in them], weights) for name, them in gridded.items()
     }
     found = compare.differences(
         {name: [one for grid in grids for one in grid.fits] for name, grids in advice.items()}
@@ -59,10 +71,17 @@ def write(
         "compared": compare.headline(found),
         "runs": [
             _run(source, advice[source.name], folder, len(sources) > 1, all_metrics)
+            | {"beside": found_beside.get(source.name, [])}
             for source in sources
         ],
     }
-    records = {name: recommend.as_json(grids) for name, grids in advice.items()}
+    records = {
+        source.name: recommend.as_json(
+            advice[source.name],
+            {grid["advice"].name: grid["next"] for grid in run["grids"] if grid["next"]},
+        )
+        for source, run in zip(sources, context["runs"], strict=True)
+    }
     told: Any = records[sources[0].name]
     if len(sources) > 1:
         told = {"runs": records, "comparison": compare.as_json(found)}
@@ -70,7 +89,25 @@ def write(
     index = folder / "index.html"
     text = page.render("report", context)
     results.replace(index, lambda aside: aside.write_text(text, encoding="utf-8"))
+    if found_beside:
+        texts = [f"{name}\n\n{against.as_text(them)}\n" for name, them in found_beside.items()]
+        (folder / AGAINST).write_text("\n".join(texts), encoding="utf-8")
     return index
+
+
+def _refuse_strangers(weights: Mapping[str, float], known: set[str]) -> None:
+    """Weights of benchmarks that are in no grid.
+
+    Raises:
+        ResultsError: naming them and those that there are.
+    """
+    strangers = [name for name in weights if name not in known]
+    if strangers:
+        there = ", ".join(sorted(known)) or "none"
+        raise results.ResultsError(
+            f"--weights: no grid has scores of {', '.join(strangers)}; benchmarks of these grids: "
+            f"{there}"
+        )
 
 
 def _place(first: Path, sources: Sequence[Source]) -> Path:
@@ -98,15 +135,15 @@ def _write_audit(
 def _run(
     source: Source, advice: list[Advice], folder: Path, several: bool, all_metrics: bool
 ) -> dict[str, Any]:
-    """Everything the page says about one source; audits have a page of their own beside a report
-    on one run alone."""
-    audited = None if several else source.audited
-    clean = None if several else source.without_leaks()
-    if audited is not None:
-        _write_audit(audited, source.name, folder, "audit.html", "../audit")
-    if clean is not None:
-        clean.scores.to_csv(folder / "without_contaminated.csv", index=False)
+    """Everything the page says about one source; its audit has a page of its own beside it."""
     prefix = f"{safe(source.name)}-" if several else ""
+    audited, clean = source.audited, source.without_leaks()
+    audit_page, clean_data = f"{prefix}audit.html", f"{prefix}without_contaminated.csv"
+    if audited is not None and source.folder is not None:
+        records_at = os.path.relpath(source.folder / audit.FOLDER, folder)
+        _write_audit(audited, source.name, folder, audit_page, records_at)
+    if clean is not None:
+        clean.scores.to_csv(folder / clean_data, index=False)
     source.frame.to_csv(folder / f"{prefix}data.csv", index=False)
     return {
         "name": source.name,
@@ -121,7 +158,9 @@ def _run(
         ],
         "singles": _singles(source.frame, advice),
         "audited": audited,
+        "audit_page": audit_page,
         "clean": clean,
+        "clean_data": clean_data,
     }
 
 
@@ -160,6 +199,25 @@ def _condition(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _weights(text: str) -> dict[str, float]:
+    """gsm8k=2,arc=1"""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = -1.0
+        if not (name.strip() and equals and 0 <= weight < float("inf")):
+            raise argparse.ArgumentTypeError(
+                f"'{part}' is not BENCHMARK=WEIGHT with a weight of 0 or more"
+            )
+        found[name.strip()] = weight
+    if not sum(found.values()) > 0:
+        raise argparse.ArgumentTypeError(f"'{text}': at least one weight has to be above 0")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 2 when a path cannot be read."""
     parser = argparse.ArgumentParser(
@@ -185,9 +243,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--all-metrics", action="store_true", help="fit and draw every metric, not the primary ones"
     )
+    parser.add_argument(
+        "--weights",
+        type=_weights,
+        metavar="BENCHMARK=WEIGHT,...",
+        help="of the mix for which one ratio is recommended; benchmarks not named have none "
+        "(default: task types alike, benchmarks of a type alike)",
+    )
+    parser.add_argument(
+        "--against",
+        choices=published.NAMES,
+        help="set published tables beside the runs, with differences and intervals",
+    )
     given = parser.parse_args(arguments)
     try:
-        print(write(given.sources, given.out, dict(given.where), given.all_metrics))
+        index = write(
+            given.sources,
+            given.out,
+            dict(given.where),
+            given.all_metrics,
+            given.weights,
+            given.against,
+        )
+        if given.against:
+            print((index.parent / AGAINST).read_text(encoding="utf-8"))
+        print(index)
     except results.ResultsError as error:
         print(error, file=sys.stderr)
         return 2

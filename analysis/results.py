@@ -77,6 +77,9 @@ def items(run_dir: Path | str) -> pd.DataFrame:
     """One row per trial x benchmark x metric x item (`ITEM_COLUMNS`), of the wanted evaluations.
 
     Empty where no trial kept its items.
+
+    Raises:
+        ResultsError: a file of items is damaged.
     """
     run_dir = Path(run_dir)
     stages = manifest(run_dir).get("stages", {})
@@ -86,7 +89,7 @@ def items(run_dir: Path | str) -> pd.DataFrame:
             path = folder / "scores" / f"{evaluation['fingerprint']}.parquet"
             if not path.exists():
                 continue
-            table = pq.ParquetFile(path).read(columns=["item", "metric", "value"])
+            table = _items_of(path)
             for name in ("key", "benchmark"):
                 text = trial["key"] if name == "key" else evaluation["benchmark"]
                 table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
@@ -94,6 +97,20 @@ def items(run_dir: Path | str) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=list(ITEM_COLUMNS))
     return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+
+
+def _items_of(path: Path) -> pa.Table:
+    """
+    Raises:
+        ResultsError: the file is damaged.
+    """
+    try:
+        return pq.ParquetFile(path).read(columns=["item", "metric", "value"])
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(
+            f"{path}: damaged ({error}); delete it and {path.stem}.json beside it, and the same "
+            "command scores the model again"
+        ) from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

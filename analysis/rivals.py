@@ -110,9 +110,10 @@ class Rivals:
         ranked = sorted(self.members.values(), key=lambda one: one.aicc)
         best = ranked[0]
         close = [one.label for one in ranked[1:] if one.aicc - best.aicc <= CLOSE]
-        text = f"{best.label[0].upper()}{best.label[1:]} describes the cells near the top best"
+        verb = "describe" if best.name == "full" else "describes"
+        text = f"{best.label[0].upper()}{best.label[1:]} {verb} the cells near the top best"
         if close:
-            verb = "does" if len(close) == 1 else "do"
+            verb = "do" if len(close) > 1 or close == [LABELS["full"]] else "does"
             text += f", but {listed(close)} {verb} about as well"
         text += f" (AICc); the ratio explains {self.members['ratio'].share:.0%} and "
         text += f"the learning rate alone {self.members['learning_rate'].share:.0%} of what noise "

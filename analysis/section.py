@@ -13,6 +13,7 @@ from analysis.cells import Cells, surfaces
 from analysis.confounds import Confounds, confounds
 from analysis.contour_figure import draw_contour
 from analysis.next_grid import next_grid
+from analysis.price_figure import draw_prices
 from analysis.ratio_figure import draw_ratio
 from analysis.recommend import Advice, advise, headline
 from analysis.source import Source
@@ -65,6 +66,7 @@ def section(
         "cards": list((advice.task_types or advice.benchmarks).values()),
         "next": next_grid(advice.fits, here, source.grid_file),
         "advice": advice,
+        "mix": _mix(advice, folder, prefix),
         "axis": _ratio_axis(cells),
         "panels": panels,
         "embed": len(panels) <= EMBEDDED,
@@ -140,8 +142,23 @@ def _panel(
     if advised and advised.ratio and advised.low and advised.high:
         interval = f"{rate(advised.low)} to {rate(advised.high)}"
         sentence = f"{label}: best LR/BS near {rate(advised.ratio)}, 95 % interval {interval}."
+    sentence = f"{sentence} {contour.apart}".strip()
     record = explorer.fitted(one, contour, ratio, sentence, name)
     return Panel(label, drawn["contour"], drawn["ratio"], name, record)
+
+
+def _mix(advice: Advice, folder: Path, prefix: str) -> dict[str, Any] | None:
+    """The compromise, with its figure where it has a front."""
+    mix = advice.mix
+    if mix is None:
+        return None
+    if mix.front is None:
+        return {"found": mix, "figure": None, "name": ""}
+    name = f"{prefix}{safe(advice.name)}-mix"
+    path = folder / "figures" / f"{name}-prices"
+    figure = Markup(ink.save(draw_prices(mix), path))
+    mix.front.to_csv(path.with_name(f"{path.name}.csv"), index=False)
+    return {"found": mix, "figure": figure, "name": name}
 
 
 def _ratio_axis(grids: list[Cells]) -> dict[str, float]:

@@ -27,6 +27,14 @@ class Source:
         return None if self.folder is None else self.folder / "grid.yaml"
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """Stage -> its kind (sft, dpo, ...), as a run folder's trials say; a table's stages are
+        named by their kind."""
+        if self.folder is None:
+            return {}
+        return {trial["stage"]: trial.get("kind", "") for _, trial in records.trials(self.folder)}
+
+    @property
     def audited(self) -> dict[str, Any] | None:
         """What an audit of the training data found; None where there was none."""
         return None if self.folder is None else audit.read(self.folder / audit.FOLDER)

@@ -28,6 +28,7 @@ from analysis.optimum import (
 from analysis.posterior import Posterior, condition
 from analysis.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadratic
 from analysis.rivals import Rivals, compare
+from analysis.words import counted
 
 ALPHA = 0.05
 INSIDE = 0.55
@@ -170,8 +171,8 @@ def fit(cells: Cells) -> Fit:
         return Fit(
             cells,
             FitStatus.TOO_FEW,
-            f"{len(ok)} scored cells over {rates} learning rates and {sizes} batch sizes; the fit "
-            f"needs {MIN_CELLS} over at least 3 of each",
+            f"{counted(len(ok), 'scored cell')} over {counted(rates, 'learning rate')} and "
+            f"{counted(sizes, 'batch size')}; the fit needs {MIN_CELLS} over at least 3 of each",
         )
     flat_p, flat_test = flatness(cells)
     posterior = condition(cells)

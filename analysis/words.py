@@ -38,6 +38,11 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """1 seed; 3 seeds; 4 batch sizes."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def title(stage: str, arm: str = "") -> str:
     """A stage's name for a heading: SFT, DPO (equal_steps)."""
     short = {

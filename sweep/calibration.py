@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from sweep import pin, preflight, store
 from sweep.grid import BASE, Grid
 from sweep.price import Calibration
+from sweep.store import Damaged
 from trainers import benchmarks, models, process
 from trainers.kinds import StageSpec
 
@@ -30,9 +32,17 @@ FILE = "calibration.json"
 
 
 def read(run_dir: Path) -> Calibration | None:
-    """What was measured for this run folder before, or None."""
-    record = store.read_json(run_dir / FILE)
-    return None if record is None else Calibration.model_validate(record)
+    """What was measured for this run folder before, or None.
+
+    Raises:
+        Damaged: the record is not whole, or of another form.
+    """
+    path = run_dir / FILE
+    record = store.read_json(path)
+    try:
+        return None if record is None else Calibration.model_validate(record)
+    except ValidationError as error:
+        raise Damaged(f"{path}: not as --calibrate writes it; measure again") from error
 
 
 def measure(grid: Grid, run_dir: Path) -> Calibration:

@@ -35,6 +35,7 @@ from sweep.grid import (
     Search,
     Stage,
     Tracking,
+    TrialResources,
 )
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers import audit_items, benchmarks, models, sources
@@ -128,7 +129,7 @@ class _Checker:
             for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
                 self.problem(path, message)
         self.search(parts["search"], parts["evaluate"], parts["stages"])
-        self.ranks(parts["resources"], parts["stages"])
+        self.ranks(parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
@@ -238,19 +239,16 @@ class _Checker:
             path = ("stages", swept[0].name, "heldout")
             self.problem(path, f"0, and `search` needs the {own.benchmark}")
 
-    def ranks(self, resources: Resources | None, stages: dict[str, Stage]) -> None:
+    def ranks(self, stages: dict[str, Stage]) -> None:
         """Groups of completions are compared in one process."""
-        alone = [
-            name
-            for name, stage in stages.items()
-            if any(spec.FORM == "prompts" for _, spec in stage.cells)
-        ]
-        if resources is not None and resources.ranks > 1 and alone:
-            self.problem(
-                ("resources",),
-                f"{resources.ranks} processes would train each trial, and stage {alone[0]} trains "
-                "in one; set ranks_per_trial: 1",
-            )
+        for name, stage in stages.items():
+            grouped = any(spec.FORM == "prompts" for _, spec in stage.cells)
+            if stage.resources.ranks > 1 and grouped:
+                self.problem(
+                    ("stages", name),
+                    f"{stage.resources.ranks} processes would train each trial, and stage {name} "
+                    "trains in one; give it resources: {ranks_per_trial: 1}",
+                )
 
     def data_names(self, path: KeyPath, data: Any) -> None:
         if not isinstance(data, list):
@@ -327,15 +325,34 @@ class _Checker:
         keep = settings.get("keep", "all")
         if keep not in get_args(Keep):
             self.problem((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
+        resources = self.trial_resources(settings.get("resources", {}), (*path, "resources"))
         parent = self.parent(settings.get("parent", EACH), (*path, "parent"))
         cells = self.cells(name, spec, plain, axes, arms)
         self.judges(path, cells or [])
-        if parent is None or cells is None or keep not in get_args(Keep):
+        if parent is None or cells is None or resources is None or keep not in get_args(Keep):
             return None
-        start = str(settings.get("start_from", BASE))
         return Stage(
-            name=name, start_from=start, parent=parent, keep=keep, axes=axes, cells=tuple(cells)
+            name=name,
+            start_from=str(settings.get("start_from", BASE)),
+            parent=parent,
+            keep=keep,
+            resources=resources,
+            axes=axes,
+            cells=tuple(cells),
         )
+
+    def trial_resources(self, own: Any, path: KeyPath) -> TrialResources | None:
+        """The grid's, with what the stage says in their place."""
+        if not isinstance(own, dict):
+            self.problem(path, f"{own!r} is not a mapping")
+            return None
+        grids = self.document.data.get("resources")
+        shared = {
+            key: value
+            for key, value in (grids if isinstance(grids, dict) else {}).items()
+            if key in TrialResources.model_fields
+        }
+        return self.validated(TrialResources, shared | own, path)
 
     def absent(self, name: str, settings: dict[str, Any]) -> None:
         """Axes and the like for a stage that is not there."""

@@ -1,5 +1,9 @@
-"""What the weights and checkpoints of a plan take on disk. Pure: no torch, no ray, no network."""
+"""What the weights and checkpoints of a plan take on disk, and how a full disk is told.
 
+Pure: no torch, no ray, no network.
+"""
+
+import errno
 import os
 from typing import NamedTuple
 
@@ -11,6 +15,9 @@ CHECKPOINTS = 3
 
 COPIES = 3
 """In a checkpoint: the weights and AdamW's two moments, all in float32."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of a write that has no room, or no permission of the system as a whole."""
 
 
 class Disk(NamedTuple):
@@ -47,3 +54,18 @@ def running_at_once(resources: Resources) -> int:
     if resources.gpus_per_trial:
         return max(1, int(1 / resources.gpus_per_trial))  # of several GPUs, one trial
     return max(1, int((os.cpu_count() or 1) // resources.cpus_per_trial))
+
+
+def full(error: BaseException | None) -> BaseException | None:
+    """The error that says that there was no room, among this one and those that it came from; None
+    where none does.
+
+    Libraries in Rust and C++ leave the error's number out, but say it in words.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
+        if any(os.strerror(number) in str(error) for number in FULL):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

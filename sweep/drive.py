@@ -11,6 +11,8 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, choice, manifest, pin, plan, preflight, show, tracking
 from sweep import local as local_runner
+from sweep.disk import full
+from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import Grid
 from sweep.keep import Keeper
@@ -27,6 +29,8 @@ from trainers.prepare import PrepareFailed, Request
 FEW_ROWS = 20_000
 """So many of a data set are prepared in the driver's own process, where that runs trials too."""
 
+WITHOUT_A_WORD = "the worker died (killed, or out of memory)"
+
 
 class Options(NamedTuple):
     """The command line, apart from the grid."""
@@ -36,6 +40,12 @@ class Options(NamedTuple):
     only: frozenset[str] | None = None
     """Keys of the trials to run; all of them when None."""
     retry_failed: bool = False
+    changed_code: bool = False
+    """Go on though what trains and scores is not what the run began with."""
+    wait_minutes: float = 0.0
+    """For a cluster that grows until one of its nodes holds a trial."""
+    dashboard_host: str = "127.0.0.1"
+    """Where the dashboard of a cluster that is started here listens."""
 
 
 def drive(
@@ -57,6 +67,8 @@ def drive(
     try:
         with folder.lock():
             preflight.check_unchanged(folder, ready.data)
+            if not options.changed_code:
+                preflight.check_code(folder, manifest.changed_code(folder))
             preflight.check_disk(folder, grid, planned[: driver.total])
             driver.write()
             audited.run(grid, folder, ready, driver.say)
@@ -70,6 +82,12 @@ def drive(
                 return driver.finish()
     except (RunHeld, Damaged, ResultsError) as error:
         raise CannotStart(str(error)) from error
+    except Exception as error:
+        cause = full(error)
+        if cause is None or isinstance(error, CannotStart):
+            raise
+        place = getattr(cause, "filename", None) or folder.path
+        raise CannotStart(f"{place}: {cause}; make room, and the same command goes on") from error
 
 
 class _Driver:
@@ -96,6 +114,8 @@ class _Driver:
         self.outcomes: list[Outcome] = []
         self.impossible: dict[str, str] = {}
         """Stages whose parent cannot be chosen, and why."""
+        self.events = Events(folder.events)
+        self.done = 0
         self.pool = None
         if grid.search is not None and options.only is None:
             from sweep.search import Pool
@@ -155,19 +175,21 @@ class _Driver:
         self.give_up_without_weights()
         states = Counter(self.state(trial) for trial in self.planned)
         pending = self.pending()
-        done = states["ok"] + states["diverged"]
-        to_go = min(len(pending), self.total - done)
-        self.say(f"{self.grid.name}: {done} of {self.total} models done, {to_go} to go")
+        self.done = states["ok"] + states["diverged"]
+        to_go = min(len(pending), self.total - self.done)
+        self.say(f"{self.grid.name}: {self.done} of {self.total} models done, {to_go} to go")
+        self.events.begun(self.planned, self.done, to_go)
         if not pending:
             return
         started = time.monotonic()
         frontier = self.frontier(pending, may_start)
         jobs = {trial.key: self.job(trial) for trial in pending}
         with show.live(self.console, Reader(self.folder.path).read):
-            at_once = self.start(frontier, jobs, self.reporter(done))
+            at_once = self.start(frontier, jobs)
         for key, parent in frontier.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
-        show.times(self.console, time.monotonic() - started, self.outcomes, at_once)
+        work = [(self.by_key[one.key].stage, one) for one in self.outcomes]
+        show.times(self.console, time.monotonic() - started, work, at_once)
 
     def frontier(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
         def usable(key: str) -> bool:
@@ -239,23 +261,32 @@ class _Driver:
 
         return may_start
 
-    def start(
-        self, frontier: Frontier, jobs: dict[str, Job], report: Callable[[Outcome], None]
-    ) -> int:
-        """Run the frontier; returns how many trials ran at once."""
-        if self.options.local:
-            local_runner.run(frontier, jobs, self.grid.resources.retries, report)
-            return 1
+    def start(self, frontier: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
+        """Run the frontier; returns how many trials of each stage fit at once."""
+        stages = {job.trial.stage for job in jobs.values()}
+        options, resources = self.options, self.grid.resources
+        if options.local:
+            local_runner.run(frontier, jobs, resources.retries, self)
+            return dict.fromkeys(stages, 1)
         from sweep import cluster
 
-        resources = self.grid.resources
+        asked = {stage: self.grid.trial_resources(stage) for stage in stages}
         try:
-            with cluster.connected(self.options.address, resources) as dashboard:
-                at_once = cluster.concurrency(resources)
+            with cluster.connected(
+                options.address, asked.values(), options.wait_minutes, options.dashboard_host
+            ) as dashboard:
+                most, grows = resources.max_concurrent, options.wait_minutes > 0
+                at_once = {
+                    stage: cluster.concurrency(one, most, grows=grows)
+                    for stage, one in asked.items()
+                }
                 if not self.needed.empty:
                     cluster.fetch_on_other_nodes(self.needed)
-                self.say(f"Ray dashboard: {dashboard}   trials at once: {at_once}")
-                cluster.run(frontier, jobs, resources, report)
+                most = max(at_once.values())
+                self.say(f"Ray dashboard: {dashboard}   trials at once: {most}")
+                if warning := cluster.exposed(dashboard):
+                    self.say(warning)
+                cluster.run(frontier, jobs, resources, asked, most, self)
                 return at_once
         except cluster.CannotRun as error:
             raise CannotStart(str(error)) from error
@@ -267,6 +298,7 @@ class _Driver:
             absolute = str(Path(evaluate.data_dir).absolute())
             evaluate = evaluate.model_copy(update={"data_dir": absolute})
         hours = self.grid.limits.max_trial_hours
+        resources = self.grid.trial_resources(trial.stage)
         job = Job(
             trial=trial,
             folder=str(self.folder.trial(trial).path),
@@ -274,21 +306,27 @@ class _Driver:
             data=str(self.folder.data),
             wanted=self.wants[trial.stage],
             evaluate=evaluate,
-            threads=self.grid.resources.threads,
-            ranks=self.grid.resources.ranks,
+            threads=resources.threads,
+            ranks=resources.ranks,
             max_seconds=hours * 3600 if hours else None,
         )
         return pin.pinned(job, self.commits)
 
-    def reporter(self, done: int) -> Callable[[Outcome], None]:
-        def report(ended: Outcome) -> None:
-            ended = self.with_reason(ended)
-            self.keeper.ended(ended.key)
-            self.outcomes.append(ended)
-            number = done + len(self.outcomes)
-            show.outcome(self.console, number, self.total, self.by_key[ended.key], ended)
+    def started(self, key: str) -> None:
+        self.events.started(self.by_key[key])
 
-        return report
+    def retried(self, key: str) -> None:
+        trial = self.by_key[key]
+        last = (self.folder.trial(trial).attempts() or [{}])[-1]
+        self.events.retried(trial, last.get("reason", WITHOUT_A_WORD))
+
+    def ended(self, ended: Outcome) -> None:
+        ended = self.with_reason(ended)
+        self.keeper.ended(ended.key)
+        self.outcomes.append(ended)
+        trial = self.by_key[ended.key]
+        self.events.ended(trial, ended)
+        show.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     def with_reason(self, ended: Outcome) -> Outcome:
         """A process that died without a word gets its failure written here."""
@@ -298,9 +336,8 @@ class _Driver:
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") != "failed":
             phase = "evaluate" if folder.training() else "train"
-            reason = "the worker died (killed, or out of memory)"
-            folder.log_attempt("failed", phase=phase, reason=reason)
-            last = {"reason": reason}
+            folder.log_attempt("failed", phase=phase, reason=WITHOUT_A_WORD)
+            last = {"reason": WITHOUT_A_WORD}
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:
@@ -311,7 +348,7 @@ class _Driver:
             else ""
         )
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
-        self.reporter(self.total - 1)(Outcome(trial.key, "failed", reason, 0.0, 0.0))
+        self.ended(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 
     def state(self, trial: Trial) -> str:
         if trial.waits:
@@ -336,6 +373,7 @@ class _Driver:
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
         self.say(f"report: {page}")
+        self.events.finished(states)
         return states
 
     def say(self, line: str) -> None:

@@ -18,7 +18,11 @@ class Frontier:
 
         `may_start()` is asked for each trial about to be handed out; after its first no, none is.
         """
-        self.waiting = {trial.key: trial for trial in pending}
+        found = list(pending)
+        parents = {trial.parent for trial in found}
+        # Others wait for them; the sort keeps the order of the rest.
+        found.sort(key=lambda trial: trial.key not in parents)
+        self.waiting = {trial.key: trial for trial in found}
         self.running: set[str] = set()
         self.blocked: dict[str, str] = {}
         """Trials that cannot run, with the parent that is why."""

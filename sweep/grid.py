@@ -39,8 +39,8 @@ def _whole_beyond_one(gpus: float) -> float:
     return gpus
 
 
-class Resources(Strict):
-    """What one trial gets, and how many run at once. Never part of a trial's identity."""
+class TrialResources(Strict):
+    """What one trial gets, on one node. Never part of its identity."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
@@ -48,12 +48,6 @@ class Resources(Strict):
     ranks_per_trial: Count | None = None
     """Processes that train one trial together, each on its share of every batch (data parallel).
     When empty one for each GPU; without GPUs they divide cpus_per_trial."""
-    max_concurrent: Count | None = None
-    """Trials at once; as many as fit when empty."""
-    retries: Annotated[int, Field(ge=0)] = 1
-    """Further attempts at a trial that failed, within one start of the command."""
-    reuse_workers: bool | None = None
-    """Run the next trial in the process of the last; when empty, on CPUs only."""
 
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
@@ -73,6 +67,17 @@ class Resources(Strict):
     def threads(self) -> int:
         """CPU threads of each of them."""
         return max(1, int(self.cpus_per_trial) // self.ranks)
+
+
+class Resources(TrialResources):
+    """What one trial gets where its stage does not say, and how many run at once."""
+
+    max_concurrent: Count | None = None
+    """Trials at once; as many as fit when empty."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """Further attempts at a trial that failed, within one start of the command."""
+    reuse_workers: bool | None = None
+    """Run the next trial in the process of the last; when empty, on CPUs only."""
 
 
 class Limits(Strict):
@@ -187,6 +192,8 @@ class Stage(Strict):
     """Final weights that stay on disk once their scores and the stages that start from them are
     done. `best` keeps those of one trial: the best on the stage's held-out slice, or, where it
     holds nothing out, on the first benchmark."""
+    resources: TrialResources
+    """What a trial of this stage gets: the grid's, less what the stage says otherwise."""
     axes: dict[str, tuple[Scalar, ...]]
     cells: tuple[tuple[str, StageSpec], ...]
 
@@ -213,9 +220,13 @@ class Grid(Named):
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
+    def trial_resources(self, stage: str) -> TrialResources:
+        """What a trial of the stage gets; of `base` too."""
+        return self.stages[stage].resources if stage in self.stages else self.resources
+
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
 SAME_FOR_ALL = ("data", "data_seed")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
-STAGE_KEYS = ("start_from", "parent", "keep", "grid", "arms")
+STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")
 """Keys of a stage beside those of its spec."""

@@ -1,29 +1,28 @@
 """Trials one after another in this process, for tests, laptops and pdb."""
 
 import os
-from collections.abc import Callable
 
 from sweep import trial
 from sweep.frontier import Frontier
-from sweep.trial import Job, Outcome, TrialFailed
+from sweep.trial import Job, Outcome, TrialFailed, Watch
 
 
-def run(
-    frontier: Frontier, jobs: dict[str, Job], retries: int, report: Callable[[Outcome], None]
-) -> None:
+def run(frontier: Frontier, jobs: dict[str, Job], retries: int, watch: Watch) -> None:
     """Run every trial of the frontier; a failed one is tried `retries` more times and then left."""
     if all(job.ranks == 1 for job in jobs.values()):
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # TRL refuses several in one process
     while (planned := frontier.next()) is not None:
-        report(_attempt(jobs[planned.key], retries))
+        watch.started(planned.key)
+        watch.ended(_attempt(jobs[planned.key], retries, watch))
         frontier.ended(planned.key)
 
 
-def _attempt(job: Job, retries: int) -> Outcome:
+def _attempt(job: Job, retries: int, watch: Watch) -> Outcome:
     for left in range(retries, -1, -1):
         try:
             return trial.run(job)
         except TrialFailed as error:
             if left == 0:
                 return Outcome(job.trial.key, "failed", str(error), 0, 0)
+            watch.retried(job.trial.key)
     raise AssertionError("retries is not negative")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sweep import store
 from sweep.disk import disk
-from sweep.grid import Grid
+from sweep.grid import BASE, Grid
 from sweep.plan import Trial
 from sweep.store import RunFolder
 from trainers import benchmarks, models, process, sources
@@ -65,7 +65,8 @@ def check_benchmarks(grid: Grid) -> None:
         benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
     ]
     problems = list(dict.fromkeys(problem for problem in found if problem))
-    if grid.evaluate.backend == "vllm" and grid.resources.gpus_per_trial < 1:
+    least = min(grid.trial_resources(stage).gpus_per_trial for stage in (BASE, *grid.stages))
+    if grid.evaluate.backend == "vllm" and least < 1:
         problems.append("evaluate.backend: vllm takes a whole GPU; set resources.gpus_per_trial: 1")
     if problems:
         raise CannotStart("\n".join(problems))
@@ -105,6 +106,16 @@ def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
                 f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
                 "grid another name"
             )
+
+
+def check_code(folder: RunFolder, changed: list[str]) -> None:
+    """Numbers of one table were made by one code, or somebody said that they need not be."""
+    if changed:
+        raise CannotStart(
+            f"{folder.path}: what trains and scores is not what the run began with: "
+            f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
+            "--changed-code to have both in one table"
+        )
 
 
 def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:

@@ -5,9 +5,11 @@ Running the same command again runs only what is not done. Exit codes: 0 every p
 here and now, 5 a limit of the grid was reached, 130 interrupted.
 """
 
+import math
+import os
 import signal
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,10 +17,15 @@ from rich.console import Console
 from sweep import choice, config, plan, show
 from sweep.config import GridError
 from sweep.grid import Grid
+from sweep.plan import Trial
 from sweep.price import Calibration
-from sweep.store import RunFolder
+from sweep.store import Damaged, RunFolder
+
+MANY_TRIALS = 1000
+"""More are started only where `--yes` says so: a count that is wrong costs days."""
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
+STOPPED = "interrupted; the same command goes on from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -54,6 +61,22 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed as often as allowed.")
     ] = False,
+    changed_code: Annotated[
+        bool,
+        typer.Option(
+            "--changed-code", help="Go on though trainers/ or a library has changed since."
+        ),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="MINUTES", min=0, help="Give a cluster time to grow a fitting node."),
+    ] = 0.0,
+    dashboard_host: Annotated[
+        str, typer.Option(metavar="HOST", help="Where the dashboard of a local cluster listens.")
+    ] = "127.0.0.1",
+    yes: Annotated[
+        bool, typer.Option("--yes", help=f"Run more than {MANY_TRIALS:,} trials.")
+    ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
@@ -61,6 +84,8 @@ def main(
         grid = config.load(grid_file, overrides)
     except GridError as error:
         _stop(BAD_INPUT, str(error))
+    if not math.isfinite(wait):
+        _stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     try:
@@ -75,23 +100,54 @@ def main(
         folder = RunFolder(runs / grid.name)
         show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
+    if problem := RunFolder(runs / grid.name).problem():
+        _stop(BAD_INPUT, problem)
+    if not yes and (count := _to_run(grid, planned, chosen)) > MANY_TRIALS:
+        _stop(
+            BAD_INPUT,
+            f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
+            "--dry-run, and give --yes to run them",
+        )
     from sweep import drive
     from sweep.preflight import CannotStart
 
-    options = drive.Options(local, address, chosen, retry_failed)
-    # Default handling even where a script started us in the background with SIGINT ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = drive.Options(
+        local, address, chosen, retry_failed, changed_code, wait, dashboard_host
+    )
+    # Even where a script started us in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         states = drive.drive(grid, planned, runs / grid.name, options, console)
     except CannotStart as error:
         _stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
-        _stop(INTERRUPTED, "interrupted; the same command goes on from here")
+        _stop(INTERRUPTED, STOPPED)
     if states["failed"]:
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
+    """Trials that the command may start at most. A search says itself how many."""
+    if grid.search is not None:
+        return 0
+    most = len(planned if chosen is None else chosen)
+    return min(most, grid.limits.max_trials or most)
+
+
+def _interrupt(*_: Any) -> None:
+    """The first ends the run in order; the second at once, which no record minds: Ray's processes
+    go with this one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: Any) -> None:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(INTERRUPTED)
 
 
 def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
@@ -100,7 +156,7 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
-    except CannotStart as error:
+    except (CannotStart, Damaged) as error:
         _stop(CANNOT_RUN, str(error))
 
 

@@ -86,6 +86,7 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             **settings,
             "start_from": {"type": "string", "default": grid.BASE},
+            "resources": {"$ref": "#/$defs/TrialResources"},
             "parent": {**whole_stage["parent"], "anyOf": [{"type": "string"}, best]},
             "keep": whole_stage["keep"],
             "grid": {"type": "object", "properties": axes, "additionalProperties": False},

@@ -144,9 +144,10 @@ def _sums(
     if sums.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return
+    stated = "" if measured else STATED
     yield (
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
-        f"{_hours(sums.eval_hours)}{'' if measured else STATED}; {_device_hours(grid, sums.hours)}"
+        f"{_hours(sums.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
     )
     wall = wall_hours(grid, planned, prices, measured)
     if grid.search is not None:
@@ -156,9 +157,14 @@ def _sums(
         yield f"wall time, {at_once} at once: about {_hours(wall)}"
 
 
-def _device_hours(grid: Grid, hours: float) -> str:
-    gpus, cpus = grid.resources.gpus_per_trial, grid.resources.cpus_per_trial
-    return f"{hours * gpus:,.1f} GPU hours" if gpus else f"{hours * cpus:,.2f} CPU hours"
+def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:
+    asked = [
+        (grid.trial_resources(trial.stage), trial_price.hours or 0.0)
+        for trial, trial_price in zip(planned, prices, strict=True)
+    ]
+    gpus = sum(one.gpus_per_trial * hours for one, hours in asked)
+    cpus = sum(one.cpus_per_trial * hours for one, hours in asked)
+    return f"{gpus:,.1f} GPU hours" if gpus else f"{cpus:,.2f} CPU hours"
 
 
 def _total(values: Iterable[int | None]) -> int | None:
@@ -244,15 +250,21 @@ def outcome(console: Console, number: int, total: int, trial: Trial, ended: "Out
     )  # fmt: skip
 
 
-def times(console: Console, wall_seconds: float, outcomes: "list[Outcome]", at_once: int) -> None:
-    """Wall time against the bound: all training and evaluation seconds, shared by the trials at
-    once."""
-    work = sum(ended.train_seconds + ended.eval_seconds for ended in outcomes)
-    bound = work / at_once
+def times(
+    console: Console,
+    wall_seconds: float,
+    work: "list[tuple[str, Outcome]]",
+    at_once: dict[str, int],
+) -> None:
+    """Wall time against the bound: all training and evaluation seconds, each shared by as many
+    trials of its stage as fit at once."""
+    seconds = [(stage, ended.train_seconds + ended.eval_seconds) for stage, ended in work]
+    bound = sum(one / at_once[stage] for stage, one in seconds)
     ratio = f", {wall_seconds / bound:.2f} times the bound" if bound else ""
     console.print(
-        f"wall {wall_seconds:.0f} s; training and evaluation {work:.0f} s / {at_once} at once = "
-        f"{bound:.0f} s{ratio}",
+        f"wall {wall_seconds:.0f} s; training and evaluation "
+        f"{sum(one for _, one in seconds):.0f} s, at least {bound:.0f} s with up to "
+        f"{max(at_once.values())} at once{ratio}",
         highlight=False,
         soft_wrap=True,
     )

@@ -4,6 +4,7 @@ Reads the run folder alone, so it needs neither the driver nor Ray. `--json` is 
 """
 
 import csv
+import io
 import json
 import os
 from collections import Counter
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 
 from sweep import show, store
-from sweep.store import RunFolder, TrialFolder
+from sweep.store import Damaged, RunFolder, TrialFolder
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
 
@@ -67,7 +68,11 @@ class Reader:
     """Reads a run folder again and again; what has ended is read once."""
 
     def __init__(self, path: Path):
-        """Raises FileNotFoundError where there is no plan."""
+        """
+        Raises:
+            FileNotFoundError: there is no plan.
+            Damaged: the plan is not whole; `read` raises it of other records.
+        """
         self.folder = RunFolder(path)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[str, list[Best]] = {}
@@ -75,8 +80,11 @@ class Reader:
         self.rows = self._rows()
 
     def _rows(self) -> list[dict[str, str]]:
-        with open(self.folder.path / "plan.csv", encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        path = self.folder.path / "plan.csv"
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        if not text.endswith("\n"):
+            raise Damaged(f"{path}: cut off; the command that runs the grid writes it anew")
+        return list(csv.DictReader(io.StringIO(text)))
 
     def read(self) -> RunStatus:
         manifest = store.read_json(self.folder.manifest) or {}
@@ -175,14 +183,14 @@ def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole record of a jsonl file; empty where there is none yet."""
+    """The last whole record of a jsonl file; empty where there is none, or none that reads."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(file.tell() - 4096, 0))
             lines = file.read().split(b"\n")[:-1]
             return json.loads(lines[-1]) if lines else {}
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
 
 
@@ -209,6 +217,9 @@ def main(
     except FileNotFoundError:
         Console(stderr=True).print(f"{run_dir}: no run folder (it has no plan.csv)", markup=False)
         raise typer.Exit(2) from None
+    except Damaged as error:
+        Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(4) from None
     if as_json:
         record = {
             "name": status.name,

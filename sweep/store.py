@@ -56,12 +56,37 @@ class RunFolder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
     def trial(self, trial: Trial) -> "TrialFolder":
         return TrialFolder(self.path / "trials" / trial.folder)
 
     def held(self) -> bool:
-        """Whether a driver says that it is at work here."""
-        return (self.path / Lock.HOLDER).exists()
+        """Whether a driver says that it is at work here; not one of this machine that is gone."""
+        holder = read_json(self.path / Lock.HOLDER)
+        if holder is None:
+            return False
+        return holder.get("host") != socket.gethostname() or _lives(holder["pid"])
+
+    def problem(self) -> str | None:
+        """Why this is no place for a run; None where it is one.
+
+        `--runs` may be a link; the run's own folder may not, since its name alone would lead out of
+        there.
+        """
+        if self.path.is_symlink():
+            leads = os.readlink(self.path)
+            return f"{self.path}: a link to {leads}; remove it, or give --runs another place"
+        for place in (self.path, *self.path.parents):
+            if place.exists() or place.is_symlink():
+                if not place.is_dir():
+                    return f"{place}: is not a folder; remove it, or give --runs another place"
+                if not os.access(place, os.W_OK | os.X_OK):
+                    return f"{place}: may not be written to; give --runs another place"
+                return None
+        return None
 
     def lock(self) -> "Lock":
         return Lock(self.path)
@@ -86,6 +111,10 @@ class TrialFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
 
     @property
     def checkpoints(self) -> Path:
@@ -145,16 +174,7 @@ class TrialFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
-        path = self.path / "attempts.jsonl"
-        if not path.exists():
-            return []
-        events = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                events.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return events
+        return read_lines(self.path / "attempts.jsonl")
 
     def failures(self) -> int:
         """How often training or evaluation failed since it last ended well.
@@ -188,21 +208,7 @@ class TrialFolder:
         return bool(ended) and ended[-1]["event"] == "failed"
 
     def log_attempt(self, event: str, **facts: Any) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "event": event,
-            **facts,
-            "time": now(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-        with open(self.path / "attempts.jsonl", "ab+") as file:
-            file.seek(0, os.SEEK_END)
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
+        append(self.path / "attempts.jsonl", [{"event": event, **facts}])
 
 
 class Lock:
@@ -234,6 +240,16 @@ class Lock:
         self._lock.release()
 
 
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
 def plan_csv(planned: list[Trial]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, PLAN_COLUMNS, lineterminator="\n")
@@ -258,11 +274,44 @@ def write_text(path: Path, text: str) -> None:
     one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def append(path: Path, events: list[dict[str, Any]]) -> None:
+    """Add a line per event, with the time and the process; after a line that was cut off by a crash
+    they begin on a new one."""
+    about = {"time": now(), "host": socket.gethostname(), "pid": os.getpid()}
+    lines = b"".join(json.dumps(event | about).encode() + b"\n" for event in events)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                lines = b"\n" + lines
+        file.write(lines)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """What `append` has written; a line that was cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_bytes().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
 
 
 def read_json(path: Path) -> Any:

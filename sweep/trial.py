@@ -8,18 +8,22 @@ import gc
 import math
 import os
 import shutil
+import socket
 import time
 import traceback
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from sweep import store
+from sweep import store, triallog
+from sweep.disk import full
 from sweep.grid import BASE
 from sweep.plan import Trial
 from sweep.store import TrialFolder
+from sweep.triallog import LOG
 from sweep.wanted import Wanted
 from trainers import benchmarks, models, process, ranks, scores
+from trainers.durable import flush
 from trainers.scores import Evaluation
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
@@ -52,6 +56,18 @@ class Outcome(NamedTuple):
     eval_seconds: float
 
 
+class Watch(Protocol):
+    """Told by a runner what becomes of its trials, in the driver's process."""
+
+    def started(self, key: str) -> None: ...
+
+    def retried(self, key: str) -> None:
+        """The attempt before this one has failed."""
+        ...
+
+    def ended(self, ended: Outcome) -> None: ...
+
+
 class TrialFailed(Exception):
     """Training or evaluation failed; the reason is in attempts.jsonl and may be tried again."""
 
@@ -67,8 +83,14 @@ def run(job: Job) -> Outcome:
         TrialFailed: something went wrong, and was written to attempts.jsonl.
     """
     folder = TrialFolder(Path(job.folder))
+    with triallog.records(folder.log):
+        return _attempt(job, folder)
+
+
+def _attempt(job: Job, folder: TrialFolder) -> Outcome:
     attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
     folder.log_attempt("started", attempt=attempt, memory_kills_here=_memory_kills_here())
+    LOG.info("attempt %d, host %s, process %d", attempt, socket.gethostname(), os.getpid())
     started = time.monotonic()
     train_seconds = eval_seconds = 0.0
     phase = "train"
@@ -83,11 +105,14 @@ def run(job: Job) -> Outcome:
     except OutOfTime as error:
         reason = f"{phase}: {error}"
         folder.log_attempt("failed", attempt=attempt, phase=phase, reason=reason)
+        LOG.error("failed: %s", reason)
         return Outcome(job.trial.key, "failed", reason, train_seconds, eval_seconds)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a Rust library is no Exception
         reason = f"{phase}: {type(error).__name__}: {error}"
+        if full(error):  # not the trial's fault: it does not count against its retries
+            reason, phase = f"no room in {folder.path}: {reason}", "disk"
         folder.log_attempt(
             "failed",
             attempt=attempt,
@@ -96,12 +121,14 @@ def run(job: Job) -> Outcome:
             killed=getattr(error, "killed", False),
             traceback=traceback.format_exc(limit=-12),
         )
+        LOG.exception("failed: %s", reason)
         raise TrialFailed(reason) from error
     finally:
         gc.collect()
     _keep_libraries()
     seconds = round(time.monotonic() - started, 3)
     folder.log_attempt("done", attempt=attempt, seconds=seconds)
+    LOG.info("done in %.1f s", seconds)
     record = folder.training() or {}
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
 
@@ -138,6 +165,7 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     record = {"status": result.status, "reason": result.reason, **result.figures}
     store.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
+    LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
     return result.figures["train_seconds"]
 
 
@@ -159,7 +187,7 @@ def _fit(job: Job, deadline: float) -> StageResult:
     )
     if result.status == "ok" and ranks.is_first():
         _save(loaded._replace(model=result.model or loaded.model), folder.model)
-    return result._replace(model=None)  # it may go to another process
+    return result._replace(model=None)  # it is on disk, and may have to go to another process
 
 
 def _memory_kills_here() -> int | None:
@@ -178,8 +206,10 @@ def _note_checkpoints(folder: TrialFolder) -> None:
     found = checkpoints.newest(folder.checkpoints)
     for reason in found.refused:
         folder.log_attempt("refused", checkpoint=reason)
+        LOG.warning("refused: %s", reason)
     if found.checkpoint is not None:
         folder.log_attempt("resumed", step=found.checkpoint.step)
+        LOG.info("going on from step %d", found.checkpoint.step)
     elif found.refused:
         folder.log_attempt("restarted", reason="no checkpoint is whole")
 
@@ -194,6 +224,8 @@ def _save(loaded: models.Loaded, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
+    for file in (*aside.iterdir(), aside):
+        flush(file)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 
@@ -232,6 +264,7 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
             seconds = time.monotonic() - begun
             place = folder.scores(want.fingerprint)
             scores.write(place, want.benchmark, want.fingerprint, found, seconds)
+            LOG.info("%s: %.1f s", want.benchmark, seconds)
     if failures:
         parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
         raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))

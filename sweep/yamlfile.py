@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 MAX_BYTES = 1_000_000
@@ -47,9 +47,11 @@ def read(path: Path) -> Document:
     """
     file = str(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open(path, "rb") as stream:  # a pipe or a device does not say how large it is
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise YamlProblem(file, f"larger than {MAX_BYTES:,} bytes, which is no grid file")
-        text = path.read_bytes().decode("utf-8")
+        text = content.decode("utf-8")
     except OSError as error:
         raise YamlProblem(file, f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -89,12 +91,12 @@ def _convert(node: Any, path: KeyPath, document: Document) -> Any:
     tag = getattr(getattr(node, "tag", None), "value", None)
     if tag is not None:
         raise YamlProblem(document.place(path), f"{dotted(path)}: the tag {tag!r} is not allowed")
-    if isinstance(node, CommentedMap):
+    if isinstance(node, CommentedMap) and not isinstance(node, CommentedOrderedMap):
         result = {}
         for key, value in node.items():
             if not isinstance(key, str):
                 raise YamlProblem(document.place(path), f"the key {key!r} is not a text")
-            document.places[(*path, key)] = f"{document.file}:{node.lc.key(key)[0] + 1}"
+            document.places[(*path, key)] = f"{document.file}:{_line(node, key)}"
             result[str(key)] = _convert(value, (*path, str(key)), document)
         return result
     if isinstance(node, CommentedSeq):
@@ -108,6 +110,12 @@ def _convert(node: Any, path: KeyPath, document: Document) -> Any:
     if node is None:
         return None
     raise YamlProblem(document.place(path), f"{dotted(path)}: {node!r} is not a plain value")
+
+
+def _line(node: CommentedMap, key: str) -> int:
+    """Of a key; one that `<<` merges in has no place of its own, so that of the mapping."""
+    places = node.lc.data or {}
+    return (places[key][0] if key in places else node.lc.line) + 1
 
 
 def dotted(path: KeyPath) -> str:

@@ -14,7 +14,10 @@ from sweep import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAGES = (
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/slurm.md",
+    "docs/kuberay.md", "docs/ray_start.md", "docs/thousand_gpus.md",
+)  # fmt: skip
 
 
 def blocks(language: str) -> list[str]:
@@ -52,11 +55,11 @@ def test_run_commands_are_accepted(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "runs/" in c])
-def test_commands_on_a_run_folder_work(command, chain_run):
-    arguments = [
-        str(chain_run.path) if part.startswith("runs/") else part
-        for part in shlex.split(command)[1:]
-    ]
+def test_commands_on_a_run_folder_work(command, chain_run, tmp_path):
+    """The chain's folder and stage in place of the quickstart's."""
+    swapped = {"runs/quickstart": str(chain_run.path), "sft": "second"}
+    swapped |= {f"runs/{name}": str(tmp_path / name) for name in ("exported", "best_choice")}
+    arguments = [swapped.get(part, part) for part in shlex.split(command)[1:]]
     ended = run(sys.executable, *arguments)
     assert ended.returncode == 0, ended.stderr
 
@@ -129,4 +132,6 @@ def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     named = re.findall(r"`((?:sweep|trainers|analysis|grids|tests)/[\w/.]+)`", text)
-    assert [name for name in links + named if not (ROOT / name).exists()] == []
+    beside = (ROOT / page).parent
+    places = [*(beside / link for link in links), *(ROOT / name for name in named)]
+    assert [str(place) for place in places if not place.exists()] == []

@@ -7,7 +7,6 @@ disk damages later is found by the checksums. Nothing is pickled.
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from trainers.durable import flush
 
 KEPT = 2
 """The newest may be damaged; the one before it is what that costs."""
@@ -66,14 +67,14 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[
         _write_json(aside / STATE, state)
         files = {name: _digest(aside / name) for name in (TENSORS, STATE)}
         _write_json(aside / CHECKSUMS, {"format": FORMAT, "step": step, "sha256": files})
-        _flush(aside)
+        flush(aside)
     except BaseException:
         _remove([aside])
         raise
     if target.exists():
         target.rename(folder / f".{step}.old.part")
     aside.rename(target)
-    _flush(folder)
+    flush(folder)
     steps = _steps(folder)
     kept = [number for number in steps if number <= step][-KEPT:]
     _remove([path for number, path in steps.items() if number not in kept])
@@ -133,26 +134,17 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
-    _flush(path)
+    flush(path)
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
-    _flush(path)
+    flush(path)
 
 
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself; of a folder, the names in it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(paths) -> None:

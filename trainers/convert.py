@@ -50,9 +50,12 @@ def _write(file: Path, folder: Path) -> None:
         file.parent,
         gguf_file=file.name,
         dtype=torch.float32,
+        trust_remote_code=False,
         quantization_config=GgufConfig(dequantize=True),  # without it the weights cannot be saved
     )
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, trust_remote_code=False
+    )
     tokenizer.model_max_length = model.config.max_position_embeddings  # a GGUF file declares none
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,8 +1,9 @@
 """What became of the rows of a stage's data: counts.json beside the tokens. Loads no torch."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from trainers import sources
 from trainers.spec import DataSpec, Strict, TrainingSpec
@@ -101,14 +102,27 @@ def write(folder: Path, preparation: Preparation) -> None:
 
 
 def read(folder: Path) -> Preparation:
-    return Preparation.model_validate_json((folder / FILE).read_bytes())
+    """
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return Preparation.model_validate_json((folder / FILE).read_bytes())
+    except ValidationError as error:
+        raise ValueError(
+            f"{folder / FILE}: damaged; delete {folder}, and the same command prepares the data "
+            "again"
+        ) from error
 
 
 def find(cache: Path, spec: TrainingSpec) -> Preparation | None:
     """What was last prepared for such a spec, or None; reads no data and no tokenizer."""
     found = sorted(cache.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
     for file in reversed(found):
-        record = json.loads(file.read_bytes())
-        if record.get("asked") == asked(spec):
-            return Preparation.model_validate_json(file.read_bytes())
+        try:
+            preparation = read(file.parent)
+        except ValueError:  # damaged; who opens the data is told
+            continue
+        if preparation.asked == asked(spec):
+            return preparation
     return None

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from trainers import counts, pairs, prompts, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
+from trainers.durable import flush
 from trainers.sources import Order, Row, Rows
 from trainers.spec import SftSpec, TrainingSpec
 from trainers.tokens import IGNORED
@@ -97,7 +98,8 @@ def prepare(
 
     Raises:
         DataUnavailable: the data cannot be had.
-        ValueError: a row has none of the known forms, or nothing is left to train on.
+        ValueError: a row has none of the known forms, nothing is left to train on, or what was left
+            in `cache` is damaged.
     """
     folder = cache / _key(spec, tokenizer)
     cache.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,8 @@ def prepare(
     if found.total.train == 0:
         names = ", ".join(repr(source.name) for source in spec.sources)
         raise ValueError(f"data {names}: no example is left to train on ({found.total.line()})")
-    train, heldout = (Dataset.from_file(str(folder / part)) for part in (TRAIN, HELDOUT))
+    parts = (TRAIN, found.total.train), (HELDOUT, found.total.heldout)
+    train, heldout = (_open(folder / name, rows) for name, rows in parts)
     return Prepared(train, heldout, found, folder.name)
 
 
@@ -355,6 +358,26 @@ def _save(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> N
         for batch in batches:
             if batch.num_rows:
                 writer.write_batch(batch)
+    flush(path)
+
+
+def _open(path: Path, rows: int) -> Dataset:
+    """A stream that is cut off between two batches reads as if it ended there.
+
+    Raises:
+        ValueError: it does not hold as many rows as were written.
+    """
+    try:
+        part = Dataset.from_file(str(path))
+        found = f"{len(part):,} of {rows:,} rows" if len(part) != rows else ""
+    except (pa.ArrowException, OSError) as error:
+        found = str(error)
+    if found:
+        raise ValueError(
+            f"{path}: damaged ({found}); delete {path.parent}, and the same command prepares the "
+            "data again"
+        )
+    return part
 
 
 def _item(row: Row) -> str:

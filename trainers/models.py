@@ -160,7 +160,9 @@ def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBas
         else:
             from transformers import AutoTokenizer
 
-            found = AutoTokenizer.from_pretrained(local_folder(name, revision))
+            found = AutoTokenizer.from_pretrained(
+                local_folder(name, revision), trust_remote_code=False
+            )
         chat.complete_tokenizer(found)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"model {name!r}: {error}") from error
@@ -178,9 +180,10 @@ def load_judge(folder: Path) -> Loaded:
 
     try:
         model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        return Loaded(model.to(device()).eval(), AutoTokenizer.from_pretrained(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"reward model {str(folder)!r}: {error}") from error
 
@@ -189,8 +192,10 @@ def _read(folder: Path) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    return Loaded(model, AutoTokenizer.from_pretrained(folder))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    return Loaded(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def local_folder(name: str, revision: str | None = None) -> Path:

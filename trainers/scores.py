@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from trainers.durable import flush
 from trainers.spec import Score
 
 
@@ -97,6 +98,7 @@ def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, secon
     }
     aside = path.with_suffix(".part")
     found.items.to_parquet(aside)
+    flush(aside)
     aside.replace(path.with_suffix(".parquet"))
     write_json(path, record)
 
@@ -105,6 +107,7 @@ def write_json(path: Path, record: Any) -> None:
     """Written aside and renamed: a reader sees the old file or the whole new one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     aside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    flush(aside)
     aside.replace(path)
 
 

@@ -1,6 +1,7 @@
 """Scores and recommendations without contaminated items, on a run with a planted leak."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -133,8 +134,12 @@ def test_a_recommendation_that_is_lost_without_the_leak_is_told():
     assert "undecided" in change.sentence
 
 
+ONE = {"benchmark": "world_choice"}
+"""Figures of the other benchmarks say nothing about leaks."""
+
+
 def test_report_shows_scores_both_ways_and_links_the_audit(run):
-    index = report.write(run)
+    index = report.write(run, where=ONE)
     text = index.read_text()
     assert "Without the items that the training data contains" in text
     assert "20 of 60" in text
@@ -144,8 +149,22 @@ def test_report_shows_scores_both_ways_and_links_the_audit(run):
     assert 'href="audit.html"' in text
 
 
+def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_run, tmp_path):
+    index = report.write([planted_run, run], tmp_path / "out", where=ONE)
+    text = index.read_text()
+    assert text.count("Without the items that the training data contains") == 1
+    for link in ("planted__2_-audit.html", "planted__2_-without_contaminated.csv"):
+        assert f'href="{link}"' in text and (index.parent / link).exists()
+    assert 'href="planted-audit.html"' not in text
+    (records,) = re.findall(
+        r'href="([^"]+contaminated.jsonl)"',
+        (tmp_path / "out" / "planted__2_-audit.html").read_text(),
+    )
+    assert (index.parent / records).resolve() == run / "audit" / "contaminated.jsonl"
+
+
 def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
     run = run_folder(tmp_path / "run")
     _audit(run, "truthfulqa", ["elsewhere"])
-    text = report.write(run).read_text()
+    text = report.write(run, where=ONE).read_text()
     assert "No scored item of the audited benchmarks is contaminated" in text

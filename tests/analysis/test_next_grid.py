@@ -38,7 +38,7 @@ def test_an_optimum_beyond_the_highest_rate_asks_for_higher_rates() -> None:
     grid = axes(found)
     assert set(RATES) < set(grid["learning_rate"]) and max(grid["learning_rate"]) > 2 * RATES[-1]
     assert found is not None and "beside the 20 there are" in found.sentence
-    assert "New are learning rates 0.032 and 0.1" in found.sentence
+    assert "New: learning rates 0.032 and 0.1" in found.sentence
 
 
 def test_below_a_wall_of_diverged_cells_rates_are_asked_between() -> None:

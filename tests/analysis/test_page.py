@@ -7,6 +7,8 @@ from pathlib import Path
 
 import planted_audit
 import pytest
+from planted import table
+from ruamel.yaml import YAML
 
 from analysis import report
 
@@ -53,10 +55,14 @@ def explorer(browser, planted_report):
     return browser
 
 
-def wait(browser, condition: str) -> None:
+def until(browser, condition) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {condition}"))
+    WebDriverWait(browser, 20, poll_frequency=0.05).until(condition)
+
+
+def wait(browser, condition: str) -> None:
+    until(browser, lambda b: b.execute_script(f"return {condition}"))
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +190,20 @@ def test_grid_file_is_copied_by_its_button(explorer):
     assert explorer.execute_script("return window.copied") == wanted
 
 
+def test_an_undecided_surface_has_the_grid_that_would_decide_and_its_copy_button(browser, tmp_path):
+    source = tmp_path / "table.csv"
+    table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
+    browser.get(report.write(source).as_uri())
+    button = browser.find_element("css selector", ".decide[open] button[data-copies='all-next']")
+    browser.execute_script(
+        "navigator.clipboard.writeText = async text => { window.copied = text };"
+    )
+    button.click()
+    wait(browser, "document.querySelector('[data-copies=all-next]').textContent === 'Copied'")
+    copied = YAML(typ="safe").load(browser.execute_script("return window.copied"))
+    assert max(copied["stages"]["all"]["grid"]["learning_rate"]) > 1e-2
+
+
 @pytest.mark.parametrize("width", [420, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_fits_the_window_and_is_legible_in_both_schemes(explorer, width, scheme):
@@ -192,15 +212,21 @@ def test_report_fits_the_window_and_is_legible_in_both_schemes(explorer, width, 
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
     explorer.set_window_size(width, 900)
-    inner, whole, page, text = explorer.execute_script(
-        "const root = document.documentElement;"
-        "const tick = document.querySelector('.explorer .xtick text');"
-        "return [root.clientWidth, root.scrollWidth,"
-        " getComputedStyle(document.body).backgroundColor, getComputedStyle(tick).fill]"
+
+    def contrast(browser) -> bool:
+        page, text = browser.execute_script(
+            "const tick = document.querySelector('.explorer .xtick text');"
+            "return [getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(tick).fill]"
+        )
+        return abs(brightness(page) - brightness(text)) > 120
+
+    until(explorer, contrast)  # the figures are drawn anew for the scheme
+    inner, whole = explorer.execute_script(
+        "const root = document.documentElement; return [root.clientWidth, root.scrollWidth]"
     )
     explorer.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert whole <= inner
-    assert abs(brightness(page) - brightness(text)) > 120
 
 
 def brightness(colour: str) -> float:

@@ -49,6 +49,23 @@ def test_an_optimum_is_drawn_only_when_identified() -> None:
     assert info.optimum is None and info.log2_ratio_interval is None
 
 
+def test_the_region_holds_the_best_measured_cell_of_a_clear_peak() -> None:
+    """The top is a cell of this grid, so nothing has to be said."""
+    info = plots.contour_info(fitted(table(lambda x, y: bowl(x, y + 0.5), noise=0.002, seeds=2)))
+    assert info.region and info.best is not None
+    assert info.apart == ""
+
+
+def test_a_best_cell_outside_the_region_gets_a_word() -> None:
+    frame = table(bowl, noise=0.002, seeds=2)
+    lucky = (frame.learning_rate == 1e-4) & (frame.batch_size == 32)
+    frame.loc[lucky, "value"] = 0.62
+    info = plots.contour_info(fitted(frame))
+    if info.region:
+        assert info.cells.iloc[info.best].learning_rate == 1e-4
+        assert "(1e-4 x 32) lies outside the 95 % region" in info.apart
+
+
 def test_a_cliff_does_not_take_all_the_colours() -> None:
     def cliff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(x > -7, 9.0, 2.4 + 0.01 * (x + 10) ** 2)

@@ -21,7 +21,7 @@ def written(planted_report: Path) -> Path:
 def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
     assert written.parts[-2:] == ("report", "index.html")
     figures = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len(figures) == 5 * 2 * 4
+    assert len([name for name in figures if "-mix-" not in name]) == 5 * 2 * 4
     for end in ("png", "svg", "pdf", "csv"):
         assert f"sft-world_choice-contour.{end}" in figures
         assert f"sft-heldout_loss-ratio.{end}" in figures
@@ -64,12 +64,12 @@ def test_every_cell_is_in_the_interactive_figures_with_its_numbers(written: Path
 def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     whole = pd.concat(
-        [table(bowl, metric=metric, noise=0.002) for metric in ("acc", "acc_norm", "margin")]
+        [table(bowl, metric=metric, noise=0.002) for metric in ("acc_norm", "margin")]
     )
     columns = ["learning_rate", "batch_size", "benchmark", "metric", "value"]
     whole[columns].to_csv(source, index=False)
     first = {one["metric"]: one for one in surfaces_of(report.write(source), "all")}
-    assert set(first) == {"acc", "acc_norm", "margin"}
+    assert set(first) == {"acc_norm", "margin"}
     assert [name for name, one in first.items() if "lines" in one] == ["acc_norm"]
     assert first["margin"]["mesh"] and "--all-metrics" in first["margin"]["sentence"]
     index = report.write(source, all_metrics=True)
@@ -99,14 +99,13 @@ def test_recommendations_recover_the_planted_ratios(written: Path) -> None:
     assert loss["high"] >= 2**-13.5 / 1.1
 
 
-def test_same_records_same_report(written: Path) -> None:
-    def content() -> dict[str, bytes]:
-        files = [path for path in written.parent.rglob("*") if path.is_file()]
+def test_same_records_same_report(planted_run: Path, tmp_path: Path) -> None:
+    def content(name: str) -> dict[str, bytes]:
+        index = report.write(planted_run, tmp_path / name, {"benchmark": "world_choice"})
+        files = [path for path in index.parent.rglob("*") if path.is_file()]
         return {path.name: path.read_bytes() for path in files}
 
-    before = content()
-    report.write(written.parents[1])
-    assert content() == before
+    assert content("once") == content("again")
 
 
 def test_a_table_is_reported_where_told(tmp_path: Path) -> None:
@@ -156,11 +155,64 @@ def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -
         assert (compared.parent / link).exists(), link
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two benchmarks whose best ratios lie two octaves apart, ARC weighing three times as much."""
+    source = tmp_path_factory.mktemp("mixed") / "table.csv"
+    parts = [
+        table(lambda x, y, up=up: bowl(x - up, y), benchmark=name, noise=0.002, seeds=2)
+        for name, up in (("arc", 1.0), ("hellaswag", -1.0))
+    ]
+    pd.concat(parts).assign(stage="sft").to_csv(source, index=False)
+    assert report.main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
+    return source.parent / "report" / "index.html"
+
+
+def test_a_mix_is_recommended_with_its_price_and_front(mixed: Path) -> None:
+    mix = json.loads((mixed.parent / "recommendations.json").read_text())["mix"]
+    assert mix["decided"] and mix["weights"] == {"arc": 0.75, "hellaswag": 0.25}
+    assert mix["low"] <= mix["ratio"] <= mix["high"] and 2**-13.4 < mix["ratio"] < 2**-12.4
+    price = {one["benchmark"]: one["expected"] for one in mix["prices"]}
+    assert 0 < price["arc"] < price["hellaswag"]
+    assert {"log2_ratio", "arc", "hellaswag", "mixed", "pareto"} <= set(mix["front"][0])
+    text = mixed.read_text()
+    assert mix["sentence"] in text and "--weights arc=0.75,hellaswag=0.25" in text
+    for end in ("png", "svg", "pdf", "csv"):
+        assert (mixed.parent / "figures" / f"sft-mix-prices.{end}").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("gsm8k=1", "no grid has scores of gsm8k; benchmarks of these grids: arc"),
+        ("arc", "'arc' is not BENCHMARK=WEIGHT"),
+        ("arc=-1", "'arc=-1' is not BENCHMARK=WEIGHT"),
+        ("arc=0", "at least one weight has to be above 0"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys, weights: str, said: str
+) -> None:
+    source = tmp_path / "table.csv"
+    table(bowl).to_csv(source, index=False)
+    try:
+        code = report.main([str(source), "--weights", weights])
+    except SystemExit as refused:
+        code = refused.code
+    assert code == 2 and said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_an_undecided_report_prints_the_grid_file_that_would_decide(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
-    text = report.write(source).read_text()
+    index = report.write(source)
+    text = index.read_text()
     assert 'data-copies="all-next"' in text and "learning_rate: [0.0001" in text
+    told = json.loads((index.parent / "recommendations.json").read_text())["next_grid"]
+    assert (
+        "learning_rate: [0.0001" in told["text"] and "new cells beside the 20" in told["sentence"]
+    )
 
 
 def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:

@@ -132,3 +132,21 @@ def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(results.ResultsError, match="not a run folder"):
         results.read(tmp_path)
+
+
+def test_items_cut_at_any_byte_are_refused_by_name(run: Path) -> None:
+    file = sorted(run.glob("trials/*/scores/*.parquet"))[0]
+    whole = file.read_bytes()
+    for kept in {*range(0, len(whole), 97), *range(len(whole) - 12, len(whole))}:
+        file.write_bytes(whole[:kept])
+        with pytest.raises(results.ResultsError) as caught:
+            results.items(run)
+        assert f"{file}: damaged" in str(caught.value)
+        assert f"delete it and {file.stem}.json" in str(caught.value)
+
+
+def test_record_that_is_no_text_is_refused_by_name(run: Path) -> None:
+    file = run / "manifest.json"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(results.ResultsError, match=r"manifest\.json: not JSON"):
+        results.read(run)

@@ -11,6 +11,7 @@ the set of cells that may be within epsilon of the best holds a cell as good as 
 
 import argparse
 import os
+import sys
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -90,8 +91,14 @@ def table_of(surfaces: int, first: int, refused: int) -> pd.DataFrame:
         for seeds in (1, 3)
         for number in range(count)
     ]
+    started, rows = time.monotonic(), []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return pd.DataFrame(pool.map(measure, jobs, chunksize=10))
+        for row in pool.map(measure, jobs, chunksize=10):
+            rows.append(row)
+            if len(rows) % max(len(jobs) // 20, 1) == 0:
+                seconds = time.monotonic() - started
+                print(f"{len(rows)} of {len(jobs)} fits, {seconds:.0f} s", file=sys.stderr)
+    return pd.DataFrame(rows)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ these surfaces, the error that one seed shares, is also chosen on the others for
 
 import argparse
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -256,7 +257,11 @@ def main() -> None:
     whole = read(arguments.data)[: arguments.surfaces]
     jobs = [(one, arguments.crops) for one in whole]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(work, jobs))
+        parts = []
+        for found in pool.map(work, jobs):
+            parts.append(found)
+            seconds = time.monotonic() - started
+            print(f"{len(parts)} of {len(jobs)} surfaces, {seconds:.0f} s", file=sys.stderr)
         bounds = np.array(list(pool.map(intervals, whole)))
     table = pd.DataFrame([outcome for found in parts for outcome in found])
     if arguments.each:

@@ -108,6 +108,14 @@ BROKEN = {
     "more processes than gpus": (
         "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 3", 17, ["a GPU each, not 2"],
     ),
+    "stage that asks for half a device": (
+        "    steps: 3", "    resources: {ranks_per_trial: 2}", 7,
+        ["stages.sft.resources", "a CPU each, not 1"],
+    ),
+    "stage with a key of the whole run": (
+        "    steps: 3", "    resources: {retries: 2}", 7,
+        ["stages.sft.resources.retries", "unknown key"],
+    ),
     "name that leaves the folder": ("name: small", "name: ../x", 1, ["name", "'../x'"]),
     "arm with an unknown key": (
         "    steps: 3", "    arms: [{name: a, set: {stps: 3}}]", 7,

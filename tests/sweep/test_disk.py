@@ -1,9 +1,15 @@
 """What a plan says of disk, against counts by hand."""
 
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+
 import pytest
 
 from sweep import plan
-from sweep.disk import CHECKPOINTS, COPIES, disk, running_at_once
+from sweep.disk import CHECKPOINTS, COPIES, disk, full, running_at_once
 
 ONE = 4 * 967_104
 """Bytes of the tiny model's weights."""
@@ -50,3 +56,60 @@ def test_trials_at_once_as_far_as_the_grid_says(load, small):
 
 def test_unknown_model_takes_unknown_disk(load, small):
     assert of(load, small, "model=a/b") == (None, None)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files; one that goes while it is looked at is none."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found += os.stat(os.path.join(place, name)).st_size
+    return found
+
+
+def test_weights_of_a_run_take_what_its_plan_says(load, chain, chain_run):
+    """But for the diverged cell, which has none."""
+    grid = load(chain)
+    trials = [one for one in plan.trials(grid) if one.spec and one.spec.learning_rate < 1]
+    stated = disk(grid, trials).kept
+    real = sum(size(folder) for folder in chain_run.path.glob("trials/*/model"))
+    assert stated == pytest.approx(real, rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_run_takes_at_most_what_its_plan_says_and_not_much_less(load, drive, small, tmp_path):
+    """Looked at all the time, while every step leaves a checkpoint."""
+    settings = "steps: 12\n    save_every_steps: 1\n    keep: none"
+    text = small.replace("steps: 3", settings).replace("cpus_per_trial: 1", "max_concurrent: 1")
+    grid, ended, sizes = load(text), threading.Event(), [0]
+
+    def look() -> None:
+        while not ended.is_set():
+            sizes.append(size(tmp_path / "run" / "trials"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        assert drive(text, tmp_path / "run").code == 0
+    finally:
+        ended.set()
+        looking.join()
+    stated = disk(grid, plan.trials(grid)).peak
+    assert stated is not None
+    assert 0.8 * stated <= max(sizes) <= 1.05 * stated
+
+
+def test_full_disk_is_told_from_other_errors_and_found_among_those_it_led_to():
+    cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a file")
+    assert full(cause) is cause
+    assert full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert full(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert full(None) is None
+    try:
+        try:
+            raise cause
+        except OSError as error:
+            raise RuntimeError("inconsistent stream") from error
+    except RuntimeError as error:
+        assert full(error) is cause

@@ -9,8 +9,9 @@ import sys
 import pytest
 from rich.console import Console
 
-from sweep import show
+from sweep import plan, show, store
 from sweep.status import Reader
+from sweep.store import Damaged, RunFolder, TrialFolder
 
 
 @pytest.fixture
@@ -82,3 +83,66 @@ def test_folder_without_a_plan_is_refused(tmp_path):
     )
     assert ended.returncode == 2
     assert "no plan.csv" in ended.stderr
+
+
+@pytest.fixture
+def begun(load, small, tmp_path) -> tuple[RunFolder, TrialFolder]:
+    """A run of three trials with the records of one, as if a driver were at it elsewhere."""
+    grid = load(small)
+    trials = plan.trials(grid)
+    run = RunFolder(tmp_path / "small")
+    run.write_plan(grid, trials)
+    want = {"benchmark": "world_choice", "fingerprint": "mark", "higher_is_better": True}
+    store.write_json(run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}})
+    store.write_json(run.path / "driver.json", {"pid": 1, "host": "elsewhere", "since": "today"})
+    folder = run.trial(trials[1])
+    folder.log_attempt("started", attempt=1)
+    folder.log_attempt("done", attempt=1, seconds=1.0)
+    store.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
+    score = {"primary": True, "metric": "acc", "value": 0.5, "stderr": 0.1}
+    store.write_json(folder.scores("mark"), {"scores": [score]})
+    return run, folder
+
+
+def test_record_cut_at_any_byte_is_told_or_changes_nothing(begun):
+    run, folder = begun
+    whole = Reader(run.path).read().counts
+    assert whole["ok"] == 1
+    for file in (
+        run.path / "plan.csv", run.manifest, run.path / "driver.json", folder.path / "train.json",
+        folder.scores("mark"), folder.path / "attempts.jsonl",
+    ):  # fmt: skip
+        content = file.read_bytes()
+        header = content.index(b"\n") + 1
+        for kept in range(len(content)):
+            if file.name == "plan.csv" and content[:kept].endswith(b"\n") and kept >= header:
+                continue  # a plan of fewer trials
+            file.write_bytes(content[:kept])
+            try:
+                assert Reader(run.path).read().counts == whole, f"{file.name} after {kept} bytes"
+            except Damaged as error:
+                assert str(file) in str(error)
+        file.write_bytes(content)
+
+
+def test_damaged_record_is_told_in_one_line(begun):
+    run, folder = begun
+    (folder.path / "train.json").write_text("{")
+    ended = subprocess.run(
+        [sys.executable, "-m", "sweep.status", str(run.path)], capture_output=True, text=True
+    )
+    assert ended.returncode == 4
+    assert f"{folder.path / 'train.json'}: damaged" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"\xff\xfe\n", b"{\n", None])
+def test_steps_that_do_not_read_leave_a_running_trial_running(content, begun):
+    run, folder = begun
+    (folder.path / "train.json").unlink()
+    folder.log_attempt("started", attempt=2)
+    metrics = folder.path / "metrics.jsonl"
+    metrics.mkdir() if content is None else metrics.write_bytes(content)
+    status = Reader(run.path).read()
+    (running,) = (one for one in status.trials if one.state == "running")
+    assert running.step is None

@@ -180,7 +180,7 @@ def test_manifest_says_with_what_and_on_what(chain_run):
     }
     assert benchmarks == {
         "base": ["world_choice", "world_arithmetic", "heldout_loss@first"],
-        "first": ["world_choice", "world_arithmetic", "heldout_loss@second", "heldout_loss"],
+        "first": ["world_choice", "world_arithmetic", "heldout_loss", "heldout_loss@second"],
         "second": ["world_choice", "world_arithmetic", "heldout_loss"],
     }
 
@@ -503,3 +503,25 @@ def test_trial_on_two_processes_ends_with_the_weights_of_one(small, drive, tiny,
     moved = sum(float((of_one[name] - start[name]).square().sum()) for name in of_one)
     apart = sum(float((of_one[name] - of_two[name]).square().sum()) for name in of_one)
     assert 0 < apart < 1e-8 * moved, "not bit for bit: two processes add in another order"
+
+
+def test_full_disk_fails_the_trial_with_its_path_and_does_not_count_against_it(
+    small, drive, tmp_path
+):
+    """The limit on a file's size stands in for the disk: weights are larger than records."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = tmp_path / "run"
+    grid = small.replace("[0.001, 0.002]", "[0.001]")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        ended = drive(grid, run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ended.code == 3
+    folder = trials(run)["sft 0.001"]
+    assert f"no room in {folder.path}" in ended.output
+    assert folder.failed()
+    assert folder.failures() == 0
+    assert drive(grid, run).code == 0, "the same command goes on, without --retry-failed"

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from trainers import counts, data, sources
@@ -415,3 +416,34 @@ def test_every_row_of_the_world_fits_and_counts(tokenizer):
             example = tokenise(row, tokenizer, "assistant")
             assert len(example["input_ids"]) <= tokenizer.model_max_length
             assert any(label != IGNORED for label in example["labels"][1:])
+
+
+@pytest.mark.parametrize("name", [data.TRAIN, data.HELDOUT, counts.FILE])
+def test_prepared_data_that_is_cut_off_is_refused(name, tokenizer, jsonl, tmp_path, monkeypatch):
+    """Between two batches too, where a stream that is cut off reads as a shorter one."""
+    monkeypatch.setattr(data, "CHUNK", 4)
+    rows = [{"prompt": f"What is {n}?", "completion": f"It is {n}."} for n in range(20)]
+    asked, cache = spec(jsonl(rows)), tmp_path / "cache"
+    whole = prepare(asked, tokenizer, cache)
+    expected = {data.TRAIN: len(whole.train), data.HELDOUT: len(whole.heldout)}.get(name, 1)
+    (file,) = cache.glob(f"*/{name}")
+    content = file.read_bytes()
+    between = {kept for kept in range(len(content)) if 0 < reads(content[:kept]) < expected}
+    assert len(between) >= (2 if name == data.TRAIN else 0)
+    for kept in between | set(range(0, len(content) - 8, 64)):
+        file.unlink()  # a file that is mapped must not shrink
+        file.write_bytes(content[:kept])
+        with pytest.raises(ValueError, match=f"{name}: damaged"):
+            prepare(asked, tokenizer, cache)
+        assert (counts.find(cache, asked) is None) == (name == counts.FILE)
+    file.unlink()
+    file.write_bytes(content)
+    assert len(prepare(asked, tokenizer, cache).train) == len(whole.train)
+
+
+def reads(stream: bytes) -> int:
+    """Rows that Arrow finds in it; none where it complains."""
+    try:
+        return pa.ipc.open_stream(stream).read_all().num_rows
+    except (pa.ArrowException, OSError):
+        return 0

@@ -1,0 +1,149 @@
+"""Faults of what a run talks to: nodes that die or are too small, trackers that do not answer."""
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.faults.runs import Before, Run, ended, must, wait_until
+
+HEAD_SECONDS = 150.0
+"""Ray gives a head a minute to come back before it ends the driver."""
+
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def too_much_asked(run: Run, chance: random.Random) -> None:
+    """Exit code 4 and what the cluster has; nothing of it is in the way of a request that fits."""
+    run.end("--set", "limits.max_trials=1", code=5)
+    began = time.monotonic()
+    said = run.end("--set", "resources.gpus_per_trial=1", code=4)
+    took = time.monotonic() - began
+    must("no node has as much" in said and "1 GPUs" in said, said[-500:])
+    must(took < 30, f"{took:.0f} s")
+    began = time.monotonic()
+    run.end("--set", "resources.gpus_per_trial=1", "--wait", "0.2", code=4)
+    waited = time.monotonic() - began
+    must(waited > 12, f"it waited {waited - took:.0f} s, not 12")
+    run.end()
+
+
+def node_dies(run: Run, chance: random.Random) -> None:
+    """One of two nodes, in the middle of a training: its trial goes on elsewhere."""
+    with _node(run.folder, "--head") as head:
+        address = f"127.0.0.1:{head.port}"
+        with _node(run.folder, f"--address={address}", "127.0.0.2") as second:
+            run.options = ("--address", address)
+            run.environment = second.environment
+            process = run.start()
+            victim = wait_until(lambda: _at_work_below(run, second.pid), process)
+            for child in psutil.Process(second.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.Process(second.pid).kill()
+            ended(process, 0)
+    events = run.attempts()[victim]
+    starts = [event["pid"] for event in events if event["event"] == "started"]
+    must(len(starts) == 2, f"{victim.name}: started {len(starts)} times")
+    must(any(event["event"] == "resumed" for event in events), f"{victim.name}: from its beginning")
+
+
+def head_dies(run: Run, chance: random.Random) -> None:
+    """The only node of a cluster, in the middle of a training; with a new head the same command
+    completes."""
+    with _node(run.folder, "--head") as head:
+        run.options = ("--address", f"127.0.0.1:{head.port}")
+        run.environment = head.environment
+        process = run.start()
+        wait_until(run.at_work, process)
+    began = time.monotonic()
+    said = ended(process, None, HEAD_SECONDS)
+    must(process.returncode not in (0, 2), f"exit code {process.returncode}: {said[-2000:]}")
+    must(time.monotonic() - began < HEAD_SECONDS, "it went on without a head")
+    before = Before.of(run)
+    with _node(run.folder, "--head") as head:
+        run.options = ("--address", f"127.0.0.1:{head.port}")
+        run.end()
+    before.check(run)
+
+
+class _Node:
+    def __init__(self, pid: int, port: int, environment: dict[str, str]):
+        self.pid = pid
+        self.port = port
+        self.environment = environment
+
+
+@contextlib.contextmanager
+def _node(folder: Path, role: str, host: str = "127.0.0.1") -> Iterator[_Node]:
+    """`ray start` with one CPU and a token of the run's own, as docs/launch/cluster.sh has it."""
+    token = folder / "token"
+    if not token.exists():
+        token.touch(mode=0o600)
+        token.write_text("0" * 64)
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    port = _free_port()
+    options = ["--num-cpus=1", f"--node-ip-address={host}", "--block", role]
+    if role == "--head":
+        options += [f"--port={port}", "--include-dashboard=false"]
+    with open(folder / f"node{role.partition('=')[0]}.log", "ab") as log:
+        process = subprocess.Popen(
+            [RAY, "start", *options],
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: _raylets(process.pid), seconds=60)
+        time.sleep(2)
+        yield _Node(process.pid, port, environment)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        process.kill()
+        process.wait()
+
+
+def _raylets(pid: int) -> list[psutil.Process]:
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if child.name() == "raylet"]
+
+
+def _at_work_below(run: Run, pid: int) -> Path | None:
+    """A trial in the middle of its training, past a checkpoint, by a process of this node."""
+    here = {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    for folder, steps in run.steps().items():
+        if steps > 6 and folder.name.startswith("second"):
+            last = run.attempts()[folder][-1]
+            if last["pid"] in here:
+                return folder
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def silent_tracker(run: Run, chance: random.Random) -> None:
+    """W&B online, to a server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        run.environment = {
+            "WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "WANDB_API_KEY": "0" * 40,
+        }
+        said = run.end("--set", "tracking.wandb={project: p, mode: online}")
+    must("tracking: " in said, said[-500:])

@@ -1,0 +1,72 @@
+"""The faults, and each one's verdict against an undisturbed run."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from tests.faults import checkpoints, clusters, memory, processes, records
+from tests.faults.runs import Broken, Run, Verdict, judged
+
+Does = Callable[[Run, random.Random], None]
+
+
+class Fault(NamedTuple):
+    name: str
+    does: Does
+    local: bool = False
+    """Without Ray, where the fault has nothing to do with it."""
+    times: int = 1
+    """Tries of `python -m tests.faults`; those that strike at random moments take several."""
+
+
+FAULTS = (
+    Fault("driver killed (-9) at a random moment", processes.driver_killed, times=3),
+    Fault("driver killed (-9) in training", processes.driver_killed_while_training, times=3),
+    Fault("driver killed (-9) as Ray starts", processes.driver_killed_while_ray_starts, times=3),
+    Fault("worker killed (-9)", processes.worker_killed, times=2),
+    Fault("Ctrl-C", processes.interrupted_once),
+    Fault("Ctrl-C twice", processes.interrupted_twice),
+    Fault("SIGTERM", processes.terminated),
+    Fault("two drivers on one run folder", processes.two_drivers),
+    Fault("clock set back a day", processes.clock_set_back, local=True),
+    Fault("a node of two dies", clusters.node_dies),
+    Fault("the head dies", clusters.head_dies),
+    Fault("out of memory", memory.out_of_memory, local=True),
+    Fault("a request that no node can meet", clusters.too_much_asked),
+    Fault("disk full at a random moment", records.disk_full, local=True, times=3),
+    Fault("disk full at a random moment, with Ray", records.disk_full),
+    Fault("no file above a size", records.record_files_limited, local=True, times=3),
+    Fault("each record cut at a random byte", records.record_cut, local=True),
+    Fault("a checkpoint's file cut", checkpoints.checkpoint_cut, local=True, times=3),
+    Fault("one bad cell", records.one_bad_cell, local=True),
+    Fault("evaluation crashes", records.evaluation_crashes, local=True),
+    Fault("data changed between starts", records.data_changed, local=True),
+    Fault("code changed between starts", records.code_changed, local=True),
+    Fault("W&B answers nothing", clusters.silent_tracker, local=True),
+)
+
+
+class Tried(NamedTuple):
+    """One try of a fault; `broken` says what did not hold."""
+
+    verdict: Verdict | None
+    broken: str = ""
+
+
+def reference(folder: Path) -> pd.DataFrame:
+    """The table of a run to which nothing was done, in one process."""
+    run = Run(folder / "reference", options=("--local",))
+    run.end()
+    return run.table()
+
+
+def tried(fault: Fault, folder: Path, undisturbed: pd.DataFrame, seed: int) -> Tried:
+    run = Run(folder, options=("--local",) if fault.local else ())
+    try:
+        fault.does(run, random.Random(seed))
+    except Broken as error:
+        return Tried(None, str(error))
+    return Tried(judged(run.table(), undisturbed))

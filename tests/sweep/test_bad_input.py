@@ -1,0 +1,175 @@
+"""Grid files and command lines that are wrong in ways that come seldom: told, and nothing written.
+
+The common ones are in test_config.py.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sweep import config, run
+from sweep.config import GridError
+
+VALUES = {
+    # id: (what is replaced, by what, the line of the problem, what its message has to hold)
+    "rate given as a text": (
+        "[0.001, 0.002]", "['1e-4']", 11,
+        ["stages.sft.grid.learning_rate[0]", "'1e-4'", "number"],
+    ),
+    "rate that is not a number": (
+        "[0.001, 0.002]", "[.nan]", 11, ["stages.sft.grid.learning_rate[0]", "nan"],
+    ),
+    "rate of nought": ("[0.001, 0.002]", "[0.0]", 11, ["learning_rate[0]", "greater than 0"]),
+    "rate that is true": ("[0.001, 0.002]", "[true]", 11, ["learning_rate[0]", "True"]),
+    "negative batch": ("[4]", "[-4]", 12, ["stages.sft.grid.batch_size[0]", "-4"]),
+    "batch that is true": ("[4]", "[true]", 12, ["stages.sft.grid.batch_size[0]", "True"]),
+    "batch of a list": ("[4]", "[[4]]", 12, ["stages.sft.grid.batch_size", "[4]", "numbers"]),
+    "batch of nothing": ("[4]", "[null]", 12, ["stages.sft.grid.batch_size", "None"]),
+    "name of two lines": ("name: small", 'name: "small\\nlarge"', 1, ["name", "small\\nlarge"]),
+    "name that ends in a new line": ("name: small", 'name: "small\\n"', 1, ["name"]),
+    "name of 300 letters": ("name: small", f"name: {'s' * 300}", 1, ["name"]),
+    "name that is a path": ("name: small", "name: /tmp/small", 1, ["name", "'/tmp/small'"]),
+    "name that is the folder above": ("name: small", "name: ..", 1, ["name", "'..'"]),
+    "no name": ("name: small", "name: ''", 1, ["name", "''"]),
+    "unknown metric of a search": (
+        "resources:", "search: {method: optuna, trials: 2, objective: acc}\nresources:", 17,
+        ["search.objective", "'acc'", "use one of heldout_loss, world_choice"],
+    ),
+    "fraction of an example": ("examples: 24", "examples: 2.5", 6, ["examples", "2.5"]),
+    "object of Python": (
+        "model: tiny", "model: !!python/object/apply:os.system [id]", 2, ["tag", "not allowed"],
+    ),
+    "ordered mapping": ("model: tiny", "model: !!omap [name: tiny]", 2, ["model"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_value_is_named_with_file_line_and_key(case, small, grid_file):
+    old, new, line, said = VALUES[case]
+    path = grid_file(small.replace(old, new, 1))
+    with pytest.raises(GridError) as caught:
+        config.load(path)
+    fitting = [
+        problem
+        for problem in caught.value.problems
+        if problem.startswith(f"{path}:{line}: ") and all(part in problem for part in said)
+    ]
+    assert len(fitting) == 1, str(caught.value)
+
+
+def test_merged_keys_load_and_their_problems_have_a_line(small, grid_file):
+    """`<<` is plain YAML; a merged key stands nowhere in the mapping that it is merged into."""
+    stage = small.partition("  sft:\n")[2].partition("evaluate:")[0]
+    twice = small.replace("  sft:\n", "  sft: &sft\n").replace(
+        stage, f"{stage}  again:\n    <<: *sft\n    steps: 4\n"
+    )
+    grid = config.load(grid_file(twice))
+    assert [len(stage.cells) for stage in grid.stages.values()] == [2, 2]
+    with pytest.raises(GridError) as caught:
+        config.load(grid_file(twice.replace("max_length: 128", "max_length: none")))
+    assert any("again.max_length" in problem for problem in caught.value.problems)
+    assert all(problem.split(":")[1].isdigit() for problem in caught.value.problems)
+
+
+def test_alias_of_itself_is_no_endless_file(small, grid_file):
+    with pytest.raises(GridError, match="learning_rate"):
+        config.load(grid_file(small.replace("[0.001, 0.002]", "&rates [0.001, *rates]")))
+
+
+def test_file_without_an_end_is_refused():
+    started = time.monotonic()
+    with pytest.raises(GridError, match="larger than"):
+        config.load(Path("/dev/zero"))
+    assert time.monotonic() - started < 3
+
+
+def refused(ended, path, *said: str) -> None:
+    """Exit code 2, in words, and nothing in `path` that was not there."""
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert all(part in ended.stderr for part in said), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sorted(one.name for one in path.iterdir()) == ["grid.yaml"]
+
+
+def test_command_asks_before_very_many_trials(small, grid_file, command, tmp_path):
+    rates = "{log: [1.0e-6, 1.0e-2], count: 500}\n      seed: [0, 1, 2, 3]"
+    many = small.replace("[0.001, 0.002]", rates)
+    started = time.monotonic()
+    ended = command(grid_file(many), "--runs", tmp_path / "runs")
+    assert time.monotonic() - started < 5
+    refused(ended, tmp_path, "grid.yaml", "2,001 trials", "--dry-run", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [([], 3), (["limits.max_trials=2"], 2), (["stages.sft.grid.seed=[0, 1, 2]"], 7)],
+)
+def test_trials_that_may_start_are_counted(overrides, count, load, planned, small):
+    grid = load(small, *overrides)
+    trials = planned(small, *overrides)
+    assert run._to_run(grid, trials, None) == count
+    assert run._to_run(grid, trials, frozenset([trials[0].key])) == 1
+
+
+def test_run_folder_that_is_a_link_is_refused(small, grid_file, command, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "small").symlink_to(elsewhere)
+    ended = command(grid_file(small), "--local", "--runs", tmp_path / "runs")
+    assert ended.returncode == 2
+    assert f"a link to {elsewhere}" in ended.stderr
+    assert not list(elsewhere.iterdir())
+
+
+def test_runs_may_be_a_link(tmp_path):
+    from sweep.store import RunFolder
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    assert RunFolder(tmp_path / "runs" / "small").problem() is None
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nowhere", "file above"])
+def test_place_that_is_no_folder_is_named(kind, tmp_path):
+    from sweep.store import RunFolder
+
+    place, named = tmp_path / "runs" / "small", tmp_path / "runs"
+    match kind:
+        case "file":
+            place.parent.mkdir()
+            place.touch()
+            named = place
+        case "link to nowhere":
+            os.symlink(tmp_path / "nowhere", named)
+        case "file above":
+            named.touch()
+    said = RunFolder(place).problem() or ""
+    assert said.startswith(f"{named}: is not a folder")
+
+
+def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
+    from sweep.store import RunFolder
+
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may everything
+    said = RunFolder(tmp_path / "runs" / "small").problem() or ""
+    assert said.startswith(f"{tmp_path}: may not be written to")
+
+
+def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
+    refused(command(grid_file(small), "--wait", "inf", "--runs", tmp_path / "runs"), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "", "[]", "{}"])
+def test_plan_of_a_run_with_damaged_measurements_names_them(
+    content, small, grid_file, command, tmp_path
+):
+    file = tmp_path / "runs" / "small" / "calibration.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    ended = command(grid_file(small), "--dry-run", "--runs", tmp_path / "runs")
+    assert ended.returncode == 4
+    assert str(file) in ended.stderr
+    assert "Traceback" not in ended.stderr

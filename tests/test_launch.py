@@ -1,0 +1,120 @@
+"""The launch files in docs/launch: what they would start is what `sweep.run` takes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+LAUNCH = ROOT / "docs" / "launch"
+QUANTITY = re.compile(r"^\d+(m|Ki|Mi|Gi|Ti)?$")
+
+
+def accepted(command: list[str]) -> None:
+    """`python -m sweep.run ...` as a launch file has it, planned here."""
+    assert command[:3] == ["python", "-m", "sweep.run"]
+    ended = subprocess.run(
+        [sys.executable, *command[1:], "--dry-run"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "optimizer steps" in ended.stdout
+
+
+@pytest.mark.parametrize("name", ["sweep.sbatch", "cluster.sh"])
+def test_script_is_bash(name):
+    ended = subprocess.run(["bash", "-n", str(LAUNCH / name)], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def stand_in(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_batch_job_starts_a_node_each_and_the_command_on_the_first(tmp_path):
+    """SLURM's own commands write down what they were asked for."""
+    said = tmp_path / "said"
+    stand_in(tmp_path / "bin", "scontrol", "printf 'first\\nsecond\\n'")
+    stand_in(tmp_path / "bin", "srun", f'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $*" > {said}')
+    job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "7"}
+    environment = os.environ | job | {"SLURM_NNODES": "2"}
+    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
+    script = ["bash", str(LAUNCH / "sweep.sbatch"), "grids/quickstart.yaml", "--set", "name=two"]
+    subprocess.run(script, env=environment, check=True, timeout=30)
+    mode, token, *words = shlex.split(said.read_text())
+    assert mode == "token"
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    assert "first:20007" in words
+    assert words[words.index("--min-nodes") + 1] == "2"
+    accepted(words[words.index("--") + 1 :])
+
+
+def test_batch_job_without_a_grid_says_how_it_is_used():
+    script = ["bash", str(LAUNCH / "sweep.sbatch")]
+    ended = subprocess.run(script, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "usage: sbatch" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["join"], ["run"]])
+def test_cluster_script_says_how_it_is_used(arguments):
+    script = ["bash", str(LAUNCH / "cluster.sh"), *arguments]
+    ended = subprocess.run(script, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "cluster.sh join ADDRESS" in ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def job() -> dict:
+    return yaml.safe_load((LAUNCH / "rayjob.yaml").read_text())
+
+
+def pods(job: dict) -> list[dict]:
+    spec = job["spec"]["rayClusterSpec"]
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+def test_ray_job_runs_what_the_command_takes(job):
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    command = shlex.split(job["spec"]["entrypoint"].replace("/app/", ""))
+    accepted(command)
+
+
+def test_ray_job_is_of_the_ray_that_is_installed_and_asks_for_a_token(job):
+    spec = job["spec"]["rayClusterSpec"]
+    installed = metadata.version("ray").split(".")
+    assert spec["rayVersion"].split(".")[:2] == installed[:2]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+def test_ray_job_mounts_what_it_declares_and_every_pod_sees_the_run_folders(job):
+    runs = shlex.split(job["spec"]["entrypoint"])
+    place = runs[runs.index("--runs") + 1]
+    for pod in pods(job):
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        assert set(mounts.values()) == set(volumes)
+        assert volumes[mounts[place]]["persistentVolumeClaim"] == {"claimName": "sweep-runs"}
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        assert environment["HF_HOME"].startswith(f"{place}/"), "nodes that come later fetch nothing"
+
+
+def test_ray_job_asks_for_amounts_that_kubernetes_reads(job):
+    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for pod in pods(job):
+        resources = pod["containers"][0]["resources"]
+        assert resources["limits"] == resources["requests"]
+        assert all(QUANTITY.match(amount) for amount in resources["limits"].values())
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]
+    assert all(isinstance(value, str) for value in head.values()), "Kubernetes takes texts alone"
