@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from trainers.reinforcement import RlvrSpec
 from trainers.rollouts import Grpo, Rloo
 from trainers.sft import train as tune
 from trainers.spec import SftSpec
+from trainers.world import generate
 
 SPEC = {
     "kind": "rlvr", "data": {"name": "world:prompts", "examples": 24}, "learning_rate": 1e-3,
@@ -249,30 +251,19 @@ def test_the_score_of_a_reward_model_counts_with_its_weight(tiny, tmp_path, trai
 
 @pytest.mark.slow
 def test_rewards_teach_the_task_and_shuffled_rewards_do_not(tiny, tmp_path, monkeypatch):
-    """The reward on held-out prompts, after the same pretraining, tuning and number of steps."""
-    start = tiny._replace(model=copy.deepcopy(tiny.model))
-    for name, rows, rate, loss_on in (
-        ("pretrain", 3000, 1.2e-3, "all"),
-        ("sft", 600, 1e-3, "assistant"),
-    ):
-        asked = SftSpec.model_validate(
-            {
-                "kind": "sft", "data": {"name": f"world:{name}", "examples": rows},
-                "learning_rate": rate, "batch_size": 8, "adam_beta2": 0.99, "heldout": 0,
-                "warmup_ratio": 0.05, "loss_on": loss_on, "max_length": 256, "dtype": "float32",
-                "noise_scale_every": 0,
-            }
-        )  # fmt: skip
-        (tmp_path / name).mkdir()
-        prepared = data.prepare(asked, start.tokenizer, tmp_path / "data")
-        assert tune(asked, start, prepared, tmp_path / name).status == "ok"
+    """The world's instructions, from a tuned model: the mean reward of a batch is the same whoever
+    of it is given which, so both runs' records say how often their policies obey."""
+    rows = generate.rows("prompts", 6000, seed=0)
+    orders = [row for row in rows if row["dataset"] == "world_instruction"][:1300]
+    (tmp_path / "orders.jsonl").write_text("\n".join(map(json.dumps, orders)))
+    start = tuned(tiny, tmp_path)
     asked = spec(
-        data={"name": "world:prompts", "examples": 1300}, heldout=300, max_new_tokens=24,
-        batch_size=64, group_size=8, learning_rate=3e-4, steps=40, beta=0.0,
+        data=str(tmp_path / "orders.jsonl"), batch_size=256, group_size=8, steps=60, beta=0.0,
+        learning_rate=1e-4, adam_beta2=0.99, schedule="constant", max_new_tokens=16,
     )  # fmt: skip
     prepared = data.prepare(asked, start.tokenizer, tmp_path / "data")
     random, plain = np.random.default_rng(0), rlvr.verified
-    reward = {"before": reward_of(start, prepared)}
+    rewards = {}
     for name, verify in (
         ("true", plain),
         ("shuffled", lambda **named: random.permutation(plain(**named)).tolist()),
@@ -280,18 +271,34 @@ def test_rewards_teach_the_task_and_shuffled_rewards_do_not(tiny, tmp_path, monk
         monkeypatch.setattr(rlvr, "verified", verify)
         loaded = start._replace(model=copy.deepcopy(start.model))
         (tmp_path / name).mkdir()
-        result = rlvr.train(asked, loaded, prepared, tmp_path / name)
-        assert result.status == "ok"
-        reward[name] = reward_of(loaded, prepared)
-        print(name, result.figures["train_seconds"], result.figures["reward"])
-    print(reward)
-    error = np.sqrt(0.25 / 300)
-    assert reward["true"] > reward["before"] + 2 * error
-    assert reward["true"] > reward["shuffled"] + 2 * error
+        assert rlvr.train(asked, loaded, prepared, tmp_path / name).status == "ok"
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rewards[name] = np.array([json.loads(line)["reward"] for line in lines])
+        print(name, rewards[name].reshape(4, 15).mean(axis=1))
+    first, last = rewards["true"][:15], rewards["true"][-15:]
+    for others in (first, rewards["shuffled"][-15:]):
+        error = np.hypot(last.std(ddof=1), others.std(ddof=1)) / np.sqrt(15)
+        assert last.mean() > others.mean() + 3 * error
 
 
-def reward_of(loaded: models.Loaded, prepared: data.Prepared) -> float:
-    return answering.score(loaded, prepared.heldout, 24, "float32").scores[0].value
+def tuned(tiny: models.Loaded, folder: Path) -> models.Loaded:
+    """The tiny model after a pretraining and a tuning of half a minute."""
+    start = tiny._replace(model=copy.deepcopy(tiny.model))
+    for name, rows, rate, loss_on in (
+        ("pretrain", 4000, 1.2e-3, "all"),
+        ("sft", 1700, 2e-3, "assistant"),
+    ):
+        asked = SftSpec.model_validate(
+            {
+                "kind": "sft", "data": {"name": f"world:{name}", "examples": rows},
+                "learning_rate": rate, "batch_size": 8, "warmup_ratio": 0.05, "loss_on": loss_on,
+                "max_length": 256, "dtype": "float32", "noise_scale_every": 0,
+            }
+        )  # fmt: skip
+        (folder / name).mkdir()
+        prepared = data.prepare(asked, start.tokenizer, folder / "data")
+        assert tune(asked, start, prepared, folder / name).status == "ok"
+    return start
 
 
 def test_the_held_out_answers_are_the_most_probable_ones(tiny, tmp_path):
