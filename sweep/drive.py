@@ -62,7 +62,8 @@ def drive(
     """
     ready = preflight.ready(grid)
     folder = RunFolder(path)
-    driver = _Driver(grid, planned, folder, ready, options, console)
+    events = Events(folder.events)
+    driver = _Driver(grid, planned, folder, ready, options, console, events)
     may_start = driver.allowance(time.monotonic())
     try:
         with folder.lock():
@@ -76,7 +77,7 @@ def drive(
                 driver.run(may_start)
                 while driver.chosen():  # the next wave: trials whose parent is known now
                     planned = plan.trials(grid, choice.known(grid, folder))
-                    driver = _Driver(grid, planned, folder, ready, options, console)
+                    driver = _Driver(grid, planned, folder, ready, options, console, events)
                     driver.write()
                     driver.run(may_start)
                 return driver.finish()
@@ -99,6 +100,7 @@ class _Driver:
         ready: Ready,
         options: Options,
         console: Console,
+        events: Events,
     ):
         self.grid = grid
         self.planned = planned
@@ -114,7 +116,7 @@ class _Driver:
         self.outcomes: list[Outcome] = []
         self.impossible: dict[str, str] = {}
         """Stages whose parent cannot be chosen, and why."""
-        self.events = Events(folder.events)
+        self.events = events
         self.done = 0
         self.pool = None
         if grid.search is not None and options.only is None:

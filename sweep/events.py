@@ -2,8 +2,8 @@
 
 | event | when | beside `event`, `time`, `seconds`, `host`, `pid` |
 |---|---|---|
-| begun, ended | the command | `planned`, `done` and `to_go`; `duration` and a count per state |
-| planned | a trial is in the plan for the first time | `key`, `trial` |
+| begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration` and a count per state |
+| planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | started | its first attempt of this start | `key`, `trial` |
 | retried | a further attempt | `key`, `trial`, `reason` of the one before |
 | done, failed | its end | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
@@ -30,13 +30,19 @@ class Events:
     def __init__(self, path: Path):
         self._path = path
         self._zero = time.monotonic()
+        self._begun = False
         self._started: dict[str, float] = {}
 
     def begun(self, trials: Iterable[Trial], done: int, to_go: int) -> None:
+        """Told of each wave; later ones bring only trials whose parent is known now. One that still
+        waits for that has not its own key yet."""
         planned = list(trials)
         known = {event.get("key") for event in read(self._path) if event["event"] == "planned"}
-        self._write([("begun", {"planned": len(planned), "done": done, "to_go": to_go})])
-        self._write([("planned", _named(one)) for one in planned if one.key not in known])
+        if not self._begun:
+            self._begun = True
+            self._write([("begun", {"planned": len(planned), "done": done, "to_go": to_go})])
+        fresh = [one for one in planned if not one.waits and one.key not in known]
+        self._write([("planned", _named(one)) for one in fresh])
 
     def started(self, trial: Trial) -> None:
         """Told of each attempt; only the first is an event of its own."""

@@ -24,9 +24,6 @@ from trainers import licences
 from trainers.kinds import KINDS
 
 BAD_INPUT, NOT_TO_BE_HAD = 2, 4
-NO_POLICY = ("reward", "evaluate")
-"""Kinds of stage that are not exported unless named."""
-
 FIGURE = "sweep.png"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -135,7 +132,7 @@ def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) 
     if asked is not None and asked not in there:
         listed = ", ".join(there) or "none"
         raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")
-    policies = [name for name in there if kinds[name] not in NO_POLICY]
+    policies = [name for name in there if KINDS[kinds[name]].LEAVES == "policy"]
     if asked is None and not policies:
         raise CannotExport(NOT_TO_BE_HAD, "no stage of this run has trained a model yet")
     return asked or policies[-1]
@@ -143,7 +140,7 @@ def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) 
 
 def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> str:
     if asked is None:
-        own = KINDS[kind].HELDOUT if kind in KINDS else None
+        own = KINDS[kind].HELDOUT
         return own.benchmark if own is not None and own.benchmark in there else there[0]
     if asked not in there:
         listed = ", ".join(there)

@@ -23,6 +23,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trainers import fit, models
 from trainers.benchmarks import HELDOUT
 from trainers.data import Prepared
+from trainers.durable import flush
 from trainers.heldout import losses as answer_losses
 from trainers.loss import Head
 from trainers.packing import Rows
@@ -75,6 +76,7 @@ def reference(
             computed = len(train) + len(heldout)
             aside = path.with_suffix(".part.npz")
             np.savez(aside, train=train, heldout=heldout)
+            flush(aside)
             aside.rename(path)
         with np.load(path) as kept:
             return Reference(kept["train"], kept["heldout"], computed)

@@ -45,6 +45,17 @@ def test_trial_is_planned_once_in_all_starts(trials, tmp_path):
     assert [e["to_go"] for e in named(path, "begun")] == [2, 2]
 
 
+def test_waves_are_one_command_and_a_trial_is_planned_when_it_has_its_key(trials, tmp_path):
+    path = tmp_path / "events.jsonl"
+    log = events.Events(path)
+    waiting = trials[-1].model_copy(update={"key": "not yet", "waits": "the best of first"})
+    log.begun([*trials[:-1], waiting], 0, 3)
+    log.begun(trials, 3, 1)
+    log.finished({"ok": 4})
+    assert [e["key"] for e in named(path, "planned")] == [trial.key for trial in trials]
+    assert len(named(path, "begun", "ended")) == 2
+
+
 def test_further_attempt_is_a_retry_with_the_reason_of_the_one_before(trials, tmp_path):
     path, trial = tmp_path / "events.jsonl", trials[1]
     log = events.Events(path)
