@@ -126,10 +126,8 @@ class _Checker:
         name = self.validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names(data)
         if not self.problems:
-            for path, message in graph.scores(**{key: parts[key] for key in graph.READ}):
+            for path, message in graph.across(**{key: parts[key] for key in graph.READ}):
                 self.problem(path, message)
-        self.search(parts["search"], parts["evaluate"], parts["stages"])
-        self.ranks(parts["stages"])
         if self.problems or name is None:
             raise GridError(sorted(self.problems, key=_line))
         return Grid(name=name.name, declared=data, **parts)
@@ -214,41 +212,6 @@ class _Checker:
                 f"{given!r}: {label} is evaluated here; give its name alone (its items are "
                 "those of evaluate.data_dir, or of the hub)",
             )
-
-    def search(
-        self, search: Search | None, evaluate: EvaluateSpec | None, stages: dict[str, Stage]
-    ) -> None:
-        """A search needs one stage to choose cells of, and a score to choose them by."""
-        if search is None or evaluate is None or self.problems:
-            return
-        swept = [stage for stage in stages.values() if stage.searched_axes]
-        if len(swept) != 1:
-            found = ", ".join(stage.name for stage in swept) or "none"
-            self.problem(("search",), f"needs exactly one stage with a grid; there is {found}")
-            return
-        own = swept[0].cells[0][1].HELDOUT
-        allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
-        if search.objective not in allowed:
-            message = f"{search.objective!r}: use one of {', '.join(allowed)}"
-            self.problem(("search", "objective"), message)
-        if len({arm for arm, _ in swept[0].cells}) > 1:
-            path = ("stages", swept[0].name, "arms")
-            self.problem(path, "arms compare whole grids; `search` runs a part: give one of them")
-        unheld = any(spec.heldout == 0 for _, spec in swept[0].cells)
-        if own is not None and search.objective == own.benchmark and unheld:
-            path = ("stages", swept[0].name, "heldout")
-            self.problem(path, f"0, and `search` needs the {own.benchmark}")
-
-    def ranks(self, stages: dict[str, Stage]) -> None:
-        """Groups of completions are compared in one process."""
-        for name, stage in stages.items():
-            prompts = any(spec.FORM == "prompts" for _, spec in stage.cells)
-            if prompts and stage.resources.ranks > 1:
-                self.problem(
-                    ("stages", name),
-                    f"{stage.resources.ranks} processes would train each trial, and stage {name} "
-                    "trains in one; give it resources: {ranks_per_trial: 1}",
-                )
 
     def data_names(self, path: KeyPath, data: Any) -> None:
         if not isinstance(data, list):

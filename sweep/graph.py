@@ -1,5 +1,6 @@
-"""What can be wrong with how stages start from each other, and with what their models are scored
-on: (place in the file, sentence) for each problem."""
+"""What can be wrong with stages beside each other: how they start from each other, what their
+models are scored on, and what is searched. (Place in the file, sentence) for each problem.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from trainers.spec import EvaluateSpec
 Problems = Iterator[tuple[KeyPath, str]]
 
 READ = ("stages", "evaluate", "search")
-"""Parts of a grid that `scores` looks at."""
+"""Parts of a grid that `across` looks at."""
 
 
 def starts(data: dict[str, Any]) -> Problems:
@@ -46,12 +47,16 @@ def starts(data: dict[str, Any]) -> Problems:
             yield ("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}"
 
 
-def scores(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
-    """A parent is chosen among several models by a score that they have; a benchmark of pairs has
-    a reward model to score; data of the miniature world are of the form that the stage reads. For
-    parts that are right by themselves."""
+def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
+    """For parts that are right by themselves: a parent is chosen among several models by a score
+    that they have; a benchmark of pairs has a reward model to score; data of the miniature world
+    are of the form that the stage reads; groups of completions are compared in one process; a
+    search has one stage to choose cells of."""
+    if search is not None:
+        yield from _searched(search, stages, evaluate)
     for name, stage in stages.items():
         yield from _data(name, stage)
+        yield from _ranks(name, stage)
         if stage.parent != EACH:
             yield from _parent(name, stage, stages, evaluate, search)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
@@ -76,6 +81,36 @@ def _data(name: str, stage: Stage) -> Problems:
                 f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
                 f"{spec.FORM}; use {' or '.join(fitting)}, or other data",
             )
+
+
+def _ranks(name: str, stage: Stage) -> Problems:
+    if stage.resources.ranks > 1 and stage.cells[0][1].FORM == "prompts":
+        yield (
+            ("stages", name),
+            f"{stage.resources.ranks} processes would train each trial, and stage {name} trains "
+            "in one; give it resources: {ranks_per_trial: 1}",
+        )
+
+
+def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
+    """One stage to choose cells of, and a score to choose them by."""
+    swept = [stage for stage in stages.values() if stage.searched_axes]
+    if len(swept) != 1:
+        found = ", ".join(stage.name for stage in swept) or "none"
+        yield ("search",), f"needs exactly one stage with a grid; there is {found}"
+        return
+    (stage,) = swept
+    own = stage.cells[0][1].HELDOUT
+    allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
+    if search.objective not in allowed:
+        yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
+    if len({arm for arm, _ in stage.cells}) > 1:
+        path = ("stages", stage.name, "arms")
+        yield path, "arms compare whole grids; `search` runs a part: give one of them"
+    unheld = any(spec.heldout == 0 for _, spec in stage.cells)
+    if own is not None and search.objective == own.benchmark and unheld:
+        path = ("stages", stage.name, "heldout")
+        yield path, f"0, and `search` needs the {own.benchmark}"
 
 
 def _parent(

@@ -225,4 +225,4 @@ def test_each_model_has_the_benchmarks_that_are_for_it(load, pipeline):
 
 def test_parts_that_the_graph_reads_are_parts_of_a_grid(load, pipeline):
     grid = load(pipeline)
-    assert list(graph.scores(**{name: getattr(grid, name) for name in graph.READ})) == []
+    assert list(graph.across(**{name: getattr(grid, name) for name in graph.READ})) == []
