@@ -18,6 +18,21 @@ LEFT_SECONDS = 30.0
 """No process of a killed driver lives longer."""
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a driver; what it had started goes by itself."""
+    processes = family(process.pid)
+    process.kill()
+    process.communicate()
+    none_left(processes, LEFT_SECONDS)
+
+
+def go_on(run: Run) -> None:
+    """The same command again; what was done is not done again."""
+    before = Before.of(run)
+    run.end()
+    before.check(run)
+
+
 def driver_killed(run: Run, chance: random.Random) -> None:
     """kill -9 at a random moment, from the start of Ray to the report."""
     process = run.start()
@@ -28,13 +43,8 @@ def driver_killed(run: Run, chance: random.Random) -> None:
         time.sleep(0.02)
     if process.poll() is not None:  # the run was quicker
         return
-    processes = family(process.pid)
-    process.kill()
-    process.communicate()
-    none_left(processes, LEFT_SECONDS)
-    before = Before.of(run)
-    run.end()
-    before.check(run)
+    kill(process)
+    go_on(run)
 
 
 def driver_killed_while_training(run: Run, chance: random.Random) -> None:
@@ -42,14 +52,9 @@ def driver_killed_while_training(run: Run, chance: random.Random) -> None:
     process = run.start()
     wait_until(run.at_work, process)
     time.sleep(chance.uniform(0.0, 1.0))
-    processes = family(process.pid)
-    process.kill()
-    process.communicate()
-    none_left(processes, LEFT_SECONDS)
-    before = Before.of(run)
+    kill(process)
     must((run.path / "driver.json").exists(), "it had no time to tidy up")
-    run.end()
-    before.check(run)
+    go_on(run)
 
 
 def driver_killed_while_ray_starts(run: Run, chance: random.Random) -> None:
@@ -57,10 +62,7 @@ def driver_killed_while_ray_starts(run: Run, chance: random.Random) -> None:
     process = run.start()
     wait_until(lambda: _has_head(process.pid), process)
     time.sleep(chance.uniform(0.0, 2.0))
-    processes = family(process.pid)
-    process.kill()
-    process.communicate()
-    none_left(processes, LEFT_SECONDS)
+    kill(process)
     session = re.compile(rf".*/session_[\d_-]+_{process.pid}/")
     left = [f"{one.pid} {one.name()}" for one in reaper.using(session)]
     must(not left, f"started in the last moment and still there: {left}")
@@ -119,9 +121,7 @@ def _interrupted(
     must(took < seconds, f"{took:.1f} s until it ended, not {seconds:g}")
     must("the same command goes on from here" in said, said[-500:])
     none_left(processes, LEFT_SECONDS)
-    before = Before.of(run)
-    run.end()
-    before.check(run)
+    go_on(run)
 
 
 def two_drivers(run: Run, chance: random.Random) -> None:
@@ -184,13 +184,8 @@ def clock_set_back(run: Run, chance: random.Random) -> None:
     wait_until(run.at_work, process)
     yesterday.touch()
     wait_until(lambda: _steps_in_the_past(run.path), process)
-    processes = family(process.pid)
-    process.kill()
-    process.communicate()
-    none_left(processes, LEFT_SECONDS)
-    before = Before.of(run)
-    run.end()
-    before.check(run)
+    kill(process)
+    go_on(run)
     found = events.read(run.path / "events.jsonl")
     times = [event["time"] for event in found]
     must(times != sorted(times), "the clock was not set back")
