@@ -115,6 +115,8 @@ class Rivals:
         if close:
             verb = "do" if len(close) > 1 or close == [LABELS["full"]] else "does"
             text += f", but {listed(close)} {verb} about as well"
+        if best.name == "constant":
+            return f"{text} (AICc): noise leaves hardly anything for the ratio to explain."
         text += f" (AICc); the ratio explains {self.members['ratio'].share:.0%} and "
         text += f"the learning rate alone {self.members['learning_rate'].share:.0%} of what noise "
         text += "leaves to explain. "
