@@ -116,10 +116,11 @@ class Rivals:
             verb = "do" if len(close) > 1 or close == [LABELS["full"]] else "does"
             text += f", but {listed(close)} {verb} about as well"
         if best.name == "constant":
-            return f"{text} (AICc): noise leaves hardly anything for the ratio to explain."
-        text += f" (AICc); the ratio explains {self.members['ratio'].share:.0%} and "
-        text += f"the learning rate alone {self.members['learning_rate'].share:.0%} of what noise "
-        text += "leaves to explain. "
+            text += " (AICc): noise leaves hardly anything for the ratio to explain. "
+        else:
+            text += f" (AICc); the ratio explains {self.members['ratio'].share:.0%} and "
+            text += f"the learning rate alone {self.members['learning_rate'].share:.0%} of what "
+            text += "noise leaves to explain. "
         if self.gamma_low is None or self.gamma_high is None:
             return text + "The data do not bound gamma in LR/BS^gamma."
         span = f"{self.gamma:.2f} ({self.gamma_low:.2f} to {self.gamma_high:.2f})"
