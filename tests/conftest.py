@@ -110,7 +110,7 @@ class Ended(NamedTuple):
     path: Path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> str:
     return SMALL
 

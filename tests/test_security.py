@@ -164,12 +164,10 @@ class Guarded(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory) -> Iterator[Guarded]:
-    from conftest import SMALL
-
+def guarded(small, tmp_path_factory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     ray = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # paths of sockets have to be short
-    text = SMALL.replace("steps: 3", "steps: 200")
+    text = small.replace("steps: 3", "steps: 200")
     (folder / "grid.yaml").write_text(f"{text}tracking: {{wandb: {{project: p}}}}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "sweep.run", str(folder / "grid.yaml")],
