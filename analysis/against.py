@@ -53,6 +53,9 @@ SFT = ("SmolTulu SFT-1130", "SmolTulu SFT-1207")
 DPO = ("SmolTulu DPO-1130", "SmolTulu DPO-1207")
 OTHERS = ("SmolLM2-1.7B-Instruct", "Llama-3.2-1B-Instruct", "Qwen2.5-1.5B-Instruct")
 
+ON_HUB = {"SmolTulu DPO-1130": "SmolTulu-1.7b-Instruct"}
+"""What a published column is called on the hub, where it is called otherwise (its model card)."""
+
 TABLES: dict[str, tuple[Table, ...]] = {
     "smoltulu": (
         Table("3", "supervised fine-tuning", "sft", (*SFT, OTHERS[0])),
@@ -154,16 +157,15 @@ def binomial(benchmark: str, share: float) -> float | None:
 
 def _ours(table: Table, good: pd.DataFrame, kinds: Mapping[str, str]) -> list[Ours]:
     """The trials at a published setting, each beside that; else the best cell of a stage, beside
-    all of its kind. In the last table, the last policy and models of the same name."""
+    all of its kind (in the last table the last policy); and published models that were scored as
+    they are."""
     stages = list(dict.fromkeys(good.stage))
-    named = [one for one in table.columns if one in OTHERS]
-    found = []
+    found = [one for name in table.columns if (one := _same_model(name, good)) is not None]
     if table.kind:
         here = [stage for stage in stages if kinds.get(stage, stage) == table.kind]
     else:
         ranked = [stage for stage in stages if kinds.get(stage, stage) in POLICIES]
         here = sorted(ranked, key=lambda stage: POLICIES.index(kinds.get(stage, stage)))[-1:]
-        found += [one for name in named if (one := _same_model(name, good)) is not None]
     recipes = {one.name: one for one in published.settings() if one.name in table.columns}
     for stage in here:
         for arm, rows in good.loc[good.stage == stage].groupby("arm", sort=False):
@@ -191,12 +193,13 @@ def _at(rows: pd.DataFrame, learning_rate: float, batch_size: int) -> np.ndarray
 
 
 def _same_model(name: str, good: pd.DataFrame) -> Ours | None:
-    """A model of this name that was scored as it is."""
-    same = good.model.map(lambda model: str(model).rpartition("/")[2] == name).astype(bool)
+    """The published model itself, where it was scored as it is."""
+    on_hub = ON_HUB.get(name, name)
+    same = good.model.map(lambda model: str(model).rpartition("/")[2] == on_hub).astype(bool)
     rows = good.loc[good.learning_rate.isna() & same]
     if rows.empty:
         return None
-    return Ours(f"{name}, ours", "scored as published", _scores(rows), (name,))
+    return Ours(f"{name}, ours", "the published weights, scored here", _scores(rows), (name,))
 
 
 def _best(rows: pd.DataFrame) -> tuple[float, int]:

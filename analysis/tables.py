@@ -103,6 +103,7 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
                 "status": _worst(trial.status),
                 "reason": next((text for text in trial.reason if text), ""),
                 "stage": first.stage,
+                "model": first.model,
                 "scores": {
                     name: (_none(value), _none(stderr), status)
                     for name, value, stderr, status in zip(

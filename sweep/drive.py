@@ -14,7 +14,7 @@ from sweep import local as local_runner
 from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
-from sweep.grid import Grid
+from sweep.grid import REFERENCE, Grid
 from sweep.keep import Keeper
 from sweep.plan import Trial
 from sweep.preflight import CannotStart, Ready
@@ -154,7 +154,7 @@ class _Driver:
         specs = {str(counts.asked(spec)): spec for spec in read if spec is not None}
         if not specs:
             return []
-        model = jobs[0].trial.model
+        model = next(job.trial.model for job in jobs if job.trial.stage != REFERENCE)
         request = Request(
             model=model.name,
             revision=model.revision,

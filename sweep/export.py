@@ -18,7 +18,6 @@ from rich.console import Console
 from analysis.tasks import task
 from analysis.words import counted, number, safe
 from sweep import card, store
-from sweep.grid import BASE
 from sweep.store import TrialFolder
 from trainers import licences
 from trainers.kinds import KINDS
@@ -128,7 +127,7 @@ def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:
 
 def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) -> str:
     kinds = {record["stage"]: record["kind"] for _, record in trials.values()}
-    there = [name for name in manifest["stages"] if name != BASE and name in kinds]
+    there = [name for name in manifest["stages"] if kinds.get(name) in KINDS]
     if asked is not None and asked not in there:
         listed = ", ".join(there) or "none"
         raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")

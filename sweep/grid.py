@@ -10,27 +10,19 @@ from pydantic import AfterValidator, Field, model_validator
 from sweep.axes import Scalar
 from trainers.benchmarks import HELDOUT
 from trainers.kinds import StageSpec
-from trainers.spec import Count, EvaluateSpec, Positive, Share, Strict
+from trainers.spec import Count, EvaluateSpec, Model, Positive, Share, Strict
 
 BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""
+
+REFERENCE = "reference"
+"""The stage, in tables, of the models that are scored and never trained; no other may have this
+name."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become parts of paths."""
 
 Name = Annotated[str, Field(pattern=NAME)]
-
-
-class Model(Strict):
-    name: str
-    """`tiny`, a local folder, or a model id on the hub."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub model."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
 
 def _whole_beyond_one(gpus: float) -> float:
@@ -209,7 +201,10 @@ class Named(Strict):
 
 class Grid(Named):
     model: Model
-    stages: dict[str, Stage]
+    references: tuple[Model, ...] = ()
+    """Other models that are scored as they are, for comparison: never trained, never started
+    from."""
+    stages: dict[str, Stage] = Field(default_factory=dict)
     evaluate: EvaluateSpec
     resources: Resources = Resources()
     limits: Limits = Limits()
@@ -220,8 +215,13 @@ class Grid(Named):
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
 
+    @property
+    def scored_stages(self) -> tuple[str, ...]:
+        """Every stage that has models to score, those that are not trained among them."""
+        return (BASE, *([REFERENCE] if self.references else []), *self.stages)
+
     def trial_resources(self, stage: str) -> TrialResources:
-        """What a trial of the stage gets; of `base` too."""
+        """What a trial of the stage gets; of models that are not trained, what the grid says."""
         return self.stages[stage].resources if stage in self.stages else self.resources
 
 

@@ -8,12 +8,12 @@ paths: Ray gives each trial a working directory of its own.
 from pathlib import Path
 from typing import Any
 
-from sweep.grid import Grid, Model
+from sweep.grid import Grid
 from sweep.trial import Job
 from sweep.wanted import Wanted
 from trainers import fetch, sources
 from trainers.fetch import Commits
-from trainers.spec import DataSpec, TrainingSpec
+from trainers.spec import DataSpec, Model, TrainingSpec
 
 
 def grid(declared: Grid, commits: Commits) -> Grid:
@@ -38,10 +38,9 @@ def pinned(job: Job, commits: Commits) -> Job:
 
 
 def _model(model: Model, commits: Commits) -> Model:
-    revision = commits.get(f"model:{model.name}", model.revision)
     local = model.name != "tiny" and Path(model.name).exists()
     name = str(Path(model.name).absolute()) if local else model.name
-    return model.model_copy(update={"name": name, "revision": revision})
+    return fetch.pinned_model(model, commits).model_copy(update={"name": name})
 
 
 def _wanted(want: Wanted, commits: Commits) -> Wanted:

@@ -4,20 +4,24 @@ network."""
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from sweep.grid import BASE, Best, Grid, Model, Stage
+from sweep.grid import BASE, REFERENCE, Best, Grid, Stage
 from sweep.order import coarse_first
 from trainers import models, sources
 from trainers.counts import Counts
 from trainers.kinds import StageSpec
-from trainers.spec import Strict, TrainingSpec, identity
+from trainers.spec import Model, Strict, TrainingSpec, identity
 
 KEY_LENGTH = 12
+SHOWN_NAME = 64
+"""Characters of a model's name in a folder's."""
 BYTES_PER_PARAMETER = 4
 """Weights are kept in float32."""
 
@@ -25,14 +29,14 @@ NONE_CHOSEN: Mapping[str, str] = MappingProxyType({})
 
 
 class Trial(Strict):
-    """One training, or (stage `base`) the grid's model as it is.
+    """One training, or (stages `base` and `reference`) a model as it is.
 
     `key` hashes what is declared to decide the weights: model, spec and the parent's key.
     """
 
     key: str
     parent: str | None
-    """None of `base`, and while it is to be chosen."""
+    """None of a model as it is, and while it is to be chosen."""
     stage: str
     arm: str
     model: Model
@@ -45,7 +49,8 @@ class Trial(Strict):
     def readable(self) -> str:
         """For eyes only, never parsed."""
         if self.spec is None:
-            return self.stage
+            name = re.sub(r"[^A-Za-z0-9._]+", "-", PurePath(self.model.name).name)[:SHOWN_NAME]
+            return self.stage if self.stage == BASE else f"{self.stage}-{name}"
         parts = [self.stage, f"lr{self.spec.learning_rate:.2e}", f"bs{self.spec.batch_size}"]
         return "-".join([*parts, f"seed{self.spec.seed}", *([self.arm] if self.arm else [])])
 
@@ -75,15 +80,9 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
     Raises:
         ValueError: a stage's `parent` is a key that no model of its start has.
     """
-    base = Trial(
-        key=_key(grid.model, None, None),
-        parent=None,
-        stage=BASE,
-        arm="",
-        model=grid.model,
-        spec=None,
-    )
-    by_stage: dict[str, list[Trial]] = {BASE: [base]}
+    base = _as_it_is(grid.model, BASE)
+    references = [_as_it_is(model, REFERENCE) for model in grid.references]
+    by_stage: dict[str, list[Trial]] = {BASE: [base], REFERENCE: references}
     known: dict[str, Trial] = {base.key: base}
     for name in stage_order(grid):
         stage = grid.stages[name]
@@ -104,6 +103,11 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
         cells = list(found.values())
         by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
     return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
+
+
+def _as_it_is(model: Model, stage: str) -> Trial:
+    key = _key(model, None, None)
+    return Trial(key=key, parent=None, stage=stage, arm="", model=model, spec=None)
 
 
 def _parents(
@@ -132,7 +136,7 @@ def _parents(
 
 
 def _cell(trial: Trial) -> tuple[float, float]:
-    assert trial.spec is not None, "only `base` has no spec"
+    assert trial.spec is not None, "every cell is trained"
     return trial.spec.learning_rate, trial.spec.batch_size
 
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from sweep import store
 from sweep.disk import disk
-from sweep.grid import BASE, Grid
+from sweep.grid import Grid
 from sweep.plan import Trial
 from sweep.store import RunFolder
 from trainers import benchmarks, models, process, sources
 from trainers import fetch as fetching
 from trainers.fetch import Commits, Needs
-from trainers.spec import DataSpec
+from trainers.spec import DataSpec, Model
 
 
 class CannotStart(Exception):
@@ -43,7 +43,7 @@ def needs(grid: Grid) -> Needs:
     """What has to be fetched, or at least looked up, or converted. Asked before the driver itself
     goes offline."""
     try:
-        return fetching.needs(grid.model.name, grid.model.revision, _data(grid), grid.evaluate)
+        return fetching.needs(_models(grid), _data(grid), grid.evaluate)
     except models.ModelUnavailable as error:
         raise CannotStart(str(error)) from error
 
@@ -53,6 +53,10 @@ def fetch(needed: Needs) -> Commits:
         return fetching.fetch(needed)
     except fetching.FetchFailed as error:
         raise CannotStart(str(error)) from error
+
+
+def _models(grid: Grid) -> list[Model]:
+    return [grid.model, *grid.references]
 
 
 def _data(grid: Grid) -> list[DataSpec]:
@@ -65,7 +69,7 @@ def check_benchmarks(grid: Grid) -> None:
         benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
     ]
     problems = list(dict.fromkeys(problem for problem in found if problem))
-    least = min(grid.trial_resources(stage).gpus_per_trial for stage in (BASE, *grid.stages))
+    least = min(grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages)
     if grid.evaluate.backend == "vllm" and least < 1:
         problems.append("evaluate.backend: vllm takes a whole GPU; set resources.gpus_per_trial: 1")
     if problems:
@@ -73,7 +77,7 @@ def check_benchmarks(grid: Grid) -> None:
 
 
 def fingerprints(grid: Grid, commits: Commits | None = None) -> dict[str, str]:
-    """Content of all that trials read: data by a name that says which part of it is read, the model
+    """Content of all that trials read: data by a name that says which part of it is read, models
     (`model:<name>`), and the hub data of benchmarks (`benchmark:<data set>`).
 
     `commits` are those that were fetched; without them the hub is asked.
@@ -82,9 +86,10 @@ def fingerprints(grid: Grid, commits: Commits | None = None) -> dict[str, str]:
     specs = {label(data): fetching.pinned(data, commits) for data in _data(grid)}
     found = {name: commit for name, commit in commits.items() if not name.startswith("data:")}
     try:
-        content = models.fingerprint(grid.model.name)
-        if content is not None:
-            found[f"model:{grid.model.name}"] = content
+        for model in _models(grid):
+            content = models.fingerprint(model.name)
+            if content is not None:
+                found[f"model:{model.name}"] = content
         return found | {name: sources.fingerprint(data) for name, data in specs.items()}
     except (sources.DataUnavailable, models.ModelUnavailable) as error:
         raise CannotStart(str(error)) from error

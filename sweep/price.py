@@ -70,7 +70,7 @@ def price(
     parameters = models.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
-    train_flops = _times(6, parameters, tokens)
+    train_flops = 0.0 if trial.spec is None else _times(6, parameters, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
@@ -78,7 +78,8 @@ def price(
     if measured is not None:
         steps = cost(trial, prepared).steps
         train_hours = _measured_training(trial, steps, tokens, measured)
-        eval_hours = sum(_measured_evaluation(grid, trial, measured)) / 3600
+        seconds = sum(_measured_evaluation(grid, trial, measured))
+        eval_hours = _times(seconds / 3600, _size(parameters, models.parameters(grid.model.name)))
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
 
@@ -160,6 +161,13 @@ def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Ite
         speed = measured.benchmarks.get(name)
         if speed is not None and fits(grid, trial.stage, name):
             yield speed.seconds + speed.seconds_per_item * speed.items
+
+
+def _size(parameters: int | None, measured: int | None) -> float | None:
+    """Of a model, in those that were measured: it takes as many times longer."""
+    if parameters == measured:
+        return 1.0
+    return None if parameters is None or measured is None else parameters / measured
 
 
 def _hours(flops: float | None, flops_per_second: float | None) -> float | None:

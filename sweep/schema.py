@@ -49,12 +49,14 @@ def schema() -> dict[str, Any]:
         "minProperties": 1,
     }
     properties["model"] = {"anyOf": [{"type": "string"}, properties["model"]]}
+    properties["references"]["items"] = properties["model"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A grid of the sweep",
         "type": "object",
         "properties": {key: properties[key] for key in grid.GRID_KEYS},
-        "required": ["name", "model", "stages", "evaluate"],
+        "required": ["name", "model", "evaluate"],
+        "anyOf": [{"required": ["stages"]}, {"required": ["references"]}],
         "additionalProperties": False,
         "$defs": definitions,
     }

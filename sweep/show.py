@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.disk import disk, running_at_once
-from sweep.grid import BASE, EACH, Grid, Stage
+from sweep.grid import EACH, Grid, Stage
 from sweep.plan import Cost, Trial, cost
 from sweep.price import Calibration, Price, price, total, wall_hours
 from trainers import counts
@@ -49,6 +49,9 @@ def plan(
                 if t.arm == arm and t.spec is not None
             ]
             console.print(_stage(name, arm, _start(grid.stages[name], cells), cells))
+    if grid.references:
+        as_they_are = [trial for trial in planned if trial.spec is None]
+        console.print(_as_they_are([(t, prices[t.key], rank[t.key]) for t in as_they_are]))
     for line in dict.fromkeys(line for found in prepared.values() for line in found.lines()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
@@ -107,6 +110,18 @@ def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
     )
 
 
+def _as_they_are(found: list[tuple[Trial, Price, int]]) -> Group:
+    """The models that are scored and not trained."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for column in ("model", "place", "score FLOPs", "score time"):
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
+    for trial, one, rank in found:
+        model = trial.model
+        name = f"{model.name} at {model.revision}" if model.revision else model.name
+        table.add_row(name, f"#{rank}", _short(one.eval_flops), _hours(one.eval_hours))
+    return Group(Text(f"scored as they are: {_plural(len(found), 'model')}"), table, "")
+
+
 def _ratio(cells: list[_PlannedCell]) -> str:
     if not cells:
         return "-"
@@ -122,19 +137,16 @@ def _sums(
     prices: list[Price],
     measured: Calibration | None,
 ) -> Iterator[str]:
-    trained = sum(trial.stage != BASE for trial in planned)
+    trained = sum(trial.spec is not None for trial in planned)
+    untouched = len(planned) - trained
     steps = _total(cost.steps for cost in costs)
     yield (
         f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps; "
-        f"{_plural(len(planned), 'model')} to score ({trained} trained, 1 as it is) "
-        f"on {', '.join(grid.evaluate.benchmarks)}"
+        f"{_plural(len(planned), 'model')} to score ({trained} trained, {untouched} as "
+        f"{'it is' if untouched == 1 else 'they are'}) on {', '.join(grid.evaluate.benchmarks)}"
     )
-    space = disk(grid, planned)
-    keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
-    yield (
-        f"disk: {_bytes(space.kept)} of weights kept ({keeps}), up to {_bytes(space.peak)} at one "
-        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
-    )
+    if trained:
+        yield _space(grid, planned)
     sums = total(prices)
     if sums.tokens is not None:
         yield (
@@ -155,6 +167,15 @@ def _sums(
     if wall is not None:
         at_once = measured.at_once if measured else grid.resources.max_concurrent
         yield f"wall time, {at_once} at once: about {_hours(wall)}"
+
+
+def _space(grid: Grid, planned: list[Trial]) -> str:
+    space = disk(grid, planned)
+    keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
+    return (
+        f"disk: {_bytes(space.kept)} of weights kept ({keeps}), up to {_bytes(space.peak)} at one "
+        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
+    )
 
 
 def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:
@@ -236,7 +257,7 @@ PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]]
 def outcome(console: Console, number: int, total: int, trial: Trial, ended: "Outcome") -> None:
     """One line, readable in a log."""
     if trial.spec is None:
-        what = f"{trial.stage} (the model as it is)"
+        what = f"{trial.readable} (as it is)"
     else:
         spec = trial.spec
         what = f"{trial.stage:<10} lr {spec.learning_rate:<9.3g} bs {spec.batch_size:<4} "

@@ -243,7 +243,7 @@ def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         return 0.0
     if folder.model.exists():
         judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
-        loaded = models.load_judge(folder.model) if judge else models.load(str(folder.model))
+        loaded = (models.load_judge if judge else models.load)(str(folder.model))
     elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
         loaded = models.load(job.trial.model.name, job.trial.model.revision)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweep import store
-from sweep.grid import BASE, Grid
+from sweep.grid import Grid
 from sweep.preflight import label
 from trainers import benchmarks
 from trainers.kinds import StageSpec
@@ -52,13 +52,13 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
             *(want for want in common if fits(grid, name, want.task)),
             *_heldouts(grid, data, name),
         )
-        for name in (BASE, *grid.stages)
+        for name in grid.scored_stages
     }
 
 
 def fits(grid: Grid, stage: str, benchmark: str) -> bool:
     """Whether a benchmark is for the models of a stage: those that write, or those that judge."""
-    leaves = "policy" if stage == BASE else grid.stages[stage].cells[0][1].LEAVES
+    leaves = grid.stages[stage].cells[0][1].LEAVES if stage in grid.stages else "policy"
     return benchmarks.find(benchmark).scores == leaves
 
 

@@ -8,6 +8,7 @@ only what has no record yet.
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -19,7 +20,8 @@ from rich.table import Table
 
 from trainers import benchmarks, fetch, models, process, scores
 from trainers.benchmarks import Benchmark
-from trainers.spec import EvaluateSpec
+from trainers.scores import Evaluation
+from trainers.spec import EvaluateSpec, Model
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN = 2, 3, 4
 """As README.md has them for a sweep."""
@@ -73,8 +75,12 @@ def main(
         _stop(BAD_INPUT, "\n".join(filter(None, problems)))
     found = [benchmarks.find(name) for name in spec.benchmarks]
     of_pairs = [one.name for one in found if one.scores == "reward"]
-    if of_pairs:
-        _stop(BAD_INPUT, f"{', '.join(of_pairs)}: for reward models, which a sweep's stages leave")
+    if 0 < len(of_pairs) < len(found):
+        _stop(
+            BAD_INPUT,
+            f"{', '.join(of_pairs)}: for reward models, and the others for models that write; "
+            "score the two apart",
+        )
     commit = _ready(model, revision, found, spec)
     folder = _record_model(out, model, commit, found, spec)
     failed = _score(model, commit, found, spec, folder, threads)
@@ -93,7 +99,7 @@ def _ready(
     if lacking:
         _stop(CANNOT_RUN, "\n".join(dict.fromkeys(lacking)))
     try:
-        commits = fetch.fetch(fetch.needs(model, revision, [], spec))
+        commits = fetch.fetch(fetch.needs([Model(name=model, revision=revision)], [], spec))
     except (fetch.FetchFailed, models.ModelUnavailable) as error:
         _stop(CANNOT_RUN, str(error))
     process.go_offline()
@@ -147,28 +153,41 @@ def _score(
     if not left:
         return {}
     process.prepare(threads)
-    from trainers import evaluate
-
     try:
-        loaded = models.load(model, commit)
+        loaded, score = _opened(model, commit, spec, judge=found[0].scores == "reward")
     except models.ModelUnavailable as error:
         _stop(CANNOT_RUN, str(error))
     about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
     parameters = {"model_parameters": loaded.model.num_parameters()}
     scores.write_json(folder / "train.json", about | parameters)
-    lm = evaluate.open_model(loaded, spec)
     failed = {}
     for one in left:
         console.print(f"{one.name} ...", highlight=False)
         begun = time.monotonic()
         try:
-            evaluation = evaluate.score(lm, one, spec)
+            evaluation = score(one)
         except Exception as error:  # a task file can raise anything
             failed[one.name] = f"{type(error).__name__}: {error}"
             continue
         mark = places[one].stem
         scores.write(places[one], one.name, mark, evaluation, time.monotonic() - begun)
     return failed
+
+
+def _opened(
+    model: str, commit: str | None, spec: EvaluateSpec, judge: bool
+) -> tuple[models.Loaded, Callable[[Benchmark], Evaluation]]:
+    """The model, and what scores it on a benchmark: a reward model on pairs, another by lm-eval."""
+    if judge:
+        from trainers import judging
+
+        loaded = models.load_judge(model, commit)
+        return loaded, lambda benchmark: judging.score(loaded, benchmark, spec)
+    from trainers import evaluate
+
+    loaded = models.load(model, commit)
+    lm = evaluate.open_model(loaded, spec)
+    return loaded, lambda benchmark: evaluate.score(lm, benchmark, spec)
 
 
 def _table(model: str, found: list[Benchmark], spec: EvaluateSpec, folder: Path) -> Table:

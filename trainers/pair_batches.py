@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 
 def cut(row: dict[str, torch.Tensor]) -> tuple[Example, Example]:
-    """The two texts of a row with the columns of `data.PAIR_COLUMNS`."""
+    """The two texts of a row with the columns of `forms.PAIR_COLUMNS`."""
     second = int(row["second"])
     ids, labels = row["input_ids"], row["labels"]
     return Example(ids[:second], labels[:second]), Example(ids[second:], labels[second:])

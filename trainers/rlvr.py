@@ -77,7 +77,7 @@ def train(
     """
     functions, weights = [verified], [1.0]
     if spec.reward_model is not None:
-        functions.append(judged(models.load_judge(Path(spec.reward_model)), spec.dtype))
+        functions.append(judged(models.load_judge(spec.reward_model), spec.dtype))
         weights.append(spec.reward_model_weight)
     shared = {
         "num_generations": spec.group_size,

@@ -44,6 +44,18 @@ class Strict(BaseModel):
     )
 
 
+class Model(Strict):
+    name: str
+    """`tiny`, a local folder, or a model id on the hub."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class DataSpec(Strict):
     name: Annotated[str, Field(min_length=1)]
     """`world:sft`, `world:pretrain`, a local .jsonl or .parquet file, a folder of such files, or a

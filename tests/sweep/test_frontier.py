@@ -3,8 +3,8 @@
 import pytest
 
 from sweep.frontier import Frontier
-from sweep.grid import Model
 from sweep.plan import Trial
+from trainers.spec import Model
 
 
 def trial(key: str, parent: str | None = None) -> Trial:

@@ -1,5 +1,6 @@
 """`python -m trainers.evaluate`: any model, into the records of a run."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis import results
-from trainers import alone
+from trainers import alone, reward
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +76,32 @@ def test_several_models_stand_in_one_table(run, saved, tmp_path):
     assert values.iloc[0] == pytest.approx(values.iloc[1]), "it is the same model"
 
 
+def test_reward_model_is_scored_on_pairs(run, tiny, tmp_path, shared_data):
+    model = reward.with_head(copy.deepcopy(tiny.model), seed=0)
+    model.save_pretrained(tmp_path / "judge")
+    tiny.tokenizer.save_pretrained(tmp_path / "judge")
+    options = [
+        "--benchmarks",
+        "rewardbench",
+        "--limit",
+        "12",
+        "--data-dir",
+        str(shared_data / "eval"),
+    ]
+    code, said = run(*options, model=str(tmp_path / "judge"))
+    assert code == 0, said
+    table = results.read(tmp_path / "scores")
+    assert set(table.benchmark) == {"rewardbench"}
+    assert (table.n == 12).any()
+
+
+def test_model_that_writes_is_not_scored_on_pairs(run, saved, shared_data):
+    options = ["--benchmarks", "rewardbench", "--data-dir", str(shared_data / "eval")]
+    code, said = run(*options, model=saved)
+    assert code == 4
+    assert "it judges nothing" in said
+
+
 def test_other_settings_are_another_score(run, tmp_path):
     run("--benchmarks", "world_choice", "--limit", "8")
     code, said = run("--benchmarks", "world_choice", "--limit", "12", "--preset", "lm_eval")
@@ -91,6 +118,7 @@ def test_other_settings_are_another_score(run, tmp_path):
         (["--benchmarks", "world_choice"], "nowhere", 2, "'nowhere' is neither"),
         (["--benchmarks", ","], "tiny", 2, "benchmarks"),
         (["--benchmarks", "world_choice", "--limit", "0"], "tiny", 2, "limit"),
+        (["--benchmarks", "world_choice,rewardbench"], "tiny", 2, "score the two apart"),
         (["--benchmarks", "arc", "--data-dir", "/nowhere"], "tiny", 4, "arc_easy_test"),
         (["--benchmarks", "world_choice", "--backend", "vllm"], "tiny", 4, "'lm-eval[vllm]'"),
     ],

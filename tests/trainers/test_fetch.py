@@ -3,7 +3,7 @@
 import pytest
 
 from trainers import benchmarks, fetch
-from trainers.spec import DataSpec, EvaluateSpec
+from trainers.spec import DataSpec, EvaluateSpec, Model
 
 
 def evaluation(*names, **settings) -> EvaluateSpec:
@@ -11,7 +11,9 @@ def evaluation(*names, **settings) -> EvaluateSpec:
 
 
 def needs(model="tiny", data=("world:sft",), names=("world_choice",)) -> fetch.Needs:
-    return fetch.needs(model, None, [DataSpec(name=name) for name in data], evaluation(*names))
+    return fetch.needs(
+        [Model(name=model)], [DataSpec(name=name) for name in data], evaluation(*names)
+    )
 
 
 def test_tiny_model_on_the_world_needs_nothing():
@@ -21,7 +23,7 @@ def test_tiny_model_on_the_world_needs_nothing():
 
 def test_only_what_is_on_the_hub_is_needed(tmp_path):
     some = needs("owner/name", ["world:sft", "a/b", "a/b", str(tmp_path / "rows.jsonl")])
-    assert some.model == "owner/name"
+    assert [model.name for model in some.models] == ["owner/name"]
     assert [data.name for data in some.data] == ["a/b"]
     assert some.evaluate is None
 

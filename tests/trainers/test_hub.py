@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from trainers import fetch
-from trainers.spec import DataSpec
+from trainers.spec import DataSpec, Model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -270,6 +270,17 @@ def test_base_model_is_saved_with_its_chat_template_and_end_token(first):
     assert json.loads((saved / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
 
 
+def test_reference_comes_from_the_hub_at_its_own_commit(first, hub, sweep, base_model):
+    hub.repositories["model", "maker/other"] = base_model | {"README.md": b"# Other\n"}
+    scored = sweep("name=table", "references=[maker/other]", "limits.max_trials=2")
+    assert scored.code == 5, scored.output
+    assert {path.split("/")[2] for path in scored.downloads} == {"other"}
+    manifest = json.loads((first.folder.with_name("table") / "manifest.json").read_text())
+    assert manifest["data"]["model:maker/other"] == hub.commit(("model", "maker/other"))
+    assert manifest["data"]["model:maker/base"] == hub.commit(("model", "maker/base"))
+    assert len(list(first.folder.with_name("table").glob("trials/reference-*/scores/*.json"))) == 1
+
+
 def test_second_start_downloads_nothing_and_trains_nothing(first, sweep):
     again = sweep()
     assert again.code == 0
@@ -302,8 +313,8 @@ def ask(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
     def failure(model: str | None = None, revision: str | None = None, data=()) -> str:
-        everything = {"model": model, "revision": revision, "data": tuple(data)}
-        needs = fetch.Needs(**everything, evaluate=None, offline=False)
+        named = (Model(name=model, revision=revision),) if model else ()
+        needs = fetch.Needs(models=named, data=tuple(data), evaluate=None, offline=False)
         with pytest.raises(fetch.FetchFailed) as failed:
             fetch.fetch(needs)
         return str(failed.value)

@@ -118,9 +118,16 @@ def test_saved_model_opens_as_a_judge_with_the_same_weights(train, tiny, tmp_pat
     weights, result = train(steps=1)
     result.model.save_pretrained(tmp_path / "model")
     tiny.tokenizer.save_pretrained(tmp_path / "model")
-    assert torch.equal(flat(models.load_judge(tmp_path / "model").model), weights)
+    assert torch.equal(flat(models.load_judge(str(tmp_path / "model")).model), weights)
+
+
+def test_model_that_writes_is_no_judge(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(models.ModelUnavailable, match="it judges nothing"):
+        models.load_judge(str(tmp_path / "model"))
 
 
 def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(models.ModelUnavailable, match="reward model"):
-        models.load_judge(tmp_path)
+        models.load_judge(str(tmp_path))
