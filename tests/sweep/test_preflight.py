@@ -9,7 +9,6 @@ from sweep import preflight, store
 from sweep.preflight import CannotStart
 from sweep.store import RunFolder
 
-
 RLVR = """\
 name: rl
 model: tiny
