@@ -32,6 +32,9 @@ from sweep.store import TrialFolder
 PATIENCE = 60.0
 """Seconds that the trackers get to finish after the last trial and the report."""
 
+ANSWER_SECONDS = 30.0
+"""So long W&B's server is waited for, once; from then on all is written offline."""
+
 EVERY = 2.0
 """Seconds between two looks at the records."""
 
@@ -88,7 +91,7 @@ def _errors(run_dir: Path) -> str:
         for path in (*run_dir.glob("trials/*/tracking.json"), run_dir / "tracking.json")
         for tracker, error in (store.read_json(path) or {"errors": {}})["errors"].items()
     ]
-    return f"{len(found)} not written, such as {found[0]}" if found else ""
+    return f"{len(found)} not as asked for, such as {found[0]}" if found else ""
 
 
 class Sink(Protocol):
@@ -145,7 +148,9 @@ def _curves(row: dict[str, Any]) -> dict[str, float]:
 class _Wandb:
     """A W&B run; the run of the same id that was there before goes."""
 
-    def __init__(self, settings: Wandb, run_dir: Path, grid: str, label: str, **facts: Any):
+    def __init__(
+        self, settings: Wandb, mode: str, run_dir: Path, grid: str, label: str, **facts: Any
+    ):
         import wandb
 
         run_id = f"{grid}-{label}"
@@ -154,12 +159,13 @@ class _Wandb:
         self.run = wandb.init(
             project=settings.project,
             entity=settings.entity,
-            mode=settings.mode,
+            mode=mode,
             dir=str(run_dir),
             id=run_id,
             group=grid,
             reinit="create_new",  # several trials at once
             settings=wandb.Settings(
+                init_timeout=ANSWER_SECONDS,
                 console="off",
                 silent=True,
                 disable_git=True,
@@ -249,6 +255,8 @@ class _Followed:
                 self._sinks[tracker] = opened()
             except Exception as error:
                 self._give_up(tracker, error)
+        if self._follower.unanswered and "wandb" in self._sinks:
+            self._errors["wandb"] = f"{self._trial['key']}: {self._follower.unanswered}"
 
     def _each(self, act: Callable[[Sink], None]) -> None:
         for tracker, sink in list(self._sinks.items()):
@@ -297,6 +305,8 @@ class Follower:
         grid = YAML(typ="safe", pure=True).load(run_dir / "grid.yaml")
         self.name = grid["name"]
         self.tracking = Tracking.model_validate(grid.get("tracking") or {})
+        self.unanswered = ""
+        """Why W&B is written offline, though the grid asks for a server."""
         self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
 
     def follow(self, stop: threading.Event) -> None:
@@ -319,10 +329,8 @@ class Follower:
         found: dict[str, Callable[[], Sink]] = {}
         settings = self.tracking.wandb
         if settings is not None:
-            found["wandb"] = lambda: _Wandb(
+            found["wandb"] = lambda: self._open_wandb(
                 settings,
-                self.run_dir,
-                self.name,
                 trial["key"],
                 name=folder.removesuffix(f"-{trial['key']}"),
                 job_type=trial["stage"],
@@ -332,6 +340,18 @@ class Follower:
             place = self.run_dir / "tensorboard" / folder
             found["tensorboard"] = lambda: _TensorBoard(place, trial)
         return found
+
+    def _open_wandb(self, settings: Wandb, label: str, **facts: Any) -> _Wandb:
+        """A server that does not take a run is not asked again by this process."""
+        place = (self.run_dir, self.name, label)
+        if not self.unanswered:
+            try:
+                return _Wandb(settings, settings.mode, *place, **facts)
+            except Exception as error:
+                if settings.mode == "offline":
+                    raise
+                self.unanswered = f"written offline, {type(error).__name__}: {error}"
+        return _Wandb(settings, "offline", *place, **facts)
 
     def _summary(self, settings: Wandb) -> None:
         """The report's tables and figures as one more run of the group."""
@@ -347,15 +367,12 @@ class Follower:
             return
         errors = {}
         try:
-            sink = _Wandb(
-                settings,
-                self.run_dir,
-                self.name,
-                "summary",
-                name=f"{self.name} summary",
-                job_type="summary",
+            sink = self._open_wandb(
+                settings, "summary", name=f"{self.name} summary", job_type="summary"
             )
             _log_report(sink.run, results, recommended, sorted(report.glob("figures/*.png")))
+            if self.unanswered:
+                errors["wandb"] = f"summary: {self.unanswered}"
         except Exception as error:
             errors["wandb"] = f"summary: {type(error).__name__}: {error}"
         store.write_json(path, {"mark": "" if errors else mark, "errors": errors})
@@ -407,6 +424,7 @@ def main() -> None:
     cast(dict[str, Any], sys.modules)["torch"] = None  # tensorboardX would load it, for no tensor
     stop = threading.Event()
     if arguments.follow:
+        os.nice(10)  # trials come first
         threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
     else:
         stop.set()

@@ -137,13 +137,21 @@ def _free_port() -> int:
 
 
 def silent_tracker(run: Run, chance: random.Random) -> None:
-    """W&B online, to a server that takes connections and never answers."""
+    """W&B online, to a server that takes connections and never answers; what it did not take is
+    there to be sent later."""
+    with silent_server() as environment:
+        run.environment = environment
+        said = run.end("--set", "tracking.wandb={project: p, mode: online}")
+    must("tracking: " in said, said[-500:])
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[dict[str, str]]:
+    """The environment of a W&B client whose server takes connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(64)
-        run.environment = {
+        yield {
             "WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
             "WANDB_API_KEY": "0" * 40,
         }
-        said = run.end("--set", "tracking.wandb={project: p, mode: online}")
-    must("tracking: " in said, said[-500:])

@@ -357,7 +357,7 @@ def test_hub_that_does_not_serve_is_told_in_one_line(status, said, hub, ask):
 
 
 def test_hub_that_says_nothing_is_not_waited_for(hub, ask, monkeypatch):
-    """Commits are what is asked for first, and what the hub client alone would wait for for ever."""
+    """Commits are asked for first, and the hub client by itself sets no limit to that."""
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
     monkeypatch.setattr(hub, "silent", ("/api/models/maker/base",))
     began = time.monotonic()
