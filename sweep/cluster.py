@@ -32,6 +32,7 @@ from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # noqa: E
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
@@ -315,11 +316,19 @@ def _run_job(config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
     tune.report(outcome._asdict())
 
 
-class _Told(tune.Callback):
-    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing."""
+class _Told(TrialProgressCallback):
+    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing. In the
+    place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
     def __init__(self, watch: Watch):
+        super().__init__()
         self._watch = watch
+
+    def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
+        pass
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        pass
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._watch.started(trial.config["key"])

@@ -49,7 +49,8 @@ VALUES = {
         "[4]", "{log2: [1.0e-320, 1.0e+308]}", 12, ["stages.sft.grid.batch_size", "wider than"],
     ),
     "ratio that leads beyond all numbers": (
-        "      batch_size: [4]", "      ratio: [1.0e-310]", 12, ["stages.sft.grid.ratio", "whole"],
+        "learning_rate: [0.001, 0.002]\n      batch_size: [4]",
+        "learning_rate: [0.001]\n      ratio: [1.0e-320]", 12, ["stages.sft.grid.ratio", "whole"],
     ),
     "batch beyond all numbers": (
         "learning_rate: [0.001, 0.002]\n      batch_size: [4]",
