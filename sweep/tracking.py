@@ -15,9 +15,12 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -32,8 +35,8 @@ from sweep.store import TrialFolder
 PATIENCE = 60.0
 """Seconds that the trackers get to finish after the last trial and the report."""
 
-ANSWER_SECONDS = 30.0
-"""So long W&B's server is waited for, once; from then on all is written offline."""
+ANSWER_SECONDS = 10.0
+"""So long W&B's server is waited for, once; if it says nothing, all is written offline."""
 
 EVERY = 2.0
 """Seconds between two looks at the records."""
@@ -165,7 +168,6 @@ class _Wandb:
             group=grid,
             reinit="create_new",  # several trials at once
             settings=wandb.Settings(
-                init_timeout=ANSWER_SECONDS,
                 console="off",
                 silent=True,
                 disable_git=True,
@@ -182,6 +184,22 @@ class _Wandb:
     def close(self, ended: Ended) -> None:
         self.run.summary.update(ended.figures)
         self.run.finish(exit_code=0 if ended.status in ("ok", "diverged") else 1)
+
+
+def _unanswered() -> str:
+    """What is wrong with W&B's server; "" where anything at all answers there."""
+    import wandb
+
+    address = wandb.setup().settings.base_url
+    trusting = ssl.create_default_context()  # nothing is told, so it need not be known who answers
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    try:
+        urllib.request.urlopen(address, timeout=ANSWER_SECONDS, context=trusting).close()
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return f"{address} does not answer ({error}), so it is written offline"
+    return ""
 
 
 class _TensorBoard:
@@ -305,8 +323,9 @@ class Follower:
         grid = YAML(typ="safe", pure=True).load(run_dir / "grid.yaml")
         self.name = grid["name"]
         self.tracking = Tracking.model_validate(grid.get("tracking") or {})
-        self.unanswered = ""
-        """Why W&B is written offline, though the grid asks for a server."""
+        self.unanswered: str | None = None
+        """Why W&B is written offline though the grid asks for a server; "" where it is not, None
+        before it was asked."""
         self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
 
     def follow(self, stop: threading.Event) -> None:
@@ -342,16 +361,10 @@ class Follower:
         return found
 
     def _open_wandb(self, settings: Wandb, label: str, **facts: Any) -> _Wandb:
-        """A server that does not take a run is not asked again by this process."""
         place = (self.run_dir, self.name, label)
-        if not self.unanswered:
-            try:
-                return _Wandb(settings, settings.mode, *place, **facts)
-            except Exception as error:
-                if settings.mode == "offline":
-                    raise
-                self.unanswered = f"written offline, {type(error).__name__}: {error}"
-        return _Wandb(settings, "offline", *place, **facts)
+        if settings.mode == "online" and self.unanswered is None:
+            self.unanswered = _unanswered()
+        return _Wandb(settings, "offline" if self.unanswered else settings.mode, *place, **facts)
 
     def _summary(self, settings: Wandb) -> None:
         """The report's tables and figures as one more run of the group."""

@@ -158,7 +158,9 @@ def silent_tracker(run: Run, chance: random.Random) -> None:
     with silent_server() as environment:
         run.environment = environment
         said = run.end("--set", "tracking.wandb={project: p, mode: online}")
-    must("tracking: " in said, said[-500:])
+    must("does not answer" in said, said[-500:])
+    trials, kept = len(run.attempts()), len([*run.path.glob("wandb/offline-run-*/run-*.wandb")])
+    must(kept == trials + 1, f"{kept} runs for `wandb sync`, of {trials} trials and a summary")
 
 
 @contextlib.contextmanager
