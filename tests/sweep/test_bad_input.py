@@ -81,6 +81,17 @@ def test_value_is_named_with_file_line_and_key(case, small, grid_file):
     assert len(fitting) == 1, str(caught.value)
 
 
+def test_a_thousand_problems_are_counted(small, grid_file):
+    rates = [f"-{n}.5" for n in range(1, 1001)]
+    sizes = [str(size) for size in range(1, 21)]
+    text = small.replace("[0.001, 0.002]", f"[{', '.join(rates)}]")
+    with pytest.raises(GridError) as caught:
+        config.load(grid_file(text.replace("[4]", f"[{', '.join(sizes)}]")))
+    assert len(caught.value.problems) == 101
+    assert "learning_rate[0]: -1.5" in caught.value.problems[0]
+    assert caught.value.problems[-1] == "and 900 more"
+
+
 def test_stages_that_multiply_beyond_reason_are_not_planned(small, grid_file):
     """Each model of one stage is the start of every cell of the next: here 500^3."""
     stage = small.partition("  sft:\n")[2].partition("evaluate:")[0]
