@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -39,7 +40,10 @@ ANSWER_SECONDS = 10.0
 """So long W&B's server is waited for, once; if it says nothing, all is written offline."""
 
 EVERY = 2.0
-"""Seconds between two looks at the records."""
+"""Seconds between two looks at the records, at least."""
+
+SHARE = 0.05
+"""Of one core at most, for looking at the records of thousands of trials."""
 
 CURVES = ("loss", "smoothed_loss", "learning_rate", "grad_norm", "tokens")
 
@@ -330,8 +334,11 @@ class Follower:
 
     def follow(self, stop: threading.Event) -> None:
         """Until `stop` is set, and once more then."""
-        while not stop.wait(EVERY):
+        pause = EVERY
+        while not stop.wait(pause):
+            before = time.process_time()
             self._look(last=False)
+            pause = max(EVERY, (time.process_time() - before) / SHARE)
         self._look(last=True)
         if self.tracking.wandb is not None:
             self._summary(self.tracking.wandb)

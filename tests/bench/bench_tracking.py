@@ -4,12 +4,14 @@
 
 Four trials of the tiny model, some seconds each, and the model as it is; the three ways take turns,
 each time in another order. The silent server takes connections on loopback and never answers. Told
-are medians and their ratios to the way without: of the seconds of training and evaluation, and of
-the whole command, whose end waits for the tracker. Wanted: ratios of at most 1.05, the same table.
+are medians and their ratios to the way without: of the seconds of training and evaluation, of the
+whole command, whose end waits for the tracker, and of the processor's seconds of all its processes,
+which others on the machine disturb least. Wanted: ratios of at most 1.05, and the same table.
 """
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -55,6 +57,7 @@ class Timed(NamedTuple):
     trials: float
     """Seconds of training and evaluation, all trials together."""
     command: float
+    cpu: float
     table: pd.DataFrame
 
 
@@ -62,7 +65,7 @@ def run(way: str, folder: Path, options: list[str]) -> Timed:
     with silent_server() as environment:
         command = [sys.executable, "-m", "sweep.run", str(folder.parent / "grid.yaml")]
         command += ["--runs", str(folder), "--set", WAYS[way], *options]
-        began = time.monotonic()
+        began, before = time.monotonic(), processor()
         ended = subprocess.run(
             command,
             env=os.environ | environment | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
@@ -75,7 +78,13 @@ def run(way: str, folder: Path, options: list[str]) -> Timed:
     table = pd.read_csv(folder / "tracked" / "results.csv")
     trained = table.drop_duplicates("key").train_seconds.sum()
     scored = table.drop_duplicates(["key", "benchmark"]).eval_seconds.sum()
-    return Timed(trained + scored, seconds, table.drop(columns=TIMES))
+    return Timed(trained + scored, seconds, processor() - before, table.drop(columns=TIMES))
+
+
+def processor() -> float:
+    """Seconds of it that processes started here, and theirs, have taken so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -93,12 +102,13 @@ def main() -> None:
             for way in [*WAYS][turn:] + [*WAYS][:turn]:
                 one = run(way, Path(name) / f"{way}-{repeat}", options)
                 found[way].append(one)
-                print(f"{way}: trials {one.trials:.1f} s, command {one.command:.1f} s", flush=True)
+                print(f"{way}: trials {one.trials:.1f} s, command {one.command:.1f} s", end=", ")
+                print(f"processor {one.cpu:.1f} s", flush=True)
     plain = found["without"]
     for way, them in found.items():
         same = all(one.table.equals(plain[0].table) for one in them)
         parts = []
-        for what in ("trials", "command"):
+        for what in ("trials", "command", "cpu"):
             mine, base = (statistics.median(getattr(one, what) for one in w) for w in (them, plain))
             parts.append(f"{what} {mine:.1f} s, {mine / base:.3f} of without")
         print(f"{way}: {'; '.join(parts)}; table {'the same' if same else 'DIFFERENT'}")
