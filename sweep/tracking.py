@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from ruamel.yaml import YAML
 
@@ -156,7 +156,13 @@ class _Wandb:
     """A W&B run; the run of the same id that was there before goes."""
 
     def __init__(
-        self, settings: Wandb, mode: str, run_dir: Path, grid: str, label: str, **facts: Any
+        self,
+        settings: Wandb,
+        mode: Literal["online", "offline"],
+        run_dir: Path,
+        grid: str,
+        label: str,
+        **facts: Any,
     ):
         import wandb
 
