@@ -209,7 +209,7 @@ def _shrunk(times: np.ndarray, answers: np.ndarray, rng: np.random.Generator) ->
     """
     centred = answers - answers.mean(axis=0)
     apart = centred - centred.mean(axis=1, keepdims=True)
-    share = float(ledoit_wolf_shrinkage(apart, assume_centered=True))
+    share = max(0.0, float(ledoit_wolf_shrinkage(apart, assume_centered=True)))  # rounding
     own = times - times.mean(axis=1, keepdims=True)
     alone = own.std() * rng.standard_normal(own.shape)
     return np.sqrt(1 - share) * own + np.sqrt(share) * alone

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import audit, leaks, records, results
+from analysis.foreign import selected
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,8 @@ def load(path: Path | str, where: Mapping[str, str] | None = None) -> Source:
     if not folder.is_dir():
         name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
         return Source(name, results.read(path, where), None, None, {})
-    results.write(folder)
+    frame = selected(results.write(folder), where or {}, str(path)).reset_index(drop=True)
     manifest = records.manifest(folder)
-    frame = results.read(folder, where)
     return Source(
         manifest.get("name") or folder.name, frame, folder, results.items(folder), manifest
     )

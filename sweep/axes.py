@@ -1,12 +1,16 @@
 """An axis of a grid: a list, or a range that is written shorter -> its values."""
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 Scalar = bool | int | float | str
 
 MAX_VALUES = 1000
+
+MAX = sys.float_info.max
+"""A whole number may be larger, and no number of the computation can."""
 
 RATIO = "ratio"
 """An axis of LR/BS, in place of learning_rate or batch_size."""
@@ -56,16 +60,22 @@ def expand(values: Any) -> Iterator[Scalar]:
 
 def _check_range(low: Any, high: Any) -> None:
     for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, int | float) or not 0 < end < math.inf:
+        if isinstance(end, bool) or not isinstance(end, int | float) or not 0 < end <= MAX:
             raise ValueError(f"{end!r} is not a positive number")
     if not low < high:
         raise ValueError(f"[{low!r}, {high!r}] does not rise")
+    if high / low > MAX:
+        raise ValueError(f"[{low!r}, {high!r}] is wider than numbers reach")
 
 
 def _rounded(value: float, low: Scalar, high: Scalar) -> int | float:
     if isinstance(low, int) and isinstance(high, int):
         return round(value)
     return float(f"{value:.4g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= MAX
 
 
 def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
@@ -77,17 +87,19 @@ def ratio_cell(cell: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     if RATIO not in cell:
         return {}
     ratio, given = cell[RATIO], {**plain, **cell}
-    if isinstance(ratio, bool | str) or not 0 < ratio < math.inf:
+    if isinstance(ratio, bool | str) or not 0 < ratio <= MAX:
         raise ValueError(f"{ratio!r} is not a positive number")
     others = [key for key in ("learning_rate", "batch_size") if key in given]
-    if len(others) == 1 and not isinstance(given[others[0]], int | float):
+    if len(others) == 1 and not _is_number(given[others[0]]):
         raise ValueError(f"{others[0]} {given[others[0]]!r} is not a number")
     match others:
         case ["batch_size"]:
             return {"learning_rate": float(f"{ratio * given['batch_size']:.6g}")}
         case ["learning_rate"]:
             batch_size = given["learning_rate"] / ratio
-            if not math.isclose(batch_size, round(batch_size), rel_tol=0.01) or batch_size < 0.5:
+            if not 0.5 <= batch_size < MAX or not math.isclose(
+                batch_size, round(batch_size), rel_tol=0.01
+            ):
                 raise ValueError(
                     f"learning rate {given['learning_rate']:g} has ratio {ratio:g} at batch "
                     f"size {batch_size:.3g}, which is not a whole number; give batch_size instead"

@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,9 +28,12 @@ os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not i
 
 import ray  # noqa: E402  (reads its environment on import)
 from ray import tune  # noqa: E402
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # noqa: E402
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.tune.execution import class_cache  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
@@ -53,6 +57,30 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 
 class CannotRun(Exception):
     """The cluster cannot give a trial what the grid asks for."""
+
+
+Node = dict[str, float]
+"""What a node has, by Ray's names: CPU, GPU."""
+
+
+def check(address: str | None, asked: Collection[TrialResources]) -> None:
+    """Whether the cluster at `address`, or the one that would start here, has a node for one trial
+    of `asked`: the quick answer, before anything is fetched, prepared or started.
+
+    Raises:
+        CannotRun: it has not, or there is no cluster.
+    """
+    if address is not None:
+        with connected(address, asked):
+            return
+    for resources in asked:
+        _check(resources, [_this_machine()])
+
+
+def _this_machine() -> Node:
+    """What a Ray that starts here will find, by its own reckoning (containers, visible devices)."""
+    found = ResourceAndLabelSpec().resolve(is_head=True, node_ip_address="127.0.0.1")
+    return {"CPU": found.num_cpus or 0, "GPU": found.num_gpus or 0}
 
 
 @contextlib.contextmanager
@@ -91,7 +119,9 @@ def connected(
         if reaper:
             reaper.watch(context.address_info["session_dir"])
         for resources in asked:
-            _check(resources, wait_minutes)
+            if wait_minutes:
+                _wait_for_node(resources, wait_minutes)
+            _check(resources, _nodes())
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
@@ -151,43 +181,46 @@ def exposed(dashboard: str) -> str | None:
     )
 
 
-def _check(resources: TrialResources, wait_minutes: float) -> None:
-    """One node has to hold one trial, or it would wait for ever. A cluster that grows on demand is
-    asked for such a node, and given time."""
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    if _fits(wanted) or (wait_minutes and _grown(wanted, wait_minutes)):
+def _check(resources: TrialResources, nodes: list[Node]) -> None:
+    """One node has to hold one trial, or it would wait for ever."""
+    if _fits(resources, nodes):
         return
+    has = "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
     raise CannotRun(
-        f"resources: a trial asks for {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs, and no "
-        f"node has as much (nodes: {_nodes()}); lower resources.cpus_per_trial or gpus_per_trial, "
-        "or have a cluster that grows waited for with --wait MINUTES"
+        f"resources: a trial asks for {resources.cpus_per_trial:g} CPUs and "
+        f"{resources.gpus_per_trial:g} GPUs, and no node has as much (nodes: {has}); lower "
+        "resources.cpus_per_trial or gpus_per_trial, or have a cluster that grows waited for with "
+        "--wait MINUTES"
     )
 
 
-def _grown(wanted: dict[str, float], minutes: float) -> bool:
-    """Whether the cluster got a node that fits. What is asked for here is taken back: trials that
-    wait ask for themselves, and nodes that nobody needs may go."""
+def _wait_for_node(resources: TrialResources, minutes: float) -> None:
+    """A cluster that grows on demand is asked for a node that fits, and given time. What is asked
+    for here is taken back: trials that wait ask for themselves, and nodes that nobody needs may
+    go."""
+    if _fits(resources, _nodes()):
+        return
     end = time.monotonic() + 60 * minutes
-    bundle = {kind: amount for kind, amount in wanted.items() if amount}
-    request_resources(bundles=[bundle])
+    wanted = {kind: amount for kind, amount in _wanted(resources).items() if amount}
+    request_resources(bundles=[wanted])
     try:
-        while not _fits(wanted):
-            if time.monotonic() >= end:
-                return False
+        while not _fits(resources, _nodes()) and time.monotonic() < end:
             time.sleep(1)
-        return True
     finally:
         request_resources(bundles=[])
 
 
-def _fits(wanted: dict[str, float]) -> bool:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _wanted(resources: TrialResources) -> Node:
+    return {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+
+
+def _fits(resources: TrialResources, nodes: list[Node]) -> bool:
+    wanted = _wanted(resources)
     return any(all(node.get(kind, 0) >= n for kind, n in wanted.items()) for node in nodes)
 
 
-def _nodes() -> str:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
+def _nodes() -> list[Node]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
@@ -248,11 +281,12 @@ def run(
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_run_job, jobs=jobs),
+                tune.with_parameters(_run_job, jobs=[ray.put(jobs)]),
                 bundle,
             ),
             tune_config=tune.TuneConfig(
                 search_alg=_Ready(frontier, watch),
+                scheduler=_Forgetting(),
                 num_samples=len(jobs),
                 max_concurrent_trials=at_once,
                 reuse_actors=not on_gpu if reuse is None else reuse,
@@ -269,18 +303,32 @@ def run(
         tuner.fit()
 
 
-def _run_job(config: dict[str, Any], jobs: dict[str, Job]) -> None:
-    job = jobs[config["key"]]
+@cache
+def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
+    """Read once by each worker, not once for each of its trials."""
+    return ray.get(jobs)
+
+
+def _run_job(config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
+    job = _opened(jobs[0])[config["key"]]
     with triallog.output(TrialFolder(Path(job.folder)).log):
         outcome = trial.run(job)
     tune.report(outcome._asdict())
 
 
-class _Told(tune.Callback):
-    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing."""
+class _Told(TrialProgressCallback):
+    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing. In the
+    place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
     def __init__(self, watch: Watch):
+        super().__init__()
         self._watch = watch
+
+    def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
+        pass
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        pass
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._watch.started(trial.config["key"])
@@ -290,6 +338,22 @@ class _Told(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _Forgetting(FIFOScheduler):
+    """First come, first served. Lets go of trials that have ended, whose records are in the run
+    folder: Tune keeps each with its results (30 kB), and goes through all of them at every step."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Of those that ended before this one; Tune still needs this one, and one at the end."""
+        ended = [*tune_controller._stopped_trials, *tune_controller._failed_trials]
+        for one in ended:
+            tune_controller._trial_metadata.pop(one.trial_id, None)
+        tune_controller._trials_to_cache.difference_update(ended)
+        tune_controller._stopped_trials.clear()
+        tune_controller._failed_trials.clear()
+        trials = tune_controller.get_trials()
+        trials[:] = [one for one in trials if not one.is_finished()]
 
 
 class _Ready(Searcher):
@@ -318,6 +382,7 @@ class _Ready(Searcher):
             self._watch.ended(Outcome(key, "failed", "", 0.0, 0.0))
         else:
             self._watch.ended(Outcome(*(result[field] for field in Outcome._fields)))
+        del self._keys[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
         pass

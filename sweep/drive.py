@@ -60,8 +60,9 @@ def drive(
         CannotStart: something that the run needs is missing and nothing was started, or its
             records cannot stand in one table.
     """
-    ready = preflight.ready(grid)
     folder = RunFolder(path)
+    preflight.check_resources(grid, planned, folder, options)
+    ready = preflight.ready(grid)
     events = Events(folder.events)
     driver = _Driver(grid, planned, folder, ready, options, console, events)
     may_start = driver.allowance(time.monotonic())

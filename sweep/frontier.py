@@ -1,6 +1,7 @@
 """Which trial may run next: one whose parent's weights are there."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from sweep.plan import Trial
 
@@ -27,15 +28,18 @@ class Frontier:
         self.blocked: dict[str, str] = {}
         """Trials that cannot run, with the parent that is why."""
         self.stopped = False
+        self._before: dict[str, bool] = {}
+        """Waiting parents, and whether an earlier start has left their weights."""
         self._usable = usable
         self._may_start = may_start
 
     def next(self) -> Trial | None:
         """The next trial that may run; None when none can now, or none will (`exhausted`)."""
+        usable = cache(self._has_weights)  # thousands may have one parent
         for trial in list(self.waiting.values()):
             if trial.parent in self.blocked:
                 self._block(trial)
-            elif trial.parent is None or self._usable(trial.parent):
+            elif trial.parent is None or usable(trial.parent):
                 return self._hand_out(trial)
             elif trial.parent not in self.waiting and trial.parent not in self.running:
                 self._block(trial)
@@ -47,6 +51,14 @@ class Frontier:
     @property
     def exhausted(self) -> bool:
         return self.stopped or not self.waiting
+
+    def _has_weights(self, parent: str) -> bool:
+        """Nothing happens to one that waits itself: it is asked about once."""
+        if parent not in self.waiting:
+            return self._usable(parent)
+        if parent not in self._before:
+            self._before[parent] = self._usable(parent)
+        return self._before[parent]
 
     def _hand_out(self, trial: Trial) -> Trial | None:
         self.stopped = self.stopped or not self._may_start()

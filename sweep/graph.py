@@ -5,7 +5,7 @@ models are scored on, and what is searched. (Place in the file, sentence) for ea
 from collections.abc import Iterator
 from typing import Any
 
-from sweep.grid import BASE, EACH, Best, Search, Stage
+from sweep.grid import BASE, EACH, MAX_CELLS, Best, Search, Stage
 from sweep.yamlfile import KeyPath
 from trainers import benchmarks, sources
 from trainers.kinds import KINDS
@@ -50,13 +50,14 @@ def starts(data: dict[str, Any]) -> Problems:
 def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
     """For parts that are right by themselves: a parent is chosen among several models by a score
     that they have; a benchmark of pairs has a reward model to score; data of the miniature world
-    are of the form that the stage reads; groups of completions are compared in one process; a
-    search has one stage to choose cells of."""
+    are of the form that the stage reads; groups of completions are compared in one process; models
+    are not too many; a search has one stage to choose cells of."""
     if search is not None:
         yield from _searched(search, stages, evaluate)
     for name, stage in stages.items():
         yield from _data(name, stage)
         yield from _ranks(name, stage)
+        yield from _models(name, stage, stages)
         if stage.parent != EACH:
             yield from _parent(name, stage, stages, evaluate, search)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
@@ -90,6 +91,25 @@ def _ranks(name: str, stage: Stage) -> Problems:
             f"{stage.resources.ranks} processes would train each trial, and stage {name} trains "
             "in one; give it resources: {ranks_per_trial: 1}",
         )
+
+
+def _models(name: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
+    """Stages multiply: where each model is a parent, each is the start of every cell."""
+    starts = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    if starts * len(stage.cells) > MAX_CELLS >= starts:
+        yield (
+            ("stages", name),
+            f"{starts:,} models of {stage.start_from} x {len(stage.cells):,} cells; at most "
+            f"{MAX_CELLS:,} are planned at once: start from one of them (`parent`)",
+        )
+
+
+def _count(name: str, stages: dict[str, Stage]) -> int:
+    if name == BASE:
+        return 1
+    stage = stages[name]
+    each = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    return each * len(stage.cells)
 
 
 def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:

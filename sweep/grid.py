@@ -19,6 +19,9 @@ REFERENCE = "reference"
 """The stage, in tables, of the models that are scored and never trained; no other may have this
 name."""
 
+MAX_CELLS = 20_000
+"""Of one stage, and as many of its models."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become parts of paths."""
 

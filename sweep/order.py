@@ -40,12 +40,12 @@ def _repeats(points: np.ndarray) -> np.ndarray:
 
 
 def _farthest_first(points: np.ndarray, indices: np.ndarray) -> list[int]:
-    here = points[indices]
-    first = int(np.argmin(here.sum(axis=1)))
-    order = [first]
+    x, y = np.ascontiguousarray(points[indices].T)
+    order = [int(np.argmin(x + y))]
     nearest = np.full(len(indices), np.inf)
     while len(order) < len(indices):
-        nearest = np.minimum(nearest, ((here - here[order[-1]]) ** 2).sum(axis=1))
-        nearest[order[-1]] = -1  # stays the smallest
+        last = order[-1]
+        np.minimum(nearest, (x - x[last]) ** 2 + (y - y[last]) ** 2, out=nearest)
+        nearest[last] = -1  # stays the smallest
         order.append(int(np.argmax(nearest)))
     return [int(indices[place]) for place in order]

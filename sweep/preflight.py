@@ -1,7 +1,7 @@
 """Checks before anything starts: what the run needs is here, and is what it was."""
 
 import shutil
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweep import store
 from sweep.disk import disk
@@ -12,6 +12,9 @@ from trainers import benchmarks, models, process, sources
 from trainers import fetch as fetching
 from trainers.fetch import Commits, Needs
 from trainers.spec import DataSpec, Model
+
+if TYPE_CHECKING:
+    from sweep.drive import Options
 
 
 class CannotStart(Exception):
@@ -24,6 +27,37 @@ class Ready(NamedTuple):
     needed: Needs
     commits: Commits
     data: dict[str, str]
+
+
+def check_resources(
+    grid: Grid, planned: list[Trial], folder: RunFolder, options: "Options"
+) -> None:
+    """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
+    fetched or written. What else there is to do, such as a score that is missing, shows later and
+    is asked for then; a search that has begun may be over; a cluster that grows is given time.
+
+    Raises:
+        CannotStart: it does not fit, or there is no such cluster.
+    """
+    begun = grid.search is not None and folder.path.exists()
+    if options.local or options.wait_minutes or begun:
+        return
+    stages = {
+        trial.stage
+        for trial in planned
+        if not trial.waits
+        and (options.only is None or trial.key in options.only)
+        and not folder.trial(trial).trained()
+        and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
+    }
+    if not stages:
+        return
+    from sweep import cluster
+
+    try:
+        cluster.check(options.address, [grid.trial_resources(stage) for stage in sorted(stages)])
+    except cluster.CannotRun as error:
+        raise CannotStart(str(error)) from error
 
 
 def ready(grid: Grid) -> Ready:

@@ -9,6 +9,9 @@ from sweep.grid import STAGE_KEYS
 from sweep.yamlfile import Document, KeyPath, dotted
 from trainers.spec import DataSpec, Strict, TrainingSpec
 
+MOST = 100
+"""Problems that are told; of the others, how many there are."""
+
 Found = TypeVar("Found", bound=Strict)
 
 
@@ -18,14 +21,18 @@ class Problems:
     def __init__(self, document: Document):
         self.document = document
         self.lines: list[str] = []
+        self._seen: set[str] = set()
 
     def add(self, path: KeyPath, message: str) -> None:
         key = f"{dotted(path)}: " if path else ""
         line = f"{self.document.place(path)}: {key}{message}"
-        if line not in self.lines:
+        if line not in self._seen and len(self._seen) < MOST:
             self.lines.append(line)
+        self._seen.add(line)
 
     def unknown(self, path: KeyPath, allowed) -> None:
+        if len(self._seen) >= MOST:
+            return self.add(path, "unknown key")
         near = difflib.get_close_matches(str(path[-1]), list(allowed), n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(sorted(allowed))}"
         self.add(path, f"unknown key; {hint}")
@@ -58,7 +65,8 @@ class Problems:
                 self.add(path, f"{detail['input']!r}: {_lower_first(detail['msg'])}")
 
     def sorted(self) -> list[str]:
-        return sorted(self.lines, key=_line)
+        more = len(self._seen) - len(self.lines)
+        return sorted(self.lines, key=_line) + ([f"and {more:,} more"] if more else [])
 
 
 def _fields_at(model: type[Strict], loc: tuple) -> list[str]:

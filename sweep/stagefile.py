@@ -15,6 +15,7 @@ from sweep.axes import RATIO, expand, ratio_cell
 from sweep.grid import (
     BASE,
     EACH,
+    MAX_CELLS,
     NAME,
     REFERENCE,
     SAME_FOR_ALL,
@@ -29,8 +30,6 @@ from sweep.problems import Problems
 from sweep.yamlfile import KeyPath
 from trainers.kinds import KINDS, StageSpec
 from trainers.spec import MANY, ONE, Strict, TrainingSpec
-
-MAX_CELLS = 20_000
 
 KEY = r"[0-9a-f]{4,12}"
 """The beginning of a trial's key."""

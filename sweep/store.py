@@ -134,6 +134,10 @@ class TrialFolder:
         """train.json, or None while training has not ended."""
         return read_json(self.path / "train.json")
 
+    def trained(self) -> bool:
+        """Whether training has ended, well or not."""
+        return (self.path / "train.json").exists()
+
     def usable(self) -> bool:
         """Whether training has ended with weights; `has_weights` says whether they are there."""
         record = self.training()

@@ -15,12 +15,16 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from ruamel.yaml import YAML
 
@@ -32,8 +36,14 @@ from sweep.store import TrialFolder
 PATIENCE = 60.0
 """Seconds that the trackers get to finish after the last trial and the report."""
 
+ANSWER_SECONDS = 10.0
+"""So long W&B's server is waited for, once; if it says nothing, all is written offline."""
+
 EVERY = 2.0
-"""Seconds between two looks at the records."""
+"""Seconds between two looks at the records, at least."""
+
+SHARE = 0.05
+"""Of one core at most, for looking at the records of thousands of trials."""
 
 CURVES = ("loss", "smoothed_loss", "learning_rate", "grad_norm", "tokens")
 
@@ -88,7 +98,7 @@ def _errors(run_dir: Path) -> str:
         for path in (*run_dir.glob("trials/*/tracking.json"), run_dir / "tracking.json")
         for tracker, error in (store.read_json(path) or {"errors": {}})["errors"].items()
     ]
-    return f"{len(found)} not written, such as {found[0]}" if found else ""
+    return f"{len(found)} not as asked for, such as {found[0]}" if found else ""
 
 
 class Sink(Protocol):
@@ -145,7 +155,15 @@ def _curves(row: dict[str, Any]) -> dict[str, float]:
 class _Wandb:
     """A W&B run; the run of the same id that was there before goes."""
 
-    def __init__(self, settings: Wandb, run_dir: Path, grid: str, label: str, **facts: Any):
+    def __init__(
+        self,
+        settings: Wandb,
+        mode: Literal["online", "offline"],
+        run_dir: Path,
+        grid: str,
+        label: str,
+        **facts: Any,
+    ):
         import wandb
 
         run_id = f"{grid}-{label}"
@@ -154,7 +172,7 @@ class _Wandb:
         self.run = wandb.init(
             project=settings.project,
             entity=settings.entity,
-            mode=settings.mode,
+            mode=mode,
             dir=str(run_dir),
             id=run_id,
             group=grid,
@@ -176,6 +194,22 @@ class _Wandb:
     def close(self, ended: Ended) -> None:
         self.run.summary.update(ended.figures)
         self.run.finish(exit_code=0 if ended.status in ("ok", "diverged") else 1)
+
+
+def _unanswered() -> str:
+    """What is wrong with W&B's server; "" where anything at all answers there."""
+    import wandb
+
+    address = wandb.setup().settings.base_url
+    trusting = ssl.create_default_context()  # nothing is told, so it need not be known who answers
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    try:
+        urllib.request.urlopen(address, timeout=ANSWER_SECONDS, context=trusting).close()
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return f"{address} does not answer ({error}), so it is written offline"
+    return ""
 
 
 class _TensorBoard:
@@ -249,6 +283,8 @@ class _Followed:
                 self._sinks[tracker] = opened()
             except Exception as error:
                 self._give_up(tracker, error)
+        if self._follower.unanswered and "wandb" in self._sinks:
+            self._errors["wandb"] = f"{self._trial['key']}: {self._follower.unanswered}"
 
     def _each(self, act: Callable[[Sink], None]) -> None:
         for tracker, sink in list(self._sinks.items()):
@@ -297,12 +333,18 @@ class Follower:
         grid = YAML(typ="safe", pure=True).load(run_dir / "grid.yaml")
         self.name = grid["name"]
         self.tracking = Tracking.model_validate(grid.get("tracking") or {})
+        self.unanswered: str | None = None
+        """Why W&B is written offline though the grid asks for a server; "" where it is not, None
+        before it was asked."""
         self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
 
     def follow(self, stop: threading.Event) -> None:
         """Until `stop` is set, and once more then."""
-        while not stop.wait(EVERY):
+        pause = EVERY
+        while not stop.wait(pause):
+            before = time.process_time()
             self._look(last=False)
+            pause = max(EVERY, (time.process_time() - before) / SHARE)
         self._look(last=True)
         if self.tracking.wandb is not None:
             self._summary(self.tracking.wandb)
@@ -319,10 +361,8 @@ class Follower:
         found: dict[str, Callable[[], Sink]] = {}
         settings = self.tracking.wandb
         if settings is not None:
-            found["wandb"] = lambda: _Wandb(
+            found["wandb"] = lambda: self._open_wandb(
                 settings,
-                self.run_dir,
-                self.name,
                 trial["key"],
                 name=folder.removesuffix(f"-{trial['key']}"),
                 job_type=trial["stage"],
@@ -332,6 +372,12 @@ class Follower:
             place = self.run_dir / "tensorboard" / folder
             found["tensorboard"] = lambda: _TensorBoard(place, trial)
         return found
+
+    def _open_wandb(self, settings: Wandb, label: str, **facts: Any) -> _Wandb:
+        place = (self.run_dir, self.name, label)
+        if settings.mode == "online" and self.unanswered is None:
+            self.unanswered = _unanswered()
+        return _Wandb(settings, "offline" if self.unanswered else settings.mode, *place, **facts)
 
     def _summary(self, settings: Wandb) -> None:
         """The report's tables and figures as one more run of the group."""
@@ -347,15 +393,12 @@ class Follower:
             return
         errors = {}
         try:
-            sink = _Wandb(
-                settings,
-                self.run_dir,
-                self.name,
-                "summary",
-                name=f"{self.name} summary",
-                job_type="summary",
+            sink = self._open_wandb(
+                settings, "summary", name=f"{self.name} summary", job_type="summary"
             )
             _log_report(sink.run, results, recommended, sorted(report.glob("figures/*.png")))
+            if self.unanswered:
+                errors["wandb"] = f"summary: {self.unanswered}"
         except Exception as error:
             errors["wandb"] = f"summary: {type(error).__name__}: {error}"
         store.write_json(path, {"mark": "" if errors else mark, "errors": errors})
@@ -407,6 +450,7 @@ def main() -> None:
     cast(dict[str, Any], sys.modules)["torch"] = None  # tensorboardX would load it, for no tensor
     stop = threading.Event()
     if arguments.follow:
+        os.nice(10)  # trials come first
         threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
     else:
         stop.set()

@@ -1,5 +1,7 @@
 """A YAML file -> plain data with the line of every key, and nothing that a grid does not need."""
 
+import itertools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
 MAX_NODES = 100_000
 """Bounds what aliases may expand to."""
+MAX_DEPTH = 50
+"""Of brackets in brackets; beyond a few hundred the parser takes its time to fail."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -72,6 +76,8 @@ def parse_value(text: str, where: str) -> Any:
 
 
 def _parse(file: str, text: str) -> Any:
+    if _depth(text) > MAX_DEPTH:
+        raise YamlProblem(file, f"brackets more than {MAX_DEPTH} deep, which is no grid file")
     try:
         return YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -83,6 +89,12 @@ def _parse(file: str, text: str) -> Any:
         raise YamlProblem(where, problem) from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise YamlProblem(file, f"is not YAML ({error})") from error
+
+
+def _depth(text: str) -> int:
+    """Of brackets, those in texts and comments among them."""
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _convert(node: Any, path: KeyPath, document: Document) -> Any:

@@ -65,3 +65,16 @@ def test_best_follows_the_direction_of_the_metric() -> None:
     down = surfaces(table(lambda x, y: -bowl(x, y), metric="loss"))[0]
     assert up.best == down.best is not None
     assert not down.higher_is_better
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_items_that_are_all_alike_leave_numbers(seed: int) -> None:
+    """Rounding may make their scatter a little less than none."""
+    rng = np.random.default_rng(seed)
+    frame = table(bowl).assign(value=lambda rows: rng.random(len(rows)), stderr=0.0)
+    alike = [
+        frame[["key", "benchmark", "metric", "value"]].assign(item=str(item)) for item in range(40)
+    ]
+    cells = surfaces(frame, pd.concat(alike, ignore_index=True))[0]
+    assert cells.paired
+    assert np.isfinite(cells.own_noise).all()

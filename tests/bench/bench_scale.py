@@ -1,35 +1,53 @@
 """A plan of ten thousand cells, and what the driver costs per trial.
 
     python tests/bench/bench_scale.py                      plan 10,000 cells: seconds, memory
-    python tests/bench/bench_scale.py --trials 1000        and run so many on Ray that do nothing
+    python tests/bench/bench_scale.py --trials 10000       and run so many on Ray that do nothing
 
 A trial that does nothing is a real one whose records were there before: its worker opens the
-folder, notes the attempt, finds nothing to train and nothing to score, and says so to Tune.
+folder, notes the attempt, finds nothing to train and nothing to score, and says so to Tune. Seconds
+per trial and the driver's memory are told after each thousand, then the time of the report.
 """
 
 import argparse
+import math
 import os
 import resource
-import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import psutil
 from rich.console import Console
 
-from sweep import config, plan, show, store
+from sweep import config, drive, manifest, plan, preflight, show, store
+from sweep.drive import Options
+from sweep.events import Events
+from sweep.grid import Grid
 from sweep.plan import Trial
 from sweep.status import Reader
 from sweep.store import RunFolder
+from sweep.trial import Outcome
+from sweep.wanted import Wanted
+from trainers import scores
+
+ROOT = Path(__file__).parents[2]
 
 CELLS = 10_000
 PLAN_SECONDS = 5.0
 """Wanted, from the file to every trial with its key and its place in the order."""
 TRIAL_SECONDS = 0.1
 """Wanted, of the driver and Ray per trial."""
+REPORT_SECONDS = 60.0
+"""Wanted, of the report on all of them."""
+
+PORTION = 1000
+ITEMS = 100
 
 GRID = """\
 name: scale
@@ -62,7 +80,7 @@ def grid_file(folder: Path, cells: int) -> Path:
     return file
 
 
-def planned(folder: Path, cells: int) -> tuple[config.Grid, list[Trial]]:
+def planned(folder: Path, cells: int) -> tuple[Grid, list[Trial]]:
     before, began = megabytes(), time.monotonic()
     grid = config.load(grid_file(folder, cells))
     loaded = time.monotonic()
@@ -80,7 +98,7 @@ def planned(folder: Path, cells: int) -> tuple[config.Grid, list[Trial]]:
     return grid, trials
 
 
-def written(folder: Path, grid: config.Grid, trials: list[Trial]) -> RunFolder:
+def written(folder: Path, grid: Grid, trials: list[Trial]) -> RunFolder:
     run = RunFolder(folder / "scale")
     began = time.monotonic()
     run.write_plan(grid, trials)
@@ -95,61 +113,88 @@ def written(folder: Path, grid: config.Grid, trials: list[Trial]) -> RunFolder:
     return run
 
 
-def run_nothing(folder: RunFolder, grid: config.Grid, trials: list[Trial]) -> None:
-    """So many trials on Ray, each with its records already there."""
-    from sweep import cluster
-    from sweep.frontier import Frontier
-    from sweep.trial import Job, Outcome
+class Counted(drive._Driver):
+    """The driver as it is; notes when each trial ended, and its own memory then."""
 
-    jobs = {}
-    for one in trials:
-        path = folder.trial(one).path
-        record = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
-        store.write_json(path / "train.json", record)
-        jobs[one.key] = Job(
-            trial=one,
-            folder=str(path),
-            parent_folder=None,
-            data=str(folder.data),
-            wanted=(),
-            evaluate=grid.evaluate,
-            threads=1,
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.ends: list[float] = []
+        self.memory: list[float] = []
+
+    def retried(self, key: str) -> None:
+        raise AssertionError(key)
+
+    def ended(self, ended: Outcome) -> None:
+        assert ended.status == "ok", ended
+        super().ended(ended)
+        self.ends.append(time.monotonic())
+        self.memory.append(megabytes())
+        if len(self.ends) % PORTION == 0:
+            self.tell(len(self.ends) - PORTION, len(self.ends))
+
+    def tell(self, first: int, last: int) -> None:
+        each = (self.ends[last - 1] - self.ends[first]) / (last - first - 1)
+        print(f"trials {first + 1:,} to {last:,}: {each:.4f} s each", end="; ")
+        print(f"driver {self.memory[last - 1]:.0f} MiB", flush=True)
+
+
+def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
+    """So many trials on Ray, each with its records already there, by the driver itself."""
+    ready = preflight.ready(grid)
+    with open(os.devnull, "w") as nowhere:
+        console, events = Console(file=nowhere), Events(folder.events)
+        driver = Counted(grid, trials, folder, ready, Options(), console, events)
+        manifest.write(folder, grid, ready.data, driver.wants, [])
+        began = time.monotonic()
+        for trial in trials:
+            ended(folder, trial, driver.wants[trial.stage])
+        print(f"records written: {time.monotonic() - began:.0f} s")
+        events.begun(trials, 0, len(trials))
+        frontier = driver.frontier(trials, lambda: True)
+        jobs = {trial.key: driver.job(trial) for trial in trials}
+        began = time.monotonic()
+        at_once = driver.start(frontier, jobs)
+    warm = min(PORTION, len(trials) // 5)
+    each = (driver.ends[-1] - driver.ends[warm]) / (len(trials) - warm - 1)
+    print(f"{len(trials):,} trials that do nothing, {max(at_once.values())} at once:", end=" ")
+    print(f"{time.monotonic() - began:.0f} s with Ray's start and end;", end=" ")
+    print(f"after the first {warm:,} {each:.4f} s each (wanted {TRIAL_SECONDS:g} s),", end=" ")
+    print(f"driver {driver.memory[warm]:.0f} to {driver.memory[-1]:.0f} MiB")
+
+
+def ended(folder: RunFolder, trial: Trial, wants: tuple[Wanted, ...]) -> None:
+    """The records of a trial that was trained and scored: a noisy peak over both axes."""
+    rng = np.random.default_rng(int(trial.key, 16))
+    away = 0.0
+    if trial.spec is not None:
+        x, y = math.log2(trial.spec.learning_rate), math.log2(trial.spec.batch_size)
+        away = (x + 11 - 0.4 * (y - 5)) ** 2 / 18 + (y - 5) ** 2 / 40
+    level = 0.25 + 0.4 * math.exp(-away) + rng.normal(0, 0.01)
+    record = {"status": "ok", "reason": "", "steps": 10, "train_seconds": 0.0}
+    store.write_json(folder.trial(trial).path / "train.json", record)
+    for want in wants:
+        right, loss = rng.binomial(1, level, ITEMS), rng.normal(3 - level, 0.3, ITEMS)
+        values = right if want.higher_is_better else loss
+        found = scores.summarise(
+            {want.metric: float(values.mean())},
+            {want.metric: values.astype(float)},
+            [str(number) for number in range(ITEMS)],
+            primary=want.metric,
+            lower_is_better=() if want.higher_is_better else (want.metric,),
+            settings={},
         )
+        place = folder.trial(trial).scores(want.fingerprint)
+        scores.write(place, want.benchmark, want.fingerprint, found, 0.0)
 
-    class Watch:
-        """Notes when each trial ended, and the driver's memory then."""
 
-        ends: list[float]
-        memory: list[float]
-
-        def __init__(self) -> None:
-            self.ends, self.memory = [], []
-
-        def started(self, key: str) -> None:
-            pass
-
-        def retried(self, key: str) -> None:
-            raise AssertionError(key)
-
-        def ended(self, ended: Outcome) -> None:
-            assert ended.status == "ok", ended
-            self.ends.append(time.monotonic())
-            self.memory.append(megabytes())
-
-    watch = Watch()
-    with cluster.connected(None, grid.resources):
-        at_once = cluster.concurrency(grid.resources)
-        frontier = Frontier(trials, usable=lambda key: True)
-        cluster.run(frontier, jobs, grid.resources, at_once, watch)
-    warm = len(watch.ends) // 5
-    each = (watch.ends[-1] - watch.ends[warm]) / (len(watch.ends) - warm - 1)
-    half = len(watch.memory) // 2
-    growth = statistics.median(watch.memory[-50:]) - statistics.median(
-        watch.memory[half : half + 50]
-    )
-    print(f"{len(trials):,} trials that do nothing, {at_once} at once: {each:.3f} s each", end=" ")
-    print(f"(wanted {TRIAL_SECONDS:g} s); driver {watch.memory[-1]:.0f} MiB,", end=" ")
-    print(f"{growth:+.1f} MiB in the later half")
+def reported(folder: RunFolder) -> None:
+    """`python -m analysis.report` of the run, as a process of its own."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "analysis.report", str(folder.path)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    rows = len((folder.path / "results.csv").read_text().splitlines()) - 1
+    print(f"report of {rows:,} rows: {time.monotonic() - began:.0f} s", end=" ")
+    print(f"(wanted {REPORT_SECONDS:g} s)")
 
 
 def main() -> None:
@@ -159,10 +204,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         grid, trials = planned(Path(name), arguments.cells)
+        if arguments.trials:
+            trials = trials[: arguments.trials]
         folder = written(Path(name), grid, trials)
         if arguments.trials:
-            chosen = [one for one in trials if one.spec is not None][: arguments.trials]
-            run_nothing(folder, grid, [one.model_copy(update={"parent": None}) for one in chosen])
+            run_nothing(folder, grid, trials)
+            reported(folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this process: {peak:.0f} MiB")
 

@@ -17,22 +17,38 @@ from tests.faults.runs import Before, Run, ended, must, wait_until
 HEAD_SECONDS = 150.0
 """Ray gives a head a minute to come back before it ends the driver."""
 
+TOO_MUCH = ("--set", "resources.gpus_per_trial=1")
+REFUSED_SECONDS = 20.0
+"""Half of it on an idle machine."""
+
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def too_much_asked(run: Run, chance: random.Random) -> None:
-    """Exit code 4 and what the cluster has; nothing of it is in the way of a request that fits."""
+    """Exit code 4 and what the cluster has, at a first start before anything is written; nothing of
+    it is in the way of a request that fits."""
+    _refused(run)
+    must(not run.runs.exists(), "something was written")
     run.end("--set", "limits.max_trials=1", code=5)
+    _refused(run)
+    with _node(run.folder, "--head") as head:
+        run.environment = head.environment
+        said = _refused(run, "--address", f"127.0.0.1:{head.port}")
+        must("(nodes: 1 CPUs and 0 GPUs)" in said, said[-500:])
+    run.environment = {}
     began = time.monotonic()
-    said = run.end("--set", "resources.gpus_per_trial=1", code=4)
+    run.end(*TOO_MUCH, "--wait", "0.2", code=4)
+    must(time.monotonic() - began > 12, "it did not wait for 12 s")
+    run.end()
+
+
+def _refused(run: Run, *options: str) -> str:
+    began = time.monotonic()
+    said = run.end(*TOO_MUCH, *options, code=4)
     took = time.monotonic() - began
     must("no node has as much" in said and "1 GPUs" in said, said[-500:])
-    must(took < 30, f"{took:.0f} s")
-    began = time.monotonic()
-    run.end("--set", "resources.gpus_per_trial=1", "--wait", "0.2", code=4)
-    waited = time.monotonic() - began
-    must(waited > 12, f"it waited {waited - took:.0f} s, not 12")
-    run.end()
+    must(took < REFUSED_SECONDS, f"{took:.0f} s")
+    return said
 
 
 def node_dies(run: Run, chance: random.Random) -> None:
@@ -137,13 +153,23 @@ def _free_port() -> int:
 
 
 def silent_tracker(run: Run, chance: random.Random) -> None:
-    """W&B online, to a server that takes connections and never answers."""
+    """W&B online, to a server that takes connections and never answers; what it did not take is
+    there to be sent later."""
+    with silent_server() as environment:
+        run.environment = environment
+        said = run.end("--set", "tracking.wandb={project: p, mode: online}")
+    must("does not answer" in said, said[-500:])
+    trials, kept = len(run.attempts()), len([*run.path.glob("wandb/offline-run-*/run-*.wandb")])
+    must(kept == trials + 1, f"{kept} runs for `wandb sync`, of {trials} trials and a summary")
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[dict[str, str]]:
+    """The environment of a W&B client whose server takes connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(64)
-        run.environment = {
+        yield {
             "WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
             "WANDB_API_KEY": "0" * 40,
         }
-        said = run.end("--set", "tracking.wandb={project: p, mode: online}")
-    must("tracking: " in said, said[-500:])

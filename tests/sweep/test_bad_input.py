@@ -41,6 +41,28 @@ VALUES = {
     "object of Python": (
         "model: tiny", "model: !!python/object/apply:os.system [id]", 2, ["tag", "not allowed"],
     ),
+    "range of a number beyond all": (
+        "[0.001, 0.002]", "{log: [1, 1" + "0" * 400 + "], count: 3}", 11,
+        ["stages.sft.grid.learning_rate", "is not a positive number"],
+    ),
+    "range beyond all numbers": (
+        "[4]", "{log2: [1.0e-320, 1.0e+308]}", 12, ["stages.sft.grid.batch_size", "wider than"],
+    ),
+    "ratio that leads beyond all numbers": (
+        "learning_rate: [0.001, 0.002]\n      batch_size: [4]",
+        "learning_rate: [0.001]\n      ratio: [1.0e-320]", 12, ["stages.sft.grid.ratio", "whole"],
+    ),
+    "batch beyond all numbers": (
+        "learning_rate: [0.001, 0.002]\n      batch_size: [4]",
+        "ratio: [1.0e-5]\n      batch_size: [1" + "0" * 400 + "]", 11,
+        ["stages.sft.grid.ratio", "is not a number"],
+    ),
+    "arm of another folder": (
+        "    steps: 3", "    arms: [{name: .., set: {steps: 3}}]", 7, ["arms[0].name", "'..'"],
+    ),
+    "folder above as the name of a stage": ("  sft:", "  ..:", 4, ["stages...", "letters"]),
+    "name of a stage of two lines": ("  sft:", '  "s\\nft":', 4, ["stages.s", "letters"]),
+    "name of a stage of 300 letters": ("  sft:", f"  {'s' * 300}:", 4, ["stages.s", "at most 64"]),
     "ordered mapping": ("model: tiny", "model: !!omap [name: tiny]", 2, ["model"]),
 }  # fmt: skip
 
@@ -57,6 +79,30 @@ def test_value_is_named_with_file_line_and_key(case, small, grid_file):
         if problem.startswith(f"{path}:{line}: ") and all(part in problem for part in said)
     ]
     assert len(fitting) == 1, str(caught.value)
+
+
+def test_a_thousand_problems_are_counted(small, grid_file):
+    rates = [f"-{n}.5" for n in range(1, 1001)]
+    sizes = [str(size) for size in range(1, 21)]
+    text = small.replace("[0.001, 0.002]", f"[{', '.join(rates)}]")
+    with pytest.raises(GridError) as caught:
+        config.load(grid_file(text.replace("[4]", f"[{', '.join(sizes)}]")))
+    assert len(caught.value.problems) == 101
+    assert "learning_rate[0]: -1.5" in caught.value.problems[0]
+    assert caught.value.problems[-1] == "and 900 more"
+
+
+def test_stages_that_multiply_beyond_reason_are_not_planned(small, grid_file):
+    """Each model of one stage is the start of every cell of the next: here 500^3."""
+    stage = small.partition("  sft:\n")[2].partition("evaluate:")[0]
+    many = stage.replace("[0.001, 0.002]", "{log: [1.0e-6, 1.0e-2], count: 500}")
+    chain = "  sft:\n" + many
+    for start, name in (("sft", "second"), ("second", "third")):
+        chain += f"  {name}:\n    start_from: {start}\n{many}"
+    with pytest.raises(GridError) as caught:
+        config.load(grid_file(small.replace("  sft:\n" + stage, chain)))
+    (problem,) = caught.value.problems
+    assert "stages.second: 500 models of sft x 500 cells" in problem
 
 
 def test_merged_keys_load_and_their_problems_have_a_line(small, grid_file):

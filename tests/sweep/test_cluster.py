@@ -175,7 +175,27 @@ def test_request_that_no_node_can_meet_ends_at_once(folder):
     assert ended.returncode == 4
     assert "no node has as much" in ended.stderr
     assert "1 GPUs" in ended.stderr
-    assert not list((folder / "too-much").glob("ray/trials/*/attempts.jsonl"))
+    assert not (folder / "too-much").exists(), "it is known before anything is written"
+
+
+def test_request_of_what_is_done_is_no_request(uninterrupted, folder):
+    """A run of a large cluster gets its report anew on a small machine."""
+    again = run(folder, "whole", "--set", "resources.gpus_per_trial=1")
+    assert again.returncode == 0, again.stderr
+    assert "6 of 6 models done, 0 to go" in again.stdout
+
+
+@pytest.mark.slow
+def test_this_machine_has_what_ray_will_find():
+    code = """if True:
+        from sweep import cluster
+        here = cluster._this_machine()
+        cluster.ray.init(address="local", include_dashboard=False)
+        (there,) = cluster._nodes()
+        assert here == {kind: there.get(kind, 0) for kind in here}, (here, there)
+        """
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_cluster_that_is_not_there_is_not_waited_for(folder):

@@ -228,13 +228,14 @@ def test_all_problems_come_in_one_message_in_the_order_of_the_file(small, grid_f
         (b"", "not a mapping"),
         (b"- a\n", "not a mapping"),
         (b"name: \xff\n", "not UTF-8"),
-        (b"x: " + b"y" * 1_000_001, "larger than"),
+        (b"x: " + b"y" * 100_001, "larger than"),
+        (b"a: " + b"[ {" * 200, "brackets more than 50 deep"),
         (b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
             b"%c: &%c [%s]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 9))
             for n in range(ord("a"), ord("h"))
         ), "expands to more than"),
     ],
-    ids=["empty", "a list", "not UTF-8", "too large", "aliases of aliases"],
+    ids=["empty", "a list", "not UTF-8", "too large", "too deep", "aliases of aliases"],
 )  # fmt: skip
 def test_file_that_is_no_grid_file_is_refused(content, said, tmp_path):
     path = tmp_path / "grid.yaml"

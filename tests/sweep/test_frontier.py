@@ -87,3 +87,22 @@ def test_nothing_pending_is_exhausted_from_the_start():
     frontier = Frontier([], usable=lambda key: True)
     assert frontier.exhausted
     assert frontier.next() is None
+
+
+def test_thousands_that_wait_are_not_asked_about_again_and_again():
+    """Each question opens a file, and Tune asks for a trial at every step."""
+    parents = [trial(f"p{n}") for n in range(10)]
+    children = [trial(f"{parent.key}-{n}", parent.key) for parent in parents for n in range(20)]
+    asked: list[str] = []
+
+    def usable(key: str) -> bool:
+        asked.append(key)
+        return False
+
+    frontier = Frontier([*parents, *children], usable)
+    for _ in parents:
+        assert frontier.next() is not None
+    before = len(asked)
+    assert frontier.next() is None
+    assert len(asked) - before == len(parents)
+    assert before <= len(parents)

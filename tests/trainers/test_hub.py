@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 from trainers import fetch
@@ -62,6 +63,10 @@ class Hub:
         self.log: list[Asked] = []
         self.refuse: dict[str, list[int]] = {}
         """End of a path -> statuses with which the next requests for it are answered."""
+        self.delay = 0.0
+        """Seconds before each answer."""
+        self.silent: tuple[str, ...] = ()
+        """Ends of paths that get no answer for a minute and a half, and then none."""
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,6 +80,11 @@ class Hub:
                     self.rfile.read(length)
                 path = self.path.partition("?")[0]
                 hub.log.append(Asked(self.command, path, time.time()))
+                time.sleep(hub.delay)
+                if path.endswith(hub.silent) and self.command == "GET":
+                    time.sleep(90)
+                    self.close_connection = True
+                    return
                 status, headers, body = hub.answer(path)
                 self.send_response(status)
                 for name, value in headers.items():
@@ -344,6 +354,59 @@ def test_hub_that_does_not_serve_is_told_in_one_line(status, said, hub, ask):
     message = ask("maker/base")
     assert said in message
     assert "\n" not in message
+
+
+def test_hub_that_says_nothing_is_not_waited_for(hub, ask, monkeypatch):
+    """Commits are asked for first, and the hub client by itself sets no limit to that."""
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
+    monkeypatch.setattr(hub, "silent", ("/api/models/maker/base",))
+    began = time.monotonic()
+    message = ask("maker/base")
+    assert time.monotonic() - began < 60
+    assert "model 'maker/base'" in message
+    assert "is the hub to be reached from here?" in message
+    assert "\n" not in message
+
+
+@pytest.mark.slow
+def test_hub_that_falls_silent_ends_with_one_error_before_any_trial(hub, first, sweep, tmp_path):
+    hub.silent = ("/train.jsonl",)
+    try:
+        ended = sweep(
+            "name=silent", HF_HOME=str(tmp_path / "hf"), SWEEP_CACHE=str(tmp_path / "cache"),
+            HF_HUB_ETAG_TIMEOUT="1", HF_HUB_DOWNLOAD_TIMEOUT="1",
+        )  # fmt: skip
+    finally:
+        hub.silent = ()
+    assert ended.code == 4, ended.output
+    assert "data set 'maker/talks'" in ended.output
+    assert "Traceback" not in ended.output
+    assert not first.folder.with_name("silent").exists()
+
+
+@pytest.mark.slow
+def test_slow_hub_takes_time_and_nothing_else(hub, first, sweep, tmp_path):
+    own = {"HF_HOME": str(tmp_path / "hf"), "SWEEP_CACHE": str(tmp_path / "cache")}
+    hub.delay = 1.0
+    try:
+        cold = sweep("name=slow", **own)
+        warm = sweep("name=slow", **own)
+        offline = sweep("name=slow", HF_HUB_OFFLINE="1", **own)
+    finally:
+        hub.delay = 0.0
+    assert (cold.code, warm.code, offline.code) == (0, 0, 0), cold.output
+    assert cold.downloads == first.downloads
+    assert not warm.downloads
+    assert not offline.log
+    slow = first.folder.with_name("slow")
+    began = min(path.stat().st_mtime for path in slow.glob("trials/*/trial.json"))
+    assert not [asked for asked in cold.log if asked.at > began]
+    pd.testing.assert_frame_equal(table(slow), table(first.folder))
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """Results, less the seconds."""
+    return pd.read_csv(folder / "results.csv").drop(columns=["train_seconds", "eval_seconds"])
 
 
 def test_hub_that_is_not_there_is_told_before_anything_is_written(first, sweep, tmp_path):
