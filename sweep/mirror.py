@@ -1,0 +1,349 @@
+"""A folder here that is kept like a folder in an object store (any URL that fsspec knows).
+
+A store has no rename and no append: a file is there whole or not, and several of them come one
+after another. So what a record promises goes up before the record, and goes away after it
+(`promise`). `light` mirrors hold records alone: of weights a note that says where they are.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from sweep import store
+from sweep.disk import full
+from sweep.store import MARK, REMOVED, Lock
+
+NOTE = "IN_THE_STORE.txt"
+"""Lies in model/ of a light mirror, in the place of weights."""
+
+OWN = {
+    MARK, Lock.HOLDER, "worker.json", "tracking.json", "tracking.log", "wandb", "tensorboard",
+}  # fmt: skip
+"""Files and folders of one machine, and who is at work: neither brought up nor down."""
+
+NOT_IN_LIGHT = ("checkpoints", "inputs")
+WEIGHTS, DATA = "model", "data"
+
+
+class BadUrl(ValueError):
+    """Not a place that can be had; the message says what is."""
+
+
+class Unreachable(Exception):
+    """The store does not do what it is asked to."""
+
+
+class Stat(NamedTuple):
+    """Tells a file from what it was."""
+
+    size: int
+    changed: int
+    inode: int
+
+
+NEVER = Stat(-1, -1, -1)
+
+
+def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        BadUrl: it has a password, leads nowhere, or its protocol is not known or not installed.
+    """
+    parts = urlsplit(url)
+    if parts.password or parts.query:
+        raise BadUrl(
+            f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "
+            "query; give those in the environment"
+        )
+    if not (parts.netloc + parts.path).strip("/"):
+        raise BadUrl(f"{url}: names no bucket; write it as {parts.scheme}://BUCKET/PREFIX")
+    try:
+        system, path = url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
+        raise BadUrl(f"{url}: {error}{extra}") from error
+    except ValueError as error:
+        raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
+    if hasattr(system, "auto_mkdir"):  # of a folder, as `file:` and `smb:` have them
+        system.auto_mkdir = True  # pyright: ignore[reportAttributeAccessIssue]
+    return system, path.rstrip("/")
+
+
+@contextlib.contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Whatever a client raises is Unreachable; that there is no room here stays what it is."""
+    try:
+        yield
+    except Exception as error:  # each client raises dozens of unrelated types
+        if full(error) or isinstance(error, Unreachable):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise Unreachable(f"{url}: {type(error).__name__}: {reason}") from error
+
+
+def promise(name: str) -> int:
+    """The place of a file in the order of uploads: nothing is promised that is not there."""
+    folder, _, file = name.rpartition("/")
+    if file == "attempts.jsonl":
+        return 4
+    if file == "train.json":
+        return 3
+    if file in ("checksums.json", "counts.json") or (folder.endswith("scores") and "json" in file):
+        return 2
+    return int(not _large(name))
+
+
+def _large(name: str) -> bool:
+    """Written aside and renamed, never changed, and perhaps large."""
+    parts = name.split("/")
+    return parts[-1].endswith((".arrow", ".parquet", ".npz")) or bool(
+        {WEIGHTS, "checkpoints"} & set(parts[:-1])
+    )
+
+
+def _own(part: str) -> bool:
+    return part in OWN or part.startswith(".") or part.endswith((".part", ".part.npz", ".lock"))
+
+
+class Mirror:
+    """`here` and the folder at `url`. Names are paths below both, with slashes."""
+
+    def __init__(self, here: Path, url: str, *, light: bool = False):
+        self.here = here
+        self.url = url
+        self.light = light
+        self.system, self.path = opened(url)
+        self._lock = threading.RLock()
+        self._known: dict[str, Stat] = {}
+        """Files here as they were when they were last what is in the store."""
+        self._versions: dict[str, int] = {}
+        """What the store said of a file that was fetched."""
+        self._looked = False
+
+    def there(self, under: str = "") -> dict[str, Any]:
+        """What the store holds below a folder, by name."""
+        with asking(self.url):
+            found = self.system.find(self._at(under), detail=True)
+        start = f"{self.path}/"
+        return {
+            path.removeprefix(start): info
+            for path, info in found.items()
+            if info["type"] == "file" and path.startswith(start)
+        }
+
+    def pull(self, under: str = "") -> None:
+        """Have here what is there: fetch what is new or other, and let go of what is gone. At the
+        first look all is gone that is not there; later, what had come from there or gone there."""
+        with self._lock:
+            found = self.there(under)
+            names = [name for name in found if self._follows(name)]
+            new = [name for name in names if self._is_new(name, found[name])]
+            cut_off = _of_checkpoints_cut_off(new, found)
+            self._fetch(sorted(set(new) - cut_off, key=promise), found)
+            self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
+            self._note_weights(under, found)
+            before = self._known if self._looked else self._scan(under)
+            for name in [one for one in before if _below(one, under) and one not in found]:
+                if Path(name).name != NOTE and not (self.light and _below(name, DATA)):
+                    (self.here / name).unlink(missing_ok=True)
+                    self._known.pop(name, None)
+            self._looked = True
+
+    def push(self, under: str = "", spared: Iterable[str] = ()) -> bool:
+        """Have there what is here, but for the folders that are spared. False where a file went
+        away meanwhile: then nothing that would promise it has gone up, and it is to be done
+        again."""
+        with self._lock:
+            here = self._scan(under)
+            aside = tuple(f"{one}/" for one in spared)
+            changed = [name for name in self._changed(here) if not name.startswith(aside or "/")]
+            gone = [
+                name
+                for name in self._known
+                if name not in here and _below(name, under) and not name.startswith(aside or "/")
+            ]
+            self._remove([name for name in gone if not _large(name)])
+            for _, names in groupby(sorted(changed, key=promise), promise):
+                if not self._upload({name: here[name] for name in names}):
+                    return False
+            self._remove([name for name in gone if _large(name)])
+            return True
+
+    def changed(self) -> list[str]:
+        """Names of what `push` would bring up."""
+        return self._changed(self._scan(""))
+
+    @contextlib.contextmanager
+    def weights(self, folder: str) -> Iterator[Path]:
+        """The files of a folder of weights in a folder of their own, for the time of the block."""
+        with tempfile.TemporaryDirectory(prefix="weights-") as place:
+            names = list(self.there(folder))
+            files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
+            with asking(self.url):
+                self.system.get([self._at(name) for name in names], files)
+            yield Path(place)
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}" if name else self.path
+
+    def _follows(self, name: str) -> bool:
+        parts = name.split("/")
+        if any(map(_own, parts)):
+            return False
+        if not self.light or parts[-1] == NOTE:
+            return True
+        return parts[0] not in NOT_IN_LIGHT and not {WEIGHTS, "checkpoints"} & set(parts[:-1])
+
+    def _scan(self, under: str) -> dict[str, Stat]:
+        found = {}
+        for folder, folders, files in os.walk(self.here / under):
+            folders[:] = [one for one in folders if not _own(one)]
+            for file in files:
+                path = Path(folder, file)
+                name = path.relative_to(self.here).as_posix()
+                if self._follows(name):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = path.stat()
+                        found[name] = Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return found
+
+    def _changed(self, here: dict[str, Stat]) -> list[str]:
+        return [
+            name
+            for name, stat in here.items()
+            if self._known.get(name) != stat and not name.endswith(NOTE)
+        ]
+
+    def _is_new(self, name: str, info: dict[str, Any]) -> bool:
+        if name in self._versions:
+            return self._versions[name] != _version(info)
+        if not _large(name) and not _below(name, DATA):
+            return True
+        path = self.here / name
+        if path.exists() and path.stat().st_size == info["size"]:
+            self._known[name] = _stat(path)
+            self._versions[name] = _version(info)
+            return False
+        return not (self.light and _below(name, DATA))  # the driver prepares the same again
+
+    def _fetch(self, names: list[str], found: dict[str, Any]) -> None:
+        """All of them aside, then each in its place, what is promised first."""
+        if not names:
+            return
+        asides = [_aside(self.here / name) for name in names]
+        try:
+            for aside in asides:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+            with asking(self.url):
+                self.system.get([self._at(name) for name in names], list(map(str, asides)))
+            for name, aside in zip(names, asides, strict=True):
+                if not self._is_longer(name, aside):
+                    aside.replace(self.here / name)
+                    self._known[name] = _stat(self.here / name)
+                self._versions[name] = _version(found[name])
+        finally:
+            for aside in asides:
+                aside.unlink(missing_ok=True)
+
+    def _is_longer(self, name: str, other: Path) -> bool:
+        """Whether the record here is that in the store with lines that did not go up any more."""
+        here = self.here / name
+        return (
+            name.endswith(".jsonl")
+            and here.exists()
+            and here.read_bytes().startswith(other.read_bytes())
+        )
+
+    def _note_weights(self, under: str, found: dict[str, Any]) -> None:
+        """In a light mirror: a note for weights that are in the store, none for those that are
+        not."""
+        if not self.light:
+            return
+        parts = [name.split("/") for name in found]
+        there = {"/".join(one[:3]) for one in parts if len(one) > 3 and one[2] == WEIGHTS}
+        there = {one for one in there if f"{Path(one).parent.as_posix()}/{REMOVED}" not in found}
+        noted = {path.parent for path in self.here.glob(f"trials/*/{WEIGHTS}/{NOTE}")}
+        for folder in noted - {self.here / one for one in there}:
+            name = folder.relative_to(self.here).as_posix()
+            if _below(name, under):
+                shutil.rmtree(folder)
+                self._known.pop(f"{name}/{NOTE}", None)
+        for name in there:
+            note = self.here / name / NOTE
+            if not note.exists():
+                store.write_text(note, f"{self.url}/{name}\n")
+            self._known[f"{name}/{NOTE}"] = _stat(note)
+
+    def _upload(self, files: dict[str, Stat]) -> bool:
+        """Files that grow are read first, so that one moment of theirs goes up."""
+        try:
+            large = [name for name in files if _large(name)]
+            small = {
+                self._at(name): (self.here / name).read_bytes()
+                for name in files
+                if name not in large
+            }
+            with asking(self.url):
+                if large:
+                    self.system.put(
+                        [str(self.here / name) for name in large], [self._at(n) for n in large]
+                    )
+                if small:
+                    self.system.pipe(small)
+        except (FileNotFoundError, Unreachable):
+            if all((self.here / name).exists() for name in files):
+                raise
+            return False
+        self._known |= files
+        return True
+
+    def _remove(self, names: list[str]) -> None:
+        """Of a note that is gone, the weights in the store."""
+        notes = [name for name in names if Path(name).name == NOTE]
+        gone = [name for name in names if name not in notes]
+        for note in notes:
+            gone += self.there(note.removesuffix(f"/{NOTE}"))
+        with asking(self.url), contextlib.suppress(FileNotFoundError):
+            if gone:
+                self.system.rm([self._at(name) for name in gone])
+        for name in names:
+            self._known.pop(name, None)
+            self._versions.pop(name, None)
+
+
+def _below(name: str, folder: str) -> bool:
+    return not folder or name.startswith(f"{folder}/") or name == folder
+
+
+def _of_checkpoints_cut_off(names: Iterable[str], found: dict[str, Any]) -> set[str]:
+    """Files of checkpoints that never went up whole: nobody goes on from these."""
+    return {
+        name
+        for name in names
+        if "checkpoints" in (parts := name.split("/"))[:-1]
+        and "/".join([*parts[:-1], "checksums.json"]) not in found
+    }
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _stat(path: Path) -> Stat:
+    stat = path.stat()
+    return Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _version(info: dict[str, Any]) -> int:
+    return hash(repr(sorted(info.items(), key=str)))
