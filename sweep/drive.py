@@ -32,6 +32,7 @@ FEW_ROWS = 20_000
 """So many of a data set are prepared in the driver's own process, where that runs trials too."""
 
 WITHOUT_A_WORD = "the worker died (killed, or out of memory)"
+CUT_OFF = "the worker died (killed, or out of memory), or could not reach the store"
 
 
 class Options(NamedTuple):
@@ -357,8 +358,9 @@ class _Driver:
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") != "failed":
             phase = "evaluate" if folder.training() else "train"
-            folder.log_attempt("failed", phase=phase, reason=WITHOUT_A_WORD)
-            last = {"reason": WITHOUT_A_WORD}
+            reason = WITHOUT_A_WORD if self.stored is None else CUT_OFF
+            folder.log_attempt("failed", phase=phase, reason=reason)
+            last = {"reason": reason}
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:

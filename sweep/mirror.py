@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from fsspec.core import url_to_fs
 from sweep import store
 from sweep.disk import full
 from sweep.store import MARK, REMOVED, Lock
+from trainers import cache
 
 NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""
@@ -30,6 +32,9 @@ OWN = {
     MARK, Lock.HOLDER, "worker.json", "tracking.json", "tracking.log", "wandb", "tensorboard",
 }  # fmt: skip
 """Files and folders of one machine, and who is at work: neither brought up nor down."""
+
+AT_ONCE = 16
+"""Folders that are listed at the same time."""
 
 NOT_IN_LIGHT = ("checkpoints", "inputs")
 WEIGHTS, DATA = "model", "data"
@@ -92,6 +97,13 @@ def asking(url: str) -> Iterator[None]:
         raise Unreachable(f"{url}: {type(error).__name__}: {reason}") from error
 
 
+def content(root: Path, files: Iterable[Path]) -> str:
+    """Hash of files and of their names below `root`."""
+    ordered = sorted(files)
+    names = [file.relative_to(root).as_posix() for file in ordered]
+    return store.short_hash(names, cache.content_hash(*ordered))
+
+
 def promise(name: str) -> int:
     """The place of a file in the order of uploads: nothing is promised that is not there."""
     folder, _, file = name.rpartition("/")
@@ -142,37 +154,36 @@ class Mirror:
             if info["type"] == "file" and path.startswith(start)
         }
 
-    def pull(self, under: str = "") -> None:
-        """Have here what is there: fetch what is new or other, and let go of what is gone. At the
-        first look all is gone that is not there; later, what had come from there or gone there."""
-        with self._lock:
-            found = self.there(under)
+    def pull(self, *under: str) -> None:
+        """Have here what is there, below these folders or all of it: fetch what is new or other,
+        and let go of what is gone. At the first look all is gone that is not there; later, what had
+        come from there or gone there."""
+        folders = under or ("",)
+        with self._lock, ThreadPoolExecutor(AT_ONCE) as pool:
+            found = {
+                name: info for one in pool.map(self.there, folders) for name, info in one.items()
+            }
             names = [name for name in found if self._follows(name)]
             new = [name for name in names if self._is_new(name, found[name])]
             cut_off = _of_checkpoints_cut_off(new, found)
             self._fetch(sorted(set(new) - cut_off, key=promise), found)
             self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
-            self._note_weights(under, found)
-            before = self._known if self._looked else self._scan(under)
-            for name in [one for one in before if _below(one, under) and one not in found]:
-                if Path(name).name != NOTE and not (self.light and _below(name, DATA)):
+            self._note_weights(folders, found)
+            before = self._known if self._looked else self._scan("")
+            for name in [one for one in before if _below(one, folders) and one not in found]:
+                if Path(name).name != NOTE and not (self.light and _below(name, [DATA])):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
             self._looked = True
 
-    def push(self, under: str = "", spared: Iterable[str] = ()) -> bool:
+    def push(self, spared: Collection[str] = ()) -> bool:
         """Have there what is here, but for the folders that are spared. False where a file went
         away meanwhile: then nothing that would promise it has gone up, and it is to be done
         again."""
         with self._lock:
-            here = self._scan(under)
-            aside = tuple(f"{one}/" for one in spared)
-            changed = [name for name in self._changed(here) if not name.startswith(aside or "/")]
-            gone = [
-                name
-                for name in self._known
-                if name not in here and _below(name, under) and not name.startswith(aside or "/")
-            ]
+            here = self._scan("")
+            changed = [name for name in self._changed(here) if not _below(name, spared)]
+            gone = [name for name in self._known if name not in here and not _below(name, spared)]
             self._remove([name for name in gone if not _large(name)])
             for _, names in groupby(sorted(changed, key=promise), promise):
                 if not self._upload({name: here[name] for name in names}):
@@ -187,7 +198,7 @@ class Mirror:
     @contextlib.contextmanager
     def weights(self, folder: str) -> Iterator[Path]:
         """The files of a folder of weights in a folder of their own, for the time of the block."""
-        with tempfile.TemporaryDirectory(prefix="weights-") as place:
+        with tempfile.TemporaryDirectory(prefix=".weights-", dir=self.here) as place:
             names = list(self.there(folder))
             files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
             with asking(self.url):
@@ -228,14 +239,14 @@ class Mirror:
     def _is_new(self, name: str, info: dict[str, Any]) -> bool:
         if name in self._versions:
             return self._versions[name] != _version(info)
-        if not _large(name) and not _below(name, DATA):
+        if not _large(name) and not _below(name, [DATA]):
             return True
         path = self.here / name
         if path.exists() and path.stat().st_size == info["size"]:
             self._known[name] = _stat(path)
             self._versions[name] = _version(info)
             return False
-        return not (self.light and _below(name, DATA))  # the driver prepares the same again
+        return not (self.light and _below(name, [DATA]))  # the driver prepares the same again
 
     def _fetch(self, names: list[str], found: dict[str, Any]) -> None:
         """All of them aside, then each in its place, what is promised first."""
@@ -265,7 +276,7 @@ class Mirror:
             and here.read_bytes().startswith(other.read_bytes())
         )
 
-    def _note_weights(self, under: str, found: dict[str, Any]) -> None:
+    def _note_weights(self, folders: Collection[str], found: dict[str, Any]) -> None:
         """In a light mirror: a note for weights that are in the store, none for those that are
         not."""
         if not self.light:
@@ -276,7 +287,7 @@ class Mirror:
         noted = {path.parent for path in self.here.glob(f"trials/*/{WEIGHTS}/{NOTE}")}
         for folder in noted - {self.here / one for one in there}:
             name = folder.relative_to(self.here).as_posix()
-            if _below(name, under):
+            if _below(name, folders):
                 shutil.rmtree(folder)
                 self._known.pop(f"{name}/{NOTE}", None)
         for name in there:
@@ -322,8 +333,8 @@ class Mirror:
             self._versions.pop(name, None)
 
 
-def _below(name: str, folder: str) -> bool:
-    return not folder or name.startswith(f"{folder}/") or name == folder
+def _below(name: str, folders: Iterable[str]) -> bool:
+    return any(not folder or name.startswith(f"{folder}/") for folder in folders)
 
 
 def _of_checkpoints_cut_off(names: Iterable[str], found: dict[str, Any]) -> set[str]:

@@ -106,7 +106,11 @@ def main(
         folder = RunFolder(path)
         show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
-    if problem := RunFolder(path).problem(url):
+    try:
+        problem = RunFolder(path).problem(url)
+    except Damaged as error:
+        _stop(CANNOT_RUN, str(error))
+    if problem:
         _stop(BAD_INPUT, problem)
     if not yes and (count := _to_run(grid, planned, chosen)) > MANY_TRIALS:
         _stop(

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sweep import pin, store
-from sweep.mirror import Mirror, Unreachable, asking
+from sweep.mirror import Mirror, Unreachable, asking, content
 from sweep.trial import Job
 from sweep.triallog import LOG
 from trainers import cache
@@ -175,8 +175,15 @@ def _data(url: str, root: Path) -> Path:
 
 
 def _input(url: str, root: Path, name: str) -> Path:
-    """What is named `inputs/<content>/<name>` in the store, a file or a folder."""
-    _once(f"{url}/{Path(name).parent}", root / Path(name).parent)
+    """What is named `inputs/<content>/<name>` in the store, a file or a folder; it may be code.
+
+    Raises:
+        Unreachable: it is not what went up.
+    """
+    folder = root / Path(name).parent
+    _once(f"{url}/{Path(name).parent}", folder)
+    if content(folder, (path for path in folder.rglob("*") if path.is_file())) != folder.name:
+        raise Unreachable(f"{url}/{name}: is not what the driver has brought up")
     return root / name
 
 

@@ -19,10 +19,9 @@ from rich.console import Console
 
 from sweep import pin, store
 from sweep.lease import Lease
-from sweep.mirror import BadUrl, Mirror, Unreachable, asking, opened
+from sweep.mirror import BadUrl, Mirror, Unreachable, asking, content, opened
 from sweep.store import MARK, RunFolder
 from sweep.trial import Job, Outcome, Stored, Watch
-from trainers import cache
 
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""
@@ -189,8 +188,8 @@ class StoredRun:
         while not self._stop.wait(max(FOLLOWED_EVERY, 10 * took)):
             began = time.monotonic()
             try:
-                for name in tuple(self._running):
-                    self._mirror.pull(name)
+                if running := tuple(self._running):
+                    self._mirror.pull(*running)
                 self.push()
                 told = False
             except Unreachable as error:
@@ -207,22 +206,19 @@ class StoredRun:
     def _bring_up(self, path: Path) -> str:
         """A file, or a folder with all in it, under a name of its content; what a task file may
         need lies beside it."""
-        beside = path.suffix in (".yaml", ".yml")
-        root = path if path.is_dir() else path.parent
-        files = _files(path, beside)
-        names = [file.relative_to(root).as_posix() for file in files]
-        at = f"inputs/{store.short_hash(names, cache.content_hash(*files))}"
-        top = f"{at}/{path.name}" if path.is_dir() else at
+        files = _files(path)
+        at = f"inputs/{content(path.parent, files)}"
         there = {name: info["size"] for name, info in self._mirror.there(at).items()}
         with asking(self._url):
-            for file, name in zip(files, names, strict=True):
-                if there.get(f"{top}/{name}") != file.stat().st_size:
-                    self._mirror.system.put_file(str(file), f"{self._mirror.path}/{top}/{name}")
+            for file in files:
+                name = f"{at}/{file.relative_to(path.parent).as_posix()}"
+                if there.get(name) != file.stat().st_size:
+                    self._mirror.system.put_file(str(file), f"{self._mirror.path}/{name}")
         return f"{at}/{path.name}"
 
 
-def _files(path: Path, beside: bool) -> list[Path]:
-    if beside:
+def _files(path: Path) -> list[Path]:
+    if path.suffix in (".yaml", ".yml"):
         return sorted(f for f in path.parent.iterdir() if f.suffix in (".yaml", ".yml", ".py"))
     found = path.rglob("*") if path.is_dir() else [path]
     return sorted(file for file in found if file.is_file())
