@@ -124,8 +124,12 @@ def _large(name: str) -> bool:
     )
 
 
-def _own(part: str) -> bool:
-    return part in OWN or part.startswith(".") or part.endswith((".part", ".part.npz", ".lock"))
+def is_own(name: str) -> bool:
+    """Whether it stays on its machine: no record, or one that is still being written."""
+    return any(
+        part in OWN or part.startswith(".") or part.endswith((".part", ".part.npz", ".lock"))
+        for part in name.split("/")
+    )
 
 
 class Mirror:
@@ -210,7 +214,7 @@ class Mirror:
 
     def _follows(self, name: str) -> bool:
         parts = name.split("/")
-        if any(map(_own, parts)):
+        if is_own(name):
             return False
         if not self.light or parts[-1] == NOTE:
             return True
@@ -219,7 +223,7 @@ class Mirror:
     def _scan(self, under: str) -> dict[str, Stat]:
         found = {}
         for folder, folders, files in os.walk(self.here / under):
-            folders[:] = [one for one in folders if not _own(one)]
+            folders[:] = [one for one in folders if not is_own(one)]
             for file in files:
                 path = Path(folder, file)
                 name = path.relative_to(self.here).as_posix()

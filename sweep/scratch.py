@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -180,14 +180,17 @@ def _input(url: str, root: Path, name: str) -> Path:
     Raises:
         Unreachable: it is not what went up.
     """
-    folder = root / Path(name).parent
-    _once(f"{url}/{Path(name).parent}", folder)
-    if content(folder, (path for path in folder.rglob("*") if path.is_file())) != folder.name:
-        raise Unreachable(f"{url}/{name}: is not what the driver has brought up")
+    folder = Path(name).parent
+
+    def check(place: Path) -> None:
+        if content(place, (path for path in place.rglob("*") if path.is_file())) != folder.name:
+            raise Unreachable(f"{url}/{name}: is not what the driver has brought up")
+
+    _once(f"{url}/{folder}", root / folder, check)
     return root / name
 
 
-def _once(url: str, place: Path) -> None:
+def _once(url: str, place: Path, check: Callable[[Path], None] = lambda place: None) -> None:
     """Fetch a file or a folder that never changes; who comes second waits."""
     if place.exists():
         return
@@ -203,6 +206,7 @@ def _once(url: str, place: Path) -> None:
         else:
             with asking(url):
                 source.system.get_file(source.path, str(aside))
+        check(aside)
         aside.rename(place)
 
 

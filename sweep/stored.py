@@ -19,7 +19,7 @@ from rich.console import Console
 
 from sweep import pin, store
 from sweep.lease import Lease
-from sweep.mirror import BadUrl, Mirror, Unreachable, asking, content, opened
+from sweep.mirror import BadUrl, Mirror, Unreachable, asking, content, is_own, opened
 from sweep.store import MARK, RunFolder
 from sweep.trial import Job, Outcome, Stored, Watch
 
@@ -220,8 +220,10 @@ class StoredRun:
 def _files(path: Path) -> list[Path]:
     if path.suffix in (".yaml", ".yml"):
         return sorted(f for f in path.parent.iterdir() if f.suffix in (".yaml", ".yml", ".py"))
-    found = path.rglob("*") if path.is_dir() else [path]
-    return sorted(file for file in found if file.is_file())
+    if path.is_file():
+        return [path]
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return sorted(file for file in files if not is_own(file.relative_to(path).as_posix()))
 
 
 class _Watch:
