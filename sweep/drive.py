@@ -11,12 +11,12 @@ from rich.console import Console
 from analysis.records import ResultsError
 from sweep import audited, choice, manifest, pin, plan, preflight, show, stored, tracking
 from sweep import local as local_runner
+from sweep.bucket import Unreachable
 from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import REFERENCE, Grid
 from sweep.keep import Keeper
-from sweep.mirror import Unreachable
 from sweep.plan import Trial
 from sweep.preflight import CannotStart, Ready
 from sweep.status import Reader

@@ -18,7 +18,7 @@ from rich.console import Console
 from analysis.tasks import task
 from analysis.words import counted, number, safe
 from sweep import card, store, stored
-from sweep.mirror import Unreachable
+from sweep.bucket import Unreachable
 from sweep.store import TrialFolder
 from trainers import licences
 from trainers.kinds import KINDS

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep import store
-from sweep.mirror import Mirror, Unreachable, asking
+from sweep.bucket import Unreachable, asking
+from sweep.mirror import Mirror
 from sweep.store import Lock, RunHeld
 
 RENEWED_EVERY = 5.0

@@ -15,13 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-
-import fsspec
-from fsspec.core import url_to_fs
 
 from sweep import store
-from sweep.disk import full
+from sweep.bucket import Unreachable, asking, opened
 from sweep.store import MARK, REMOVED, Lock
 from trainers import cache
 
@@ -40,14 +36,6 @@ NOT_IN_LIGHT = ("checkpoints", "inputs")
 WEIGHTS, DATA = "model", "data"
 
 
-class BadUrl(ValueError):
-    """Not a place that can be had; the message says what is."""
-
-
-class Unreachable(Exception):
-    """The store does not do what it is asked to."""
-
-
 class Stat(NamedTuple):
     """Tells a file from what it was."""
 
@@ -57,44 +45,6 @@ class Stat(NamedTuple):
 
 
 NEVER = Stat(-1, -1, -1)
-
-
-def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL, and the path in it.
-
-    Raises:
-        BadUrl: it has a password, leads nowhere, or its protocol is not known or not installed.
-    """
-    parts = urlsplit(url)
-    if parts.password or parts.query:
-        raise BadUrl(
-            f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "
-            "query; give those in the environment"
-        )
-    if not (parts.netloc + parts.path).strip("/"):
-        raise BadUrl(f"{url}: names no bucket; write it as {parts.scheme}://BUCKET/PREFIX")
-    try:
-        system, path = url_to_fs(url, use_listings_cache=False)
-    except ImportError as error:
-        extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
-        raise BadUrl(f"{url}: {error}{extra}") from error
-    except ValueError as error:
-        raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
-    if hasattr(system, "auto_mkdir"):  # of a folder, as `file:` and `smb:` have them
-        system.auto_mkdir = True  # pyright: ignore[reportAttributeAccessIssue]
-    return system, path.rstrip("/")
-
-
-@contextlib.contextmanager
-def asking(url: str) -> Iterator[None]:
-    """Whatever a client raises is Unreachable; that there is no room here stays what it is."""
-    try:
-        yield
-    except Exception as error:  # each client raises dozens of unrelated types
-        if full(error) or isinstance(error, Unreachable):
-            raise
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise Unreachable(f"{url}: {type(error).__name__}: {reason}") from error
 
 
 def content(root: Path, files: Iterable[Path]) -> str:

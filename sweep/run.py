@@ -145,21 +145,21 @@ def _place(runs: str, name: str) -> tuple[Path, str | None]:
     """The run folder, and the URL that it is the mirror of."""
     if "://" not in runs:
         return Path(runs, name), None
-    from sweep import mirror
+    from sweep import bucket
 
     try:
-        mirror.opened(runs)
-    except mirror.BadUrl as error:
+        bucket.opened(runs)
+    except bucket.BadUrl as error:
         _stop(BAD_INPUT, f"--runs {error}")
     return Path("runs", name), f"{runs.rstrip('/')}/{name}"
 
 
 def _reach(url: str) -> None:
-    from sweep import mirror, stored
+    from sweep import bucket, stored
 
     try:
         stored.reached(url)
-    except mirror.Unreachable as error:
+    except bucket.Unreachable as error:
         _stop(CANNOT_RUN, str(error))
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sweep import pin, store
-from sweep.mirror import Mirror, Unreachable, asking, content
+from sweep.bucket import Unreachable, asking
+from sweep.mirror import Mirror, content
 from sweep.trial import Job
 from sweep.triallog import LOG
 from trainers import cache

@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 
 from sweep import pin, store
+from sweep.bucket import BadUrl, Unreachable, asking, opened
 from sweep.lease import Lease
-from sweep.mirror import BadUrl, Mirror, Unreachable, asking, content, is_own, opened
+from sweep.mirror import Mirror, content, is_own
 from sweep.store import MARK, RunFolder
 from sweep.trial import Job, Outcome, Stored, Watch
 

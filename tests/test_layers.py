@@ -18,7 +18,7 @@ ONE_HOME = {
     "optuna": "sweep/search.py",
     "wandb": "sweep/tracking.py",
     "tensorboardX": "sweep/tracking.py",
-    "fsspec": "sweep/mirror.py",
+    "fsspec": "sweep/bucket.py",
 }
 HEAVY = {
     "torch",

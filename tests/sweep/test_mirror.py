@@ -11,8 +11,9 @@ import fsspec
 import pytest
 import torch
 
-from sweep import mirror
-from sweep.mirror import NOTE, BadUrl, Mirror, Unreachable
+from sweep import bucket
+from sweep.bucket import BadUrl, Unreachable
+from sweep.mirror import NOTE, Mirror
 from sweep.store import TrialFolder, append, write_json
 from trainers import checkpoints
 
@@ -310,7 +311,7 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_url_is_refused_in_words(bad):
     with pytest.raises(BadUrl, match=BAD[bad]) as error:
-        mirror.opened(bad)
+        bucket.opened(bad)
     assert "Secret" not in str(error.value)
 
 
@@ -341,6 +342,6 @@ def test_no_room_here_is_not_the_stores_fault(in_memory, tmp_path, monkeypatch):
 
 
 def test_memory_store_is_one_for_all_who_ask(in_memory):
-    system, path = mirror.opened(in_memory)
+    system, path = bucket.opened(in_memory)
     system.pipe_file(f"{path}/x", b"1")
     assert fsspec.filesystem("memory").cat_file(f"{path}/x") == b"1"
