@@ -69,17 +69,15 @@ def test_table_is_that_of_a_run_in_one_folder(afar, tmp_path):
 
 
 def test_both_nodes_took_part_and_prepared_nothing_themselves(afar):
-    assert afar.prepared == [2, 2] or afar.prepared == [1, 1]
-    starts = afar.run.starts()
-    assert set(starts.values()) == {1}
+    mine = len(list((afar.run.path / "data").glob("*/counts.json")))
+    assert afar.prepared == [mine, mine]
+    assert set(afar.run.starts().values()) == {1}
 
 
 def test_another_folder_finds_nothing_to_do(afar):
     assert "6 of 6 models done, 0 to go" in afar.again
     assert "Ray dashboard" not in afar.again
-    assert afar.other.starts().values() == afar.run.starts().values() or (
-        list(afar.other.starts().values()) == list(afar.run.starts().values())
-    )
+    assert set(afar.other.starts().values()) == {1}
 
 
 def test_store_has_records_and_weights_and_no_checkpoint(afar):
