@@ -274,14 +274,20 @@ class Mirror:
         return True
 
     def _remove(self, names: list[str]) -> None:
-        """Of a note that is gone, the weights in the store."""
+        """In the opposite order of uploads. Of a note that is gone, the weights in the store."""
         notes = [name for name in names if Path(name).name == NOTE]
         gone = [name for name in names if name not in notes]
         for note in notes:
             gone += self.there(note.removesuffix(f"/{NOTE}"))
-        with asking(self.url), contextlib.suppress(FileNotFoundError):
-            if gone:
-                self.system.rm([self._at(name) for name in gone])
+        for _, some in groupby(sorted(gone, key=promise, reverse=True), promise):
+            paths = [self._at(name) for name in some]
+            with asking(self.url):
+                try:
+                    self.system.rm(paths)
+                except FileNotFoundError:  # where one says so, the others may still be there
+                    for path in paths:
+                        with contextlib.suppress(FileNotFoundError):
+                            self.system.rm_file(path)
         for name in names:
             self._known.pop(name, None)
             self._versions.pop(name, None)

@@ -21,7 +21,7 @@ GONE = 2**22 + 1
 @pytest.fixture
 def mirror(tmp_path, monkeypatch) -> Mirror:
     monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
-    monkeypatch.setattr(lease, "GIVEN_UP_AFTER", 3.0)
+    monkeypatch.setattr(lease, "GIVEN_UP_AFTER", 2.0)
     monkeypatch.setattr(lease, "SETTLED_AFTER", 0.3)
     return Mirror(tmp_path, f"memory://bucket-{uuid.uuid4().hex}/run")
 
@@ -89,7 +89,7 @@ def test_of_two_that_begin_in_the_same_moment_one_gets_it(mirror):
         try:
             with Lease(mirror, print, lost):
                 ends.append("held")
-                time.sleep(0.5)
+                time.sleep(1.5)
         except RunHeld:
             ends.append("refused")
 
