@@ -47,6 +47,7 @@ def table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv").drop(columns=TIMES)
 
 
+@pytest.mark.slow
 def test_run_in_a_store_equals_a_run_in_a_folder(chain, chain_run, drive, bucket, tmp_path):
     ended = drive(chain, tmp_path / "one")
     assert ended.exit_code == 0, ended.output
