@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep import store
-from sweep.bucket import Unreachable, asking, opened
+from sweep.bucket import asking, opened
 from sweep.store import MARK, REMOVED, Lock
 from trainers import cache
 
@@ -28,6 +28,8 @@ OWN = {
     MARK, Lock.HOLDER, "worker.json", "tracking.json", "tracking.log", "wandb", "tensorboard",
 }  # fmt: skip
 """Files and folders of one machine, and who is at work: neither brought up nor down."""
+
+ASIDE = ".aside-"
 
 AT_ONCE = 16
 """Folders that are listed at the same time."""
@@ -54,11 +56,14 @@ def content(root: Path, files: Iterable[Path]) -> str:
     return store.short_hash(names, cache.content_hash(*ordered))
 
 
+HAPPENED = 4
+
+
 def promise(name: str) -> int:
     """The place of a file in the order of uploads: nothing is promised that is not there."""
     folder, _, file = name.rpartition("/")
     if file == "attempts.jsonl":
-        return 4
+        return HAPPENED
     if file == "train.json":
         return 3
     if file in ("checksums.json", "counts.json") or (folder.endswith("scores") and "json" in file):
@@ -123,6 +128,9 @@ class Mirror:
             self._fetch(sorted(set(new) - cut_off, key=promise), found)
             self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
             self._note_weights(folders, found)
+            if not self._looked:
+                for left in self.here.glob(f"{ASIDE}*"):
+                    shutil.rmtree(left)
             before = self._known if self._looked else self._scan("")
             for name in [one for one in before if _below(one, folders) and one not in found]:
                 if Path(name).name != NOTE and not (self.light and _below(name, [DATA])):
@@ -131,17 +139,21 @@ class Mirror:
             self._looked = True
 
     def push(self, spared: Collection[str] = ()) -> bool:
-        """Have there what is here, but for the folders that are spared. False where a file went
-        away meanwhile: then nothing that would promise it has gone up, and it is to be done
-        again."""
-        with self._lock:
+        """Have there what is here, but for the folders that are spared. False where something went
+        away in the moment that it was looked at; then nothing has gone up."""
+        with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
             here = self._scan("")
             changed = [name for name in self._changed(here) if not _below(name, spared)]
             gone = [name for name in self._known if name not in here and not _below(name, spared)]
+            try:
+                frozen = self._freeze(changed, here, Path(aside))
+            except FileNotFoundError:
+                return False
             self._remove([name for name in gone if not _large(name)])
-            for _, names in groupby(sorted(changed, key=promise), promise):
-                if not self._upload({name: here[name] for name in names}):
-                    return False
+            for _, some in groupby(sorted(changed, key=promise), promise):
+                names = list(some)
+                self._upload({name: frozen[name] for name in names})
+                self._known |= {name: here[name] for name in names}
             self._remove([name for name in gone if _large(name)])
             return True
 
@@ -152,7 +164,7 @@ class Mirror:
     @contextlib.contextmanager
     def weights(self, folder: str) -> Iterator[Path]:
         """The files of a folder of weights in a folder of their own, for the time of the block."""
-        with tempfile.TemporaryDirectory(prefix=".weights-", dir=self.here) as place:
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as place:
             names = list(self.there(folder))
             files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
             with asking(self.url):
@@ -250,28 +262,35 @@ class Mirror:
                 store.write_text(note, f"{self.url}/{name}\n")
             self._known[f"{name}/{NOTE}"] = _stat(note)
 
-    def _upload(self, files: dict[str, Stat]) -> bool:
-        """Files that grow are read first, so that one moment of theirs goes up."""
-        try:
-            large = [name for name in files if _large(name)]
-            small = {
-                self._at(name): (self.here / name).read_bytes()
-                for name in files
-                if name not in large
-            }
-            with asking(self.url):
-                if large:
-                    self.system.put(
-                        [str(self.here / name) for name in large], [self._at(n) for n in large]
-                    )
-                if small:
-                    self.system.pipe(small)
-        except (FileNotFoundError, Unreachable):
-            if all((self.here / name).exists() for name in files):
+    def _freeze(
+        self, names: list[str], here: dict[str, Stat], aside: Path
+    ) -> dict[str, Path | bytes]:
+        """One moment of these files, that they may be removed while they go up. What has happened
+        is left out where it came after the look at the rest; curves may be ahead of it."""
+        found: dict[str, Path | bytes] = {}
+        for number, name in enumerate(name for name in names if _large(name)):
+            path = found[name] = aside / str(number)
+            try:
+                path.hardlink_to(self.here / name)
+            except FileNotFoundError:
                 raise
-            return False
-        self._known |= files
-        return True
+            except OSError:  # a file system without links
+                found[name] = self.here / name
+        for name in names:
+            if name not in found:
+                text = (self.here / name).read_bytes()
+                happened = promise(name) == HAPPENED
+                found[name] = text[: here[name].size] if happened else text
+        return found
+
+    def _upload(self, files: dict[str, Path | bytes]) -> None:
+        paths = {self._at(name): str(one) for name, one in files.items() if isinstance(one, Path)}
+        texts = {self._at(name): one for name, one in files.items() if isinstance(one, bytes)}
+        with asking(self.url):
+            if paths:
+                self.system.put(list(paths.values()), list(paths))
+            if texts:
+                self.system.pipe(texts)
 
     def _remove(self, names: list[str]) -> None:
         """In the opposite order of uploads. Of a note that is gone, the weights in the store."""

@@ -26,7 +26,7 @@ from sweep.trial import Job
 from sweep.triallog import LOG
 from trainers import cache
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 0.5
 CURVES_EVERY = 15.0
 """Seconds from one upload of what merely grows to the next; the rest goes up when it is there."""
 

@@ -21,7 +21,7 @@ from sweep import pin, store
 from sweep.bucket import BadUrl, Unreachable, asking, opened
 from sweep.lease import Lease
 from sweep.mirror import Mirror, content, is_own
-from sweep.store import MARK, RunFolder
+from sweep.store import MARK, RunFolder, RunHeld
 from sweep.trial import Job, Outcome, Stored, Watch
 
 FOLLOWED_EVERY = 10.0
@@ -264,10 +264,11 @@ def main(
             there = system.exists(f"{path}/manifest.json")
         if not there:
             _stop(BAD_INPUT, f"{url}: no run (it has no manifest.json)")
-        mirrored(folder, url).pull()
+        with RunFolder(folder).lock():
+            mirrored(folder, url).pull()
     except BadUrl as error:
         _stop(BAD_INPUT, str(error))
-    except Unreachable as error:
+    except (Unreachable, RunHeld) as error:
         _stop(NOT_TO_BE_HAD, str(error))
     print(folder)
 

@@ -121,8 +121,10 @@ def node_dies(run: Run, chance: random.Random) -> None:
 
 def _at_work(store: Bucket, workers: set[int]) -> str | None:
     """The name of a trial in training by one of these processes, with a checkpoint in the store."""
-    for path in store.files.glob("sweeps/runs/run/trials/second*/checkpoints/*/checksums.json"):
+    for path in store.files.find("sweeps/runs/run/trials"):
         trial = path.split("/")[4]
+        if not (trial.startswith("second") and path.endswith("checksums.json")):
+            continue
         worker = f"sweeps/runs/run/trials/{trial}/worker.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(store.files.cat_file(worker))["pid"] in workers:

@@ -1,7 +1,6 @@
 """A folder that is kept like one in a store, and what is there when it is cut off anywhere."""
 
 import json
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,23 +245,45 @@ def test_old_checkpoints_go_and_what_was_cut_off_goes(in_memory, tmp_path):
     assert {name.split("/")[1] for name in other.there("checkpoints")} == {"step-00000010"}
 
 
-def test_file_that_goes_away_while_it_goes_up_holds_back_what_promises_it(
-    in_memory, tmp_path, monkeypatch
-):
+def test_checkpoints_that_go_away_while_they_go_up_go_up_whole(in_memory, tmp_path, monkeypatch):
+    """Training saves faster than the store takes."""
     trial = Mirror(tmp_path / "one", in_memory)
     trial.here.mkdir()
     checkpoint(trial.here, 5)
-    put = trial.system.put
+    put, steps = trial.system.put, iter((10, 15, 20))
 
-    def remove_first(*given: Any) -> None:
-        shutil.rmtree(trial.here / "checkpoints" / "step-00000005")
+    def save_first(*given: Any) -> None:
+        for step in steps:
+            checkpoint(trial.here, step)
         put(*given)
 
-    monkeypatch.setattr(trial.system, "put", remove_first)
-    assert trial.push() is False
-    assert not any("checksums" in name for name in trial.there())
-    monkeypatch.undo()
-    assert trial.push() is True
+    monkeypatch.setattr(trial.system, "put", save_first)
+    assert trial.push()
+    found = checkpoints.newest(pulled(in_memory, tmp_path / "two") / "checkpoints")
+    assert found.checkpoint is not None and found.checkpoint.step == 5
+    assert trial.push()
+    found = checkpoints.newest(pulled(in_memory, tmp_path / "three") / "checkpoints")
+    assert found.checkpoint is not None and found.checkpoint.step == 20
+    assert {name.split("/")[1] for name in trial.there("checkpoints")} == {
+        "step-00000015", "step-00000020",
+    }  # fmt: skip
+
+
+def test_what_happened_after_the_look_at_the_rest_goes_up_later(in_memory, tmp_path, monkeypatch):
+    trial = Mirror(tmp_path / "one", in_memory)
+    append(trial.here / "attempts.jsonl", [{"event": "started"}])
+    scan = trial._scan
+
+    def ends_meanwhile(under: str) -> Any:
+        found = scan(under)
+        end_training(trial.here)
+        append(trial.here / "attempts.jsonl", [{"event": "done"}])
+        return found
+
+    monkeypatch.setattr(trial, "_scan", ends_meanwhile)
+    assert trial.push()
+    events = TrialFolder(pulled(in_memory, tmp_path / "two")).attempts()
+    assert [event["event"] for event in events] == ["started"]
 
 
 def test_light_mirror_has_a_note_for_weights_and_removes_them_with_it(url, tmp_path):
