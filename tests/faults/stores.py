@@ -73,9 +73,14 @@ def _answers(url: str) -> bool:
 
 class Cluster(NamedTuple):
     head: Node
-    second: Node
+    """Runs no trial."""
+    nodes: tuple[Node, Node]
     place: Path
-    """Has `head` and `second`, what each node keeps, and `ray`, Ray's own files."""
+    """Has `one` and `two`, what each node keeps, and `ray`, Ray's own files."""
+
+    @property
+    def kept(self) -> tuple[Path, Path]:
+        return self.place / "one", self.place / "two"
 
 
 @contextlib.contextmanager
@@ -83,20 +88,21 @@ def cluster(driver: Path, store: Bucket) -> Iterator[Cluster]:
     """Two nodes of one CPU that see nothing of the driver's folder, nor of each other's."""
     with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as short:
         place = Path(short)  # paths of sockets have to be short
-        mine = place / "head", place / "second"
-        for one in mine:
-            one.mkdir()
-
-        def options(own: Path, other: Path) -> dict[str, Any]:
-            environment = store.environment | {"SWEEP_CACHE": str(own / "cache")}
-            return {"more": environment, "hidden": (driver, other)}
-
-        with node(
-            place, "--head", options=[f"--temp-dir={place / 'ray'}"], **options(*mine)
-        ) as head:
+        one, two = place / "one", place / "two"
+        one.mkdir()
+        two.mkdir()
+        options = ["--num-cpus=0", f"--temp-dir={place / 'ray'}"]
+        with node(place, "--head", options=options) as head:
             join = f"--address=127.0.0.1:{head.port}"
-            with node(place, join, "127.0.0.2", **options(*reversed(mine))) as second:
-                yield Cluster(head, second, place)
+            with (
+                node(place, join, "127.0.0.2", _own(store, one), (driver, two)) as first,
+                node(place, join, "127.0.0.3", _own(store, two), (driver, one)) as second,
+            ):
+                yield Cluster(head, (first, second), place)
+
+
+def _own(store: Bucket, folder: Path) -> dict[str, str]:
+    return store.environment | {"SWEEP_CACHE": str(folder / "cache")}
 
 
 def joins(run: Run, nodes: Cluster, store: Bucket) -> None:
@@ -113,20 +119,19 @@ def node_dies(run: Run, chance: random.Random) -> None:
     with bucket(run.folder) as store, cluster(run.folder, store) as nodes:
         joins(run, nodes, store)
         process = run.start()
-        victim = wait_until(lambda: _at_work(store, nodes.second.workers()), process)
-        nodes.second.kill()
+        name, pid = wait_until(lambda: _at_work(store), process)
+        next(one for one in nodes.nodes if pid in one.workers()).kill()
         ended(process, 0)
-    must_have_gone_on(run, run.path / "trials" / victim)
+    must_have_gone_on(run, run.path / "trials" / name)
 
 
-def _at_work(store: Bucket, workers: set[int]) -> str | None:
-    """The name of a trial in training by one of these processes, with a checkpoint in the store."""
-    for path in store.files.find("sweeps/runs/run/trials"):
-        trial = path.split("/")[4]
-        if not (trial.startswith("second") and path.endswith("checksums.json")):
-            continue
-        worker = f"sweeps/runs/run/trials/{trial}/worker.json"
-        with contextlib.suppress(FileNotFoundError):
-            if json.loads(store.files.cat_file(worker))["pid"] in workers:
-                return trial
+def _at_work(store: Bucket) -> tuple[str, int] | None:
+    """A trial in training with a checkpoint in the store, and its process."""
+    top = "sweeps/runs/run/trials"
+    names = store.files.find(top)
+    for name in names:
+        trial = name.split("/")[4]
+        saved = trial.startswith("second") and name.endswith("checksums.json")
+        if saved and f"{top}/{trial}/train.json" not in names:
+            return trial, json.loads(store.files.cat_file(f"{top}/{trial}/worker.json"))["pid"]
     return None

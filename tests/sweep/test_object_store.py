@@ -50,8 +50,7 @@ def afar(tmp_path_factory) -> Iterator[Afar]:
             stores.joins(run, nodes, bucket)
             output = run.end()
             prepared = [
-                len(list((nodes.place / name).glob("cache/stores/*/data/*/counts.json")))
-                for name in ("head", "second")
+                len(list(folder.glob("cache/stores/*/data/*/counts.json"))) for folder in nodes.kept
             ]
             left = contents(nodes.place)
         other.place = Bucket.URL
