@@ -130,8 +130,9 @@ def _at_work(store: Bucket) -> tuple[str, int] | None:
     top = "sweeps/runs/run/trials"
     names = store.files.find(top)
     for name in names:
+        if not name.endswith("checksums.json"):
+            continue
         trial = name.split("/")[4]
-        saved = trial.startswith("second") and name.endswith("checksums.json")
-        if saved and f"{top}/{trial}/train.json" not in names:
+        if trial.startswith("second") and f"{top}/{trial}/train.json" not in names:
             return trial, json.loads(store.files.cat_file(f"{top}/{trial}/worker.json"))["pid"]
     return None
