@@ -105,7 +105,7 @@ class Mirror:
     def there(self, under: str = "") -> dict[str, Any]:
         """What the store holds below a folder, by name."""
         with asking(self.url):
-            found = self.system.find(self._at(under), detail=True)
+            found: Any = self.system.find(self._at(under), detail=True)
         start = f"{self.path}/"
         return {
             path.removeprefix(start): info

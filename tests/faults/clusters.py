@@ -119,7 +119,7 @@ def node(
         process = subprocess.Popen(
             [*_without(hidden), RAY, "start", *options],
             cwd=folder,
-            env=os.environ | environment | (more or {}),
+            env=os.environ | environment | dict(more or {}),
             stdout=log,
             stderr=log,
             start_new_session=True,
