@@ -48,6 +48,8 @@ def afar(tmp_path_factory) -> Iterator[Afar]:
     with stores.bucket(folder) as bucket:
         with stores.cluster(run.folder, bucket) as nodes:
             stores.joins(run, nodes, bucket)
+            mounts = [Path(f"/proc/{one.pid}/mountinfo").read_text() for one in nodes.nodes]
+            assert all(f" {run.folder} " in text for text in mounts), "the driver's folder is seen"
             output = run.end()
             prepared = [
                 len(list(folder.glob("cache/stores/*/data/*/counts.json"))) for folder in nodes.kept

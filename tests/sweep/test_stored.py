@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from sweep import lease, run, scratch, stored
 from sweep.mirror import NOTE, Mirror
 from sweep.store import TrialFolder
+from tests.faults.runs import Run, judged, wait_until
 from trainers import cache
 
 TIMES = ["train_seconds", "eval_seconds"]
@@ -205,3 +207,35 @@ def test_rooms_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
         with scratch._room(tmp_path) as other:
             assert mine.is_dir() and other.is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_driver_that_is_stopped_leaves_what_another_one_in_another_folder_goes_on_from(
+    sent, tmp_path
+):
+    """Its trial runs in the driver's own process; both have nothing in common but the store."""
+    store = tmp_path / "store"
+    alone = Run(tmp_path / "alone", options=("--local",))
+    first, second = (Run(tmp_path / name, options=("--local",)) for name in ("first", "second"))
+    for one in (first, second):
+        one.place = store.as_uri()
+        one.environment = {"SWEEP_CACHE": str(one.folder / "cache")}
+    process = first.start()
+    saved = wait_until(
+        lambda: next(store.glob("run/trials/second*/checkpoints/*/checksums.json"), None), process
+    )
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == (-9 if sent is signal.SIGKILL else 130), output
+    done = {f.parent.name: f.stat().st_mtime_ns for f in store.glob("run/trials/*/train.json")}
+
+    second.end()
+    alone.end()
+    assert judged(second.table(), alone.table()) == (0, 0, 0.0)
+    after = {f.parent.name: f.stat().st_mtime_ns for f in store.glob("run/trials/*/train.json")}
+    assert done and {name: after[name] for name in done} == done, "trained again"
+    name = saved.parents[2].name
+    events = [event["event"] for event in second.attempts()[second.path / "trials" / name]]
+    assert events.count("started") == (1 if name in done else 2)
+    assert ("resumed" in events) == (name not in done)
