@@ -23,9 +23,10 @@ from sweep import findings
 from sweep.grid import Audit
 from sweep.scan import Reading, all_cores
 from trainers import audit_items, sources
-from trainers.benchmarks import BENCHMARKS, EvaluationUnavailable
+from trainers.benchmarks import BENCHMARKS
 from trainers.sources import DataUnavailable
 from trainers.spec import DataSpec, EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 BAD_INPUT, CANNOT_RUN, INTERRUPTED = 2, 4, 130
 

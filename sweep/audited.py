@@ -11,9 +11,9 @@ from sweep.preflight import CannotStart, Ready, label
 from sweep.scan import Reading, all_cores
 from sweep.store import RunFolder
 from trainers import audit_items, benchmarks, cache, fetch, sources
-from trainers.benchmarks import EvaluationUnavailable
 from trainers.sources import DataUnavailable
 from trainers.spec import DataSpec, TrainingSpec
+from trainers.task_files import EvaluationUnavailable
 
 FORMAT = 1
 """Raised when the same audit would find something else, or write it down otherwise."""

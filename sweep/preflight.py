@@ -56,7 +56,10 @@ def fetch(needed: Needs) -> Commits:
 
 
 def _models(grid: Grid) -> list[Model]:
-    return [grid.model, *grid.references]
+    """Those that are trained, scored, or reward others."""
+    cells = (cell for stage in grid.stages.values() for _, cell in stage.cells)
+    judges = dict.fromkeys(getattr(cell, "reward_model", None) for cell in cells)
+    return [grid.model, *grid.references, *(Model(name=judge) for judge in judges if judge)]
 
 
 def _data(grid: Grid) -> list[DataSpec]:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainers import benchmarks, cache
-from trainers.benchmarks import EvaluationUnavailable
 from trainers.spec import EvaluateSpec, Strict
+from trainers.task_files import EvaluationUnavailable
 
 
 class Source(NamedTuple):

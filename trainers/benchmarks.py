@@ -14,18 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from trainers import stock_tasks
+from trainers import stock_tasks, task_files
 from trainers.spec import EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 FORMAT = 3
 """Raised when the same settings would give other scores or other metrics."""
 
 AVERAGE = "average"
 """Metric name of the unweighted mean of `Benchmark.averaged`."""
-
-
-class EvaluationUnavailable(Exception):
-    """A benchmark cannot be run here and now: its items or a resource are missing."""
 
 
 class Settings(NamedTuple):
@@ -82,14 +79,6 @@ class Benchmark(NamedTuple):
         """The kind of model that it is for."""
         return "policy" if self.pairs is None else "reward"
 
-
-INCLUDE = re.compile(r"^include: *['\"]?([^\s'\"]+)", re.MULTILINE)
-
-NAMED_FILE = re.compile(r"[^\s'\",\[\]{}]+\.(?:jsonl?|parquet|csv)\b")
-"""A data file that a task file names, as `dataset_kwargs: {data_files: ...}` does."""
-
-FILE_READER = re.compile(r"^dataset_path: *['\"]?(json|csv|parquet|arrow|text)\b", re.MULTILINE)
-"""A reader of files in place of a data set's name."""
 
 FEWSHOT_SPLIT = re.compile(r"^fewshot_split: (\w+)$", re.MULTILINE)
 STOCK_SHOTS = re.compile(r"^num_fewshot: (\d+)$", re.MULTILINE)
@@ -273,20 +262,7 @@ def problem(name: str) -> str | None:
         return stock_tasks.problem(name, list(BENCHMARKS))
     if name in BENCHMARKS or not name.endswith((".yaml", ".yml")):
         return None
-    return next(filter(None, map(_reads_no_file, task_paths(benchmark))), None)
-
-
-def _reads_no_file(path: Path) -> str | None:
-    """What is wrong with a task file that reads files and names none: datasets would then search
-    the whole working folder for some, for minutes."""
-    text = task_text(path)
-    reader = FILE_READER.search(text)
-    if reader is None or "data_files" in text or "data_dir" in text:
-        return None
-    return (
-        f"task file {str(path)!r} has dataset_path: {reader[1]} and names no file; add "
-        "dataset_kwargs: {data_files: {test: PATH}}"
-    )
+    return next(filter(None, map(task_files.reads_no_file, task_paths(benchmark))), None)
 
 
 def settings(benchmark: Benchmark, spec: EvaluateSpec) -> Settings:
@@ -307,29 +283,6 @@ def task_paths(benchmark: Benchmark) -> list[Path]:
     return [stock / task for task in benchmark.tasks]  # an absolute path stays as it is
 
 
-def task_text(path: Path) -> str:
-    """A task file with all that it includes, its own keys first."""
-    return "\n".join(file.read_text(encoding="utf-8") for file in _with_included(path))
-
-
-def _with_included(path: Path) -> list[Path]:
-    included = INCLUDE.search(path.read_text(encoding="utf-8"))
-    return [path, *(_with_included(path.parent / included[1]) if included else [])]
-
-
-def local_file(data_dir: Path, pattern: str) -> Path:
-    """The one file in `data_dir` that matches.
-
-    Raises:
-        EvaluationUnavailable: none does, or several.
-    """
-    found = sorted(data_dir.glob(pattern))
-    if len(found) != 1:
-        what = "no file" if not found else f"{len(found)} files"
-        raise EvaluationUnavailable(f"evaluate.data_dir: {what} {pattern} in {data_dir}")
-    return found[0].resolve()
-
-
 def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
     """Hash of what decides a score apart from the weights, known before anything runs.
 
@@ -344,7 +297,7 @@ def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
         settings(benchmark, spec),
         spec.model_dump(mode="json", exclude={"benchmarks", "data_dir", "preset", "chat_template"}),
         metadata.version("lm_eval"),
-        [_file_hash(path) for path in _own_files(benchmark, spec)],
+        [task_files.content_hash(path) for path in _own_files(benchmark, spec)],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -355,13 +308,13 @@ def _own_files(benchmark: Benchmark, spec: EvaluateSpec) -> list[Path]:
     files = []
     for task in map(Path, benchmark.tasks):
         if task.is_absolute():
-            files += [*_with_included(task), *sorted(task.parent.glob("*.py"))]
-            named = map(Path, NAMED_FILE.findall(task_text(task)))
+            files += [*task_files.with_included(task), *sorted(task.parent.glob("*.py"))]
+            named = map(Path, task_files.NAMED_FILE.findall(task_files.text(task)))
             files += [path for path in named if path.is_file()]
-    if spec.data_dir is not None and benchmark.pairs is not None:
-        files.append(local_file(Path(spec.data_dir), benchmark.pairs.file))
     if spec.data_dir is not None:
-        files += [local_file(Path(spec.data_dir), pattern) for *_, pattern in benchmark.local_files]
+        patterns = [pattern for *_, pattern in benchmark.local_files]
+        patterns += [benchmark.pairs.file] if benchmark.pairs is not None else []
+        files += [task_files.local_file(Path(spec.data_dir), pattern) for pattern in patterns]
     return files
 
 
@@ -370,7 +323,7 @@ def missing(benchmark: Benchmark, spec: EvaluateSpec) -> str | None:
     is there."""
     try:
         if spec.data_dir is not None and benchmark.pairs is not None:
-            local_file(Path(spec.data_dir), benchmark.pairs.file)
+            task_files.local_file(Path(spec.data_dir), benchmark.pairs.file)
         if spec.data_dir is not None and benchmark.local_files:
             for path in task_paths(benchmark):
                 local_splits(benchmark, path, spec)
@@ -402,11 +355,11 @@ def local_splits(benchmark: Benchmark, task: Path, spec: EvaluateSpec) -> dict[s
     """
     data_dir = Path(spec.data_dir or "")
     splits = {
-        split: local_file(data_dir, pattern)
+        split: task_files.local_file(data_dir, pattern)
         for stem, split, pattern in benchmark.local_files
         if stem == task.stem
     }
-    text = task_text(task)
+    text = task_files.text(task)
     shots, source = settings(benchmark, spec).shots, FEWSHOT_SPLIT.search(text)
     if shots is None:
         stock = STOCK_SHOTS.search(text)
@@ -418,8 +371,3 @@ def local_splits(benchmark: Benchmark, task: Path, spec: EvaluateSpec) -> dict[s
             "preset paper"
         )
     return splits
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from trainers import benchmarks, models, sources
+from trainers import benchmarks, models, sources, task_files
 from trainers.benchmarks import Benchmark
 from trainers.spec import DataSpec, EvaluateSpec, Model, Strict
 
@@ -79,7 +79,7 @@ def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
         return []
     if benchmark.pairs is not None:
         return [benchmark.pairs.data]
-    texts = [benchmarks.task_text(path) for path in benchmarks.task_paths(benchmark)]
+    texts = [task_files.text(path) for path in benchmarks.task_paths(benchmark)]
     found = [DATASET.search(text) for text in texts]  # the task's own stands before an included one
     return list(dict.fromkeys(match[1] for match in found if match))
 

@@ -15,12 +15,13 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
 from trainers import batch, models, packing, pairs, sources, tokens
-from trainers.benchmarks import Benchmark, local_file
+from trainers.benchmarks import Benchmark
 from trainers.packing import Example
 from trainers.pair_batches import cut, scores, to_be_judged
 from trainers.preference import PAIR_ACCURACY
 from trainers.scores import Evaluation, summarise
 from trainers.spec import DataSpec, EvaluateSpec
+from trainers.task_files import local_file
 from trainers.tasks import first
 
 TOKENS_PER_BATCH = 4096

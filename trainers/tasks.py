@@ -11,15 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from trainers.benchmarks import (
-    Benchmark,
-    EvaluationUnavailable,
-    local_splits,
-    settings,
-    task_paths,
-    task_text,
-)
+from trainers import task_files
+from trainers.benchmarks import Benchmark, local_splits, settings, task_paths
 from trainers.spec import EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 SUBSET_SEED = 0
 FEWSHOT_SEED = 1234
@@ -37,7 +32,7 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
     """
     from lm_eval.tasks import TaskManager
 
-    with task_files(benchmark, spec) as files:
+    with localised(benchmark, spec) as files:
         try:
             # Without the defaults: indexing every stock task takes ten seconds.
             tasks = TaskManager(include_defaults=False).load(files)["tasks"]
@@ -55,7 +50,7 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
 
 
 @contextmanager
-def task_files(benchmark: Benchmark, spec: EvaluateSpec) -> Iterator[list[str]]:
+def localised(benchmark: Benchmark, spec: EvaluateSpec) -> Iterator[list[str]]:
     """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local
     items."""
     paths = task_paths(benchmark)
@@ -74,7 +69,11 @@ def _localised(path: Path, benchmark: Benchmark, spec: EvaluateSpec, folder: Pat
         "dataset_name": None,
         # datasets caches by path: a private folder, or an edited file would not be seen
         "dataset_kwargs": {"data_files": splits, "cache_dir": str(folder / "cache")},
-        **{key: None for key, split in SPLIT_KEY.findall(task_text(path)) if split not in splits},
+        **{
+            key: None
+            for key, split in SPLIT_KEY.findall(task_files.text(path))
+            if split not in splits
+        },
     }
     written = folder / path.name
     written.write_text(json.dumps(config))  # JSON is YAML

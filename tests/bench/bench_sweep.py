@@ -190,7 +190,7 @@ def _tasks(spec: EvaluateSpec, files: contextlib.ExitStack) -> dict[str, Any]:
     metrics: dict[str, str] = {}
     for name in spec.benchmarks:
         benchmark = benchmarks.find(name)
-        paths += files.enter_context(tasks.task_files(benchmark, spec))
+        paths += files.enter_context(tasks.localised(benchmark, spec))
         found = tasks.load(benchmark, spec)
         samples |= tasks.subsets(found, spec.limit) or {}
         for task, loaded in found.items():

@@ -9,6 +9,20 @@ from sweep import preflight, store
 from sweep.preflight import CannotStart
 from sweep.store import RunFolder
 
+RLVR = """\
+name: rl
+model: tiny
+stages:
+  rlvr:
+    kind: rlvr
+    data: world:prompts
+    reward_model: {judge}
+    learning_rate: 0.0001
+    batch_size: 8
+    group_size: 8
+evaluate: {{benchmarks: [world_choice]}}
+"""
+
 
 def test_world_and_local_items_need_no_hub(load, small, tmp_path):
     assert preflight.needs(load(small)).empty
@@ -38,6 +52,20 @@ def test_changed_data_under_one_name_is_refused(load, small, grid_file, command,
     assert run.returncode == 4
     assert "has changed" in run.stderr
     assert not (tmp_path / "runs" / "small" / "trials").exists()
+
+
+def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
+    judge = tmp_path / "judge"
+    judge.mkdir()
+    (judge / "config.json").write_text("{}")
+    (judge / "model.safetensors").write_bytes(bytes(8))
+    grid = load(RLVR.format(judge=judge))
+    folder = RunFolder(tmp_path / "runs" / "rl")
+    store.write_json(folder.manifest, {"data": preflight.fingerprints(grid)})
+    preflight.check_unchanged(folder, preflight.fingerprints(grid))
+    (judge / "model.safetensors").write_bytes(bytes(9))
+    with pytest.raises(CannotStart, match=r"judge.* has changed since the run began"):
+        preflight.check_unchanged(folder, preflight.fingerprints(grid))
 
 
 def test_missing_items_are_found_before_anything_is_written(small, grid_file, command, tmp_path):

@@ -8,8 +8,9 @@ import pytest
 
 from trainers import audit_items
 from trainers.audit_items import TABLE_1, Request
-from trainers.benchmarks import BENCHMARKS, EvaluationUnavailable
+from trainers.benchmarks import BENCHMARKS
 from trainers.spec import EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 ROWS = [{"question": f"What is {n}?", "passage": f"It is {n}.", "answer": "x"} for n in range(3)]
 

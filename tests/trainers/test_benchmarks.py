@@ -6,9 +6,10 @@ from pathlib import Path
 import lm_eval
 import pytest
 
-from trainers import benchmarks
-from trainers.benchmarks import BENCHMARKS, EvaluationUnavailable, find, fingerprint, missing
+from trainers import benchmarks, task_files
+from trainers.benchmarks import BENCHMARKS, find, fingerprint, missing
 from trainers.spec import EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 STOCK = Path(lm_eval.__file__).parent / "tasks"
 
@@ -120,7 +121,7 @@ def test_local_items_that_are_not_one_file_are_missing(files, said, tmp_path):
     local = spec(data_dir=str(tmp_path))
     assert said in str(missing(find("hellaswag"), local))
     with pytest.raises(EvaluationUnavailable, match=said):
-        benchmarks.local_file(tmp_path, "hellaswag_validation*.jsonl")
+        task_files.local_file(tmp_path, "hellaswag_validation*.jsonl")
 
 
 def test_sentence_splitter_is_missed_before_anything_is_generated(monkeypatch):

@@ -11,8 +11,8 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from trainers import benchmarks, evaluate, scores, tasks
-from trainers.benchmarks import EvaluationUnavailable
 from trainers.spec import EvaluateSpec, Score
+from trainers.task_files import EvaluationUnavailable
 from trainers.world import generate
 
 COMPANIONS = {

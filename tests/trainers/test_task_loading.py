@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from trainers import benchmarks, tasks
-from trainers.benchmarks import EvaluationUnavailable
 from trainers.spec import EvaluateSpec
+from trainers.task_files import EvaluationUnavailable
 
 TASK = """\
 task: mine
