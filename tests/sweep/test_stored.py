@@ -173,6 +173,50 @@ def test_second_driver_is_refused_whatever_folder_it_works_in(
     assert not list((tmp_path / "second").glob("runs/small/trials/*/attempts.jsonl"))
 
 
+def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
+    small, drive, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lease, "RENEWED_EVERY", 0.1)
+    there = Mirror(tmp_path / "none", f"{bucket}/small")
+    other = json.dumps({"id": "x", "pid": 7, "host": "elsewhere", "since": "noon"}).encode()
+    here = scratch.here
+
+    def taken_over(job):
+        there.system.pipe_file(f"{there.path}/driver.json", other)
+        return here(job)
+
+    monkeypatch.setattr(scratch, "here", taken_over)
+    ended = drive(small, tmp_path / "one")
+    assert ended.exit_code == 4
+    assert "held by process 7 on elsewhere" in ended.output
+    assert there.system.cat_file(f"{there.path}/driver.json") == other
+    assert "results.csv" not in there.there()
+
+
+@pytest.mark.slow
+def test_parent_that_was_chosen_by_one_driver_is_the_start_for_another(
+    pipeline, drive, bucket, tmp_path
+):
+    """What DPO's reference came to is computed once, for both."""
+    ended = drive(pipeline, tmp_path / "one", "--set", "limits.max_trials=6")
+    assert ended.exit_code == 5, ended.output
+    name = Path("runs", "pipeline")
+    choice = (tmp_path / "one" / name / "choices" / "dpo.json").read_bytes()
+    there = Mirror(tmp_path / "none", f"{bucket}/pipeline")
+    references = [path for path in there.there("data/reference") if path.endswith(".npz")]
+    assert len(references) == 1
+    ended = drive(pipeline, tmp_path / "two")
+    assert ended.exit_code == 0, ended.output
+    assert (tmp_path / "two" / name / "choices" / "dpo.json").read_bytes() == choice
+    assert set(table(tmp_path / "two" / name).status) == {"ok"}
+    starts = [
+        event["event"]
+        for file in (tmp_path / "two" / name).glob("trials/*/attempts.jsonl")
+        for event in map(json.loads, file.read_text().splitlines())
+    ]
+    assert starts.count("started") == 7
+
+
 def test_run_that_is_gone_from_its_store_is_not_begun_anew_over_its_mirror(
     small, drive, bucket, tmp_path
 ):
