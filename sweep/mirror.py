@@ -250,12 +250,15 @@ class Mirror:
         parts = [name.split("/") for name in found]
         there = {"/".join(one[:3]) for one in parts if len(one) > 3 and one[2] == WEIGHTS}
         there = {one for one in there if f"{Path(one).parent.as_posix()}/{REMOVED}" not in found}
-        noted = {path.parent for path in self.here.glob(f"trials/*/{WEIGHTS}/{NOTE}")}
+        at = f"{WEIGHTS}/{NOTE}"
+        noted = {
+            path.parent
+            for folder in folders
+            for path in (self.here / folder).glob(at if folder else f"trials/*/{at}")
+        }
         for folder in noted - {self.here / one for one in there}:
-            name = folder.relative_to(self.here).as_posix()
-            if _below(name, folders):
-                shutil.rmtree(folder)
-                self._known.pop(f"{name}/{NOTE}", None)
+            shutil.rmtree(folder)
+            self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
         for name in there:
             note = self.here / name / NOTE
             if not note.exists():
