@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import uuid
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sweep import lease, run, scratch, stored
+from sweep.bucket import Unreachable
 from sweep.mirror import NOTE, Mirror
 from sweep.store import TrialFolder
 from tests.faults.runs import Run, judged, wait_until
@@ -119,6 +121,53 @@ def test_files_that_the_grid_names_reach_the_trials_and_prepared_data_serves_the
     assert not [name for name in there if "/model/" in name], "keep: none holds there too"
     (trial,) = (tmp_path / "one" / "runs" / "rows" / "trials").glob("sft-*")
     assert TrialFolder(trial).weights_removed() == "keep: none"
+
+
+TASK = """\
+task: mine
+custom_dataset: !function helper.items
+test_split: test
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: label
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
+
+HELPER = """\
+from datasets import Dataset
+
+def items(**_):
+    row = {"prompt": "One and one is", "choices": [" two", " six"], "label": 0}
+    return {"test": Dataset.from_list([row])}
+"""
+
+
+@pytest.mark.slow
+def test_folder_of_a_model_and_task_file_with_its_code_reach_the_trials(
+    chain_run, drive, bucket, tmp_path, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr(scratch, "_input", seen(scratch._input, opened))
+    folder = tmp_path / "one"
+    (model,) = chain_run.path.glob("trials/first-*/model")
+    shutil.copytree(model, folder / "start")
+    (folder / "mine.yaml").write_text(TASK)
+    (folder / "helper.py").write_text(HELPER)
+    (folder / "rows.jsonl").write_text(ROWS)
+    text = ROWS_GRID.replace("model: tiny", "model: ./start").replace("world_choice", "mine.yaml")
+    ended = drive(text, folder)
+    assert ended.exit_code == 0, ended.output
+    assert {path.name for path in opened} == {"start", "mine.yaml", "rows.jsonl"}
+    assert "mine" in set(table(folder / "runs" / "rows").benchmark)
+
+    helper = next(name for name in Mirror(tmp_path, f"{bucket}/rows").there() if "helper" in name)
+    there = Mirror(tmp_path, f"{bucket}/rows")
+    there.system.pipe_file(f"{there.path}/{helper}", b"raise SystemExit('run')")
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "another node"))
+    task = f"{Path(helper).parent}/mine.yaml"
+    with pytest.raises(Unreachable, match="not what the driver has brought up"):
+        scratch._input(there.url, cache.folder("stores"), task)
 
 
 def seen(function, found):
