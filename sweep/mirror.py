@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 
 from sweep import store
 from sweep.bucket import asking, opened
-from sweep.store import MARK, REMOVED, Lock
+from sweep.store import CALIBRATION, MARK, REMOVED, Lock
 from trainers import cache
 
 NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""
 
 OWN = {
-    MARK, Lock.HOLDER, "worker.json", "tracking.json", "tracking.log", "wandb", "tensorboard",
+    MARK, CALIBRATION, Lock.HOLDER, "worker.json",
+    "tracking.json", "tracking.log", "wandb", "tensorboard",
 }  # fmt: skip
 """Files and folders of one machine, and who is at work: neither brought up nor down."""
 
@@ -34,6 +35,7 @@ ASIDE = ".aside-"
 AT_ONCE = 16
 """Folders that are listed at the same time."""
 
+OF_TRIALS = ("trials", "choices", "search")
 NOT_IN_LIGHT = ("checkpoints", "inputs")
 WEIGHTS, DATA = "model", "data"
 
@@ -115,8 +117,8 @@ class Mirror:
 
     def pull(self, *under: str) -> None:
         """Have here what is there, below these folders or all of it: fetch what is new or other,
-        and let go of what is gone. At the first look all is gone that is not there; later, what had
-        come from there or gone there."""
+        and let go of what is gone: what had come from there or gone there, and at the first look
+        each trial, choice and search that is not there."""
         folders = under or ("",)
         with self._lock, ThreadPoolExecutor(AT_ONCE) as pool:
             found = {
@@ -131,7 +133,9 @@ class Mirror:
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
                     shutil.rmtree(left)
-            before = self._known if self._looked else self._scan("")
+            before = list(self._known if self._looked else self._scan(""))
+            if not self._looked:
+                before = [name for name in before if _below(name, OF_TRIALS)]
             for name in [one for one in before if _below(one, folders) and one not in found]:
                 if Path(name).name != NOTE and not (self.light and _below(name, [DATA])):
                     (self.here / name).unlink(missing_ok=True)

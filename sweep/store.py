@@ -32,6 +32,9 @@ REMOVED = "weights_removed.json"
 """Says why a trial that was trained has no weights any more."""
 
 
+CALIBRATION = "calibration.json"
+"""What --calibrate has measured on this machine, perhaps before there is a run."""
+
 MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
 
@@ -107,7 +110,7 @@ class RunFolder:
         if is_of is not None:
             runs = is_of.rpartition("/")[0]
             return f"{self.path}: is the mirror of {is_of}; give --runs {runs}, or rename the grid"
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(f.name != CALIBRATION for f in self.path.iterdir()):
             return (
                 f"{self.path}: holds a run of its own, and would have to be the mirror of {url}; "
                 "rename the grid, or work from another folder"

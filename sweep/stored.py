@@ -202,7 +202,6 @@ class StoredRun:
     def _end(self, follower: threading.Thread) -> None:
         self._stop.set()
         follower.join()
-        self._running.clear()
 
     def _bring_up(self, path: Path) -> str:
         """A file, or a folder with all in it, under a name of its content; what a task file may

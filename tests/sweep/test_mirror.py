@@ -124,11 +124,12 @@ def test_at_the_first_look_the_store_is_right(url, tmp_path):
     write(one.here / "trials" / "deleted", a="1")
     one.push()
     one.system.rm(f"{one.path}/trials/deleted", recursive=True)
+    write(one.here, **{"notes.md": "mine", "calibration.json": "{}"})
     again = Mirror(tmp_path / "one", url)
     again.pull()
     again.push()
-    assert list(files(again.here)) == ["trials/kept/a"]
-    assert list(again.there()) == ["trials/kept/a"]
+    assert sorted(files(again.here)) == ["calibration.json", "notes.md", "trials/kept/a"]
+    assert sorted(again.there()) == ["notes.md", "trials/kept/a"]
 
 
 def test_lines_that_did_not_go_up_any_more_stay_and_go_up(url, tmp_path):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sweep import lease, run, scratch, stored
 from sweep.bucket import Unreachable
 from sweep.mirror import NOTE, Mirror
-from sweep.store import TrialFolder
+from sweep.store import RunFolder, TrialFolder
 from tests.faults.runs import Run, judged, wait_until
 from trainers import cache
 
@@ -201,6 +201,8 @@ def test_folder_with_a_run_of_its_own_is_no_mirror_nor_a_mirror_a_run(
 ):
     place = tmp_path / "one" / "runs" / "small"
     place.mkdir(parents=True)
+    (place / "calibration.json").write_text("{}")
+    assert RunFolder(place).problem(f"{bucket}/small") is None
     (place / "plan.csv").write_text("key\n")
     ended = drive(small, tmp_path / "one")
     assert ended.exit_code == 2 and "holds a run of its own" in ended.output
