@@ -77,8 +77,13 @@ def summarise(
 
 
 def _standard_error(values: np.ndarray | None) -> float | None:
+    """std / sqrt(n), as lm-eval has it; of answers that are all wrong, or all right, that of
+    (hits + 1) / (n + 2): no hit in n items is not certainty."""
     if values is None or len(values) < 2:
         return None
+    if np.isin(values, (0.0, 1.0)).all() and np.ptp(values) == 0:
+        share = (values.sum() + 1) / (len(values) + 2)
+        return float(np.sqrt(share * (1 - share) / (len(values) + 2)))
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 

@@ -94,7 +94,7 @@ def test_score_and_error_are_lm_evals_own(name, lm):
         key = f"{metric},{filter_name or 'none'}"
         assert entry.value == expected[key]
         error = expected[key.replace(",", "_stderr,")]
-        assert entry.stderr == pytest.approx(error)
+        assert entry.stderr == pytest.approx(error) if error else (entry.stderr or 0) > 0
         assert entry.n == 24
 
 

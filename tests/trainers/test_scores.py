@@ -79,6 +79,15 @@ def test_score_is_mean_and_standard_error_over_items():
     assert score.higher_is_better
 
 
+@pytest.mark.parametrize("hits", [0.0, 1.0])
+def test_all_wrong_or_all_right_is_not_certain(hits):
+    (score,) = summary({"acc": np.full(150, hits)}).scores
+    assert score.value == hits
+    assert score.stderr == pytest.approx(np.sqrt(1 / 152 * 151 / 152 / 152))
+    (loss,) = summary({"loss": np.full(150, 0.5)}).scores
+    assert loss.stderr == 0, "a rule for shares of answers alone"
+
+
 def test_items_average_to_the_scores():
     found = summary({"acc": RANDOM.random(7), "loss": RANDOM.random(7)}, lower_is_better={"loss"})
     means = found.items.groupby("metric").value.mean()
