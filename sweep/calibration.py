@@ -28,8 +28,6 @@ STEPS = 10
 WARM_UP = 2
 """Steps not counted: the first ones allocate."""
 
-FILE = "calibration.json"
-
 
 def read(run_dir: Path) -> Calibration | None:
     """What was measured for this run folder before, or None.
@@ -37,7 +35,7 @@ def read(run_dir: Path) -> Calibration | None:
     Raises:
         Damaged: the record is not whole, or of another form.
     """
-    path = run_dir / FILE
+    path = run_dir / store.CALIBRATION
     record = store.read_json(path)
     try:
         return None if record is None else Calibration.model_validate(record)
@@ -64,7 +62,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
         ]
         found = [job.result() for job in jobs]
     calibration = Calibration(at_once=at_once, **_mean(found))
-    store.write_json(run_dir / FILE, calibration.model_dump())
+    store.write_json(run_dir / store.CALIBRATION, calibration.model_dump())
     return calibration
 
 

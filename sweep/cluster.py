@@ -37,7 +37,7 @@ from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep import trial, triallog  # noqa: E402
+from sweep import scratch, trial, triallog  # noqa: E402
 from sweep.frontier import Frontier  # noqa: E402
 from sweep.grid import Resources, TrialResources  # noqa: E402
 from sweep.reaper import Reaper  # noqa: E402
@@ -311,8 +311,8 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
 
 def _run_job(config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
     job = _opened(jobs[0])[config["key"]]
-    with triallog.output(TrialFolder(Path(job.folder)).log):
-        outcome = trial.run(job)
+    with scratch.here(job) as mine, triallog.output(TrialFolder(Path(mine.folder)).log):
+        outcome = trial.run(mine)
     tune.report(outcome._asdict())
 
 

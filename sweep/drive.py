@@ -9,8 +9,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from analysis.records import ResultsError
-from sweep import audited, choice, manifest, pin, plan, preflight, show, tracking
+from sweep import audited, choice, manifest, pin, plan, preflight, show, stored, tracking
 from sweep import local as local_runner
+from sweep.bucket import Unreachable
 from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
@@ -20,7 +21,8 @@ from sweep.plan import Trial
 from sweep.preflight import CannotStart, Ready
 from sweep.status import Reader
 from sweep.store import Damaged, RunFolder, RunHeld
-from sweep.trial import Job, Outcome
+from sweep.stored import StoredRun
+from sweep.trial import Job, Outcome, Watch
 from sweep.wanted import wanted
 from trainers import counts, fetch, prepare, sources
 from trainers.counts import Preparation
@@ -30,6 +32,7 @@ FEW_ROWS = 20_000
 """So many of a data set are prepared in the driver's own process, where that runs trials too."""
 
 WITHOUT_A_WORD = "the worker died (killed, or out of memory)"
+CUT_OFF = "the worker died (killed, or out of memory), or could not reach the store"
 
 
 class Options(NamedTuple):
@@ -46,6 +49,8 @@ class Options(NamedTuple):
     """For a cluster that grows until one of its nodes holds a trial."""
     dashboard_host: str = "127.0.0.1"
     """Where the dashboard of a cluster that is started here listens."""
+    store: str | None = None
+    """URL of the run, where its nodes share no folder; the run folder is a mirror of it then."""
 
 
 def drive(
@@ -67,22 +72,26 @@ def drive(
     driver = _Driver(grid, planned, folder, ready, options, console, events)
     may_start = driver.allowance(time.monotonic())
     try:
-        with folder.lock():
+        with folder.lock(), stored.held(options.store, folder, driver.say) as run:
+            if run is not None:  # a parent that was chosen elsewhere is known only now
+                planned = plan.trials(grid, choice.known(grid, folder))
+                driver = _Driver(grid, planned, folder, ready, options, console, events, run)
             preflight.check_unchanged(folder, ready.data)
             if not options.changed_code:
                 preflight.check_code(folder, manifest.changed_code(folder))
-            preflight.check_disk(folder, grid, planned[: driver.total])
+            if run is None:
+                preflight.check_disk(folder, grid, planned[: driver.total])
             driver.write()
             audited.run(grid, folder, ready, driver.say)
             with tracking.following(grid.tracking, folder.path, driver.say):
                 driver.run(may_start)
                 while driver.chosen():  # the next wave: trials whose parent is known now
                     planned = plan.trials(grid, choice.known(grid, folder))
-                    driver = _Driver(grid, planned, folder, ready, options, console, events)
+                    driver = _Driver(grid, planned, folder, ready, options, console, events, run)
                     driver.write()
                     driver.run(may_start)
                 return driver.finish()
-    except (RunHeld, Damaged, ResultsError) as error:
+    except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
         cause = full(error)
@@ -102,6 +111,7 @@ class _Driver:
         options: Options,
         console: Console,
         events: Events,
+        run: StoredRun | None = None,
     ):
         self.grid = grid
         self.planned = planned
@@ -118,6 +128,7 @@ class _Driver:
         self.impossible: dict[str, str] = {}
         """Stages whose parent cannot be chosen, and why."""
         self.events = events
+        self.stored = run
         self.done = 0
         self.pool = None
         if grid.search is not None and options.only is None:
@@ -266,10 +277,18 @@ class _Driver:
 
     def start(self, frontier: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the frontier; returns how many trials of each stage fit at once."""
+        if self.stored is None:
+            return self.run_all(frontier, jobs, self)
+        jobs = self.stored.with_inputs(jobs)
+        at_once = self.run_all(frontier, jobs, self.stored.watch(self, jobs))
+        self.stored.settle()
+        return at_once
+
+    def run_all(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         stages = {job.trial.stage for job in jobs.values()}
         options, resources = self.options, self.grid.resources
         if options.local:
-            local_runner.run(frontier, jobs, resources.retries, self)
+            local_runner.run(frontier, jobs, resources.retries, watch)
             return dict.fromkeys(stages, 1)
         from sweep import cluster
 
@@ -283,13 +302,14 @@ class _Driver:
                     stage: cluster.concurrency(one, most, grows=grows)
                     for stage, one in asked.items()
                 }
-                if not self.needed.empty:
-                    cluster.fetch_on_other_nodes(self.needed)
+                needed = self.needed if self.stored is None else fetch.elsewhere(self.needed)
+                if not needed.empty:
+                    cluster.fetch_on_other_nodes(needed)
                 most = max(at_once.values())
                 self.say(f"Ray dashboard: {dashboard}   trials at once: {most}")
                 if warning := cluster.exposed(dashboard):
                     self.say(warning)
-                cluster.run(frontier, jobs, resources, asked, most, self)
+                cluster.run(frontier, jobs, resources, asked, most, watch)
                 return at_once
         except cluster.CannotRun as error:
             raise CannotStart(str(error)) from error
@@ -339,8 +359,9 @@ class _Driver:
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") != "failed":
             phase = "evaluate" if folder.training() else "train"
-            folder.log_attempt("failed", phase=phase, reason=WITHOUT_A_WORD)
-            last = {"reason": WITHOUT_A_WORD}
+            reason = WITHOUT_A_WORD if self.stored is None else CUT_OFF
+            folder.log_attempt("failed", phase=phase, reason=reason)
+            last = {"reason": reason}
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:

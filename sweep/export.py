@@ -17,7 +17,8 @@ from rich.console import Console
 
 from analysis.tasks import task
 from analysis.words import counted, number, safe
-from sweep import card, store
+from sweep import card, store, stored
+from sweep.bucket import Unreachable
 from sweep.store import TrialFolder
 from trainers import licences
 from trainers.kinds import KINDS
@@ -99,7 +100,11 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
         commit=manifest.get("git_commit"),
         packages=manifest.get("packages", {}),
     )
-    _write(chosen.folder.model, to, card.text(facts), figure)
+    try:
+        with stored.weights(chosen.folder.path) as model:
+            _write(model, to, card.text(facts), figure)
+    except Unreachable as error:
+        raise CannotExport(NOT_TO_BE_HAD, str(error)) from error
     return to
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from sweep import trial
+from sweep import scratch, trial
 from sweep.frontier import Frontier
 from sweep.trial import Job, Outcome, TrialFailed, Watch
 
@@ -20,7 +20,8 @@ def run(frontier: Frontier, jobs: dict[str, Job], retries: int, watch: Watch) ->
 def _attempt(job: Job, retries: int, watch: Watch) -> Outcome:
     for left in range(retries, -1, -1):
         try:
-            return trial.run(job)
+            with scratch.here(job) as mine:
+                return trial.run(mine)
         except TrialFailed as error:
             if left == 0:
                 return Outcome(job.trial.key, "failed", str(error), 0, 0)

@@ -5,6 +5,7 @@ when the run was started, so that no process looks at the hub again, and local n
 paths: Ray gives each trial a working directory of its own.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,30 @@ def pinned(job: Job, commits: Commits) -> Job:
     }
     wanted = tuple(_wanted(want, commits) for want in job.wanted)
     return job._replace(trial=trial.model_copy(update=update), wanted=wanted)
+
+
+def moved(job: Job, to: Callable[[str], str]) -> Job:
+    """The job with each local name in it (data, models, items, task files) as `to` has it."""
+
+    def spec(one: Any) -> Any:
+        mixture = tuple(s.model_copy(update={"name": to(s.name)}) for s in one.sources)
+        update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
+        if judge := getattr(one, "reward_model", None):
+            update["reward_model"] = to(judge)
+        return one.model_copy(update=update)
+
+    trial, evaluate = job.trial, job.evaluate
+    model = trial.model.model_copy(update={"name": to(trial.model.name)})
+    wanted = tuple(
+        want.model_copy(
+            update={"task": to(want.task), "heldout": want.heldout and spec(want.heldout)}
+        )
+        for want in job.wanted
+    )
+    if evaluate.data_dir is not None:
+        evaluate = evaluate.model_copy(update={"data_dir": to(evaluate.data_dir)})
+    trial = trial.model_copy(update={"model": model, "spec": trial.spec and spec(trial.spec)})
+    return job._replace(trial=trial, evaluate=evaluate, wanted=wanted)
 
 
 def _model(model: Model, commits: Commits) -> Model:

@@ -77,7 +77,12 @@ def main(
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Run more than {MANY_TRIALS:,} trials.")
     ] = False,
-    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    runs: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE", help="Folder of the run folders, or a URL such as s3://BUCKET/PREFIX."
+        ),
+    ] = "runs",
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
     try:
@@ -88,8 +93,9 @@ def main(
         _stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
+    path, url = _place(runs, grid.name)
     try:
-        planned = plan.trials(grid, choice.known(grid, RunFolder(runs / grid.name)))
+        planned = plan.trials(grid, choice.known(grid, RunFolder(path)))
     except ValueError as error:
         _stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
@@ -97,10 +103,14 @@ def main(
     except ValueError as error:
         _stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
-        folder = RunFolder(runs / grid.name)
+        folder = RunFolder(path)
         show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
-    if problem := RunFolder(runs / grid.name).problem():
+    try:
+        problem = RunFolder(path).problem(url)
+    except Damaged as error:
+        _stop(CANNOT_RUN, str(error))
+    if problem:
         _stop(BAD_INPUT, problem)
     if not yes and (count := _to_run(grid, planned, chosen)) > MANY_TRIALS:
         _stop(
@@ -112,13 +122,15 @@ def main(
     from sweep.preflight import CannotStart
 
     options = drive.Options(
-        local, address, chosen, retry_failed, changed_code, wait, dashboard_host
+        local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url
     )
+    if url is not None:
+        _reach(url)
     # Even where a script started us in the background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        states = drive.drive(grid, planned, runs / grid.name, options, console)
+        states = drive.drive(grid, planned, path, options, console)
     except CannotStart as error:
         _stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
@@ -127,6 +139,28 @@ def main(
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _place(runs: str, name: str) -> tuple[Path, str | None]:
+    """The run folder, and the URL that it is the mirror of."""
+    if "://" not in runs:
+        return Path(runs, name), None
+    from sweep import bucket
+
+    try:
+        bucket.opened(runs)
+    except bucket.BadUrl as error:
+        _stop(BAD_INPUT, f"--runs {error}")
+    return Path("runs", name), f"{runs.rstrip('/')}/{name}"
+
+
+def _reach(url: str) -> None:
+    from sweep import bucket, stored
+
+    try:
+        stored.reached(url)
+    except bucket.Unreachable as error:
+        _stop(CANNOT_RUN, str(error))
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:

@@ -32,6 +32,13 @@ REMOVED = "weights_removed.json"
 """Says why a trial that was trained has no weights any more."""
 
 
+CALIBRATION = "calibration.json"
+"""What --calibrate has measured on this machine, perhaps before there is a run."""
+
+MARK = "mirror.json"
+"""In the mirror of a run that lies in an object store: the run's URL."""
+
+
 class Damaged(ValueError):
     """A record is not whole."""
 
@@ -68,10 +75,18 @@ class RunFolder:
         holder = read_json(self.path / Lock.HOLDER)
         if holder is None:
             return False
-        return holder.get("host") != socket.gethostname() or _lives(holder["pid"])
+        return holder.get("host") != socket.gethostname() or lives(holder["pid"])
 
-    def problem(self) -> str | None:
-        """Why this is no place for a run; None where it is one.
+    @property
+    def mirror_of(self) -> str | None:
+        """URL of the run in an object store that this is the mirror of; None where it is the run
+        itself."""
+        mark = read_json(self.path / MARK)
+        return mark and mark["url"]
+
+    def problem(self, url: str | None = None) -> str | None:
+        """Why this is no place for a run, or for the mirror of the run at `url`; None where it is
+        one.
 
         `--runs` may be a link; the run's own folder may not, since its name alone would lead out of
         there.
@@ -85,7 +100,21 @@ class RunFolder:
                     return f"{place}: is not a folder; remove it, or give --runs another place"
                 if not os.access(place, os.W_OK | os.X_OK):
                     return f"{place}: may not be written to; give --runs another place"
-                return None
+                return self._other_run(url)
+        return None
+
+    def _other_run(self, url: str | None) -> str | None:
+        is_of = self.mirror_of
+        if is_of == url:
+            return None
+        if is_of is not None:
+            runs = is_of.rpartition("/")[0]
+            return f"{self.path}: is the mirror of {is_of}; give --runs {runs}, or rename the grid"
+        if self.path.exists() and any(f.name != CALIBRATION for f in self.path.iterdir()):
+            return (
+                f"{self.path}: holds a run of its own, and would have to be the mirror of {url}; "
+                "rename the grid, or work from another folder"
+            )
         return None
 
     def lock(self) -> "Lock":
@@ -244,7 +273,7 @@ class Lock:
         self._lock.release()
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -28,6 +28,15 @@ from trainers.scores import Evaluation
 from trainers.spec import EvaluateSpec, OutOfTime, StageResult
 
 
+class Stored(NamedTuple):
+    """Where a run lies whose nodes share no folder."""
+
+    url: str
+    """Of the run's folder in the store."""
+    inputs: dict[str, str]
+    """Files and folders that the grid names, as the job has them -> their names in the store."""
+
+
 class Job(NamedTuple):
     """A trial with all that is needed to run it in any process on any node."""
 
@@ -43,6 +52,8 @@ class Job(NamedTuple):
     """Where it takes longer the trial ends as failed."""
     ranks: int = 1
     """Processes that train it together."""
+    stored: Stored | None = None
+    """None where all nodes see the folders above."""
 
 
 class Outcome(NamedTuple):

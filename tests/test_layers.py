@@ -18,6 +18,7 @@ ONE_HOME = {
     "optuna": "sweep/search.py",
     "wandb": "sweep/tracking.py",
     "tensorboardX": "sweep/tracking.py",
+    "fsspec": "sweep/bucket.py",
 }
 HEAVY = {
     "torch",
@@ -84,7 +85,7 @@ except SystemExit as end:
 heavy = sorted({name.partition(".")[0] for name in sys.modules} & {HEAVY})
 print("LOADED", *heavy)
 print("SECONDS", time.process_time())
-""".replace("{HEAVY}", repr(HEAVY | {"datasets", "matplotlib", "scipy"}))
+""".replace("{HEAVY}", repr(HEAVY | {"datasets", "matplotlib", "scipy", "fsspec"}))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/slurm.md",
-    "docs/kuberay.md", "docs/ray_start.md", "docs/thousand_gpus.md",
+    "docs/kuberay.md", "docs/ray_start.md", "docs/thousand_gpus.md", "docs/object_store.md",
 )  # fmt: skip
 
 

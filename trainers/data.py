@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from trainers.counts import KINDS, Counts, Preparation
 from trainers.durable import flush
 from trainers.forms import COLUMNS, FORMS, Form
 from trainers.sources import Order, Row, Rows
-from trainers.spec import TrainingSpec
+from trainers.spec import DataSpec, TrainingSpec
 from trainers.tokens import IGNORED
 
 FORMAT = 3
@@ -105,11 +105,17 @@ def _key(spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     parts = [
-        FORMAT, [(source.model_dump(), sources.fingerprint(source)) for source in spec.sources],
+        FORMAT, [(_declared(source), sources.fingerprint(source)) for source in spec.sources],
         spec.data_seed, spec.FORM, [getattr(spec, name) for name in spec.DATA_FIELDS],
         str(tokenizer.chat_template), tokenizer.eos_token, str(vocabulary),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _declared(source: DataSpec) -> dict[str, Any]:
+    """Of local data the file's own name alone: it may lie elsewhere on another node."""
+    facts = source.model_dump()
+    return facts | {"name": Path(source.name).name} if sources.is_local(source.name) else facts
 
 
 def _write(

@@ -107,6 +107,12 @@ def at(needed: Needs, commits: Commits) -> Needs:
     return needed.model_copy(update=update)
 
 
+def elsewhere(needed: Needs) -> Needs:
+    """What of it a node can fetch that does not see this one's files."""
+    there = tuple(model for model in needed.models if not os.path.exists(model.name))
+    return needed.model_copy(update={"models": there})
+
+
 def fetch(needed: Needs) -> Commits:
     """Fetch, in a process of its own; for every node that runs trials, before any of them.
 

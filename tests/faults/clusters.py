@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -53,18 +53,20 @@ def _refused(run: Run, *options: str) -> str:
 
 def node_dies(run: Run, chance: random.Random) -> None:
     """One of two nodes, in the middle of a training: its trial goes on elsewhere."""
-    with _node(run.folder, "--head") as head:
+    with node(run.folder, "--head") as head:
         address = f"127.0.0.1:{head.port}"
-        with _node(run.folder, f"--address={address}", "127.0.0.2") as second:
+        with node(run.folder, f"--address={address}", "127.0.0.2") as second:
             run.options = ("--address", address)
             run.environment = second.environment
             process = run.start()
-            victim = wait_until(lambda: _at_work_below(run, second.pid), process)
-            for child in psutil.Process(second.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-            psutil.Process(second.pid).kill()
+            victim = wait_until(lambda: _at_work_among(run, second.workers()), process)
+            second.kill()
             ended(process, 0)
+    must_have_gone_on(run, victim)
+
+
+def must_have_gone_on(run: Run, victim: Path) -> None:
+    """Started twice, and the second time from a checkpoint."""
     events = run.attempts()[victim]
     starts = [event["pid"] for event in events if event["event"] == "started"]
     must(len(starts) == 2, f"{victim.name}: started {len(starts)} times")
@@ -74,7 +76,7 @@ def node_dies(run: Run, chance: random.Random) -> None:
 def head_dies(run: Run, chance: random.Random) -> None:
     """The only node of a cluster, in the middle of a training; with a new head the same command
     completes."""
-    with _node(run.folder, "--head") as head:
+    with node(run.folder, "--head") as head:
         run.options = ("--address", f"127.0.0.1:{head.port}")
         run.environment = head.environment
         process = run.start()
@@ -84,35 +86,56 @@ def head_dies(run: Run, chance: random.Random) -> None:
     must(process.returncode not in (0, 2), f"exit code {process.returncode}: {said[-2000:]}")
     must(time.monotonic() - began < HEAD_SECONDS, "it went on without a head")
     before = Before.of(run)
-    with _node(run.folder, "--head") as head:
+    with node(run.folder, "--head") as head:
         run.options = ("--address", f"127.0.0.1:{head.port}")
         run.end()
     before.check(run)
 
 
-class _Node:
+class Node:
     def __init__(self, pid: int, port: int, environment: dict[str, str]):
         self.pid = pid
         self.port = port
         self.environment = environment
 
+    def kill(self) -> None:
+        """All of it at once, as a machine that loses its power."""
+        for child in psutil.Process(self.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.Process(self.pid).kill()
+
+    def workers(self) -> set[int]:
+        return {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
+
 
 @contextlib.contextmanager
-def _node(folder: Path, role: str, host: str = "127.0.0.1") -> Iterator[_Node]:
-    """`ray start` with one CPU and a token of the run's own, as docs/launch/cluster.sh has it."""
+def node(
+    folder: Path,
+    role: str,
+    host: str = "127.0.0.1",
+    more: Mapping[str, str] | None = None,
+    hidden: Sequence[Path] = (),
+    options: Sequence[str] = (),
+) -> Iterator[Node]:
+    """`ray start` with one CPU and a token of the run's own, as docs/launch/cluster.sh has it.
+
+    `more` is added to its environment; in place of the folders `hidden` it sees empty ones.
+    """
     token = folder / "token"
     if not token.exists():
         token.touch(mode=0o600)
         token.write_text("0" * 64)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    port = _free_port()
-    options = ["--num-cpus=1", f"--node-ip-address={host}", "--block", role]
+    port = free_port()
+    options = ["--num-cpus=1", f"--node-ip-address={host}", "--block", role, *options]
     if role == "--head":
         options += [f"--port={port}", "--include-dashboard=false"]
     with open(folder / f"node{role.partition('=')[0]}.log", "ab") as log:
         process = subprocess.Popen(
-            [RAY, "start", *options],
-            env=os.environ | environment,
+            [*_without(hidden), RAY, "start", *options],
+            cwd=folder,
+            env=os.environ | environment | dict(more or {}),
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -120,14 +143,20 @@ def _node(folder: Path, role: str, host: str = "127.0.0.1") -> Iterator[_Node]:
     try:
         wait_until(lambda: _raylets(process.pid), seconds=60)
         time.sleep(2)
-        yield _Node(process.pid, port, environment)
+        yield Node(process.pid, port, environment)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-        process.kill()
+            Node(process.pid, port, environment).kill()
         process.wait()
+
+
+def _without(hidden: Sequence[Path]) -> list[str]:
+    """Run what follows in a view of the file system of its own, which only root may have."""
+    if not hidden:
+        return []
+    must(os.geteuid() == 0, "only root may hide folders from a node")
+    script = 'while [ "$1" != -- ]; do mount -t tmpfs none "$1"; shift; done; shift; exec "$@"'
+    return ["unshare", "--mount", "sh", "-ec", script, "sh", *map(str, hidden), "--"]
 
 
 def _raylets(pid: int) -> list[psutil.Process]:
@@ -135,18 +164,17 @@ def _raylets(pid: int) -> list[psutil.Process]:
     return [child for child in children if child.name() == "raylet"]
 
 
-def _at_work_below(run: Run, pid: int) -> Path | None:
-    """A trial in the middle of its training, past a checkpoint, by a process of this node."""
-    here = {child.pid for child in psutil.Process(pid).children(recursive=True)}
+def _at_work_among(run: Run, workers: set[int]) -> Path | None:
+    """A trial in the middle of its training, past a checkpoint, by one of these processes."""
     for folder, steps in run.steps().items():
         if steps > 6 and folder.name.startswith("second"):
             last = run.attempts()[folder][-1]
-            if last["pid"] in here:
+            if last["pid"] in workers:
                 return folder
     return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]

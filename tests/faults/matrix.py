@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tests.faults import checkpoints, clusters, memory, processes, records
+from tests.faults import checkpoints, clusters, memory, processes, records, stores
 from tests.faults.runs import Broken, Run, Verdict, judged
 
 Does = Callable[[Run, random.Random], None]
@@ -33,6 +33,7 @@ FAULTS = (
     Fault("two drivers on one run folder", processes.two_drivers),
     Fault("clock set back a day", processes.clock_set_back, local=True),
     Fault("a node of two dies", clusters.node_dies),
+    Fault("a node of two dies, with no shared folder", stores.node_dies),
     Fault("the head dies", clusters.head_dies),
     Fault("out of memory", memory.out_of_memory, local=True),
     Fault("a request that no node can meet", clusters.too_much_asked),

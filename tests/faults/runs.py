@@ -92,13 +92,15 @@ class Run:
         self.largest_file: int | None = None
         """Bytes; what is larger cannot be written."""
         self.runs = folder / "runs"
+        self.place = str(self.runs)
+        """What `--runs` is told: the folder, or a URL whose mirror `path` is then."""
 
     @property
     def path(self) -> Path:
         return self.runs / "run"
 
     def command(self, *options: str) -> list[str]:
-        command = [sys.executable, "-m", "sweep.run", str(self.grid), "--runs", str(self.runs)]
+        command = [sys.executable, "-m", "sweep.run", str(self.grid), "--runs", self.place]
         return [*command, *self.options, *options]
 
     def start(self, *options: str) -> subprocess.Popen[str]:

@@ -1,0 +1,59 @@
+"""An object store by its URL: `s3://bucket/prefix`, or any other that fsspec has a client for.
+
+The only `import fsspec`.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from sweep.disk import full
+
+
+class BadUrl(ValueError):
+    """Not a place that can be had; the message says what is."""
+
+
+class Unreachable(Exception):
+    """The store does not do what it is asked to."""
+
+
+def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        BadUrl: it has a password, leads nowhere, or its protocol is not known or not installed.
+    """
+    parts = urlsplit(url)
+    if parts.password or parts.query:
+        raise BadUrl(
+            f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "
+            "query; give those in the environment"
+        )
+    if not (parts.netloc + parts.path).strip("/"):
+        raise BadUrl(f"{url}: names no bucket; write it as {parts.scheme}://BUCKET/PREFIX")
+    try:
+        system, path = url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
+        raise BadUrl(f"{url}: {error}{extra}") from error
+    except ValueError as error:
+        raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
+    if hasattr(system, "auto_mkdir"):  # of a folder, as `file:` and `smb:` have them
+        system.auto_mkdir = True  # pyright: ignore[reportAttributeAccessIssue]
+    return system, path.rstrip("/")
+
+
+@contextlib.contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Whatever a client raises is Unreachable; that there is no room here stays what it is."""
+    try:
+        yield
+    except Exception as error:  # each client raises dozens of unrelated types
+        if full(error) or isinstance(error, Unreachable):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise Unreachable(f"{url}: {type(error).__name__}: {reason}") from error

@@ -1,0 +1,138 @@
+"""Two Ray nodes that share no folder: all that passes between them lies in an object store."""
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import fsspec
+
+from tests.faults.clusters import Node, free_port, must_have_gone_on, node
+from tests.faults.runs import Run, ended, wait_until
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIAPL4NTEDSECRET002",
+    "AWS_SECRET_ACCESS_KEY": "Pl4ntedS3cretThatMustNotAppear/AwsKey/04",
+}
+
+
+class Bucket(NamedTuple):
+    """An empty bucket of moto's S3 server on this machine."""
+
+    environment: dict[str, str]
+    files: Any
+    """Its fsspec file system."""
+
+    URL = "s3://sweeps/runs"
+
+
+@contextlib.contextmanager
+def bucket(folder: Path) -> Iterator[Bucket]:
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    with open(folder / "moto.log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: _answers(endpoint))
+        files = fsspec.filesystem(
+            "s3",
+            key=SECRETS["AWS_ACCESS_KEY_ID"],
+            secret=SECRETS["AWS_SECRET_ACCESS_KEY"],
+            endpoint_url=endpoint,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        files.mkdir("sweeps")
+        settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        yield Bucket(SECRETS | settings, files)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+class Cluster(NamedTuple):
+    head: Node
+    """Runs no trial."""
+    nodes: tuple[Node, Node]
+    place: Path
+    """Has `one` and `two`, what each node keeps, and `ray`, Ray's own files."""
+
+    @property
+    def kept(self) -> tuple[Path, Path]:
+        return self.place / "one", self.place / "two"
+
+
+@contextlib.contextmanager
+def cluster(driver: Path, store: Bucket) -> Iterator[Cluster]:
+    """Two nodes of one CPU that see nothing of the driver's folder, nor of each other's."""
+    with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as short:
+        place = Path(short)  # paths of sockets have to be short
+        one, two = place / "one", place / "two"
+        one.mkdir()
+        two.mkdir()
+        options = ["--num-cpus=0", f"--temp-dir={place / 'ray'}"]
+        with node(place, "--head", options=options) as head:
+            join = f"--address=127.0.0.1:{head.port}"
+            with (
+                node(place, join, "127.0.0.2", _own(store, one), (driver, two)) as first,
+                node(place, join, "127.0.0.3", _own(store, two), (driver, one)) as second,
+            ):
+                yield Cluster(head, (first, second), place)
+
+
+def _own(store: Bucket, folder: Path) -> dict[str, str]:
+    return store.environment | {"SWEEP_CACHE": str(folder / "cache")}
+
+
+def joins(run: Run, nodes: Cluster, store: Bucket) -> None:
+    """Have the run's command work on these nodes and leave all in the store."""
+    run.place = Bucket.URL
+    run.options = ("--address", f"127.0.0.1:{nodes.head.port}")
+    cache = {"SWEEP_CACHE": str(run.folder / "cache")}
+    run.environment = store.environment | nodes.head.environment | cache
+
+
+def node_dies(run: Run, chance: random.Random) -> None:
+    """One of the two, in the middle of a training that has a checkpoint in the store: its trial
+    goes on at the other node from there."""
+    with bucket(run.folder) as store, cluster(run.folder, store) as nodes:
+        joins(run, nodes, store)
+        process = run.start()
+        name, pid = wait_until(lambda: _at_work(store), process)
+        next(one for one in nodes.nodes if pid in one.workers()).kill()
+        ended(process, 0)
+    must_have_gone_on(run, run.path / "trials" / name)
+
+
+def _at_work(store: Bucket) -> tuple[str, int] | None:
+    """A trial in training with a checkpoint in the store, and its process."""
+    top = "sweeps/runs/run/trials"
+    names = store.files.find(top)
+    for name in names:
+        if not name.endswith("checksums.json"):
+            continue
+        trial = name.split("/")[4]
+        if trial.startswith("second") and f"{top}/{trial}/train.json" not in names:
+            return trial, json.loads(store.files.cat_file(f"{top}/{trial}/worker.json"))["pid"]
+    return None
