@@ -31,7 +31,7 @@ def too_much_asked(run: Run, chance: random.Random) -> None:
     must(not run.runs.exists(), "something was written")
     run.end("--set", "limits.max_trials=1", code=5)
     _refused(run)
-    with _node(run.folder, "--head") as head:
+    with node(run.folder, "--head") as head:
         run.environment = head.environment
         said = _refused(run, "--address", f"127.0.0.1:{head.port}")
         must("(nodes: 1 CPUs and 0 GPUs)" in said, said[-500:])
