@@ -342,7 +342,9 @@ class _Told(TrialProgressCallback):
 
 class _Forgetting(FIFOScheduler):
     """First come, first served. Lets go of trials that have ended, whose records are in the run
-    folder: Tune keeps each with its results (30 kB), and goes through all of them at every step."""
+    folder: Tune keeps each with its results (30 kB), and goes through all of them at every step.
+
+    By Tune's own names, which may change: pyproject.toml holds Ray at 2.60."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Of those that ended before this one; Tune still needs this one, and one at the end."""
