@@ -88,7 +88,7 @@ def round_once_more(model: torch.nn.Module) -> float:
 
 
 def show(title: str, found: Scored, most: int) -> None:
-    print(f"\n{title}: {len(found.lengths)} answers")
+    print(f"\n{title}: {len(found.lengths)} answers", flush=True)
     for metric, (value, stderr) in found.metrics.items():
         print(f"  {metric:26}{value:.3f} ± {stderr:.3f}")
     mean, stderr = found.strict.mean(), found.strict.std(ddof=1) / len(found.strict) ** 0.5
@@ -103,7 +103,8 @@ def show(title: str, found: Scored, most: int) -> None:
             part = found.strict[which]
             print(
                 f"  mean of the two strict, answers {name}: {part.mean():.3f} ± "
-                f"{part.std(ddof=1) / len(part) ** 0.5:.3f} ({which.sum()})"
+                f"{part.std(ddof=1) / len(part) ** 0.5:.3f} ({which.sum()})",
+                flush=True,
             )
 
 
