@@ -9,7 +9,7 @@ line is wrong, 4 data or items are missing, 130 interrupted.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -24,11 +24,10 @@ from sweep.grid import Audit
 from sweep.scan import Reading, all_cores
 from trainers import audit_items, sources
 from trainers.benchmarks import BENCHMARKS
+from trainers.exits import BAD_INPUT, CANNOT_RUN, INTERRUPTED, stop
 from trainers.sources import DataUnavailable
 from trainers.spec import DataSpec, EvaluateSpec
 from trainers.task_files import EvaluationUnavailable
-
-BAD_INPUT, CANNOT_RUN, INTERRUPTED = 2, 4, 130
 
 BESIDE = 2
 """Data sets in one table of languages, which has to fit a terminal of 80 columns."""
@@ -38,7 +37,6 @@ SHOWN = 3
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-errors = Console(stderr=True)
 
 Data = Annotated[
     list[str],
@@ -97,7 +95,7 @@ def contamination(
     except ValidationError as error:
         problems += [f"--{e['loc'][0]}: {e['input']!r}: {e['msg']}" for e in error.errors()]
     if problems:
-        _stop(BAD_INPUT, "\n".join(problems))
+        stop(BAD_INPUT, "\n".join(problems))
     folder = str(data_dir) if data_dir else None
     evaluate = EvaluateSpec(benchmarks=list(BENCHMARKS), data_dir=folder)
     try:
@@ -107,9 +105,9 @@ def contamination(
         with console.status("reading the data"):
             record = findings.contamination(specs, items, audit, out, cores or all_cores(), {})
     except (DataUnavailable, EvaluationUnavailable) as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
-        _stop(INTERRUPTED, "interrupted")
+        stop(INTERRUPTED, "interrupted")
     show_contamination(record)
     show_pairs(out / page.CONTAMINATED)
     _page(out)
@@ -129,9 +127,9 @@ def languages(
         with console.status("reading the data"):
             record = findings.languages(specs, out, cores or all_cores(), {})
     except DataUnavailable as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
-        _stop(INTERRUPTED, "interrupted")
+        stop(INTERRUPTED, "interrupted")
     show_languages(record)
     _page(out)
 
@@ -147,7 +145,7 @@ def _data(names: list[str], split: str, examples: int | None) -> dict[str, Readi
     problems = [problem for name in names if (problem := sources.problem(name))]
     problems += [f"{name!r} stands twice" for name in _twice(names)]
     if problems:
-        _stop(BAD_INPUT, "\n".join(problems))
+        stop(BAD_INPUT, "\n".join(problems))
     short = [Path(name).stem if sources.is_local(name) else name for name in names]
     found = {}
     for name, label in zip(names, short, strict=True):
@@ -237,11 +235,6 @@ def show_languages(record: dict[str, Any]) -> None:
 
 def _say(line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

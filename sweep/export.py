@@ -10,10 +10,9 @@ model is not to be had; nothing is written then.
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
 from analysis.tasks import task
 from analysis.words import counted, number, safe
@@ -21,9 +20,9 @@ from sweep import card, store, stored
 from sweep.bucket import Unreachable
 from sweep.store import TrialFolder
 from trainers import licences
+from trainers.exits import BAD_INPUT, CANNOT_RUN, stop
 from trainers.kinds import KINDS
 
-BAD_INPUT, NOT_TO_BE_HAD = 2, 4
 FIGURE = "sweep.png"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -70,12 +69,10 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
         _scored(trials, stage, want["fingerprint"]), key=lambda one: one.better, reverse=True
     )
     if not ranked:
-        raise CannotExport(
-            NOT_TO_BE_HAD, f"no trial of stage {stage!r} has a score of {best!r} yet"
-        )
+        raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
     chosen = ranked[0]
     if not chosen.folder.has_weights():
-        raise CannotExport(NOT_TO_BE_HAD, _gone(chosen, ranked, best))
+        raise CannotExport(CANNOT_RUN, _gone(chosen, ranked, best))
     line = _line(chosen.trial, trials)
     records = [
         record
@@ -104,7 +101,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
         with stored.weights(chosen.folder.path) as model:
             _write(model, to, card.text(facts), figure)
     except Unreachable as error:
-        raise CannotExport(NOT_TO_BE_HAD, str(error)) from error
+        raise CannotExport(CANNOT_RUN, str(error)) from error
     return to
 
 
@@ -138,7 +135,7 @@ def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) 
         raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")
     policies = [name for name in there if KINDS[kinds[name]].LEAVES == "policy"]
     if asked is None and not policies:
-        raise CannotExport(NOT_TO_BE_HAD, "no stage of this run has trained a model yet")
+        raise CannotExport(CANNOT_RUN, "no stage of this run has trained a model yet")
     return asked or policies[-1]
 
 
@@ -209,14 +206,9 @@ def main(
     try:
         print(export(run_dir, to, stage, best))
     except CannotExport as error:
-        _stop(error.code, str(error))
+        stop(error.code, str(error))
     except store.Damaged as error:
-        _stop(NOT_TO_BE_HAD, str(error))
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
+        stop(CANNOT_RUN, str(error))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,16 +20,15 @@ from sweep.grid import Grid
 from sweep.plan import Trial
 from sweep.price import Calibration
 from sweep.store import Damaged, RunFolder
+from trainers.exits import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
 
 MANY_TRIALS = 1000
 """More are started only where `--yes` says so: a count that is wrong costs days."""
 
-BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 STOPPED = "interrupted; the same command goes on from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-errors = Console(stderr=True)
 
 
 @app.command()
@@ -88,20 +87,20 @@ def main(
     try:
         grid = config.load(grid_file, overrides)
     except GridError as error:
-        _stop(BAD_INPUT, str(error))
+        stop(BAD_INPUT, str(error))
     if not math.isfinite(wait):
-        _stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
+        stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
-        _stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
+        stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     path, url = _place(runs, grid.name)
     try:
         planned = plan.trials(grid, choice.known(grid, RunFolder(path)))
     except ValueError as error:
-        _stop(BAD_INPUT, f"{grid_file}: {error}")
+        stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
         chosen = plan.line_of(planned, only) if only is not None else None
     except ValueError as error:
-        _stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
+        stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
         show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
@@ -109,11 +108,11 @@ def main(
     try:
         problem = RunFolder(path).problem(url)
     except Damaged as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     if problem:
-        _stop(BAD_INPUT, problem)
+        stop(BAD_INPUT, problem)
     if not yes and (count := _to_run(grid, planned, chosen)) > MANY_TRIALS:
-        _stop(
+        stop(
             BAD_INPUT,
             f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
             "--dry-run, and give --yes to run them",
@@ -132,9 +131,9 @@ def main(
     try:
         states = drive.drive(grid, planned, path, options, console)
     except CannotStart as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
-        _stop(INTERRUPTED, STOPPED)
+        stop(INTERRUPTED, STOPPED)
     if states["failed"]:
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
@@ -150,7 +149,7 @@ def _place(runs: str, name: str) -> tuple[Path, str | None]:
     try:
         bucket.opened(runs)
     except bucket.BadUrl as error:
-        _stop(BAD_INPUT, f"--runs {error}")
+        stop(BAD_INPUT, f"--runs {error}")
     return Path("runs", name), f"{runs.rstrip('/')}/{name}"
 
 
@@ -160,7 +159,7 @@ def _reach(url: str) -> None:
     try:
         stored.reached(url)
     except bucket.Unreachable as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
@@ -191,12 +190,7 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
     except (CannotStart, Damaged) as error:
-        _stop(CANNOT_RUN, str(error))
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
+        stop(CANNOT_RUN, str(error))
 
 
 if __name__ == "__main__":

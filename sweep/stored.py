@@ -12,10 +12,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sweep import pin, store
 from sweep.bucket import BadUrl, Unreachable, asking, opened
@@ -23,11 +22,10 @@ from sweep.lease import Lease
 from sweep.mirror import Mirror, content, is_own
 from sweep.store import MARK, RunFolder, RunHeld
 from sweep.trial import Job, Outcome, Stored, Watch
+from trainers.exits import BAD_INPUT, CANNOT_RUN, stop
 
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""
-
-BAD_INPUT, NOT_TO_BE_HAD = 2, 4
 
 
 def reached(url: str) -> None:
@@ -256,25 +254,20 @@ def main(
     """Bring the records of a run here, without weights and prepared data."""
     url = url.rstrip("/")
     if told := RunFolder(folder).problem(url):
-        _stop(BAD_INPUT, told)
+        stop(BAD_INPUT, told)
     try:
         system, path = opened(url)
         with asking(url):
             there = system.exists(f"{path}/manifest.json")
         if not there:
-            _stop(BAD_INPUT, f"{url}: no run (it has no manifest.json)")
+            stop(BAD_INPUT, f"{url}: no run (it has no manifest.json)")
         with RunFolder(folder).lock():
             mirrored(folder, url).pull()
     except BadUrl as error:
-        _stop(BAD_INPUT, str(error))
+        stop(BAD_INPUT, str(error))
     except (Unreachable, RunHeld) as error:
-        _stop(NOT_TO_BE_HAD, str(error))
+        stop(CANNOT_RUN, str(error))
     print(folder)
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ only what has no record yet.
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 from filelock import FileLock
@@ -20,11 +19,9 @@ from rich.table import Table
 
 from trainers import benchmarks, fetch, models, process, scores
 from trainers.benchmarks import Benchmark
+from trainers.exits import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
 from trainers.scores import Evaluation
 from trainers.spec import EvaluateSpec, Model
-
-BAD_INPUT, SOME_FAILED, CANNOT_RUN = 2, 3, 4
-"""As README.md has them for a sweep."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -67,16 +64,16 @@ def main(
             backend=backend,
         )
     except ValidationError as error:
-        _stop(BAD_INPUT, "\n".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors()))
+        stop(BAD_INPUT, "\n".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors()))
     problems = [models.problem(model), *map(benchmarks.problem, spec.benchmarks)]
     if (out / "plan.csv").exists():
         problems.append(f"--out: {out} is the run folder of a sweep; give another")
     if any(problems):
-        _stop(BAD_INPUT, "\n".join(filter(None, problems)))
+        stop(BAD_INPUT, "\n".join(filter(None, problems)))
     found = [benchmarks.find(name) for name in spec.benchmarks]
     of_pairs = [one.name for one in found if one.scores == "reward"]
     if 0 < len(of_pairs) < len(found):
-        _stop(
+        stop(
             BAD_INPUT,
             f"{', '.join(of_pairs)}: for reward models, and the others for models that write; "
             "score the two apart",
@@ -97,11 +94,11 @@ def _ready(
     """Check and fetch what is needed; returns the model's commit where it is on the hub."""
     lacking = [text for one in found if (text := benchmarks.missing(one, spec))]
     if lacking:
-        _stop(CANNOT_RUN, "\n".join(dict.fromkeys(lacking)))
+        stop(CANNOT_RUN, "\n".join(dict.fromkeys(lacking)))
     try:
         commits = fetch.fetch(fetch.needs([Model(name=model, revision=revision)], [], spec))
     except (fetch.FetchFailed, models.ModelUnavailable) as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     process.go_offline()
     return commits.get(f"model:{model}", revision)
 
@@ -156,7 +153,7 @@ def _score(
     try:
         loaded, score = _opened(model, commit, spec, judge=found[0].scores == "reward")
     except models.ModelUnavailable as error:
-        _stop(CANNOT_RUN, str(error))
+        stop(CANNOT_RUN, str(error))
     about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
     parameters = {"model_parameters": loaded.model.num_parameters()}
     scores.write_json(folder / "train.json", about | parameters)
@@ -211,8 +208,3 @@ def _cells(name: str, score: dict[str, Any], seconds: float) -> list[str]:
     error = "" if score["stderr"] is None else f"± {score['stderr']:.4f}"
     row = [score["metric"], f"{score['value']:.4f}", error, str(score["n"])]
     return [name, *row, f"{seconds:.0f}"] if score["primary"] else ["", *row, ""]
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
