@@ -71,7 +71,8 @@ def check(address: str | None, asked: Collection[TrialResources]) -> None:
         CannotRun: it has not, or there is no cluster.
     """
     if address is not None:
-        with connected(address, asked):
+        with connected(address):
+            admit(asked)
             return
     for resources in asked:
         _check(resources, [_this_machine()])
@@ -84,17 +85,11 @@ def _this_machine() -> Node:
 
 
 @contextlib.contextmanager
-def connected(
-    address: str | None,
-    asked: Collection[TrialResources],
-    wait_minutes: float = 0.0,
-    dashboard_host: str = "127.0.0.1",
-) -> Iterator[str]:
+def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterator[str]:
     """Join the cluster at `address`, or start one here; yields the dashboard's address.
 
     Raises:
-        CannotRun: no cluster there, or none of its nodes has what one trial of `asked` takes, nor
-            gets it within the minutes to wait.
+        CannotRun: no cluster there.
     """
     if address is None:
         _private_token()
@@ -118,15 +113,23 @@ def connected(
     try:
         if reaper:
             reaper.watch(context.address_info["session_dir"])
-        for resources in asked:
-            if wait_minutes:
-                _wait_for_node(resources, wait_minutes)
-            _check(resources, _nodes())
         yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
     finally:
         ray.shutdown()
         if reaper:
             reaper.done()
+
+
+def admit(asked: Collection[TrialResources], wait_minutes: float = 0.0) -> None:
+    """Whether the cluster has a node for one trial of each of `asked`, now or within the minutes.
+
+    Raises:
+        CannotRun: it has not.
+    """
+    for resources in asked:
+        if wait_minutes:
+            _wait_for_node(resources, wait_minutes)
+        _check(resources, _nodes())
 
 
 def _check_answers(address: str) -> None:

@@ -4,25 +4,25 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 
 from analysis.records import ResultsError
 from sweep import audited, choice, manifest, pin, plan, preflight, show, stored, tracking
-from sweep import local as local_runner
 from sweep.bucket import Unreachable
 from sweep.disk import full
 from sweep.events import Events
 from sweep.frontier import Frontier
 from sweep.grid import REFERENCE, Grid
 from sweep.keep import Keeper
+from sweep.options import Options
 from sweep.plan import Trial
 from sweep.preflight import CannotStart, Ready
+from sweep.runner import Runner, runner
 from sweep.status import Reader
 from sweep.store import Damaged, RunFolder, RunHeld
 from sweep.stored import StoredRun
-from sweep.trial import Job, Outcome, Watch
+from sweep.trial import Job, Outcome
 from sweep.wanted import wanted
 from trainers import counts, fetch, prepare, sources
 from trainers.counts import Preparation
@@ -33,24 +33,6 @@ FEW_ROWS = 20_000
 
 WITHOUT_A_WORD = "the worker died (killed, or out of memory)"
 CUT_OFF = "the worker died (killed, or out of memory), or could not reach the store"
-
-
-class Options(NamedTuple):
-    """The command line, apart from the grid."""
-
-    local: bool = False
-    address: str | None = None
-    only: frozenset[str] | None = None
-    """Keys of the trials to run; all of them when None."""
-    retry_failed: bool = False
-    changed_code: bool = False
-    """Go on though what trains and scores is not what the run began with."""
-    wait_minutes: float = 0.0
-    """For a cluster that grows until one of its nodes holds a trial."""
-    dashboard_host: str = "127.0.0.1"
-    """Where the dashboard of a cluster that is started here listens."""
-    store: str | None = None
-    """URL of the run, where its nodes share no folder; the run folder is a mirror of it then."""
 
 
 def drive(
@@ -81,16 +63,20 @@ def drive(
                 preflight.check_code(folder, manifest.changed_code(folder))
             if run is None:
                 preflight.check_disk(folder, grid, planned[: driver.total])
-            driver.write()
-            audited.run(grid, folder, ready, driver.say)
-            with tracking.following(grid.tracking, folder.path, driver.say):
-                driver.run(may_start)
-                while driver.chosen():  # the next wave: trials whose parent is known now
-                    planned = plan.trials(grid, choice.known(grid, folder))
-                    driver = _Driver(grid, planned, folder, ready, options, console, events, run)
-                    driver.write()
-                    driver.run(may_start)
-                return driver.finish()
+            with runner(grid, options, driver.needed, driver.say) as at:
+                driver.write(at)
+                audited.run(grid, folder, ready, driver.say)
+                with tracking.following(grid.tracking, folder.path, driver.say):
+                    driver.run(at, may_start)
+                    while driver.chosen():  # the next wave: trials whose parent is known now
+                        planned = plan.trials(grid, choice.known(grid, folder))
+                        driver = _Driver(
+                            grid, planned, folder, ready, options, console, events, run
+                        )
+                        driver.write(at)
+                        driver.run(at, may_start)
+                    at.leave()
+                    return driver.finish()
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
@@ -141,10 +127,10 @@ class _Driver:
         """Trials that there will be in the end."""
         return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
 
-    def write(self) -> None:
+    def write(self, at: Runner) -> None:
         """The plan, the data and the manifest of a wave."""
         self.folder.write_plan(self.grid, self.planned)
-        manifest.write(self.folder, self.grid, self.ready.data, self.wants, self.prepare())
+        manifest.write(self.folder, self.grid, self.ready.data, self.wants, self.prepare(at))
 
     def chosen(self) -> bool:
         """Whether a parent that trials waited for has now been chosen."""
@@ -154,14 +140,16 @@ class _Driver:
             self.say(line)
         return bool(found.made)
 
-    def prepare(self) -> list[Preparation]:
-        """Tokenise, on all cores, what the pending trials read; they only open it.
+    def prepare(self, at: Runner) -> list[Preparation]:
+        """Tokenise, on all cores, what the pending trials read; they only open it. What they run on
+        starts meanwhile.
 
         Raises:
             CannotStart: the data cannot be had or cannot be used.
         """
         waiting = [trial for trial in self.planned if trial.waits and self.options.only is None]
-        jobs = [self.job(trial) for trial in [*self.pending(), *waiting]]
+        pending = self.pending()
+        jobs = [self.job(trial) for trial in [*pending, *waiting]]
         read = [job.trial.spec for job in jobs] + [w.heldout for job in jobs for w in job.wanted]
         specs = {str(counts.asked(spec)): spec for spec in read if spec is not None}
         if not specs:
@@ -177,14 +165,20 @@ class _Driver:
         few = all(number is not None and number <= FEW_ROWS for number in rows)
         try:
             here = self.options.local and few
-            found = prepare.prepare_here(request) if here else prepare.prepare(request)
+            if here:
+                found = prepare.prepare_here(request)
+            else:
+                with prepare.preparing(request) as prepared:
+                    if pending:
+                        at.join()
+                    found = prepared()
         except PrepareFailed as error:
             raise CannotStart(str(error)) from error
         for line in dict.fromkeys(line for one in found for line in one.lines()):
             self.say(line)
         return found
 
-    def run(self, may_start: Callable[[], bool]) -> None:
+    def run(self, at: Runner, may_start: Callable[[], bool]) -> None:
         self.keeper.look_at_all()
         self.give_up_without_weights()
         states = Counter(self.state(trial) for trial in self.planned)
@@ -199,7 +193,7 @@ class _Driver:
         frontier = self.frontier(pending, may_start)
         jobs = {trial.key: self.job(trial) for trial in pending}
         with show.live(self.console, Reader(self.folder.path).read):
-            at_once = self.start(frontier, jobs)
+            at_once = self.start(at, frontier, jobs)
         for key, parent in frontier.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         work = [(self.by_key[one.key].stage, one) for one in self.outcomes]
@@ -275,44 +269,14 @@ class _Driver:
 
         return may_start
 
-    def start(self, frontier: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
+    def start(self, at: Runner, frontier: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the frontier; returns how many trials of each stage fit at once."""
         if self.stored is None:
-            return self.run_all(frontier, jobs, self)
+            return at.run(frontier, jobs, self)
         jobs = self.stored.with_inputs(jobs)
-        at_once = self.run_all(frontier, jobs, self.stored.watch(self, jobs))
+        at_once = at.run(frontier, jobs, self.stored.watch(self, jobs))
         self.stored.settle()
         return at_once
-
-    def run_all(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
-        stages = {job.trial.stage for job in jobs.values()}
-        options, resources = self.options, self.grid.resources
-        if options.local:
-            local_runner.run(frontier, jobs, resources.retries, watch)
-            return dict.fromkeys(stages, 1)
-        from sweep import cluster
-
-        asked = {stage: self.grid.trial_resources(stage) for stage in stages}
-        try:
-            with cluster.connected(
-                options.address, asked.values(), options.wait_minutes, options.dashboard_host
-            ) as dashboard:
-                most, grows = resources.max_concurrent, options.wait_minutes > 0
-                at_once = {
-                    stage: cluster.concurrency(one, most, grows=grows)
-                    for stage, one in asked.items()
-                }
-                needed = self.needed if self.stored is None else fetch.elsewhere(self.needed)
-                if not needed.empty:
-                    cluster.fetch_on_other_nodes(needed)
-                most = max(at_once.values())
-                self.say(f"Ray dashboard: {dashboard}   trials at once: {most}")
-                if warning := cluster.exposed(dashboard):
-                    self.say(warning)
-                cluster.run(frontier, jobs, resources, asked, most, watch)
-                return at_once
-        except cluster.CannotRun as error:
-            raise CannotStart(str(error)) from error
 
     def job(self, trial: Trial) -> Job:
         parent = self.by_key[trial.parent] if trial.parent else None

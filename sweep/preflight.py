@@ -1,20 +1,18 @@
 """Checks before anything starts: what the run needs is here, and is what it was."""
 
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sweep import store
 from sweep.disk import disk
 from sweep.grid import Grid
+from sweep.options import Options
 from sweep.plan import Trial
 from sweep.store import RunFolder
 from trainers import benchmarks, models, process, sources
 from trainers import fetch as fetching
 from trainers.fetch import Commits, Needs
 from trainers.spec import DataSpec, Model
-
-if TYPE_CHECKING:
-    from sweep.drive import Options
 
 
 class CannotStart(Exception):
@@ -29,9 +27,7 @@ class Ready(NamedTuple):
     data: dict[str, str]
 
 
-def check_resources(
-    grid: Grid, planned: list[Trial], folder: RunFolder, options: "Options"
-) -> None:
+def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options: Options) -> None:
     """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
     fetched or written. What else there is to do, such as a score that is missing, shows later and
     is asked for then; a search that has begun may be over; a cluster that grows is given time.

@@ -17,6 +17,7 @@ from rich.console import Console
 from sweep import choice, config, plan, show
 from sweep.config import GridError
 from sweep.grid import Grid
+from sweep.options import Options
 from sweep.plan import Trial
 from sweep.price import Calibration
 from sweep.store import Damaged, RunFolder
@@ -120,9 +121,7 @@ def main(
     from sweep import drive
     from sweep.preflight import CannotStart
 
-    options = drive.Options(
-        local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url
-    )
+    options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
         _reach(url)
     # Even where a script started us in the background with SIGINT ignored.

@@ -1,13 +1,16 @@
 """The data of a whole sweep -> tokens, once, over all cores, before any trial.
 
-`prepare` runs this module as a process of its own: it forks, and whoever calls it loads no torch.
+`preparing` runs this module as a process of its own: it forks, and whoever calls it loads no torch.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainers import models
@@ -31,27 +34,41 @@ class Request(Strict):
     cache: str
 
 
-def prepare(request: Request) -> list[Preparation]:
-    """Prepare in a process of its own, on all cores; what is there already is only opened.
+@contextmanager
+def preparing(request: Request) -> Iterator[Callable[[], list[Preparation]]]:
+    """Prepare in a process of its own, on all cores; what is there already is only opened. Yields
+    what waits for its end.
 
     Raises:
-        PrepareFailed: the data cannot be had or cannot be used.
+        PrepareFailed: by the wait; the data cannot be had or cannot be used.
     """
     environment = os.environ | {
         "TOKENIZERS_PARALLELISM": "false",  # its threads would not survive the forks
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    run = subprocess.run(
-        [sys.executable, "-m", "trainers.prepare"],
-        input=request.model_dump_json(),
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    if run.returncode:
-        raise PrepareFailed(run.stdout.strip() or "preparing data ended without a word; see above")
-    return [Preparation.model_validate(one) for one in json.loads(run.stdout.splitlines()[-1])]
+    with tempfile.TemporaryFile("w+") as asked:
+        asked.write(request.model_dump_json())
+        asked.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainers.prepare"],
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def wait() -> list[Preparation]:
+        said, _ = process.communicate()
+        if process.returncode:
+            raise PrepareFailed(said.strip() or "preparing data ended without a word; see above")
+        return [Preparation.model_validate(one) for one in json.loads(said.splitlines()[-1])]
+
+    try:
+        yield wait
+    finally:
+        process.kill()
+        process.wait()
 
 
 def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:

@@ -26,10 +26,11 @@ import psutil
 from rich.console import Console
 
 from sweep import config, drive, manifest, plan, preflight, show, store
-from sweep.drive import Options
 from sweep.events import Events
 from sweep.grid import Grid
+from sweep.options import Options
 from sweep.plan import Trial
+from sweep.runner import runner
 from sweep.status import Reader
 from sweep.store import RunFolder
 from sweep.trial import Outcome
@@ -153,7 +154,8 @@ def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
         frontier = driver.frontier(trials, lambda: True)
         jobs = {trial.key: driver.job(trial) for trial in trials}
         began = time.monotonic()
-        at_once = driver.start(frontier, jobs)
+        with runner(grid, Options(), driver.needed, driver.say) as at:
+            at_once = driver.start(at, frontier, jobs)
     warm = min(PORTION, len(trials) // 5)
     each = (driver.ends[-1] - driver.ends[warm]) / (len(trials) - warm - 1)
     print(f"{len(trials):,} trials that do nothing, {max(at_once.values())} at once:", end=" ")
