@@ -20,7 +20,11 @@ from trainers.decoder import Decoder
 from trainers.prefixes import find
 from trainers.targets import Targets
 
-MOST_SLOTS = {"cpu": 32, "cuda": 256}
+MOST_SLOTS = 256
+BUSY_SLOTS = 32
+"""So many answers have the cores of a CPU busy at each step."""
+READ_TOKENS = 16_384
+"""A step reads all slots; on a CPU more of them pay only while they are this short together."""
 
 
 @dataclass
@@ -35,6 +39,13 @@ class Tally:
     seen: int = 0
     """Keys that those tokens looked at."""
     slots: int = 0
+
+
+def most_slots(device: str, longest: int) -> int:
+    """Answers in progress at most, each of up to `longest` tokens with its prompt."""
+    if device != "cpu":
+        return MOST_SLOTS
+    return min(max(BUSY_SLOTS, READ_TOKENS // longest), MOST_SLOTS)
 
 
 Finished = Callable[[list[int]], bool]
@@ -149,8 +160,8 @@ class _Batch:
         self.decoder, self.max_new_tokens, self.tally = decoder, max_new_tokens, tally
         self.targets = targets
         longest = -(-(max(map(len, prompts)) + max_new_tokens) // 8) * 8
-        most = MOST_SLOTS[decoder.like.device.type]
-        slots = max(min(budget.keys // (budget.key_bytes * longest), most, len(prompts)), 1)
+        most = min(most_slots(decoder.like.device.type, longest), len(prompts))
+        slots = max(min(budget.keys // (budget.key_bytes * longest), most), 1)
         self.prefixes = find([*prompts, *map(tuple, targets.sequences if targets else ())])
         paths = self.prefixes.paths
         if targets is not None:

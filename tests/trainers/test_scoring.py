@@ -155,7 +155,7 @@ SETTINGS = {
 def test_texts_are_lm_evals_own(settings, slots, lms, monkeypatch):
     ours, theirs = lms
     asked_for = {"max_gen_toks": 40} | settings
-    monkeypatch.setitem(scoring.generation.MOST_SLOTS, "cpu", slots)
+    monkeypatch.setattr(scoring.generation, "most_slots", lambda *_: slots)
     asked = requests("generate_until", [(prompt, asked_for) for prompt in [*PROMPTS, PROMPTS[0]]])
     found = ours.generate_until(asked)
     assert found == theirs.generate_until(asked)
@@ -172,7 +172,7 @@ def test_requests_with_different_settings_keep_their_own(lms):
 def test_finished_answer_makes_room_for_the_next(lms, monkeypatch):
     """Every computed token belongs to an answer in progress: none waits for the longest."""
     ours, _ = lms
-    monkeypatch.setitem(scoring.generation.MOST_SLOTS, "cpu", 2)
+    monkeypatch.setattr(scoring.generation, "most_slots", lambda *_: 2)
     tally = ours.tally = scoring.generation.Tally()
     length_of = {}
     generate = scoring.generation.generate
@@ -210,7 +210,7 @@ def test_shared_beginnings_of_prompts_are_computed_once(lms):
 def test_log_likelihoods_that_follow_come_from_the_same_passes(slots, most, lms, monkeypatch):
     """As many answers as slots or more, and with a pass that is too large for the memory."""
     ours, theirs = lms
-    monkeypatch.setitem(scoring.generation.MOST_SLOTS, "cpu", slots)
+    monkeypatch.setattr(scoring.generation, "most_slots", lambda *_: slots)
     body, passes = ours.decoder.body, []
 
     def counted(tokens, positions, attend):
