@@ -43,6 +43,9 @@ class TrialResources(Strict):
     ranks_per_trial: Count | None = None
     """Processes that train one trial together, each on its share of every batch (data parallel).
     When empty one for each GPU; without GPUs they divide cpus_per_trial."""
+    threads_per_rank: Count | None = None
+    """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are for
+    a trial that many wait for, while other cores have nothing to do."""
 
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
@@ -61,7 +64,7 @@ class TrialResources(Strict):
     @property
     def threads(self) -> int:
         """CPU threads of each of them."""
-        return max(1, int(self.cpus_per_trial) // self.ranks)
+        return self.threads_per_rank or max(1, int(self.cpus_per_trial) // self.ranks)
 
 
 class Resources(TrialResources):
