@@ -36,11 +36,11 @@ DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
 
 REAL = {
     "stages.sft.data": str(DATA / "sft" / "dolly_hhrlhf_messages.jsonl"),
-    "stages.sft.steps": 3,
+    "stages.sft.steps": 4,
     "stages.sft.heldout": 8,
     "evaluate.data_dir": str(DATA / "eval"),
     "evaluate.benchmarks": ["arc", "hellaswag", "gsm8k"],
-    "evaluate.limit": 4,
+    "evaluate.limit": 8,
 }
 """What `real` changes in grids/smollm2_cpu.yaml. IFEval's answers of up to 1,280 tokens would take
 most of an hour, and bench_eval.py times them alone."""

@@ -23,7 +23,7 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
-    Fault("driver killed (-9) at a random moment", processes.driver_killed, times=3),
+    Fault("driver killed (-9) at a random moment", processes.driver_killed, times=20),
     Fault("driver killed (-9) in training", processes.driver_killed_while_training, times=3),
     Fault("driver killed (-9) as Ray starts", processes.driver_killed_while_ray_starts, times=3),
     Fault("worker killed (-9)", processes.worker_killed, times=2),
@@ -34,6 +34,7 @@ FAULTS = (
     Fault("clock set back a day", processes.clock_set_back, local=True),
     Fault("a node of two dies", clusters.node_dies),
     Fault("a node of two dies, with no shared folder", stores.node_dies),
+    Fault("the object store out of reach for a while", stores.cut_off),
     Fault("the head dies", clusters.head_dies),
     Fault("out of memory", memory.out_of_memory, local=True),
     Fault("a request that no node can meet", clusters.too_much_asked),

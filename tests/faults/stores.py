@@ -3,8 +3,11 @@
 import contextlib
 import json
 import random
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +18,10 @@ from typing import Any, NamedTuple
 import fsspec
 
 from tests.faults.clusters import Node, free_port, must_have_gone_on, node
-from tests.faults.runs import Run, ended, wait_until
+from tests.faults.runs import Run, ended, must, wait_until
+
+AWAY_SECONDS = 45.0
+"""Longer than a driver may be silent before another takes its run over."""
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAPL4NTEDSECRET002",
@@ -29,6 +35,7 @@ class Bucket(NamedTuple):
     environment: dict[str, str]
     files: Any
     """Its fsspec file system."""
+    port: int
 
     URL = "s3://sweeps/runs"
 
@@ -55,7 +62,7 @@ def bucket(folder: Path) -> Iterator[Bucket]:
         )
         files.mkdir("sweeps")
         settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-        yield Bucket(SECRETS | settings, files)
+        yield Bucket(SECRETS | settings, files, port)
     finally:
         server.kill()
         server.wait()
@@ -69,6 +76,49 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+class Line:
+    """What lies between a store on this machine and all who use it; it can be cut, and mended."""
+
+    def __init__(self, port: int):
+        self._store = ("127.0.0.1", port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._ends: list[socket.socket] = []
+        self._whole = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def cut(self) -> None:
+        self._whole = False
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def mend(self) -> None:
+        self._whole = True
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._server.accept()
+            if not self._whole:
+                near.close()
+                continue
+            far = socket.create_connection(self._store)
+            self._ends += [near, far]
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
 
 class Cluster(NamedTuple):
@@ -123,6 +173,26 @@ def node_dies(run: Run, chance: random.Random) -> None:
         next(one for one in nodes.nodes if pid in one.workers()).kill()
         ended(process, 0)
     must_have_gone_on(run, run.path / "trials" / name)
+
+
+def cut_off(run: Run, chance: random.Random) -> None:
+    """The store is out of reach of all for a while, from the middle of a training on: what is done
+    meanwhile goes up when it is back, and nothing is done twice."""
+    with bucket(run.folder) as store:
+        line = Line(store.port)
+        between = store._replace(environment=store.environment | {"AWS_ENDPOINT_URL": line.address})
+        with cluster(run.folder, between) as nodes:
+            joins(run, nodes, between)
+            process = run.start()
+            wait_until(lambda: _at_work(store), process)
+            line.cut()
+            time.sleep(AWAY_SECONDS)
+            must(process.poll() is None, "the driver ended while the store was away")
+            line.mend()
+            said = ended(process, 0)
+    must("tried again every" in said, f"nobody was told: {said[-2000:]}")
+    again = [folder.name for folder, starts in run.starts().items() if starts > 1]
+    must(not again, f"started again: {', '.join(again)}")
 
 
 def _at_work(store: Bucket) -> tuple[str, int] | None:

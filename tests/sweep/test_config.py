@@ -207,6 +207,18 @@ def test_data_file_of_an_arm_is_looked_for_too(small, grid_file):
         config.load(grid_file(small.replace("    steps: 3", arm)))
 
 
+def test_threads_are_shared_among_the_processes_of_a_trial_unless_they_are_given(small, grid_file):
+    text = small.replace("    steps: 3", "    steps: 3\n    resources: {RESOURCES}")
+    for resources, threads in (
+        ("cpus_per_trial: 8, ranks_per_trial: 2", 4),
+        ("cpus_per_trial: 8, ranks_per_trial: 2, threads_per_rank: 1", 1),
+        ("threads_per_rank: 2", 2),
+    ):
+        grid = config.load(grid_file(text.replace("RESOURCES", resources)))
+        assert grid.trial_resources("sft").threads == threads
+        assert grid.resources.threads == 1
+
+
 def test_all_problems_come_in_one_message_in_the_order_of_the_file(small, grid_file):
     text = (
         small.replace("kind: sft", "kind: sft\n    epoch: 1")

@@ -45,6 +45,7 @@ def test_keys_do_not_hang_on_the_order_in_the_file(planned, small):
         "name=other",
         "resources.cpus_per_trial=2",
         "resources.gpus_per_trial=0.5",
+        "resources.threads_per_rank=2",
         "resources.max_concurrent=1",
         "resources.retries=5",
         "evaluate.benchmarks=[world_arithmetic]",

@@ -162,6 +162,13 @@ def test_texts_are_lm_evals_own(settings, slots, lms, monkeypatch):
     assert len(set(found)) > 3 or asked_for["max_gen_toks"] == 1
 
 
+def test_more_answers_at_once_where_they_are_short():
+    most = scoring.generation.most_slots
+    assert most("cpu", 64) == most("cuda", 1500) == 256
+    assert most("cpu", 256) == 64
+    assert most("cpu", 1500) == 32
+
+
 def test_requests_with_different_settings_keep_their_own(lms):
     settings = [{"until": [], "max_gen_toks": n} for n in (2, 9)]
     asked = requests("generate_until", [(p, settings[n % 2]) for n, p in enumerate(PROMPTS)])
