@@ -164,8 +164,7 @@ class _Driver:
         rows = [sources.total(spec.sources) for spec in request.specs]
         few = all(number is not None and number <= FEW_ROWS for number in rows)
         try:
-            here = self.options.local and few
-            if here:
+            if self.options.local and few:
                 found = prepare.prepare_here(request)
             else:
                 with prepare.preparing(request) as prepared:
