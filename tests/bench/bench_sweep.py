@@ -184,7 +184,7 @@ def _as_trl_has_it(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tasks(spec: EvaluateSpec, files: contextlib.ExitStack) -> dict[str, Any]:
-    """The benchmarks' lm-eval task files, items and first metrics."""
+    """The benchmarks' lm-eval task files, items and primary metrics."""
     paths: list[str] = []
     samples: dict[str, list[int]] = {}
     metrics: dict[str, str] = {}
@@ -194,7 +194,8 @@ def _tasks(spec: EvaluateSpec, files: contextlib.ExitStack) -> dict[str, Any]:
         found = tasks.load(benchmark, spec)
         samples |= tasks.subsets(found, spec.limit) or {}
         for task, loaded in found.items():
-            metrics[task] = f"{next(iter(loaded.aggregation()))},{_first_filter(loaded)}"
+            metric = benchmark.metric or next(iter(loaded.aggregation()))
+            metrics[task] = metric if "," in metric else f"{metric},{_first_filter(loaded)}"
     return {"tasks": paths, "samples": samples, "metrics": metrics}
 
 
