@@ -44,8 +44,8 @@ class TrialResources(Strict):
     """Processes that train one trial together, each on its share of every batch (data parallel).
     When empty one for each GPU; without GPUs they divide cpus_per_trial."""
     threads_per_rank: Count | None = None
-    """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are for
-    a trial that many wait for, while other cores have nothing to do."""
+    """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
+    for a trial that many wait for, while other cores have nothing to do."""
 
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
