@@ -198,7 +198,8 @@ def test_this_machine_has_what_ray_will_find():
     assert ended.returncode == 0, ended.stderr
 
 
-def test_cluster_that_is_not_there_is_not_waited_for(folder):
+def test_cluster_that_is_not_there_is_not_waited_for(folder, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))  # others on this machine may have one
     ended = run(folder, "nowhere", "--address", "auto")
     assert ended.returncode == 4
     assert "--address auto" in ended.stderr
