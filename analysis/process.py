@@ -30,8 +30,9 @@ NEGLIGIBLE = 1e-4
 QUADRATIC_SHARE = 0.5
 """A priori chance of a quadratic."""
 
-RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
-"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
+RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
+"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
+each in inverse proportion to its variance, so that a large one is what the cells ask for."""
 
 UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
@@ -107,12 +108,13 @@ def mixture(data: Data) -> list[Settings]:
     shares = SHARED if data.unmeasured else SHARED[:1]
     points = unit(data.box, data.x, data.y)
     ones = np.ones(len(data.score))
-    count = len(RESIDUALS) * len(shares) * len(noise)
+    priors = 1 / np.array([size for size, _ in RESIDUALS]) ** 2
+    priors /= priors.sum() * len(shares) * len(noise)
     found = []
     for share in shares:
         lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
         inverse = np.linalg.inv(lower)
-        for size, reach in RESIDUALS:
+        for (size, reach), prior in zip(RESIDUALS, priors, strict=True):
             covariance = data.covariance + (spread * size) ** 2 * kernel(points, points, reach)
             values, vectors = np.linalg.eigh(inverse @ covariance @ inverse.T)
             whitener = vectors.T @ inverse
@@ -124,7 +126,7 @@ def mixture(data: Data) -> list[Settings]:
                 + 0.5 * np.log(weights).sum(axis=1)
                 - 0.5 * np.log(length)
                 - 0.5 * (weights @ score**2 - (weights @ (one * score)) ** 2 / length)
-                - np.log(count)
+                + np.log(prior)
             )
             kind = (spread * size, reach, share, noise)
             found.append(Settings(*kind, whitener, one, score, weights, constant))
@@ -139,9 +141,10 @@ def likelihoods(
     With P = C_e^-1, the mean projected out, a = f'Pf, b = f's and A ~ half-normal(t): log p =
     constant - log(1 + t^2 a) / 2 + b^2 / 2 (a + t^-2) + log 2 Phi(b / sqrt(a + t^-2)).
     """
+    centred = (shape - shape.mean(axis=1, keepdims=True)).T  # far tops differ by rounding alone
     squares, products = [], []
     for its in mixed:
-        white = its.whitener @ shape.T
+        white = its.whitener @ centred
         length = its.weights @ its.one**2
         mean = (its.weights * its.one) @ white / length[:, None]
         squares.append(its.weights @ white**2 - length[:, None] * mean**2)
