@@ -40,7 +40,7 @@ def densely(data: Data, covariance: np.ndarray, shape: np.ndarray) -> float:
     density = -0.5 * squares + halfnorm.logpdf(amplitude, scale=scale)
     steps = np.gradient(amplitude)
     steps[[0, -1]] /= 2
-    total = logsumexp(density, b=steps)
+    total = float(np.asarray(logsumexp(density, b=steps)))
     return total - 0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * np.log(length)
 
 
