@@ -84,14 +84,14 @@ def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cel
 def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
     higher = rows.higher_is_better.dropna()
     rows = rows[READ].assign(seed=rows.seed.fillna(0))
-    groups = list(rows.groupby(["learning_rate", "batch_size"], sort=True))
-    table = pd.DataFrame([_cell(members) for _, members in groups])
-    members = [group.loc[group.status == "ok"] for _, group in groups]
+    cell = rows.groupby(["learning_rate", "batch_size"], sort=True).ngroup().to_numpy()
+    table = _table(rows, cell)
     rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
     ok = (table.status == "ok").to_numpy()
-    kept = [group for group, use in zip(members, ok, strict=True) if use]
-    seeds = seed_noise(kept, _near_divergence(table))
-    answers = None if items is None else _answers(items, members, ok)
+    kept = (rows.status == "ok").to_numpy() & ok[cell]
+    place = (np.cumsum(ok) - 1)[cell[kept]]  # among the ok cells
+    seeds = seed_noise(rows.loc[kept], place, _near_divergence(table))
+    answers = None if items is None else _answers(items, rows.key[kept], place)
     noise = np.zeros((DRAWS, len(table)))
     together = None
     if answers is not None:
@@ -126,29 +126,40 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     )
 
 
-def _cell(members: pd.DataFrame) -> dict[str, object]:
-    learning_rate, batch_size = members.learning_rate.iloc[0], members.batch_size.iloc[0]
-    good = members[members.status == "ok"]
-    diverged = members[members.status == "diverged"]
-    failed = members[members.status == "failed"]
-    status, told = ("failed", failed) if good.empty else ("ok", good)
-    if len(diverged):
-        status, told = "diverged", diverged
-    stderr = good.stderr.to_numpy(dtype=float, na_value=np.nan)
-    return {
-        "learning_rate": float(learning_rate),
-        "batch_size": int(batch_size),
-        "x": float(np.log2(learning_rate)),
-        "y": float(np.log2(int(batch_size))),
-        "status": status,
-        "reason": "" if status == "ok" else str(told.reason.iloc[0]),
-        "value": float(good.value.mean()) if status == "ok" else np.nan,
-        # seeds answer the same items: averaging them does not shrink the items' share of the noise
-        "stderr": float(stderr.mean()) if status == "ok" else np.nan,
-        "n": float(good.n.astype("float64").max()),
-        "seeds": len(good),
-        "diverged_seeds": len(diverged),
-    }
+def _table(rows: pd.DataFrame, cell: np.ndarray) -> pd.DataFrame:
+    """`Cells.table` of the rows, `cell` being the number of each row's cell."""
+    first = np.unique(cell, return_index=True)[1]
+    count = len(first)
+    good, diverged = ((rows.status == one).to_numpy() for one in ("ok", "diverged"))
+    seeds = np.bincount(cell[good], minlength=count)
+    diverged_seeds = np.bincount(cell[diverged], minlength=count)
+    status = np.select([diverged_seeds > 0, seeds > 0], ["diverged", "ok"], "failed")
+    told = np.flatnonzero(rows.status.to_numpy() == status[cell])
+    reason = rows.reason.to_numpy()[told[np.unique(cell[told], return_index=True)[1]]]
+
+    def mean(column: str) -> np.ndarray:
+        values = rows[column].to_numpy(dtype=float, na_value=np.nan)[good]
+        sums = np.bincount(cell[good], values, minlength=count)
+        return np.where(status == "ok", sums / np.maximum(seeds, 1), np.nan)
+
+    learning_rate = rows.learning_rate.to_numpy(dtype=float)[first]
+    batch_size = rows.batch_size.to_numpy(dtype=int)[first]
+    return pd.DataFrame(
+        {
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "x": np.log2(learning_rate),
+            "y": np.log2(batch_size),
+            "status": status,
+            "reason": np.where(status == "ok", "", reason.astype(str)),
+            "value": mean("value"),
+            # seeds answer the same items: averaging them does not shrink the items' share of noise
+            "stderr": mean("stderr"),
+            "n": rows.n[good].astype("float64").groupby(cell[good]).max().reindex(range(count)),
+            "seeds": seeds,
+            "diverged_seeds": diverged_seeds,
+        }
+    )
 
 
 def _near_divergence(table: pd.DataFrame) -> np.ndarray:
@@ -160,17 +171,16 @@ def _near_divergence(table: pd.DataFrame) -> np.ndarray:
     return (apart <= 1).any(axis=1)
 
 
-def _answers(items: pd.DataFrame, members: list[pd.DataFrame], ok: np.ndarray) -> np.ndarray | None:
-    """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items."""
-    keys = {
-        key: column
-        for column, group in enumerate(group for group, use in zip(members, ok, strict=True) if use)
-        for key in group.key
-    }
-    wanted = items[items.key.isin(list(keys))]
-    if wanted.empty or wanted.key.nunique() < len(keys):
+def _answers(items: pd.DataFrame, keys: pd.Series, place: np.ndarray) -> np.ndarray | None:
+    """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items.
+
+    `keys` are those of the cells' rows, each in the ok cell of number `place`.
+    """
+    columns = dict(zip(keys, place, strict=True))
+    wanted = items[items.key.isin(list(columns))]
+    if wanted.empty or wanted.key.nunique() < len(columns):
         return None
-    cell = wanted.key.map(keys).to_numpy()
+    cell = wanted.key.map(columns).to_numpy()
     table = wanted.value.groupby([wanted.item, cell]).mean().unstack()
     shared = table.dropna()
     return shared.to_numpy() if len(shared) >= max(20, 0.9 * len(table)) else None

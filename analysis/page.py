@@ -17,7 +17,7 @@ from markupsafe import Markup
 from analysis import audit
 from analysis.against import difference_text
 from analysis.posterior import LOSS_ERROR
-from analysis.surface import INSIDE
+from analysis.surface import INSIDE, WIDEST
 from analysis.tasks import task
 from analysis.words import number, probability, rate, title
 
@@ -69,6 +69,6 @@ def _template(name: str) -> jinja2.Template:
         "data": data,
         "difference": difference_text,
     }
-    environment.globals |= {"INSIDE": INSIDE, "LOSS_ERROR": LOSS_ERROR}
+    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "LOSS_ERROR": LOSS_ERROR}
     environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

@@ -30,8 +30,9 @@ NEGLIGIBLE = 1e-4
 QUADRATIC_SHARE = 0.5
 """A priori chance of a quadratic."""
 
-RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.4, 0.4), (0.15, 0.25), (0.5, 0.25), (1.0, 0.25))
-"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides."""
+RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
+"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
+each in inverse proportion to its variance, so that a large one is what the cells ask for."""
 
 UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
@@ -55,16 +56,25 @@ class Data(NamedTuple):
     box: Box
 
 
-class Mixture(NamedTuple):
-    """Covariances of the cells, one per setting: r's size and reach, unmeasured noise, and what
-    the likelihood needs of each: R with R'R = P, the inverse with the mean projected out."""
+class Settings(NamedTuple):
+    """Covariances of the cells that differ in their unmeasured noise alone:
 
-    size: np.ndarray
-    reach: np.ndarray
+        C_e = C + size^2 K(reach) + e^2 M,   M = 1 + shared B,   e in `noise`
+
+    with C the known noise and B `same_size`. W M W' = 1 and W (C + size^2 K) W' = diag(values)
+    hold for all of them, so C_e^-1 = W' diag(weights) W with weights = 1 / (values + e^2), e x
+    cells. `one` and `score` are W times the constant and the scores; `constant`, per e, is what the
+    log evidence has without a peak.
+    """
+
+    size: float
+    reach: float
+    shared: float
     noise: np.ndarray
-    shared: np.ndarray
-    root: np.ndarray
+    whitener: np.ndarray
+    one: np.ndarray
     score: np.ndarray
+    weights: np.ndarray
     constant: np.ndarray
 
 
@@ -91,53 +101,61 @@ def spread_of(data: Data) -> float:
     return float(max(data.score.std(), 1e-12))
 
 
-def mixture(data: Data) -> Mixture:
+def mixture(data: Data) -> list[Settings]:
     """Every combination of `RESIDUALS` and, where noise is unmeasured, `UNKNOWN_NOISE`."""
     spread = spread_of(data)
-    extra = UNKNOWN_NOISE if data.unmeasured else (0.02,)
+    noise = spread * np.array(UNKNOWN_NOISE if data.unmeasured else UNKNOWN_NOISE[:1])
     shares = SHARED if data.unmeasured else SHARED[:1]
-    settings = np.array([(s, one, e, f) for s, one in RESIDUALS for e in extra for f in shares])
     points = unit(data.box, data.x, data.y)
-    reaches = {reach: kernel(points, points, reach) for reach in {one for _, one in RESIDUALS}}
-    shape = np.stack([reaches[reach] for reach in settings[:, 1]])
-    count = len(data.score)
-    covariance = (
-        data.covariance
-        + (spread * settings[:, 0, None, None]) ** 2 * shape
-        + (spread * settings[:, 2, None, None]) ** 2
-        * (np.eye(count) + settings[:, 3, None, None] * same_size(data))
-    )
-    lower = np.linalg.cholesky(covariance)
-    whitener = np.linalg.inv(lower)
-    one = whitener.sum(axis=2)
-    length = (one**2).sum(axis=1)
-    direction = one / np.sqrt(length)[:, None]
-    root = whitener - direction[:, :, None] * np.einsum("si,sij->sj", direction, whitener)[:, None]
-    score = root @ data.score
-    constant = (
-        -np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
-        - 0.5 * np.log(length)
-        - 0.5 * (score**2).sum(axis=1)
-        - np.log(len(settings))
-    )
-    sizes, noises = spread * settings[:, 0], spread * settings[:, 2]
-    return Mixture(sizes, settings[:, 1], noises, settings[:, 3], root, score, constant)
+    ones = np.ones(len(data.score))
+    priors = 1 / np.array([size for size, _ in RESIDUALS]) ** 2
+    priors /= priors.sum() * len(shares) * len(noise)
+    found = []
+    for share in shares:
+        lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
+        inverse = np.linalg.inv(lower)
+        for (size, reach), prior in zip(RESIDUALS, priors, strict=True):
+            covariance = data.covariance + (spread * size) ** 2 * kernel(points, points, reach)
+            values, vectors = np.linalg.eigh(inverse @ covariance @ inverse.T)
+            whitener = vectors.T @ inverse
+            one, score = whitener @ ones, whitener @ data.score
+            weights = 1 / (np.maximum(values, 0) + noise[:, None] ** 2)
+            length = weights @ one**2
+            constant = (
+                -np.log(np.diagonal(lower)).sum()
+                + 0.5 * np.log(weights).sum(axis=1)
+                - 0.5 * np.log(length)
+                - 0.5 * (weights @ score**2 - (weights @ (one * score)) ** 2 / length)
+                + np.log(prior)
+            )
+            kind = (spread * size, reach, share, noise)
+            found.append(Settings(*kind, whitener, one, score, weights, constant))
+    return found
 
 
-def likelihoods(data: Data, mixed: Mixture, shape: np.ndarray) -> tuple[np.ndarray, ...]:
+def likelihoods(
+    data: Data, mixed: list[Settings], shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log evidence settings x rows of each peak (rows x cells), A's mean and standard deviation.
 
-    With a = f'Pf, b = f's and A ~ half-normal(t): log p = constant - log(1 + t^2 a) / 2 +
-    b^2 / 2 (a + t^-2) + log 2 Phi(b / sqrt(a + t^-2)).
+    With P = C_e^-1, the mean projected out, a = f'Pf, b = f's and A ~ half-normal(t): log p =
+    constant - log(1 + t^2 a) / 2 + b^2 / 2 (a + t^-2) + log 2 Phi(b / sqrt(a + t^-2)).
     """
-    count = len(data.score)
-    whitened = (mixed.root.reshape(-1, count) @ shape.T).reshape(len(mixed.root), count, -1)
-    a = np.einsum("snp,snp->sp", whitened, whitened)
-    b = np.einsum("snp,sn->sp", whitened, mixed.score)
+    centred = (shape - shape.mean(axis=1, keepdims=True)).T  # far tops differ by rounding alone
+    squares, products = [], []
+    for its in mixed:
+        white = its.whitener @ centred
+        length = its.weights @ its.one**2
+        mean = (its.weights * its.one) @ white / length[:, None]
+        squares.append(its.weights @ white**2 - length[:, None] * mean**2)
+        total = its.weights @ (its.one * its.score)
+        products.append((its.weights * its.score) @ white - total[:, None] * mean)
+    a, b = np.concatenate(squares), np.concatenate(products)
+    constant = np.concatenate([its.constant for its in mixed])
     scale = (1.5 * spread_of(data)) ** 2
     precision = a + 1 / scale
     evidence = (
-        mixed.constant[:, None]
+        constant[:, None]
         - 0.5 * np.log1p(scale * a)
         + 0.5 * b * b / precision
         + np.log(2)
@@ -153,7 +171,9 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
     return shape / divisor[:, None], divisor
 
 
-def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def averaged(
+    data: Data, mixed: list[Settings], rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
     """theta of both families, each by its posterior share, and the log evidence of both together.
 
     A surface is a quadratic or a peak of any shape: the second always fits more closely and asks
@@ -173,7 +193,7 @@ def averaged(data: Data, mixed: Mixture, rng: np.random.Generator) -> tuple[np.n
 
 
 def sample(
-    data: Data, mixed: Mixture, quadratic: bool, rng: np.random.Generator
+    data: Data, mixed: list[Settings], quadratic: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """`PARTICLES` equally weighted theta from the posterior of one family, rows x 8, and its log
     evidence."""
@@ -188,7 +208,7 @@ def sample(
     each = likelihoods(data, mixed, shape)[0]
     known = np.asarray(logsumexp(each, axis=0))
     share = np.exp(each - known + known - known.max()).sum(axis=1)
-    mixed = Mixture(*(part[share > NEGLIGIBLE * share.sum()] for part in mixed))
+    mixed = _kept(mixed, share > NEGLIGIBLE * share.sum())
     power = evidence = 0.0
     while power < 1:
         step = _step(known, 1 - power, min(PARTICLES / 2, len(points) / 8))
@@ -212,6 +232,16 @@ def sample(
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
     return points, evidence
+
+
+def _kept(mixed: list[Settings], wanted: np.ndarray) -> list[Settings]:
+    """The settings marked in `wanted`, in the order of `likelihoods`."""
+    parts = np.split(wanted, np.cumsum([len(its.noise) for its in mixed])[:-1])
+    return [
+        its._replace(noise=its.noise[k], weights=its.weights[k], constant=its.constant[k])
+        for its, k in zip(mixed, parts, strict=True)
+        if k.any()
+    ]
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:
@@ -281,14 +311,15 @@ def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     known, centre, spread = likelihoods(data, mixed, shape)
     share = np.exp(known - known.max(axis=0))
     share = np.cumsum(share / share.sum(axis=0), axis=0)
-    setting = np.minimum((rng.random(len(points)) > share).sum(axis=0), len(mixed.size) - 1)
+    settings = [(its, one) for its in mixed for one in range(len(its.noise))]
+    setting = np.minimum((rng.random(len(points)) > share).sum(axis=0), len(settings) - 1)
     rows = np.arange(len(points))
     amplitude = _positive_normal(centre[setting, rows], spread[setting, rows], rng)
     fitted = amplitude[:, None] * shape
     cells = unit(data.box, data.x, data.y)
     frequencies = rng.standard_normal((FEATURES, 2))
     phases = 2 * np.pi * rng.random(FEATURES)
-    size = mixed.size[setting]
+    size = np.array([its.size for its, _ in settings])[setting]
     loads = size[:, None] * rng.standard_normal((len(points), FEATURES))
     count = len(data.score)
     root = np.linalg.cholesky(data.covariance + 1e-12 * np.eye(count) * spread_of(data) ** 2)
@@ -296,28 +327,26 @@ def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
     pulls = np.empty((len(points), count))
     for one in np.unique(setting):
         here = np.flatnonzero(setting == one)
-        reach = float(mixed.reach[one])
-        shaped = mixed.size[one] ** 2 * kernel(cells, cells, reach)
-        unmeasured = np.eye(count) + mixed.shared[one] * same_size(data)
-        total = shaped + data.covariance + mixed.noise[one] ** 2 * unmeasured
-        inverse = np.linalg.inv(total)
+        its, place = settings[one]
+        noise, whitener = its.noise[place], its.whitener
+        inverse = (whitener.T * its.weights[place]) @ whitener
         residual = data.score - fitted[here]
         length = inverse.sum()
         middle = residual @ inverse.sum(axis=1) / length
         level[here] = middle + rng.standard_normal(len(here)) / np.sqrt(length)
-        prior = loads[here] @ wave(cells, frequencies / reach, phases).T
+        prior = loads[here] @ wave(cells, frequencies / its.reach, phases).T
         error = rng.standard_normal((len(here), count)) @ root.T
-        own = np.linalg.cholesky(unmeasured)
-        error += mixed.noise[one] * rng.standard_normal((len(here), count)) @ own.T
+        own = np.linalg.cholesky(np.eye(count) + its.shared * same_size(data))
+        error += noise * rng.standard_normal((len(here), count)) @ own.T
         missing = residual - level[here][:, None] - prior - error
-        pulls[here] = mixed.size[one] ** 2 * missing @ inverse
+        pulls[here] = its.size**2 * missing @ inverse
     return Surfaces(
         box=data.box,
         evidence=evidence,
         parameters=points,
         level=level,
         amplitude=amplitude / divisor,
-        reach=mixed.reach[setting],
+        reach=np.array([its.reach for its, _ in settings])[setting],
         size=size,
         frequencies=frequencies,
         phases=phases,

@@ -25,25 +25,23 @@ class SeedNoise(NamedTuple):
     cells: np.ndarray
 
 
-def seed_noise(members: list[pd.DataFrame], near: np.ndarray) -> SeedNoise | None:
-    """From the ok rows (columns learning_rate, batch_size, seed, value) of each ok cell; `near`
-    marks cells beside a diverged one. None where no cell was repeated."""
-    if not members:
+def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNoise | None:
+    """From the ok rows (columns seed, value), `cell` the number of each row's cell; `near` marks
+    cells beside a diverged one. None where no cell was repeated."""
+    if rows.empty:
         return None
-    rows = pd.concat(members)
-    cell = np.repeat(np.arange(len(members)), [len(group) for group in members])
     value = rows.value.to_numpy(dtype=float)
     counts = np.bincount(cell)
     centred = value - (np.bincount(cell, value) / counts)[cell]
     seed = pd.factorize(rows.seed)[0]
     rest = centred - (np.bincount(seed, centred) / np.bincount(seed))[seed]
     own = counts - 1.0
-    freedom = len(rows) - len(members) - seed.max()
+    freedom = len(rows) - len(counts) - seed.max()
     if freedom <= 0:
         return None
     squares = np.bincount(cell, rest**2) * own.sum() / freedom
     pooled = float(squares.sum() / own.sum())
-    prior = np.full(len(members), pooled)
+    prior = np.full(len(counts), pooled)
     if own[near].sum() >= ENOUGH and own[~near].sum() >= ENOUGH:
         beside = float(squares[near].sum() / own[near].sum())
         away = float(squares[~near].sum() / own[~near].sum())

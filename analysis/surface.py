@@ -31,10 +31,10 @@ from analysis.rivals import Rivals, compare
 from analysis.words import counted
 
 ALPHA = 0.05
-INSIDE = 0.55
+INSIDE = 0.7
 """Share of draws whose top must lie inside the grid (see `_sides`)."""
 
-WIDEST = 0.5
+WIDEST = 0.4
 """Of the grid's span of ratios: a wider interval places nothing."""
 
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
@@ -63,8 +63,10 @@ class Fit:
     """One surface's fit.
 
     `draws` are log2 (learning rate, batch size) of each draw's best point in the grid, draws x 2,
-    model error included; low and high bound log2 ratio at 95 %. `inside` is the share of draws
-    whose top lies inside the grid (mean over the peak's place and the best point of the grid).
+    model error included; low and high bound log2 ratio at 95 %. An optimum that is identified is
+    one inside the grid: its draws are those given that it lies there, without which the border
+    would widen the interval of every optimum. `inside` is the share of draws whose top lies inside
+    (mean over the peak's place and the best point of the grid).
     `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
     work than the status (`rivals`, `epsilon_set`, `path`, `best_cell`) is computed when asked for
     and is None where there are too few cells.
@@ -178,8 +180,6 @@ def fit(cells: Cells) -> Fit:
     posterior = condition(cells)
     where = mesh(cells, posterior)
     draws = best_points(cells, where)
-    x, y = draws.mean(axis=0)
-    low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
     sides = _sides(posterior, where)
     inside = float(1 - sides.any(axis=1).mean())
     if flat_p > ALPHA:
@@ -187,7 +187,15 @@ def fit(cells: Cells) -> Fit:
         reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
     else:
         walled = float(where.wall[where.height.argmax(axis=1)].mean())
-        status, reason, edges = _status(posterior, sides, walled, float(high - low))
+        status, reason, edges = _status(sides, walled)
+    if status is FitStatus.IDENTIFIED:
+        draws = _kept(draws, ~sides.any(axis=(0, 1)))
+    x, y = draws.mean(axis=0)
+    low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
+    if status is FitStatus.IDENTIFIED and high - low > WIDEST * posterior.box.ratio_span:
+        status = FitStatus.FLAT
+        spread = f"95 % of the optima spread over {high - low:.1f} octaves of ratio"
+        reason = f"the top is too level: {spread}"
     found = Fit(
         cells=cells,
         status=status,
@@ -235,9 +243,13 @@ def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
     return np.stack([beyond, on])
 
 
-def _status(
-    posterior: Posterior, sides: np.ndarray, walled: float, width: float
-) -> tuple[FitStatus, str, tuple[str, ...]]:
+def _kept(draws: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """As many draws, from those marked in `kept` alone, repeated as evenly as can be."""
+    rows = np.flatnonzero(kept)
+    return draws[rows[np.arange(len(draws)) * len(rows) // len(draws)]]
+
+
+def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str, tuple[str, ...]]:
     """Status, reason and the borders beyond which the peak may lie."""
     inside = 1 - sides.any(axis=1).mean()
     if walled > 0.5:
@@ -249,9 +261,4 @@ def _status(
         edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
         reason = f"the best scores lie on the border towards {' and '.join(edges)}"
         return FitStatus.EDGE, reason, edges
-    if width > WIDEST * posterior.box.ratio_span:
-        reason = (
-            f"the top is too level: 95 % of the optima spread over {width:.1f} octaves of ratio"
-        )
-        return FitStatus.FLAT, reason, ()
     return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()

@@ -102,6 +102,18 @@ def test_optimum_stays_in_the_grid() -> None:
     assert found.draws[:, 1].max() <= 5 + 1e-9
 
 
+def test_an_identified_optimum_s_draws_lie_inside_the_grid() -> None:
+    found = fitted(
+        table(lambda x, y: 0.5 - 0.01 * (x + 8.5) ** 2 - 0.01 * (y - 3) ** 2, noise=0.01)
+    )
+    assert found.status is FitStatus.IDENTIFIED and found.posterior and found.draws is not None
+    assert found.inside is not None and found.inside < 1, "some tops lie outside"
+    box = found.posterior.box
+    assert len(found.draws) == len(found.posterior.surfaces.tops)
+    assert (found.draws > (box.x_low, box.y_low)).all()
+    assert (found.draws < (box.x_high, box.y_high)).all()
+
+
 def test_wider_cuts_use_more_cells() -> None:
     cells = surfaces(table(bowl, rates=tuple(2.0 ** np.arange(-16, -5.5))))[0]
     counts = [int(fit_quadratic(cells, share).used.sum()) for share in CUTS]

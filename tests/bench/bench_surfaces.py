@@ -256,7 +256,7 @@ def main() -> None:
     started = time.monotonic()
     whole = read(arguments.data)[: arguments.surfaces]
     jobs = [(one, arguments.crops) for one in whole]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         parts = []
         for found in pool.map(work, jobs):
             parts.append(found)
