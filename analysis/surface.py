@@ -189,7 +189,7 @@ def fit(cells: Cells) -> Fit:
         walled = float(where.wall[where.height.argmax(axis=1)].mean())
         status, reason, edges = _status(sides, walled)
     if status is FitStatus.IDENTIFIED:
-        draws = _kept(draws, ~sides.any(axis=(0, 1)))
+        draws = _only(draws, np.flatnonzero(~sides.any(axis=(0, 1))))
     x, y = draws.mean(axis=0)
     low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
     if status is FitStatus.IDENTIFIED and high - low > WIDEST * posterior.box.ratio_span:
@@ -243,9 +243,8 @@ def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
     return np.stack([beyond, on])
 
 
-def _kept(draws: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """As many draws, from those marked in `kept` alone, repeated as evenly as can be."""
-    rows = np.flatnonzero(kept)
+def _only(draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """As many draws, from these rows alone, repeated as evenly as can be."""
     return draws[rows[np.arange(len(draws)) * len(rows) // len(draws)]]
 
 
