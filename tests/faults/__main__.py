@@ -35,8 +35,8 @@ def main() -> None:
         began = time.monotonic()
         times = arguments.times or fault.times
         tries = [
-            matrix.tried(fault, folder / f"{number}-{fault.does.__name__}", undisturbed, seed)
-            for number, seed in enumerate(range(arguments.seed, arguments.seed + times))
+            matrix.tried(fault, folder / f"{matrix.FAULTS.index(fault)}-{seed}", undisturbed, seed)
+            for seed in range(arguments.seed, arguments.seed + times)
         ]
         verdicts = [one.verdict for one in tries if one.verdict]
         lost = sum(one.lost for one in verdicts)
