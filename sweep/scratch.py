@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -33,7 +34,10 @@ CURVES_EVERY = 15.0
 GROWING = {"metrics.jsonl", "log.txt"}
 
 PATIENCE = (0.0, 5.0, 15.0, 40.0, 120.0)
-"""Seconds before each try to bring up what a trial leaves at its end."""
+"""Seconds before each try to have from the store what a trial begins with, and to bring up what it
+leaves at its end."""
+
+Had = TypeVar("Had")
 
 
 class Superseded(Exception):
@@ -46,7 +50,8 @@ def here(job: Job) -> Iterator[Job]:
     nodes see its folders.
 
     Raises:
-        Unreachable: the store cannot be read, or not be written to in the end.
+        Unreachable: for minutes the store could not be read at the beginning, or written to at the
+            end.
         Superseded: the trial was started again elsewhere.
     """
     if job.stored is None:
@@ -57,15 +62,34 @@ def here(job: Job) -> Iterator[Job]:
     with _room(root) as room:
         name = Path(job.folder).name
         trial = _Trial(room / "trials" / name, f"{url}/trials/{name}")
-        trial.begin()
-        update = {"folder": str(trial.mirror.here), "data": str(_data(url, root)), "stored": None}
+        _patiently(trial.begin)
+        update = {"folder": str(trial.mirror.here), "stored": None}
+        update["data"] = str(_patiently(lambda: _data(url, root)))
         if job.parent_folder is not None:
-            update["parent_folder"] = str(_parent(url, room, Path(job.parent_folder).name))
-        inputs = {path: str(_input(url, root, at)) for path, at in job.stored.inputs.items()}
+            parent = Path(job.parent_folder).name
+            update["parent_folder"] = str(_patiently(lambda: _parent(url, room, parent)))
+        named = job.stored.inputs.items()
+        inputs = _patiently(lambda: {path: str(_input(url, root, at)) for path, at in named})
         mine = pin.moved(job, lambda name: inputs.get(name, name))._replace(**update)
         with trial.followed():
             yield mine
-        _push_references(url, root)
+        _patiently(lambda: _push_references(url, root))
+
+
+def _patiently(ask: Callable[[], Had], patience: tuple[float, ...] = PATIENCE) -> Had:
+    """What `ask` returns, asked again after each of the pauses while the store is out of reach.
+
+    Raises:
+        Unreachable: so it was at the last try too.
+    """
+    for pause in patience[:-1]:
+        time.sleep(pause)
+        try:
+            return ask()
+        except Unreachable as error:
+            LOG.warning("%s; tried again later", error)
+    time.sleep(patience[-1])
+    return ask()
 
 
 class _Trial:
@@ -96,7 +120,7 @@ class _Trial:
             self._stop.set()
             follower.join()
             at_once = isinstance(sys.exc_info()[1], KeyboardInterrupt | SystemExit)
-            self._end(PATIENCE[:1] if at_once else PATIENCE)
+            _patiently(self.push, PATIENCE[:1] if at_once else PATIENCE)
 
     def push(self) -> None:
         """
@@ -123,16 +147,6 @@ class _Trial:
                     self._stop.wait(CURVES_EVERY)
                 except Superseded:  # said at the end
                     return
-
-    def _end(self, patience: tuple[float, ...]) -> None:
-        for number, pause in enumerate(patience, 1):
-            time.sleep(pause)
-            try:
-                return self.push()
-            except Unreachable as error:
-                LOG.warning("%s", error)
-                if number == len(patience):
-                    raise
 
 
 @contextlib.contextmanager
