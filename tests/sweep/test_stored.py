@@ -294,6 +294,21 @@ def test_trial_that_was_started_elsewhere_writes_nothing_more(bucket, tmp_path):
     assert (second.mirror.here / "metrics.jsonl").read_text() == "1\n"
 
 
+def test_store_that_is_away_for_a_while_is_asked_again():
+    answers = [Unreachable("away"), Unreachable("away"), "here", Unreachable("away")]
+
+    def ask():
+        answer = answers.pop(0)
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    with pytest.raises(Unreachable):
+        scratch._patiently(ask, (0.0,))
+    assert scratch._patiently(ask, (0.0, 0.0)) == "here"
+    assert len(answers) == 1
+
+
 def test_rooms_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     (tmp_path / "room-dead").mkdir()
     (tmp_path / "room-dead.lock").touch()
