@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweep import store
-from tests.faults.runs import Before, Run, ended, lines, must, wait_until
+from tests.faults.runs import Before, Broken, Run, ended, lines, must, wait_until
 
 
 def disk_full(run: Run, chance: random.Random) -> None:
@@ -66,7 +66,10 @@ def _fill(ballast: Path) -> None:
 def _records_parse(path: Path) -> None:
     for file in path.rglob("*.json"):
         if ".part" not in file.name and "cache" not in file.parts:
-            json.loads(file.read_text(encoding="utf-8"))
+            try:
+                json.loads(file.read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                raise Broken(f"{file}: {error}") from error
     for file in path.glob("trials/*/*.jsonl"):
         lines(file)
 
