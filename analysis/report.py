@@ -85,14 +85,18 @@ def write(
     told: Any = records[sources[0].name]
     if len(sources) > 1:
         told = {"runs": records, "comparison": compare.as_json(found)}
-    (folder / "recommendations.json").write_text(page.as_json(told))
+    _write(folder / "recommendations.json", page.as_json(told))
     index = folder / "index.html"
     text = page.render("report", context)
-    results.replace(index, lambda aside: aside.write_text(text, encoding="utf-8"))
+    _write(index, text)
     if found_beside:
         texts = [f"{name}\n\n{against.as_text(them)}\n" for name, them in found_beside.items()]
-        (folder / AGAINST).write_text("\n".join(texts), encoding="utf-8")
+        _write(folder / AGAINST, "\n".join(texts))
     return index
+
+
+def _write(path: Path, text: str) -> None:
+    results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _refuse_strangers(weights: Mapping[str, float], known: set[str]) -> None:
@@ -128,7 +132,7 @@ def _write_audit(
 ) -> Path:
     path = folder / file
     text = page.render("audit", found | {"name": name, "records_at": records_at})
-    results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    _write(path, text)
     return path
 
 

@@ -65,7 +65,7 @@ def _fill(ballast: Path) -> None:
 
 def _records_parse(path: Path) -> None:
     for file in path.rglob("*.json"):
-        if ".part" not in file.name and "cache" not in file.parts:
+        if ".part" not in str(file.relative_to(path)) and "cache" not in file.parts:
             try:
                 json.loads(file.read_text(encoding="utf-8"))
             except json.JSONDecodeError as error:

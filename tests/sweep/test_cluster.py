@@ -199,7 +199,9 @@ def test_this_machine_has_what_ray_will_find():
 
 
 def test_cluster_that_is_not_there_is_not_waited_for(folder, monkeypatch):
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))  # others on this machine may have one
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    (folder / "ray").mkdir()
+    (folder / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # long dead
     ended = run(folder, "nowhere", "--address", "auto")
     assert ended.returncode == 4
     assert "--address auto" in ended.stderr
