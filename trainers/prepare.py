@@ -85,8 +85,11 @@ def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:
             data.prepare(spec, tokenizer, Path(request.cache), processes, _Line()).preparation
             for spec in request.specs
         ]
-    except (sources.DataUnavailable, models.ModelUnavailable, ValueError, OSError) as error:
+    except (sources.DataUnavailable, models.ModelUnavailable, ValueError) as error:
         raise PrepareFailed(str(error)) from error
+    except OSError as error:  # Arrow's own name no file
+        named = "" if error.filename else f"{request.cache}: "
+        raise PrepareFailed(f"{named}{error}") from error
 
 
 class _Line:
