@@ -108,6 +108,7 @@ class OnRay:
         return at_once
 
     def leave(self) -> None:
+        self._dashboard = None
         self._joined.close()
 
 
