@@ -25,6 +25,7 @@ from simulated import REFUSED, SHAPES, measured, truth
 
 from analysis.peak import Box
 from analysis.surface import FitStatus, fit
+from trainers.prepare import cores
 
 SIZES = 6
 RATES = (6, 10)
@@ -92,7 +93,7 @@ def table_of(surfaces: int, first: int, refused: int) -> pd.DataFrame:
         for number in range(count)
     ]
     started, rows = time.monotonic(), []
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(cores()) as pool:
         for row in pool.map(measure, jobs, chunksize=10):
             rows.append(row)
             if len(rows) % max(len(jobs) // 20, 1) == 0:

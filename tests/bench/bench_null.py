@@ -24,6 +24,7 @@ from scipy.stats import kstest
 from simulated import BATCH, RATE, Function, measured
 
 from analysis.surface import FitStatus, fit
+from trainers.prepare import cores
 
 CELLS = 6
 
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     arguments = parser.parse_args()
     started, first = time.monotonic(), arguments.first_seed
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(cores()) as pool:
         jobs = [Job(0.0, 1 + 2 * (n % 2), 100, first + n) for n in range(arguments.surfaces)]
         null = measured_all(pool, jobs)
         probability = np.array([pair.probability for pair in null])

@@ -33,6 +33,7 @@ from analysis.cells import surfaces
 from analysis.optimum import best_points, mesh
 from analysis.posterior import LOSS_ERROR
 from analysis.surface import Fit, FitStatus, fit
+from trainers.prepare import cores
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
@@ -256,7 +257,7 @@ def main() -> None:
     started = time.monotonic()
     whole = read(arguments.data)[: arguments.surfaces]
     jobs = [(one, arguments.crops) for one in whole]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ProcessPoolExecutor(cores()) as pool:
         parts = []
         for found in pool.map(work, jobs):
             parts.append(found)
