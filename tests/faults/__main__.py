@@ -1,6 +1,6 @@
 """Every fault done to real runs, and what it cost: `python -m tests.faults`.
 
-    python -m tests.faults                       the whole matrix, about half an hour on two cores
+    python -m tests.faults                       the whole matrix, most of an hour on two cores
     python -m tests.faults --only driver worker --times 20
 
 Exit code 1 where anything was lost, doubled, different or not as it has to be.

@@ -16,6 +16,7 @@ from tests.faults.runs import Before, Broken, Run, ended, lines, must, wait_unti
 
 def disk_full(run: Run, chance: random.Random) -> None:
     """A file system of its own that is filled up at a random moment; twice, then there is room."""
+    run.cut_lines = 2  # as often as it is full
     with _small_disk(run.runs):
         for _ in range(2):
             process = run.start()
@@ -31,7 +32,7 @@ def disk_full(run: Run, chance: random.Random) -> None:
             if code:
                 must("No space left" in said, said[-2000:])
                 must(str(run.path) in said, f"no path: {said[-2000:]}")
-            _records_parse(run.path)
+            _records_parse(run)
             ballast.unlink()
             before = Before.of(run)
         run.end()
@@ -63,7 +64,8 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-def _records_parse(path: Path) -> None:
+def _records_parse(run: Run) -> None:
+    path = run.path
     for file in path.rglob("*.json"):
         if ".part" not in str(file.relative_to(path)) and "cache" not in file.parts:
             try:
@@ -71,7 +73,7 @@ def _records_parse(path: Path) -> None:
             except json.JSONDecodeError as error:
                 raise Broken(f"{file}: {error}") from error
     for file in path.glob("trials/*/*.jsonl"):
-        lines(file)
+        lines(file, run.cut_lines)
 
 
 def record_files_limited(run: Run, chance: random.Random) -> None:

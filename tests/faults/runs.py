@@ -91,6 +91,8 @@ class Run:
         self.environment: dict[str, str] = {}
         self.largest_file: int | None = None
         """Bytes; what is larger cannot be written."""
+        self.cut_lines = 0
+        """So many lines of a record may have been cut off, and others written after them."""
         self.runs = folder / "runs"
         self.place = str(self.runs)
         """What `--runs` is told: the folder, or a URL whose mirror `path` is then."""
@@ -125,7 +127,8 @@ class Run:
 
     def attempts(self) -> dict[Path, list[dict[str, Any]]]:
         """Events of each trial, by its folder."""
-        return {file.parent: lines(file) for file in self.path.glob("trials/*/attempts.jsonl")}
+        found = self.path.glob("trials/*/attempts.jsonl")
+        return {file.parent: lines(file, self.cut_lines) for file in found}
 
     def starts(self) -> dict[Path, int]:
         """How often each trial was started."""
@@ -261,14 +264,15 @@ def difference(table: pd.DataFrame, reference: pd.DataFrame) -> float:
     return largest
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    """Of a record that has to be whole but for lines that a crash or a full disk has cut off; no
-    fault strikes more than twice."""
-    found, cut = [], 0
-    for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
+def lines(path: Path, cut: int = 0) -> list[dict[str, Any]]:
+    """Of a record that has to be whole but for a last line that was cut off, and up to `cut` others
+    that were before something was written after them."""
+    found, broken = [], []
+    for line in filter(None, path.read_text(encoding="utf-8").split("\n")[:-1]):
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
-            cut += 1
-    must(cut <= 2, f"{path}: {cut} lines are no JSON")
+            broken.append(line)
+    must(len(broken) <= cut, f"{path}: no JSON: {broken}")
+    must(not any(line.endswith("}") for line in broken), f"{path}: not cut off: {broken}")
     return found
