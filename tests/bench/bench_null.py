@@ -2,17 +2,19 @@
 
     PYTHONPATH=. python tests/bench/bench_null.py [--surfaces 500] [--power 40]
 
-Two benchmarks with quadratic surfaces on 6 x 6 cells (`simulated.py`). First with one optimum: the
-probability that reasoning's best ratio is the higher should be uniform (Kolmogorov-Smirnov), over
-all pairs and over those of which the report makes the claim, both being identified. Then with
-optima 1, 2 and 3 octaves of rate apart: the share of pairs with a probability above 0.975, whatever
-the status, and with both identified. Last, a truth of the rate alone: how often the ratio is called
-sufficient (`Rivals.ratio_decides`), and how often the ridge that follows makes it identified.
+Two benchmarks on simulated grids (`simulated.py`). First with one optimum: the probability that
+reasoning's best ratio is the higher should be uniform (Kolmogorov-Smirnov), over all pairs and over
+those of which the report makes the claim, both being identified. That is asked of pairs of any two
+of the five shapes, with the best ratio in common and nothing else, and of two quadratics that are
+the same on 6 x 6 cells, which are the easiest case and so that of the widest margin. Then, with
+quadratics, optima 1, 2 and 3 octaves of rate apart: the share of pairs with a probability above
+0.975, whatever the status, and with both identified. Last, a truth of the rate alone: how often the
+ratio is called sufficient (`Rivals.ratio_decides`), and how often the ridge that follows makes it
+identified.
 """
 
 import argparse
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
@@ -21,12 +23,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from scipy.stats import kstest
-from simulated import BATCH, RATE, Function, measured
+from simulated import BATCH, RATE, SHAPES, Function, Truth, measured, truth
 
 from analysis.surface import FitStatus, fit
 from trainers.prepare import cores
 
 CELLS = 6
+
+FARTHEST = 0.2
+"""Of the rates' span: by how much a surface is moved to have the best ratio of another."""
 
 
 class Job(NamedTuple):
@@ -36,9 +41,15 @@ class Job(NamedTuple):
     number: int
 
 
-class Pair(NamedTuple):
+class Claim(NamedTuple):
+    """Of one pair: the probability that the first ratio is the higher, and whether the report would
+    say it."""
+
     probability: float
     identified: bool
+
+
+class RateOnly(NamedTuple):
     ratio_called: bool
     ridge_called: bool
 
@@ -50,45 +61,53 @@ def bowl(x: float, y: float, points: float, along: float) -> Function:
     )
 
 
-def measure(job: Job) -> Pair:
-    rng = np.random.default_rng([int(10 * job.octaves), *job[1:]])
-    middle, size = rng.uniform(2, 3), rng.uniform(1.5, 3.5)
-    points = rng.uniform(1.5, 3)
+def claim(pair: tuple[Function, Function], rates: int, job: Job, rng: np.random.Generator) -> Claim:
     fits = [
-        fit(
-            measured(
-                bowl(middle + shift, size, points, 1.0),
-                CELLS,
-                CELLS,
-                job.seeds,
-                rng,
-                name,
-                job.items,
-            )
-        )
-        for name, shift in (("arc", job.octaves / 2), ("hellaswag", -job.octaves / 2))
+        fit(measured(score, rates, CELLS, job.seeds, rng, name, job.items))
+        for score, name in zip(pair, ("arc", "hellaswag"), strict=True)
     ]
     first, second = (one.ratio_draws for one in fits)
     assert first is not None and second is not None, "enough cells"
     difference = first - second
-    rate_only = fit(measured(bowl(middle, size, 2 * points, 0.0), CELLS, CELLS, job.seeds, rng))
-    return Pair(
+    return Claim(
         float((difference > 0).mean() + (difference == 0).mean() / 2),
         all(one.status is FitStatus.IDENTIFIED for one in fits),
-        bool(rate_only.rivals and rate_only.rivals.ratio_decides),
-        rate_only.status is FitStatus.IDENTIFIED and "ridge" in rate_only.reason,
     )
 
 
-def measured_all(pool: ProcessPoolExecutor, jobs: list[Job]) -> list[Pair]:
-    """With a line for every tenth."""
-    started, pairs = time.monotonic(), []
-    for pair in pool.map(measure, jobs, chunksize=4):
-        pairs.append(pair)
-        if len(pairs) % max(len(jobs) // 10, 1) == 0:
-            seconds = time.monotonic() - started
-            print(f"{len(pairs)} of {len(jobs)} pairs, {seconds:.0f} s", file=sys.stderr)
-    return pairs
+def any_two_shapes(job: Job) -> Claim:
+    """Each of any shape, with the best ratio in common: one is moved along the rate."""
+    rng = np.random.default_rng([99, *job[1:]])
+    rates = (CELLS, 10)[job.number // 2 % 2]
+    first, second = (_shaped(rates, rng) for _ in range(2))
+    while abs(first.ratio - second.ratio) > FARTHEST * (rates - 1):
+        second = _shaped(rates, rng)
+    apart = first.ratio - second.ratio
+    return claim((first.score, lambda x, y: second.score(x - apart, y)), rates, job, rng)
+
+
+def _shaped(rates: int, rng: np.random.Generator) -> Truth:
+    return truth(str(rng.choice(SHAPES)), rates - 1, CELLS - 1, rng)
+
+
+def quadratics(job: Job) -> Claim:
+    rng = np.random.default_rng([int(10 * job.octaves), *job[1:]])
+    middle, size = rng.uniform(2, 3), rng.uniform(1.5, 3.5)
+    points = rng.uniform(1.5, 3)
+    first, second = (
+        bowl(middle + shift, size, points, 1.0) for shift in (job.octaves / 2, -job.octaves / 2)
+    )
+    return claim((first, second), CELLS, job, rng)
+
+
+def rate_only(job: Job) -> RateOnly:
+    rng = np.random.default_rng([98, *job[1:]])
+    score = bowl(rng.uniform(2, 3), rng.uniform(1.5, 3.5), 2 * rng.uniform(1.5, 3), 0.0)
+    found = fit(measured(score, CELLS, CELLS, job.seeds, rng))
+    return RateOnly(
+        bool(found.rivals and found.rivals.ratio_decides),
+        found.status is FitStatus.IDENTIFIED and "ridge" in found.reason,
+    )
 
 
 def uniformity(name: str, probability: np.ndarray) -> None:
@@ -99,7 +118,8 @@ def uniformity(name: str, probability: np.ndarray) -> None:
     print(
         f"one optimum, {name}: {len(probability)} pairs, KS p = "
         f"{kstest(probability, 'uniform').pvalue:.3f}, outside 0.025 to 0.975: {extreme:.3f} (0.05 "
-        f"if uniform)"
+        "if uniform)",
+        flush=True,
     )
 
 
@@ -112,21 +132,23 @@ def main() -> None:
     started, first = time.monotonic(), arguments.first_seed
     with ProcessPoolExecutor(cores()) as pool:
         jobs = [Job(0.0, 1 + 2 * (n % 2), 100, first + n) for n in range(arguments.surfaces)]
-        null = measured_all(pool, jobs)
-        probability = np.array([pair.probability for pair in null])
-        both = np.array([pair.identified for pair in null])
-        uniformity("all", probability)
-        uniformity("both identified", probability[both])
-        called = np.mean([pair.ratio_called for pair in null])
-        ridge = np.mean([pair.ridge_called for pair in null])
-        print(f"rate-only truth called a ratio effect: {called:.3f}; identified by it: {ridge:.3f}")
+        for name, pairs_of in (("any two shapes", any_two_shapes), ("quadratics", quadratics)):
+            claims = list(pool.map(pairs_of, jobs, chunksize=4))
+            probability = np.array([one.probability for one in claims])
+            uniformity(f"{name}, all", probability)
+            uniformity(f"{name}, both identified", probability[[one.identified for one in claims]])
+        called = np.mean(list(pool.map(rate_only, jobs, chunksize=4)), axis=0)
+        print(
+            f"rate-only truth called a ratio effect: {called[0]:.3f}; identified by it: "
+            f"{called[1]:.3f}"
+        )
         print("octaves  seeds  items  above 0.975  and both identified")
         for octaves in (1.0, 2.0, 3.0):
             for seeds in (1, 3):
                 for items in (100, 400):
                     numbers = range(first, first + arguments.power)
                     here = [Job(octaves, seeds, items, n) for n in numbers]
-                    pairs = list(pool.map(measure, here, chunksize=4))
+                    pairs = list(pool.map(quadratics, here, chunksize=4))
                     above = np.array([pair.probability > 0.975 for pair in pairs])
                     both = above & [pair.identified for pair in pairs]
                     row = f"{octaves:7.0f}{seeds:7}{items:7}{above.mean():13.2f}{both.mean():21.2f}"
