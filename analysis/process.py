@@ -32,7 +32,7 @@ QUADRATIC_SHARE = 0.5
 
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
-each in inverse proportion to its variance, so that a large one is what the cells ask for."""
+each in inverse proportion to its size, so that a large one is what the cells ask for."""
 
 UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
@@ -108,7 +108,7 @@ def mixture(data: Data) -> list[Settings]:
     shares = SHARED if data.unmeasured else SHARED[:1]
     points = unit(data.box, data.x, data.y)
     ones = np.ones(len(data.score))
-    priors = 1 / np.array([size for size, _ in RESIDUALS]) ** 2
+    priors = 1 / np.array([size for size, _ in RESIDUALS])
     priors /= priors.sum() * len(shares) * len(noise)
     found = []
     for share in shares:

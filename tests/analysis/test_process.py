@@ -54,7 +54,7 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
     settings = mixture(data)
     found = likelihoods(data, settings, shape)[0]
     points = unit(data.box, data.x, data.y)
-    prior = 1 / np.array([size for size, _ in RESIDUALS]) ** 2
+    prior = 1 / np.array([size for size, _ in RESIDUALS])
     prior /= prior.sum() * len(found) / len(RESIDUALS)
     row = 0
     for number, its in enumerate(settings):
