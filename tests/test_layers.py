@@ -16,8 +16,8 @@ MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": 
 ONE_HOME = {
     "ray": "sweep/cluster.py",
     "optuna": "sweep/search.py",
-    "wandb": "sweep/tracking.py",
-    "tensorboardX": "sweep/tracking.py",
+    "wandb": "sweep/trackers.py",
+    "tensorboardX": "sweep/trackers.py",
     "fsspec": "sweep/bucket.py",
 }
 HEAVY = {
