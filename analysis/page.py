@@ -17,6 +17,7 @@ from markupsafe import Markup
 from analysis import audit
 from analysis.against import difference_text
 from analysis.posterior import LOSS_ERROR
+from analysis.process import QUADRATIC_SHARE
 from analysis.surface import INSIDE, WIDEST
 from analysis.tasks import task
 from analysis.words import number, probability, rate, title
@@ -70,5 +71,6 @@ def _template(name: str) -> jinja2.Template:
         "difference": difference_text,
     }
     environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "LOSS_ERROR": LOSS_ERROR}
+    environment.globals |= {"QUADRATIC_SHARE": QUADRATIC_SHARE}
     environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")
