@@ -204,12 +204,15 @@ class _Driver:
             folder = self.folder.trial(trial)
             return trial.spec is None or (folder.usable() and folder.has_weights())
 
+        def may_begin() -> bool:
+            return not (self.stored and self.stored.gone) and may_start()
+
         if self.pool is None:
-            return Frontier(pending, usable, may_start)
+            return Frontier(pending, usable, may_begin)
         from sweep.search import SearchFrontier
 
         study = self.folder.path / "search" / "study.log"
-        return SearchFrontier(self.pool, pending, usable, may_start, study)
+        return SearchFrontier(self.pool, pending, usable, may_begin, study)
 
     def pending(self) -> list[Trial]:
         """What this start should run: asked for, not done, not failed too often."""
@@ -322,6 +325,8 @@ class _Driver:
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") != "failed":
             phase = "evaluate" if folder.training() else "train"
+            if self.stored and self.stored.away:
+                phase = "store"  # none of the trial's own failures, which are counted
             reason = WITHOUT_A_WORD if self.stored is None else CUT_OFF
             folder.log_attempt("failed", phase=phase, reason=reason)
             last = {"reason": reason}

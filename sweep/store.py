@@ -212,7 +212,7 @@ class TrialFolder:
     def failures(self) -> int:
         """How often training or evaluation failed since it last ended well.
 
-        Being blocked by a parent does not count.
+        Being blocked by a parent, or cut off from the object store, does not count.
         """
         count = 0
         for event in self.attempts():

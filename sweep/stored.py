@@ -27,6 +27,10 @@ from trainers.exits import BAD_INPUT, CANNOT_RUN, stop
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""
 
+GONE_AFTER = 150.0
+"""Seconds out of reach after which no further trial begins: it would wait for the store as long as
+it may, in vain, and fail."""
+
 
 def reached(url: str) -> None:
     """Write there, and remove it.
@@ -95,6 +99,7 @@ class StoredRun:
         self._unseen: set[str] = set()
         """Those that have ended, and could not be looked at."""
         self._inputs: dict[str, str] = {}
+        self._away_since: float | None = None
         self._stop = threading.Event()
 
     @contextlib.contextmanager
@@ -127,6 +132,17 @@ class StoredRun:
             if not lease.lost:
                 self.push()
 
+    @property
+    def away(self) -> bool:
+        """Whether the store was out of reach when it was last asked."""
+        return self._away_since is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has been for so long that nothing more should begin."""
+        since = self._away_since
+        return since is not None and time.monotonic() - since > GONE_AFTER
+
     def push(self) -> None:
         """Bring up what changed here, but for what workers are at."""
         self._mirror.push(spared=tuple(self._running))
@@ -137,9 +153,12 @@ class StoredRun:
         Raises:
             Unreachable: they are not to be had.
         """
-        for name in tuple(self._unseen):
-            self._mirror.pull(name)
-            self._unseen.discard(name)
+        try:
+            for name in tuple(self._unseen):
+                self._mirror.pull(name)
+                self._unseen.discard(name)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; when it is back, the same command goes on") from error
 
     def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
         """The same jobs for nodes that share no folder; what they name goes up.
@@ -183,18 +202,18 @@ class StoredRun:
 
     def _follow(self) -> None:
         took = 0.0
-        told = False
         while not self._stop.wait(max(FOLLOWED_EVERY, 10 * took)):
             began = time.monotonic()
             try:
                 if running := tuple(self._running):
                     self._mirror.pull(*running)
                 self.push()
-                told = False
+                if running:  # else nothing may have been asked
+                    self._away_since = None
             except Unreachable as error:
-                if not told:
+                if not self.away:
+                    self._away_since = began
                     self._say(f"{error}; tried again every {FOLLOWED_EVERY:.0f} s")
-                told = True
             took = time.monotonic() - began
 
     def _end(self, follower: threading.Thread) -> None:

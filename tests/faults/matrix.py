@@ -35,6 +35,7 @@ FAULTS = (
     Fault("a node of two dies", clusters.node_dies),
     Fault("a node of two dies, with no shared folder", stores.node_dies),
     Fault("the object store out of reach for a while", stores.cut_off),
+    Fault("the object store out of reach until the driver ends", stores.gone),
     Fault("the head dies", clusters.head_dies),
     Fault("out of memory", memory.out_of_memory, local=True),
     Fault("a request that no node can meet", clusters.too_much_asked),

@@ -195,6 +195,25 @@ def cut_off(run: Run, chance: random.Random) -> None:
     must(not again, f"started again: {', '.join(again)}")
 
 
+def gone(run: Run, chance: random.Random) -> None:
+    """The store is out of reach until the driver gives up, which it says; trials that had not begun
+    are as they were, and when the store is back the same command does the rest."""
+    with bucket(run.folder) as store:
+        line = Line(store.port)
+        between = store._replace(environment=store.environment | {"AWS_ENDPOINT_URL": line.address})
+        with cluster(run.folder, between) as nodes:
+            joins(run, nodes, between)
+            process = run.start()
+            name, _ = wait_until(lambda: _at_work(store), process)
+            line.cut()
+            said = ended(process, 4, seconds=900)
+            must(Bucket.URL in said, f"the store is not named: {said[-2000:]}")
+            must(sum(run.starts().values()) < 6, "all trials were begun without a store")
+            line.mend()
+            run.end()
+    must_have_gone_on(run, run.path / "trials" / name)
+
+
 def _at_work(store: Bucket) -> tuple[str, int] | None:
     """A trial in training with a checkpoint in the store, and its process."""
     top = "sweeps/runs/run/trials"

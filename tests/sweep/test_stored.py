@@ -309,6 +309,36 @@ def test_store_that_is_away_for_a_while_is_asked_again():
     assert len(answers) == 1
 
 
+def test_driver_knows_that_the_store_is_gone_and_that_it_is_back(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "FOLLOWED_EVERY", 0.02)
+    monkeypatch.setattr(stored, "GONE_AFTER", 0.2)
+    said: list[str] = []
+    folder = RunFolder(tmp_path / "run")
+    with stored.held(f"{bucket}/run", folder, said.append) as held:
+        assert held is not None
+        held.begun("trials/one")
+        assert not held.away and not held.gone
+        with monkeypatch.context() as cut:
+            cut.setattr(held._mirror.system, "find", _away)
+            wait_until(lambda: held.away)
+            assert not held.gone
+            wait_until(lambda: held.gone)
+        wait_until(lambda: not held.away)
+        assert not held.gone
+    assert sum("tried again every" in line for line in said) == 1
+
+
+def _away(*_, **__):
+    raise OSError("the line is cut")
+
+
+def test_trial_that_was_cut_off_from_the_store_has_not_failed_by_itself(tmp_path):
+    folder = TrialFolder(tmp_path)
+    for phase in ("train", "store", "store"):
+        folder.log_attempt("failed", phase=phase, reason="")
+    assert folder.failed() and folder.failures() == 1
+
+
 def test_rooms_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     (tmp_path / "room-dead").mkdir()
     (tmp_path / "room-dead.lock").touch()
