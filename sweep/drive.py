@@ -127,6 +127,11 @@ class _Driver:
         """Trials that there will be in the end."""
         return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
 
+    @property
+    def silence(self) -> str:
+        """Why an attempt may have ended without a word."""
+        return WITHOUT_A_WORD if self.stored is None else CUT_OFF
+
     def write(self, at: Runner) -> None:
         """The plan, the data and the manifest of a wave."""
         self.folder.write_plan(self.grid, self.planned)
@@ -307,7 +312,7 @@ class _Driver:
     def retried(self, key: str) -> None:
         trial = self.by_key[key]
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
-        self.events.retried(trial, last.get("reason", WITHOUT_A_WORD))
+        self.events.retried(trial, last.get("reason", self.silence))
 
     def ended(self, ended: Outcome) -> None:
         ended = self.with_reason(ended)
@@ -327,9 +332,8 @@ class _Driver:
             phase = "evaluate" if folder.training() else "train"
             if self.stored and self.stored.away:
                 phase = "store"  # none of the trial's own failures, which are counted
-            reason = WITHOUT_A_WORD if self.stored is None else CUT_OFF
-            folder.log_attempt("failed", phase=phase, reason=reason)
-            last = {"reason": reason}
+            folder.log_attempt("failed", phase=phase, reason=self.silence)
+            last = {"reason": self.silence}
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, parent: Trial) -> None:
