@@ -210,7 +210,10 @@ class _Driver:
             return trial.spec is None or (folder.usable() and folder.has_weights())
 
         def may_begin() -> bool:
-            return not (self.stored and self.stored.gone) and may_start()
+            if self.stored and self.stored.gone:
+                self.say("the store has been out of reach for too long: no further trial begins")
+                return False
+            return may_start()
 
         if self.pool is None:
             return Frontier(pending, usable, may_begin)

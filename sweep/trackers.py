@@ -108,6 +108,7 @@ class WandbRun:
                 disable_code=True,
                 disable_job_creation=True,
                 x_disable_stats=True,  # of this process, which trains nothing
+                x_save_requirements=False,  # of this process too; versions are in manifest.json
             ),
             **facts,
         )

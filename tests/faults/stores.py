@@ -208,6 +208,7 @@ def gone(run: Run, chance: random.Random) -> None:
             line.cut()
             said = ended(process, 4, seconds=900)
             must(Bucket.URL in said, f"the store is not named: {said[-2000:]}")
+            must("no further trial begins" in said, f"nobody was told: {said[-2000:]}")
             must(sum(run.starts().values()) < 6, "all trials were begun without a store")
             line.mend()
             run.end()
