@@ -70,7 +70,7 @@ def _template(name: str) -> jinja2.Template:
         "data": data,
         "difference": difference_text,
     }
-    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "LOSS_ERROR": LOSS_ERROR}
-    environment.globals |= {"QUADRATIC_SHARE": QUADRATIC_SHARE}
+    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "QUADRATIC_SHARE": QUADRATIC_SHARE}
+    environment.globals |= {"LOSS_ERROR": LOSS_ERROR}
     environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

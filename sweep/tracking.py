@@ -24,10 +24,10 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from analysis import records
-from sweep import store, trackers
+from sweep import store
 from sweep.grid import Tracking, Wandb
 from sweep.store import TrialFolder
-from sweep.trackers import Ended, Sink, WandbRun, described
+from sweep.trackers import Ended, EventFile, Sink, WandbRun, described, log_report, unanswered
 
 PATIENCE = 60.0
 """Seconds that the trackers get to finish after the last trial and the report."""
@@ -226,13 +226,13 @@ class Follower:
             )
         if self.tracking.tensorboard:
             place = self.run_dir / "tensorboard" / folder
-            found["tensorboard"] = lambda: trackers.EventFile(place, trial)
+            found["tensorboard"] = lambda: EventFile(place, trial)
         return found
 
     def _open_wandb(self, settings: Wandb, label: str, **facts: Any) -> WandbRun:
         place = (self.run_dir, self.name, label)
         if settings.mode == "online" and self.unanswered is None:
-            self.unanswered = trackers.unanswered()
+            self.unanswered = unanswered()
         return WandbRun(settings, "offline" if self.unanswered else settings.mode, *place, **facts)
 
     def _summary(self, settings: Wandb) -> None:
@@ -252,9 +252,7 @@ class Follower:
             sink = self._open_wandb(
                 settings, "summary", name=f"{self.name} summary", job_type="summary"
             )
-            trackers.log_report(
-                sink.run, results, recommended, sorted(report.glob("figures/*.png"))
-            )
+            log_report(sink.run, results, recommended, sorted(report.glob("figures/*.png")))
             if self.unanswered:
                 errors["wandb"] = f"summary: {self.unanswered}"
         except Exception as error:

@@ -175,29 +175,10 @@ def node_dies(run: Run, chance: random.Random) -> None:
     must_have_gone_on(run, run.path / "trials" / name)
 
 
-def cut_off(run: Run, chance: random.Random) -> None:
-    """The store is out of reach of all for a while, from the middle of a training on: what is done
-    meanwhile goes up when it is back, and nothing is done twice."""
-    with bucket(run.folder) as store:
-        line = Line(store.port)
-        between = store._replace(environment=store.environment | {"AWS_ENDPOINT_URL": line.address})
-        with cluster(run.folder, between) as nodes:
-            joins(run, nodes, between)
-            process = run.start()
-            wait_until(lambda: _at_work(store), process)
-            line.cut()
-            time.sleep(AWAY_SECONDS)
-            must(process.poll() is None, "the driver ended while the store was away")
-            line.mend()
-            said = ended(process, 0)
-    must("tried again every" in said, f"nobody was told: {said[-2000:]}")
-    again = [folder.name for folder, starts in run.starts().items() if starts > 1]
-    must(not again, f"started again: {', '.join(again)}")
-
-
-def gone(run: Run, chance: random.Random) -> None:
-    """The store is out of reach until the driver gives up, which it says; trials that had not begun
-    are as they were, and when the store is back the same command does the rest."""
+@contextlib.contextmanager
+def cut_from_store(run: Run) -> Iterator[tuple[subprocess.Popen[str], Line, str]]:
+    """The run at work on two nodes, its store out of reach of all from the middle of a training on:
+    its driver, the line to the store, and the name of the trial."""
     with bucket(run.folder) as store:
         line = Line(store.port)
         between = store._replace(environment=store.environment | {"AWS_ENDPOINT_URL": line.address})
@@ -206,12 +187,32 @@ def gone(run: Run, chance: random.Random) -> None:
             process = run.start()
             name, _ = wait_until(lambda: _at_work(store), process)
             line.cut()
-            said = ended(process, 4, seconds=900)
-            must(Bucket.URL in said, f"the store is not named: {said[-2000:]}")
-            must("no further trial begins" in said, f"nobody was told: {said[-2000:]}")
-            must(sum(run.starts().values()) < 6, "all trials were begun without a store")
-            line.mend()
-            run.end()
+            yield process, line, name
+
+
+def cut_off(run: Run, chance: random.Random) -> None:
+    """For a while: what is done meanwhile goes up when the store is back, and nothing is done
+    twice."""
+    with cut_from_store(run) as (process, line, _):
+        time.sleep(AWAY_SECONDS)
+        must(process.poll() is None, "the driver ended while the store was away")
+        line.mend()
+        said = ended(process, 0)
+    must("tried again every" in said, f"nobody was told: {said[-2000:]}")
+    again = [folder.name for folder, starts in run.starts().items() if starts > 1]
+    must(not again, f"started again: {', '.join(again)}")
+
+
+def gone(run: Run, chance: random.Random) -> None:
+    """Until the driver gives up, which it says; trials that had not begun are as they were, and
+    when the store is back the same command does the rest."""
+    with cut_from_store(run) as (process, line, name):
+        said = ended(process, 4, seconds=900)
+        must(Bucket.URL in said, f"the store is not named: {said[-2000:]}")
+        must("no further trial begins" in said, f"nobody was told: {said[-2000:]}")
+        must(sum(run.starts().values()) < 6, "all trials were begun without a store")
+        line.mend()
+        run.end()
     must_have_gone_on(run, run.path / "trials" / name)
 
 
