@@ -12,6 +12,10 @@ from fsspec.core import url_to_fs
 
 from sweep.disk import full
 
+TRIES = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
+"""Of botocore for S3: a store that is away is known to be after some seconds. Its default took up to
+36 s here, and who can wait asks again after pauses of his own."""
+
 
 class BadUrl(ValueError):
     """Not a place that can be had; the message says what is."""
@@ -35,8 +39,9 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         )
     if not (parts.netloc + parts.path).strip("/"):
         raise BadUrl(f"{url}: names no bucket; write it as {parts.scheme}://BUCKET/PREFIX")
+    client = TRIES if parts.scheme in ("s3", "s3a") else {}
     try:
-        system, path = url_to_fs(url, use_listings_cache=False)
+        system, path = url_to_fs(url, use_listings_cache=False, **client)
     except ImportError as error:
         extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
         raise BadUrl(f"{url}: {error}{extra}") from error

@@ -21,8 +21,7 @@ from tests.faults.clusters import Node, free_port, must_have_gone_on, node
 from tests.faults.runs import Run, ended, must, wait_until
 
 AWAY_SECONDS = 100.0
-"""Longer than a driver may be silent before another takes its run over, and than one question to
-the store, which its client repeats for up to a minute before it says that nobody answers."""
+"""Longer than a driver may be silent before another takes its run over."""
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAPL4NTEDSECRET002",
