@@ -13,8 +13,8 @@ from fsspec.core import url_to_fs
 from sweep.disk import full
 
 TRIES = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
-"""Of botocore for S3: a store that is away is known to be after some seconds. Its default took up to
-36 s here, and who can wait asks again after pauses of his own."""
+"""Of botocore for S3: a store that is away is known to be after some seconds. Its default took up
+to 36 s here, and who can wait asks again after pauses of his own."""
 
 
 class BadUrl(ValueError):
