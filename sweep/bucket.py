@@ -5,16 +5,37 @@ The only `import fsspec`.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from sweep.disk import full
 
 TRIES = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
 """Of botocore for S3: a store that is away is known to be after some seconds. Its default took up
 to 36 s here, and who can wait asks again after pauses of his own."""
+
+
+class WholeFiles(LocalFileSystem):
+    """A folder in the place of a store: a file is there whole or as it was, as S3 has it, whenever
+    its writer is killed."""
+
+    def put_file(self, path1: str, path2: str, callback: Any = None, **options: Any) -> None:
+        with self._aside(path2) as aside:
+            super().put_file(path1, aside, callback, **options)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        with self._aside(path) as aside:
+            super().pipe_file(aside, value, mode, **options)
+
+    @contextlib.contextmanager
+    def _aside(self, path: str) -> Iterator[str]:
+        folder, _, name = path.rpartition("/")
+        yield (aside := f"{folder}/.{name}.part")
+        self.mv(aside, path)
 
 
 class BadUrl(ValueError):
@@ -47,6 +68,8 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise BadUrl(f"{url}: {error}{extra}") from error
     except ValueError as error:
         raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
+    if isinstance(system, LocalFileSystem):
+        system = WholeFiles(use_listings_cache=False)
     if hasattr(system, "auto_mkdir"):  # of a folder, as `file:` and `smb:` have them
         system.auto_mkdir = True  # pyright: ignore[reportAttributeAccessIssue]
     return system, path.rstrip("/")

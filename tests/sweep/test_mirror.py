@@ -1,5 +1,6 @@
 """A folder that is kept like one in a store, and what is there when it is cut off anywhere."""
 
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -177,6 +178,48 @@ def life(trial: Path) -> Iterator[None]:
 
 
 LIFE = 8
+
+
+class Killed(BaseException):
+    """Here the process ends."""
+
+
+def test_writer_killed_in_the_middle_of_a_file_leaves_what_was_there(tmp_path, monkeypatch):
+    """Of a store that is a folder; records are written by one way and large files by the other."""
+    here, url = tmp_path / "here", f"file://{tmp_path}/store"
+    record, weights = here / "train.json", here / "model" / "weights.safetensors"
+    write(here, **{"train.json": "first"})
+    write(here / "model", **{"weights.safetensors": "old weights"})
+    mine = Mirror(here, url)
+    mine.push()
+    before = files(tmp_path / "store")
+
+    def half(source: Any, target: Any) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:4])
+        raise Killed
+
+    class Half(io.BytesIO):
+        def __init__(self, path: str):
+            self.path = Path(path)
+
+        def write(self, value: Any) -> int:
+            self.path.write_bytes(value[:3])
+            raise Killed
+
+    write(here, **{"train.json": "second"})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(mine.system, "open", lambda path, mode: Half(path))
+        mine.push()
+    record.write_text("first")
+    weights.unlink()
+    weights.write_text("new weights")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("fsspec.implementations.local.shutil.copyfile", half)
+        mine.push()
+    there = files(pulled(url, tmp_path / "elsewhere"))
+    assert there == before == {"train.json": b"first", "model/weights.safetensors": b"old weights"}
+    mine.push()
+    assert files(pulled(url, tmp_path / "third")) == files(here)
 
 
 @pytest.mark.parametrize("moment", range(LIFE))
