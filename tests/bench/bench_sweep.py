@@ -4,9 +4,9 @@
     python tests/bench/bench_sweep.py real            (needs the benchmarks' items: SWEEP_DATA)
 
 `quickstart` is grids/quickstart.yaml as shipped; `real` is a 2 x 2 grid of SmolLM2-135M-Instruct.
-Three ways, each a process of its own with the same cells, rows, items, precision and two trials at
-once: `ours` (python -m sweep.run, which also scores the model before training and writes the
-report), `documented` (tests/bench/stock_sweep.py, a process per trial, the settings of the
+Three ways, each a process of its own that trains the same cells on the same rows and scores them,
+and the model before training, on the same items, in the same precision and two trials at once:
+`ours` (python -m sweep.run, which also writes the report), `documented` (tests/bench/stock_sweep.py, a process per trial, the settings of the
 documentations: per-device batch = batch, evaluation batch 8) and `tuned` (workers reused, small
 micro-batches accumulated, best fixed evaluation batch). Wall seconds are of the whole command.
 """
@@ -40,7 +40,7 @@ REAL = {
     "stages.sft.heldout": 8,
     "evaluate.data_dir": str(DATA / "eval"),
     "evaluate.benchmarks": ["arc", "hellaswag", "gsm8k"],
-    "evaluate.limit": 8,
+    "evaluate.limit": 16,
 }
 """What `real` changes in grids/smollm2_cpu.yaml. IFEval's answers of up to 1,280 tokens would take
 most of an hour, and bench_eval.py times them alone."""

@@ -55,8 +55,8 @@ def fine_tune(plan: dict[str, Any], stage: dict[str, Any], model: str, cell: dic
     return trainer
 
 
-def evaluate(plan: dict[str, Any], trainer) -> dict[str, float]:
-    """{task: value of its first metric}."""
+def evaluate(plan: dict[str, Any], model, tokenizer=None) -> dict[str, float]:
+    """{task: value of its first metric} of a model, or of the folder of one."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
@@ -65,13 +65,8 @@ def evaluate(plan: dict[str, Any], trainer) -> dict[str, float]:
         from lm_eval.tasks import TaskManager
 
         _task_manager = TaskManager(include_defaults=False)
-    trainer.model.eval()
     results = lm_eval.simple_evaluate(
-        model=HFLM(
-            pretrained=trainer.model,
-            tokenizer=trainer.processing_class,
-            batch_size=plan["eval_batch_size"],
-        ),
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=plan["eval_batch_size"]),
         tasks=plan["tasks"],
         task_manager=_task_manager,
         samples=plan["samples"],
@@ -88,7 +83,8 @@ def trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
     cell = {**config, "folder": str(Path("trainer").resolve())}
     trainer = fine_tune(plan, plan["sft"], plan["model"], cell)
     trained = time.monotonic()
-    scores = evaluate(plan, trainer)
+    trainer.model.eval()
+    scores = evaluate(plan, trainer.model, trainer.processing_class)
     tune.report(
         {
             "scores": scores,
@@ -101,12 +97,14 @@ def trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
 def main(plan: dict[str, Any]) -> None:
     from ray import tune
 
+    evaluate(plan, plan["model"])  # before training, as the reports of both sides have it
     if plan["pretrain"] is not None:
         stage = plan["pretrain"]
         cell = {**stage["cell"], "folder": f"{plan['out']}/pretrain"}
         trainer = fine_tune(plan, stage, plan["model"], cell)
         plan["model"] = f"{plan['out']}/base"
         trainer.save_model(plan["model"])
+        evaluate(plan, plan["model"])
     axes = {
         "learning_rate": tune.grid_search(plan["learning_rates"]),
         "batch_size": tune.grid_search(plan["batch_sizes"]),
