@@ -6,9 +6,10 @@
 `quickstart` is grids/quickstart.yaml as shipped; `real` is a 2 x 2 grid of SmolLM2-135M-Instruct.
 Three ways, each a process of its own that trains the same cells on the same rows and scores them,
 and the model before training, on the same items, in the same precision and two trials at once:
-`ours` (python -m sweep.run, which also writes the report), `documented` (tests/bench/stock_sweep.py, a process per trial, the settings of the
-documentations: per-device batch = batch, evaluation batch 8) and `tuned` (workers reused, small
-micro-batches accumulated, best fixed evaluation batch). Wall seconds are of the whole command.
+`ours` (python -m sweep.run, which also writes the report), `documented`
+(tests/bench/stock_sweep.py, a process per trial, the settings of the documentations: per-device
+batch = batch, evaluation batch 8) and `tuned` (workers reused, small micro-batches accumulated,
+best fixed evaluation batch). Wall seconds are of the whole command.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def trial(config: dict[str, Any], plan: dict[str, Any]) -> None:
 def main(plan: dict[str, Any]) -> None:
     from ray import tune
 
-    evaluate(plan, plan["model"])  # before training, as the reports of both sides have it
+    evaluate(plan, plan["model"])  # the row that says what training has changed
     if plan["pretrain"] is not None:
         stage = plan["pretrain"]
         cell = {**stage["cell"], "folder": f"{plan['out']}/pretrain"}
