@@ -162,6 +162,7 @@ def _evaluations(grid: Grid):
     """Seconds of an evaluation against its items, at a batch and at a quarter of one."""
     from trainers import evaluate
 
+    process.prepare(grid.resources.evaluation_threads)
     loaded = models.load(grid.model.name, grid.model.revision)
     lm = evaluate.open_model(loaded, grid.evaluate)
     most = min(grid.evaluate.batch_size, grid.evaluate.limit or grid.evaluate.batch_size)

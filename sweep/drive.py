@@ -304,6 +304,7 @@ class _Driver:
             wanted=self.wants[trial.stage],
             evaluate=evaluate,
             threads=resources.threads,
+            evaluation_threads=resources.evaluation_threads,
             ranks=resources.ranks,
             max_seconds=hours * 3600 if hours else None,
         )

@@ -66,6 +66,11 @@ class TrialResources(Strict):
         """CPU threads of each of them."""
         return self.threads_per_rank or max(1, int(self.cpus_per_trial) // self.ranks)
 
+    @property
+    def evaluation_threads(self) -> int:
+        """CPU threads of the one that evaluates, when nobody waits for the weights any more."""
+        return max(1, int(self.cpus_per_trial))
+
 
 class Resources(TrialResources):
     """What one trial gets where its stage does not say, and how many run at once."""

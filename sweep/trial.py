@@ -47,7 +47,9 @@ class Job(NamedTuple):
     wanted: tuple[Wanted, ...]
     evaluate: EvaluateSpec
     threads: int
-    """Of each process."""
+    """Of each process that trains."""
+    evaluation_threads: int
+    """Of the one that evaluates."""
     max_seconds: float | None = None
     """Where it takes longer the trial ends as failed."""
     ranks: int = 1
@@ -106,12 +108,13 @@ def _attempt(job: Job, folder: TrialFolder) -> Outcome:
     train_seconds = eval_seconds = 0.0
     phase = "train"
     try:
-        process.prepare(job.threads)
         deadline = started + (job.max_seconds or math.inf)
         if folder.training() is None:
+            process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
         phase = "evaluate"
         if folder.usable():
+            process.prepare(job.evaluation_threads)
             eval_seconds = _evaluate(job, folder, deadline)
     except OutOfTime as error:
         reason = f"{phase}: {error}"

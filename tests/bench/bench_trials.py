@@ -65,6 +65,7 @@ def job(one: Trial, folder: Path) -> trial.Job:
         wanted=(),
         evaluate=EvaluateSpec(benchmarks=["world_choice"]),
         threads=os.cpu_count() or 1,
+        evaluation_threads=os.cpu_count() or 1,
     )
 
 

@@ -66,7 +66,12 @@ def evaluate(plan: dict[str, Any], model, tokenizer=None) -> dict[str, float]:
 
         _task_manager = TaskManager(include_defaults=False)
     results = lm_eval.simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=plan["eval_batch_size"]),
+        model=HFLM(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=plan["eval_batch_size"],
+            device="cuda" if _cuda() else "cpu",
+        ),
         tasks=plan["tasks"],
         task_manager=_task_manager,
         samples=plan["samples"],

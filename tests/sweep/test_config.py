@@ -209,13 +209,14 @@ def test_data_file_of_an_arm_is_looked_for_too(small, grid_file):
 
 def test_threads_are_shared_among_the_processes_of_a_trial_unless_they_are_given(small, grid_file):
     text = small.replace("    steps: 3", "    steps: 3\n    resources: {RESOURCES}")
-    for resources, threads in (
-        ("cpus_per_trial: 8, ranks_per_trial: 2", 4),
-        ("cpus_per_trial: 8, ranks_per_trial: 2, threads_per_rank: 1", 1),
-        ("threads_per_rank: 2", 2),
+    for resources, threads, evaluation_threads in (
+        ("cpus_per_trial: 8, ranks_per_trial: 2", 4, 8),
+        ("cpus_per_trial: 8, ranks_per_trial: 2, threads_per_rank: 1", 1, 8),
+        ("threads_per_rank: 2", 2, 1),
     ):
         grid = config.load(grid_file(text.replace("RESOURCES", resources)))
-        assert grid.trial_resources("sft").threads == threads
+        found = grid.trial_resources("sft")
+        assert (found.threads, found.evaluation_threads) == (threads, evaluation_threads)
         assert grid.resources.threads == 1
 
 

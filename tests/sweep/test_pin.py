@@ -18,7 +18,7 @@ def job(load, planned, small, monkeypatch):
         marks = {preflight.label(cell.data): "x" for _, cell in grid.stages["sft"].cells}
         return Job(
             trial=trial, folder="", parent_folder=None, data="", wanted=wanted(grid, marks)["sft"],
-            evaluate=grid.evaluate, threads=1, max_seconds=None,
+            evaluate=grid.evaluate, threads=1, evaluation_threads=1, max_seconds=None,
         )  # fmt: skip
 
     return make

@@ -399,6 +399,16 @@ def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path
     assert starts(folder) == 4
 
 
+def test_evaluation_has_the_cpus_of_its_trial_and_not_the_threads_of_the_training(
+    own_task, drive, tmp_path
+):
+    grid = own_task("import torch; return {'length': torch.get_num_threads()}")
+    grid = grid.replace("retries: 0", "cpus_per_trial: 1, threads_per_rank: 2")
+    assert drive(grid, tmp_path / "run").code == 0
+    table = pd.read_csv(tmp_path / "run" / "results.csv").query("metric == 'length'")
+    assert set(table.value) == {1.0}
+
+
 def test_trial_that_failed_and_was_repaired_gets_new_benchmarks_too(own_task, drive, tmp_path):
     assert drive(own_task("raise ValueError"), tmp_path / "run").code == 3
     repaired = own_task("return {'length': len(results[0])}")
