@@ -130,6 +130,7 @@ def _timed(command: list[str], out: Path) -> float:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
+        "RAY_ADDRESS": "local",  # not a cluster that was left here
         "NLTK_DATA": os.environ.get("NLTK_DATA", str(DATA / "nltk_data")),
     }
     begun = time.monotonic()
