@@ -23,6 +23,9 @@ REFUSED_SECONDS = 20.0
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
+LAST_STARTED = Path("/tmp/ray/ray_current_cluster")
+"""What `auto` joins, and every `ray.init()` on this machine; a head that is killed leaves it."""
+
 
 def too_much_asked(run: Run, chance: random.Random) -> None:
     """Exit code 4 and what the cluster has, at a first start before anything is written; nothing of
@@ -148,6 +151,8 @@ def node(
         with contextlib.suppress(psutil.NoSuchProcess):
             Node(process.pid, port, environment).kill()
         process.wait()
+        if LAST_STARTED.is_file() and LAST_STARTED.read_text().endswith(f":{port}"):
+            LAST_STARTED.unlink()
 
 
 def _without(hidden: Sequence[Path]) -> list[str]:
