@@ -4,7 +4,9 @@ The only `import fsspec`.
 """
 
 import contextlib
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,9 +35,14 @@ class WholeFiles(LocalFileSystem):
 
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[str]:
+        """Each writer's own, and gone with whatever goes wrong: a full disk gets its room back."""
         folder, _, name = path.rpartition("/")
-        yield (aside := f"{folder}/.{name}.part")
-        self.mv(aside, path)
+        aside = f"{folder}/.{name}.{uuid.uuid4().hex}.part"
+        try:
+            yield aside
+            self.mv(aside, path)
+        finally:
+            Path(aside).unlink(missing_ok=True)
 
 
 class BadUrl(ValueError):
