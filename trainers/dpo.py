@@ -41,8 +41,8 @@ class Engine(PairBatches, DPOTrainer):
     FACTS = ("rewards_chosen", "rewards_rejected", "rewards_margin", "rewards_accuracy")
 
     @staticmethod
-    def collate(found: list[dict[str, torch.Tensor]]) -> list[Pair]:
-        return [Pair(*cut(row), torch.stack([row[name] for name in PRECOMPUTED])) for row in found]
+    def collate(found: list[dict[str, Any]]) -> list[Pair]:
+        return [Pair(*cut(row), torch.tensor([row[name] for name in PRECOMPUTED])) for row in found]
 
     def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # they are among its columns

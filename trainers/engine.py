@@ -9,12 +9,17 @@ concerns one rank alone, and a rank without an example has nothing to do but tak
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import torch
 import torch.distributed as dist
+from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
 from transformers import Trainer
 
 from trainers import batch
@@ -77,7 +82,7 @@ class ExactBatches(Trainer):
     taken: Step
     """The latest step."""
 
-    @property
+    @cached_property
     def trained(self) -> list[torch.nn.Parameter]:
         model: Any = self.model
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -87,15 +92,13 @@ class ExactBatches(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Not prepared by accelerate: each rank sees the whole batch and takes its share."""
-        dataset: Any = self.train_dataset
+        rows: Any = self.train_dataset
         return DataLoader(
-            dataset.with_format("torch"),
-            batch_sampler=_Steps(self.settings),
-            collate_fn=self.collate,
+            _Batches(rows), sampler=_Steps(self.settings), batch_size=None, collate_fn=self.collate
         )
 
     @staticmethod
-    def collate(found: list[dict[str, torch.Tensor]]) -> list[Any]:
+    def collate(found: list[dict[str, Any]]) -> list[Any]:
         """Rows of the data set -> examples with `length`, `tokens` and `loss_tokens`."""
         return [Example(row["input_ids"], row["labels"]) for row in found]
 
@@ -133,7 +136,8 @@ class ExactBatches(Trainer):
         Raises:
             Diverged: the loss or the gradient is not finite.
         """
-        model.train()
+        if not model.training:
+            model.train()
         examples: list[Any] = inputs
         worth = self.worth(examples)
         groups = self._groups(len(examples))
@@ -265,6 +269,31 @@ class ExactBatches(Trainer):
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the records count tokens
+
+
+class _Batches(TorchDataset[list[dict[str, Any]]]):
+    """The rows of a whole step at once, straight from Arrow: lists of numbers as int64 tensors, all
+    else as Python has it. For short rows the torch format of datasets takes as long as the
+    optimizer."""
+
+    def __init__(self, rows: Dataset):
+        self._rows = rows.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: Any) -> list[dict[str, Any]]:
+        table: Any = self._rows[places]
+        columns = [_values(column.combine_chunks()) for column in table.columns]
+        names = table.column_names
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array) -> Sequence[Any]:
+    if not isinstance(column, pa.ListArray):
+        return column.to_pylist()
+    numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    return torch.from_numpy(numbers).split(column.value_lengths().to_pylist())
 
 
 class _Steps(Sampler[list[int]]):

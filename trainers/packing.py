@@ -2,13 +2,18 @@
 
 transformers hands the row's lengths through to an attention function of ours, which runs each
 example by itself: with FlashAttention's kernel for lengths that vary, in torch, where a GPU has it,
-and example by example elsewhere. A model that cannot be proven to take such rows gets padded ones.
+and elsewhere in groups of like length, padded for the attention alone. A model that cannot be
+proven to take such rows gets padded ones.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
@@ -21,21 +26,30 @@ ATTENTION = "packed"
 PROOF = (5, 3, 1)
 """Lengths of the random examples that in one row have to give what they give alone."""
 
+LIKE, LIKE_TOKENS = 1.25, 8
+"""Examples are of like length up to so many times the shortest and so many tokens more."""
+
 TOLERANCE = 1e-3
 """Of the relative distance of the two, in float32."""
 
 
-class Example(NamedTuple):
+@dataclass(frozen=True)
+class Example:
     """Tokens and labels of one example, int64 and of equal length."""
 
     ids: torch.Tensor
     labels: torch.Tensor
 
-    @property
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """Where a token that counts is predicted: the one before it, so a label on the first token
+        does not count."""
+        return (self.labels[1:] != IGNORED).nonzero()[:, 0]
+
+    @cached_property
     def length(self) -> int:
         """Tokens that the loss hangs on: all before the last one that counts."""
-        counted = (self.labels != IGNORED).nonzero()
-        return int(counted[-1]) if len(counted) else 0
+        return int(self.places[-1]) + 1 if len(self.places) else 0
 
     @property
     def tokens(self) -> int:
@@ -43,16 +57,42 @@ class Example(NamedTuple):
 
     @property
     def loss_tokens(self) -> int:
-        """The first token is never predicted, so a label on it does not count."""
-        return int((self.labels[1:] != IGNORED).sum())
+        return len(self.places)
 
 
-class Segments(NamedTuple):
+@dataclass(frozen=True)
+class Segments:
     """How a packed row is cut into examples."""
 
     lengths: tuple[int, ...]
     bounds: torch.Tensor
     """Cumulative lengths from zero, int32, on the device."""
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """Examples of like length, which fill up little when they are padded to the longest."""
+        found: list[list[int]] = []
+        for number in sorted(range(len(self.lengths)), key=self.lengths.__getitem__):
+            shortest = self.lengths[found[-1][0]] if found else -math.inf
+            if self.lengths[number] > LIKE * shortest + LIKE_TOKENS:
+                found.append([])
+            found[-1].append(number)
+        return found
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Examples and longest of each group, padded."""
+        return [(len(group), self.lengths[group[-1]]) for group in self.groups]
+
+    @cached_property
+    def padded(self) -> torch.Tensor:
+        """Where each token lies in the groups, one after the other, (tokens,), on the device."""
+        start, places = 0, [np.empty(0, dtype=np.int64)] * len(self.lengths)
+        for group, (_, longest) in zip(self.groups, self.shapes, strict=True):
+            for number in group:
+                places[number] = np.arange(start, start + self.lengths[number])
+                start += longest
+        return _on(torch.from_numpy(np.concatenate(places)), self.bounds.device)
 
 
 class Rows(NamedTuple):
@@ -85,20 +125,17 @@ def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Row
     counts is left out."""
     lengths = [example.length for example in examples]
     ids = [one.ids[:length] for one, length in zip(examples, lengths, strict=True)]
-    start, places, targets, owners = 0, [], [], []
-    for owner, (one, length) in enumerate(zip(examples, lengths, strict=True)):
-        labels = one.labels[1 : length + 1]
-        counted = (labels != IGNORED).nonzero()[:, 0]
-        places.append(counted + start)
-        targets.append(labels[counted])
-        owners.append(torch.full_like(counted, owner))
-        start += length if packed else max(lengths)
-    ends = (torch.cat(places), torch.cat(targets), torch.cat(owners))
+    starts = np.cumsum([0, *lengths]) if packed else np.arange(len(lengths)) * max(lengths)
+    places = [one.places + int(start) for one, start in zip(examples, starts, strict=False)]
+    targets = [one.labels[1:][one.places] for one in examples]
+    counts = torch.tensor([one.loss_tokens for one in examples])
+    owners = torch.arange(len(examples)).repeat_interleave(counts)
+    ends = (torch.cat(places), torch.cat(targets), owners)
     if not packed:
         padded = pad_sequence(ids, batch_first=True)
         return Rows(_on(padded, device), None, None, *(_on(part, device) for part in ends))
     positions = torch.cat([torch.arange(length) for length in lengths])
-    bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    bounds = torch.from_numpy(starts.astype(np.int32))
     return Rows(
         _on(torch.cat(ids)[None], device),
         _on(positions[None], device),
@@ -141,15 +178,44 @@ def attention(
             scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
         )  # fmt: skip
         return out[None], None
-    lengths = list(segments.lengths if segments else query.shape[2:3])
-    parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
+    causal = partial(
+        scaled_dot_product_attention,
+        dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped,
+    )  # fmt: skip
+    if segments is None or len(segments.lengths) == 1:
+        return causal(query, key, value).transpose(1, 2), None
+    sizes = [examples * longest for examples, longest in segments.shapes]
+    parts = (_padded(tensor[0], segments.padded, sizes) for tensor in (query, key, value))
     found = [
-        scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
-        )
-        for q, k, v in zip(*parts, strict=True)
+        causal(*(part.unflatten(0, shape).transpose(1, 2) for part in of_group))
+        .transpose(1, 2)
+        .flatten(0, 1)
+        for shape, *of_group in zip(segments.shapes, *parts, strict=True)
     ]
-    return torch.cat(found, dim=2).transpose(1, 2), None
+    return _Unpadded.apply(torch.cat(found), segments.padded)[None], None  # type: ignore[index]
+
+
+def _padded(states: torch.Tensor, places: torch.Tensor, sizes: list[int]) -> Sequence[torch.Tensor]:
+    """(heads, tokens, size) -> for each group (examples x longest, heads, size), zero between."""
+    heads, _, size = states.shape
+    whole = states.new_zeros(sum(sizes), heads, size)
+    return whole.index_copy_(0, places, states.transpose(0, 1)).split(sizes)
+
+
+class _Unpadded(torch.autograd.Function):
+    """What lies at `places`, which are all different: so the gradient is copied, where torch would
+    add it up."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places)
+        ctx.shape = padded.shape
+        return padded.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        (places,) = ctx.saved_tensors
+        return outputs[0].new_zeros(ctx.shape).index_copy_(0, places, outputs[0]), None
 
 
 AttentionInterface.register(ATTENTION, attention)

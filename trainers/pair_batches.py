@@ -33,7 +33,7 @@ class Pair(NamedTuple):
         return self.chosen.loss_tokens + self.rejected.loss_tokens
 
 
-def cut(row: dict[str, torch.Tensor]) -> tuple[Example, Example]:
+def cut(row: dict[str, Any]) -> tuple[Example, Example]:
     """The two texts of a row with the columns of `forms.PAIR_COLUMNS`."""
     second = int(row["second"])
     ids, labels = row["input_ids"], row["labels"]

@@ -30,7 +30,7 @@ class Engine(PairBatches, RewardTrainer):
     FACTS = ("rewards_chosen", "rewards_rejected", "rewards_margin", "rewards_accuracy")
 
     @staticmethod
-    def collate(found: list[dict[str, torch.Tensor]]) -> list[Pair]:
+    def collate(found: list[dict[str, Any]]) -> list[Pair]:
         sides = [[to_be_judged(side) for side in cut(row)] for row in found]
         return [Pair(chosen, rejected, torch.zeros(2)) for chosen, rejected in sides]
 

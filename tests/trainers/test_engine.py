@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from trainers import data, models, packing, sft
-from trainers.engine import ExactBatches, out_of_memory
+from trainers.engine import ExactBatches, _Batches, out_of_memory
 from trainers.spec import SftSpec
 
 SPEC = {
@@ -57,6 +58,24 @@ def train(tiny, tmp_path):
 def whole(train):
     """The same for any cut of the batch: computed as one micro-batch."""
     return lambda **settings: train(tokens_per_micro_batch=WHOLE, **settings)[0]
+
+
+def test_the_rows_of_a_step_are_read_as_the_data_set_has_them():
+    columns = {
+        "input_ids": [[1, 2, 3], [], [4], [5, 6]],
+        "second": [2, 0, 1, 1],
+        "reference": [-1.5, 0.1, 2.0, 3.0],
+        "asked": ["a", "b", "c", "d"],
+    }
+    rows = Dataset.from_dict(columns).select([3, 1, 2, 0])  # so that a row is not where it lies
+    batches = _Batches(rows)
+    found = batches[[3, 1, 0]]
+    assert len(batches) == 4
+    assert [row["input_ids"].tolist() for row in found] == [[1, 2, 3], [], [5, 6]]
+    assert {row["input_ids"].dtype for row in found} == {torch.int64}
+    assert [(row["second"], row["reference"], row["asked"]) for row in found] == [
+        (2, -1.5, "a"), (0, 0.1, "b"), (1, 3.0, "d"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", ["token_mean", "example_mean"])

@@ -12,6 +12,7 @@ import torch
 import transformers
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tokenizers import processors
 
 from trainers import budget, scoring
 from trainers.scoring import SharedPrefixLM
@@ -160,6 +161,30 @@ def test_texts_are_lm_evals_own(settings, slots, lms, monkeypatch):
     found = ours.generate_until(asked)
     assert found == theirs.generate_until(asked)
     assert len(set(found)) > 3 or asked_for["max_gen_toks"] == 1
+
+
+@pytest.fixture(scope="module")
+def with_start(short):
+    """Both classes with a tokenizer that puts a token before every text, as Llama's does."""
+    tokenizer = copy.deepcopy(short.tokenizer)
+    start = "<|im_start|>"
+    tokenizer.bos_token = start
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A", special_tokens=[(start, tokenizer.bos_token_id)]
+    )
+    return both(short.model, tokenizer)
+
+
+@pytest.mark.parametrize("begins", ["", "<|im_start|>user\n"])
+def test_start_token_is_put_before_what_has_none(begins, with_start):
+    pairs = [(f"{begins}{context}", choice) for context, choice in CHOICES[:6]]
+    asked = requests("loglikelihood", [*pairs, ("The cat ", "sat"), ("", "The cat")])
+    ours, theirs = (lm.loglikelihood(asked) for lm in with_start)
+    assert_same(ours, theirs)
+    settings = {"until": [], "max_gen_toks": 9}
+    prompts = [(text, settings) for text in (f"{begins}cat", f"{begins}{PREAMBLE}", "mat")]
+    ours, theirs = (lm.generate_until(requests("generate_until", prompts)) for lm in with_start)
+    assert ours == theirs
 
 
 def test_more_answers_at_once_where_they_are_short():

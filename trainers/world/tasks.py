@@ -1,6 +1,7 @@
 """What the YAML files beside this one ask of Python: their items, and a check of obedience."""
 
 import re
+from functools import cache
 from typing import Any
 
 from datasets import Dataset
@@ -27,8 +28,13 @@ def instruction(**_: Any) -> dict[str, Dataset]:
 
 
 def _test_split(form: str) -> dict[str, Dataset]:
-    """Made in memory at every load: nothing is cached that could go stale."""
-    return {"test": Dataset.from_list(generate.items(form))}
+    return {"test": _items(form)}
+
+
+@cache
+def _items(form: str) -> Dataset:
+    """Made in memory once a process: no file is cached that could go stale."""
+    return Dataset.from_list(generate.items(form))
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
