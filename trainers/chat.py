@@ -7,9 +7,10 @@ token that ends a turn: stock IFEval has no stop strings, so a model that ends i
 token at which generation does not stop would run on to 1,280 tokens an item.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+if TYPE_CHECKING:  # to tokenise takes no model, whose import would be most of the time
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 END = "<|im_end|>"
 
@@ -29,7 +30,7 @@ MARK = "lorem"
 """A text that no template writes itself."""
 
 
-def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def complete(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Give both what they lack, in place; saved with the model it comes back as it was.
 
     Raises:
@@ -42,7 +43,7 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     _stop_at_turn_end(model, tokenizer)
 
 
-def complete_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+def complete_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
     """What of this decides the tokens of a conversation, and needs no model.
 
     Raises:
@@ -58,7 +59,7 @@ def complete_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _stop_at_turn_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _stop_at_turn_end(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     settings = model.generation_config
     assert settings is not None, "a causal language model generates"
     own = settings.eos_token_id
@@ -72,7 +73,7 @@ def _stop_at_turn_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     settings.pad_token_id = tokenizer.pad_token_id
 
 
-def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """The special token that the chat template writes after an answer, if it writes one."""
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False))

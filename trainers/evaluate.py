@@ -22,7 +22,7 @@ from trainers import companions, models
 from trainers.benchmarks import AVERAGE, Benchmark, settings
 from trainers.scores import Evaluation, contributions, mean_of_tasks, summarise
 from trainers.spec import EvaluateSpec
-from trainers.tasks import FEWSHOT_SEED, item_name, load, subsets
+from trainers.tasks import FEWSHOT_SEED, asked, item_name
 
 
 def open_model(loaded: models.Loaded, spec: EvaluateSpec):
@@ -62,8 +62,7 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     from lm_eval.utils import set_torch_seed
 
     _compile_templates_once()
-    tasks = load(benchmark, spec)
-    chosen = subsets(tasks, spec.limit)
+    tasks, chosen = asked(benchmark, spec, _template(lm))
     chat_template = settings(benchmark, spec).chat_template
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
@@ -84,6 +83,13 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         samples = {task: _by_document(results["samples"][task]) for task in results["samples"]}
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
     return _read(results, samples, beside, benchmark, spec)
+
+
+def _template(lm: Any) -> str:
+    """What a prompt depends on beside the benchmark: how this model's tokenizer renders a chat."""
+    tokenizer = getattr(lm, "tokenizer", None)
+    parts = (getattr(tokenizer, name, None) for name in ("chat_template", "special_tokens_map"))
+    return json.dumps([*parts], default=str, sort_keys=True)
 
 
 def _compile_templates_once() -> None:

@@ -159,9 +159,9 @@ def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBas
 
     try:
         if name == "tiny":
-            from trainers.tiny import tiny
+            from trainers import tiny
 
-            found = tiny()[1]
+            found = tiny.tokenizer()
         else:
             from transformers import AutoTokenizer
 

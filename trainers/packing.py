@@ -2,15 +2,13 @@
 
 transformers hands the row's lengths through to an attention function of ours, which runs each
 example by itself: with FlashAttention's kernel for lengths that vary, in torch, where a GPU has it,
-and elsewhere in groups of like length, padded for the attention alone. A model that cannot be
-proven to take such rows gets padded ones.
+and example by example elsewhere. A model that cannot be proven to take such rows gets padded ones.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +23,6 @@ ATTENTION = "packed"
 
 PROOF = (5, 3, 1)
 """Lengths of the random examples that in one row have to give what they give alone."""
-
-LIKE, LIKE_TOKENS = 1.25, 8
-"""Examples are of like length up to so many times the shortest and so many tokens more."""
 
 TOLERANCE = 1e-3
 """Of the relative distance of the two, in float32."""
@@ -60,39 +55,12 @@ class Example:
         return len(self.places)
 
 
-@dataclass(frozen=True)
-class Segments:
+class Segments(NamedTuple):
     """How a packed row is cut into examples."""
 
     lengths: tuple[int, ...]
     bounds: torch.Tensor
     """Cumulative lengths from zero, int32, on the device."""
-
-    @cached_property
-    def groups(self) -> list[list[int]]:
-        """Examples of like length, which fill up little when they are padded to the longest."""
-        found: list[list[int]] = []
-        for number in sorted(range(len(self.lengths)), key=self.lengths.__getitem__):
-            shortest = self.lengths[found[-1][0]] if found else -math.inf
-            if self.lengths[number] > LIKE * shortest + LIKE_TOKENS:
-                found.append([])
-            found[-1].append(number)
-        return found
-
-    @cached_property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Examples and longest of each group, padded."""
-        return [(len(group), self.lengths[group[-1]]) for group in self.groups]
-
-    @cached_property
-    def padded(self) -> torch.Tensor:
-        """Where each token lies in the groups, one after the other, (tokens,), on the device."""
-        start, places = 0, [np.empty(0, dtype=np.int64)] * len(self.lengths)
-        for group, (_, longest) in zip(self.groups, self.shapes, strict=True):
-            for number in group:
-                places[number] = np.arange(start, start + self.lengths[number])
-                start += longest
-        return _on(torch.from_numpy(np.concatenate(places)), self.bounds.device)
 
 
 class Rows(NamedTuple):
@@ -178,44 +146,15 @@ def attention(
             scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
         )  # fmt: skip
         return out[None], None
-    causal = partial(
-        scaled_dot_product_attention,
-        dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped,
-    )  # fmt: skip
-    if segments is None or len(segments.lengths) == 1:
-        return causal(query, key, value).transpose(1, 2), None
-    sizes = [examples * longest for examples, longest in segments.shapes]
-    parts = (_padded(tensor[0], segments.padded, sizes) for tensor in (query, key, value))
+    lengths = list(segments.lengths if segments else query.shape[2:3])
+    parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
     found = [
-        causal(*(part.unflatten(0, shape).transpose(1, 2) for part in of_group))
-        .transpose(1, 2)
-        .flatten(0, 1)
-        for shape, *of_group in zip(segments.shapes, *parts, strict=True)
+        scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
+        )
+        for q, k, v in zip(*parts, strict=True)
     ]
-    return _Unpadded.apply(torch.cat(found), segments.padded)[None], None  # type: ignore[index]
-
-
-def _padded(states: torch.Tensor, places: torch.Tensor, sizes: list[int]) -> Sequence[torch.Tensor]:
-    """(heads, tokens, size) -> for each group (examples x longest, heads, size), zero between."""
-    heads, _, size = states.shape
-    whole = states.new_zeros(sum(sizes), heads, size)
-    return whole.index_copy_(0, places, states.transpose(0, 1)).split(sizes)
-
-
-class _Unpadded(torch.autograd.Function):
-    """What lies at `places`, which are all different: so the gradient is copied, where torch would
-    add it up."""
-
-    @staticmethod
-    def forward(ctx: Any, padded: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(places)
-        ctx.shape = padded.shape
-        return padded.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Any) -> Any:
-        (places,) = ctx.saved_tensors
-        return outputs[0].new_zeros(ctx.shape).index_copy_(0, places, outputs[0]), None
+    return torch.cat(found, dim=2).transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, attention)

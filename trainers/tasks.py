@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trainers import task_files
-from trainers.benchmarks import Benchmark, local_splits, settings, task_paths
+from trainers.benchmarks import Benchmark, fingerprint, local_splits, settings, task_paths
 from trainers.spec import EvaluateSpec
 from trainers.task_files import EvaluationUnavailable
 
@@ -20,8 +20,64 @@ SUBSET_SEED = 0
 FEWSHOT_SEED = 1234
 """lm-eval's own default, which published numbers use."""
 
+KEPT_CHARACTERS = 2**26
+"""Of the prompts that a process keeps for its next model, all benchmarks together."""
+
 SPLIT_KEY = re.compile(r"^(\w+_split): (\w+)$", re.MULTILINE)
 """Which split of the data a task file uses as its training, validation, test or few-shot split."""
+
+
+class Asked(NamedTuple):
+    """What one benchmark asks of a model."""
+
+    tasks: dict[str, Any]
+    chosen: dict[str, list[int]] | None
+    """See `subsets`."""
+
+
+_kept: dict[tuple[str, str], Asked] = {}
+
+
+def asked(benchmark: Benchmark, spec: EvaluateSpec, template: str) -> Asked:
+    """The tasks and the items scored. The next model of this process whose tokenizer renders
+    prompts alike, by `template`, is asked the same requests: to make them takes longer than to
+    answer them where a model is small.
+
+    Raises:
+        EvaluationUnavailable: the items are missing.
+    """
+    if sum(map(_characters, _kept.values())) > KEPT_CHARACTERS:
+        _kept.clear()
+    key = (fingerprint(benchmark, spec), template)
+    if key not in _kept:
+        tasks = load(benchmark, spec)
+        for task in tasks.values():
+            _build_once(task)
+        _kept[key] = Asked(tasks, subsets(tasks, spec.limit))
+    return _kept[key]
+
+
+def _characters(one: Asked) -> int:
+    built = (request for task in one.tasks.values() for request in _requests(task))
+    return sum({id(request.args[0]): len(request.args[0]) for request in built}.values())
+
+
+def _requests(task: Any) -> list[Any]:
+    return getattr(task, "_instances", None) or []  # there is no such thing before they are built
+
+
+def _build_once(task: Any) -> None:
+    """lm-eval builds a task's requests for each model; from the second one on, forget the answers
+    instead."""
+    build = task.build_all_requests
+
+    def build_or_reset(**options: Any) -> None:
+        if not _requests(task):
+            build(**options)
+        for request in _requests(task):
+            request.resps, request.filtered_resps = [], {}
+
+    task.build_all_requests = build_or_reset
 
 
 def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:

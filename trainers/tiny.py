@@ -4,11 +4,15 @@ The tokenizer knows the words of the miniature world as whole tokens and every o
 byte, so that it can encode anything.
 """
 
-import torch
+from typing import TYPE_CHECKING
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from trainers.world import generate
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 MAX_LENGTH = 2048
 """Tokens; far more than any row of the world, so that stock benchmarks run on it too."""
@@ -25,11 +29,14 @@ CHAT_TEMPLATE = (
 """SmolLM2's ChatML, without its default system prompt."""
 
 
-def tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def tiny() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
     """Random weights from a fixed seed; torch's global random state is left as it was."""
-    tokenizer = _tokenizer()
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocabulary = tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(vocabulary),
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=2,
@@ -44,22 +51,22 @@ def tiny() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).float()
-    return model, tokenizer
+    return model, vocabulary
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> PreTrainedTokenizerFast:
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *_words(split)]
     vocabulary = {piece: i for i, piece in enumerate([*SPECIAL, *dict.fromkeys(pieces)])}
     # No merges: a piece is a known word, taken whole, or it stays the bytes it is made of.
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[], ignore_merges=True))
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL])
+    bpe = Tokenizer(models.BPE(vocabulary, merges=[], ignore_merges=True))
+    bpe.pre_tokenizer = split
+    bpe.decoder = decoders.ByteLevel()
+    bpe.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=bpe,
         pad_token=PAD,
         eos_token=END,
         additional_special_tokens=[START],

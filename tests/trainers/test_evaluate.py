@@ -8,6 +8,7 @@ import lm_eval
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lm_eval.tasks import TaskManager
 
 from trainers import benchmarks, evaluate, scores, tasks
@@ -143,6 +144,67 @@ def test_scores_do_not_hang_on_what_was_drawn_before(lm):
     random.seed(99)
     np.random.seed(99)
     assert score(lm, "world_instruction", limit=6).items.equals(first.items)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The benchmarks whose requests are made anew, from an empty process on."""
+    made: list[str] = []
+    load = tasks.load
+
+    def counted(benchmark, spec):
+        made.append(benchmark.name)
+        return load(benchmark, spec)
+
+    monkeypatch.setattr(tasks, "load", counted)
+    monkeypatch.setattr(tasks, "_kept", {})
+    return made
+
+
+@pytest.mark.parametrize("name", ["world_choice", "world_arithmetic", "mine"])
+def test_next_model_is_asked_the_same_requests(name, lm, louder, mine, loads):
+    name = mine if name == "mine" else name
+    score(lm, name, limit=5)
+    found = score(louder, name, limit=5)
+    assert len(loads) == 1
+    tasks._kept.clear()
+    alone = score(louder, name, limit=5)
+    assert len(loads) == 2
+    assert (found.scores, found.settings) == (alone.scores, alone.settings)
+    assert found.items.equals(alone.items)
+    assert not found.items.equals(score(lm, name, limit=5).items)
+
+
+@pytest.fixture(scope="module")
+def louder(tiny):
+    """Another model with the same tokenizer, which gives other answers."""
+    model = copy.deepcopy(tiny.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    return evaluate.open_model(tiny._replace(model=model), spec())
+
+
+def test_requests_are_made_anew_where_they_would_differ(tiny, lm, mine, loads):
+    first = score(lm, mine)
+    with open(mine.parent / "items.jsonl", "a") as file:
+        file.write(json.dumps({"question": "Say 7 words.", "answer": "none"}) + "\n")
+    assert len(score(lm, mine).items) == len(first.items) * 7 // 6
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "helper")
+    other = evaluate.open_model(tiny._replace(tokenizer=tokenizer), spec())
+    for chat_template in (True, False):
+        score(other, mine, chat_template=chat_template)
+        score(lm, mine, chat_template=chat_template)
+    assert len(loads) == 5
+
+
+def test_no_more_prompts_are_kept_than_fit(lm, mine, loads, monkeypatch):
+    monkeypatch.setattr(tasks, "KEPT_CHARACTERS", 100)
+    for _ in range(2):
+        score(lm, "world_choice", limit=5)
+        score(lm, mine)
+    assert loads == ["world_choice", "mine"] * 2
 
 
 def test_chat_template_is_used_unless_told_otherwise(lm):
