@@ -5,7 +5,7 @@ its benchmarks that were identified, with equal weights: a statement about these
 A mix of benchmarks has weights of its own (`analysis.compromise`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ def _for_benchmark(fit: Fit) -> Recommendation:
     label = task(fit.cells.benchmark).label
     rates = (fit.best_learning_rate or {}) if fit.status is FitStatus.IDENTIFIED else {}
     return _recommendation(
-        label, fit.status, fit.reason, [fit], rates, _best_cell([fit.cells]), _next_step(fit)
+        label, fit.status, fit.reason, [fit], rates, _best_cell([fit.cells]), _next_step([fit])
     )
 
 
@@ -156,9 +156,8 @@ def _for_type(kind: str, fits: list[Fit]) -> Recommendation:
         rest = f"; {_undecided(left)}" if left else ""
         reason = f"from {_names(known)}{rest}" if len(fits) > 1 else fits[0].reason
         return _recommendation(label, FitStatus.IDENTIFIED, reason, known, rates, best, "")
-    worst_first = [FitStatus.EDGE, FitStatus.FLAT, FitStatus.TOO_FEW]
-    told = min(fits, key=lambda fit: worst_first.index(fit.status))
-    return _recommendation(label, told.status, _undecided(fits), fits, {}, best, _next_step(told))
+    status = _first(fits).status
+    return _recommendation(label, status, _undecided(fits), fits, {}, best, _next_step(fits))
 
 
 def _recommendation(
@@ -236,8 +235,15 @@ def _best_cell(surfaces: list[Cells]) -> BestCell | None:
     return BestCell(learning_rate, size, learning_rate / size, value)
 
 
-def _next_step(fit: Fit) -> str:
-    table, ok = fit.cells.table, fit.cells.table[fit.cells.ok]
+def _first(fits: list[Fit]) -> Fit:
+    """The one whose trouble to mend first: a border before noise, noise before too few cells."""
+    worst_first = [FitStatus.EDGE, FitStatus.FLAT, FitStatus.TOO_FEW, FitStatus.IDENTIFIED]
+    return min(fits, key=lambda fit: worst_first.index(fit.status))
+
+
+def _next_step(fits: list[Fit]) -> str:
+    """What would decide them; of several at a border, every border."""
+    fit = _first(fits)
     match fit.status:
         case FitStatus.IDENTIFIED:
             return ""
@@ -247,20 +253,25 @@ def _next_step(fit: Fit) -> str:
             return "Add seeds or items to see smaller differences, or widen the learning rates."
         case FitStatus.FLAT:
             return "Add seeds, or cells between the best ones, to place the top."
-    steps = []
+    at_border = [fit for fit in fits if fit.status is FitStatus.EDGE]
+    steps = list(dict.fromkeys(step for fit in at_border for step in _extensions(fit)))
+    return f"Extend the grid: {listed(steps)}." if steps else ""
+
+
+def _extensions(fit: Fit) -> Iterator[str]:
+    table, ok = fit.cells.table, fit.cells.table[fit.cells.ok]
     for edge in fit.edges:
         match edge.split():
             case ["higher", *_]:
-                steps.append(_above(ok.learning_rate.max(), table))
+                yield _above(ok.learning_rate.max(), table)
             case ["lower", *_]:
-                steps.append(f"add learning rates below {rate(ok.learning_rate.min())}")
+                yield f"add learning rates below {rate(ok.learning_rate.min())}"
             case ["smaller", *_]:
-                steps.append(f"add batch sizes below {ok.batch_size.min()}")
+                yield f"add batch sizes below {ok.batch_size.min()}"
             case ["larger", *_]:
-                steps.append(f"add batch sizes above {ok.batch_size.max()}")
+                yield f"add batch sizes above {ok.batch_size.max()}"
             case _ if edge == CLIFF:
-                steps.append("add learning rates just below those that diverge")
-    return f"Extend the grid: {listed(steps)}." if steps else ""
+                yield "add learning rates just below those that diverge"
 
 
 def _above(highest: float, table: Any) -> str:

@@ -76,7 +76,7 @@ class OnRay:
         self._dashboard: str | None = None
 
     def join(self) -> None:
-        from sweep import cluster
+        from sweep import cluster, tuning  # noqa: F401  (while data is prepared)
 
         if self._dashboard is not None:
             return
@@ -88,7 +88,7 @@ class OnRay:
             self._say(warning)
 
     def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
-        from sweep import cluster
+        from sweep import cluster, tuning
 
         self.join()
         resources, wait = self._grid.resources, self._options.wait_minutes
@@ -104,7 +104,7 @@ class OnRay:
                 cluster.fetch_on_other_nodes(self._needed)
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._dashboard}   trials at once: {most}")
-            cluster.run(frontier, jobs, resources, asked, most, watch)
+            tuning.run(frontier, jobs, resources, asked, most, watch)
         return at_once
 
     def leave(self) -> None:

@@ -59,6 +59,15 @@ def test_edge_says_where_to_extend() -> None:
     assert one.status == "edge" and "add learning rates above 0.01" in one.next_step
 
 
+def test_a_type_says_every_border_that_holds_one_of_its_benchmarks() -> None:
+    found = advice(hellaswag=lambda x, y: 0.03 * x, ifeval=lambda x, y: -0.03 * x, arc=flat)
+    low, high = "add learning rates below", "add learning rates above"
+    assert high in found.benchmarks["hellaswag"].next_step
+    assert low not in found.benchmarks["hellaswag"].next_step
+    assert low in found.task_types["pattern"].next_step
+    assert high in found.task_types["pattern"].next_step
+
+
 def test_a_wall_of_divergence_is_not_an_edge_to_walk_over() -> None:
     frame = table(lambda x, y: 0.03 * x, noise=0.003)
     frame.loc[frame.learning_rate == 1e-2, "status"] = "diverged"
