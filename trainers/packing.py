@@ -93,8 +93,9 @@ def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Row
     counts is left out."""
     lengths = [example.length for example in examples]
     ids = [one.ids[:length] for one, length in zip(examples, lengths, strict=True)]
-    starts = np.cumsum([0, *lengths]) if packed else np.arange(len(lengths)) * max(lengths)
-    places = [one.places + int(start) for one, start in zip(examples, starts, strict=False)]
+    bounds = np.cumsum([0, *lengths])
+    starts = bounds[:-1] if packed else np.arange(len(lengths)) * max(lengths)
+    places = [one.places + int(start) for one, start in zip(examples, starts, strict=True)]
     targets = [one.labels[1:][one.places] for one in examples]
     counts = torch.tensor([one.loss_tokens for one in examples])
     owners = torch.arange(len(examples)).repeat_interleave(counts)
@@ -103,11 +104,10 @@ def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Row
         padded = pad_sequence(ids, batch_first=True)
         return Rows(_on(padded, device), None, None, *(_on(part, device) for part in ends))
     positions = torch.cat([torch.arange(length) for length in lengths])
-    bounds = torch.from_numpy(starts.astype(np.int32))
     return Rows(
         _on(torch.cat(ids)[None], device),
         _on(positions[None], device),
-        Segments(tuple(lengths), _on(bounds, device)),
+        Segments(tuple(lengths), _on(torch.from_numpy(bounds.astype(np.int32)), device)),
         *(_on(part, device) for part in ends),
     )
 

@@ -9,7 +9,8 @@ and the model before training, on the same items, in the same precision and two 
 `ours` (python -m sweep.run, which also writes the report), `documented`
 (tests/bench/stock_sweep.py, a process per trial, the settings of the documentations: per-device
 batch = batch, evaluation batch 8) and `tuned` (workers reused, small micro-batches accumulated,
-best fixed evaluation batch). Wall seconds are of the whole command.
+best fixed evaluation batch). Wall seconds are of the whole command; training and evaluation seconds
+of all models of ours, and of the grid's cells alone in the other two.
 """
 
 import argparse
