@@ -113,3 +113,12 @@ def test_dry_run_takes_less_than_two_seconds_of_one_core(dry_run):
 def test_plan_time_modules_of_trainers_load_no_torch(module):
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'lm_eval' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_preparing_data_loads_no_torch():
+    """Its import would take longer than to tokenise what the quickstart trains on."""
+    code = (
+        "import sys; from trainers import data, models, prepare; models.tokenizer('tiny'); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -85,7 +85,7 @@ class SharedPrefixLM(HFLM):
     @contextmanager
     def _at_once(self, pairs: Iterable[tuple[str, str]]) -> Iterator[None]:
         """While open, `tok_encode` knows what `_encode_pair` asks of each (context, continuation):
-        a tokenizer takes many texts in a third of the time that it takes for one after another."""
+        a tokenizer is quicker with many texts at once than with one after another."""
         texts = []
         for context, continuation in pairs:
             stem = context.rstrip()  # its spaces at the end go with the continuation

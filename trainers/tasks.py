@@ -40,8 +40,8 @@ _kept: dict[tuple[str, str], Asked] = {}
 
 def asked(benchmark: Benchmark, spec: EvaluateSpec, template: str) -> Asked:
     """The tasks and the items scored. The next model of this process whose tokenizer renders
-    prompts alike, by `template`, is asked the same requests: to make them takes longer than to
-    answer them where a model is small.
+    prompts alike, by `template`, is asked the same requests: to load and render them anew is a
+    good part of scoring a small model.
 
     Raises:
         EvaluationUnavailable: the items are missing.

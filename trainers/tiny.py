@@ -55,6 +55,7 @@ def tiny() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
+    """The world's words and single bytes; needs no torch."""
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
