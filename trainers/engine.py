@@ -273,7 +273,7 @@ class ExactBatches(Trainer):
 
 class _Batches(TorchDataset[list[dict[str, Any]]]):
     """The rows of a whole step at once, straight from Arrow: lists of numbers as int64 tensors, all
-    else as Python has it; quicker than the torch format of datasets, which tells with short rows."""
+    else as Python has it; quicker than the torch format of datasets, where rows are short."""
 
     def __init__(self, rows: Dataset):
         self._rows = rows.with_format("arrow")
