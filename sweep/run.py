@@ -14,14 +14,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweep import choice, config, plan, show
-from sweep.config import GridError
-from sweep.grid import Grid
-from sweep.options import Options
-from sweep.plan import Trial
-from sweep.price import Calibration
-from sweep.store import Damaged, RunFolder
-from trainers.exits import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
+from sweep import terminal
+from sweep.execution.options import Options
+from sweep.gridfile import load
+from sweep.gridfile.load import GridError
+from sweep.gridfile.schema import Grid
+from sweep.plan import trials
+from sweep.plan.cost import Calibration
+from sweep.plan.trials import Trial
+from sweep.schedule import selection
+from sweep.storage.run_folder import Damaged, RunFolder
+from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
 
 MANY_TRIALS = 1000
 """More are started only where `--yes` says so: a count that is wrong costs days."""
@@ -86,7 +89,7 @@ def main(
 ) -> None:
     """Plan and run a sweep, score every trial, and write the report."""
     try:
-        grid = config.load(grid_file, overrides)
+        grid = load.load(grid_file, overrides)
     except GridError as error:
         stop(BAD_INPUT, str(error))
     if not math.isfinite(wait):
@@ -95,16 +98,16 @@ def main(
         stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     path, url = _place(runs, grid.name)
     try:
-        planned = plan.trials(grid, choice.known(grid, RunFolder(path)))
+        planned = trials.trials(grid, selection.known(grid, RunFolder(path)))
     except ValueError as error:
         stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
-        chosen = plan.line_of(planned, only) if only is not None else None
+        chosen = trials.line_of(planned, only) if only is not None else None
     except ValueError as error:
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
-        show.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        terminal.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     try:
         problem = RunFolder(path).problem(url)
@@ -118,8 +121,8 @@ def main(
             f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
             "--dry-run, and give --yes to run them",
         )
-    from sweep import drive
-    from sweep.preflight import CannotStart
+    from sweep import orchestrate
+    from sweep.resolve.preflight import CannotStart
 
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
@@ -128,7 +131,7 @@ def main(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        states = drive.drive(grid, planned, path, options, console)
+        states = orchestrate.drive(grid, planned, path, options, console)
     except CannotStart as error:
         stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
@@ -143,21 +146,22 @@ def _place(runs: str, name: str) -> tuple[Path, str | None]:
     """The run folder, and the URL that it is the mirror of."""
     if "://" not in runs:
         return Path(runs, name), None
-    from sweep import bucket
+    from sweep.storage import object_store
 
     try:
-        bucket.opened(runs)
-    except bucket.BadUrl as error:
+        object_store.opened(runs)
+    except object_store.BadUrl as error:
         stop(BAD_INPUT, f"--runs {error}")
     return Path("runs", name), f"{runs.rstrip('/')}/{name}"
 
 
 def _reach(url: str) -> None:
-    from sweep import bucket, stored
+    from sweep.execution import remote_run
+    from sweep.storage import object_store
 
     try:
-        stored.reached(url)
-    except bucket.Unreachable as error:
+        remote_run.reached(url)
+    except object_store.Unreachable as error:
         stop(CANNOT_RUN, str(error))
 
 
@@ -183,8 +187,8 @@ def _leave(*_: Any) -> None:
 
 
 def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
-    from sweep import calibration
-    from sweep.preflight import CannotStart
+    from sweep.resolve import calibrate as calibration
+    from sweep.resolve.preflight import CannotStart
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)

@@ -14,8 +14,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
-from sweep import show, store
-from sweep.store import Damaged, RunFolder, TrialFolder
+from sweep import terminal
+from sweep.storage import run_folder
+from sweep.storage.run_folder import Damaged, RunFolder, TrialFolder
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
 
@@ -87,7 +88,7 @@ class Reader:
         return list(csv.DictReader(io.StringIO(text)))
 
     def read(self) -> RunStatus:
-        manifest = store.read_json(self.folder.manifest) or {}
+        manifest = run_folder.read_json(self.folder.manifest) or {}
         self._lower = {
             (stage, want["benchmark"])
             for stage, record in manifest.get("stages", {}).items()
@@ -168,7 +169,7 @@ def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any
     if status.learning_rate is None or status.batch_size is None:
         return
     for want in wanted:
-        record = store.read_json(folder.scores(want["fingerprint"])) or {"scores": []}
+        record = run_folder.read_json(folder.scores(want["fingerprint"])) or {"scores": []}
         for score in record["scores"]:
             if score["primary"]:
                 yield Best(
@@ -230,7 +231,7 @@ def main(
         }
         print(json.dumps(record, indent=1))
     else:
-        Console().print(show.status(status))
+        Console().print(terminal.status(status))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def grid_file(tmp_path):
 @pytest.fixture
 def load(grid_file):
     """A grid from its text and `--set` overrides."""
-    from sweep import config
+    from sweep.gridfile import load as config
 
     return lambda text, *overrides: config.load(grid_file(text), list(overrides))
 
@@ -148,9 +148,9 @@ def load(grid_file):
 @pytest.fixture
 def planned(load):
     """The trials of a grid's text, by stage."""
-    from sweep import plan
+    from sweep.plan import trials
 
-    return lambda text, *overrides: plan.trials(load(text, *overrides))
+    return lambda text, *overrides: trials.trials(load(text, *overrides))
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def chain_run(tmp_path_factory) -> Ended:
 @pytest.fixture(scope="session")
 def tiny():
     """The tiny model with its tokenizer, as loaded; a test that trains takes a copy of its own."""
-    from trainers import models
+    from trainers.models import load as models
 
     return models.load("tiny")
 

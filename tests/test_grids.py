@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep import config, plan
+from sweep.gridfile import load
+from sweep.plan import trials as plan
 
 ROOT = Path(__file__).parent.parent
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
@@ -24,7 +25,7 @@ def test_there_are_grids():
 
 
 def test_grid_plans_each_trial_once(shipped):
-    trials = plan.trials(config.load(shipped))
+    trials = plan.trials(load.load(shipped))
     keys = [trial.key for trial in trials]
     assert len(trials) > 1
     assert len(set(keys)) == len(keys)
@@ -32,13 +33,13 @@ def test_grid_plans_each_trial_once(shipped):
 
 def test_parents_come_before_children(shipped):
     seen: set[str | None] = {None}
-    for trial in plan.trials(config.load(shipped)):
+    for trial in plan.trials(load.load(shipped)):
         assert trial.parent in seen
         seen.add(trial.key)
 
 
 def test_grid_is_named_as_its_file(shipped):
-    assert config.load(shipped).name == shipped.stem
+    assert load.load(shipped).name == shipped.stem
 
 
 def test_head_says_how_to_run_it(shipped):
@@ -47,7 +48,7 @@ def test_head_says_how_to_run_it(shipped):
 
 def test_comments_state_the_number_of_trials(shipped):
     """A count in the head is the file's, one further down is the stage's that it stands in."""
-    trials = plan.trials(config.load(shipped))
+    trials = plan.trials(load.load(shipped))
     stage = None
     for number, line in enumerate(shipped.read_text().splitlines(), 1):
         if opened := re.match(r"  (\w[\w.-]*):", line):

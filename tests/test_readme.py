@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import config
+from sweep.gridfile import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -124,7 +124,7 @@ def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
         text = text.replace(name, str(tmp_path / name))
     grid = tmp_path / "grid.yaml"
     grid.write_text(text)
-    config.load(grid)
+    load.load(grid)
 
 
 @pytest.mark.parametrize("page", PAGES)

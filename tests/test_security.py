@@ -69,20 +69,20 @@ def test_pickles_beside_records_and_weights_are_never_read(
 
 
 def test_model_with_pickled_weights_alone_is_refused_unread(chain_run, tmp_path):
-    from trainers import models
+    from trainers.models import load
 
     (source,) = chain_run.path.glob("trials/first-*/model")
     folder, sign = tmp_path / "model", tmp_path / "sign"
     shutil.copytree(source, folder)
     (folder / "model.safetensors").unlink()
     plant(folder / "pytorch_model.bin", sign)
-    with pytest.raises(models.ModelUnavailable, match=r"safetensors"):
-        models.load(str(folder))
+    with pytest.raises(load.ModelUnavailable, match=r"safetensors"):
+        load.load(str(folder))
     assert not sign.exists()
 
 
 def test_model_that_brings_code_is_refused_and_its_code_not_run(chain_run, tmp_path):
-    from trainers import models
+    from trainers.models import load
 
     (source,) = chain_run.path.glob("trials/first-*/model")
     folder, sign = tmp_path / "model", tmp_path / "sign"
@@ -97,8 +97,8 @@ def test_model_that_brings_code_is_refused_and_its_code_not_run(chain_run, tmp_p
         },
     }
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(models.ModelUnavailable):
-        models.load(str(folder))
+    with pytest.raises(load.ModelUnavailable):
+        load.load(str(folder))
     assert not sign.exists()
 
 
@@ -130,7 +130,7 @@ URLS = {
 def test_dashboard_beyond_this_machine_is_warned_of():
     """In a process of its own: Ray stays out of this one."""
     code = (
-        "import json, sys; from sweep import cluster; "
+        "import json, sys; from sweep.execution import ray_cluster as cluster; "
         "print(json.dumps({url: cluster.exposed(url) for url in sys.argv[1:]}))"
     )
     run = subprocess.run(

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-import planted
 import pytest
 
-from analysis import report
+from analysis.report import build
+from tests.analysis import planted
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +18,4 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planted_report(planted_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a copy of the planted run; written again it has the same bytes."""
     run = Path(shutil.copytree(planted_run, tmp_path_factory.mktemp("report") / "run"))
-    return report.write(run)
+    return build.write(run)

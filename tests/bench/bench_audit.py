@@ -28,14 +28,14 @@ from statistics import median
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from analysis import contamination, languages
-from analysis.audit import CONTAMINATION
-from sweep import findings
-from sweep.grid import Audit
-from sweep.scan import Reading, all_cores
-from trainers.audit_items import Item, Items
-from trainers.spec import DataSpec
-from trainers.turns import turns
+from analysis.audit import contamination, languages
+from analysis.audit.tables import CONTAMINATION
+from sweep.audit import records
+from sweep.audit.scan import Reading, all_cores
+from sweep.gridfile.schema import Audit
+from trainers.data.conversation import turns
+from trainers.evaluate.items import Item, Items
+from trainers.specs.spec import DataSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
@@ -170,10 +170,10 @@ def audit(kind: str, path: str, cores: str) -> None:
     out = Path(path).parent / "audit"
     began = time.perf_counter()
     if kind == "contamination":
-        findings.contamination(data, eval_items(), Audit(), out, int(cores), {})
+        records.contamination(data, eval_items(), Audit(), out, int(cores), {})
         tokens = json.loads((out / CONTAMINATION).read_text())["data"][0]["tokens"]
     else:
-        findings.languages(data, out, int(cores), {})
+        records.languages(data, out, int(cores), {})
         tokens = 0
     seconds = time.perf_counter() - began
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from analysis import results
-from analysis.tasks import task
+from analysis.benchmarks import task
+from analysis.tables import load
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
@@ -67,7 +67,7 @@ def _score(name: str, asked: argparse.Namespace) -> int:
 def _table(folder: Path) -> Table:
     """Primary metrics beside what is published, and how many standard errors lie between."""
     table = Table("benchmark", "metric", "score", "n", "published", "apart", "seconds")
-    frame = results.read(ROOT / folder)
+    frame = load.read(ROOT / folder)
     for row in frame[frame.primary & (frame.status == "ok")].itertuples():
         known = PUBLISHED.get(str(row.benchmark))
         told = known is not None and row.stderr > 0

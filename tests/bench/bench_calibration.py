@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 from simulated import REFUSED, SHAPES, measured, truth
 
-from analysis.peak import Box
-from analysis.surface import FitStatus, fit
-from trainers.prepare import cores
+from analysis.fit.peak import Box
+from analysis.fit.surface import FitStatus, fit
+from trainers.data.prepare_process import cores
 
 SIZES = 6
 RATES = (6, 10)

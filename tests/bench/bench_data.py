@@ -31,7 +31,7 @@ WAYS = {
 
 
 def spec(rows: int):
-    from trainers.spec import SftSpec
+    from trainers.specs.spec import SftSpec
 
     names = [{"name": str(path)} for path in sorted(DATA.glob("*.jsonl"))]
     weight = min(rows / sum(1 for name in names for _ in open(name["name"])), 1.0)  # noqa: SIM115
@@ -42,7 +42,7 @@ def spec(rows: int):
 
 
 def ours(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]:
-    from trainers import data
+    from trainers.data import prepare as data
 
     started = time.perf_counter()
     prepared = data.prepare(spec(rows), tokenizer, folder, processes)
@@ -54,14 +54,14 @@ def row_by_row(tokenizer, rows: int, folder: Path) -> tuple[float, int]:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    from trainers import sources, tokens
+    from trainers.data import sources, tokenize
 
     columns = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
     started, count = time.perf_counter(), 0
     with ArrowWriter(path=str(folder / "train.arrow"), features=columns) as writer:
         for source in spec(rows).sources:
             for row in sources.rows(source):
-                example = tokens.tokenise(row, tokenizer, "assistant")
+                example = tokenize.tokenise(row, tokenizer, "assistant")
                 writer.write({name: ids[:MAX_LENGTH] for name, ids in example.items()})
                 count += 1
         writer.finalize()
@@ -74,7 +74,8 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from trainers import models, sources
+    from trainers.data import sources
+    from trainers.models import load
 
     found = [row for source in spec(rows).sources for row in sources.rows(source)]
     messages = folder / "messages.jsonl"
@@ -90,7 +91,7 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
             seconds.append(time.perf_counter() - started)
             return prepared
 
-    model = models.load("tiny").model
+    model = load.load("tiny").model
     model.resize_token_embeddings(len(tokenizer))
     arguments = SFTConfig(
         output_dir=str(folder), max_length=MAX_LENGTH, report_to="none", bf16=False, use_cpu=True,
@@ -101,20 +102,21 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
 
 
 def one(way: str, rows: int) -> None:
-    from trainers import models, prepare
+    from trainers.data import prepare_process
+    from trainers.models import load
 
-    tokenizer = models.tokenizer(MODEL)
+    tokenizer = load.tokenizer(MODEL)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         match way:
             case "ours":
-                found = ours(tokenizer, rows, folder, prepare.cores())
+                found = ours(tokenizer, rows, folder, prepare_process.cores())
             case "ours_alone":
                 found = ours(tokenizer, rows, folder, 1)
             case "row_by_row":
                 found = row_by_row(tokenizer, rows, folder)
             case "trl":
-                found = trl(tokenizer, rows, folder, prepare.cores())
+                found = trl(tokenizer, rows, folder, prepare_process.cores())
             case _:
                 found = trl(tokenizer, rows, folder, 1)
     print(json.dumps(found))

@@ -37,11 +37,13 @@ import numpy as np
 import torch
 import transformers
 
-from trainers import benchmarks, evaluate, generation, models, scoring
-from trainers.attention import Span
-from trainers.budget import Budget
-from trainers.prefixes import find
-from trainers.spec import EvaluateSpec
+from trainers.evaluate import benchmarks, harness
+from trainers.inference import generation, harness_model
+from trainers.inference.prefix_attention import Span
+from trainers.inference.prefix_tree import find
+from trainers.inference.token_budget import Budget
+from trainers.models import load
+from trainers.specs.spec import EvaluateSpec
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -145,7 +147,7 @@ def call(lm: Any, benchmark: benchmarks.Benchmark, spec: EvaluateSpec) -> Call:
         generation.generate, lm._model_generate = ours, theirs
         for method in METHODS:
             setattr(lm, method, timed(method))
-        found = evaluate.score(lm, benchmark, spec)
+        found = harness.score(lm, benchmark, spec)
     finally:
         hook.remove()
         generation.generate = generate
@@ -209,7 +211,7 @@ class Rates(NamedTuple):
     decode_full: float
 
 
-def rates(lm: scoring.SharedPrefixLM, prompts: list[tuple[int, ...]]) -> Rates:
+def rates(lm: harness_model.SharedPrefixLM, prompts: list[tuple[int, ...]]) -> Rates:
     """The best that our forwards reach on these prompts."""
     decoder, tally = lm.decoder, lm.tally
     budget = Budget(decoder, lm.max_length)
@@ -301,16 +303,18 @@ def main() -> None:
         limit=options.items or ITEMS[options.benchmark],
         data_dir=str(DATA / "eval"),
     )
-    loaded = models.load(options.model)
-    ours: Any = scoring.open_lm(loaded.model, loaded.tokenizer)
-    assert isinstance(ours, scoring.SharedPrefixLM), "the stock class would race itself"
+    loaded = load.load(options.model)
+    ours: Any = harness_model.open_lm(loaded.model, loaded.tokenizer)
+    assert isinstance(ours, harness_model.SharedPrefixLM), "the stock class would race itself"
     mine: list[Call] = []
     theirs: dict[int, list[Call]] = {batch: [] for batch in options.batches}
     for _ in range(options.rounds):
         for batch in options.batches:
             ours.tally = generation.Tally()
             mine.append(call(ours, benchmark, spec))
-            lm = scoring.HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch)
+            lm = harness_model.HFLM(
+                pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch
+            )
             theirs[batch].append(call(lm, benchmark, spec))
     report(options, loaded.model, ours, mine, theirs)
 
@@ -318,7 +322,7 @@ def main() -> None:
 def report(
     options: Any,
     model: Any,
-    ours: scoring.SharedPrefixLM,
+    ours: harness_model.SharedPrefixLM,
     mine: list[Call],
     theirs: dict[int, list[Call]],
 ) -> None:

@@ -24,8 +24,12 @@ import torch
 import transformers
 from torch import multiprocessing
 
-from trainers import cache, data, models, packing, sft
-from trainers.spec import SftSpec
+from trainers import cache
+from trainers.data import prepare
+from trainers.models import load
+from trainers.ops import packed_attention
+from trainers.specs.spec import SftSpec
+from trainers.training import sft
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WHOLE, WANTED = 10**6, 1e-4
@@ -52,17 +56,17 @@ def spec(**settings: Any) -> SftSpec:
     })  # fmt: skip
 
 
-def update(start: models.Loaded, asked: SftSpec, packed: bool = True) -> torch.Tensor:
+def update(start: load.Loaded, asked: SftSpec, packed: bool = True) -> torch.Tensor:
     loaded = start._replace(model=copy.deepcopy(start.model))
-    prepared = data.prepare(asked, loaded.tokenizer, cache.folder("bench"))
-    takes = packing._takes
+    prepared = prepare.prepare(asked, loaded.tokenizer, cache.folder("bench"))
+    takes = packed_attention._takes
     if not packed:
-        packing._takes = lambda *_: False
+        packed_attention._takes = lambda *_: False
     try:
         with tempfile.TemporaryDirectory() as folder:
             sft.train(asked, loaded, prepared, Path(folder))
     finally:
-        packing._takes = takes
+        packed_attention._takes = takes
     return flat(loaded.model) - flat(start.model)
 
 
@@ -77,7 +81,7 @@ def rank(number: int, port: int, model: str, settings: dict[str, Any], file: str
     }  # fmt: skip
     quiet()
     torch.set_num_threads(max((os.cpu_count() or 2) // 2, 1))
-    found = update(models.load(model), spec(**settings))
+    found = update(load.load(model), spec(**settings))
     if number == 0:
         torch.save(found, file)
 
@@ -105,7 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet()
     common = {"batch_size": arguments.batch, "steps": arguments.steps}
-    start = models.load(arguments.model)
+    start = load.load(arguments.model)
     expected = update(start, spec(**common, tokens_per_micro_batch=WHOLE))
     print(f"{arguments.model}, {arguments.steps} steps of {arguments.batch} examples")
     print(f"{'shape':38}{'relative L2':>12}{'seconds':>9}", flush=True)

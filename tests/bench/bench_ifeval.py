@@ -23,8 +23,10 @@ import nltk
 import numpy as np
 import torch
 
-from trainers import benchmarks, evaluate, generation, models, scoring
-from trainers.spec import EvaluateSpec
+from trainers.evaluate import benchmarks, harness
+from trainers.inference import generation, harness_model
+from trainers.models import load
+from trainers.specs.spec import EvaluateSpec
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -45,10 +47,10 @@ class Scored(NamedTuple):
     """The mean of prompt and instruction level, strict, item by item."""
 
 
-def score(loaded: models.Loaded, items: int) -> Scored:
+def score(loaded: load.Loaded, items: int) -> Scored:
     benchmark = benchmarks.find("ifeval")
     spec = EvaluateSpec(benchmarks=["ifeval"], limit=items, data_dir=str(DATA / "eval"))
-    lm: Any = scoring.open_lm(loaded.model, loaded.tokenizer)
+    lm: Any = harness_model.open_lm(loaded.model, loaded.tokenizer)
     lengths: list[int] = []
     generate = generation.generate
 
@@ -59,7 +61,7 @@ def score(loaded: models.Loaded, items: int) -> Scored:
 
     try:
         generation.generate = counted
-        found = evaluate.score(lm, benchmark, spec)
+        found = harness.score(lm, benchmark, spec)
     finally:
         generation.generate = generate
     columns = found.items.pivot(index="item", columns="metric", values="value")
@@ -118,7 +120,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     nltk.data.path.append(str(DATA / "nltk_data"))
     most = benchmarks.find("ifeval").max_gen_toks or 0
-    loaded = models.load(options.model)
+    loaded = load.load(options.model)
     first = score(loaded, options.items)
     show("as it is", first, most)
     if options.rounded:

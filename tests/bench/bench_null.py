@@ -25,8 +25,8 @@ import numpy as np
 from scipy.stats import kstest
 from simulated import BATCH, RATE, SHAPES, Function, Truth, measured, truth
 
-from analysis.surface import FitStatus, fit
-from trainers.prepare import cores
+from analysis.fit.surface import FitStatus, fit
+from trainers.data.prepare_process import cores
 
 CELLS = 6
 

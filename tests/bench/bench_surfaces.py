@@ -28,12 +28,12 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
-from analysis import results
-from analysis.cells import surfaces
-from analysis.optimum import best_points, mesh
-from analysis.posterior import LOSS_ERROR
-from analysis.surface import Fit, FitStatus, fit
-from trainers.prepare import cores
+from analysis.fit.cells import surfaces
+from analysis.fit.optimum import best_points, mesh
+from analysis.fit.posterior import LOSS_ERROR
+from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.tables import load
+from trainers.data.prepare_process import cores
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
@@ -164,7 +164,7 @@ def fitted(one: Surface, stderr: float | None) -> Fit:
     )
     if stderr is not None:
         rows["stderr"] = stderr
-    return fit(surfaces(results.adopted(rows, one.name))[0])
+    return fit(surfaces(load.adopted(rows, one.name))[0])
 
 
 def regret(one: Surface, point: Point) -> float:

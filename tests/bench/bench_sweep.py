@@ -28,10 +28,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sweep import config
-from sweep.grid import Grid
-from trainers import benchmarks, models, sources, tasks
-from trainers.spec import EvaluateSpec, SftSpec
+from sweep.gridfile import load as gridfile
+from sweep.gridfile.schema import Grid
+from trainers.data import sources
+from trainers.evaluate import benchmarks, tasks
+from trainers.models import load as models
+from trainers.specs.spec import EvaluateSpec, SftSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))
@@ -111,7 +113,7 @@ def _ours(grid: str, out: Path) -> Timing:
 
 
 def _stock(grid: str, way: str, out: Path) -> Timing:
-    loaded = config.load(_file(grid), _overrides(grid))
+    loaded = gridfile.load(_file(grid), _overrides(grid))
     with contextlib.ExitStack() as files:
         plan = _plan(loaded, out) | _tasks(loaded.evaluate, files) | _sizes(grid, way)
         (out / "plan.json").write_text(json.dumps(plan))

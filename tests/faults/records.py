@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweep import store
+from sweep.storage import run_folder
 from tests.faults.runs import Before, Broken, Run, ended, lines, must, wait_until
 
 
@@ -164,7 +164,7 @@ def data_changed(run: Run, chance: random.Random) -> None:
 def code_changed(run: Run, chance: random.Random) -> None:
     """A line of the trainers is another one at the second start."""
     copy = run.folder / "code"
-    source = Path(store.__file__).parents[1]
+    source = Path(run_folder.__file__).parents[2]
     for package in ("sweep", "trainers", "analysis"):
         shutil.copytree(source / package, copy / package)
     run.environment = {"PYTHONPATH": str(copy)}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep import config, run
-from sweep.config import GridError
+from sweep import run
+from sweep.gridfile import load as config
+from sweep.gridfile.load import GridError
 
 VALUES = {
     # id: (what is replaced, by what, the line of the problem, what its message has to hold)
@@ -171,7 +172,7 @@ def test_run_folder_that_is_a_link_is_refused(small, grid_file, command, tmp_pat
 
 
 def test_runs_may_be_a_link(tmp_path):
-    from sweep.store import RunFolder
+    from sweep.storage.run_folder import RunFolder
 
     (tmp_path / "disk").mkdir()
     (tmp_path / "runs").symlink_to(tmp_path / "disk")
@@ -180,7 +181,7 @@ def test_runs_may_be_a_link(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "link to nowhere", "file above"])
 def test_place_that_is_no_folder_is_named(kind, tmp_path):
-    from sweep.store import RunFolder
+    from sweep.storage.run_folder import RunFolder
 
     place, named = tmp_path / "runs" / "small", tmp_path / "runs"
     match kind:
@@ -197,7 +198,7 @@ def test_place_that_is_no_folder_is_named(kind, tmp_path):
 
 
 def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
-    from sweep.store import RunFolder
+    from sweep.storage.run_folder import RunFolder
 
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may everything
     said = RunFolder(tmp_path / "runs" / "small").problem() or ""

@@ -9,9 +9,11 @@ import sys
 import pytest
 from rich.console import Console
 
-from sweep import plan, show, store
+from sweep import terminal
+from sweep.plan import trials as plan
 from sweep.status import Reader
-from sweep.store import Damaged, RunFolder, TrialFolder
+from sweep.storage import run_folder
+from sweep.storage.run_folder import Damaged, RunFolder, TrialFolder
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_failed_trial_is_shown_with_its_reason(copied):
     failed = {"event": "failed", "phase": "evaluate", "reason": "evaluate: the disk is full"}
     (folder / "attempts.jsonl").write_text(json.dumps(failed) + "\n")
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(show.status(Reader(copied).read()))
+    console.print(terminal.status(Reader(copied).read()))
     text = console.export_text()
     assert "1 failed" in text
     assert "the disk is full" in text
@@ -93,14 +95,18 @@ def begun(load, small, tmp_path) -> tuple[RunFolder, TrialFolder]:
     run = RunFolder(tmp_path / "small")
     run.write_plan(grid, trials)
     want = {"benchmark": "world_choice", "fingerprint": "mark", "higher_is_better": True}
-    store.write_json(run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}})
-    store.write_json(run.path / "driver.json", {"pid": 1, "host": "elsewhere", "since": "today"})
+    run_folder.write_json(
+        run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}}
+    )
+    run_folder.write_json(
+        run.path / "driver.json", {"pid": 1, "host": "elsewhere", "since": "today"}
+    )
     folder = run.trial(trials[1])
     folder.log_attempt("started", attempt=1)
     folder.log_attempt("done", attempt=1, seconds=1.0)
-    store.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
+    run_folder.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
     score = {"primary": True, "metric": "acc", "value": 0.5, "stderr": 0.1}
-    store.write_json(folder.scores("mark"), {"scores": [score]})
+    run_folder.write_json(folder.scores("mark"), {"scores": [score]})
     return run, folder
 
 

@@ -3,8 +3,8 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainers.packing import Example
-from trainers.tokens import IGNORED
+from trainers.data.tokenize import IGNORED
+from trainers.ops.packed_attention import Example
 
 CPU = torch.device("cpu")
 

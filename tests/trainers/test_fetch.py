@@ -2,23 +2,24 @@
 
 import pytest
 
-from trainers import benchmarks, fetch
-from trainers.spec import DataSpec, EvaluateSpec, Model
+from trainers import hub
+from trainers.evaluate import benchmarks
+from trainers.specs.spec import DataSpec, EvaluateSpec, Model
 
 
 def evaluation(*names, **settings) -> EvaluateSpec:
     return EvaluateSpec(benchmarks=list(names), **settings)
 
 
-def needs(model="tiny", data=("world:sft",), names=("world_choice",)) -> fetch.Needs:
-    return fetch.needs(
+def needs(model="tiny", data=("world:sft",), names=("world_choice",)) -> hub.Needs:
+    return hub.needs(
         [Model(name=model)], [DataSpec(name=name) for name in data], evaluation(*names)
     )
 
 
 def test_tiny_model_on_the_world_needs_nothing():
     assert needs().empty
-    assert fetch.fetch(needs()) == {}
+    assert hub.fetch(needs()) == {}
 
 
 def test_only_what_is_on_the_hub_is_needed(tmp_path):
@@ -40,8 +41,8 @@ def test_only_what_is_on_the_hub_is_needed(tmp_path):
 )
 def test_hub_data_of_a_benchmark_is_read_from_its_task_files(name, data):
     found = benchmarks.find(name)
-    assert fetch.hub_data(found, evaluation(name)) == data
-    assert fetch.hub_data(found, evaluation(name, data_dir="items")) == []
+    assert hub.hub_data(found, evaluation(name)) == data
+    assert hub.hub_data(found, evaluation(name, data_dir="items")) == []
 
 
 def test_task_file_of_the_user_may_name_hub_data_itself_or_by_include(tmp_path):
@@ -49,7 +50,7 @@ def test_task_file_of_the_user_may_name_hub_data_itself_or_by_include(tmp_path):
     (tmp_path / "second.yaml").write_text("include: first.yaml\ntask: second\n")
     (tmp_path / "local.yaml").write_text("task: local\ndataset_path: json\n")
     found = [
-        fetch.hub_data(benchmarks.find(str(tmp_path / f"{name}.yaml")), evaluation(name))
+        hub.hub_data(benchmarks.find(str(tmp_path / f"{name}.yaml")), evaluation(name))
         for name in ("first", "second", "local")
     ]
     assert found == [["owner/items"], ["owner/items"], []]
@@ -58,5 +59,5 @@ def test_task_file_of_the_user_may_name_hub_data_itself_or_by_include(tmp_path):
 def test_pinned_data_is_that_of_the_commit():
     data = DataSpec(name="a/b", revision="v1", examples=5)
     commits = {"data:a/b@v1": "c" * 40, "data:a/b@main": "d" * 40}
-    assert fetch.pinned(data, commits) == data.model_copy(update={"revision": "c" * 40})
-    assert fetch.pinned(DataSpec(name="world:sft"), commits) == DataSpec(name="world:sft")
+    assert hub.pinned(data, commits) == data.model_copy(update={"revision": "c" * 40})
+    assert hub.pinned(DataSpec(name="world:sft"), commits) == DataSpec(name="world:sft")

@@ -5,8 +5,11 @@ import gc
 import pytest
 import torch
 
-from trainers import benchmarks, data, evaluate, heldout, models, sft
-from trainers.spec import EvaluateSpec, SftSpec
+from trainers.data import prepare
+from trainers.evaluate import benchmarks, harness, heldout_loss
+from trainers.models import load
+from trainers.specs.spec import EvaluateSpec, SftSpec
+from trainers.training import sft
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,8 +32,8 @@ SPEC = SftSpec.model_validate(
 def train(folder, **changes):
     """The figures of a training from the tiny model, and the model."""
     spec = SPEC.model_copy(update=changes)
-    loaded = models.load("tiny")
-    prepared = data.prepare(spec, loaded.tokenizer, folder / "data")
+    loaded = load.load("tiny")
+    prepared = prepare.prepare(spec, loaded.tokenizer, folder / "data")
     return sft.train(spec, loaded, prepared, folder), loaded, prepared
 
 
@@ -45,7 +48,7 @@ def test_auto_is_bfloat16_where_the_gpu_has_it_and_the_weights_stay_float32(tmp_
 
 def test_float32_on_the_gpu_trains_to_the_loss_of_the_cpu(tmp_path, monkeypatch):
     on_gpu, _, _ = train(tmp_path, dtype="float32", steps=5)
-    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(load, "device", lambda: torch.device("cpu"))
     on_cpu, _, _ = train(tmp_path, dtype="float32", steps=5)
     assert on_gpu.figures["final_loss"] == pytest.approx(on_cpu.figures["final_loss"], rel=1e-2)
 
@@ -54,14 +57,14 @@ def test_scores_in_float32_are_those_of_the_cpu(tmp_path, monkeypatch):
     spec = EvaluateSpec(benchmarks=["world_choice"], limit=40, dtype="float32")
 
     def scored():
-        loaded = models.load("tiny")
-        prepared = data.prepare(SPEC, loaded.tokenizer, tmp_path / "data")
-        loss = heldout.score(loaded, prepared.heldout, "float32").scores[0].value
-        lm = evaluate.open_model(loaded, spec)
-        return evaluate.score(lm, benchmarks.find("world_choice"), spec).scores[0].value, loss
+        loaded = load.load("tiny")
+        prepared = prepare.prepare(SPEC, loaded.tokenizer, tmp_path / "data")
+        loss = heldout_loss.score(loaded, prepared.heldout, "float32").scores[0].value
+        lm = harness.open_model(loaded, spec)
+        return harness.score(lm, benchmarks.find("world_choice"), spec).scores[0].value, loss
 
     on_gpu = scored()
-    monkeypatch.setattr(models, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(load, "device", lambda: torch.device("cpu"))
     assert scored() == pytest.approx(on_gpu, abs=1e-3)
 
 
@@ -78,13 +81,13 @@ def test_a_trial_leaves_no_memory_on_the_gpu(tmp_path):
 def test_packed_scores_in_bfloat16_are_near_the_stock_classs_and_memory_is_given_back():
     from lm_eval.api.instance import Instance
 
-    from trainers import scoring
+    from trainers.inference import harness_model
 
-    loaded = models.load("tiny")
-    lm = evaluate.open_model(loaded, EvaluateSpec(benchmarks=["world_choice"], dtype="bfloat16"))
-    assert isinstance(lm, scoring.SharedPrefixLM)
+    loaded = load.load("tiny")
+    lm = harness.open_model(loaded, EvaluateSpec(benchmarks=["world_choice"], dtype="bfloat16"))
+    assert isinstance(lm, harness_model.SharedPrefixLM)
     assert next(loaded.model.parameters()).dtype == torch.float32, "the loaded model stays"
-    stock = scoring.HFLM(pretrained=lm.model, tokenizer=loaded.tokenizer, batch_size=1)
+    stock = harness_model.HFLM(pretrained=lm.model, tokenizer=loaded.tokenizer, batch_size=1)
     pairs = [("The cat sat on the mat. " * n, " the cat") for n in range(1, 40)]
     asked = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]
     lm.loglikelihood(asked)

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 
-from trainers import fetch
-from trainers.spec import DataSpec, Model
+from trainers import hub as fetch
+from trainers.specs.spec import DataSpec, Model
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -155,7 +155,7 @@ def _lines(rows: list[dict[str, Any]]) -> bytes:
 @pytest.fixture(scope="module")
 def base_model(tmp_path_factory) -> dict[str, bytes]:
     """Files of a tiny base model, which like SmolLM2-135M has no chat template."""
-    from trainers.tiny import tiny
+    from trainers.models.tiny import tiny
 
     folder = tmp_path_factory.mktemp("base")
     model, tokenizer = tiny()

@@ -182,7 +182,7 @@ Split = Literal["pretrain", "sft", "preferences", "prompts"]
 def rows(split: Split, n: int, seed: int) -> list[dict[str, Any]]:
     """`n` training rows: plain text (`text`), a conversation (`messages`), a question with a right
     and a wrong answer (`prompt`, `chosen`, `rejected`), or one with what is true of its answer
-    (`messages`, `ground_truth`, `dataset`; see trainers/rewards.py).
+    (`messages`, `ground_truth`, `dataset`; see trainers/rewards/graders.py).
 
     A prefix of a longer draw is the shorter draw; the order has no meaning.
     """

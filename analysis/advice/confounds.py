@@ -1,0 +1,254 @@
+"""What else could explain a higher ratio: what changes along with LR/BS in the grid that was run.
+
+At fixed epochs with a decaying schedule the summed learning rate is proportional to LR/BS, and
+steps fall as the batch grows. A grid tells the ratio from such a column only where the two part:
+in an arm that holds steps, tokens or the half-life of AdamW's second moment constant over the batch
+sizes (Marek et al. 2025: beta2(B) = beta2^(B / B0)). Where no arm does, the part of a grid file is
+printed that adds it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.benchmarks import task
+from analysis.fit.surface import Fit, FitStatus
+from analysis.text import listed, number, rate
+
+COLUMNS = {
+    "steps": "number of optimizer steps",
+    "learning_rate_sum": "summed learning rate",
+    "tokens": "number of tokens trained on",
+    "warmup_steps": "number of warmup steps",
+    "half_life_tokens": "half-life of AdamW's second moment, in tokens",
+}
+CONTROLS = {
+    "steps": "equal steps",
+    "tokens": "equal tokens",
+    "half_life_tokens": "constant half-life",
+}
+CONSTANT = 0.05
+"""Largest range of log2 of a column that counts as constant (an epoch's last batch is shorter)."""
+
+TIED = 0.95
+"""R^2 of log2 of a column on log2 ratio from which no analysis tells the two apart."""
+
+
+class Column(NamedTuple):
+    """One candidate explanation over the cells of one arm.
+
+    `known`: recorded for every cell. `constant`: the same in every cell. `r2_ratio`: share of the
+    variance of its log2 that log2 ratio explains; `r2_axes`: that log2 rate and log2 batch size
+    explain together; None where constant or unknown. `held`: constant over batch sizes at each
+    learning rate.
+    """
+
+    name: str
+    label: str
+    known: bool
+    constant: bool
+    held: bool
+    r2_ratio: float | None
+    r2_axes: float | None
+
+    @property
+    def tied(self) -> bool:
+        """It moves with the ratio so closely that the two cannot be told apart."""
+        return self.r2_ratio is not None and self.r2_ratio >= TIED
+
+
+class ArmEffect(NamedTuple):
+    """The best ratio of one benchmark within one arm, and what the arm holds constant.
+
+    log2_ratio, low, high: None unless identified. `effect` is the expected gain in score, in the
+    metric's units, of the arm's best ratio over its worst, better when higher.
+    """
+
+    arm: str
+    benchmark: str
+    controls: tuple[str, ...]
+    status: FitStatus
+    log2_ratio: float | None
+    low: float | None
+    high: float | None
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """The candidates of one stage; `cells` has a row per arm and cell with `COLUMNS` beside the
+    axes, `arms` a list of columns per arm, `effects` a row per arm and benchmark.
+
+    `missing` names the controls that no arm holds; `grid_file` is the YAML that would add them, ""
+    where none is missing. `sentence` says all this in words.
+    """
+
+    stage: str
+    cells: pd.DataFrame
+    arms: dict[str, list[Column]]
+    effects: list[ArmEffect]
+    missing: tuple[str, ...]
+    grid_file: str
+    sentence: str
+
+
+def confounds(frame: pd.DataFrame, stage: str, fits: Sequence[Fit]) -> Confounds:
+    """Of one stage: `frame` is the whole results table, `fits` those of all the stage's arms."""
+    cells = _cells(pd.DataFrame(frame.loc[(frame.stage == stage) & (frame.status == "ok")]))
+    arms = {str(arm): _columns(rows) for arm, rows in cells.groupby("arm", sort=False)}
+    effects = [
+        _effect(fit, tuple(CONTROLS[c.name] for c in arms.get(fit.cells.arm, []) if _controls(c)))
+        for fit in fits
+        if fit.cells.stage == stage
+    ]
+    held = {c.name for columns in arms.values() for c in columns if _controls(c)}
+    missing = tuple(name for name in CONTROLS if name not in held)
+    return Confounds(
+        stage=stage,
+        cells=cells,
+        arms=arms,
+        effects=effects,
+        missing=tuple(CONTROLS[name] for name in missing),
+        grid_file=_grid_file(stage, cells, missing) if missing and len(cells) else "",
+        sentence=_sentence(arms, effects, missing),
+    )
+
+
+def _controls(column: Column) -> bool:
+    return column.name in CONTROLS and column.known and column.held
+
+
+def _cells(rows: pd.DataFrame) -> pd.DataFrame:
+    axes = ["arm", "learning_rate", "batch_size"]
+    kept = [*axes, "steps", "learning_rate_sum", "tokens", "warmup_steps", "adam_beta2"]
+    numbers = pd.DataFrame({name: rows[name].astype("float64") for name in kept[3:]})
+    keys = [rows[name] for name in axes]
+    table = pd.DataFrame(numbers.groupby(keys, sort=False).mean()).reset_index()
+    per_step = table.tokens / table.steps
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.log(0.5) / np.log(table.adam_beta2.to_numpy())
+    return table.assign(half_life_tokens=steps * per_step)
+
+
+def _columns(rows: pd.DataFrame) -> list[Column]:
+    x, y = np.log2(rows.learning_rate.to_numpy()), np.log2(rows.batch_size.to_numpy(dtype=float))
+    found = []
+    for name, label in COLUMNS.items():
+        values = rows[name].to_numpy(dtype=float)
+        known = bool(len(values) and np.isfinite(values).all() and (values >= 0).all())
+        logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
+        constant = known and bool(np.ptp(logs) <= CONSTANT)
+        held = known and all(np.ptp(logs[x == one]) <= CONSTANT for one in np.unique(x))
+        told = known and not constant
+        found.append(
+            Column(
+                name,
+                label,
+                known,
+                constant,
+                held,
+                _r2([x - y], logs) if told else None,
+                _r2([x, y], logs) if told else None,
+            )
+        )
+    return found
+
+
+def _r2(columns: list[np.ndarray], target: np.ndarray) -> float:
+    design = np.column_stack([np.ones(len(target)), *columns])
+    rest = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
+    return float(1 - rest.var() / target.var())
+
+
+def _effect(fit: Fit, controls: tuple[str, ...]) -> ArmEffect:
+    known = fit.status is FitStatus.IDENTIFIED and fit.optimum is not None
+    gain = None
+    if fit.mesh is not None:
+        ratio = np.round(fit.mesh.x - fit.mesh.y)
+        level = fit.mesh.height.mean(axis=0)
+        along = [level[ratio == one].mean() for one in np.unique(ratio)]
+        gain = float(np.ptp(along))
+    return ArmEffect(
+        fit.cells.arm,
+        fit.cells.benchmark,
+        controls,
+        fit.status,
+        fit.optimum.log2_ratio if known and fit.optimum else None,
+        fit.low if known else None,
+        fit.high if known else None,
+        gain,
+    )
+
+
+def _sentence(
+    arms: dict[str, list[Column]], effects: list[ArmEffect], missing: tuple[str, ...]
+) -> str:
+    parts = []
+    for arm, columns in arms.items():
+        where = f"In arm {arm} " if arm else "In this grid " if len(arms) == 1 else "Without arms "
+        tied = [f"the {c.label}" for c in columns if c.tied]
+        held = [f"the {c.label}" for c in columns if c.known and c.held]
+        unknown = [f"the {c.label}" for c in columns if not c.known]
+        if tied:
+            verb = "moves" if len(tied) == 1 else "move"
+            parts.append(f"{where}{listed(tied)} {verb} with LR/BS and cannot be told from it.")
+        if held:
+            parts.append(
+                f"{where}{listed(held)} {'is' if len(held) == 1 else 'are'} the same "
+                "at every batch size, and cannot explain a difference between ratios."
+            )
+        if unknown:
+            parts.append(
+                f"{where}{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not recorded."
+            )
+    for one in effects:
+        if one.controls and one.log2_ratio is not None and one.low is not None:
+            assert one.high is not None, "identified"
+            span = f"{rate(2**one.low)} to {rate(2**one.high)}"
+            parts.append(
+                f"With {listed(list(one.controls))} ({one.arm or 'the grid itself'}) the best "
+                f"ratio of {task(one.benchmark).label} is {rate(2**one.log2_ratio)} ({span})."
+            )
+        elif one.controls:
+            parts.append(
+                f"With {listed(list(one.controls))} ({one.arm or 'the grid itself'}) the best "
+                f"ratio of {task(one.benchmark).label} is not identified ({one.status})."
+            )
+    if missing:
+        names = [CONTROLS[name] for name in missing]
+        parts.append(
+            f"No arm has {listed(names)}: a preference for a ratio may be one for those instead."
+        )
+    return " ".join(parts)
+
+
+def _grid_file(stage: str, cells: pd.DataFrame, missing: tuple[str, ...]) -> str:
+    """The part of a grid file that repeats the grid under each missing control, at the geometric
+    mean of what its cells had; arms are said in `docs` and README."""
+    lines = ["stages:", f"  {stage}:", "    arms:", "      - {name: as_is, set: {}}"]
+    typical = {
+        name: _typical(cells[name].to_numpy()) for name in ("steps", "tokens", "half_life_tokens")
+    }
+    if "steps" in missing:
+        steps = typical["steps"]
+        value = f"{steps:.0f}" if steps else "STEPS"
+        lines.append(f"      - {{name: equal_steps, set: {{steps: {value}}}}}")
+    if "tokens" in missing:
+        tokens = typical["tokens"]
+        value = f"{tokens:.0f}" if tokens else "TOKENS"
+        lines.append(f"      - {{name: equal_tokens, set: {{tokens: {value}}}}}")
+    if "half_life_tokens" in missing:
+        life = typical["half_life_tokens"]
+        value = number(life, 3) if life else "TOKENS"
+        lines.append(
+            f"      - {{name: constant_half_life, set: {{adam_beta2_half_life_tokens: {value}}}}}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _typical(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values) & (values > 0)]
+    return float(np.exp(np.log(known).mean())) if len(known) else None

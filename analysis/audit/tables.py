@@ -1,0 +1,168 @@
+"""The records of an audit -> its tables beside the paper's, and its page.
+
+A folder of records has contamination.json with contaminated.jsonl, languages.json, or both.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from analysis.audit import published as paper
+from analysis.audit.languages import CODE, MATHEMATICS, NO_LANGUAGE, UNDETERMINED
+from analysis.tables.run_folder import load
+
+FOLDER = "audit"
+"""Of the records, in a run folder."""
+
+CONTAMINATION, CONTAMINATED, LANGUAGES = (
+    "contamination.json",
+    "contaminated.jsonl",
+    "languages.json",
+)
+
+PAIRS_SHOWN = 20
+"""Matching pairs per data set and benchmark on the page; the records have all."""
+
+
+TOKENS = {
+    "tulu": "at spaces and the punctuation of Tulu 3's index, without case",
+    "words": "at all that is no letter and no digit, without case",
+    "none": "at spaces and compared as written",
+}
+"""What a normalisation does, in the words of the page."""
+
+
+class BenchmarkRow(NamedTuple):
+    """A benchmark of ours or of the paper. `ours` is in the order of the data, empty where the
+    audit did not look for it."""
+
+    name: str
+    items: int | None
+    public: int | None
+    too_short: int | None
+    ours: list[dict[str, Any]]
+    paper: tuple[float | None, ...]
+
+
+class LanguageRow(NamedTuple):
+    """`shares` has for each data set the share of the conversations in one of the paper's twenty
+    languages, of all conversations, and of all characters, as fractions or None."""
+
+    name: str
+    paper: tuple[float | None, ...]
+    shares: list[tuple[float | None, float, float]]
+
+
+class Pairs(NamedTuple):
+    """Contaminated items of one benchmark and one data set: the first of them, and how many."""
+
+    data: str
+    benchmark: str
+    shown: list[dict[str, Any]]
+    total: int
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What the page of a folder of records shows; None where there are no records.
+
+    Raises:
+        ResultsError: a record is not JSON.
+    """
+    found: dict[str, Any] = {}
+    if (folder / CONTAMINATION).exists():
+        record = load(folder / CONTAMINATION)
+        pairs = contaminated(folder)
+        found["contamination"] = record
+        found["tokens"] = TOKENS
+        found["benchmarks"] = benchmark_rows(record)
+        found["pairs"] = _grouped(pairs)
+        found["count"] = len(pairs)
+    if (folder / LANGUAGES).exists():
+        record = load(folder / LANGUAGES)
+        found["languages"] = record
+        found["language_rows"] = language_rows(record)
+    return found or None
+
+
+def contaminated(folder: Path) -> list[dict[str, Any]]:
+    """The contaminated items, each with the training document that covers most of it."""
+    path = folder / CONTAMINATED
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def benchmark_rows(record: dict[str, Any]) -> list[BenchmarkRow]:
+    """The benchmarks that were audited, in order, then the rest of the paper's table."""
+    none: tuple[None, ...] = (None,) * len(paper.STAGES)
+    rows = [
+        BenchmarkRow(
+            one["name"],
+            one["items"],
+            one["public"],
+            one["too_short"],
+            [row for row in record["table"] if row["benchmark"] == one["name"]],
+            paper.CONTAMINATION.get(one["name"], none),
+        )
+        for one in record["benchmarks"]
+    ]
+    names = {row.name for row in rows}
+    rest = [name for name in paper.CONTAMINATION if name not in names]
+    return rows + [
+        BenchmarkRow(name, None, None, None, [], paper.CONTAMINATION[name]) for name in rest
+    ]
+
+
+def language_rows(record: dict[str, Any]) -> list[LanguageRow]:
+    """The paper's twenty, the other languages that were found, and what is no language."""
+    counted = [(data["conversations"], data["characters"]) for data in record["data"]]
+    found = {code for counts in counted for part in counts for code in part}
+    others = found - set(paper.LANGUAGES) - set(NO_LANGUAGE)
+    often = sorted(others, key=lambda code: (-sum(c.get(code, 0) for c, _ in counted), code))
+    none: tuple[None, ...] = (None,) * len(paper.STAGES)
+    names = {code: (name, shares) for code, (name, shares) in paper.LANGUAGES.items()}
+    names |= {code: (f"other: {code}", none) for code in often}
+    names |= {kind: (kind, none) for kind in (CODE, MATHEMATICS, UNDETERMINED)}
+    return [
+        LanguageRow(name, shares, [_shares(code, *counts) for counts in counted])
+        for code, (name, shares) in names.items()
+    ]
+
+
+def _shares(
+    code: str, conversations: dict[str, int], characters: dict[str, int]
+) -> tuple[float | None, float, float]:
+    twenty = sum(conversations.get(known, 0) for known in paper.LANGUAGES)
+    mine = conversations.get(code, 0)
+    return (
+        mine / max(twenty, 1) if code in paper.LANGUAGES else None,
+        mine / max(sum(conversations.values()), 1),
+        characters.get(code, 0) / max(sum(characters.values()), 1),
+    )
+
+
+def _grouped(pairs: Sequence[dict[str, Any]]) -> list[Pairs]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for pair in pairs:
+        groups.setdefault((pair["data"], pair["benchmark"]), []).append(pair)
+    return [
+        Pairs(data, benchmark, members[:PAIRS_SHOWN], len(members))
+        for (data, benchmark), members in groups.items()
+    ]
+
+
+def percent(share: float | None) -> str:
+    """As the paper's tables write it: two decimals; what is not zero never shows as zero."""
+    if share is None:
+        return "-"
+    return "< 0.01" if 0 < share < 0.00005 else f"{100 * share:.2f}"
+
+
+def share_parts(row: dict[str, Any]) -> tuple[str, str]:
+    """`0.15` and `2 of 1319`, the latter with the interval of the former where the items are a
+    sample of the benchmark."""
+    counts = f"{row['contaminated']} of {row['items']}"
+    if "low" in row:
+        counts += f", {percent(row['low'])} to {percent(row['high'])} %"
+    return percent(row["share"]), counts

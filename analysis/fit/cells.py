@@ -1,0 +1,239 @@
+"""The cells of one surface (stage, arm, benchmark, metric) and their joint noise.
+
+Cells are scored on the same items, so their noise is correlated: a bootstrap draws items once for
+all cells. Seeds add noise of their own; what a seed does to every cell alike moves no optimum, so
+only the rest counts (`analysis.fit.seed_noise`). It is unknown where no cell was repeated.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from analysis.fit.seed_noise import seed_noise
+
+DRAWS = 1000
+SURFACE = ["stage", "arm", "benchmark", "metric"]
+READ = ["key", "learning_rate", "batch_size", "seed", "status", "reason", "value", "stderr", "n"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row of `table` per (learning_rate, batch_size), sorted by both.
+
+    `table` columns: learning_rate, batch_size, x (log2 learning rate), y (log2 batch size), status,
+    reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
+    A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
+    `seed_sd` is the pooled standard deviation between seeds, None where no cell was repeated.
+    `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok;
+    `own_noise` those of the ok cells without what moves all alike, which shifts no optimum, for
+    fits of all cells together (`_shrunk`).
+    """
+
+    stage: str
+    arm: str
+    benchmark: str
+    metric: str
+    higher_is_better: bool
+    table: pd.DataFrame
+    noise: np.ndarray
+    own_noise: np.ndarray
+    noise_source: str
+    paired: bool
+    seed_sd: float | None
+
+    @property
+    def ok(self) -> np.ndarray:
+        return (self.table.status == "ok").to_numpy()
+
+    @property
+    def sign(self) -> int:
+        """+1 or -1, so that sign * value is better when higher."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def best(self) -> int | None:
+        """Row of the best ok cell, None where there is none."""
+        return int(np.nanargmax(self.sign * self.table.value)) if self.ok.any() else None
+
+    def difference(self, row: int, other: int) -> tuple[float, float]:
+        """value[row] - value[other] and its standard error, over shared items where known."""
+        value = self.table.value.to_numpy()
+        stderr = float((self.noise[:, row] - self.noise[:, other]).std())
+        return float(value[row] - value[other]), stderr
+
+
+def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cells]:
+    """Every primary surface of two cells or more, in the table's order.
+
+    `items` (as `results.items` gives) makes the noise of cells joint; without them cells are
+    taken for independent, which overstates the noise of differences.
+    """
+    primary = frame.primary.fillna(False).astype(bool)
+    grid = frame.loc[primary & frame.learning_rate.notna() & frame.batch_size.notna()]
+    parts = {} if items is None else dict(list(items.groupby(["benchmark", "metric"])))
+    return [
+        _cells(dict(zip(SURFACE, name, strict=True)), rows, parts.get((name[2], name[3])))
+        for name, rows in grid.groupby(SURFACE, sort=False)
+        if rows.groupby(["learning_rate", "batch_size"]).ngroups > 1
+    ]
+
+
+def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
+    higher = rows.higher_is_better.dropna()
+    rows = rows[READ].assign(seed=rows.seed.fillna(0))
+    cell = rows.groupby(["learning_rate", "batch_size"], sort=True).ngroup().to_numpy()
+    table = _table(rows, cell)
+    rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
+    ok = (table.status == "ok").to_numpy()
+    kept = (rows.status == "ok").to_numpy() & ok[cell]
+    place = (np.cumsum(ok) - 1)[cell[kept]]  # among the ok cells
+    seeds = seed_noise(rows.loc[kept], place, _near_divergence(table))
+    answers = None if items is None else _answers(items, rows.key[kept], place)
+    noise = np.zeros((DRAWS, len(table)))
+    together = None
+    if answers is not None:
+        noise[:, ok] = _item_draws(answers, table.loc[ok], rng)
+        together = _shrunk(noise[:, ok], answers, rng)
+        source = f"{len(answers)} shared items, resampled together for all cells"
+    elif table.stderr[ok].notna().all():
+        noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * table.stderr[ok].to_numpy()
+        source = "each cell's standard error, cells taken for independent"
+    else:
+        source = "no standard errors"
+    if seeds is None:
+        source += "; seed noise unknown (no repeated seeds)"
+    else:
+        spread = seeds.cells / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
+        between = rng.standard_normal((DRAWS, ok.sum())) * spread
+        noise[:, ok] += between
+        together = None if together is None else together + between
+        low, high = seeds.cells.min(), seeds.cells.max()
+        source += f"; seeds with a standard deviation of {seeds.pooled:.3g}"
+        if high > 1.1 * low:
+            source += f" ({low:.2g} to {high:.2g} by cell)"
+    return Cells(
+        **name,
+        higher_is_better=bool(higher.iloc[0]) if len(higher) else True,
+        table=table.assign(stderr=_total_stderr(table, noise)),
+        noise=noise,
+        own_noise=_apart(noise[:, ok] if together is None else together),
+        noise_source=source,
+        paired=answers is not None,
+        seed_sd=None if seeds is None else seeds.pooled,
+    )
+
+
+def _table(rows: pd.DataFrame, cell: np.ndarray) -> pd.DataFrame:
+    """`Cells.table` of the rows, `cell` being the number of each row's cell."""
+    first = np.unique(cell, return_index=True)[1]
+    count = len(first)
+    good, diverged = ((rows.status == one).to_numpy() for one in ("ok", "diverged"))
+    seeds = np.bincount(cell[good], minlength=count)
+    diverged_seeds = np.bincount(cell[diverged], minlength=count)
+    status = np.select([diverged_seeds > 0, seeds > 0], ["diverged", "ok"], "failed")
+    told = np.flatnonzero(rows.status.to_numpy() == status[cell])
+    reason = rows.reason.to_numpy()[told[np.unique(cell[told], return_index=True)[1]]]
+
+    def mean(column: str) -> np.ndarray:
+        values = rows[column].to_numpy(dtype=float, na_value=np.nan)[good]
+        sums = np.bincount(cell[good], values, minlength=count)
+        return np.where(status == "ok", sums / np.maximum(seeds, 1), np.nan)
+
+    learning_rate = rows.learning_rate.to_numpy(dtype=float)[first]
+    batch_size = rows.batch_size.to_numpy(dtype=int)[first]
+    return pd.DataFrame(
+        {
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "x": np.log2(learning_rate),
+            "y": np.log2(batch_size),
+            "status": status,
+            "reason": np.where(status == "ok", "", reason.astype(str)),
+            "value": mean("value"),
+            # seeds answer the same items: averaging them does not shrink the items' share of noise
+            "stderr": mean("stderr"),
+            "n": rows.n[good].astype("float64").groupby(cell[good]).max().reindex(range(count)),
+            "seeds": seeds,
+            "diverged_seeds": diverged_seeds,
+        }
+    )
+
+
+def _near_divergence(table: pd.DataFrame) -> np.ndarray:
+    """Whether an ok cell lies within one step of the grid of a diverged one, over ok cells."""
+    steps = np.column_stack([np.unique(table[a], return_inverse=True)[1] for a in ("x", "y")])
+    diverged = steps[(table.status == "diverged").to_numpy()]
+    ok = steps[(table.status == "ok").to_numpy()]
+    apart = np.abs(ok[:, None, :] - diverged[None, :, :]).max(axis=2)
+    return (apart <= 1).any(axis=1)
+
+
+def _answers(items: pd.DataFrame, keys: pd.Series, place: np.ndarray) -> np.ndarray | None:
+    """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items.
+
+    `keys` are those of the cells' rows, each in the ok cell of number `place`.
+    """
+    columns = dict(zip(keys, place, strict=True))
+    wanted = items[items.key.isin(list(columns))]
+    if wanted.empty or wanted.key.nunique() < len(columns):
+        return None
+    cell = wanted.key.map(columns).to_numpy()
+    table = wanted.value.groupby([wanted.item, cell]).mean().unstack()
+    shared = table.dropna()
+    return shared.to_numpy() if len(shared) >= max(20, 0.9 * len(table)) else None
+
+
+def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    """Bootstrap errors of the cells' means, draws x cells, from items drawn once for all cells.
+
+    Where a score is not the plain mean of its items (ARC averages two tests, a loss weighs tokens)
+    the draws keep the items' correlation and take the size of the reported standard error.
+    """
+    count = len(answers)
+    centred = answers - answers.mean(axis=0)
+    times = np.empty((DRAWS, centred.shape[1]))
+    for start in range(0, DRAWS, 100):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=100)
+        times[start : start + 100] = drawn @ centred / count
+    stderr = table.stderr.to_numpy(dtype=float)
+    off = np.abs(answers.mean(axis=0) - table.value.to_numpy()) > 0.25 * stderr
+    spread = times.std(axis=0)
+    scale = np.where(off & (spread > 0), stderr / np.where(spread > 0, spread, 1), 1)
+    return times * scale
+
+
+def _apart(noise: np.ndarray) -> np.ndarray:
+    return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
+
+
+def _shrunk(times: np.ndarray, answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The draws of all cells together, shrunk towards independent cells once what is common to all
+    is taken out, by as much as the items' own scatter asks for.
+
+    A hundred items cannot show how sixty cells vary together, and a fit that believes they do
+    trusts differences that are noise (Ledoit and Wolf 2004, "A well-conditioned estimator for
+    large-dimensional covariance matrices").
+    """
+    centred = answers - answers.mean(axis=0)
+    apart = centred - centred.mean(axis=1, keepdims=True)
+    share = max(0.0, float(ledoit_wolf_shrinkage(apart, assume_centered=True)))  # rounding
+    own = times - times.mean(axis=1, keepdims=True)
+    alone = own.std() * rng.standard_normal(own.shape)
+    return np.sqrt(1 - share) * own + np.sqrt(share) * alone
+
+
+def _total_stderr(table: pd.DataFrame, noise: np.ndarray) -> pd.Series:
+    """Standard error with the seeds' share, never 0: no misses in n items is not certainty.
+
+    The floor is that of (hits + 1) / (n + 2), for scores between 0 and 1.
+    """
+    spread = pd.Series(noise.std(axis=0), index=table.index)
+    stderr = spread.where(spread > 0, table.stderr)
+    share = (table.value * table.n + 1) / (table.n + 2)
+    floor = np.sqrt((share * (1 - share)).clip(lower=0) / (table.n + 2))
+    return stderr.where(~(stderr == 0) | ~table.value.between(0, 1), floor).where(
+        table.status == "ok"
+    )

@@ -1,0 +1,167 @@
+"""What draws of a surface say of its optimum: place, set of good cells, path, regret.
+
+Every summary is taken over joint draws of the whole surface (`analysis.fit.smc`), so intervals hold
+the noise of items and seeds and the model's own error together.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from analysis.fit.cells import Cells
+from analysis.fit.posterior import Posterior
+
+MESH = (41, 33)
+LOSS_TOLERANCE = 0.0025
+"""Of the loss: as good as the best (Step Law, arXiv 2503.04715, keeps runs within 0.25 %)."""
+
+LEVELS = (0.025, 0.975)
+
+
+class Path(NamedTuple):
+    """Best log2 learning rate at each log2 batch size.
+
+    `table` has a row per measured batch size: batch_size, y, x (median over draws), low, high
+    (95 %). `slope` is that of x on y in each draw (octaves of rate per octave of batch; 1 the
+    linear rule, 1/2 the square root), its median with 95 % bounds.
+    """
+
+    table: pd.DataFrame
+    slope: float
+    low: float
+    high: float
+
+
+class ChosenCell(NamedTuple):
+    """The measured cell of least expected regret.
+
+    `observed` is its score as measured. `corrected` is its posterior mean with standard deviation
+    `stderr`: the best of many noisy cells looks better than it is, and its posterior, which draws
+    on its neighbours, takes that back. `regret` is the expected shortfall against the best point of
+    the grid's box and `regret_high` its 95 % bound, both at least 0, in the metric's own units.
+    """
+
+    learning_rate: float
+    batch_size: int
+    observed: float
+    corrected: float
+    stderr: float
+    regret: float
+    regret_high: float
+
+
+class Mesh(NamedTuple):
+    """Points of the box that lie nearest to a cell that trains, with the draws' scores there.
+
+    x, y: log2 units, length p; height: draws x p, better when higher; wall: beside diverged cells.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    height: np.ndarray
+    wall: np.ndarray
+
+
+def mesh(cells: Cells, posterior: Posterior) -> Mesh:
+    """`MESH` points over the box; what lies nearest to a diverged cell is left out."""
+    box = posterior.box
+    axes = (
+        np.linspace(box.x_low, box.x_high, MESH[0]),
+        np.linspace(box.y_low, box.y_high, MESH[1]),
+    )
+    x, y = np.meshgrid(*axes, indexing="ij")
+    bad = infeasible(cells, x.ravel(), y.ravel()).reshape(MESH)
+    wall = np.zeros(MESH, dtype=bool)
+    wall[:-1] |= bad[1:]
+    wall[:, :-1] |= bad[:, 1:]
+    wall[1:] |= bad[:-1]
+    wall[:, 1:] |= bad[:, :-1]
+    free = ~bad
+    return Mesh(x[free], y[free], posterior.scores(x[free], y[free]), wall[free])
+
+
+def infeasible(cells: Cells, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether each point's nearest cell, in octaves, diverged."""
+    nearest = KDTree(cells.table[["x", "y"]].to_numpy()).query(np.column_stack([x, y]))[1]
+    return (cells.table.status.to_numpy() == "diverged")[nearest]
+
+
+def best_points(cells: Cells, where: Mesh) -> np.ndarray:
+    """The best point of each draw: draws x 2, log2 units.
+
+    For a score, the highest point. For a loss, whose differences within 0.25 % no run repeats, the
+    centre of what is as good: the mean of the points weighed by exp(-excess / epsilon), epsilon
+    being the `tolerance`. Unlike such a mean over cells, it does not depend on where cells lie.
+    """
+    if cells.higher_is_better:
+        top = where.height.argmax(axis=1)
+        return np.column_stack([where.x[top], where.y[top]])
+    excess = where.height.max(axis=1, keepdims=True) - where.height
+    weights = np.exp(-excess / tolerance(cells))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.column_stack([weights @ where.x, weights @ where.y])
+
+
+def tolerance(cells: Cells) -> float:
+    """Epsilon in the metric's units: 0.25 % of the best loss, or one standard error of a score."""
+    ok = cells.table.loc[cells.ok]
+    best = ok.loc[(cells.sign * ok.value).idxmax()]
+    if not cells.higher_is_better:
+        return float(LOSS_TOLERANCE * abs(best.value))
+    stderr = ok.stderr.median()
+    return float(stderr) if np.isfinite(stderr) else float(ok.value.std() / np.sqrt(len(ok)))
+
+
+def epsilon_set(cells: Cells, posterior: Posterior, where: Mesh) -> pd.DataFrame:
+    """A row per ok cell: learning_rate, batch_size, x, y, probability, good, possible.
+
+    `probability` that the cell's true score lies within `tolerance` of the best in the box; `good`
+    where that is at least one half, `possible` where it is at least 5 % (the 95 % set).
+    """
+    ok = cells.table.loc[cells.ok]
+    here = posterior.scores(ok.x.to_numpy(), ok.y.to_numpy())
+    best = np.maximum(where.height.max(axis=1), here.max(axis=1))
+    probability = (here >= best[:, None] - tolerance(cells)).mean(axis=0)
+    table = ok[["learning_rate", "batch_size", "x", "y"]].assign(probability=probability)
+    return table.assign(good=probability >= 0.5, possible=probability >= 0.05)
+
+
+def choose_cell(cells: Cells, posterior: Posterior, where: Mesh) -> ChosenCell:
+    """The ok cell with the least mean shortfall over the draws."""
+    ok = cells.table.loc[cells.ok].reset_index(drop=True)
+    here = posterior.scores(ok.x.to_numpy(), ok.y.to_numpy())
+    best = np.maximum(where.height.max(axis=1), here.max(axis=1))
+    short = best[:, None] - here
+    row = int(short.mean(axis=0).argmin())
+    return ChosenCell(
+        learning_rate=float(ok.learning_rate[row]),
+        batch_size=int(ok.batch_size[row]),
+        observed=float(ok.value[row]),
+        corrected=float(cells.sign * here[:, row].mean()),
+        stderr=float(here[:, row].std()),
+        regret=float(short[:, row].mean()),
+        regret_high=float(np.quantile(short[:, row], 0.95)),
+    )
+
+
+def path(cells: Cells, posterior: Posterior) -> Path:
+    """The best learning rate at each batch size, over the rates that train there."""
+    rows, draws = [], []
+    for size, group in cells.table.loc[cells.ok].groupby("batch_size"):
+        x = np.linspace(group.x.min(), group.x.max(), MESH[0])
+        y = np.full_like(x, group.y.iloc[0])
+        free = ~infeasible(cells, x, y)
+        x, y = x[free], y[free]
+        if not len(x):
+            continue
+        best = x[posterior.scores(x, y).argmax(axis=1)]
+        draws.append(best)
+        low, middle, high = np.quantile(best, [LEVELS[0], 0.5, LEVELS[1]])
+        rows.append({"batch_size": size, "y": y[0], "x": middle, "low": low, "high": high})
+    table = pd.DataFrame(rows, columns=["batch_size", "y", "x", "low", "high"])
+    centred = table.y.to_numpy(dtype=float) - table.y.mean()
+    slopes = centred @ np.array(draws) / max(float(centred @ centred), 1e-12)
+    low, middle, high = np.quantile(slopes, [LEVELS[0], 0.5, LEVELS[1]])
+    return Path(table, float(middle), float(low), float(high))

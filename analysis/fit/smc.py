@@ -1,0 +1,372 @@
+"""A posterior over surfaces: a peak of unknown shape and place plus a Gaussian process.
+
+    score(cell) = m + A peak(x, y; theta) + r(x, y) + noise,   A > 0
+
+`theta` is `analysis.fit.peak`'s; r, a process with a squared-exponential kernel, is what no single
+peak follows (model error); noise has the cells' joint covariance, with a further independent part
+of unknown size where seeds were not repeated. m (flat prior), A (half-normal) and the covariance
+(a mixture over r's size and reach and the unknown noise) are integrated out exactly, theta by a
+sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3: tempering with
+Metropolis moves). Draws of r follow Matheron's rule on random Fourier features (Wilson et al. 2020,
+"Efficiently sampling functions from Gaussian process posteriors", equations 11 to 14).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+
+from analysis.fit.peak import QUADRATIC, Box, draw_prior, log_prior, peak
+
+PRIOR_DRAWS = 1024
+PARTICLES = 400
+MOVES = 4
+FEATURES = 96
+NEGLIGIBLE = 1e-4
+"""Settings with less than this share of the evidence are dropped after the prior draws."""
+
+QUADRATIC_SHARE = 0.75
+"""A priori chance of a quadratic, chosen on simulated surfaces: with less, intervals of all shapes
+are wider than they need to be; with more, those of cliffs hold their top less often."""
+
+RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
+"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
+each in inverse proportion to its size, so that a large one is what the cells ask for."""
+
+UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
+"""Standard deviation of the unmeasured noise, as a share of the scores' spread."""
+
+SHARED = (0.0, 2.0)
+"""Variance of what cells of one batch size and seed have in common (they see the same batches), as
+a share of a cell's own unmeasured variance."""
+
+
+class Data(NamedTuple):
+    """Points in log2 units, scores better when higher, and the covariance of their known noise.
+
+    `unmeasured` tells that noise exists beyond `covariance` (no repeated seeds).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    score: np.ndarray
+    covariance: np.ndarray
+    unmeasured: bool
+    box: Box
+
+
+class Settings(NamedTuple):
+    """Covariances of the cells that differ in their unmeasured noise alone:
+
+        C_e = C + size^2 K(reach) + e^2 M,   M = 1 + shared B,   e in `noise`
+
+    with C the known noise and B `same_size`. W M W' = 1 and W (C + size^2 K) W' = diag(values)
+    hold for all of them, so C_e^-1 = W' diag(weights) W with weights = 1 / (values + e^2), e x
+    cells. `one` and `score` are W times the constant and the scores; `constant`, per e, is what the
+    log evidence has without a peak.
+    """
+
+    size: float
+    reach: float
+    shared: float
+    noise: np.ndarray
+    whitener: np.ndarray
+    one: np.ndarray
+    score: np.ndarray
+    weights: np.ndarray
+    constant: np.ndarray
+
+
+def unit(box: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Points in shares of the box's sides, points x 2."""
+    u = (x - box.x_low) / (box.x_high - box.x_low)
+    v = (y - box.y_low) / (box.y_high - box.y_low)
+    return np.stack([u, v], axis=-1)
+
+
+def kernel(left: np.ndarray, right: np.ndarray, reach: float) -> np.ndarray:
+    """exp(-|p - q|^2 / 2 reach^2) in shares of the box's sides."""
+    squared = ((left[:, None, :] - right[None, :, :]) ** 2).sum(axis=-1)
+    return np.exp(-0.5 * squared / reach**2)
+
+
+def same_size(data: Data) -> np.ndarray:
+    """1 where two cells have one batch size, cells x cells."""
+    return (data.y[:, None] == data.y[None, :]).astype(float)
+
+
+def spread_of(data: Data) -> float:
+    """Standard deviation of the scores, the scale of every prior."""
+    return float(max(data.score.std(), 1e-12))
+
+
+def mixture(data: Data) -> list[Settings]:
+    """Every combination of `RESIDUALS` and, where noise is unmeasured, `UNKNOWN_NOISE`."""
+    spread = spread_of(data)
+    noise = spread * np.array(UNKNOWN_NOISE if data.unmeasured else UNKNOWN_NOISE[:1])
+    shares = SHARED if data.unmeasured else SHARED[:1]
+    points = unit(data.box, data.x, data.y)
+    ones = np.ones(len(data.score))
+    priors = 1 / np.array([size for size, _ in RESIDUALS])
+    priors /= priors.sum() * len(shares) * len(noise)
+    found = []
+    for share in shares:
+        lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
+        inverse = np.linalg.inv(lower)
+        for (size, reach), prior in zip(RESIDUALS, priors, strict=True):
+            covariance = data.covariance + (spread * size) ** 2 * kernel(points, points, reach)
+            values, vectors = np.linalg.eigh(inverse @ covariance @ inverse.T)
+            whitener = vectors.T @ inverse
+            one, score = whitener @ ones, whitener @ data.score
+            weights = 1 / (np.maximum(values, 0) + noise[:, None] ** 2)
+            length = weights @ one**2
+            constant = (
+                -np.log(np.diagonal(lower)).sum()
+                + 0.5 * np.log(weights).sum(axis=1)
+                - 0.5 * np.log(length)
+                - 0.5 * (weights @ score**2 - (weights @ (one * score)) ** 2 / length)
+                + np.log(prior)
+            )
+            kind = (spread * size, reach, share, noise)
+            found.append(Settings(*kind, whitener, one, score, weights, constant))
+    return found
+
+
+def likelihoods(
+    data: Data, mixed: list[Settings], shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log evidence settings x rows of each peak (rows x cells), A's mean and standard deviation.
+
+    With P = C_e^-1, the mean projected out, a = f'Pf, b = f's and A ~ half-normal(t): log p =
+    constant - log(1 + t^2 a) / 2 + b^2 / 2 (a + t^-2) + log 2 Phi(b / sqrt(a + t^-2)).
+    """
+    centred = (shape - shape.mean(axis=1, keepdims=True)).T  # far tops differ by rounding alone
+    squares, products = [], []
+    for its in mixed:
+        white = its.whitener @ centred
+        length = its.weights @ its.one**2
+        mean = (its.weights * its.one) @ white / length[:, None]
+        squares.append(its.weights @ white**2 - length[:, None] * mean**2)
+        total = its.weights @ (its.one * its.score)
+        products.append((its.weights * its.score) @ white - total[:, None] * mean)
+    a, b = np.concatenate(squares), np.concatenate(products)
+    constant = np.concatenate([its.constant for its in mixed])
+    scale = (1.5 * spread_of(data)) ** 2
+    precision = a + 1 / scale
+    evidence = (
+        constant[:, None]
+        - 0.5 * np.log1p(scale * a)
+        + 0.5 * b * b / precision
+        + np.log(2)
+        + log_ndtr(b / np.sqrt(precision))
+    )
+    return evidence, b / precision, 1 / np.sqrt(precision)
+
+
+def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks at the cells with unit standard deviation, rows x cells, and the divisors."""
+    shape = peak(parameters, data.x, data.y)
+    divisor = np.maximum(shape.std(axis=1), 1e-9)
+    return shape / divisor[:, None], divisor
+
+
+def averaged(
+    data: Data, mixed: list[Settings], rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """theta of both families, each by its posterior share, and the log evidence of both together.
+
+    A surface is a quadratic or a peak of any shape: the second always fits more closely and asks
+    for wider intervals, which a surface that the first describes does not need (Bayesian model
+    averaging: Hoeting et al. 1999).
+    """
+    found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
+    known = np.array([evidence for _, evidence in found])
+    known += np.log([QUADRATIC_SHARE, 1 - QUADRATIC_SHARE])
+    total = float(np.logaddexp.reduce(known))
+    first = int(np.round(PARTICLES * np.exp(known[0] - total)))
+    parts = [
+        points[rng.permutation(PARTICLES)[:count]]
+        for (points, _), count in zip(found, (first, PARTICLES - first), strict=True)
+    ]
+    return np.vstack(parts)[rng.permutation(PARTICLES)], total
+
+
+def sample(
+    data: Data, mixed: list[Settings], quadratic: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """`PARTICLES` equally weighted theta from the posterior of one family, rows x 8, and its log
+    evidence."""
+
+    def log_likelihood(parameters: np.ndarray) -> np.ndarray:
+        shape = standardised(parameters, data)[0]
+        return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
+
+    points = draw_prior(data.box, PRIOR_DRAWS, quadratic, rng)
+    free = points.shape[1] - (len(QUADRATIC) if quadratic else 0)
+    shape = standardised(points, data)[0]
+    each = likelihoods(data, mixed, shape)[0]
+    known = np.asarray(logsumexp(each, axis=0))
+    share = np.exp(each - known + known - known.max()).sum(axis=1)
+    mixed = _kept(mixed, share > NEGLIGIBLE * share.sum())
+    power = evidence = 0.0
+    while power < 1:
+        step = _step(known, 1 - power, min(PARTICLES / 2, len(points) / 8))
+        weights = np.exp(step * (known - known.max()))
+        evidence += float(np.log(weights.mean()) + step * known.max())
+        weights /= weights.sum()
+        power += step
+        covariance = np.cov(points[:, :free].T, aweights=weights)
+        chosen = _systematic(weights, PARTICLES, rng)
+        points, known = points[chosen], known[chosen]
+        factor = np.linalg.cholesky(covariance + 1e-9 * np.eye(len(covariance)))
+        prior = log_prior(data.box, points)
+        for move in range(MOVES):
+            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(free)
+            wanted = points.copy()
+            wanted[:, :free] += jump * rng.standard_normal((len(points), free)) @ factor.T
+            prior_wanted = log_prior(data.box, wanted)
+            known_wanted = log_likelihood(wanted)
+            gain = power * (known_wanted - known) + prior_wanted - prior
+            taken = np.log(rng.random(len(points))) < gain
+            points[taken], known[taken] = wanted[taken], known_wanted[taken]
+            prior[taken] = prior_wanted[taken]
+    return points, evidence
+
+
+def _kept(mixed: list[Settings], wanted: np.ndarray) -> list[Settings]:
+    """The settings marked in `wanted`, in the order of `likelihoods`."""
+    parts = np.split(wanted, np.cumsum([len(its.noise) for its in mixed])[:-1])
+    return [
+        its._replace(noise=its.noise[k], weights=its.weights[k], constant=its.constant[k])
+        for its, k in zip(mixed, parts, strict=True)
+        if k.any()
+    ]
+
+
+def _step(known: np.ndarray, most: float, wanted: float) -> float:
+    """The largest tempering step that keeps the effective number of particles at `wanted`."""
+
+    def effective(step: float) -> float:
+        weights = np.exp(step * (known - known.max()))
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    if effective(most) >= wanted:
+        return most
+    low, high = 0.0, most
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if effective(middle) >= wanted else (low, middle)
+    return max(low, 1e-6)
+
+
+def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    places = (rng.random() + np.arange(count)) / count
+    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Joint draws of a whole surface, each a function that can be read at any point.
+
+    `parameters` (draws x 8) is each draw's peak. Heights are in units of `Data.score`. `evidence`
+    is the log density of the scores given the whole model, up to a constant of the cells' number.
+    """
+
+    box: Box
+    evidence: float
+    parameters: np.ndarray
+    level: np.ndarray
+    amplitude: np.ndarray
+    reach: np.ndarray
+    size: np.ndarray
+    frequencies: np.ndarray
+    phases: np.ndarray
+    loads: np.ndarray
+    cells: np.ndarray
+    pulls: np.ndarray
+
+    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Height of every draw at the points (one-dimensional, log2 units): draws x points."""
+        height = self.level[:, None] + self.amplitude[:, None] * peak(self.parameters, x, y)
+        points = unit(self.box, x, y)
+        for reach in np.unique(self.reach):
+            here = self.reach == reach
+            waves = wave(points, self.frequencies / reach, self.phases)
+            near = kernel(points, self.cells, reach)
+            height[here] += self.loads[here] @ waves.T + self.pulls[here] @ near.T
+        return height
+
+    @cached_property
+    def tops(self) -> np.ndarray:
+        """Each draw's peak, which may lie outside the box: draws x 2, log2 units."""
+        return self.parameters[:, :2]
+
+
+def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
+    """Draws of the surface, `PARTICLES` of them, given the cells."""
+    mixed = mixture(data)
+    points, evidence = averaged(data, mixed, rng)
+    shape, divisor = standardised(points, data)
+    known, centre, spread = likelihoods(data, mixed, shape)
+    share = np.exp(known - known.max(axis=0))
+    share = np.cumsum(share / share.sum(axis=0), axis=0)
+    settings = [(its, one) for its in mixed for one in range(len(its.noise))]
+    setting = np.minimum((rng.random(len(points)) > share).sum(axis=0), len(settings) - 1)
+    rows = np.arange(len(points))
+    amplitude = _positive_normal(centre[setting, rows], spread[setting, rows], rng)
+    fitted = amplitude[:, None] * shape
+    cells = unit(data.box, data.x, data.y)
+    frequencies = rng.standard_normal((FEATURES, 2))
+    phases = 2 * np.pi * rng.random(FEATURES)
+    size = np.array([its.size for its, _ in settings])[setting]
+    loads = size[:, None] * rng.standard_normal((len(points), FEATURES))
+    count = len(data.score)
+    root = np.linalg.cholesky(data.covariance + 1e-12 * np.eye(count) * spread_of(data) ** 2)
+    level = np.empty(len(points))
+    pulls = np.empty((len(points), count))
+    for one in np.unique(setting):
+        here = np.flatnonzero(setting == one)
+        its, place = settings[one]
+        noise, whitener = its.noise[place], its.whitener
+        inverse = (whitener.T * its.weights[place]) @ whitener
+        residual = data.score - fitted[here]
+        length = inverse.sum()
+        middle = residual @ inverse.sum(axis=1) / length
+        level[here] = middle + rng.standard_normal(len(here)) / np.sqrt(length)
+        prior = loads[here] @ wave(cells, frequencies / its.reach, phases).T
+        error = rng.standard_normal((len(here), count)) @ root.T
+        own = np.linalg.cholesky(np.eye(count) + its.shared * same_size(data))
+        error += noise * rng.standard_normal((len(here), count)) @ own.T
+        missing = residual - level[here][:, None] - prior - error
+        pulls[here] = its.size**2 * missing @ inverse
+    return Surfaces(
+        box=data.box,
+        evidence=evidence,
+        parameters=points,
+        level=level,
+        amplitude=amplitude / divisor,
+        reach=np.array([its.reach for its, _ in settings])[setting],
+        size=size,
+        frequencies=frequencies,
+        phases=phases,
+        loads=loads,
+        cells=cells,
+        pulls=pulls,
+    )
+
+
+def wave(points: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Random Fourier features, points x features: a normal load on each makes a process draw
+    (Rahimi and Recht 2007)."""
+    return np.sqrt(2 / len(phases)) * np.cos(points @ frequencies.T + phases)
+
+
+def _positive_normal(
+    centre: np.ndarray, spread: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Normal draws given that they are positive, by the inverse of the distribution."""
+    lowest = ndtr(-centre / spread)
+    uniform = lowest + (1 - lowest) * rng.random(len(centre))
+    return np.maximum(centre + spread * ndtri(np.minimum(uniform, 1 - 1e-12)), 1e-12)

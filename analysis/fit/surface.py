@@ -1,0 +1,264 @@
+"""What one surface says: its optimum, or a direction, or that it is too level or small to tell.
+
+The optimum comes from joint draws of the whole surface (`analysis.fit.posterior`), a mixture of
+peaks of any shape and place, also outside the grid, with a Gaussian process for what no peak
+follows.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.fit.cells import Cells
+from analysis.fit.flatness import flatness
+from analysis.fit.model_comparison import Rivals, compare
+from analysis.fit.optimum import (
+    LEVELS,
+    ChosenCell,
+    Mesh,
+    Path,
+    best_points,
+    choose_cell,
+    epsilon_set,
+    mesh,
+    path,
+)
+from analysis.fit.posterior import Posterior, condition
+from analysis.fit.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadratic
+from analysis.text import counted
+
+ALPHA = 0.05
+INSIDE = 0.7
+"""Share of draws whose top must lie inside the grid (see `_sides`)."""
+
+WIDEST = 0.4
+"""Of the grid's span of ratios: a wider interval places nothing."""
+
+BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
+CLIFF = "where cells diverge"
+
+
+class FitStatus(StrEnum):
+    """What the fit can say: an optimum, a direction, that it is too level, or too small to tell."""
+
+    IDENTIFIED = "identified"
+    EDGE = "edge"
+    FLAT = "flat"
+    TOO_FEW = "too_few"
+
+
+class Optimum(NamedTuple):
+    """Mean of the draws' best points; all in log2; `log2_ratio` is x - y."""
+
+    log2_learning_rate: float
+    log2_batch_size: float
+    log2_ratio: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One surface's fit.
+
+    `draws` are log2 (learning rate, batch size) of each draw's best point in the grid, draws x 2,
+    model error included; low and high bound log2 ratio at 95 %. An optimum that is identified is
+    one inside the grid: its draws are those given that it lies there, without which the border
+    would widen the interval of every optimum. `inside` is the share of draws whose top lies inside
+    (mean over the peak's place and the best point of the grid).
+    `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
+    work than the status (`rivals`, `epsilon_set`, `path`, `best_cell`) is computed when asked for
+    and is None where there are too few cells.
+    """
+
+    cells: Cells
+    status: FitStatus
+    reason: str
+    edges: tuple[str, ...] = ()
+    flat_p: float | None = None
+    flat_test: str = ""
+    posterior: Posterior | None = None
+    optimum: Optimum | None = None
+    low: float | None = None
+    high: float | None = None
+    draws: np.ndarray | None = None
+    inside: float | None = None
+
+    @property
+    def ratio_draws(self) -> np.ndarray | None:
+        """Draws of log2 ratio at the optimum."""
+        return None if self.draws is None else self.draws[:, 0] - self.draws[:, 1]
+
+    def predict(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of the score, in the metric's own units, at log2
+        learning rate x and log2 batch size y (arrays of one shape).
+
+        Raises:
+            ValueError: the surface has too few cells for a fit.
+        """
+        if self.posterior is None:
+            raise ValueError(f"{self.cells.benchmark}: no fit, {self.reason}")
+        x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        scores = self.posterior.scores(x.ravel(), y.ravel())
+        mean = self.cells.sign * scores.mean(axis=0)
+        return mean.reshape(x.shape), scores.std(axis=0).reshape(x.shape)
+
+    @cached_property
+    def mesh(self) -> Mesh | None:
+        """The draws' scores over the grid's box, where it trains."""
+        return None if self.posterior is None else mesh(self.cells, self.posterior)
+
+    @cached_property
+    def epsilon_set(self) -> pd.DataFrame | None:
+        """Cells within epsilon of the best: see `optimum.epsilon_set`."""
+        if self.posterior is None or self.mesh is None:
+            return None
+        return epsilon_set(self.cells, self.posterior, self.mesh)
+
+    @cached_property
+    def path(self) -> Path | None:
+        """Best log2 learning rate at each log2 batch size, and its slope: see `optimum.Path`."""
+        return None if self.posterior is None else path(self.cells, self.posterior)
+
+    @cached_property
+    def best_cell(self) -> ChosenCell | None:
+        """The cell of least expected regret, its winner's curse corrected."""
+        if self.posterior is None or self.mesh is None:
+            return None
+        return choose_cell(self.cells, self.posterior, self.mesh)
+
+    @property
+    def regret(self) -> float | None:
+        """Expected shortfall of `best_cell` against the best of the box, in the metric's units."""
+        return None if self.best_cell is None else self.best_cell.regret
+
+    @property
+    def best_learning_rate(self) -> dict[int, float] | None:
+        """Learning rate per batch size: the path's median."""
+        if self.path is None:
+            return None
+        table = self.path.table
+        return {int(s): float(2**x) for s, x in zip(table.batch_size, table.x, strict=True)}
+
+    @cached_property
+    def quadratic(self) -> Quadratic | None:
+        """The local quadratic over the best cells, the plainest rival of the fit."""
+        if self.posterior is None:
+            return None
+        return fit_quadratic(self.cells, CUTS[choose_cut(self.cells)])
+
+    @cached_property
+    def rivals(self) -> Rivals | None:
+        """Fits over one coordinate against the full surface, on the quadratic's cells."""
+        if self.quadratic is None:
+            return None
+        ok = self.cells.table.loc[self.cells.ok].loc[self.quadratic.used]
+        score = self.cells.sign * ok.value.to_numpy()
+        noise = self.cells.own_noise[:, self.quadratic.used].var(axis=0).mean()
+        return compare(
+            ok.x.to_numpy(),
+            ok.y.to_numpy(),
+            score,
+            self.quadratic.weights,
+            None if self.cells.seed_sd is None else float(noise),
+        )
+
+
+def fit(cells: Cells) -> Fit:
+    """One surface's fit and its status; never raises on thin data."""
+    ok = cells.table.loc[cells.ok]
+    rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
+    if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
+        return Fit(
+            cells,
+            FitStatus.TOO_FEW,
+            f"{counted(len(ok), 'scored cell')} over {counted(rates, 'learning rate')} and "
+            f"{counted(sizes, 'batch size')}; the fit needs {MIN_CELLS} over at least 3 of each",
+        )
+    flat_p, flat_test = flatness(cells)
+    posterior = condition(cells)
+    where = mesh(cells, posterior)
+    draws = best_points(cells, where)
+    sides = _sides(posterior, where)
+    inside = float(1 - sides.any(axis=1).mean())
+    if flat_p > ALPHA:
+        status, edges = FitStatus.FLAT, ()
+        reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
+    else:
+        walled = float(where.wall[where.height.argmax(axis=1)].mean())
+        status, reason, edges = _status(sides, walled)
+    if status is FitStatus.IDENTIFIED:
+        draws = _only(draws, np.flatnonzero(~sides.any(axis=(0, 1))))
+    x, y = draws.mean(axis=0)
+    low, high = np.quantile(draws[:, 0] - draws[:, 1], LEVELS)
+    if status is FitStatus.IDENTIFIED and high - low > WIDEST * posterior.box.ratio_span:
+        status = FitStatus.FLAT
+        spread = f"95 % of the optima spread over {high - low:.1f} octaves of ratio"
+        reason = f"the top is too level: {spread}"
+    found = Fit(
+        cells=cells,
+        status=status,
+        reason=reason,
+        edges=edges,
+        flat_p=flat_p,
+        flat_test=flat_test,
+        posterior=posterior,
+        optimum=Optimum(float(x), float(y), float(x - y)),
+        low=float(low),
+        high=float(high),
+        draws=draws,
+        inside=inside,
+    )
+    found.__dict__["mesh"] = where
+    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(found):
+        ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
+        ridged = replace(found, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
+        ridged.__dict__["mesh"] = where
+        return ridged
+    return found
+
+
+def _ridge(found: Fit) -> bool:
+    """Only the ratio counts, and its best value lies inside the ratios of the cells near the top:
+    where along the ridge the top lies, or beyond which border, does not matter to the ratio."""
+    rivals, low, high = found.rivals, found.low, found.high
+    if rivals is None or low is None or high is None or found.posterior is None:
+        return False
+    inside = rivals.ratio_low < low and high < rivals.ratio_high
+    narrow = high - low <= WIDEST / 2 * found.posterior.box.ratio_span
+    return rivals.ratio_decides and inside and narrow
+
+
+def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
+    """Whether each draw's peak lies beyond each of `BORDERS`, and whether the draw's best point in
+    the grid lies on it: 2 x 4 x draws. The first knows what lies outside, but not where the process
+    moves the top; the second the reverse."""
+    box = posterior.box
+    x, y = posterior.surfaces.tops.T
+    top = where.height.argmax(axis=1)
+    beyond = np.stack([x < box.x_low, x > box.x_high, y < box.y_low, y > box.y_high])
+    x, y = where.x[top], where.y[top]
+    on = np.stack([x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high])
+    return np.stack([beyond, on])
+
+
+def _only(draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """As many draws, from these rows alone, repeated as evenly as can be."""
+    return draws[rows[np.arange(len(draws)) * len(rows) // len(draws)]]
+
+
+def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str, tuple[str, ...]]:
+    """Status, reason and the borders beyond which the peak may lie."""
+    inside = 1 - sides.any(axis=1).mean()
+    if walled > 0.5:
+        reason = f"the best scores lie on the border towards {CLIFF}"
+        return FitStatus.EDGE, reason, (CLIFF,)
+    if inside < INSIDE:
+        shares = sides.mean(axis=(0, 2))
+        told = shares >= min(0.3, shares.max())
+        edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
+        reason = f"the best scores lie on the border towards {' and '.join(edges)}"
+        return FitStatus.EDGE, reason, edges
+    return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()

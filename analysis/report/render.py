@@ -1,0 +1,76 @@
+"""Templates to HTML: the filters they use, and what the one file of a report carries inside.
+
+Plotly's JavaScript is packed (gzip, base64) and unpacked by the browser: a third of its size.
+"""
+
+import base64
+import gzip
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from analysis.advice.compare_paper import difference_text
+from analysis.audit import tables
+from analysis.benchmarks import task
+from analysis.fit.posterior import LOSS_ERROR
+from analysis.fit.smc import QUADRATIC_SHARE
+from analysis.fit.surface import INSIDE, WIDEST
+from analysis.text import number, probability, rate, title
+
+
+def render(name: str, context: dict[str, Any]) -> str:
+    """The page of a template, `report` or `audit`."""
+    return _template(name).render(context)
+
+
+@cache
+def plotly() -> Markup:
+    """plotly.min.js as base64 of its gzip; the same bytes every time."""
+    code = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    return Markup(base64.b64encode(gzip.compress(code, mtime=0)).decode("ascii"))
+
+
+def data(records: Any) -> Markup:
+    """JSON to stand in a <script> element: nothing in it can end the element."""
+    text = json.dumps(records, allow_nan=False, separators=(",", ":"), default=_scalar)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def as_json(records: Any) -> str:
+    """JSON for a file."""
+    return json.dumps(records, indent=2, allow_nan=False, default=_scalar) + "\n"
+
+
+def _scalar(value: Any) -> Any:
+    return value.item()
+
+
+def _script() -> Markup:
+    return Markup((files("analysis.figures") / "interactive.js").read_text(encoding="utf-8"))
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.PackageLoader("analysis.report", "")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": number,
+        "rate": rate,
+        "title": title,
+        "probability": probability,
+        "label": lambda name: task(name).label,
+        "percent": tables.percent,
+        "data": data,
+        "difference": difference_text,
+    }
+    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "QUADRATIC_SHARE": QUADRATIC_SHARE}
+    environment.globals |= {"LOSS_ERROR": LOSS_ERROR}
+    environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
+    return environment.get_template(f"{name}.html.j2")

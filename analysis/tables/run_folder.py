@@ -1,0 +1,158 @@
+"""The records of a run folder, as the sweep writes them -> rows of the table."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.benchmarks import task
+
+TRAIN_COLUMNS = (
+    "model_parameters",
+    "steps",
+    "examples",
+    "tokens",
+    "epochs",
+    "warmup_steps",
+    "adam_beta2",
+    "learning_rate_sum",
+    "noise_scale",
+    "train_seconds",
+)
+
+
+class ResultsError(ValueError):
+    """The path or table given is not one the analysis can read; the message says why."""
+
+
+def manifest(run_dir: Path) -> dict[str, Any]:
+    """manifest.json of a run folder.
+
+    Raises:
+        ResultsError: the folder has none, or it is not JSON.
+    """
+    path = run_dir / "manifest.json"
+    if not path.exists():
+        raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
+    return load(path)
+
+
+def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folder and trial.json of every trial there is, sorted by folder."""
+    for path in sorted((run_dir / "trials").glob("*/trial.json")):
+        yield path.parent, load(path)
+
+
+def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
+    """The evaluations now wanted of a stage's trials; `stages` as in the manifest."""
+    return stages.get(stage, {}).get("evaluations", [])
+
+
+def trial_rows(
+    folder: Path, trial: dict[str, Any], evaluations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows of one trial; none for what has neither ended nor failed yet."""
+    train_path = folder / "train.json"
+    train = load(train_path) if train_path.exists() else {}
+    failure = _last_failure(folder / "attempts.jsonl")
+    spec = trial.get("spec") or {}
+    learning_rate, batch_size = spec.get("learning_rate"), spec.get("batch_size")
+    shared = {
+        "key": trial["key"],
+        "parent": trial.get("parent") or "",
+        "stage": trial["stage"],
+        "arm": trial.get("arm") or "",
+        "model": trial.get("model") or "",
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "lr_bs_ratio": learning_rate / batch_size if learning_rate and batch_size else None,
+        "seed": spec.get("seed"),
+    } | {name: train.get(name) for name in TRAIN_COLUMNS}
+    diverged = train.get("status") == "diverged"
+    rows = []
+    for evaluation in evaluations:
+        base = shared | {
+            "benchmark": evaluation["benchmark"],
+            "task_type": task(evaluation["benchmark"]).task_type,
+        }
+        score_path = folder / "scores" / f"{evaluation['fingerprint']}.json"
+        if diverged or not score_path.exists():
+            status = "diverged" if diverged else "failed"
+            reason = train.get("reason", "") if diverged else failure
+            if reason is not None:
+                rows.append(base | _no_score(evaluation, status, reason))
+            continue
+        record = load(score_path)
+        base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
+        base |= {"scored": (score_path, record.get("settings") or {})}
+        rows += [base | _score(score) for score in record["scores"]]
+    return rows
+
+
+def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
+    """Scores of one benchmark are compared, so they are of the same items; and those of one model,
+    trained or not, of the same prompts (another model has a chat template of its own).
+
+    Raises:
+        ResultsError: two of them are not; names both.
+    """
+    seen: dict[tuple[str, ...], tuple[Path, str | None]] = {}
+    for row in rows:
+        if "scored" not in row:
+            continue
+        path, settings = row["scored"]
+        for mark, among in (("documents", ""), ("prompts", row["model"])):
+            place = (mark, row["benchmark"], among)
+            other, expected = seen.setdefault(place, (path, settings.get(mark)))
+            if settings.get(mark) != expected:
+                what = "items" if mark == "documents" else "prompts, as rendered,"
+                raise ResultsError(
+                    f"{row['benchmark']}: {other.parent.parent} and {path.parent.parent} were "
+                    f"scored on different {what} and cannot stand in one column; find out what "
+                    "changed between them (data, chat template, a library), then delete "
+                    f"{path.name} in the scores/ of the one to score anew and run again"
+                )
+
+
+def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "reason": reason,
+        "metric": evaluation["metric"],
+        "primary": True,
+        "higher_is_better": evaluation["higher_is_better"],
+    }
+
+
+def _score(score: dict[str, Any]) -> dict[str, Any]:
+    names = ("metric", "primary", "higher_is_better", "value", "stderr", "n")
+    row = {name: score.get(name) for name in names}
+    if row["value"] is None or not np.isfinite(row["value"]):
+        row |= {"status": "failed", "reason": "the score is not a finite number", "value": None}
+    return row
+
+
+def _last_failure(path: Path) -> str | None:
+    """Why the latest attempt failed; None when it did not fail, or nothing was tried."""
+    if not path.exists():
+        return None
+    event: dict[str, Any] = {}
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):  # a killed writer leaves half a line
+            event = json.loads(line)
+    return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON record.
+
+    Raises:
+        ResultsError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # that it is no text among them
+        raise ResultsError(f"{path}: not JSON: {error}") from error

@@ -1,0 +1,86 @@
+"""One thing to report on: a run folder, a table, or a published one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.advice import without_contaminated
+from analysis.audit import tables
+from analysis.tables import load as results
+from analysis.tables import run_folder
+from analysis.tables.external import selected
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table with its name; `folder`, `items` and `manifest` are a run folder's, else None or
+    empty."""
+
+    name: str
+    frame: pd.DataFrame
+    folder: Path | None
+    items: pd.DataFrame | None
+    manifest: dict[str, Any]
+
+    @property
+    def grid_file(self) -> Path | None:
+        """The grid that the run was started with."""
+        return None if self.folder is None else self.folder / "grid.yaml"
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Stage -> its kind (sft, dpo, ...), as a run folder's trials say; a table's stages are
+        named by their kind."""
+        if self.folder is None:
+            return {}
+        return {
+            trial["stage"]: trial.get("kind", "") for _, trial in run_folder.trials(self.folder)
+        }
+
+    @property
+    def audited(self) -> dict[str, Any] | None:
+        """What an audit of the training data found; None where there was none."""
+        return None if self.folder is None else tables.read(self.folder / tables.FOLDER)
+
+    def without_leaks(self) -> without_contaminated.Clean | None:
+        """The tables without contaminated items; None where no audit looked for any."""
+        audited = self.audited
+        if self.folder is None or self.items is None:
+            return None
+        if audited is None or "contamination" not in audited:
+            return None
+        pairs = tables.contaminated(self.folder / tables.FOLDER)
+        stages = audited["contamination"].get("stages", {})
+        return without_contaminated.without(
+            self.frame, self.items, without_contaminated.leaked(pairs, stages)
+        )
+
+
+def load(path: Path | str, where: Mapping[str, str] | None = None) -> Source:
+    """Read one source; a run folder's results.csv and .parquet are rebuilt on the way.
+
+    Raises:
+        ResultsError: the path is neither, or what is there cannot be read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
+        return Source(name, results.read(path, where), None, None, {})
+    frame = selected(results.write(folder), where or {}, str(path)).reset_index(drop=True)
+    manifest = run_folder.manifest(folder)
+    return Source(
+        manifest.get("name") or folder.name, frame, folder, results.items(folder), manifest
+    )
+
+
+def distinct(sources: Sequence[Source]) -> list[Source]:
+    """The same, each with a name of its own: a number after one that an earlier source has."""
+    names = [source.name for source in sources]
+    counts = [names[:place].count(name) for place, name in enumerate(names)]
+    return [
+        replace(source, name=f"{source.name} ({count + 1})") if count else source
+        for source, count in zip(sources, counts, strict=True)
+    ]

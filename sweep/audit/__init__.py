@@ -1,0 +1,5 @@
+"""Audit of the training data: contamination by benchmark items, and languages.
+
+Command: `python -m sweep.audit`. In a sweep, `run_audit` is called before the first trial. Reading
+order: `scan` (what is read), `records` (what is written), `run_audit`.
+"""

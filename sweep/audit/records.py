@@ -1,0 +1,177 @@
+"""The two audits of named data sets -> records in a folder, which the report reads."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis.audit import contamination as overlap
+from analysis.audit import languages as tongues
+from analysis.audit.tables import CONTAMINATED, CONTAMINATION, LANGUAGES
+from sweep.audit import scan
+from sweep.gridfile.schema import Audit
+from sweep.storage import run_folder
+from trainers.data.conversation import Turn, turns
+from trainers.data.sources import DataUnavailable
+from trainers.evaluate.items import Item, Items
+
+AROUND = 240
+"""Characters of a training document that are kept on each side of an overlap."""
+
+
+class Held(NamedTuple):
+    """What a process that looks for overlaps holds."""
+
+    items: overlap.Index
+    roles: str
+
+
+def count_overlaps(held: Held, rows: scan.Rows) -> overlap.Found:
+    places, texts = [], []
+    for number, said in _conversations(rows):
+        for place, turn in enumerate(said):
+            if held.roles in ("all", turn.role) or turn.role == "text":
+                places.append((number, place))
+                texts.append(turn.text)
+    return overlap.find(held.items, texts, places)
+
+
+def count_languages(_nothing: None, rows: scan.Rows) -> tongues.Tally:
+    tally = tongues.Tally()
+    for _number, said in _conversations(rows):
+        tally.add([turn.text for turn in said if turn.role != "system"])
+    return tally
+
+
+def _conversations(rows: scan.Rows) -> Iterator[tuple[int, list[Turn]]]:
+    for number, row in rows:
+        try:
+            yield number, turns(row)
+        except ValueError as error:
+            raise DataUnavailable(f"row {number + 1}: {error}") from error
+
+
+def _scan(name: str, reading: scan.Reading, work: Any, context: Any, cores: int) -> Iterator[Any]:
+    """`scan`, with the data's name in front of what is wrong with a row."""
+    try:
+        yield from scan.scan(reading, work, context, cores)
+    except DataUnavailable as error:
+        told = str(error)
+        raise DataUnavailable(f"{name}: {told}" if told.startswith("row ") else told) from error
+
+
+def contamination(
+    data: dict[str, scan.Reading],
+    benchmarks: Sequence[Items],
+    asked: Audit,
+    out: Path,
+    cores: int,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Look for the benchmarks' items in each data set; writes the records and returns the table.
+
+    Raises:
+        DataUnavailable: data cannot be had, or a row of it is in no known form.
+    """
+    rule = overlap.Rule(asked.n, asked.threshold, asked.normalisation)
+    index = overlap.Index([item.fields for one in benchmarks for item in one.items], rule)
+    read, table, pairs = [], [], []
+    for name, reading in data.items():
+        begun = time.monotonic()
+        best = overlap.Best(index.items, rule.threshold)
+        rows = 0
+        for count, found in _scan(name, reading, count_overlaps, Held(index, asked.turns), cores):
+            best.add(found)
+            rows += count
+        counts = dict(zip(("documents", "tokens"), best.read.tolist(), strict=True))
+        read.append({"name": name, "rows": rows, **counts, "seconds": _since(begun)})
+        for benchmark, first in _with_first(benchmarks):
+            hit = best.share[first : first + len(benchmark.items)] > rule.threshold
+            table.append({"data": name, **_row(benchmark, hit)})
+            for place in np.flatnonzero(hit).tolist():
+                item = benchmark.items[place]
+                pair = _pair(item, first + place, best, rule)
+                pairs.append({"data": name, "benchmark": benchmark.benchmark, **pair})
+    record = {
+        **facts,
+        "rule": {**rule._asdict(), "turns": asked.turns},
+        "data": read,
+        "benchmarks": [
+            {
+                "name": one.benchmark,
+                "source": one.source,
+                "items": len(one.items),
+                "public": one.public,
+                "too_short": int(index.too_short[first : first + len(one.items)].sum()),
+            }
+            for one, first in _with_first(benchmarks)
+        ],
+        "table": table,
+        "cores": cores,
+    }
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
+    run_folder.write_text(out / CONTAMINATED, "".join(lines))
+    run_folder.write_json(out / CONTAMINATION, record)
+    return record
+
+
+def _with_first(benchmarks: Sequence[Items]) -> Iterator[tuple[Items, int]]:
+    """Each benchmark with the number of its first item among those of all."""
+    first = 0
+    for one in benchmarks:
+        yield one, first
+        first += len(one.items)
+
+
+def _row(benchmark: Items, hit: np.ndarray) -> dict[str, Any]:
+    """A share with its counts, and its interval where the items are a sample of the benchmark's."""
+    hits, items = int(hit.sum()), len(hit)
+    row = {"benchmark": benchmark.benchmark, "contaminated": hits, "items": items}
+    if benchmark.public is not None and items < benchmark.public:
+        row |= dict(zip(("low", "high"), overlap.interval(hits, items), strict=True))
+    return row | {"share": hits / items}
+
+
+def _pair(item: Item, number: int, best: overlap.Best, rule: overlap.Rule) -> dict[str, Any]:
+    left, right = overlap.side_by_side(item.fields, best.texts[number], rule)
+    row, turn = best.place[number].tolist()
+    return {
+        "item": item.name,
+        "share": round(float(best.share[number]), 4),
+        "row": row + 1,
+        "turn": turn + 1,
+        "documents": int(best.documents[number]),
+        "item_text": left,
+        "document_text": overlap.clipped(right, AROUND),
+    }
+
+
+def languages(
+    data: dict[str, scan.Reading], out: Path, cores: int, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Count the languages of each data set; writes the record and returns it.
+
+    Raises:
+        DataUnavailable: data cannot be had, or a row of it is in no known form.
+    """
+    found = []
+    for name, reading in data.items():
+        begun = time.monotonic()
+        tally = tongues.Tally()
+        for _, part in _scan(name, reading, count_languages, None, cores):
+            tally.merge(part)
+        counts = {
+            "conversations": dict(tally.conversations.most_common()),
+            "characters": dict(tally.characters.most_common()),
+        }
+        found.append({"name": name, **counts, "seconds": _since(begun)})
+    record = {**facts, "data": found, "cores": cores}
+    run_folder.write_json(out / LANGUAGES, record)
+    return record
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 2)

@@ -1,0 +1,107 @@
+"""The audits of a grid: run once, before any trial, into the run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.audit import tables as page
+from sweep.audit import records
+from sweep.audit.scan import Reading, all_cores
+from sweep.gridfile.schema import BASE, Grid
+from sweep.resolve.preflight import CannotStart, Ready, label
+from sweep.storage import run_folder
+from sweep.storage.run_folder import RunFolder
+from trainers import cache, hub
+from trainers.data import sources
+from trainers.data.sources import DataUnavailable
+from trainers.evaluate import benchmarks
+from trainers.evaluate import items as audit_items
+from trainers.evaluate.task_files import EvaluationUnavailable
+from trainers.specs.spec import DataSpec, TrainingSpec
+
+FORMAT = 1
+"""Raised when the same audit would find something else, or write it down otherwise."""
+
+
+def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None]) -> None:
+    """Audit the training data of all stages; what is there from the same audit stays.
+
+    Raises:
+        CannotStart: items or data are not to be had.
+    """
+    audit = grid.audit
+    if not (audit.contamination or audit.languages):
+        return
+    out = folder.path / page.FOLDER
+    data = _data(grid, ready)
+    seen = {"stages": _seen(grid), "format": FORMAT}
+    content = {name: sources.fingerprint(reading.data) for name, reading in data.items()}
+    try:
+        if audit.contamination:
+            asked = [audit.model_dump(exclude={"languages"}), _items_content(grid)]
+            facts = {**seen, "fingerprint": run_folder.short_hash(content, asked, FORMAT)}
+            if _anew(out / page.CONTAMINATION, facts):
+                say(f"audit: looking for {len(audit.contamination)} benchmarks in the data")
+                items = audit_items.read(
+                    audit_items.Request(
+                        benchmarks=tuple(audit.contamination),
+                        evaluate=grid.evaluate,
+                        offline=ready.needed.offline,
+                    )
+                )
+                records.contamination(data, items, audit, out, all_cores(), facts)
+        if audit.languages:
+            facts = {**seen, "fingerprint": run_folder.short_hash(content, FORMAT)}
+            if _anew(out / page.LANGUAGES, facts):
+                say("audit: counting the languages of the data")
+                records.languages(data, out, all_cores(), facts)
+    except (DataUnavailable, EvaluationUnavailable) as error:
+        raise CannotStart(f"audit: {error}") from error
+
+
+def _anew(path: Path, facts: dict[str, Any]) -> bool:
+    earlier = run_folder.read_json(path) or {}
+    return {key: earlier.get(key) for key in facts} != facts
+
+
+def _data(grid: Grid, ready: Ready) -> dict[str, Reading]:
+    """What the stages read, by name, at the commits that were fetched."""
+    cells = [cell for stage in grid.stages.values() for _, cell in stage.cells]
+    return {
+        _name(data, cell): Reading(hub.pinned(data, ready.commits), cell.data_seed)
+        for cell in cells
+        for data in cell.sources
+    }
+
+
+def _name(data: DataSpec, cell: TrainingSpec) -> str:
+    """As the manifest has it, with what else decides which rows are read."""
+    weight = f" x {data.weight:g}" if data.weight < 1 else ""
+    seed = f" seed {cell.data_seed}" if cell.data_seed and (weight or data.examples) else ""
+    return f"{label(data)}{weight}{seed}"
+
+
+def _seen(grid: Grid) -> dict[str, list[str]]:
+    """Data that the models of each stage have been trained on, their parents' too."""
+    seen: dict[str, list[str]] = {BASE: []}
+    for name in grid.stages:
+        at, found = name, []
+        while at != BASE:
+            cells = [cell for _, cell in grid.stages[at].cells]
+            found += [_name(data, cell) for cell in cells for data in cell.sources]
+            at = grid.stages[at].start_from
+        seen[name] = list(dict.fromkeys(found))
+    return seen
+
+
+def _items_content(grid: Grid) -> list[Any]:
+    """What decides the items: the task of a benchmark, the bytes of a local file, a hub name."""
+    return [_item_content(grid, given) for given in grid.audit.contamination]
+
+
+def _item_content(grid: Grid, given: str) -> Any:
+    if files := audit_items.local_files(given):
+        return [given, cache.content_hash(*files)]
+    if given in {*benchmarks.BENCHMARKS, *grid.evaluate.benchmarks}:
+        return benchmarks.fingerprint(benchmarks.find(given), grid.evaluate)
+    return given

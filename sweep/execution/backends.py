@@ -1,0 +1,122 @@
+"""Where trials run: in this process, or on Ray, joined once for all waves of a run."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from sweep.execution import local
+from sweep.execution.options import Options
+from sweep.execution.trial import Job, Watch
+from sweep.gridfile.schema import Grid
+from sweep.resolve.preflight import CannotStart
+from sweep.schedule.queue import Frontier
+from trainers import hub
+from trainers.hub import Needs
+
+Say = Callable[[str], None]
+
+
+class Runner(Protocol):
+    def join(self) -> None:
+        """Have ready what trials run on; done before, it takes no time.
+
+        Raises:
+            CannotStart: there is no such cluster.
+        """
+        ...
+
+    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+        """Run the frontier; returns how many trials of each stage fit at once.
+
+        Raises:
+            CannotStart: there is no such cluster, or a trial of these fits on none of its nodes.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Give it back, before the end of the block."""
+        ...
+
+
+@contextlib.contextmanager
+def runner(grid: Grid, options: Options, needed: Needs, say: Say) -> Iterator[Runner]:
+    """What `options` asks for, until the end of the block; `needed` is what every node fetches."""
+    if options.local:
+        yield Here(grid)
+        return
+    ray = OnRay(grid, options, needed, say)
+    try:
+        yield ray
+    finally:
+        ray.leave()
+
+
+class Here:
+    def __init__(self, grid: Grid):
+        self._retries = grid.resources.retries
+
+    def join(self) -> None:
+        pass
+
+    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+        local.run(frontier, jobs, self._retries, watch)
+        return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
+
+    def leave(self) -> None:
+        pass
+
+
+class OnRay:
+    def __init__(self, grid: Grid, options: Options, needed: Needs, say: Say):
+        self._grid = grid
+        self._options = options
+        self._needed = needed if options.store is None else hub.elsewhere(needed)
+        self._say = say
+        self._joined = contextlib.ExitStack()
+        self._dashboard: str | None = None
+
+    def join(self) -> None:
+        from sweep.execution import ray_cluster
+
+        if self._dashboard is not None:
+            return
+        with _cannot_start():
+            self._dashboard = self._joined.enter_context(
+                ray_cluster.connected(self._options.address, self._options.dashboard_host)
+            )
+        if warning := ray_cluster.exposed(self._dashboard):
+            self._say(warning)
+
+    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+        from sweep.execution import ray_cluster, ray_tune
+
+        self.join()
+        resources, wait = self._grid.resources, self._options.wait_minutes
+        stages = dict.fromkeys(job.trial.stage for job in jobs.values())
+        asked = {stage: self._grid.trial_resources(stage) for stage in stages}
+        with _cannot_start():
+            ray_cluster.admit(asked.values(), wait)
+            at_once = {
+                stage: ray_cluster.concurrency(one, resources.max_concurrent, grows=wait > 0)
+                for stage, one in asked.items()
+            }
+            if not self._needed.empty:
+                ray_cluster.fetch_on_other_nodes(self._needed)
+            most = max(at_once.values())
+            self._say(f"Ray dashboard: {self._dashboard}   trials at once: {most}")
+            ray_tune.run(frontier, jobs, resources, asked, most, watch)
+        return at_once
+
+    def leave(self) -> None:
+        self._dashboard = None
+        self._joined.close()
+
+
+@contextlib.contextmanager
+def _cannot_start() -> Iterator[None]:
+    from sweep.execution import ray_cluster
+
+    try:
+        yield
+    except ray_cluster.CannotRun as error:
+        raise CannotStart(str(error)) from error

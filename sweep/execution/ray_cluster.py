@@ -1,0 +1,241 @@
+"""A Ray cluster: joined or started here, what it has, and whether a trial fits. With `tuning.py`,
+which runs trials on it, the only `import ray`."""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C has to reach the driver
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
+
+import ray  # noqa: E402  (reads its environment on import)
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # noqa: E402
+from ray.autoscaler.sdk import request_resources  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+from sweep.execution.ray_cleanup import Reaper  # noqa: E402
+from sweep.gridfile.schema import TrialResources  # noqa: E402
+from trainers import hub  # noqa: E402
+from trainers.hub import Needs  # noqa: E402
+
+WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
+"""Settings that travel with the code; secrets come from each node's own environment."""
+
+
+class CannotRun(Exception):
+    """The cluster cannot give a trial what the grid asks for."""
+
+
+Node = dict[str, float]
+"""What a node has, by Ray's names: CPU, GPU."""
+
+
+def check(address: str | None, asked: Collection[TrialResources]) -> None:
+    """Whether the cluster at `address`, or the one that would start here, has a node for one trial
+    of `asked`: the quick answer, before anything is fetched, prepared or started.
+
+    Raises:
+        CannotRun: it has not, or there is no cluster.
+    """
+    if address is not None:
+        with connected(address):
+            admit(asked)
+            return
+    for resources in asked:
+        _check(resources, [_this_machine()])
+
+
+def _this_machine() -> Node:
+    """What a Ray that starts here will find, by its own reckoning (containers, visible devices)."""
+    found = ResourceAndLabelSpec().resolve(is_head=True, node_ip_address="127.0.0.1")
+    return {"CPU": found.num_cpus or 0, "GPU": found.num_gpus or 0}
+
+
+@contextlib.contextmanager
+def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterator[str]:
+    """Join the cluster at `address`, or start one here; yields the dashboard's address.
+
+    Raises:
+        CannotRun: no cluster there.
+    """
+    if address is None:
+        _private_token()
+    else:
+        _check_answers(address)
+    environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
+    options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
+    if address:
+        options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    reaper = Reaper() if address is None else None
+    try:
+        context: Any = ray.init(
+            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
+        )
+        signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
+    except (ConnectionError, RuntimeError) as error:
+        if reaper:
+            reaper.done()
+        raise CannotRun(f"--address {address}: {error}") from error
+    try:
+        if reaper:
+            reaper.watch(context.address_info["session_dir"])
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
+    finally:
+        ray.shutdown()
+        if reaper:
+            reaper.done()
+
+
+def admit(asked: Collection[TrialResources], wait_minutes: float = 0.0) -> None:
+    """Whether the cluster has a node for one trial of each of `asked`, now or within the minutes.
+
+    Raises:
+        CannotRun: it has not.
+    """
+    for resources in asked:
+        if wait_minutes:
+            _wait_for_node(resources, wait_minutes)
+        _check(resources, _nodes())
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself goes on trying for minutes."""
+    place = _last_started() if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        where = "there" if place == address else f"at {place}"
+        raise CannotRun(f"--address {address}: nothing answers {where} ({error})") from error
+
+
+def _last_started() -> str:
+    """What `auto` is to Ray: the environment's address, or that of the cluster that `ray start` has
+    left here, which may be long dead; "" where there is neither."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    return file.read_text().strip() if file.is_file() else ""
+
+
+def _private_token() -> None:
+    """Ray writes its token for a local cluster readable by all; one that exists it leaves alone."""
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def _packages() -> list[str]:
+    import analysis
+    import sweep
+    import trainers
+
+    return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
+
+
+def exposed(dashboard: str) -> str | None:
+    """A warning, where a dashboard's address is not this machine's alone."""
+    host = urlsplit(dashboard).hostname
+    if host is None or host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    return (
+        f"WARNING: the Ray dashboard listens on {host}, beyond this machine. Who reaches it and "
+        "has the token, and anybody where the cluster runs without RAY_AUTH_MODE=token, can run "
+        "code on all nodes: keep it behind a firewall, or on localhost with an SSH tunnel"
+    )
+
+
+def _check(resources: TrialResources, nodes: list[Node]) -> None:
+    """One node has to hold one trial, or it would wait for ever."""
+    if _fits(resources, nodes):
+        return
+    has = "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
+    raise CannotRun(
+        f"resources: a trial asks for {resources.cpus_per_trial:g} CPUs and "
+        f"{resources.gpus_per_trial:g} GPUs, and no node has as much (nodes: {has}); lower "
+        "resources.cpus_per_trial or gpus_per_trial, or have a cluster that grows waited for with "
+        "--wait MINUTES"
+    )
+
+
+def _wait_for_node(resources: TrialResources, minutes: float) -> None:
+    """A cluster that grows on demand is asked for a node that fits, and given time. What is asked
+    for here is taken back: trials that wait ask for themselves, and nodes that nobody needs may
+    go."""
+    if _fits(resources, _nodes()):
+        return
+    end = time.monotonic() + 60 * minutes
+    wanted = {kind: amount for kind, amount in _wanted(resources).items() if amount}
+    request_resources(bundles=[wanted])
+    try:
+        while not _fits(resources, _nodes()) and time.monotonic() < end:
+            time.sleep(1)
+    finally:
+        request_resources(bundles=[])
+
+
+def _wanted(resources: TrialResources) -> Node:
+    return {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+
+
+def _fits(resources: TrialResources, nodes: list[Node]) -> bool:
+    wanted = _wanted(resources)
+    return any(all(node.get(kind, 0) >= n for kind, n in wanted.items()) for node in nodes)
+
+
+def _nodes() -> list[Node]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
+    """Trials with these resources that fit on the cluster at once, at most `most`; so many where
+    the cluster grows with what waits."""
+    if grows and most is not None:
+        return most
+    total = ray.cluster_resources()
+    fits = total.get("CPU", 0) // resources.cpus_per_trial
+    if resources.gpus_per_trial:
+        fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
+    return max(1, min(int(fits), most or int(fits)))
+
+
+def fetch_on_other_nodes(needed: Needs) -> None:
+    """What the driver has fetched for its own node, for each of the others.
+
+    Raises:
+        CannotRun: a node cannot fetch it.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
+    task = ray.remote(num_cpus=0)(hub.fetch)
+    waiting = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            needed
+        )
+        for node in others
+    ]
+    try:
+        ray.get(waiting)
+    except RayError as error:
+        raise CannotRun(f"on another node: {getattr(error, 'cause', None) or error}") from error

@@ -1,0 +1,219 @@
+"""The best model of a stage as a folder to use and to share.
+
+    python -m sweep.export runs/quickstart --to exported
+    python -m sweep.export runs/smoltulu --stage dpo --best gsm8k --to smoltulu-dpo
+
+A transformers folder: weights, tokenizer with chat template, generation config, and a model card
+with recipe, data, scores and the sweep's figure. Exit codes: 2 the command line is wrong, 4 the
+model is not to be had; nothing is written then.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from analysis.benchmarks import task
+from analysis.text import counted, number, safe
+from sweep.execution import remote_run
+from sweep.export import model_card
+from sweep.storage import run_folder
+from sweep.storage.object_store import Unreachable
+from sweep.storage.run_folder import TrialFolder
+from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
+from trainers.models import licence
+from trainers.specs.kinds import KINDS
+
+FIGURE = "sweep.png"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class CannotExport(Exception):
+    """The message says why, and what to do; `code` is the exit code."""
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+class Found(NamedTuple):
+    """A trial of the run: its folder, trial.json, the primary score that it was ranked by."""
+
+    folder: TrialFolder
+    trial: dict[str, Any]
+    value: float
+    better: float
+    """The value, or its negative where lower is better."""
+
+
+def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None = None) -> Path:
+    """Write the model that is best by a benchmark (that of the stage's own held-out slice where it
+    has one, else its first) among the trials of a stage (the last that trains a policy); returns
+    `to`.
+
+    Raises:
+        CannotExport: no such run, stage or benchmark; no weights; `to` is not empty.
+    """
+    manifest = run_folder.read_json(run_dir / "manifest.json")
+    if manifest is None:
+        raise CannotExport(BAD_INPUT, f"{run_dir}: no run folder (it has no manifest.json)")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
+    trials = _trials(run_dir)
+    stage = _stage(manifest, trials, stage)
+    wanted = manifest["stages"][stage]["evaluations"]
+    kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
+    best = _benchmark(stage, kind, [want["benchmark"] for want in wanted], best)
+    want = next(one for one in wanted if one["benchmark"] == best)
+    ranked = sorted(
+        _scored(trials, stage, want["fingerprint"]), key=lambda one: one.better, reverse=True
+    )
+    if not ranked:
+        raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
+    chosen = ranked[0]
+    if not chosen.folder.has_weights():
+        raise CannotExport(CANNOT_RUN, _gone(chosen, ranked, best))
+    line = _line(chosen.trial, trials)
+    records = [
+        record
+        for one in wanted
+        if (record := run_folder.read_json(chosen.folder.scores(one["fingerprint"]))) is not None
+    ]
+    figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
+    told = (
+        f"Chosen as the best of {counted(len(ranked), 'trial')} by {task(best).label} "
+        f"({number(chosen.value, 4)}). The best of several looks a little better than it is."
+    )
+    facts = model_card.Facts(
+        name=to.name,
+        run=manifest["name"],
+        line=line,
+        prepared=manifest.get("prepared", []),
+        scores=records,
+        chosen=told if len(ranked) > 1 else "",
+        figure=FIGURE if figure else "",
+        figure_of=task(best).label,
+        licence=licence.licence(line[0].trial["model"]),
+        commit=manifest.get("git_commit"),
+        packages=manifest.get("packages", {}),
+    )
+    try:
+        with remote_run.weights(chosen.folder.path) as model:
+            _write(model, to, model_card.text(facts), figure)
+    except Unreachable as error:
+        raise CannotExport(CANNOT_RUN, str(error)) from error
+    return to
+
+
+def _write(model: Path, to: Path, text: str, figure: Path | None) -> None:
+    """Aside and renamed: the folder is whole or not there."""
+    aside = to.with_name(f".{to.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(model, aside)
+    (aside / "README.md").write_text(text, encoding="utf-8")
+    if figure is not None:
+        shutil.copyfile(figure, aside / FIGURE)
+    if to.exists():
+        to.rmdir()
+    aside.rename(to)
+
+
+def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:
+    """Folder and trial.json by key."""
+    found = {}
+    for path in sorted((run_dir / "trials").glob("*/trial.json")):
+        record = run_folder.read_json(path)
+        found[record["key"]] = TrialFolder(path.parent), record
+    return found
+
+
+def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) -> str:
+    kinds = {record["stage"]: record["kind"] for _, record in trials.values()}
+    there = [name for name in manifest["stages"] if kinds.get(name) in KINDS]
+    if asked is not None and asked not in there:
+        listed = ", ".join(there) or "none"
+        raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")
+    policies = [name for name in there if KINDS[kinds[name]].LEAVES == "policy"]
+    if asked is None and not policies:
+        raise CannotExport(CANNOT_RUN, "no stage of this run has trained a model yet")
+    return asked or policies[-1]
+
+
+def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> str:
+    if asked is None:
+        own = KINDS[kind].HELDOUT
+        return own.benchmark if own is not None and own.benchmark in there else there[0]
+    if asked not in there:
+        listed = ", ".join(there)
+        raise CannotExport(BAD_INPUT, f"--best {asked}: stage {stage!r} is scored on {listed}")
+    return asked
+
+
+def _scored(trials: dict[str, Any], stage: str, fingerprint: str) -> list[Found]:
+    found = []
+    for folder, record in trials.values():
+        scores = (
+            run_folder.read_json(folder.scores(fingerprint)) if record["stage"] == stage else None
+        )
+        for score in (scores or {}).get("scores", []):
+            if score["primary"] and score["value"] is not None:
+                sign = 1 if score["higher_is_better"] else -1
+                found.append(Found(folder, record, score["value"], sign * score["value"]))
+    return found
+
+
+def _gone(chosen: Found, ranked: list[Found], best: str) -> str:
+    why = chosen.folder.weights_removed() or "they are not there"
+    left = [one.trial["key"] for one in ranked if one.folder.has_weights()]
+    return (
+        f"{chosen.folder.path}: the weights of the best by {best} are gone ({why}); "
+        f"{'no trial of the stage has any' if not left else 'left are those of ' + ', '.join(left)}"
+        ". `keep: all` in the grid keeps every trial's; to train this one again delete its folder, "
+        "then run the grid again"
+    )
+
+
+def _line(trial: dict[str, Any], trials: dict[str, Any]) -> list[model_card.Step]:
+    """The trainings that made the model, the first one first."""
+    line: list[model_card.Step] = []
+    key = trial["key"]
+    while key in trials:
+        folder, record = trials[key]
+        if record["spec"] is not None:
+            line.insert(0, model_card.Step(record, folder.training() or {}))
+        key = record["parent"]
+    return line
+
+
+def _figure(run_dir: Path, stage: str, arm: str, benchmark: str) -> Path | None:
+    """The report's contour of the benchmark, where the stage has a grid and a report."""
+    parts = [safe(part) for part in (stage, arm, benchmark) if part]
+    path = run_dir / "report" / "figures" / f"{'-'.join(parts)}-contour.png"
+    return path if path.is_file() else None
+
+
+@app.command()
+def main(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="New folder of the model.")],
+    stage: Annotated[
+        str | None, typer.Option(help="Stage of the model; the last that trains a policy.")
+    ] = None,
+    best: Annotated[
+        str | None,
+        typer.Option(metavar="BENCHMARK", help="Which score picks it; the held-out loss."),
+    ] = None,
+) -> None:
+    """Write the best model of a stage as a transformers folder with a model card."""
+    try:
+        print(export(run_dir, to, stage, best))
+    except CannotExport as error:
+        stop(error.code, str(error))
+    except run_folder.Damaged as error:
+        stop(CANNOT_RUN, str(error))
+
+
+if __name__ == "__main__":
+    app()

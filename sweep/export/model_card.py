@@ -1,0 +1,248 @@
+"""The model card of an exported model, written from the records of its run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from analysis.benchmarks import task
+from analysis.text import number, title
+from trainers.data.row_counts import Counts
+from trainers.models import load
+from trainers.specs.spec import NOT_IN_IDENTITY
+
+
+class Step(NamedTuple):
+    """One training on the way to the model: trial.json and train.json."""
+
+    trial: dict[str, Any]
+    training: dict[str, Any]
+
+
+class Facts(NamedTuple):
+    """All that a card says. `line` is the trainings from the first to the model's own; `scores`
+    are the records of scores/*.json; `chosen` says how the model was picked; `figure` is the file
+    name of the sweep's contour, "" without one."""
+
+    name: str
+    run: str
+    line: list[Step]
+    prepared: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    chosen: str
+    figure: str
+    figure_of: str
+    licence: str | None
+    commit: str | None
+    packages: dict[str, str]
+
+
+def text(facts: Facts) -> str:
+    """README.md: a head that the hub reads, and the card itself."""
+    kind = facts.line[-1].trial["kind"]
+    parts = [
+        f"---\n{_head(facts, kind).to_yaml()}\n---",
+        f"# {facts.name}",
+        _opening(facts),
+        "## Use",
+        _use(kind),
+        "## Recipe",
+        *[_recipe(step) for step in facts.line],
+        "## Data",
+        _data(facts),
+        "## Scores",
+        _scores(facts.scores),
+        facts.chosen,
+    ]
+    if facts.figure:
+        parts += [
+            "## The sweep",
+            f"![{facts.figure_of} over learning rate and batch size]({facts.figure})",
+            f"{facts.figure_of} of every cell of the sweep that this model was taken from.",
+        ]
+    return "\n\n".join([*parts, "## Licence", _licence(facts), _made(facts)]) + "\n"
+
+
+def _base(facts: Facts) -> str:
+    return facts.line[0].trial["model"]
+
+
+def _head(facts: Facts, kind: str) -> ModelCardData:
+    base = _base(facts)
+    reward = kind == "reward"
+    results = [
+        EvalResult(
+            task_type="text-classification" if reward else "text-generation",
+            dataset_type=record["benchmark"],
+            dataset_name=task(record["benchmark"]).label,
+            metric_type=score["metric"],
+            metric_value=round(score["value"], 5),
+        )
+        for record in facts.scores
+        for score in record["scores"]
+        if score["primary"] and score["value"] is not None
+    ]
+    named = {source["name"] for step in facts.line for source in _sources(step.trial["spec"])}
+    return ModelCardData(
+        license=facts.licence,
+        base_model=base if load.on_hub(base) else None,
+        datasets=sorted(name for name in named if _on_hub(name)) or None,
+        library_name="transformers",
+        pipeline_tag="text-classification" if reward else "text-generation",
+        tags=[*dict.fromkeys(step.trial["kind"] for step in facts.line), "trl"],
+        model_name=facts.name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _on_hub(data: str) -> bool:
+    return data.count("/") == 1 and not data.startswith((".", "/", "~")) and not Path(data).exists()
+
+
+def _sources(spec: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    data = spec.get("data") or []
+    return [data] if isinstance(data, dict) else data
+
+
+def _opening(facts: Facts) -> str:
+    last = facts.line[-1]
+    stages = " -> ".join(title(step.trial["stage"]) for step in facts.line)
+    size = last.training.get("model_parameters")
+    parameters = f", {size:,} parameters" if size else ""
+    return (
+        f"`{_base(facts)}`{parameters}, trained by {stages}: trial `{last.trial['key']}` of the "
+        f"run `{facts.run}`, a learning-rate x batch-size sweep with TRL and lm-eval."
+    )
+
+
+def _use(kind: str) -> str:
+    if kind == "reward":
+        return (
+            "```python\n"
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+            'folder = "."  # of this file\n'
+            "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+            "model = AutoModelForSequenceClassification.from_pretrained(folder)\n"
+            'turns = [{"role": "user", "content": "Hello"}, '
+            '{"role": "assistant", "content": "Hi!"}]\n'
+            "inputs = tokenizer.apply_chat_template(turns, return_dict=True, "
+            'return_tensors="pt")\n'
+            "print(model(**inputs).logits.item())  # higher is better\n"
+            "```"
+        )
+    return (
+        "```python\n"
+        "from transformers import pipeline\n\n"
+        'chat = pipeline("text-generation", ".")  # the folder of this file\n'
+        'print(chat([{"role": "user", "content": "Hello"}])[0]["generated_text"][-1]["content"])\n'
+        "```"
+    )
+
+
+def _recipe(step: Step) -> str:
+    """A stage's keys, those that have their default too: defaults change, a card does not."""
+    trial, training = step
+    spec = {k: v for k, v in trial["spec"].items() if v is not None and k not in NOT_IN_IDENTITY}
+    rows = [(name, _plain(value)) for name, value in spec.items() if name not in ("data", "kind")]
+    done = [
+        f"{training[name]:,} {name}"
+        for name in ("steps", "examples", "tokens")
+        if training.get(name)
+    ]
+    arm = trial.get("arm") or ""
+    kind = f"kind `{trial['kind']}`"
+    spent = f"; trained for {', '.join(done)}" if done else ""
+    ratio = ""
+    if spec.get("learning_rate") and spec.get("batch_size"):
+        ratio = f", LR/BS {number(spec['learning_rate'] / spec['batch_size'])}"
+    return f"### {title(trial['stage'], arm)}\n\n{kind}{ratio}{spent}.\n\n" + _table(
+        ("key", "value"), [(f"`{name}`", value) for name, value in rows]
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value, 4)
+    if isinstance(value, dict | list):
+        return f"`{value}`"
+    return str(value)
+
+
+def _data(facts: Facts) -> str:
+    """Every data set with the part that was taken, and what became of its rows."""
+    rows = []
+    for step in facts.line:
+        for source in _sources(step.trial["spec"]):
+            part = [f"{source['split']}" if source.get("split") else ""]
+            part += [f"{source['examples']:,} examples"] if source.get("examples") else []
+            part += [f"weight {source['weight']:g}"] if source.get("weight", 1) != 1 else []
+            part += [f"revision `{source['revision']}`"] if source.get("revision") else []
+            stage = title(step.trial["stage"], step.trial.get("arm") or "")
+            rows.append((stage, f"`{_shown(source['name'])}`", ", ".join(filter(None, part))))
+    table = _table(("stage", "data", "part"), rows)
+    names = tuple(name for step in facts.line for name in _names(_sources(step.trial["spec"])))
+    counts = [
+        f"- {_shown(place)}: {Counts(**kinds).line()}"
+        for one in facts.prepared
+        for place, kinds in one["sources"].items()
+        if place.startswith(names)
+    ]
+    return "\n\n".join([table, *(["\n".join(counts)] if counts else [])])
+
+
+def _names(data: Sequence[dict[str, Any]]) -> list[str]:
+    """As the manifest may begin them: local ones stand there with their whole path."""
+    return [form for one in data for form in (one["name"], str(Path(one["name"]).absolute()))]
+
+
+def _shown(place: str) -> str:
+    """Without the folders of the machine that trained."""
+    return place.rpartition("/")[2] if place.startswith(("/", ".", "~")) else place
+
+
+def _scores(records: Sequence[dict[str, Any]]) -> str:
+    """Primary metrics, ± one standard error over items, in the metric's own units."""
+    rows = []
+    for record in records:
+        for score in record["scores"]:
+            if not score["primary"] or score["value"] is None:
+                continue
+            error = "" if score["stderr"] is None else f" ± {number(score['stderr'])}"
+            better = "higher" if score["higher_is_better"] else "lower"
+            rows.append(
+                (
+                    task(record["benchmark"]).label,
+                    f"{score['metric']} ({better} is better)",
+                    f"{number(score['value'], 4)}{error}",
+                    f"{score['n']:,}",
+                )
+            )
+    if not rows:
+        return "This model was not scored."
+    return _table(("benchmark", "metric", "score ± standard error", "items"), rows)
+
+
+def _licence(facts: Facts) -> str:
+    base = _base(facts)
+    if facts.licence is None:
+        return (
+            f"The licence of the base model, `{base}`, could not be found out; look it up before "
+            "this model goes anywhere. It binds these weights, and so may the data's licences."
+        )
+    return (
+        f"The base model, `{base}`, is under {facts.licence}, and so are these weights; the data "
+        "may bind them further."
+    )
+
+
+def _made(facts: Facts) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in facts.packages.items())
+    code = f"Commit {facts.commit}; " if facts.commit else ""
+    return f"{code}{versions}."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -1,0 +1,164 @@
+"""What can be wrong with stages beside each other: how they start from each other, what their
+models are scored on, and what is searched. (Place in the file, sentence) for each problem.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sweep.gridfile.schema import BASE, EACH, MAX_CELLS, Best, Search, Stage
+from sweep.gridfile.yaml import KeyPath
+from trainers.data import sources
+from trainers.evaluate import benchmarks
+from trainers.specs.kinds import KINDS
+from trainers.specs.spec import EvaluateSpec
+
+Problems = Iterator[tuple[KeyPath, str]]
+
+READ = ("stages", "evaluate", "search")
+"""Parts of a grid that `across` looks at."""
+
+
+def starts(data: dict[str, Any]) -> Problems:
+    """Every start is `base` or another stage that leaves a policy, and following the starts ends at
+    `base`. `data` are the stages as the file has them."""
+    found = {
+        name: settings.get("start_from", BASE)
+        for name, settings in data.items()
+        if isinstance(settings, dict)
+    }
+    for name, start in found.items():
+        path = ("stages", name, "start_from")
+        if not isinstance(start, str) or (start != BASE and start not in found):
+            others = ", ".join([BASE, *(other for other in found if other != name)])
+            yield path, f"{start!r}: use one of {others}"
+            return
+        kind = KINDS.get(str(data[start].get("kind"))) if start != BASE else None
+        if kind is not None and kind.LEAVES == "reward":
+            yield (
+                path,
+                f"{start!r} leaves a reward model, which judges texts and cannot be trained "
+                f"further; start from what it starts from, {found[start]}",
+            )
+    for name in found:
+        seen, at = [name], found[name]
+        while at != BASE and at not in seen:
+            seen.append(at)
+            at = found[at]
+        if at != BASE:
+            yield ("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}"
+
+
+def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
+    """For parts that are right by themselves: a parent is chosen among several models by a score
+    that they have; a benchmark of pairs has a reward model to score; data of the miniature world
+    are of the form that the stage reads; groups of completions are compared in one process; models
+    are not too many; a search has one stage to choose cells of."""
+    if search is not None:
+        yield from _searched(search, stages, evaluate)
+    for name, stage in stages.items():
+        yield from _data(name, stage)
+        yield from _ranks(name, stage)
+        yield from _models(name, stage, stages)
+        if stage.parent != EACH:
+            yield from _parent(name, stage, stages, evaluate, search)
+    if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
+        return
+    for index, benchmark in enumerate(evaluate.benchmarks):
+        if benchmarks.find(benchmark).scores == "reward":
+            path = ("evaluate", "benchmarks", index)
+            message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
+            yield path, message
+
+
+def _data(name: str, stage: Stage) -> Problems:
+    """Other data show their form only when they are read, before any trial."""
+    spec = stage.cells[0][1]
+    forms = {one: sources.WORLD_FORMS.get(one, "texts") for one in sources.WORLD}
+    for source in spec.sources:
+        form = forms.get(source.name, spec.FORM)
+        if form != spec.FORM:
+            fitting = [one for one, its in forms.items() if its == spec.FORM]
+            yield (
+                ("stages", name, "data"),
+                f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
+                f"{spec.FORM}; use {' or '.join(fitting)}, or other data",
+            )
+
+
+def _ranks(name: str, stage: Stage) -> Problems:
+    if stage.resources.ranks > 1 and stage.cells[0][1].FORM == "prompts":
+        yield (
+            ("stages", name),
+            f"{stage.resources.ranks} processes would train each trial, and stage {name} trains "
+            "in one; give it resources: {ranks_per_trial: 1}",
+        )
+
+
+def _models(name: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
+    """Stages multiply: where each model is a parent, each is the start of every cell."""
+    starts = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    if starts * len(stage.cells) > MAX_CELLS >= starts:
+        yield (
+            ("stages", name),
+            f"{starts:,} models of {stage.start_from} x {len(stage.cells):,} cells; at most "
+            f"{MAX_CELLS:,} are planned at once: start from one of them (`parent`)",
+        )
+
+
+def _count(name: str, stages: dict[str, Stage]) -> int:
+    if name == BASE:
+        return 1
+    stage = stages[name]
+    each = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    return each * len(stage.cells)
+
+
+def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
+    """One stage to choose cells of, and a score to choose them by."""
+    swept = [stage for stage in stages.values() if stage.searched_axes]
+    if len(swept) != 1:
+        found = ", ".join(stage.name for stage in swept) or "none"
+        yield ("search",), f"needs exactly one stage with a grid; there is {found}"
+        return
+    (stage,) = swept
+    own = stage.cells[0][1].HELDOUT
+    allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
+    if search.objective not in allowed:
+        yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
+    if len({arm for arm, _ in stage.cells}) > 1:
+        path = ("stages", stage.name, "arms")
+        yield path, "arms compare whole grids; `search` runs a part: give one of them"
+    unheld = any(spec.heldout == 0 for _, spec in stage.cells)
+    if own is not None and search.objective == own.benchmark and unheld:
+        path = ("stages", stage.name, "heldout")
+        yield path, f"0, and `search` needs the {own.benchmark}"
+
+
+def _parent(
+    name: str,
+    stage: Stage,
+    stages: dict[str, Stage],
+    evaluate: EvaluateSpec,
+    search: Search | None,
+) -> Problems:
+    path = ("stages", name, "parent")
+    if stage.start_from == BASE:
+        yield path, f"{BASE} is one model; leave `parent` out"
+        return
+    if not isinstance(stage.parent, Best):
+        return
+    start = stages[stage.start_from]
+    if search is not None and start.searched_axes:
+        yield (
+            path,
+            f"`search` runs a part of {start.name}, so its best is known only at the end; run it "
+            "first and give the parent's key",
+        )
+    spec = start.cells[0][1]
+    allowed = [one for one in evaluate.benchmarks if benchmarks.find(one).scores == spec.LEAVES]
+    if spec.HELDOUT is not None and spec.heldout:
+        allowed.insert(0, spec.HELDOUT.benchmark)
+    if not allowed:
+        yield path, f"the models of {start.name} have no score; set its `heldout`"
+    elif stage.parent.best not in (None, *allowed):
+        yield (*path, "best"), f"{stage.parent.best!r}: use one of {', '.join(allowed)}"

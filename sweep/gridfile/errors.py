@@ -1,0 +1,93 @@
+"""What is wrong with a grid file, each problem with its place and what is allowed there."""
+
+import difflib
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from sweep.gridfile.schema import STAGE_KEYS
+from sweep.gridfile.yaml import Document, KeyPath, dotted
+from trainers.specs.spec import DataSpec, Strict, TrainingSpec
+
+MOST = 100
+"""Problems that are told; of the others, how many there are."""
+
+Found = TypeVar("Found", bound=Strict)
+
+
+class Problems:
+    """Collects them, a line each: file:line: key: value: what is allowed."""
+
+    def __init__(self, document: Document):
+        self.document = document
+        self.lines: list[str] = []
+        self._seen: set[str] = set()
+
+    def add(self, path: KeyPath, message: str) -> None:
+        key = f"{dotted(path)}: " if path else ""
+        line = f"{self.document.place(path)}: {key}{message}"
+        if line not in self._seen and len(self._seen) < MOST:
+            self.lines.append(line)
+        self._seen.add(line)
+
+    def unknown(self, path: KeyPath, allowed) -> None:
+        if len(self._seen) >= MOST:
+            return self.add(path, "unknown key")
+        near = difflib.get_close_matches(str(path[-1]), list(allowed), n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(sorted(allowed))}"
+        self.add(path, f"unknown key; {hint}")
+
+    def validated(self, model: type[Found], data: Any, path: KeyPath) -> Found | None:
+        if data is None:
+            return None
+        if not isinstance(data, dict | str):
+            self.add(path, f"{data!r} is not a mapping")
+            return None
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            self.report(error, path, model)
+            return None
+
+    def report(self, error: ValidationError, path: KeyPath, model: type[Strict]) -> None:
+        for detail in error.errors():
+            self.detail(detail, (*path, *detail["loc"]), model)
+
+    def detail(self, detail: Any, path: KeyPath, model: type[Strict]) -> None:
+        match detail["type"]:
+            case "extra_forbidden":
+                self.unknown(path, _fields_at(model, detail["loc"][:-1]))
+            case "missing":
+                self.add(path, "is missing")
+            case "value_error":
+                self.add(path, str(detail["ctx"]["error"]))
+            case _:
+                self.add(path, f"{detail['input']!r}: {_lower_first(detail['msg'])}")
+
+    def sorted(self) -> list[str]:
+        more = len(self._seen) - len(self.lines)
+        return sorted(self.lines, key=_line) + ([f"and {more:,} more"] if more else [])
+
+
+def _fields_at(model: type[Strict], loc: tuple) -> list[str]:
+    if "data" in loc:
+        return list(DataSpec.model_fields)
+    for part in loc:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        choices = [kind for kind in (inner, *get_args(inner)) if isinstance(kind, type)]
+        strict = [kind for kind in choices if issubclass(kind, Strict)]
+        if not strict:
+            break
+        model = strict[0]
+    extra = STAGE_KEYS if issubclass(model, TrainingSpec) else ()
+    return [*model.model_fields, *extra]
+
+
+def _line(problem: str) -> tuple[bool, int]:
+    """Sorts messages by the file's lines, what was given on the command line last."""
+    line = problem.split(": ", 1)[0].rpartition(":")[2]
+    return (not line.isdigit(), int(line) if line.isdigit() else 0)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

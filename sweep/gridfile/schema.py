@@ -1,0 +1,244 @@
+"""The frozen Grid: every key that a grid file may have, with its meaning and its unit.
+
+A stage's own keys are in trainers/specs/spec.py. What is wrong with a file is found in
+sweep/gridfile/load.py.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sweep.gridfile.axes import Scalar
+from trainers.evaluate.benchmarks import HELDOUT
+from trainers.specs.kinds import StageSpec
+from trainers.specs.spec import Count, EvaluateSpec, Model, Positive, Share, Strict
+
+BASE = "base"
+"""What a stage starts from when it starts from the grid's model; no stage may have this name."""
+
+REFERENCE = "reference"
+"""The stage, in tables, of the models that are scored and never trained; no other may have this
+name."""
+
+MAX_CELLS = 20_000
+"""Of one stage, and as many of its models."""
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names become parts of paths."""
+
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+def _whole_beyond_one(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"{gpus:g} GPUs: give a share of one, or a whole number of them")
+    return gpus
+
+
+class TrialResources(Strict):
+    """What one trial gets, on one node. Never part of its identity."""
+
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
+    """A share of one GPU, or one, or several of one node, which then train a trial together."""
+    ranks_per_trial: Count | None = None
+    """Processes that train one trial together, each on its share of every batch (data parallel).
+    When empty one for each GPU; without GPUs they divide cpus_per_trial."""
+    threads_per_rank: Count | None = None
+    """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
+    for a trial that many wait for, while other cores have nothing to do."""
+
+    @model_validator(mode="after")
+    def _ranks_have_devices(self) -> Self:
+        ranks, gpus, cpus = self.ranks, self.gpus_per_trial, self.cpus_per_trial
+        if gpus and ranks > max(1, gpus):
+            raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
+        if not gpus and ranks > max(1, cpus):
+            raise ValueError(f"ranks_per_trial: {ranks} processes need a CPU each, not {cpus:g}")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one trial."""
+        return self.ranks_per_trial or max(1, int(self.gpus_per_trial))
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each of them."""
+        return self.threads_per_rank or max(1, int(self.cpus_per_trial) // self.ranks)
+
+    @property
+    def evaluation_threads(self) -> int:
+        """CPU threads of the one that evaluates, when nobody waits for the weights any more."""
+        return max(1, int(self.cpus_per_trial))
+
+
+class Resources(TrialResources):
+    """What one trial gets where its stage does not say, and how many run at once."""
+
+    max_concurrent: Count | None = None
+    """Trials at once; as many as fit when empty."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """Further attempts at a trial that failed, within one start of the command."""
+    reuse_workers: bool | None = None
+    """Run the next trial in the process of the last; when empty, on CPUs only."""
+
+
+class Limits(Strict):
+    """When one start of the command stops on its own; the same command goes on from there."""
+
+    max_hours: Positive | None = None
+    """Start no trial after this many hours; running ones finish."""
+    max_trials: Count | None = None
+    """Start at most this many trials."""
+    max_trial_hours: Positive | None = None
+    """A trial that takes longer ends as failed."""
+
+
+class Wandb(Strict):
+    """Weights & Biases. The key comes from the environment (WANDB_API_KEY), never from a file."""
+
+    project: Annotated[str, Field(min_length=1)]
+    entity: str | None = None
+    """User or team; the key's own when empty."""
+    mode: Literal["offline", "online"] = "offline"
+    """Offline writes to the run folder, for `wandb sync` later."""
+
+
+class Tracking(Strict):
+    """Trackers that follow the run folder's records. Never part of a trial's identity."""
+
+    wandb: Wandb | None = None
+    tensorboard: bool = False
+
+
+class Search(Strict):
+    """Run not every cell of the one swept stage but those that a sampler asks for."""
+
+    method: Literal["optuna"]
+    sampler: Literal["gp", "tpe", "random"] = "gp"
+    """Gaussian process, tree-structured Parzen estimator, or chance as the baseline."""
+    trials: Count
+    """Cells in all, earlier starts included; each runs with all its seeds."""
+    objective: Annotated[str, Field(min_length=1)] = HELDOUT
+    """Benchmark whose primary metric, a mean over seeds, is to be best."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    at_once: Count | None = None
+    """Cells that run at once; as many as there is room for when empty."""
+
+
+class Audit(Strict):
+    """What the training data holds of the benchmarks, and in which languages it is; found once,
+    before any trial. Never part of a trial's identity."""
+
+    contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Benchmarks to look for: names from trainers/evaluate/benchmarks.py or of the paper's Table 1
+    (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
+    languages: bool = False
+    n: Count = 8
+    """Tokens of the n-grams that item and training document have to share."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """An item is contaminated where one document covers a share of its tokens above this."""
+    turns: Literal["user", "assistant", "all"] = "user"
+    """Turns of a conversation that are looked at, each as a document of its own; plain text always
+    is."""
+    normalisation: Literal["tulu", "words", "none"] = "tulu"
+    """Tokens: `tulu` splits at spaces and the punctuation that Tulu 3's index splits at, `words`
+    keeps letters and digits alone, both without case; `none` splits at spaces and keeps all."""
+
+
+class Pricing(Strict):
+    """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
+
+    tokens_per_example: Positive | None = None
+    """Mean tokens of a training example, padding left out."""
+    tokens_per_second: Positive | None = None
+    """Training tokens per second of one trial."""
+    utilisation: Share | None = None
+    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
+    device_flops: Positive | None = None
+    """Peak FLOP/s of what one trial has."""
+
+
+class Arm(Strict):
+    """The stage's grid once more under other settings, as a control."""
+
+    name: Name
+    set: dict[str, Any]
+
+
+Keep = Literal["all", "none", "best"]
+
+
+class Best(Strict):
+    """The parent is one model of the stage that is started from, chosen when all have their scores
+    and recorded in the run folder (sweep/schedule/selection.py)."""
+
+    best: Annotated[str, Field(min_length=1)] | None = None
+    """Benchmark by whose primary metric, a mean over seeds, it is chosen; when empty, the one that
+    `keep: best` goes by."""
+
+
+EACH = "each"
+"""A stage's `parent` where every model of the stage that it starts from is one."""
+
+
+class Stage(Strict):
+    """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
+    order."""
+
+    name: str
+    start_from: str
+    parent: Best | str = EACH
+    """Which models of `start_from` are started from: `each`, the `best`, or the one with this
+    key."""
+    keep: Keep = "all"
+    """Final weights that stay on disk once their scores and the stages that start from them are
+    done. `best` keeps those of one trial: the best on the stage's held-out slice, or, where it
+    holds nothing out, on the first benchmark."""
+    resources: TrialResources
+    """What a trial of this stage gets: the grid's, less what the stage says otherwise."""
+    axes: dict[str, tuple[Scalar, ...]]
+    cells: tuple[tuple[str, StageSpec], ...]
+
+    @property
+    def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:
+        """What a search chooses from: seeds are repeats of a cell, not cells."""
+        return {k: values for k, values in self.axes.items() if k != "seed" and len(values) > 1}
+
+
+class Named(Strict):
+    name: Name
+
+
+class Grid(Named):
+    model: Model
+    references: tuple[Model, ...] = ()
+    """Other models that are scored as they are, for comparison: never trained, never started
+    from."""
+    stages: dict[str, Stage] = Field(default_factory=dict)
+    evaluate: EvaluateSpec
+    resources: Resources = Resources()
+    limits: Limits = Limits()
+    price: Pricing = Pricing()
+    tracking: Tracking = Tracking()
+    search: Search | None = None
+    audit: Audit = Audit()
+    declared: dict[str, Any]
+    """The file's data with the overrides applied; loading it again gives the same grid."""
+
+    @property
+    def scored_stages(self) -> tuple[str, ...]:
+        """Every stage that has models to score, those that are not trained among them."""
+        return (BASE, *([REFERENCE] if self.references else []), *self.stages)
+
+    def trial_resources(self, stage: str) -> TrialResources:
+        """What a trial of the stage gets; of models that are not trained, what the grid says."""
+        return self.stages[stage].resources if stage in self.stages else self.resources
+
+
+GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
+SAME_FOR_ALL = ("data", "data_seed")
+"""Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
+STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")
+"""Keys of a stage beside those of its spec."""

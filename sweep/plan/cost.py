@@ -1,0 +1,188 @@
+"""What a plan will take: FLOPs, tokens, hours and device-hours, stated by the grid or measured.
+
+Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
+2020, arXiv 2001.08361, section 2.1). Hours come, in this order, from a calibration
+(sweep/resolve/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
+of `device_flops`.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sweep.gridfile.schema import Grid
+from sweep.plan.evaluations import fits
+from sweep.plan.trials import Trial, cost
+from trainers.data.row_counts import Counts
+from trainers.evaluate import benchmarks
+from trainers.models import load
+from trainers.specs.spec import Strict
+
+
+class StageSpeed(Strict):
+    """A step takes `seconds_per_step + seconds_per_token * tokens`, measured at two batch sizes."""
+
+    tokens_per_example: float
+    seconds_per_step: float
+    seconds_per_token: float
+
+
+class BenchmarkSpeed(Strict):
+    """An evaluation takes `seconds + seconds_per_item * items`, measured at two sizes."""
+
+    seconds: float
+    seconds_per_item: float
+    items: int
+
+
+class Calibration(Strict):
+    """What `--calibrate` measured on one machine, with as many processes as trials run at once."""
+
+    device: str
+    at_once: int
+    start_seconds: float
+    """From the start of a process to its first trial."""
+    trial_seconds: float
+    """Loading and saving weights, in every trial."""
+    stages: dict[str, StageSpeed]
+    benchmarks: dict[str, BenchmarkSpeed]
+
+
+class Price(NamedTuple):
+    """Of one trial or of many, one after another; None where nothing is known."""
+
+    train_flops: float | None
+    eval_flops: float | None
+    tokens: float | None
+    """Tokens trained on."""
+    train_hours: float | None
+    eval_hours: float | None
+
+    @property
+    def hours(self) -> float | None:
+        return _sum([self.train_hours, self.eval_hours])
+
+
+def price(
+    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None = None
+) -> Price:
+    """Of training and scoring one trial; `prepared` has the tokens of its examples, if known."""
+    parameters = load.parameters(trial.model.name)
+    tokens = _tokens(grid, trial, measured, prepared)
+    eval_tokens = _eval_tokens(grid, trial)
+    train_flops = 0.0 if trial.spec is None else _times(6, parameters, tokens)
+    eval_flops = _times(2, parameters, eval_tokens)
+    speed = _flops_per_second(grid, parameters)
+    train_hours = _hours(train_flops, speed)
+    eval_hours = _hours(eval_flops, speed)
+    if measured is not None:
+        steps = cost(trial, prepared).steps
+        train_hours = _measured_training(trial, steps, tokens, measured)
+        seconds = sum(_measured_evaluation(grid, trial, measured))
+        eval_hours = _times(seconds / 3600, _size(parameters, load.parameters(grid.model.name)))
+    return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
+
+
+def total(prices: Iterable[Price]) -> Price:
+    columns = zip(*prices, strict=True)
+    return Price(*(_sum(list(column)) for column in columns))
+
+
+def wall_hours(
+    grid: Grid, planned: list[Trial], prices: list[Price], measured: Calibration | None
+) -> float | None:
+    """Hours of the whole run, a child waiting for its parent's weights, with as many trials at once
+    as were measured or as the grid allows; None where either is unknown."""
+    at_once = measured.at_once if measured else grid.resources.max_concurrent
+    if at_once is None or any(one.hours is None for one in prices):
+        return None
+    free = [measured.start_seconds / 3600 if measured else 0.0] * at_once
+    trained: dict[str | None, float] = {None: 0.0}
+    for trial, one in zip(planned, prices, strict=True):
+        begin = max(heapq.heappop(free), trained[trial.parent])
+        if trial.waits:  # for all that it may start from, and their scores
+            begin = max(begin, *free)
+        trained[trial.key] = begin + (one.train_hours or 0.0 if trial.spec else 0.0)
+        heapq.heappush(free, begin + (one.hours or 0.0))
+    return max(free)
+
+
+def _tokens(
+    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None
+) -> float | None:
+    if trial.spec is None:
+        return 0.0
+    if trial.spec.tokens is not None:
+        return float(trial.spec.tokens)
+    per_example = grid.price.tokens_per_example
+    if measured and trial.stage in measured.stages:
+        per_example = measured.stages[trial.stage].tokens_per_example
+    if prepared is not None and trial.spec.FORM != "prompts":  # what is written is not there yet
+        per_example = prepared.tokens_per_example
+    return _times(cost(trial, prepared).examples, per_example)
+
+
+def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
+    names = [name for name in grid.evaluate.benchmarks if fits(grid, trial.stage, name)]
+    found = [benchmarks.find(name) for name in names]
+    return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
+
+
+def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:
+    """Items that the benchmark will score; a limit holds for each of its tasks."""
+    if benchmark.items is None:
+        return None
+    limit = grid.evaluate.limit
+    return benchmark.items if limit is None else min(benchmark.items, limit * len(benchmark.tasks))
+
+
+def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
+    if grid.price.tokens_per_second is not None:
+        return _times(6, parameters, grid.price.tokens_per_second)
+    return _times(grid.price.utilisation, grid.price.device_flops)
+
+
+def _measured_training(
+    trial: Trial, steps: int | None, tokens: float | None, measured: Calibration
+) -> float | None:
+    if trial.spec is None:
+        return measured.trial_seconds / 3600
+    speed = measured.stages.get(trial.stage)
+    if steps is None and speed is not None and trial.spec.tokens is not None:
+        steps = math.ceil(trial.spec.tokens / speed.tokens_per_example / trial.spec.batch_size)
+    if speed is None or steps is None or tokens is None:
+        return None
+    seconds = speed.seconds_per_step * steps + speed.seconds_per_token * tokens
+    return (seconds + measured.trial_seconds) / 3600
+
+
+def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Iterable[float]:
+    for name in grid.evaluate.benchmarks:
+        speed = measured.benchmarks.get(name)
+        if speed is not None and fits(grid, trial.stage, name):
+            yield speed.seconds + speed.seconds_per_item * speed.items
+
+
+def _size(parameters: int | None, measured: int | None) -> float | None:
+    """Of a model, in those that were measured: it takes as many times longer."""
+    if parameters == measured:
+        return 1.0
+    return None if parameters is None or measured is None else parameters / measured
+
+
+def _hours(flops: float | None, flops_per_second: float | None) -> float | None:
+    return None if flops is None or not flops_per_second else flops / flops_per_second / 3600
+
+
+def _times(*factors: float | None) -> float | None:
+    product = 1.0
+    for factor in factors:
+        if factor is None:
+            return None
+        product *= factor
+    return product
+
+
+def _sum(values: list[float | None]) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)

@@ -1,0 +1,104 @@
+"""Which evaluations the models of each stage should have, known before anything runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sweep.gridfile.schema import Grid
+from sweep.resolve.preflight import label
+from sweep.storage import run_folder
+from trainers.evaluate import benchmarks
+from trainers.specs.kinds import StageSpec
+from trainers.specs.spec import Strict, TrainingSpec
+
+
+class Wanted(Strict):
+    """One evaluation that a trial should have; `heldout` names the stage's data for a held-out
+    loss."""
+
+    benchmark: str
+    task: str
+    """The benchmark as the grid names it: a name, or the absolute path of a task file."""
+    fingerprint: str
+    metric: str
+    higher_is_better: bool
+    heldout: StageSpec | None = None
+
+
+WantedByStage = dict[str, tuple[Wanted, ...]]
+
+
+def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
+    """Evaluations of each stage's models: the benchmarks, and held-out losses.
+
+    A model is scored on the held-out slice of its own stage and, as the `before` of the stages that
+    start from it, on theirs (`heldout_loss@sft`). One slice serves all cells of a stage: that of
+    its first cell.
+    """
+    common = []
+    for name in grid.evaluate.benchmarks:
+        benchmark = benchmarks.find(name)
+        by_path = benchmark.name != name
+        common.append(
+            Wanted(
+                benchmark=benchmark.name,
+                task=benchmark.tasks[0] if by_path else name,
+                fingerprint=benchmarks.fingerprint(benchmark, grid.evaluate),
+                metric=benchmark.metric or "",
+                higher_is_better=True,
+            )
+        )
+    return {
+        name: (
+            *(want for want in common if fits(grid, name, want.task)),
+            *_heldouts(grid, data, name),
+        )
+        for name in grid.scored_stages
+    }
+
+
+def fits(grid: Grid, stage: str, benchmark: str) -> bool:
+    """Whether a benchmark is for the models of a stage: those that write, or those that judge."""
+    leaves = grid.stages[stage].cells[0][1].LEAVES if stage in grid.stages else "policy"
+    return benchmarks.find(benchmark).scores == leaves
+
+
+def best_by(wants: tuple[Wanted, ...]) -> Wanted:
+    """The evaluation that tells the best of a stage's trials, for `keep: best`: on its own held-out
+    slice, or the first benchmark."""
+    own = [want for want in wants if want.heldout is not None and "@" not in want.benchmark]
+    return (own or wants)[0]
+
+
+def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
+    """Of the models of stage `name`: on its own slice, and on those of the stages that start from
+    it."""
+    for other, stage in grid.stages.items():
+        spec = stage.cells[0][1]
+        slice_ = spec.HELDOUT
+        if slice_ is None or spec.heldout == 0:
+            continue
+        if other == name:
+            benchmark = slice_.benchmark
+        elif stage.start_from == name and slice_.before:
+            benchmark = f"{slice_.benchmark}@{other}"
+        else:
+            continue
+        decides = [getattr(spec, field) for field in spec.DATA_FIELDS]
+        mark = run_folder.short_hash(
+            grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
+        )
+        yield Wanted(
+            benchmark=benchmark,
+            task=benchmark,
+            fingerprint=mark,
+            metric=slice_.metric,
+            higher_is_better=slice_.higher_is_better,
+            heldout=spec,
+        )
+
+
+def _content(spec: TrainingSpec, data: dict[str, str]) -> Any:
+    """What decides which rows are held out, beside their number."""
+    parts = [(data[label(source)], source.weight) for source in spec.sources]
+    plain = len(parts) == 1 and spec.data_seed == 0  # as it was before there were mixtures
+    return parts[0][0] if plain else [parts, spec.data_seed]

@@ -1,0 +1,73 @@
+"""Which trial may run next: one whose parent's weights are there."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+from sweep.plan.trials import Trial
+
+
+class Frontier:
+    """Hands out pending trials in order as their parents become usable; each exactly once."""
+
+    def __init__(
+        self,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool] = lambda: True,
+    ):
+        """`usable(key)` says whether a trial's weights are there, perhaps while it is still scored.
+
+        `may_start()` is asked for each trial about to be handed out; after its first no, none is.
+        """
+        found = list(pending)
+        parents = {trial.parent for trial in found}
+        # Others wait for them; the sort keeps the order of the rest.
+        found.sort(key=lambda trial: trial.key not in parents)
+        self.waiting = {trial.key: trial for trial in found}
+        self.running: set[str] = set()
+        self.blocked: dict[str, str] = {}
+        """Trials that cannot run, with the parent that is why."""
+        self.stopped = False
+        self._before: dict[str, bool] = {}
+        """Waiting parents, and whether an earlier start has left their weights."""
+        self._usable = usable
+        self._may_start = may_start
+
+    def next(self) -> Trial | None:
+        """The next trial that may run; None when none can now, or none will (`exhausted`)."""
+        usable = cache(self._has_weights)  # thousands may have one parent
+        for trial in list(self.waiting.values()):
+            if trial.parent in self.blocked:
+                self._block(trial)
+            elif trial.parent is None or usable(trial.parent):
+                return self._hand_out(trial)
+            elif trial.parent not in self.waiting and trial.parent not in self.running:
+                self._block(trial)
+        return None
+
+    def ended(self, key: str) -> None:
+        self.running.discard(key)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.stopped or not self.waiting
+
+    def _has_weights(self, parent: str) -> bool:
+        """Nothing happens to one that waits itself: it is asked about once."""
+        if parent not in self.waiting:
+            return self._usable(parent)
+        if parent not in self._before:
+            self._before[parent] = self._usable(parent)
+        return self._before[parent]
+
+    def _hand_out(self, trial: Trial) -> Trial | None:
+        self.stopped = self.stopped or not self._may_start()
+        if self.stopped:
+            return None
+        del self.waiting[trial.key]
+        self.running.add(trial.key)
+        return trial
+
+    def _block(self, trial: Trial) -> None:
+        del self.waiting[trial.key]
+        self.blocked[trial.key] = trial.parent or ""

@@ -1,0 +1,82 @@
+"""events.jsonl in the run folder: a line per event, oldest first, from all starts of the command.
+
+| event | when | beside `event`, `time`, `seconds`, `host`, `pid` |
+|---|---|---|
+| begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration` and a count per state |
+| planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
+| started | its first attempt of this start | `key`, `trial` |
+| retried | a further attempt | `key`, `trial`, `reason` of the one before |
+| done, failed | its end | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
+
+`time` is the wall clock's. `seconds` are those since `begun`, and every duration is a monotonic
+clock's: a clock that is set back shows in `time` alone. The one writer is the driver, so lines
+never mix, whatever file system the nodes share; attempts.jsonl of each trial has what its workers
+wrote themselves. A driver that was killed leaves no `ended`.
+"""  # noqa: E501  (a table)
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.execution.trial import Outcome
+from sweep.plan.trials import Trial
+from sweep.storage import run_folder
+
+
+class Events:
+    """The events of one start of the command."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._zero = time.monotonic()
+        self._begun = False
+        self._started: dict[str, float] = {}
+
+    def begun(self, trials: Iterable[Trial], done: int, to_go: int) -> None:
+        """Told of each wave; later ones bring only trials whose parent is known now. One that still
+        waits for that has not its own key yet."""
+        planned = list(trials)
+        known = {event.get("key") for event in read(self._path) if event["event"] == "planned"}
+        if not self._begun:
+            self._begun = True
+            self._write([("begun", {"planned": len(planned), "done": done, "to_go": to_go})])
+        fresh = [one for one in planned if not one.waits and one.key not in known]
+        self._write([("planned", _named(one)) for one in fresh])
+
+    def started(self, trial: Trial) -> None:
+        """Told of each attempt; only the first is an event of its own."""
+        if trial.key not in self._started:
+            self._started[trial.key] = time.monotonic()
+            self._write([("started", _named(trial))])
+
+    def retried(self, trial: Trial, reason: str) -> None:
+        self._write([("retried", _named(trial) | {"reason": reason})])
+
+    def ended(self, trial: Trial, ended: Outcome) -> None:
+        started = self._started.pop(trial.key, None)
+        facts = _named(trial) | {
+            "status": ended.status,
+            "reason": ended.reason,
+            "duration": None if started is None else round(time.monotonic() - started, 3),
+            "train_seconds": round(ended.train_seconds, 3),
+            "eval_seconds": round(ended.eval_seconds, 3),
+        }
+        self._write([("failed" if ended.status == "failed" else "done", facts)])
+
+    def finished(self, states: Mapping[str, int]) -> None:
+        duration = round(time.monotonic() - self._zero, 3)
+        self._write([("ended", {"duration": duration, "states": dict(states)})])
+
+    def _write(self, events: list[tuple[str, dict[str, Any]]]) -> None:
+        seconds = round(time.monotonic() - self._zero, 3)
+        run_folder.append(self._path, [{"event": e, **f, "seconds": seconds} for e, f in events])
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Events, oldest first; a line that was cut off by a crash is left out."""
+    return run_folder.read_lines(path)
+
+
+def _named(trial: Trial) -> dict[str, Any]:
+    return {"key": trial.key, "trial": trial.readable}

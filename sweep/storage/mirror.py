@@ -1,0 +1,346 @@
+"""A folder here that is kept like a folder in an object store (any URL that fsspec knows).
+
+A store has no rename and no append: a file is there whole or not, and several of them come one
+after another. So what a record promises goes up before the record, and goes away after it
+(`promise`). `light` mirrors hold records alone: of weights a note that says where they are.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweep.storage import run_folder
+from sweep.storage.object_store import asking, opened
+from sweep.storage.run_folder import CALIBRATION, MARK, REMOVED, Lock
+from trainers import cache
+
+NOTE = "IN_THE_STORE.txt"
+"""Lies in model/ of a light mirror, in the place of weights."""
+
+OWN = {
+    MARK, CALIBRATION, Lock.HOLDER, "worker.json",
+    "tracking.json", "tracking.log", "wandb", "tensorboard",
+}  # fmt: skip
+"""Files and folders of one machine, and who is at work: neither brought up nor down."""
+
+ASIDE = ".aside-"
+
+AT_ONCE = 16
+"""Folders that are listed at the same time."""
+
+OF_TRIALS = ("trials", "choices", "search")
+NOT_IN_LIGHT = ("checkpoints", "inputs")
+WEIGHTS, DATA = "model", "data"
+
+
+class Stat(NamedTuple):
+    """Tells a file from what it was."""
+
+    size: int
+    changed: int
+    inode: int
+
+
+NEVER = Stat(-1, -1, -1)
+
+
+def content(root: Path, files: Iterable[Path]) -> str:
+    """Hash of files and of their names below `root`."""
+    ordered = sorted(files)
+    names = [file.relative_to(root).as_posix() for file in ordered]
+    return run_folder.short_hash(names, cache.content_hash(*ordered))
+
+
+HAPPENED = 4
+
+
+def promise(name: str) -> int:
+    """The place of a file in the order of uploads: nothing is promised that is not there."""
+    folder, _, file = name.rpartition("/")
+    if file == "attempts.jsonl":
+        return HAPPENED
+    if file == "train.json":
+        return 3
+    if file in ("checksums.json", "counts.json") or (folder.endswith("scores") and "json" in file):
+        return 2
+    return int(not _large(name))
+
+
+def _large(name: str) -> bool:
+    """Written aside and renamed, never changed, and perhaps large."""
+    parts = name.split("/")
+    return parts[-1].endswith((".arrow", ".parquet", ".npz")) or bool(
+        {WEIGHTS, "checkpoints"} & set(parts[:-1])
+    )
+
+
+def is_own(name: str) -> bool:
+    """Whether it stays on its machine: no record, or one that is still being written."""
+    return any(
+        part in OWN or part.startswith(".") or part.endswith((".part", ".part.npz", ".lock"))
+        for part in name.split("/")
+    )
+
+
+class Mirror:
+    """`here` and the folder at `url`. Names are paths below both, with slashes."""
+
+    def __init__(self, here: Path, url: str, *, light: bool = False):
+        self.here = here
+        self.url = url
+        self.light = light
+        self.system, self.path = opened(url)
+        self._lock = threading.RLock()
+        self._known: dict[str, Stat] = {}
+        """Files here as they were when they were last what is in the store."""
+        self._versions: dict[str, int] = {}
+        """What the store said of a file that was fetched."""
+        self._looked = False
+
+    def there(self, under: str = "") -> dict[str, Any]:
+        """What the store holds below a folder, by name."""
+        with asking(self.url):
+            found: Any = self.system.find(self._at(under), detail=True)
+        start = f"{self.path}/"
+        return {
+            path.removeprefix(start): info
+            for path, info in found.items()
+            if info["type"] == "file" and path.startswith(start)
+        }
+
+    def pull(self, *under: str) -> None:
+        """Have here what is there, below these folders or all of it: fetch what is new or other,
+        and let go of what is gone: what had come from there or gone there, and at the first look
+        each trial, choice and search that is not there."""
+        folders = under or ("",)
+        with self._lock, ThreadPoolExecutor(AT_ONCE) as pool:
+            found = {
+                name: info for one in pool.map(self.there, folders) for name, info in one.items()
+            }
+            names = [name for name in found if self._follows(name)]
+            new = [name for name in names if self._is_new(name, found[name])]
+            cut_off = _of_checkpoints_cut_off(new, found)
+            self._fetch(sorted(set(new) - cut_off, key=promise), found)
+            self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
+            self._note_weights(folders, found)
+            if not self._looked:
+                for left in self.here.glob(f"{ASIDE}*"):
+                    shutil.rmtree(left)
+            before = list(self._known if self._looked else self._scan(""))
+            if not self._looked:
+                before = [name for name in before if _below(name, OF_TRIALS)]
+            for name in [one for one in before if _below(one, folders) and one not in found]:
+                if Path(name).name != NOTE and not (self.light and _below(name, [DATA])):
+                    (self.here / name).unlink(missing_ok=True)
+                    self._known.pop(name, None)
+            self._looked = True
+
+    def push(self, spared: Collection[str] = ()) -> bool:
+        """Have there what is here, but for the folders that are spared. False where something went
+        away in the moment that it was looked at; then nothing has gone up."""
+        with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
+            here = self._scan("")
+            changed = [name for name in self._changed(here) if not _below(name, spared)]
+            gone = [name for name in self._known if name not in here and not _below(name, spared)]
+            try:
+                frozen = self._freeze(changed, here, Path(aside))
+            except FileNotFoundError:
+                return False
+            self._remove([name for name in gone if not _large(name)])
+            for _, some in groupby(sorted(changed, key=promise), promise):
+                names = list(some)
+                self._upload({name: frozen[name] for name in names})
+                self._known |= {name: here[name] for name in names}
+            self._remove([name for name in gone if _large(name)])
+            return True
+
+    def changed(self) -> list[str]:
+        """Names of what `push` would bring up."""
+        return self._changed(self._scan(""))
+
+    @contextlib.contextmanager
+    def weights(self, folder: str) -> Iterator[Path]:
+        """The files of a folder of weights in a folder of their own, for the time of the block."""
+        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as place:
+            names = list(self.there(folder))
+            files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
+            with asking(self.url):
+                self.system.get([self._at(name) for name in names], files)
+            yield Path(place)
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}" if name else self.path
+
+    def _follows(self, name: str) -> bool:
+        parts = name.split("/")
+        if is_own(name):
+            return False
+        if not self.light or parts[-1] == NOTE:
+            return True
+        return parts[0] not in NOT_IN_LIGHT and not {WEIGHTS, "checkpoints"} & set(parts[:-1])
+
+    def _scan(self, under: str) -> dict[str, Stat]:
+        found = {}
+        for folder, folders, files in os.walk(self.here / under):
+            folders[:] = [one for one in folders if not is_own(one)]
+            for file in files:
+                path = Path(folder, file)
+                name = path.relative_to(self.here).as_posix()
+                if self._follows(name):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = path.stat()
+                        found[name] = Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return found
+
+    def _changed(self, here: dict[str, Stat]) -> list[str]:
+        return [
+            name
+            for name, stat in here.items()
+            if self._known.get(name) != stat and not name.endswith(NOTE)
+        ]
+
+    def _is_new(self, name: str, info: dict[str, Any]) -> bool:
+        if name in self._versions:
+            return self._versions[name] != _version(info)
+        if not _large(name) and not _below(name, [DATA]):
+            return True
+        path = self.here / name
+        if path.exists() and path.stat().st_size == info["size"]:
+            self._known[name] = _stat(path)
+            self._versions[name] = _version(info)
+            return False
+        return not (self.light and _below(name, [DATA]))  # the driver prepares the same again
+
+    def _fetch(self, names: list[str], found: dict[str, Any]) -> None:
+        """All of them aside, then each in its place, what is promised first."""
+        if not names:
+            return
+        asides = [_aside(self.here / name) for name in names]
+        try:
+            for aside in asides:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+            with asking(self.url):
+                self.system.get([self._at(name) for name in names], list(map(str, asides)))
+            for name, aside in zip(names, asides, strict=True):
+                if not self._is_longer(name, aside):
+                    aside.replace(self.here / name)
+                    self._known[name] = _stat(self.here / name)
+                self._versions[name] = _version(found[name])
+        finally:
+            for aside in asides:
+                aside.unlink(missing_ok=True)
+
+    def _is_longer(self, name: str, other: Path) -> bool:
+        """Whether the record here is that in the store with lines that did not go up any more."""
+        here = self.here / name
+        return (
+            name.endswith(".jsonl")
+            and here.exists()
+            and here.read_bytes().startswith(other.read_bytes())
+        )
+
+    def _note_weights(self, folders: Collection[str], found: dict[str, Any]) -> None:
+        """In a light mirror: a note for weights that are in the store, none for those that are
+        not."""
+        if not self.light:
+            return
+        parts = [name.split("/") for name in found]
+        there = {"/".join(one[:3]) for one in parts if len(one) > 3 and one[2] == WEIGHTS}
+        there = {one for one in there if f"{Path(one).parent.as_posix()}/{REMOVED}" not in found}
+        at = f"{WEIGHTS}/{NOTE}"
+        noted = {
+            path.parent
+            for folder in folders
+            for path in (self.here / folder).glob(at if folder else f"trials/*/{at}")
+        }
+        for folder in noted - {self.here / one for one in there}:
+            shutil.rmtree(folder)
+            self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
+        for name in there:
+            note = self.here / name / NOTE
+            if not note.exists():
+                run_folder.write_text(note, f"{self.url}/{name}\n")
+            self._known[f"{name}/{NOTE}"] = _stat(note)
+
+    def _freeze(
+        self, names: list[str], here: dict[str, Stat], aside: Path
+    ) -> dict[str, Path | bytes]:
+        """One moment of these files, that they may be removed while they go up. What has happened
+        is left out where it came after the look at the rest; curves may be ahead of it."""
+        found: dict[str, Path | bytes] = {}
+        for number, name in enumerate(name for name in names if _large(name)):
+            path = found[name] = aside / str(number)
+            try:
+                path.hardlink_to(self.here / name)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without links
+                found[name] = self.here / name
+        for name in names:
+            if name not in found:
+                text = (self.here / name).read_bytes()
+                happened = promise(name) == HAPPENED
+                found[name] = text[: here[name].size] if happened else text
+        return found
+
+    def _upload(self, files: dict[str, Path | bytes]) -> None:
+        paths = {self._at(name): str(one) for name, one in files.items() if isinstance(one, Path)}
+        texts = {self._at(name): one for name, one in files.items() if isinstance(one, bytes)}
+        with asking(self.url):
+            if paths:
+                self.system.put(list(paths.values()), list(paths))
+            if texts:
+                self.system.pipe(texts)
+
+    def _remove(self, names: list[str]) -> None:
+        """In the opposite order of uploads. Of a note that is gone, the weights in the store."""
+        notes = [name for name in names if Path(name).name == NOTE]
+        gone = [name for name in names if name not in notes]
+        for note in notes:
+            gone += self.there(note.removesuffix(f"/{NOTE}"))
+        for _, some in groupby(sorted(gone, key=promise, reverse=True), promise):
+            paths = [self._at(name) for name in some]
+            with asking(self.url):
+                try:
+                    self.system.rm(paths)
+                except FileNotFoundError:  # where one says so, the others may still be there
+                    for path in paths:
+                        with contextlib.suppress(FileNotFoundError):
+                            self.system.rm_file(path)
+        for name in names:
+            self._known.pop(name, None)
+            self._versions.pop(name, None)
+
+
+def _below(name: str, folders: Iterable[str]) -> bool:
+    return any(not folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+def _of_checkpoints_cut_off(names: Iterable[str], found: dict[str, Any]) -> set[str]:
+    """Files of checkpoints that never went up whole: nobody goes on from these."""
+    return {
+        name
+        for name in names
+        if "checkpoints" in (parts := name.split("/"))[:-1]
+        and "/".join([*parts[:-1], "checksums.json"]) not in found
+    }
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _stat(path: Path) -> Stat:
+    stat = path.stat()
+    return Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _version(info: dict[str, Any]) -> int:
+    return hash(repr(sorted(info.items(), key=str)))

@@ -1,0 +1,94 @@
+"""An object store by its URL: `s3://bucket/prefix`, or any other that fsspec has a client for.
+
+The only `import fsspec`.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from sweep.plan.disk import full
+
+TRIES = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
+"""Of botocore for S3: a store that is away is known to be after some seconds. Its default took up
+to 36 s here, and who can wait asks again after pauses of his own."""
+
+
+class WholeFiles(LocalFileSystem):
+    """A folder in the place of a store: a file is there whole or as it was, as S3 has it, whenever
+    its writer is killed."""
+
+    def put_file(self, path1: str, path2: str, callback: Any = None, **options: Any) -> None:
+        with self._aside(path2) as aside:
+            super().put_file(path1, aside, callback, **options)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
+        with self._aside(path) as aside:
+            super().pipe_file(aside, value, mode, **options)
+
+    @contextlib.contextmanager
+    def _aside(self, path: str) -> Iterator[str]:
+        """Each writer's own, and gone with whatever goes wrong: a full disk gets its room back."""
+        folder, _, name = path.rpartition("/")
+        aside = f"{folder}/.{name}.{uuid.uuid4().hex}.part"
+        try:
+            yield aside
+            self.mv(aside, path)
+        finally:
+            Path(aside).unlink(missing_ok=True)
+
+
+class BadUrl(ValueError):
+    """Not a place that can be had; the message says what is."""
+
+
+class Unreachable(Exception):
+    """The store does not do what it is asked to."""
+
+
+def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        BadUrl: it has a password, leads nowhere, or its protocol is not known or not installed.
+    """
+    parts = urlsplit(url)
+    if parts.password or parts.query:
+        raise BadUrl(
+            f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "
+            "query; give those in the environment"
+        )
+    if not (parts.netloc + parts.path).strip("/"):
+        raise BadUrl(f"{url}: names no bucket; write it as {parts.scheme}://BUCKET/PREFIX")
+    client = TRIES if parts.scheme in ("s3", "s3a") else {}
+    try:
+        system, path = url_to_fs(url, use_listings_cache=False, **client)
+    except ImportError as error:
+        extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
+        raise BadUrl(f"{url}: {error}{extra}") from error
+    except ValueError as error:
+        raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
+    if isinstance(system, LocalFileSystem):
+        system = WholeFiles(use_listings_cache=False)
+    if hasattr(system, "auto_mkdir"):  # of a folder, as `file:` and `smb:` have them
+        system.auto_mkdir = True  # pyright: ignore[reportAttributeAccessIssue]
+    return system, path.rstrip("/")
+
+
+@contextlib.contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Whatever a client raises is Unreachable; that there is no room here stays what it is."""
+    try:
+        yield
+    except Exception as error:  # each client raises dozens of unrelated types
+        if full(error) or isinstance(error, Unreachable):
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise Unreachable(f"{url}: {type(error).__name__}: {reason}") from error

@@ -1,0 +1,4 @@
+"""Trackers (W&B, TensorBoard) that follow the records of a run folder.
+
+Command: `python -m sweep.tracking`. Reading order: `trackers` (one class per service), `follow`.
+"""

@@ -1,0 +1,65 @@
+import numpy as np
+import pandas as pd
+
+from analysis.advice.confounds import Confounds, confounds
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import fit
+from tests.analysis.planted import bowl, table
+
+EXAMPLES = 4096
+
+
+def recorded(arm: str = "", steps: int | None = None) -> pd.DataFrame:
+    """A planted table with the columns a run records, at one epoch or at equal steps."""
+    frame = table(bowl, noise=0.003).assign(stage="sft", arm=arm)
+    frame["steps"] = steps or (EXAMPLES // frame.batch_size).astype("Int64")
+    frame["tokens"] = (frame.steps * frame.batch_size * 100).astype("Int64")
+    frame["learning_rate_sum"] = (frame.steps * frame.learning_rate / 2).astype("float64")
+    frame["warmup_steps"] = 10
+    frame["adam_beta2"] = 0.999
+    frame["key"] = arm + frame.key
+    return frame
+
+
+def explained(*frames: pd.DataFrame) -> Confounds:
+    frame = pd.concat(frames, ignore_index=True)
+    return confounds(frame, "sft", [fit(cells) for cells in surfaces(frame)])
+
+
+def test_at_one_epoch_the_summed_rate_is_the_ratio_in_disguise() -> None:
+    found = explained(recorded())
+    columns = {column.name: column for column in found.arms[""]}
+    assert columns["learning_rate_sum"].tied and not columns["steps"].tied
+    assert columns["tokens"].held and columns["warmup_steps"].constant
+    assert "summed learning rate moves with LR/BS and cannot be told" in found.sentence
+
+
+def test_what_is_missing_is_a_grid_file() -> None:
+    found = explained(recorded())
+    assert found.missing == ("equal steps", "constant half-life")
+    assert "{name: equal_steps, set: {steps: " in found.grid_file
+    assert "adam_beta2_half_life_tokens" in found.grid_file
+    assert "equal_tokens" not in found.grid_file
+
+
+def test_within_a_control_arm_the_ratio_has_an_effect_of_its_own() -> None:
+    found = explained(recorded(), recorded("equal_steps", steps=300))
+    effect = next(one for one in found.effects if one.arm == "equal_steps")
+    assert "equal steps" in effect.controls and effect.log2_ratio is not None
+    assert abs(effect.log2_ratio + 13.5) < 0.5
+    assert effect.effect is not None and effect.effect > 0.1
+    assert "equal steps" not in found.missing
+    assert not {c.name: c for c in found.arms["equal_steps"]}["learning_rate_sum"].tied
+
+
+def test_what_is_not_recorded_is_said_to_be_unknown() -> None:
+    found = explained(table(bowl, noise=0.003).assign(stage="sft"))
+    assert all(not column.known for column in found.arms[""])
+    assert "not recorded" in found.sentence
+
+
+def test_half_life_is_in_tokens() -> None:
+    found = explained(recorded())
+    row = found.cells.iloc[0]
+    expected = np.log(0.5) / np.log(0.999) * row.batch_size * 100
+    assert np.isclose(row.half_life_tokens, expected)

@@ -1,0 +1,172 @@
+"""Scores and recommendations without contaminated items, on a run with a planted leak."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.advice import without_contaminated
+from analysis.advice.recommend import advise
+from analysis.fit.surface import FitStatus, fit
+from analysis.report import build
+from analysis.tables import load
+from tests.analysis.planted import run_folder
+
+LEAKED = [f"item{number}" for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def run(planted_run: Path, tmp_path_factory) -> Path:
+    """The planted run, a third of whose choice items the training data holds."""
+    path = Path(shutil.copytree(planted_run, tmp_path_factory.mktemp("leaks") / "run"))
+    _audit(path, "world_choice", LEAKED)
+    return path
+
+
+def _audit(run: Path, benchmark: str, names: list[str]) -> None:
+    folder = run / "audit"
+    folder.mkdir()
+    text = {"item_text": [["x", True]], "document_text": [["x", True]]}
+    where = {"data": "talks", "share": 0.9, "row": 1, "turn": 1, "documents": 1}
+    lines = [json.dumps({**where, **text, "benchmark": benchmark, "item": n}) for n in names]
+    (folder / "contaminated.jsonl").write_text("\n".join(lines) + "\n")
+    record = {
+        "stages": {"base": [], "pretrain": [], "sft": ["talks"]},
+        "rule": {"n": 8, "threshold": 0.5, "normalisation": "tulu", "turns": "user"},
+        "data": [{"name": "talks", "rows": 1, "documents": 1, "tokens": 1, "seconds": 0.1}],
+        "benchmarks": [
+            {"name": benchmark, "source": "", "items": 60, "public": 60, "too_short": 0}
+        ],
+        "table": [
+            {"data": "talks", "benchmark": benchmark, "contaminated": len(names), "items": 60}
+            | {"share": len(names) / 60}
+        ],
+        "cores": 1,
+    }
+    (folder / "contamination.json").write_text(json.dumps(record))
+
+
+def test_an_item_leaks_into_the_stages_that_have_seen_its_data():
+    pairs = [
+        {"data": "a", "benchmark": "gsm8k", "item": "1"},
+        {"data": "b", "benchmark": "gsm8k", "item": "2"},
+    ]
+    stages = {"base": [], "sft": ["a"], "dpo": ["b", "a"], "other": ["c"]}
+    assert without_contaminated.leaked(pairs, stages) == {
+        ("sft", "gsm8k"): {"1"}, ("dpo", "gsm8k"): {"1", "2"},
+    }  # fmt: skip
+
+
+def test_scores_without_leaks_are_the_means_of_the_other_items(run):
+    frame, items = load.read(run), load.items(run)
+    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): frozenset(LEAKED)})
+    kept = items[~items.item.isin(LEAKED) & (items.benchmark == "world_choice")]
+    expected = kept.groupby("key").value.agg(["mean", "sem"])
+    here = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
+    here = here[here.status == "ok"].set_index("key")
+    assert len(here) > 10
+    assert np.allclose(here.value, expected["mean"].loc[here.index])
+    assert np.allclose(here.stderr, expected["sem"].loc[here.index])
+    assert set(here.n) == {40}
+
+
+def test_nothing_else_is_touched(run):
+    frame, items = load.read(run), load.items(run)
+    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): frozenset(LEAKED)})
+    elsewhere = ~((frame.stage == "sft") & (frame.benchmark == "world_choice"))
+    pd.testing.assert_frame_equal(clean.frame[elsewhere], frame[elsewhere])
+    assert set(clean.scores.stage) == {"sft"}
+    assert set(clean.scores.benchmark) == {"world_choice"}
+
+
+def test_an_item_that_occurs_twice_leaks_twice():
+    frame = load.adopted(
+        pd.DataFrame([{"learning_rate": 1e-3, "batch_size": 4, "benchmark": "x", "value": 0.5}]),
+        "here",
+    )
+    items = pd.DataFrame(
+        {"key": "row-0", "benchmark": "x", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
+        | {"item": ["a", "a-2", "b", "c", "d"]}
+    )
+    clean = without_contaminated.without(frame, items, {("all", "x"): frozenset({"a"})})
+    assert clean.items.item.tolist() == ["b", "c", "d"]
+    assert clean.frame.value.tolist() == pytest.approx([1 / 3])
+
+
+def test_a_score_without_a_clean_item_is_left_out(run):
+    frame, items = load.read(run), load.items(run)
+    every = frozenset(items.item)
+    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): every})
+    left = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
+    assert set(left.status) == {"diverged", "failed"}
+
+
+def _advice(table: pd.DataFrame):
+    from analysis.fit.cells import surfaces
+
+    return advise(fit(cells) for cells in surfaces(table))[0]
+
+
+def test_a_recommendation_that_moves_is_told_and_one_that_stays_too():
+    from tests.analysis.planted import bowl, table
+
+    def moved(x, y):
+        return bowl(x - 1.5, y + 1.0)  # its best ratio is higher by 2.5 octaves
+
+    before, same, after = (_advice(table(score, noise=0.002)) for score in (bowl, bowl, moved))
+    assert before.benchmarks["arc"].status is FitStatus.IDENTIFIED
+    (stays, *_) = without_contaminated.changes(before, same, {"arc"})
+    assert not stays.changed and "stays" in stays.sentence
+    (moves, *_) = without_contaminated.changes(before, after, {"arc"})
+    assert moves.changed and "The recommendation changes" in moves.sentence
+    assert without_contaminated.changes(before, after, {"gsm8k"})[:0] == []
+
+
+def test_a_recommendation_that_is_lost_without_the_leak_is_told():
+    from tests.analysis.planted import bowl, table
+
+    before = _advice(table(bowl, noise=0.002))
+    flat = _advice(table(lambda x, y: 0.5 + 0 * x, noise=0.002))
+    (change, *_) = without_contaminated.changes(before, flat, {"arc"})
+    assert change.changed
+    assert "undecided" in change.sentence
+
+
+ONE = {"benchmark": "world_choice"}
+"""Figures of the other benchmarks say nothing about leaks."""
+
+
+def test_report_shows_scores_both_ways_and_links_the_audit(run):
+    index = build.write(run, where=ONE)
+    text = index.read_text()
+    assert "Without the items that the training data contains" in text
+    assert "20 of 60" in text
+    table = pd.read_csv(index.parent / "without_contaminated.csv")
+    assert (table.n - table.n_without == 20).all()
+    assert (index.parent / "audit.html").exists()
+    assert 'href="audit.html"' in text
+
+
+def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_run, tmp_path):
+    index = build.write([planted_run, run], tmp_path / "out", where=ONE)
+    text = index.read_text()
+    assert text.count("Without the items that the training data contains") == 1
+    for link in ("planted__2_-audit.html", "planted__2_-without_contaminated.csv"):
+        assert f'href="{link}"' in text and (index.parent / link).exists()
+    assert 'href="planted-audit.html"' not in text
+    (records,) = re.findall(
+        r'href="([^"]+contaminated.jsonl)"',
+        (tmp_path / "out" / "planted__2_-audit.html").read_text(),
+    )
+    assert (index.parent / records).resolve() == run / "audit" / "contaminated.jsonl"
+
+
+def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
+    run = run_folder(tmp_path / "run")
+    _audit(run, "truthfulqa", ["elsewhere"])
+    text = build.write(run, where=ONE).read_text()
+    assert "No scored item of the audited benchmarks is contaminated" in text

@@ -1,0 +1,228 @@
+import base64
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.report import build
+from analysis.tables import load
+from tests.analysis.planted import bowl, table
+
+
+@pytest.fixture
+def written(planted_report: Path) -> Path:
+    return planted_report
+
+
+def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
+    assert written.parts[-2:] == ("report", "index.html")
+    figures = sorted(path.name for path in (written.parent / "figures").iterdir())
+    assert len([name for name in figures if "-mix-" not in name]) == 5 * 2 * 4
+    for end in ("png", "svg", "pdf", "csv"):
+        assert f"sft-world_choice-contour.{end}" in figures
+        assert f"sft-heldout_loss-ratio.{end}" in figures
+    assert (written.parents[1] / "results.parquet").exists()
+
+
+def test_page_asks_nothing_of_the_network(written: Path) -> None:
+    text = written.read_text()
+    # the names of XML namespaces look like addresses and are none
+    assert set(re.findall(r"https?://[^/\s\"'<>]+", text)) <= {"http://www.w3.org"}
+    assert not re.search(r"<(img|iframe)\b|@import|\bsrc=", text)
+    assert set(re.findall(r"<link\b[^>]*>", text)) == {'<link rel="icon" href="data:,">'}
+
+
+def test_plotly_is_inside_once_and_packed(written: Path) -> None:
+    text = written.read_text()
+    packed = re.findall(r'<script type="text/plain" id="plotly">(.*?)</script>', text)
+    assert len(packed) == 1 and len(packed[0]) < 2_100_000
+    assert b"plotly.js" in gzip.decompress(base64.b64decode(packed[0]))[:200]
+
+
+def surfaces_of(index: Path, grid: str = "sft") -> list[dict]:
+    found = re.search(f'id="{grid}-surfaces">(.*?)</script>', index.read_text())
+    assert found
+    return json.loads(found[1])
+
+
+def test_every_cell_is_in_the_interactive_figures_with_its_numbers(written: Path) -> None:
+    frame = load.read(written.parents[1])
+    surfaces = {one["benchmark"]: one for one in surfaces_of(written)}
+    assert len(surfaces) == 5
+    cells = surfaces["world_choice"]["cells"]
+    assert len(cells["x"]) == 19 and set(cells["status"]) == {"ok", "diverged", "failed"}
+    rows = frame.query("benchmark == 'world_choice' and stage == 'sft' and status == 'ok'")
+    shown = [value for value in cells["value"] if value is not None]
+    assert sorted(shown) == pytest.approx(sorted(rows.value), rel=1e-4)
+    assert "MemoryError: 2 GB wanted" in cells["reason"]
+
+
+def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    whole = pd.concat(
+        [table(bowl, metric=metric, noise=0.002) for metric in ("acc_norm", "margin")]
+    )
+    columns = ["learning_rate", "batch_size", "benchmark", "metric", "value"]
+    whole[columns].to_csv(source, index=False)
+    first = {one["metric"]: one for one in surfaces_of(build.write(source), "all")}
+    assert set(first) == {"acc_norm", "margin"}
+    assert [name for name, one in first.items() if "lines" in one] == ["acc_norm"]
+    assert first["margin"]["mesh"] and "--all-metrics" in first["margin"]["sentence"]
+    index = build.write(source, all_metrics=True)
+    assert all("lines" in one for one in surfaces_of(index, "all"))
+    assert (index.parent / "figures" / "all-arc-margin-contour.pdf").exists()
+
+
+def test_links_of_the_page_lead_somewhere(written: Path) -> None:
+    for link in re.findall(r'<a href="([^"]+)"', written.read_text()):
+        assert (written.parent / link).exists(), link
+
+
+def test_page_says_how_much_of_the_plan_it_rests_on(written: Path) -> None:
+    assert "20 of 22 planned trials are done, 1 failed" in written.read_text()
+
+
+def test_page_shows_reasons_of_cells_without_scores(written: Path) -> None:
+    text = written.read_text()
+    assert "loss is nan at step 3" in text and "MemoryError: 2 GB wanted" in text
+
+
+def test_recommendations_recover_the_planted_ratios(written: Path) -> None:
+    records = json.loads((written.parent / "recommendations.json").read_text())
+    assert records["stage"] == "sft"
+    loss = records["benchmarks"]["heldout_loss"]
+    assert loss["status"] == "identified" and loss["low"] <= 2**-13.5 * 1.1
+    assert loss["high"] >= 2**-13.5 / 1.1
+
+
+def test_same_records_same_report(planted_run: Path, tmp_path: Path) -> None:
+    def content(name: str) -> dict[str, bytes]:
+        index = build.write(planted_run, tmp_path / name, {"benchmark": "world_choice"})
+        files = [path for path in index.parent.rglob("*") if path.is_file()]
+        return {path.name: path.read_bytes() for path in files}
+
+    assert content("once") == content("again")
+
+
+def test_a_table_is_reported_where_told(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    table(bowl)[["learning_rate", "batch_size", "benchmark", "value"]].to_csv(source, index=False)
+    index = build.write(source, tmp_path / "out")
+    assert index == tmp_path / "out" / "index.html"
+    assert "ARC" in index.read_text()
+
+
+def test_names_from_the_table_are_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    frame = table(bowl, benchmark="<script>x</script>")
+    frame[["learning_rate", "batch_size", "benchmark", "value"]].to_csv(source, index=False)
+    text = build.write(source).read_text()
+    assert "<script>x" not in text and text.count("</script>") == text.count("<script") == 3
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run against one whose optimum lies an octave and a half higher."""
+    folder = tmp_path_factory.mktemp("compared")
+    for name, octaves in (("small", 0.0), ("large", 1.5)):
+        frame = table(lambda x, y, up=octaves: bowl(x - up, y), noise=0.002, seeds=2)
+        frame.assign(stage="sft").to_csv(folder / f"{name}.csv", index=False)
+    return build.write([folder / "small.csv", folder / "large.csv"])
+
+
+def test_several_sources_are_compared_surface_by_surface(compared: Path) -> None:
+    assert compared.parent.name == "small-against-large"
+    told = json.loads((compared.parent / "recommendations.json").read_text())
+    assert set(told["runs"]) == {"small", "large"}
+    (one,) = told["comparison"]
+    middle, low, high = one["ratio"]
+    assert 0 < low < 1.5 < high and middle == pytest.approx(1.5, abs=0.4)
+    assert (one["first"], one["second"]) == ("small", "large")
+
+
+def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -> None:
+    text = compared.read_text()
+    places = [text.index(mark) for mark in ('id="comparison"', 'id="small-sft"', 'id="large-sft"')]
+    assert places == sorted(places)
+    assert "octaves above that of small" in text
+    ids = re.findall(r'\bid="([^"]+)"', re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
+    assert len(ids) == len(set(ids))
+    for link in re.findall(r'<a href="([^"]+)"', text):
+        assert (compared.parent / link).exists(), link
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two benchmarks whose best ratios lie two octaves apart, ARC weighing three times as much."""
+    source = tmp_path_factory.mktemp("mixed") / "table.csv"
+    parts = [
+        table(lambda x, y, up=up: bowl(x - up, y), benchmark=name, noise=0.002, seeds=2)
+        for name, up in (("arc", 1.0), ("hellaswag", -1.0))
+    ]
+    pd.concat(parts).assign(stage="sft").to_csv(source, index=False)
+    assert build.main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
+    return source.parent / "report" / "index.html"
+
+
+def test_a_mix_is_recommended_with_its_price_and_front(mixed: Path) -> None:
+    mix = json.loads((mixed.parent / "recommendations.json").read_text())["mix"]
+    assert mix["decided"] and mix["weights"] == {"arc": 0.75, "hellaswag": 0.25}
+    assert mix["low"] <= mix["ratio"] <= mix["high"] and 2**-13.4 < mix["ratio"] < 2**-12.4
+    price = {one["benchmark"]: one["expected"] for one in mix["prices"]}
+    assert 0 < price["arc"] < price["hellaswag"]
+    assert {"log2_ratio", "arc", "hellaswag", "mixed", "pareto"} <= set(mix["front"][0])
+    text = mixed.read_text()
+    assert mix["sentence"] in text and "--weights arc=0.75,hellaswag=0.25" in text
+    for end in ("png", "svg", "pdf", "csv"):
+        assert (mixed.parent / "figures" / f"sft-mix-prices.{end}").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("gsm8k=1", "no grid has scores of gsm8k; benchmarks of these grids: arc"),
+        ("arc", "'arc' is not BENCHMARK=WEIGHT"),
+        ("arc=-1", "'arc=-1' is not BENCHMARK=WEIGHT"),
+        ("arc=0", "at least one weight has to be above 0"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys, weights: str, said: str
+) -> None:
+    source = tmp_path / "table.csv"
+    table(bowl).to_csv(source, index=False)
+    try:
+        code = build.main([str(source), "--weights", weights])
+    except SystemExit as refused:
+        code = refused.code
+    assert code == 2 and said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_an_undecided_report_prints_the_grid_file_that_would_decide(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
+    index = build.write(source)
+    text = index.read_text()
+    assert 'data-copies="all-next"' in text and "learning_rate: [0.0001" in text
+    told = json.loads((index.parent / "recommendations.json").read_text())["next_grid"]
+    assert (
+        "learning_rate: [0.0001" in told["text"] and "new cells beside the 20" in told["sentence"]
+    )
+
+
+def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:
+    assert build.main([str(tmp_path / "nothing.csv")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "no such file or folder" in told
+
+
+def test_import_is_free_of_torch_and_ray() -> None:
+    check = "import sys, analysis.report; print([m for m in ('torch', 'ray') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

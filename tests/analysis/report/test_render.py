@@ -1,0 +1,246 @@
+"""The report in a real browser, from disk."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from analysis.report import build
+from tests.analysis import planted_audit
+from tests.analysis.planted import table
+
+QUIET = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium and chromedriver on this machine")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in QUIET:
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(browser, chain_run) -> Path:
+    path = chain_run.path / "report" / "index.html"
+    browser.get(path.as_uri())
+    return path
+
+
+@pytest.fixture
+def explorer(browser, planted_report):
+    """The interactive figures, drawn."""
+    browser.get_log("browser")
+    browser.set_window_size(1200, 1000)
+    browser.get(planted_report.as_uri())
+    wait(browser, "document.querySelector('.explorer').dataset.drawn === 'yes'")
+    return browser
+
+
+def until(browser, condition) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 20, poll_frequency=0.05).until(condition)
+
+
+def wait(browser, condition: str) -> None:
+    until(browser, lambda b: b.execute_script(f"return {condition}"))
+
+
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory) -> Path:
+    return build.write_audit(planted_audit.folder(tmp_path_factory.mktemp("page") / "audit"))
+
+
+def test_page_opens_without_a_word_on_the_console(browser, page):
+    assert browser.get_log("browser") == []
+    assert "chain" in browser.title
+
+
+def test_every_figure_is_drawn(browser, page):
+    sizes = browser.execute_script(
+        "document.querySelectorAll('details').forEach(e => e.open = true);"
+        "return [...document.querySelectorAll('img, figure > svg')].map("
+        "e => e.getBoundingClientRect().width)"
+    )
+    assert sizes
+    assert all(width > 100 for width in sizes)
+
+
+def test_every_link_of_the_page_leads_to_a_file(browser, page):
+    links = browser.execute_script("return [...document.querySelectorAll('a')].map(a => a.href)")
+    files = [link.removeprefix("file://") for link in links if link.startswith("file://")]
+    assert files
+    assert [file for file in files if not Path(file.split("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_page_does_not_scroll_sideways(browser, page, width):
+    browser.set_window_size(width, 900)
+    inner, whole = browser.execute_script(
+        "return [document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert whole <= inner
+
+
+def test_interactive_figures_are_drawn_without_a_word_or_a_request(explorer):
+    drawn = explorer.execute_script(
+        "return [...document.querySelectorAll('.explorer .main-svg')].map("
+        "e => e.getBoundingClientRect().width)"
+    )
+    assert len(drawn) >= 2 and all(width > 200 for width in drawn)
+    asked = explorer.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+    )
+    assert [name for name in asked if not name.startswith(("data:", "blob:", "file:"))] == []
+    assert explorer.get_log("browser") == []
+
+
+def test_every_cell_tells_its_numbers_where_it_is_pointed_at(explorer):
+    texts = explorer.execute_script(
+        "return document.querySelector('.explorer .contour').data"
+        ".filter(t => ['measured cell', 'diverged', 'failed'].includes(t.name))"
+        ".flatMap(t => t.hovertemplate)"
+    )
+    assert len(texts) == 19
+    for text in texts:
+        assert "learning rate" in text and "batch size" in text and "LR/BS" in text
+        assert "seed" in text
+    assert sum("±" in text and "60 items" in text for text in texts) == 17
+    assert sum("loss is nan at step 3" in text for text in texts) == 1
+    assert sum("MemoryError: 2 GB wanted" in text for text in texts) == 1
+
+
+def test_benchmark_and_layers_are_chosen_by_keyboard(explorer):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    select = explorer.find_element(By.CSS_SELECTOR, ".explorer .benchmark")
+    first = explorer.find_element(By.CSS_SELECTOR, ".explorer .said").text
+    select.send_keys(Keys.END)
+    said = explorer.find_element(By.CSS_SELECTOR, ".explorer .said").text
+    assert said != first and said.startswith("Held-out loss")
+    label = explorer.find_element(By.CSS_SELECTOR, ".explorer .contour").get_attribute("aria-label")
+    assert label.startswith("Held-out loss, loss")
+    names = "return document.querySelector('.explorer .contour').data.map(t => t.name)"
+    assert "square-root rule" not in explorer.execute_script(names)
+    rules = explorer.find_element(By.CSS_SELECTOR, ".layer[value=rules]")
+    rules.send_keys(Keys.SPACE)
+    assert "square-root rule" in explorer.execute_script(names)
+    assert "lower is better" in explorer.execute_script(
+        "return document.querySelector('.explorer .ratio').layout.yaxis.title.text"
+    )
+    assert explorer.get_log("browser") == []
+
+
+def test_the_region_of_the_optimum_is_drawn_where_one_is_identified(explorer, planted_report):
+    told = json.loads((planted_report.parent / "recommendations.json").read_text())["benchmarks"]
+    known = {name for name, one in told.items() if one["status"] == "identified"}
+    assert known
+    for name in told:
+        drawn = explorer.execute_script(
+            "const select = document.querySelector('.explorer .benchmark');"
+            f"select.value = '{name}'; select.dispatchEvent(new Event('change'));"
+            "return document.querySelector('.explorer .contour').data.map(t => t.name)"
+        )
+        assert ("95 % region of the optimum" in drawn) == (name in known), name
+
+
+def test_cells_are_a_table_and_a_download_too(explorer):
+    rows, lines = explorer.execute_script(
+        "const made = []; const before = URL.createObjectURL;"
+        "URL.createObjectURL = blob => { made.push(blob); return 'data:,'; };"
+        "document.querySelector('.explorer .download').click();"
+        "URL.createObjectURL = before;"
+        "return made[0].text().then(text => ["
+        "document.querySelectorAll('.explorer .cells tbody tr').length,"
+        "text.trim().split('\\n')])"
+    )
+    assert rows == 19 and len(lines) == 20
+    assert lines[0].startswith("x,y,learning_rate,batch_size,value,stderr")
+
+
+def test_grid_file_is_copied_by_its_button(explorer):
+    wanted = explorer.execute_script("return document.querySelector('.snippet code').textContent")
+    assert wanted.startswith("stages:") or "learning_rate: [" in wanted
+    explorer.execute_script(
+        "document.querySelectorAll('details').forEach(e => e.open = true);"
+        "navigator.clipboard.writeText = async text => { window.copied = text };"
+        "document.querySelector('.snippet button').click()"
+    )
+    wait(explorer, "document.querySelector('.snippet button').textContent === 'Copied'")
+    assert explorer.execute_script("return window.copied") == wanted
+
+
+def test_an_undecided_surface_has_the_grid_that_would_decide_and_its_copy_button(browser, tmp_path):
+    source = tmp_path / "table.csv"
+    table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
+    browser.get(build.write(source).as_uri())
+    button = browser.find_element("css selector", ".decide[open] button[data-copies='all-next']")
+    browser.execute_script(
+        "navigator.clipboard.writeText = async text => { window.copied = text };"
+    )
+    button.click()
+    wait(browser, "document.querySelector('[data-copies=all-next]').textContent === 'Copied'")
+    copied = YAML(typ="safe").load(browser.execute_script("return window.copied"))
+    assert max(copied["stages"]["all"]["grid"]["learning_rate"]) > 1e-2
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_fits_the_window_and_is_legible_in_both_schemes(explorer, width, scheme):
+    explorer.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    explorer.set_window_size(width, 900)
+
+    def contrast(browser) -> bool:
+        page, text = browser.execute_script(
+            "const tick = document.querySelector('.explorer .xtick text');"
+            "return [getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(tick).fill]"
+        )
+        return abs(brightness(page) - brightness(text)) > 120
+
+    until(explorer, contrast)  # the figures are drawn anew for the scheme
+    inner, whole = explorer.execute_script(
+        "const root = document.documentElement; return [root.clientWidth, root.scrollWidth]"
+    )
+    explorer.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert whole <= inner
+
+
+def brightness(colour: str) -> float:
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3]) / 3
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_audit_page_opens_quietly_and_does_not_scroll_sideways(browser, audit_page, width):
+    browser.get(audit_page.as_uri())
+    browser.set_window_size(width, 900)
+    inner, whole, marked = browser.execute_script(
+        "const root = document.documentElement;"
+        "return [root.clientWidth, root.scrollWidth, document.querySelectorAll('mark').length]"
+    )
+    assert browser.get_log("browser") == []
+    assert whole <= inner
+    assert marked > 0

@@ -1,0 +1,27 @@
+"""Tables of the report that are plain arithmetic on results."""
+
+from analysis.benchmarks import task
+from analysis.report import summary_tables
+from analysis.tables import load
+
+
+def test_before_training_is_the_start_on_the_stages_own_data(chain_run):
+    """The held-out loss of a parent on its own data is not where its child begins."""
+    frame = load.read(chain_run.path)
+    before = summary_tables.before_training(frame, "second")
+    start = frame[(frame.stage == "first") & frame.primary.astype(bool)]
+    values = dict(zip(start.benchmark, start.value, strict=True))
+    assert before["heldout_loss"] == values["heldout_loss@second"]
+    assert before["world_choice"] == values["world_choice"]
+    assert set(before) == {"heldout_loss", "world_choice", "world_arithmetic"}
+
+
+def test_the_first_stage_starts_from_the_model_as_it_is(chain_run):
+    frame = load.read(chain_run.path)
+    base = frame[(frame.stage == "base") & (frame.benchmark == "heldout_loss@first")]
+    assert summary_tables.before_training(frame, "first")["heldout_loss"] == base.value.item()
+
+
+def test_loss_on_another_stages_data_is_a_loss_and_says_whose():
+    assert task("heldout_loss@sft").task_type == "loss"
+    assert task("heldout_loss@sft").label == "Held-out loss, sft data"

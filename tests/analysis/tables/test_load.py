@@ -1,0 +1,152 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.tables import load
+
+
+@pytest.fixture
+def run(planted_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(planted_run, tmp_path / "run"))
+
+
+def test_columns_are_those_of_the_schema_in_order(planted_run: Path) -> None:
+    assert list(load.read(planted_run)) == list(load.COLUMNS)
+
+
+def test_rebuilding_gives_identical_bytes(run: Path) -> None:
+    load.write(run)
+    first = [(run / name).read_bytes() for name in ("results.csv", "results.parquet")]
+    load.write(run)
+    assert first == [(run / name).read_bytes() for name in ("results.csv", "results.parquet")]
+    assert not list(run.glob(".results*"))
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
+def test_files_read_back_as_the_run_folder(run: Path, name: str) -> None:
+    frame = load.write(run)
+    pd.testing.assert_frame_equal(load.read(run / name), frame, check_exact=True)
+
+
+def test_diverged_and_failed_cells_have_a_row_per_benchmark_without_a_value(run: Path) -> None:
+    frame = load.read(run)
+    for status, reason in (("diverged", "loss is nan at step 3"), ("failed", "MemoryError")):
+        rows = frame[frame.status == status]
+        assert len(rows) == 5 and rows.primary.all()
+        assert rows.value.isna().all() and rows.reason.str.contains(reason).all()
+
+
+def test_a_trial_never_started_has_no_rows(run: Path) -> None:
+    assert "000000000007" not in set(load.read(run).key)
+
+
+def test_keys_that_look_like_numbers_stay_text(run: Path) -> None:
+    load.write(run)
+    assert "1e5000000000" in set(load.read(run / "results.csv").key)
+
+
+def test_the_base_model_has_no_axes(run: Path) -> None:
+    base = load.read(run).query("stage == 'base'")
+    assert base.learning_rate.isna().all() and (base.parent == "").all() and len(base) == 5
+
+
+def test_an_evaluation_no_longer_wanted_is_left_out(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["stages"]["sft"]["evaluations"] = manifest["stages"]["sft"]["evaluations"][:1]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    sft = load.read(run).query("stage == 'sft'")
+    assert set(sft.benchmark) == {"world_choice"}
+    items = load.items(run)
+    assert set(items.benchmark[items.key == "000000000000"]) == {"world_choice"}
+
+
+def test_a_trained_cell_whose_evaluation_failed_is_failed_there_only(run: Path) -> None:
+    folder = run / "trials" / "sft-000000000000"
+    (folder / "scores" / "0000.json").unlink()
+    with (folder / "attempts.jsonl").open("a") as file:
+        file.write('{"event": "failed", "phase": "evaluate", "reason": "killed"}\n{"event": "st')
+    rows = load.read(run).query("key == '000000000000'").set_index("benchmark")
+    assert rows.status.to_dict() == dict.fromkeys(rows.index, "ok") | {"world_choice": "failed"}
+    assert rows.reason["world_choice"] == "killed"
+
+
+def test_items_are_the_same_in_every_cell(run: Path) -> None:
+    items = load.items(run)
+    assert tuple(items) == load.ITEM_COLUMNS
+    counts = items.groupby(["benchmark", "metric", "item"]).key.nunique()
+    assert set(counts) == {19}
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"), [("prompts", "prompts, as rendered"), ("documents", "items")]
+)
+def test_scores_of_other_items_or_prompts_are_refused_with_both_named(
+    run: Path, mark: str, said: str
+) -> None:
+    paths = sorted(run.glob("trials/*/scores/0000.json"))
+    for path in paths:
+        record = json.loads(path.read_text())
+        odd = path == paths[2]
+        record["settings"] = {"prompts": "a", "documents": "b"} | ({mark: "odd"} if odd else {})
+        path.write_text(json.dumps(record))
+    with pytest.raises(load.ResultsError, match=said) as refused:
+        load.read(run)
+    for path in (paths[0], paths[2]):
+        assert str(path.parent.parent) in str(refused.value)
+    paths[2].unlink()
+    assert len(load.read(run)), "as the message advises"
+
+
+def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
+    path = tmp_path / "wandb.csv"
+    path.write_text(
+        "learning_rate,batch_size,benchmark,value\n1e-3,8,arc,0.4\n1e-3,8,arc,0.5\n"
+        "1e-3,16,eval_loss,nan\n"
+    )
+    frame = load.read(path)
+    assert list(frame.seed) == [0, 1, 0]
+    assert list(frame.status) == ["ok", "ok", "failed"]
+    assert list(frame.higher_is_better) == [True, True, False]
+    assert frame.lr_bs_ratio[0] == 1e-3 / 8
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "missing columns: learning_rate"),
+        ("learning_rate,batch_size,benchmark,value\n-1,8,arc,1\n", "learning_rate is not above 0"),
+        ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "'x' is not a number"),
+        ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,done\n", "status is none of"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(load.ResultsError, match=told):
+        load.read(path)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(load.ResultsError, match="not a run folder"):
+        load.read(tmp_path)
+
+
+def test_items_cut_at_any_byte_are_refused_by_name(run: Path) -> None:
+    file = sorted(run.glob("trials/*/scores/*.parquet"))[0]
+    whole = file.read_bytes()
+    for kept in {*range(0, len(whole), 97), *range(len(whole) - 12, len(whole))}:
+        file.write_bytes(whole[:kept])
+        with pytest.raises(load.ResultsError) as caught:
+            load.items(run)
+        assert f"{file}: damaged" in str(caught.value)
+        assert f"delete it and {file.stem}.json" in str(caught.value)
+
+
+def test_record_that_is_no_text_is_refused_by_name(run: Path) -> None:
+    file = run / "manifest.json"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(load.ResultsError, match=r"manifest\.json: not JSON"):
+        load.read(run)

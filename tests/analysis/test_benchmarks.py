@@ -1,0 +1,20 @@
+import pytest
+
+from analysis.benchmarks import TASKS, task
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "kind"),
+    [("arc", "reasoning"), ("gsm8k", "reasoning"), ("hellaswag", "pattern"), ("ifeval", "pattern")],
+)
+def test_the_papers_four_benchmarks_have_its_types(benchmark: str, kind: str) -> None:
+    assert task(benchmark).task_type == kind
+    assert "2412.08347" in task(benchmark).citation
+
+
+def test_an_unknown_benchmark_has_no_type_and_no_chance_level() -> None:
+    assert task("my_task")[2:4] == ("other", None)
+
+
+def test_every_task_is_cited_and_filed_under_its_name() -> None:
+    assert all(name == one.benchmark and one.citation for name, one in TASKS.items())

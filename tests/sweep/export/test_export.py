@@ -1,0 +1,138 @@
+"""The best model of a stage as a folder that transformers loads, with a card from the records."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from typer.testing import CliRunner
+
+from sweep.export import __main__ as export
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def run(chain_run, tmp_path) -> Path:
+    """A copy of the chain's run in which the second stage has two scored trials: the second has
+    the better score and the worse held-out loss."""
+    path = Path(shutil.copytree(chain_run.path, tmp_path / "chain"))
+    one = next(p for p in (path / "trials").glob("second-*") if (p / "model").exists())
+    other = Path(shutil.copytree(one, path / "trials" / "second-other"))
+    (other / "trial.json").write_text(
+        json.dumps(read(one / "trial.json") | {"key": "other0000000"})
+    )
+    for record in (other / "scores").glob("*.json"):
+        content = read(record)
+        for score in content["scores"]:
+            score["value"] += 0.125
+        record.write_text(json.dumps(content))
+    return path
+
+
+def told(*arguments: str | Path) -> tuple[int, str]:
+    ended = CliRunner().invoke(export.app, [str(a) for a in arguments], catch_exceptions=False)
+    return ended.exit_code, ended.output
+
+
+@pytest.fixture(scope="module")
+def exported(chain_run, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("exported") / "mine"
+    assert told(chain_run.path, "--to", to)[0] == 0
+    return to
+
+
+def test_the_exported_model_answers_a_question_in_its_chat_template(exported: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    turns = [{"role": "user", "content": "Where is Ada?"}]
+    inputs = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    assert answer.shape[1] > inputs["input_ids"].shape[1]
+    text = tokenizer.decode(answer[0])
+    assert text.startswith("<|im_start|>user\nWhere is Ada?<|im_end|>\n<|im_start|>assistant\n")
+    ends = model.generation_config.eos_token_id
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in (
+        ends if isinstance(ends, list) else [ends]
+    )
+
+
+def test_the_weights_are_those_of_the_trial(chain_run, exported: Path) -> None:
+    (trained,) = [p for p in (chain_run.path / "trials").glob("second-*") if (p / "model").exists()]
+    for file in (trained / "model").iterdir():
+        assert (exported / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_card_is_written_from_the_records(chain_run, exported: Path) -> None:
+    card = ModelCard.load(exported / "README.md")
+    assert card.data.license == "apache-2.0" and card.data.library_name == "transformers"
+    text = card.text
+    (trained,) = [p for p in (chain_run.path / "trials").glob("second-*") if (p / "model").exists()]
+    assert read(trained / "trial.json")["key"] in text
+    assert text.index("### First") < text.index("### Second")
+    assert "| `steps` | 3 |" in text and "| `steps` | 4 |" in text
+    assert "| `learning_rate` | 0.001 |" in text and "world:sft" in text
+    assert "16 to train on" in text
+    for path in (trained / "scores").glob("*.json"):
+        for score in read(path)["scores"]:
+            if score["primary"] and score["stderr"]:
+                assert f"{score['value']:.4g}"[:5] in text
+    assert "(sweep.png)" in text and (exported / "sweep.png").exists()
+
+
+def test_the_best_is_by_the_score_that_is_named(run: Path, tmp_path: Path) -> None:
+    assert told(run, "--best", "world_choice", "--to", tmp_path / "a")[0] == 0
+    text = (tmp_path / "a" / "README.md").read_text()
+    assert "trial `other0000000`" in text and "the best of 2 trials by World choice" in text
+    assert told(run, "--to", tmp_path / "b")[0] == 0  # the held-out loss: lower is better
+    assert "other0000000" not in (tmp_path / "b" / "README.md").read_text()
+    assert told(run, "--stage", "first", "--to", tmp_path / "c")[0] == 0
+    assert "### Second" not in (tmp_path / "c" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--stage", "third"], 2, "the run's stages are first, second"),
+        (["--stage", "base"], 2, "the run's stages are first, second"),
+        (["--best", "gsm8k"], 2, "is scored on world_choice, world_arithmetic, heldout_loss"),
+    ],
+)
+def test_what_is_not_there_is_refused_and_nothing_is_written(
+    run: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    ended, output = told(run, *arguments, "--to", tmp_path / "to")
+    assert ended == code and said in " ".join(output.split())
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_folder_that_holds_something_is_not_written_into(run: Path, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "mine.txt").write_text("mine")
+    code, output = told(run, "--to", to)
+    assert code == 2 and "not empty" in output
+    assert [path.name for path in to.iterdir()] == ["mine.txt"]
+    assert told(tmp_path / "nothing", "--to", tmp_path / "x") == (
+        2,
+        f"{tmp_path / 'nothing'}: no run folder (it has no manifest.json)\n",
+    )
+
+
+def test_weights_that_were_removed_are_said_to_be_gone_and_what_is_left(
+    run: Path, tmp_path: Path
+) -> None:
+    (run / "trials" / "second-other" / "model").rename(tmp_path / "elsewhere")
+    (run / "trials" / "second-other" / "weights_removed.json").write_text(
+        json.dumps({"reason": "keep: best"})
+    )
+    code, output = told(run, "--best", "world_choice", "--to", tmp_path / "to")
+    assert code == 4 and "are gone (keep: best)" in output and "left are those of" in output
+    assert not (tmp_path / "to").exists()

@@ -1,0 +1,58 @@
+"""RLVR in a grid file: what its batch counts is shown, and what cannot be is refused."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sweep import terminal
+from sweep.gridfile import load as config
+from sweep.plan import trials
+
+GRID = """
+name: rl
+model: tiny
+stages:
+  rlvr:
+    kind: rlvr
+    data: {{name: world:prompts, examples: 100}}
+    group_size: 8
+    heldout: 20
+    learning_rate: 1.0e-4
+    batch_size: {batch_size}
+evaluate: {{benchmarks: [world_choice]}}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    def load(**settings):
+        path = tmp_path / "grid.yaml"
+        path.write_text(GRID.format(**{"batch_size": 32} | settings))
+        return config.load(path)
+
+    return load
+
+
+def test_the_plan_shows_prompts_and_completions(grid):
+    found, text = grid(), io.StringIO()
+    terminal.plan(Console(file=text, width=100), found, trials.trials(found))
+    (line,) = [line for line in text.getvalue().splitlines() if "prompts x completions" in line]
+    assert "4 x 8" in line
+    (trial,) = [trial for trial in trials.trials(found) if trial.spec is not None]
+    assert trials.cost(trial)[:2] == (20, 640)  # 80 prompts in steps of 4, 8 completions of each
+
+
+def test_a_batch_of_broken_groups_is_refused(grid):
+    with pytest.raises(config.GridError, match="use a multiple of 8, as 8, 16 or 32"):
+        grid(batch_size=12)
+
+
+def test_a_reward_model_that_is_not_there_is_refused(grid):
+    with pytest.raises(config.GridError, match="no model in the folder 'nowhere'"):
+        grid(batch_size="32\n    reward_model: nowhere")
+
+
+def test_more_than_one_process_for_a_trial_is_refused(grid):
+    with pytest.raises(config.GridError, match=r"2 processes .* stage rlvr trains in one"):
+        grid(batch_size="32\nresources: {cpus_per_trial: 2, ranks_per_trial: 2}\n#")

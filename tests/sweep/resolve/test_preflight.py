@@ -1,0 +1,119 @@
+"""What keeps a right grid from starting here and now: exit code 4, and nothing is written."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sweep.resolve import preflight
+from sweep.resolve.preflight import CannotStart
+from sweep.storage import run_folder
+from sweep.storage.run_folder import RunFolder
+
+RLVR = """\
+name: rl
+model: tiny
+stages:
+  rlvr:
+    kind: rlvr
+    data: world:prompts
+    reward_model: {judge}
+    learning_rate: 0.0001
+    batch_size: 8
+    group_size: 8
+evaluate: {{benchmarks: [world_choice]}}
+"""
+
+
+def test_world_and_local_items_need_no_hub(load, small, tmp_path):
+    assert preflight.needs(load(small)).empty
+    assert preflight.needs(
+        load(small, "evaluate.benchmarks=[arc]", f"evaluate.data_dir={tmp_path}")
+    ).empty
+
+
+@pytest.mark.parametrize(
+    "override", ["model=a/b", "stages.sft.data.name=a/b", "evaluate.benchmarks=[arc]"]
+)
+def test_hub_is_needed_for(override, load, small):
+    assert not preflight.needs(load(small, override)).empty
+
+
+def test_changed_data_under_one_name_is_refused(load, small, grid_file, command, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a"}\n')
+    grid = load(small.replace("{name: world:sft, examples: 24}", str(rows)))
+    folder = RunFolder(tmp_path / "runs" / "small")
+    run_folder.write_json(folder.manifest, {"data": preflight.fingerprints(grid)})
+    preflight.check_unchanged(folder, preflight.fingerprints(grid))
+    rows.write_text('{"text": "b"}\n')
+    with pytest.raises(CannotStart, match=r"rows\.jsonl.* has changed .* another name"):
+        preflight.check_unchanged(folder, preflight.fingerprints(grid))
+    run = command(tmp_path / "grid.yaml", "--runs", tmp_path / "runs")
+    assert run.returncode == 4
+    assert "has changed" in run.stderr
+    assert not (tmp_path / "runs" / "small" / "trials").exists()
+
+
+def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
+    judge = tmp_path / "judge"
+    judge.mkdir()
+    (judge / "config.json").write_text("{}")
+    (judge / "model.safetensors").write_bytes(bytes(8))
+    grid = load(RLVR.format(judge=judge))
+    folder = RunFolder(tmp_path / "runs" / "rl")
+    run_folder.write_json(folder.manifest, {"data": preflight.fingerprints(grid)})
+    preflight.check_unchanged(folder, preflight.fingerprints(grid))
+    (judge / "model.safetensors").write_bytes(bytes(9))
+    with pytest.raises(CannotStart, match=r"judge.* has changed since the run began"):
+        preflight.check_unchanged(folder, preflight.fingerprints(grid))
+
+
+def test_missing_items_are_found_before_anything_is_written(small, grid_file, command, tmp_path):
+    (tmp_path / "items").mkdir()
+    text = small.replace("[world_choice]", f"[hellaswag]\n  data_dir: {tmp_path / 'items'}")
+    run = command(grid_file(text), "--runs", tmp_path / "runs")
+    assert run.returncode == 4
+    assert "no file hellaswag_validation*.jsonl" in run.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_the_hub_does_not_give_is_found_before_anything_is_written(
+    small, grid_file, command, tmp_path
+):
+    """The environment of the tests is offline."""
+    run = command(grid_file(small.replace("world:sft", "a/b")), "--runs", tmp_path / "runs")
+    assert run.returncode == 4
+    assert "data set 'a/b'" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_too_little_disk_is_refused(load, small, monkeypatch, tmp_path):
+    from sweep.plan import trials
+
+    grid = load(small)
+    planned = trials.trials(grid)
+    full = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(CannotStart, match=r"make room, .* or choose another place with --runs"):
+        preflight.check_disk(RunFolder(tmp_path / "run"), grid, planned)
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_record_stops_the_command_with_the_files_name(small, grid_file, command, tmp_path):
+    manifest = tmp_path / "runs" / "small" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"data": {}})[:-3])
+    run = command(grid_file(small), "--runs", tmp_path / "runs")
+    assert run.returncode == 4
+    assert "manifest.json: damaged" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_vllm_is_asked_for_with_a_whole_gpu_and_with_its_package(load, small):
+    grid = load(small, "evaluate.backend=vllm")
+    with pytest.raises(CannotStart) as refused:
+        preflight.check_benchmarks(grid)
+    assert "pip install 'lm-eval[vllm]'" in str(refused.value)
+    assert "gpus_per_trial: 1" in str(refused.value)

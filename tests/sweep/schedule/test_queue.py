@@ -1,0 +1,108 @@
+"""Which trial runs next, with made-up trials and a made-up truth about their weights."""
+
+import pytest
+
+from sweep.plan.trials import Trial
+from sweep.schedule.queue import Frontier
+from trainers.specs.spec import Model
+
+
+def trial(key: str, parent: str | None = None) -> Trial:
+    model = Model(name="tiny")
+    return Trial(key=key, parent=parent, stage="s", arm="", model=model, spec=None)
+
+
+FAMILY = [trial("a"), trial("b", "a"), trial("c", "a"), trial("d", "b"), trial("e")]
+
+
+class Weights:
+    """What has been trained; trials named in `broken` never have weights."""
+
+    def __init__(self, *broken: str):
+        self.trained: set[str] = set()
+        self.broken = broken
+
+    def usable(self, key: str) -> bool:
+        return key in self.trained and key not in self.broken
+
+
+def drain(frontier: Frontier, weights: Weights) -> list[str]:
+    """Run what may run, one after another, until nothing may."""
+    order = []
+    while (found := frontier.next()) is not None:
+        order.append(found.key)
+        weights.trained.add(found.key)
+        frontier.ended(found.key)
+    return order
+
+
+def test_each_trial_is_handed_out_once_and_parents_first():
+    weights = Weights()
+    frontier = Frontier(FAMILY, weights.usable)
+    assert drain(frontier, weights) == ["a", "b", "c", "d", "e"]
+    assert frontier.exhausted
+    assert not frontier.blocked
+    assert frontier.next() is None
+
+
+def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
+    weights = Weights()
+    frontier = Frontier(FAMILY, weights.usable)
+    assert frontier.next().key == "a"
+    assert frontier.next().key == "e", "what has no parent need not wait"
+    assert frontier.next() is None
+    assert not frontier.exhausted
+    weights.trained.add("a")
+    assert frontier.next().key == "b", "its parent is still being scored"
+    frontier.ended("a")
+    assert frontier.next().key == "c"
+    assert frontier.next() is None
+    weights.trained.add("b")
+    assert frontier.next().key == "d"
+    assert frontier.exhausted
+
+
+def test_child_starts_at_once_where_its_parent_had_ended_before():
+    assert Frontier([trial("b", "a")], usable=lambda key: key == "a").next().key == "b"
+
+
+@pytest.mark.parametrize("order", [FAMILY, FAMILY[::-1]], ids=["parents first", "children first"])
+def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(order):
+    weights = Weights("a")
+    frontier = Frontier(order, weights.usable)
+    assert set(drain(frontier, weights)) == {"a", "e"}
+    while not frontier.exhausted:
+        assert frontier.next() is None
+    assert frontier.blocked == {"b": "a", "c": "a", "d": "b"}
+
+
+def test_only_descendants_are_blocked():
+    weights = Weights("b")
+    frontier = Frontier(FAMILY, weights.usable)
+    assert drain(frontier, weights) == ["a", "b", "c", "e"]
+    assert frontier.blocked == {"d": "b"}
+
+
+def test_nothing_pending_is_exhausted_from_the_start():
+    frontier = Frontier([], usable=lambda key: True)
+    assert frontier.exhausted
+    assert frontier.next() is None
+
+
+def test_thousands_that_wait_are_not_asked_about_again_and_again():
+    """Each question opens a file, and Tune asks for a trial at every step."""
+    parents = [trial(f"p{n}") for n in range(10)]
+    children = [trial(f"{parent.key}-{n}", parent.key) for parent in parents for n in range(20)]
+    asked: list[str] = []
+
+    def usable(key: str) -> bool:
+        asked.append(key)
+        return False
+
+    frontier = Frontier([*parents, *children], usable)
+    for _ in parents:
+        assert frontier.next() is not None
+    before = len(asked)
+    assert frontier.next() is None
+    assert len(asked) - before == len(parents)
+    assert before <= len(parents)

@@ -1,0 +1,198 @@
+"""Weights go when nothing needs them, never before, and the records say so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sweep.plan import trials
+from sweep.plan.evaluations import wanted
+from sweep.schedule.retention import Keeper
+from sweep.storage.run_folder import RunFolder, TrialFolder, write_json
+
+DATA = {"world:sft:train[:24]": "content"}
+TWO_SEEDS = "stages.sft.grid.seed=[0, 1]"
+
+
+class World:
+    """A run folder whose records are written by hand."""
+
+    def __init__(self, grid, path: Path):
+        self.planned = trials.trials(grid)
+        self.folder = RunFolder(path)
+        self.wants = wanted(grid, DATA)
+        self.keeper = Keeper(grid, self.planned, self.folder, self.wants)
+
+    def at(self, number: int) -> TrialFolder:
+        return self.folder.trial(self.planned[number])
+
+    def train(self, number: int, status: str = "ok") -> None:
+        write_json(self.at(number).path / "train.json", {"status": status, "reason": ""})
+        if status == "ok":
+            self.at(number).model.mkdir()
+            (self.at(number).model / "model.safetensors").write_bytes(b"weights")
+
+    def score(self, number: int, loss: float = 1.0, **others: float) -> None:
+        for want in self.wants[self.planned[number].stage]:
+            value = others.get(want.benchmark, loss)
+            score = {"primary": True, "value": value, "higher_is_better": want.higher_is_better}
+            write_json(self.at(number).scores(want.fingerprint), {"scores": [score]})
+
+    def end(self, number: int, loss: float = 1.0, **others: float) -> None:
+        self.train(number)
+        self.score(number, loss, **others)
+        self.keeper.ended(self.planned[number].key)
+
+    @property
+    def kept(self) -> list[int]:
+        return [n for n in range(1, len(self.planned)) if self.at(n).has_weights()]
+
+
+@pytest.fixture
+def world(load, tmp_path):
+    return lambda text, *overrides: World(load(text, *overrides), tmp_path / "run")
+
+
+def test_all_is_what_stays_when_nothing_is_said(world, small):
+    run = world(small)
+    run.end(1)
+    run.end(2)
+    run.keeper.look_at_all()
+    assert run.kept == [1, 2]
+    assert run.at(1).weights_removed() is None
+
+
+def test_none_removes_weights_once_they_are_scored(world, small):
+    run = world(small, "stages.sft.keep=none")
+    run.train(1)
+    run.keeper.ended(run.planned[1].key)
+    run.keeper.look_at_all()
+    assert run.kept == [1], "no score is there yet"
+    run.score(1)
+    run.keeper.ended(run.planned[1].key)
+    assert run.kept == []
+    assert run.at(1).weights_removed() == "keep: none"
+    assert not list(run.at(1).path.glob(".*.part"))
+
+
+def test_weights_without_one_of_their_scores_stay(world, small):
+    run = world(
+        small, "stages.sft.keep=none", "evaluate.benchmarks=[world_choice, world_arithmetic]"
+    )
+    run.end(1)
+    run.train(2)
+    run.score(2)
+    run.at(2).scores(run.wants["sft"][1].fingerprint).unlink()
+    run.keeper.look_at_all()
+    assert run.kept == [2]
+
+
+def test_best_is_the_lowest_heldout_loss_whatever_the_order(world, small):
+    for losses in ([3.0, 1.0, 2.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]):
+        run = world(small, "stages.sft.keep=best", TWO_SEEDS)
+        for number, loss in enumerate(losses, 1):
+            run.end(number, 0.5, heldout_loss=loss)
+        assert run.kept == [1 + losses.index(1.0)]
+        shutil.rmtree(run.folder.path)
+
+
+def test_best_is_the_first_benchmark_where_nothing_is_held_out(world, small):
+    run = world(small, "stages.sft.keep=best", TWO_SEEDS, "stages.sft.heldout=0")
+    for number, accuracy in enumerate([0.2, 0.9, 0.4, 0.9], 1):
+        run.end(number, accuracy)
+    assert run.kept == [2], "of equal ones the first"
+
+
+def test_best_without_a_score_removes_nothing(world, small):
+    run = world(small, "stages.sft.keep=best")
+    run.train(1)
+    run.train(2, "diverged")
+    run.keeper.look_at_all()
+    assert run.kept == [1]
+
+
+def test_another_start_goes_on_from_the_records(world, small, load):
+    run = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    run.end(1, heldout_loss=1.0)
+    run.end(2, heldout_loss=2.0)
+    again = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    again.keeper.look_at_all()
+    again.end(3, heldout_loss=3.0)
+    again.end(4, heldout_loss=0.5)
+    assert again.kept == [4]
+
+
+def test_parent_stays_until_every_child_is_trained(world, chain):
+    run = world(chain, "stages.first.keep=none")
+    run.end(1)
+    assert run.kept == [1]
+    run.end(2)
+    assert run.kept == [1, 2]
+    run.train(3, "diverged")
+    run.keeper.ended(run.planned[3].key)
+    assert run.kept == [2]
+
+
+def test_children_that_a_search_passed_over_are_not_waited_for(world, chain):
+    run = world(chain, "stages.first.keep=none")
+    run.end(1)
+    run.end(2)
+    run.keeper.look_at_all(spared={run.planned[3].key})
+    assert run.kept == [2]
+
+
+def test_trial_that_is_trained_again_has_weights_again(world, small):
+    run = world(small, "stages.sft.keep=none")
+    run.end(1)
+    run.at(1).model.mkdir()
+    run.at(1).weights_written()
+    assert run.at(1).weights_removed() is None
+
+
+@pytest.mark.parametrize("keep", ["some", 3, None, ["all"]])
+def test_other_value_names_the_allowed_ones(load, small, keep):
+    from sweep.gridfile.load import GridError
+
+    with pytest.raises(GridError, match=r"stages\.sft\.keep: .* use one of all, none, best"):
+        load(small, f"stages.sft.keep={json.dumps(keep)}")
+
+
+def test_keep_is_no_part_of_a_trials_key(planned, small):
+    keys = [
+        [trial.key for trial in planned(small, f"stages.sft.keep={k}")] for k in ("all", "none")
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_whole_command_leaves_the_best_weights_and_all_scores(small, drive, tmp_path):
+    best = small.replace("    steps: 3\n", "    steps: 3\n    keep: best\n")
+    assert drive(best, tmp_path / "run").code == 0
+    folders = [TrialFolder(path) for path in (tmp_path / "run" / "trials").glob("sft-*")]
+    losses = {}
+    for folder in folders:
+        for file in (folder.path / "scores").glob("*.json"):
+            record = json.loads(file.read_text())
+            if record["benchmark"] == "heldout_loss":
+                losses[folder] = record["scores"][0]["value"]
+    assert len(losses) == 2
+    kept = [folder for folder in folders if folder.has_weights()]
+    assert kept == [min(losses, key=lambda folder: losses[folder])]
+    assert [f.weights_removed() for f in folders if f not in kept] == ["keep: best"]
+    again = drive(best, tmp_path / "run")
+    assert again.code == 0
+    assert "3 of 3 models done, 0 to go" in again.output
+
+
+def test_child_of_removed_weights_says_what_to_do(chain, drive, tmp_path):
+    run = tmp_path / "run"
+    none = chain.replace("  first:\n", "  first:\n    keep: none\n")
+    assert drive(none, run).code == 0
+    (first,) = (TrialFolder(path) for path in (run / "trials").glob("first-*"))
+    assert not first.has_weights()
+    ended = drive(none.replace("[0.001, 100]", "[0.001, 0.002]"), run)
+    assert ended.code == 3
+    assert "removed (keep: none); delete its folder to train it again" in ended.output
+    shutil.rmtree(first.path)
+    again = drive(none.replace("[0.001, 100]", "[0.001, 0.002]"), run, "--retry-failed")
+    assert again.code == 0

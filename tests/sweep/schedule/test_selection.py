@@ -1,0 +1,231 @@
+"""Stages as a graph: what a stage starts from, chosen from records that are written by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sweep.gridfile import checks
+from sweep.gridfile import load as config
+from sweep.plan import trials
+from sweep.plan.evaluations import wanted
+from sweep.schedule import selection
+from sweep.schedule.retention import Keeper
+from sweep.storage.run_folder import RunFolder, TrialFolder, write_json
+
+DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
+
+
+class Run:
+    def __init__(self, grid, path: Path):
+        self.grid, self.folder = grid, RunFolder(path)
+        self.wants = wanted(grid, DATA)
+
+    @property
+    def planned(self) -> list[trials.Trial]:
+        return trials.trials(self.grid, selection.known(self.grid, self.folder))
+
+    def of(self, stage: str) -> list[trials.Trial]:
+        return [trial for trial in self.planned if trial.stage == stage]
+
+    def resolve(self) -> selection.Resolved:
+        return selection.resolve(self.grid, self.planned, self.folder, self.wants)
+
+    def end(self, trial: trials.Trial, value: float, status: str = "ok", **others: float) -> None:
+        folder: TrialFolder = self.folder.trial(trial)
+        write_json(folder.path / "train.json", {"status": status, "reason": ""})
+        if status != "ok":
+            return
+        folder.model.mkdir()
+        for want in self.wants[trial.stage]:
+            score = {"primary": True, "higher_is_better": want.higher_is_better}
+            score["value"] = others.get(want.benchmark, value)
+            write_json(folder.scores(want.fingerprint), {"scores": [score]})
+
+    def end_all(self, *scores: float) -> None:
+        """Of the four cells, in the order of (learning rate, seed)."""
+        cells = sorted(self.of("sft"), key=lambda one: (one.spec.learning_rate, one.spec.seed))
+        for trial, value in zip(cells, scores, strict=True):
+            self.end(trial, value)
+
+
+@pytest.fixture
+def run(load, tmp_path, pipeline):
+    return lambda *overrides: Run(load(pipeline, *overrides), tmp_path / "run")
+
+
+def test_children_of_a_choice_wait_and_so_do_theirs(run):
+    dpo, judge = (run().of(stage)[0] for stage in ("dpo", "judge"))
+    assert (dpo.parent, dpo.waits) == (None, "the best of sft by world_choice")
+    assert (judge.parent, judge.waits) == (dpo.key, dpo.waits)
+
+
+def test_best_is_a_mean_over_seeds_and_starts_from_the_first(run):
+    pipeline = run()
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)  # means 0.5 and 0.65; the best single one is in the other
+    (line,) = pipeline.resolve().made
+    (dpo,) = pipeline.of("dpo")
+    parent = next(trial for trial in pipeline.planned if trial.key == dpo.parent)
+    assert (parent.spec.learning_rate, parent.spec.seed) == (0.002, 0)
+    assert dpo.waits == ""
+    assert parent.key in line
+    assert "0.65" in line
+
+
+def test_lower_loss_is_better(run):
+    pipeline = run("stages.dpo.parent=best")
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)
+    pipeline.resolve()
+    (dpo,) = pipeline.of("dpo")
+    parent = next(trial for trial in pipeline.planned if trial.key == dpo.parent)
+    assert parent.spec.learning_rate == 0.001
+
+
+def test_nothing_is_chosen_before_all_are_scored(run):
+    pipeline = run()
+    for trial in pipeline.of("sft")[:3]:
+        pipeline.end(trial, 0.5)
+    assert pipeline.resolve() == ([], {})
+    assert pipeline.of("dpo")[0].waits
+
+
+def test_diverged_seed_takes_its_cell_out(run):
+    pipeline = run()
+    cells = sorted(pipeline.of("sft"), key=lambda one: (one.spec.learning_rate, one.spec.seed))
+    for trial, (value, status) in zip(
+        cells, [(0.2, "ok"), (0.2, "ok"), (0.9, "ok"), (0.0, "diverged")], strict=True
+    ):
+        pipeline.end(trial, value, status)
+    pipeline.resolve()
+    assert pipeline.of("dpo")[0].parent == cells[0].key
+
+
+def test_no_cell_left_is_said(run):
+    pipeline = run()
+    for trial in pipeline.of("sft"):
+        pipeline.end(trial, 0.0, "diverged")
+    assert pipeline.resolve().impossible == {
+        "dpo": "dpo: no cell of sft has ended without diverging"
+    }
+
+
+def test_restart_keeps_the_choice_though_a_better_cell_was_added(run):
+    pipeline = run()
+    pipeline.end_all(0.5, 0.5, 0.4, 0.4)
+    pipeline.resolve()
+    before = pipeline.of("dpo")[0].key
+    wider = run("stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]")
+    for trial in wider.of("sft"):
+        if trial.spec.learning_rate == 0.004:
+            wider.end(trial, 0.9)
+    assert wider.resolve().made == []
+    assert wider.of("dpo")[0].key == before
+
+
+def test_another_rule_chooses_anew(run):
+    pipeline = run()
+    pipeline.end_all(0.9, 0.9, 0.1, 0.1)
+    pipeline.resolve()
+    by_loss = run("stages.dpo.parent=best")
+    assert by_loss.of("dpo")[0].waits
+    by_loss.resolve()
+    assert by_loss.of("dpo")[0].parent != pipeline.of("dpo")[0].parent
+
+
+def test_record_says_what_was_chosen_among(run):
+    pipeline = run()
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)
+    pipeline.resolve()
+    record = json.loads(pipeline.folder.choice("dpo").read_text())
+    assert record["benchmark"] == "world_choice"
+    assert sorted(record["candidates"].values()) == pytest.approx([0.5, 0.65])
+    assert record["parent"] in record["candidates"]
+
+
+def test_child_key_hangs_on_the_parent(run):
+    keys = set()
+    for scores in ((0.9, 0.9, 0.1, 0.1), (0.1, 0.1, 0.9, 0.9)):
+        pipeline = run()
+        pipeline.folder = RunFolder(pipeline.folder.path / str(scores[0]))
+        keys.add(pipeline.of("dpo")[0].key)
+        pipeline.end_all(*scores)
+        pipeline.resolve()
+        keys.add(pipeline.of("dpo")[0].key)
+    assert len(keys) == 3  # waiting, and two choices
+
+
+def test_candidates_keep_their_weights_until_the_choice(run):
+    pipeline = run("stages.sft.keep=none")
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)
+    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    assert all(pipeline.folder.trial(trial).has_weights() for trial in pipeline.of("sft"))
+    pipeline.resolve()
+    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    kept = [trial.key for trial in pipeline.of("sft") if pipeline.folder.trial(trial).has_weights()]
+    assert kept == [pipeline.of("dpo")[0].parent]
+
+
+def test_parent_may_be_a_key(run):
+    key = run().of("sft")[2].key
+    (dpo,) = run(f"stages.dpo.parent='{key[:6]}'").of("dpo")
+    assert dpo.parent == key
+
+
+def test_key_that_nobody_has_is_refused_with_those_there_are(run):
+    key = run().of("sft")[0].key
+    with pytest.raises(ValueError, match=f"stages.dpo.parent: 'ffff0000': no model of sft.*{key}"):
+        _ = run("stages.dpo.parent=ffff0000").planned
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stages.dpo.start_from=judge", "'judge' leaves a reward model"),
+        ("stages.sft.start_from=dpo", "a circle: sft -> dpo"),
+        (
+            "stages.dop.grid.seed=[1]",
+            "has grid but no `kind`, so it is no stage; did you mean `dpo`",
+        ),
+        ("stages.dpo.parent=first", "'first': use each, best, {best: a benchmark}"),
+        ("stages.dpo.parent={best: gsm8k}", "'gsm8k': use one of heldout_loss, world_choice"),
+        ("stages.sft.parent=best", "base is one model; leave `parent` out"),
+        ("stages.dpo.parent={worst: gsm8k}", "unknown key"),
+        (
+            "stages.dpo.data=world:sft",
+            "'world:sft' holds texts and a stage of the kind dpo",
+        ),
+        ("stages.sft.data=world:preferences", "use world:pretrain or world:sft, or other data"),
+        ("search={method: optuna, trials: 2}", "its best is known only at the end"),
+    ],
+)
+def test_wrong_graph_is_refused_in_a_sentence(override, message, load, pipeline):
+    with pytest.raises(config.GridError) as refused:
+        load(pipeline, override)
+    assert message in str(refused.value)
+
+
+def test_plan_says_what_is_waited_for_and_counts_pairs(drive, pipeline, tmp_path):
+    told = drive(pipeline, tmp_path / "pipeline", "--dry-run").output
+    plain = " ".join(told.split())
+    assert "dpo: 1 trial, from the best of sft by world_choice, to be chosen" in plain
+    assert "pairs 8" in plain
+    assert not (tmp_path / "pipeline").exists()
+
+
+def test_benchmark_of_pairs_needs_a_reward_model(load, small):
+    with pytest.raises(config.GridError, match="'rewardbench' is for reward models; no stage here"):
+        load(small, "evaluate.benchmarks=[rewardbench]")
+
+
+def test_each_model_has_the_benchmarks_that_are_for_it(load, pipeline):
+    grid = load(pipeline, "evaluate.benchmarks=[world_choice, rewardbench]")
+    found = {stage: [want.benchmark for want in mine] for stage, mine in wanted(grid, DATA).items()}
+    assert found["base"] == ["world_choice", "heldout_loss@sft"]
+    assert found["sft"] == ["world_choice", "heldout_loss"]
+    assert found["dpo"] == ["world_choice", "heldout_loss"]
+    assert found["judge"] == ["rewardbench", "pair_accuracy"]
+
+
+def test_parts_that_the_graph_reads_are_parts_of_a_grid(load, pipeline):
+    grid = load(pipeline)
+    assert list(checks.across(**{name: getattr(grid, name) for name in checks.READ})) == []

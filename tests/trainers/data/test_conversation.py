@@ -1,0 +1,37 @@
+"""Who says what, in every form that training data has."""
+
+import pytest
+
+from trainers.data.conversation import turns
+
+ASKED = {"role": "user", "content": "How are you?"}
+ANSWERED = {"role": "assistant", "content": "Well."}
+REFUSED = {"role": "assistant", "content": "No."}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"messages": [ASKED, ANSWERED]}, [("user", "How are you?"), ("assistant", "Well.")]),
+        ({"prompt": "a", "completion": "b"}, [("user", "a"), ("assistant", "b")]),
+        ({"prompt": [ASKED], "completion": [ANSWERED]}, [("user", "How are you?"),
+                                                         ("assistant", "Well.")]),
+        ({"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [REFUSED]},
+         [("user", "How are you?"), ("assistant", "Well."), ("assistant", "No.")]),
+        ({"text": "Once."}, [("text", "Once.")]),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}, {"text": "What?"}]}]},
+         [("user", "\nWhat?")]),
+    ],
+)  # fmt: skip
+def test_turns_of_each_form(row, expected):
+    assert turns(row) == expected
+
+
+def test_a_question_that_both_answers_repeat_is_one_turn():
+    row = {"prompt": "How are you?", "chosen": [ASKED, ANSWERED], "rejected": [ASKED, REFUSED]}
+    assert [turn.text for turn in turns(row)] == ["How are you?", "Well.", "No."]
+
+
+def test_an_unknown_form_names_its_keys_and_what_is_known():
+    with pytest.raises(ValueError, match="a row has question; it needs one of messages, prompt"):
+        turns({"question": "x"})

@@ -1,0 +1,67 @@
+"""Rows of pairs in each of their forms, and which of their tokens count."""
+
+import numpy as np
+import pytest
+
+from trainers.data import preference_pairs, prepare, tokenize
+from trainers.data.tokenize import IGNORED
+from trainers.specs.preference import DpoSpec
+
+USER = {"role": "user", "content": "Which is red?"}
+RIGHT = {"role": "assistant", "content": "the apple"}
+WRONG = {"role": "assistant", "content": "the pear"}
+SAME = preference_pairs.Pair([USER], [RIGHT], [WRONG])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Which is red?", "chosen": "the apple", "rejected": "the pear"},
+        {"prompt": [USER], "chosen": [RIGHT], "rejected": [WRONG]},
+        {"chosen": [USER, RIGHT], "rejected": [USER, WRONG]},
+        {"prompt": "Which is red?", "chosen": [USER, RIGHT], "rejected": [USER, WRONG]},
+    ],
+    ids=["texts", "messages", "conversations", "conversations with their prompt"],
+)
+def test_forms_say_the_same(row):
+    assert preference_pairs.read(row) == SAME
+
+
+def test_row_that_is_no_pair_is_told_what_is_needed():
+    with pytest.raises(ValueError, match=r"\['messages'\]; use `chosen` and `rejected`"):
+        preference_pairs.read({"messages": [USER, RIGHT]})
+
+
+def test_only_what_follows_the_shared_turns_counts(tiny):
+    turns = [USER, RIGHT, {"role": "user", "content": "And blue?"}]
+    row = {"chosen": [*turns, RIGHT], "rejected": [*turns, WRONG]}
+    for text, answer in zip(
+        preference_pairs.texts(row, tiny.tokenizer), (RIGHT, WRONG), strict=True
+    ):
+        ((ids, labels),) = tokenize.encode([text], tiny.tokenizer)
+        counted = tiny.tokenizer.decode(labels[labels != IGNORED])
+        assert counted == f"{answer['content']}<|im_end|>"
+        assert ids[-1] == tiny.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("rejected", ["the apple", "  "])
+def test_pair_that_says_nothing_is_blank(rejected, tiny):
+    row = {"prompt": "Which is red?", "chosen": "the apple", "rejected": rejected}
+    assert all(text.blank for text in preference_pairs.texts(row, tiny.tokenizer))
+
+
+def test_prepared_pair_is_both_texts_each_cut_to_length(tiny, tmp_path):
+    spec = DpoSpec.model_validate({
+        "kind": "dpo", "data": {"name": "world:preferences", "examples": 50}, "heldout": 10,
+        "learning_rate": 1e-4, "batch_size": 8, "max_length": 24,
+    })  # fmt: skip
+    prepared = prepare.prepare(spec, tiny.tokenizer, tmp_path)
+    assert prepared.counts["rows"] == 50
+    assert len(prepared.heldout) == 10
+    fates = ("train", "dropped", "duplicates", "empty")
+    assert sum(prepared.counts[fate] for fate in fates) == 40
+    for row in prepared.train:
+        parts = np.split(np.array(row["labels"]), [row["second"]])
+        assert [len(part) <= 24 for part in parts] == [True, True]
+        assert all((part[1:] != IGNORED).any() for part in parts)
+        assert row["length"] == len(row["input_ids"])

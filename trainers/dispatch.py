@@ -1,0 +1,112 @@
+"""Kind of stage -> the function that trains it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from trainers.evaluate.scores import Evaluation
+from trainers.models import load
+from trainers.specs.kinds import StageSpec
+from trainers.specs.spec import StageResult
+
+
+def train(
+    spec: StageSpec,
+    loaded: load.Loaded,
+    cache: Path,
+    start: str,
+    folder: Path,
+    deadline: float,
+    memory_kills: int = 0,
+) -> StageResult:
+    """Train `loaded.model` in place as `spec.kind` says, or a model made from it.
+
+    `cache` holds prepared data, and what depends on the weights that training starts from; `start`
+    names these. `memory_kills` is how often an earlier attempt was killed for want of memory.
+
+    Raises:
+        DataUnavailable: the data cannot be had.
+        OutOfTime: the monotonic clock has passed `deadline`.
+    """
+    from trainers.data import prepare
+
+    prepared = prepare.prepare(spec, loaded.tokenizer, cache)
+    match spec.kind:
+        case "sft":
+            with _no_wandb():
+                from trainers.training import sft
+            return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
+        case "dpo":
+            with _no_wandb():
+                from trainers.training import dpo
+            kept = dpo.reference(start, lambda: loaded, prepared, cache, spec.dtype)
+            return dpo.train(spec, loaded, prepared, kept, folder, deadline, memory_kills)
+        case "reward":
+            with _no_wandb():
+                from trainers.training import reward_model
+            return reward_model.train(spec, loaded, prepared, folder, deadline, memory_kills)
+        case "rlvr":
+            with _no_wandb():
+                from trainers.training import rlvr
+            return rlvr.train(spec, loaded, prepared, folder, deadline, memory_kills)
+
+
+def score_heldout(
+    spec: StageSpec,
+    slice_of: StageSpec,
+    loaded: load.Loaded,
+    cache: Path,
+    start: str,
+    open_start: Callable[[], load.Loaded],
+    dtype: str,
+) -> Evaluation:
+    """Score a model on the held-out slice of the data of `slice_of`, a cell of the same stage (one
+    slice serves all of them) or of a stage that starts from the model's.
+
+    `spec` is the model's own; `start` names the weights that it was trained from and `open_start`
+    loads them.
+
+    Raises:
+        ValueError: nothing is held out.
+    """
+    from trainers.data import prepare
+
+    prepared = prepare.prepare(slice_of, loaded.tokenizer, cache)
+    match slice_of.kind:
+        case "sft":
+            from trainers.evaluate import heldout_loss
+
+            return heldout_loss.score(loaded, prepared.heldout, dtype)
+        case "dpo":
+            with _no_wandb():
+                from trainers.training import dpo
+
+            assert spec.kind == "dpo"
+            kept = dpo.reference(start, open_start, prepared, cache, spec.dtype)
+            return dpo.heldout_score(spec, loaded, prepared.heldout, kept.heldout, dtype)
+        case "reward":
+            with _no_wandb():
+                from trainers.evaluate import pair_accuracy
+
+            return pair_accuracy.heldout(loaded, prepared.heldout, dtype)
+        case "rlvr":
+            with _no_wandb():
+                from trainers.evaluate import heldout_reward
+
+            return heldout_reward.score(loaded, prepared.heldout, slice_of.max_new_tokens, dtype)
+
+
+@contextmanager
+def _no_wandb() -> Iterator[None]:
+    """TRL imports wandb wherever it is installed; here it is nobody's business."""
+    modules = cast(dict[str, Any], sys.modules)
+    hide = "wandb" not in modules
+    if hide:
+        modules["wandb"] = None
+    try:
+        yield
+    finally:
+        if hide:
+            del modules["wandb"]

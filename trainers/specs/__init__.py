@@ -1,0 +1,4 @@
+"""The keys of a stage and of an evaluation, as frozen pydantic models. No torch.
+
+Reading order: `spec`, `preference`, `rlvr`, `kinds`.
+"""

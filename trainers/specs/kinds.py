@@ -1,0 +1,23 @@
+"""The kinds of training stages: `kind:` of a stage in a grid file -> its spec.
+
+A new kind is a spec that derives from `TrainingSpec`, its place in both lists here, and an arm of
+the `match` in trainers/dispatch.py.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from trainers.specs.preference import DpoSpec, RewardSpec
+from trainers.specs.rlvr import RlvrSpec
+from trainers.specs.spec import SftSpec
+
+KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec | RlvrSpec]] = {
+    "sft": SftSpec,
+    "dpo": DpoSpec,
+    "reward": RewardSpec,
+    "rlvr": RlvrSpec,
+}
+
+StageSpec = Annotated[SftSpec | DpoSpec | RewardSpec | RlvrSpec, Field(discriminator="kind")]
+"""A stage's spec as a field of a record."""

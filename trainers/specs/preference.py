@@ -1,0 +1,51 @@
+"""Specs of the stages that learn from pairs: DPO and reward models."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainers.specs.spec import Count, HeldoutScore, Positive, TrainingSpec
+
+PAIR_ACCURACY = "pair_accuracy"
+"""Share of held-out pairs whose chosen answer the reward model puts above the rejected one."""
+
+
+class PairSpec(TrainingSpec):
+    """Training on pairs of answers, one chosen and one rejected."""
+
+    FORM = "pairs"
+    UNIT = "pairs"
+
+    batch_size: Count
+    """Pairs per optimizer step, whatever the hardware."""
+    max_length: Annotated[int, Field(ge=2)] = 2048
+    """Longest text in tokens, the prompt with either answer; what lies beyond is cut off."""
+
+
+class DpoSpec(PairSpec):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290); the reference is the
+    model that the stage starts from."""
+
+    HELDOUT = HeldoutScore("heldout_loss", "loss", False, before=False)
+
+    kind: Literal["dpo"]
+    loss: Literal["dpo_norm", "sigmoid"] = "dpo_norm"
+    """-log sigmoid(beta * difference of the log-ratios), each log-ratio per answer token
+    (`dpo_norm`, Tulu 3's; TRL calls it `sigmoid_norm`) or summed over the answer (`sigmoid`)."""
+    beta: Positive = 5.0
+    """How far the policy is held to the reference. 5 is Tulu 3's for `dpo_norm`; for `sigmoid`,
+    whose sums are larger, 0.1 is usual."""
+    heldout: Annotated[int, Field(ge=0)] = 200
+    """Pairs kept out of training, the same for every trial; their loss against the same reference
+    is the benchmark `heldout_loss`."""
+
+
+class RewardSpec(PairSpec):
+    """A reward model: a scalar head on a policy, trained by -log sigmoid(chosen - rejected)."""
+
+    LEAVES = "reward"
+    HELDOUT = HeldoutScore(PAIR_ACCURACY, "accuracy", True, before=False)
+
+    kind: Literal["reward"]
+    heldout: Annotated[int, Field(ge=0)] = 200
+    """Pairs kept out of training, the same for every trial; the benchmark `pair_accuracy`."""

@@ -1,0 +1,75 @@
+"""The spec of RLVR: reinforcement learning with verifiable rewards."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainers.specs.spec import Count, HeldoutScore, Positive, TrainingSpec
+
+HELDOUT_REWARD = "heldout_reward"
+"""Mean reward of the most probable answers to the held-out prompts."""
+
+NEEDS_LENGTHS = ("tokens", "warmup_tokens", "adam_beta2_half_life_tokens")
+"""Settings in tokens, which nobody knows before the answers are written."""
+
+
+class RlvrSpec(TrainingSpec):
+    """GRPO (Shao et al. 2024, arXiv 2402.03300) or RLOO (Ahmadian et al. 2024, arXiv 2402.14740):
+    several completions of each prompt, rewarded by a program (trainers/rewards/graders.py), each
+    against the others of its group. There is no value function, as PPO has one."""
+
+    FORM = "prompts"
+    UNIT = "completions"
+    HELDOUT = HeldoutScore(HELDOUT_REWARD, "reward", True, before=True)
+
+    kind: Literal["rlvr"]
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    """`grpo`: advantage (reward - mean) / (standard deviation + 1e-4) within the group, the loss a
+    mean over the batch's tokens, KL a term of the loss. `rloo`: reward minus the mean of the
+    others, the loss a mean over completions, KL taken off the reward."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Completions of each prompt."""
+    batch_size: Count
+    """Completions per optimizer step, whatever the hardware: prompts x group_size, so a multiple of
+    `group_size`. An epoch's last batch has the prompts that are left."""
+    beta: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the KL divergence from the model that the stage starts from; 0 for none."""
+    temperature: Positive = 1.0
+    """Of the sampling, and of the probabilities in the loss."""
+    max_new_tokens: Count = 512
+    """Longest completion in tokens."""
+    max_length: Annotated[int, Field(ge=2)] = 2048
+    """Longest prompt in tokens; a longer one is left out."""
+    reward_model: str | None = None
+    """Folder of a reward model, whose score is added to the verified reward ..."""
+    reward_model_weight: Annotated[float, Field(ge=0)] = 1.0
+    """... with this weight."""
+    heldout: Annotated[int, Field(ge=0)] = 200
+    """Prompts kept out of training, the same for every trial; the reward of the most probable
+    answers to them is the benchmark `heldout_reward`."""
+    noise_scale_every: Annotated[int, Field(ge=0, le=0)] = 0
+    """Not measured: the completions of a group are no independent examples."""
+
+    @property
+    def examples_per_row(self) -> int:
+        return self.group_size
+
+    @model_validator(mode="after")
+    def _whole_groups(self):
+        size = self.group_size
+        if self.batch_size % size:
+            raise ValueError(
+                f"batch_size {self.batch_size} counts completions, {size} of each prompt "
+                f"(group_size): use a multiple of {size}, as {size}, {2 * size} or {4 * size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_lengths(self):
+        for name in NEEDS_LENGTHS:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is not known before the completions are written; use epochs or steps, "
+                    "warmup_ratio or warmup_steps, adam_beta2"
+                )
+        return self

@@ -1,0 +1,215 @@
+"""One training from its spec to its records, whatever its kind.
+
+What the kinds have in common beside TRL's trainers: the course (schedule.py), the effective batch
+as it was asked for (engine.py), no token computed for nothing (packing.py, loss.py), divergence as
+a result and a record of every step (monitor.py), checkpoints to go on from (checkpoints.py).
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from datasets import Dataset
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainingArguments,
+)
+
+from trainers.data.prepare import Prepared
+from trainers.models import load
+from trainers.ops import chunked_loss as loss
+from trainers.ops import memory, packed_attention
+from trainers.ops.batching import Order
+from trainers.specs.spec import StageResult, TrainingSpec
+from trainers.training import checkpoints, distributed, schedule
+from trainers.training import state as resume
+from trainers.training.callbacks import Monitor, Progress
+from trainers.training.exact_batches import Diverged, ExactBatches, Settings
+from trainers.training.noise_scale import noise_scale
+
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+
+
+class Kind(NamedTuple):
+    """What a kind of training brings."""
+
+    engine: type[ExactBatches]
+    """One of TRL's trainers with exact batches."""
+    arguments: Callable[..., TrainingArguments]
+    """Its configuration, given what all kinds share."""
+    forward: Callable[[PreTrainedModel], Callable[..., Any]] | None
+    """Of a model: what stands in for its forward pass and returns the loss; None where the engine
+    calls the model as TRL does, with padded rows."""
+    loss: str
+    """`Settings.loss`."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments of the engine."""
+
+
+def train(
+    kind: Kind,
+    spec: TrainingSpec,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Prepared,
+    rows: Dataset,
+    folder: Path,
+    deadline: float,
+    memory_kills: int,
+) -> StageResult:
+    """Train `model` in place on `rows`: those of `data.train`, as the engine reads them. Write a
+    line per optimizer step to `folder`/metrics.jsonl.
+
+    Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
+    removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
+    halves the token budget.
+
+    `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
+    warmup_steps, adam_beta2, learning_rate_sum, train_seconds, model_parameters; first, final, best
+    and smoothed loss; the kind's facts, smoothed; the noise scale with its 95 % interval, the
+    number of measurements and their share of the time; the token budget, and those that were too
+    large.
+
+    Raises:
+        OutOfTime: the monotonic clock has passed `deadline`.
+    """
+    found = checkpoints.newest(folder / CHECKPOINTS)
+    course = schedule.course(spec, data.lengths)
+    monitor = Monitor(spec, folder / CHECKPOINTS if distributed.is_first() else None, deadline)
+    if found.checkpoint is not None:
+        monitor.go_on_from(found.checkpoint)
+    reason = ""
+    try:
+        pack = nullcontext(False) if kind.forward is None else packed_attention.used(model)
+        with pack as packed, _metrics(folder, monitor):
+            budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
+                model, packed, load.bfloat16(spec.dtype)
+            )
+            monitor.engine = trainer = kind.engine(
+                model=model,
+                args=kind.arguments(**_arguments(spec, course, folder)),
+                train_dataset=rows,
+                processing_class=tokenizer,
+                data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
+                callbacks=[monitor],
+                **kind.options,
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.set_batches(
+                Settings(
+                    order=Order(len(data.train), spec.rows_per_step, spec.seed),
+                    factor=partial(schedule.factor, spec.schedule, course),
+                    steps=course.steps,
+                    first_step=monitor.progress.steps,
+                    budget=budget >> memory_kills,
+                    packed=packed,
+                    loss=kind.loss,
+                    max_grad_norm=spec.max_grad_norm,
+                    noise_scale_every=spec.noise_scale_every,
+                )
+            )
+            with loss.installed(model, kind.forward and kind.forward(model)):
+                trainer.train()
+    except Diverged as error:
+        reason = str(error)
+    finally:
+        _forget_process_state()
+    figures = {
+        **_figures(monitor.progress),
+        **{name: _finite(mean) for name, mean in monitor.progress.smoothed_facts.items()},
+        "epochs": monitor.progress.examples / spec.examples_per_row / len(data.train),
+        "warmup_steps": course.warmup_steps,
+        "adam_beta2": course.adam_beta2,
+        "model_parameters": model.num_parameters(),
+        "packed": packed,
+        "tokens_per_micro_batch": trainer.budget,
+        "dtype": "bfloat16" if load.bfloat16(spec.dtype) else "float32",
+        "device": str(load.device()),
+        **{f"data_{name}": number for name, number in data.counts.items()},
+        **({"checkpoints_refused": list(found.refused)} if found.refused else {}),
+    }
+    return StageResult("diverged" if reason else "ok", reason, figures)
+
+
+def _arguments(spec: TrainingSpec, course: schedule.Course, folder: Path) -> dict[str, Any]:
+    """What the engine leaves to TRL: the optimizer, precision, devices. All else is `Settings`."""
+    return {
+        "output_dir": str(folder / CHECKPOINTS),
+        "per_device_train_batch_size": 1,  # an item of the data loader is a whole batch
+        "max_steps": course.steps,
+        "learning_rate": spec.learning_rate,
+        "optim": "adamw_torch_fused",
+        "weight_decay": spec.weight_decay,
+        "adam_beta1": spec.adam_beta1,
+        "adam_beta2": course.adam_beta2,
+        "adam_epsilon": spec.adam_epsilon,
+        "max_grad_norm": 0,  # clipped by the engine
+        "seed": spec.seed,
+        "bf16": load.bfloat16(spec.dtype),
+        "use_cpu": load.device().type == "cpu",
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # would need as many forward passes on every rank
+        "logging_strategy": "no",  # the monitor writes the records
+        "save_strategy": "no",  # and the checkpoints
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+@contextmanager
+def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
+    """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
+    path = folder / METRICS if distributed.is_first() else Path(os.devnull)
+    steps = monitor.progress.steps
+    if steps and distributed.is_first():
+        resume.cut(path, steps)
+    with open(path, "a" if steps else "w", encoding="utf-8") as file:
+        monitor.file = file
+        yield
+
+
+def _figures(progress: Progress) -> dict[str, Any]:
+    noise = noise_scale(progress.noise)
+    per_example = progress.tokens / progress.examples if progress.examples else 0.0
+    return {
+        "steps": progress.steps,
+        "examples": progress.examples,
+        "tokens": progress.tokens,
+        "loss_tokens": progress.loss_tokens,
+        "learning_rate_sum": progress.learning_rate_sum,
+        "train_seconds": progress.seconds,
+        "first_loss": _finite(progress.first_loss),
+        "final_loss": _finite(progress.loss),
+        "best_loss": _finite(progress.best_loss),
+        "smoothed_loss": _finite(progress.smoothed_loss),
+        "noise_scale": noise.value,
+        "noise_scale_low": noise.low,
+        "noise_scale_high": noise.high,
+        "noise_scale_tokens": None if noise.value is None else noise.value * per_example,
+        "noise_scale_measurements": noise.measurements,
+        "noise_scale_cost": progress.noise_cost,
+        "budgets_too_large": progress.budgets,
+    }
+
+
+def _forget_process_state() -> None:
+    """Clear accelerate's process-wide singletons, or the next trial inherits this one's
+    precision."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._shared_state.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no nan; a record's reason says what happened."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,114 @@
+"""Reinforcement learning with verifiable rewards: a thin reading of TRL's GRPO and RLOO trainers.
+
+What TRL does not do is in rollouts.py and fit.py. PPO, which Tulu 3 and SmolTulu use, is not in
+TRL any more: it needs a value function, started from a reward model; here each completion is held
+against the others of its prompt instead.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.rloo_config import RLOOConfig
+
+from trainers.data import tokenize
+from trainers.data.prepare import Prepared
+from trainers.evaluate import pair_accuracy
+from trainers.models import load
+from trainers.ops.packed_attention import Example
+from trainers.rewards import graders
+from trainers.specs.rlvr import RlvrSpec
+from trainers.specs.spec import StageResult
+from trainers.training import loop
+from trainers.training.rollouts import Grpo, Rloo
+
+Reward = Callable[..., list[float]]
+"""As TRL calls it: told completions, and the columns of their rows by name."""
+
+
+def verified(
+    completions: list[Any], dataset: list[str], ground_truth: list[str], **_: Any
+) -> list[float]:
+    """1 or 0 for each completion, by the grader of its row."""
+    return [
+        graders.reward(said[0]["content"], name, truth)
+        for said, name, truth in zip(completions, dataset, ground_truth, strict=True)
+    ]
+
+
+def judged(judge: load.Loaded, dtype: str) -> Reward:
+    """The score that a reward model gives the prompt with each completion."""
+
+    def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+        # as the judge was trained: up to the end of the answer, in its own template
+        texts = [
+            tokenize.render(judge.tokenizer, asked + said).rstrip()
+            for asked, said in zip(prompts, completions, strict=True)
+        ]
+        ids = judge.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        examples = [Example(torch.tensor(one), torch.tensor(one)) for one in ids]
+        return pair_accuracy.scores_of(judge, examples, dtype).tolist()
+
+    return reward
+
+
+def train(
+    spec: RlvrSpec,
+    loaded: load.Loaded,
+    data: Prepared,
+    folder: Path,
+    deadline: float = math.inf,
+    memory_kills: int = 0,
+) -> StageResult:
+    """Train `loaded.model` in place; see `fit.train`. Examples are completions, tokens those of
+    prompts and completions, loss tokens those of completions.
+
+    Each step's record and, smoothed over the steps, `figures` have besides: reward and reward_std
+    over the batch's completions, verified_reward without the reward model, zero_advantage_share
+    (groups whose rewards are all the same, which teach nothing), kl from the start in nats a token
+    (where beta is not 0), completion_tokens, truncated_share (completions without an end).
+
+    The smoothed loss is no measure of progress here; a stage diverges where the loss or the
+    gradient is not finite, or the KL in the loss grows beyond `divergence_factor`.
+
+    Raises:
+        ModelUnavailable: there is no reward model in the folder.
+        OutOfTime: the monotonic clock has passed `deadline`.
+    """
+    functions, weights = [verified], [1.0]
+    if spec.reward_model is not None:
+        functions.append(judged(load.load_judge(spec.reward_model), spec.dtype))
+        weights.append(spec.reward_model_weight)
+    shared = {
+        "num_generations": spec.group_size,
+        "beta": spec.beta,
+        "temperature": spec.temperature,
+        "max_completion_length": spec.max_new_tokens,
+        "reward_weights": weights,
+        "activation_checkpointing": False,
+        "disable_dropout": True,
+        "top_k": 0,
+        # of a policy that has no probabilities any more the loss tells, not the sampling
+        "generation_kwargs": {"remove_invalid_values": True},
+    }
+    options = {"reward_funcs": functions}
+    match spec.algorithm:
+        case "grpo":
+            arguments = partial(_arguments, GRPOConfig, **shared, loss_type="dapo")
+            kind = loop.Kind(Grpo, arguments, None, "grpo", options)
+        case "rloo":
+            kind = loop.Kind(Rloo, partial(_arguments, RLOOConfig, **shared), None, "rloo", options)
+    rows = data.train.select_columns(["asked"])
+    return loop.train(
+        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
+    )
+
+
+def _arguments(config: Any, num_generations: int, **given: Any) -> Any:
+    """`per_device_train_batch_size` is one group: TRL wants whole ones."""
+    given["per_device_train_batch_size"] = num_generations
+    return config(num_generations=num_generations, steps_per_generation=1, **given)

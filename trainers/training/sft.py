@@ -1,0 +1,47 @@
+"""Supervised fine-tuning: a thin reading of TRL's SFTTrainer. What TRL does not do is in fit.py."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from trainers.data.prepare import Prepared
+from trainers.models import load
+from trainers.ops.chunked_loss import Head
+from trainers.specs.spec import SftSpec, StageResult
+from trainers.training import loop
+from trainers.training.exact_batches import ExactBatches
+
+
+class Engine(ExactBatches, SFTTrainer):
+    """TRL's trainer, stepping by exact batches."""
+
+
+_arguments = partial(
+    SFTConfig,
+    activation_checkpointing=False,
+    max_length=None,  # truncated while preparing
+    dataset_kwargs={"skip_prepare_dataset": True},
+)
+
+
+def train(
+    spec: SftSpec,
+    loaded: load.Loaded,
+    data: Prepared,
+    folder: Path,
+    deadline: float = math.inf,
+    memory_kills: int = 0,
+) -> StageResult:
+    """Train `loaded.model` in place; see `fit.train`. Losses are in nats per loss token.
+
+    Raises:
+        OutOfTime: the monotonic clock has passed `deadline`.
+    """
+    kind = loop.Kind(Engine, _arguments, lambda model: Head(model).loss, spec.loss)
+    rows = data.train.select_columns(["input_ids", "labels"])
+    return loop.train(
+        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
+    )
