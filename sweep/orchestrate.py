@@ -10,32 +10,33 @@ from rich.console import Console
 from analysis.tables.run_folder import ResultsError
 from sweep import terminal
 from sweep.audit import run_audit
-from sweep.execution import remote_run
+from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
+from sweep.execution.job import Job, Outcome, pinned
 from sweep.execution.options import Options
 from sweep.execution.remote_run import StoredRun
-from sweep.execution.trial import Job, Outcome
 from sweep.gridfile.schema import REFERENCE, Grid
 from sweep.plan import trials
 from sweep.plan.disk import full
 from sweep.plan.evaluations import wanted
 from sweep.plan.trials import Trial
-from sweep.resolve import pin, preflight
-from sweep.resolve.preflight import CannotStart, Ready
+from sweep.resolve import fetch
+from sweep.resolve.fetch import CannotStart, Ready
 from sweep.schedule import selection
 from sweep.schedule.queue import Frontier
 from sweep.schedule.retention import Keeper
-from sweep.status import Reader
 from sweep.storage import manifest
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import Damaged, RunFolder, RunHeld
+from sweep.storage.run_folder import RunFolder, RunHeld
+from sweep.storage.status_reader import Reader
 from sweep.tracking import follow
 from trainers import hub
 from trainers.data import prepare_process as prepare
 from trainers.data import row_counts, sources
 from trainers.data.prepare_process import PrepareFailed, Request
 from trainers.data.row_counts import Preparation
+from trainers.files import Damaged
 
 FEW_ROWS = 20_000
 """So many of a data set are prepared in the driver's own process, where that runs trials too."""
@@ -58,7 +59,7 @@ def drive(
     """
     folder = RunFolder(path)
     preflight.check_resources(grid, planned, folder, options)
-    ready = preflight.ready(grid)
+    ready = fetch.ready(grid)
     events = Events(folder.events)
     driver = _Driver(grid, planned, folder, ready, options, console, events)
     may_start = driver.allowance(time.monotonic())
@@ -317,7 +318,7 @@ class _Driver:
             ranks=resources.ranks,
             max_seconds=hours * 3600 if hours else None,
         )
-        return pin.pinned(job, self.commits)
+        return pinned(job, self.commits)
 
     def started(self, key: str) -> None:
         self.events.started(self.by_key[key])
@@ -332,7 +333,7 @@ class _Driver:
         self.keeper.ended(ended.key)
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
-        self.events.ended(trial, ended)
+        self.events.ended(trial, *ended[1:])
         terminal.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     def with_reason(self, ended: Outcome) -> Outcome:

@@ -23,8 +23,9 @@ from sweep.plan import trials
 from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
 from sweep.schedule import selection
-from sweep.storage.run_folder import Damaged, RunFolder
+from sweep.storage.run_folder import RunFolder
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
+from trainers.files import Damaged
 
 MANY_TRIALS = 1000
 """More are started only where `--yes` says so: a count that is wrong costs days."""
@@ -122,7 +123,7 @@ def main(
             "--dry-run, and give --yes to run them",
         )
     from sweep import orchestrate
-    from sweep.resolve.preflight import CannotStart
+    from sweep.resolve.fetch import CannotStart
 
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
@@ -187,8 +188,8 @@ def _leave(*_: Any) -> None:
 
 
 def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
-    from sweep.resolve import calibrate as calibration
-    from sweep.resolve.preflight import CannotStart
+    from sweep.execution import calibrate as calibration
+    from sweep.resolve.fetch import CannotStart
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -11,17 +11,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweep.execution.job import Outcome
 from sweep.gridfile.schema import EACH, Grid, Stage
 from sweep.plan.cost import Calibration, Price, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
+from sweep.storage.status_reader import RunStatus
 from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
 from trainers.specs.spec import TrainingSpec
-
-if TYPE_CHECKING:
-    from sweep.execution.trial import Outcome
-    from sweep.status import RunStatus
 
 
 def plan(
@@ -254,7 +252,7 @@ PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]]
 ]
 
 
-def outcome(console: Console, number: int, total: int, trial: Trial, ended: "Outcome") -> None:
+def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:
     """One line, readable in a log."""
     if trial.spec is None:
         what = f"{trial.readable} (as it is)"
@@ -291,14 +289,14 @@ def times(
     )
 
 
-def status(run: "RunStatus") -> RenderableType:
+def status(run: RunStatus) -> RenderableType:
     """Counts, a row per running trial, and the best cell of each benchmark so far."""
     counts = "  ".join(f"{number} {state}" for state, number in run.counts.items() if number)
     left = "" if run.seconds_left is None else f"  about {duration(run.seconds_left)} left"
     return Group(Text(f"{run.name}: {counts}{left}"), _running(run), _bests(run))
 
 
-def _running(run: "RunStatus") -> RenderableType:
+def _running(run: RunStatus) -> RenderableType:
     shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
     if not shown:
         return Text("")
@@ -319,7 +317,7 @@ def _running(run: "RunStatus") -> RenderableType:
     return table
 
 
-def _bests(run: "RunStatus") -> RenderableType:
+def _bests(run: RunStatus) -> RenderableType:
     if not run.best:
         return Text("")
     table = Table("stage", "best so far", "lr", "bs", "score", box=None)
@@ -339,7 +337,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def live(console: Console, read: Callable[[], "RunStatus"]) -> Iterator[None]:
+def live(console: Console, read: Callable[[], RunStatus]) -> Iterator[None]:
     """Keep the status below the lines that are printed; where there is no terminal, do nothing."""
     if not console.is_terminal:
         yield

@@ -60,6 +60,54 @@ def test_package_imports_only_the_packages_below_it(package):
     assert not found
 
 
+ROOMS = {
+    "sweep": """
+        run status orchestrate terminal
+        audit tracking export execution schedule storage plan resolve gridfile
+    """,
+    "trainers": """
+        dispatch hub training evaluate inference ops data rewards models specs world
+        process cli files
+    """,
+    "analysis": "report figures advice audit fit tables benchmarks text",
+}
+"""Sub-packages and modules of each package, in an order in which imports only point to the right.
+A `__main__` is a command and may import anything of its package."""
+
+SIBLINGS = {frozenset({"training", "evaluate"})}
+"""Rooms that never import each other."""
+
+
+def imported_rooms(file: Path) -> Iterator[str]:
+    """Rooms of the file's own package that it imports, inside functions too."""
+    package = file.relative_to(ROOT).parts[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        if node.module == package:
+            yield from (name.name for name in node.names)
+        elif node.module.startswith(f"{package}."):
+            yield node.module.split(".")[1]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_only_the_rooms_below_them(package):
+    order = ROOMS[package].split()
+    upward = set()
+    for file in FILES:
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        if parts[0] != package or parts[-1] == "__main__" or len(parts) < 2:
+            continue
+        room = parts[1]
+        if room == "__init__":
+            continue
+        for other in imported_rooms(file):
+            points_down = order.index(other) > order.index(room)
+            if other != room and (not points_down or {room, other} in SIBLINGS):
+                upward.add((named(file), other))
+    assert not upward
+
+
 @pytest.mark.parametrize(("library", "homes"), HOMES.items())
 def test_library_is_imported_at_home_alone(library, homes):
     assert {named(file) for file in FILES if library in imports(file)} <= homes

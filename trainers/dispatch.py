@@ -40,8 +40,9 @@ def train(
             return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
         case "dpo":
             with _no_wandb():
+                from trainers.ops import reference
                 from trainers.training import dpo
-            kept = dpo.reference(start, lambda: loaded, prepared, cache, spec.dtype)
+            kept = reference.reference(start, lambda: loaded, prepared, cache, spec.dtype)
             return dpo.train(spec, loaded, prepared, kept, folder, deadline, memory_kills)
         case "reward":
             with _no_wandb():
@@ -80,12 +81,12 @@ def score_heldout(
 
             return heldout_loss.score(loaded, prepared.heldout, dtype)
         case "dpo":
-            with _no_wandb():
-                from trainers.training import dpo
+            from trainers.evaluate import heldout_preference
+            from trainers.ops import reference
 
             assert spec.kind == "dpo"
-            kept = dpo.reference(start, open_start, prepared, cache, spec.dtype)
-            return dpo.heldout_score(spec, loaded, prepared.heldout, kept.heldout, dtype)
+            kept = reference.reference(start, open_start, prepared, cache, spec.dtype)
+            return heldout_preference.score(spec, loaded, prepared.heldout, kept.heldout, dtype)
         case "reward":
             with _no_wandb():
                 from trainers.evaluate import pair_accuracy

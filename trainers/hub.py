@@ -86,17 +86,13 @@ def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
     return list(dict.fromkeys(match[1] for match in found if match))
 
 
-def key_of(data: DataSpec) -> str:
-    return f"data:{data.name}@{data.revision or 'main'}"
-
-
 def pinned_model(model: Model, commits: Commits) -> Model:
     return model.model_copy(update={"revision": commits.get(f"model:{model.name}", model.revision)})
 
 
 def pinned(data: DataSpec, commits: Commits) -> DataSpec:
     """The same data at the commit that was fetched, which needs no look at the hub."""
-    commit = commits.get(key_of(data))
+    commit = commits.get(data.cache_key)
     return data.model_copy(update={"revision": commit}) if commit else data
 
 
@@ -197,7 +193,7 @@ def _fetch_model(name: str, revision: str | None) -> Commits:
 
 def _fetch_data(data: DataSpec) -> Commits:
     what = f"data set {data.name!r}"
-    commits = {key_of(data): _commit(data.name, "dataset", data.revision, what)}
+    commits = {data.cache_key: _commit(data.name, "dataset", data.revision, what)}
     try:
         next(sources.rows(pinned(data, commits)))
     except StopIteration:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.tables import published
-from analysis.tables.source import Source
 from analysis.text import rate, title
 
 Z = 1.96

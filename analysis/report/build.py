@@ -21,6 +21,7 @@ import pandas as pd
 
 from analysis.advice import compare_paper, compare_runs, recommend
 from analysis.advice.recommend import Advice, advise
+from analysis.advice.source import Source, distinct, load
 from analysis.audit import tables as audit
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
@@ -28,7 +29,6 @@ from analysis.report import render, summary_tables
 from analysis.report.section import section, stage_confounds, without_leaks
 from analysis.tables import load as results
 from analysis.tables import published
-from analysis.tables.source import Source, distinct, load
 from analysis.text import safe
 
 AGAINST = "against.txt"

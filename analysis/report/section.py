@@ -12,6 +12,7 @@ from analysis.advice import without_contaminated
 from analysis.advice.confounds import Confounds, confounds
 from analysis.advice.next_grid import next_grid
 from analysis.advice.recommend import Advice, advise, headline
+from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.figures import data, interactive, scaling_rules, style
 from analysis.figures.contour import draw_contour
@@ -20,7 +21,6 @@ from analysis.figures.ratio import draw_ratio
 from analysis.fit.cells import Cells, surfaces
 from analysis.fit.surface import Fit, fit
 from analysis.report import evidence, summary_tables
-from analysis.tables.source import Source
 from analysis.text import rate, safe, title
 
 EMBEDDED = 8

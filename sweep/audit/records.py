@@ -13,7 +13,7 @@ from analysis.audit import languages as tongues
 from analysis.audit.tables import CONTAMINATED, CONTAMINATION, LANGUAGES
 from sweep.audit import scan
 from sweep.gridfile.schema import Audit
-from sweep.storage import run_folder
+from trainers import files
 from trainers.data.conversation import Turn, turns
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate.items import Item, Items
@@ -113,8 +113,8 @@ def contamination(
         "cores": cores,
     }
     lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
-    run_folder.write_text(out / CONTAMINATED, "".join(lines))
-    run_folder.write_json(out / CONTAMINATION, record)
+    files.write_text(out / CONTAMINATED, "".join(lines))
+    files.write_json(out / CONTAMINATION, record)
     return record
 
 
@@ -169,7 +169,7 @@ def languages(
         }
         found.append({"name": name, **counts, "seconds": _since(begun)})
     record = {**facts, "data": found, "cores": cores}
-    run_folder.write_json(out / LANGUAGES, record)
+    files.write_json(out / LANGUAGES, record)
     return record
 
 

@@ -8,10 +8,9 @@ from analysis.audit import tables as page
 from sweep.audit import records
 from sweep.audit.scan import Reading, all_cores
 from sweep.gridfile.schema import BASE, Grid
-from sweep.resolve.preflight import CannotStart, Ready, label
-from sweep.storage import run_folder
+from sweep.resolve.fetch import CannotStart, Ready
 from sweep.storage.run_folder import RunFolder
-from trainers import cache, hub
+from trainers import files, hub
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate import benchmarks
@@ -39,7 +38,7 @@ def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None])
     try:
         if audit.contamination:
             asked = [audit.model_dump(exclude={"languages"}), _items_content(grid)]
-            facts = {**seen, "fingerprint": run_folder.short_hash(content, asked, FORMAT)}
+            facts = {**seen, "fingerprint": files.short_hash(content, asked, FORMAT)}
             if _anew(out / page.CONTAMINATION, facts):
                 say(f"audit: looking for {len(audit.contamination)} benchmarks in the data")
                 items = audit_items.read(
@@ -51,7 +50,7 @@ def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None])
                 )
                 records.contamination(data, items, audit, out, all_cores(), facts)
         if audit.languages:
-            facts = {**seen, "fingerprint": run_folder.short_hash(content, FORMAT)}
+            facts = {**seen, "fingerprint": files.short_hash(content, FORMAT)}
             if _anew(out / page.LANGUAGES, facts):
                 say("audit: counting the languages of the data")
                 records.languages(data, out, all_cores(), facts)
@@ -60,7 +59,7 @@ def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None])
 
 
 def _anew(path: Path, facts: dict[str, Any]) -> bool:
-    earlier = run_folder.read_json(path) or {}
+    earlier = files.read_json(path) or {}
     return {key: earlier.get(key) for key in facts} != facts
 
 
@@ -78,7 +77,7 @@ def _name(data: DataSpec, cell: TrainingSpec) -> str:
     """As the manifest has it, with what else decides which rows are read."""
     weight = f" x {data.weight:g}" if data.weight < 1 else ""
     seed = f" seed {cell.data_seed}" if cell.data_seed and (weight or data.examples) else ""
-    return f"{label(data)}{weight}{seed}"
+    return f"{data.label}{weight}{seed}"
 
 
 def _seen(grid: Grid) -> dict[str, list[str]]:
@@ -100,8 +99,8 @@ def _items_content(grid: Grid) -> list[Any]:
 
 
 def _item_content(grid: Grid, given: str) -> Any:
-    if files := audit_items.local_files(given):
-        return [given, cache.content_hash(*files)]
+    if paths := audit_items.local_files(given):
+        return [given, files.content_hash(*paths)]
     if given in {*benchmarks.BENCHMARKS, *grid.evaluate.benchmarks}:
         return benchmarks.fingerprint(benchmarks.find(given), grid.evaluate)
     return given

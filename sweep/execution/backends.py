@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sweep.execution import local
+from sweep.execution.job import Job, Watch
 from sweep.execution.options import Options
-from sweep.execution.trial import Job, Watch
 from sweep.gridfile.schema import Grid
-from sweep.resolve.preflight import CannotStart
+from sweep.resolve.fetch import CannotStart
 from sweep.schedule.queue import Frontier
 from trainers import hub
 from trainers.hub import Needs

@@ -3,7 +3,8 @@
 import os
 
 from sweep.execution import remote_trial, trial
-from sweep.execution.trial import Job, Outcome, TrialFailed, Watch
+from sweep.execution.job import Job, Outcome, Watch
+from sweep.execution.trial import TrialFailed
 from sweep.schedule.queue import Frontier
 
 

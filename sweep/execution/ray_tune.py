@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from sweep.execution import remote_trial as scratch
 from sweep.execution import trial
-from sweep.execution.trial import Job, Outcome, Watch
+from sweep.execution.job import Job, Outcome, Watch
 from sweep.gridfile.schema import Resources, TrialResources
 from sweep.schedule.queue import Frontier
 from sweep.storage import trial_log

@@ -16,13 +16,12 @@ from typing import Annotated
 
 import typer
 
-from sweep.execution.trial import Job, Outcome, Stored, Watch
-from sweep.resolve import pin
-from sweep.storage import run_folder
+from sweep.execution.job import Job, Outcome, Stored, Watch, moved
 from sweep.storage.mirror import Mirror, content, is_own
 from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
 from sweep.storage.remote_lock import Lease
 from sweep.storage.run_folder import MARK, RunFolder, RunHeld
+from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
 
 FOLLOWED_EVERY = 10.0
@@ -54,7 +53,7 @@ def mirrored(folder: Path, url: str) -> Mirror:
         BadUrl: the URL is none that can be had.
     """
     mirror = Mirror(folder, url, light=True)
-    run_folder.write_json(folder / MARK, {"url": url})
+    files.write_json(folder / MARK, {"url": url})
     return mirror
 
 
@@ -169,7 +168,7 @@ class StoredRun:
         """
         named: set[str] = set()
         for job in jobs.values():
-            pin.moved(job, lambda name: named.add(name) or name)
+            moved(job, lambda name: named.add(name) or name)
         for name in sorted(named - self._inputs.keys()):
             if name.startswith("/") and Path(name).exists():
                 self._inputs[name] = self._bring_up(Path(name))

@@ -20,13 +20,11 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from sweep.execution.trial import Job
-from sweep.resolve import pin
-from sweep.storage import run_folder
+from sweep.execution.job import Job, moved
 from sweep.storage.mirror import Mirror, content
 from sweep.storage.object_store import Unreachable, asking
 from sweep.storage.trial_log import LOG
-from trainers import cache
+from trainers import files
 
 LOOK_EVERY = 0.5
 CURVES_EVERY = 15.0
@@ -59,7 +57,7 @@ def here(job: Job) -> Iterator[Job]:
         yield job
         return
     url = job.stored.url
-    root = cache.folder("stores") / run_folder.short_hash(url)
+    root = files.cache_folder("stores") / files.short_hash(url)
     with _room(root) as room:
         name = Path(job.folder).name
         trial = _Trial(room / "trials" / name, f"{url}/trials/{name}")
@@ -71,7 +69,7 @@ def here(job: Job) -> Iterator[Job]:
             update["parent_folder"] = str(_patiently(lambda: _parent(url, room, parent)))
         named = job.stored.inputs.items()
         inputs = _patiently(lambda: {path: str(_input(url, root, at)) for path, at in named})
-        mine = pin.moved(job, lambda name: inputs.get(name, name))._replace(**update)
+        mine = moved(job, lambda name: inputs.get(name, name))._replace(**update)
         with trial.followed():
             yield mine
         _patiently(lambda: _push_references(url, root))

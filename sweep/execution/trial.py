@@ -13,75 +13,21 @@ import time
 import traceback
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from sweep.execution.job import Job, Outcome
 from sweep.gridfile.schema import BASE
 from sweep.plan.disk import full
 from sweep.plan.evaluations import Wanted
-from sweep.plan.trials import Trial
-from sweep.storage import run_folder, trial_log
+from sweep.storage import trial_log
 from sweep.storage.run_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import process
-from trainers.durable import flush
+from trainers import files, process
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec, OutOfTime, StageResult
+from trainers.specs.spec import OutOfTime, StageResult
 from trainers.training import distributed as ranks
-
-
-class Stored(NamedTuple):
-    """Where a run lies whose nodes share no folder."""
-
-    url: str
-    """Of the run's folder in the store."""
-    inputs: dict[str, str]
-    """Files and folders that the grid names, as the job has them -> their names in the store."""
-
-
-class Job(NamedTuple):
-    """A trial with all that is needed to run it in any process on any node."""
-
-    trial: Trial
-    folder: str
-    parent_folder: str | None
-    data: str
-    wanted: tuple[Wanted, ...]
-    evaluate: EvaluateSpec
-    threads: int
-    """Of each process that trains."""
-    evaluation_threads: int
-    """Of the one that evaluates."""
-    max_seconds: float | None = None
-    """Where it takes longer the trial ends as failed."""
-    ranks: int = 1
-    """Processes that train it together."""
-    stored: Stored | None = None
-    """None where all nodes see the folders above."""
-
-
-class Outcome(NamedTuple):
-    """For progress lines; the records in the folder are what counts. Seconds are of this start
-    alone."""
-
-    key: str
-    status: str
-    reason: str
-    train_seconds: float
-    eval_seconds: float
-
-
-class Watch(Protocol):
-    """Told by a runner what becomes of its trials, in the driver's process."""
-
-    def started(self, key: str) -> None: ...
-
-    def retried(self, key: str) -> None:
-        """The attempt before this one has failed."""
-        ...
-
-    def ended(self, ended: Outcome) -> None: ...
 
 
 class TrialFailed(Exception):
@@ -180,7 +126,7 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
         if result.status == "ok":
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
-    run_folder.write_json(folder.path / "train.json", record)
+    files.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
     LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
     return result.figures["train_seconds"]
@@ -242,7 +188,7 @@ def _save(loaded: load.Loaded, folder: Path) -> None:
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
     for file in (*aside.iterdir(), aside):
-        flush(file)
+        files.fsync(file)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 

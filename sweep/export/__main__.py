@@ -18,9 +18,9 @@ from analysis.benchmarks import task
 from analysis.text import counted, number, safe
 from sweep.execution import remote_run
 from sweep.export import model_card
-from sweep.storage import run_folder
 from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import TrialFolder
+from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
 from trainers.models import licence
 from trainers.specs.kinds import KINDS
@@ -56,7 +56,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     Raises:
         CannotExport: no such run, stage or benchmark; no weights; `to` is not empty.
     """
-    manifest = run_folder.read_json(run_dir / "manifest.json")
+    manifest = files.read_json(run_dir / "manifest.json")
     if manifest is None:
         raise CannotExport(BAD_INPUT, f"{run_dir}: no run folder (it has no manifest.json)")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -79,7 +79,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     records = [
         record
         for one in wanted
-        if (record := run_folder.read_json(chosen.folder.scores(one["fingerprint"]))) is not None
+        if (record := files.read_json(chosen.folder.scores(one["fingerprint"]))) is not None
     ]
     figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
     told = (
@@ -124,7 +124,7 @@ def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:
     """Folder and trial.json by key."""
     found = {}
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
-        record = run_folder.read_json(path)
+        record = files.read_json(path)
         found[record["key"]] = TrialFolder(path.parent), record
     return found
 
@@ -154,9 +154,7 @@ def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> st
 def _scored(trials: dict[str, Any], stage: str, fingerprint: str) -> list[Found]:
     found = []
     for folder, record in trials.values():
-        scores = (
-            run_folder.read_json(folder.scores(fingerprint)) if record["stage"] == stage else None
-        )
+        scores = files.read_json(folder.scores(fingerprint)) if record["stage"] == stage else None
         for score in (scores or {}).get("scores", []):
             if score["primary"] and score["value"] is not None:
                 sign = 1 if score["higher_is_better"] else -1
@@ -211,7 +209,7 @@ def main(
         print(export(run_dir, to, stage, best))
     except CannotExport as error:
         stop(error.code, str(error))
-    except run_folder.Damaged as error:
+    except files.Damaged as error:
         stop(CANNOT_RUN, str(error))
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sweep.gridfile.schema import Grid
-from sweep.resolve.preflight import label
-from sweep.storage import run_folder
+from trainers import files
 from trainers.evaluate import benchmarks
 from trainers.specs.kinds import StageSpec
 from trainers.specs.spec import Strict, TrainingSpec
@@ -84,7 +83,7 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
         else:
             continue
         decides = [getattr(spec, field) for field in spec.DATA_FIELDS]
-        mark = run_folder.short_hash(
+        mark = files.short_hash(
             grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
         )
         yield Wanted(
@@ -99,6 +98,6 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
 
 def _content(spec: TrainingSpec, data: dict[str, str]) -> Any:
     """What decides which rows are held out, beside their number."""
-    parts = [(data[label(source)], source.weight) for source in spec.sources]
+    parts = [(data[source.label], source.weight) for source in spec.sources]
     plain = len(parts) == 1 and spec.data_seed == 0  # as it was before there were mixtures
     return parts[0][0] if plain else [parts, spec.data_seed]

@@ -10,8 +10,8 @@ from collections.abc import Collection
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
 from sweep.plan.trials import Trial
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 
 
 class Keeper:
@@ -67,7 +67,7 @@ class Keeper:
     def _value(self, trial: Trial) -> float | None:
         """The score that `keep: best` compares, the higher the better; None where it is missing."""
         want = best_by(self._wants[trial.stage])
-        record = run_folder.read_json(self._folder.trial(trial).scores(want.fingerprint))
+        record = files.read_json(self._folder.trial(trial).scores(want.fingerprint))
         for score in (record or {}).get("scores", []):
             if score["primary"] and score["value"] is not None:
                 return score["value"] if score["higher_is_better"] else -score["value"]

@@ -25,8 +25,8 @@ from sweep.gridfile.schema import Grid, Search
 from sweep.plan.evaluations import WantedByStage
 from sweep.plan.trials import Trial
 from sweep.schedule.queue import Frontier
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 from trainers.specs.spec import identity
 
 Cell = tuple[int, ...]
@@ -269,9 +269,7 @@ class Pool:
             return None, "diverged"
         values = []
         for folder in folders:
-            record = run_folder.read_json(folder.scores(self.objective.fingerprint)) or {
-                "scores": []
-            }
+            record = files.read_json(folder.scores(self.objective.fingerprint)) or {"scores": []}
             values += [score["value"] for score in record["scores"] if score["primary"]]
         if len(values) < len(folders) or not np.isfinite(values).all():
             return None, "failed"
@@ -313,7 +311,7 @@ class SearchFrontier(Frontier):
             pool.settings,
             maximize=pool.objective.higher_is_better,
             path=path,
-            name=run_folder.short_hash(keys, pool.objective.fingerprint),
+            name=files.short_hash(keys, pool.objective.fingerprint),
         )
         ended = {cell: pool.result(cell) for cell in sorted(started - self._open)}
         self._study.agree(ended, self._open)

@@ -13,8 +13,8 @@ import numpy as np
 from sweep.gridfile.schema import BASE, Best, Grid
 from sweep.plan.evaluations import Wanted, WantedByStage, best_by
 from sweep.plan.trials import Trial
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 from trainers.specs.spec import identity
 
 
@@ -31,7 +31,7 @@ def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
     """Stage -> key of its parent, where it was chosen by the rule that the grid has now."""
     found = {}
     for name, stage in grid.stages.items():
-        record = run_folder.read_json(folder.choice(name))
+        record = files.read_json(folder.choice(name))
         if isinstance(stage.parent, Best) and record and record["rule"] == _rule(grid, name):
             found[name] = record["parent"]
     return found
@@ -53,7 +53,7 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"
             continue
         best = max(cells, key=lambda cell: cell.merit)
-        run_folder.write_json(
+        files.write_json(
             folder.choice(name),
             {
                 "rule": _rule(grid, name),
@@ -63,7 +63,7 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
                 "value": best.value,
                 "seeds": best.seeds,
                 "candidates": {cell.first.key: cell.value for cell in cells},
-                "time": run_folder.now(),
+                "time": files.now(),
             },
         )
         seeds = f"mean of {best.seeds} seeds" if best.seeds > 1 else "one seed each"
@@ -102,9 +102,7 @@ def _cells(candidates: list[Trial], folder: RunFolder, want: Wanted) -> list[_Ce
 
 
 def _value(folder: RunFolder, trial: Trial, want: Wanted) -> float | None:
-    record: dict[str, Any] = (
-        run_folder.read_json(folder.trial(trial).scores(want.fingerprint)) or {}
-    )
+    record: dict[str, Any] = files.read_json(folder.trial(trial).scores(want.fingerprint)) or {}
     scores = record.get("scores", [])
     return next((score["value"] for score in scores if score["primary"]), None)
 

@@ -19,9 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.execution.trial import Outcome
 from sweep.plan.trials import Trial
-from sweep.storage import run_folder
+from trainers import files
 
 
 class Events:
@@ -53,16 +52,18 @@ class Events:
     def retried(self, trial: Trial, reason: str) -> None:
         self._write([("retried", _named(trial) | {"reason": reason})])
 
-    def ended(self, trial: Trial, ended: Outcome) -> None:
+    def ended(
+        self, trial: Trial, status: str, reason: str, train_seconds: float, eval_seconds: float
+    ) -> None:
         started = self._started.pop(trial.key, None)
         facts = _named(trial) | {
-            "status": ended.status,
-            "reason": ended.reason,
+            "status": status,
+            "reason": reason,
             "duration": None if started is None else round(time.monotonic() - started, 3),
-            "train_seconds": round(ended.train_seconds, 3),
-            "eval_seconds": round(ended.eval_seconds, 3),
+            "train_seconds": round(train_seconds, 3),
+            "eval_seconds": round(eval_seconds, 3),
         }
-        self._write([("failed" if ended.status == "failed" else "done", facts)])
+        self._write([("failed" if status == "failed" else "done", facts)])
 
     def finished(self, states: Mapping[str, int]) -> None:
         duration = round(time.monotonic() - self._zero, 3)
@@ -70,12 +71,12 @@ class Events:
 
     def _write(self, events: list[tuple[str, dict[str, Any]]]) -> None:
         seconds = round(time.monotonic() - self._zero, 3)
-        run_folder.append(self._path, [{"event": e, **f, "seconds": seconds} for e, f in events])
+        files.append_events(self._path, [{"event": e, **f, "seconds": seconds} for e, f in events])
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Events, oldest first; a line that was cut off by a crash is left out."""
-    return run_folder.read_lines(path)
+    return files.read_events(path)
 
 
 def _named(trial: Trial) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import trainers
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 from trainers.data.row_counts import Preparation
 
 PACKAGES = (
@@ -28,15 +28,15 @@ def write(
     prepared: list[Preparation],
 ) -> None:
     """Written at every start; `created` and the data seen by earlier starts are kept."""
-    earlier = run_folder.read_json(folder.manifest) or {}
+    earlier = files.read_json(folder.manifest) or {}
     changed = changed_code(folder)
     counted = [one.model_dump() for one in prepared]
     asked = [one["asked"] for one in counted]
     before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
     record = {
         "name": grid.name,
-        "created": earlier.get("created", run_folder.now()),
-        "updated": run_folder.now(),
+        "created": earlier.get("created", files.now()),
+        "updated": files.now(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "packages": packages(),
@@ -47,7 +47,7 @@ def write(
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
-        + ([{"time": run_folder.now(), "changed": changed}] if changed else []),
+        + ([{"time": files.now(), "changed": changed}] if changed else []),
         "data": earlier.get("data", {}) | data,
         "prepared": before + counted,
         "stages": {
@@ -55,7 +55,7 @@ def write(
             for stage, mine in wants.items()
         },
     }
-    run_folder.write_json(folder.manifest, record)
+    files.write_json(folder.manifest, record)
 
 
 def code() -> dict[str, str]:
@@ -77,7 +77,7 @@ def packages() -> dict[str, str]:
 def changed_code(folder: RunFolder) -> list[str]:
     """What decides weights and scores and is not what it was when a trial of the run was trained:
     files of `trainers`, and versions of libraries."""
-    earlier = run_folder.read_json(folder.manifest) or {}
+    earlier = files.read_json(folder.manifest) or {}
     if "code" not in earlier or not any(folder.path.glob("trials/*/train.json")):
         return []
     changed = []

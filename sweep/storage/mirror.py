@@ -16,10 +16,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import run_folder
 from sweep.storage.object_store import asking, opened
 from sweep.storage.run_folder import CALIBRATION, MARK, REMOVED, Lock
-from trainers import cache
+from trainers import files
 
 NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""
@@ -51,11 +50,11 @@ class Stat(NamedTuple):
 NEVER = Stat(-1, -1, -1)
 
 
-def content(root: Path, files: Iterable[Path]) -> str:
+def content(root: Path, paths: Iterable[Path]) -> str:
     """Hash of files and of their names below `root`."""
-    ordered = sorted(files)
+    ordered = sorted(paths)
     names = [file.relative_to(root).as_posix() for file in ordered]
-    return run_folder.short_hash(names, cache.content_hash(*ordered))
+    return files.short_hash(names, files.content_hash(*ordered))
 
 
 HAPPENED = 4
@@ -188,9 +187,9 @@ class Mirror:
 
     def _scan(self, under: str) -> dict[str, Stat]:
         found = {}
-        for folder, folders, files in os.walk(self.here / under):
+        for folder, folders, names in os.walk(self.here / under):
             folders[:] = [one for one in folders if not is_own(one)]
-            for file in files:
+            for file in names:
                 path = Path(folder, file)
                 name = path.relative_to(self.here).as_posix()
                 if self._follows(name):
@@ -266,7 +265,7 @@ class Mirror:
         for name in there:
             note = self.here / name / NOTE
             if not note.exists():
-                run_folder.write_text(note, f"{self.url}/{name}\n")
+                files.write_text(note, f"{self.url}/{name}\n")
             self._known[f"{name}/{NOTE}"] = _stat(note)
 
     def _freeze(

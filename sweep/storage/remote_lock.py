@@ -21,6 +21,7 @@ from sweep.storage import run_folder
 from sweep.storage.mirror import Mirror
 from sweep.storage.object_store import Unreachable, asking
 from sweep.storage.run_folder import Lock, RunHeld
+from trainers import files
 
 RENEWED_EVERY = 5.0
 GIVEN_UP_AFTER = 30.0
@@ -49,7 +50,7 @@ class Lease:
             "id": uuid.uuid4().hex,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "since": run_folder.now(),
+            "since": files.now(),
         }
 
     @property

@@ -4,14 +4,10 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 """
 
 import csv
-import hashlib
 import io
-import json
 import os
 import shutil
 import socket
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from ruamel.yaml import YAML
 from sweep.gridfile.schema import Grid
 from sweep.plan import trials
 from sweep.plan.trials import Trial
+from trainers import files
 
 PLAN_COLUMNS: list[str] = [
     "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
@@ -37,10 +34,6 @@ CALIBRATION = "calibration.json"
 
 MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
-
-
-class Damaged(ValueError):
-    """A record is not whole."""
 
 
 class RunHeld(Exception):
@@ -72,7 +65,7 @@ class RunFolder:
 
     def held(self) -> bool:
         """Whether a driver says that it is at work here; not one of this machine that is gone."""
-        holder = read_json(self.path / Lock.HOLDER)
+        holder = files.read_json(self.path / Lock.HOLDER)
         if holder is None:
             return False
         return holder.get("host") != socket.gethostname() or lives(holder["pid"])
@@ -81,7 +74,7 @@ class RunFolder:
     def mirror_of(self) -> str | None:
         """URL of the run in an object store that this is the mirror of; None where it is the run
         itself."""
-        mark = read_json(self.path / MARK)
+        mark = files.read_json(self.path / MARK)
         return mark and mark["url"]
 
     def problem(self, url: str | None = None) -> str | None:
@@ -126,8 +119,8 @@ class RunFolder:
         yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
         stream = io.StringIO()
         yaml.dump(grid.declared, stream)
-        write_text(self.path / "grid.yaml", stream.getvalue())
-        write_text(self.path / "plan.csv", plan_csv(planned))
+        files.write_text(self.path / "grid.yaml", stream.getvalue())
+        files.write_text(self.path / "plan.csv", plan_csv(planned))
         for trial in planned:
             if not trial.waits:
                 self.trial(trial).write_identity(trial)
@@ -157,11 +150,11 @@ class TrialFolder:
                 "model_revision": trial.model.revision,
                 "kind": trial.spec.kind if trial.spec else trial.stage,
             }
-            write_json(self.path / "trial.json", record)
+            files.write_json(self.path / "trial.json", record)
 
     def training(self) -> dict[str, Any] | None:
         """train.json, or None while training has not ended."""
-        return read_json(self.path / "train.json")
+        return files.read_json(self.path / "train.json")
 
     def trained(self) -> bool:
         """Whether training has ended, well or not."""
@@ -177,12 +170,12 @@ class TrialFolder:
 
     def weights_removed(self) -> str | None:
         """Why the weights were removed on purpose; None where they were not."""
-        record = read_json(self.path / REMOVED)
+        record = files.read_json(self.path / REMOVED)
         return None if record is None else record["reason"]
 
     def remove_weights(self, reason: str) -> None:
         """The marker first: what is cut off here is gone on the next look."""
-        write_json(self.path / REMOVED, {"reason": reason, "time": now()})
+        files.write_json(self.path / REMOVED, {"reason": reason, "time": files.now()})
         aside = self.path / ".model.removed.part"
         shutil.rmtree(aside, ignore_errors=True)
         self.model.rename(aside)
@@ -207,7 +200,7 @@ class TrialFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
-        return read_lines(self.path / "attempts.jsonl")
+        return files.read_events(self.path / "attempts.jsonl")
 
     def failures(self) -> int:
         """How often training or evaluation failed since it last ended well.
@@ -241,7 +234,7 @@ class TrialFolder:
         return bool(ended) and ended[-1]["event"] == "failed"
 
     def log_attempt(self, event: str, **facts: Any) -> None:
-        append(self.path / "attempts.jsonl", [{"event": event, **facts}])
+        files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])
 
 
 class Lock:
@@ -258,14 +251,14 @@ class Lock:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            holder = read_json(self._holder) or {}
+            holder = files.read_json(self._holder) or {}
             raise RunHeld(
                 f"{self._holder.parent}: held by process {holder.get('pid', '?')} on "
                 f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or "
                 "stop it"
             ) from error
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
-        write_json(self._holder, facts)
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": files.now()}
+        files.write_json(self._holder, facts)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -296,74 +289,3 @@ def plan_csv(planned: list[Trial]) -> str:
         row: dict[str, Any] = {**facts, **trials.cost(trial)._asdict(), "folder": trial.folder}
         writer.writerow(row)
     return stream.getvalue()
-
-
-def write_json(path: Path, record: Any) -> None:
-    write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Written aside, flushed to disk and renamed: a reader sees the old file or the whole new
-    one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def append(path: Path, events: list[dict[str, Any]]) -> None:
-    """Add a line per event, with the time and the process; after a line that was cut off by a crash
-    they begin on a new one."""
-    about = {"time": now(), "host": socket.gethostname(), "pid": os.getpid()}
-    lines = b"".join(json.dumps(event | about).encode() + b"\n" for event in events)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                lines = b"\n" + lines
-        file.write(lines)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """What `append` has written; a line that was cut off by a crash is left out."""
-    if not path.exists():
-        return []
-    events = []
-    for line in path.read_bytes().splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            events.append(event)
-    return events
-
-
-def read_json(path: Path) -> Any:
-    """The record, or None where there is none.
-
-    Raises:
-        Damaged: the file is not whole.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Damaged(f"{path}: damaged ({error}); delete it to make it anew") from error
-
-
-def short_hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

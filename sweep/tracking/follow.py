@@ -25,7 +25,6 @@ from ruamel.yaml import YAML
 
 from analysis.tables import run_folder as records
 from sweep.gridfile.schema import Tracking, Wandb
-from sweep.storage import run_folder
 from sweep.storage.run_folder import TrialFolder
 from sweep.tracking.trackers import (
     Ended,
@@ -36,6 +35,7 @@ from sweep.tracking.trackers import (
     log_report,
     unanswered,
 )
+from trainers import files
 
 PATIENCE = 60.0
 """Seconds that the trackers get to finish after the last trial and the report."""
@@ -95,7 +95,7 @@ def _errors(run_dir: Path) -> str:
     found = [
         f"{tracker}: {error}"
         for path in (*run_dir.glob("trials/*/tracking.json"), run_dir / "tracking.json")
-        for tracker, error in (run_folder.read_json(path) or {"errors": {}})["errors"].items()
+        for tracker, error in (files.read_json(path) or {"errors": {}})["errors"].items()
     ]
     return f"{len(found)} not as asked for, such as {found[0]}" if found else ""
 
@@ -125,7 +125,7 @@ class _Followed:
             return
         over = last or events[-1] in ("done", "failed")
         mark = self._mark()
-        if over and run_folder.read_json(self._record) == {"mark": mark, "errors": {}}:
+        if over and files.read_json(self._record) == {"mark": mark, "errors": {}}:
             return
         if events.count("started") != self._attempt:
             self._begin(events.count("started"))
@@ -135,7 +135,7 @@ class _Followed:
             ended = Ended(self._folder, self._follower.evaluations(self._trial["stage"]))
             self._each(lambda sink: sink.close(ended))
             self._sinks = {}
-            run_folder.write_json(self._record, {"mark": mark, "errors": self._errors})
+            files.write_json(self._record, {"mark": mark, "errors": self._errors})
 
     def _begin(self, attempt: int) -> None:
         """From the first row on, under the same id: a new attempt replaces the last one."""
@@ -186,9 +186,7 @@ class _Followed:
         """Of all that the trackers would be told."""
         evaluations = self._follower.evaluations(self._trial["stage"])
         ended = Ended(self._folder, evaluations)
-        return run_folder.short_hash(
-            ended.figures, ended.last, self._follower.tracking.model_dump()
-        )
+        return files.short_hash(ended.figures, ended.last, self._follower.tracking.model_dump())
 
 
 class Follower:
@@ -248,14 +246,14 @@ class Follower:
     def _summary(self, settings: Wandb) -> None:
         """The report's tables and figures as one more run of the group."""
         report = self.run_dir / "report"
-        recommended = run_folder.read_json(report / "recommendations.json")
+        recommended = files.read_json(report / "recommendations.json")
         if recommended is None:
             return
         with open(self.run_dir / "results.csv", encoding="utf-8", newline="") as file:
             results = list(csv.DictReader(file))
-        mark = run_folder.short_hash(recommended, results, settings.model_dump())
+        mark = files.short_hash(recommended, results, settings.model_dump())
         path = self.run_dir / "tracking.json"
-        if (run_folder.read_json(path) or {}).get("mark") == mark:
+        if (files.read_json(path) or {}).get("mark") == mark:
             return
         errors = {}
         try:
@@ -267,7 +265,7 @@ class Follower:
                 errors["wandb"] = f"summary: {self.unanswered}"
         except Exception as error:
             errors["wandb"] = f"summary: {type(error).__name__}: {error}"
-        run_folder.write_json(path, {"mark": "" if errors else mark, "errors": errors})
+        files.write_json(path, {"mark": "" if errors else mark, "errors": errors})
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sweep.gridfile.schema import Wandb
-from sweep.storage import run_folder
 from sweep.storage.run_folder import TrialFolder
+from trainers import files
 
 ANSWER_SECONDS = 10.0
 """So long W&B's server is waited for; if it says nothing, all is written offline."""
@@ -46,9 +46,7 @@ class Ended:
         self.reason = self.last.get("reason", "") if failed else self.training.get("reason", "")
         self.scores: dict[str, float] = {}
         for evaluation in evaluations:
-            record = run_folder.read_json(folder.scores(evaluation["fingerprint"])) or {
-                "scores": []
-            }
+            record = files.read_json(folder.scores(evaluation["fingerprint"])) or {"scores": []}
             for score in record["scores"]:
                 name = f"scores/{evaluation['benchmark']}/{score['metric']}"
                 facts = {name: score["value"], f"{name}_stderr": score["stderr"]}

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers import files
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -24,7 +26,6 @@ import torch
 import transformers
 from torch import multiprocessing
 
-from trainers import cache
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
@@ -58,7 +59,7 @@ def spec(**settings: Any) -> SftSpec:
 
 def update(start: load.Loaded, asked: SftSpec, packed: bool = True) -> torch.Tensor:
     loaded = start._replace(model=copy.deepcopy(start.model))
-    prepared = prepare.prepare(asked, loaded.tokenizer, cache.folder("bench"))
+    prepared = prepare.prepare(asked, loaded.tokenizer, files.cache_folder("bench"))
     takes = packed_attention._takes
     if not packed:
         packed_attention._takes = lambda *_: False

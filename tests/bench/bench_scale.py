@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers import files
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
@@ -27,18 +29,18 @@ from rich.console import Console
 
 from sweep import orchestrate, terminal
 from sweep.execution.backends import runner
+from sweep.execution.job import Outcome
 from sweep.execution.options import Options
-from sweep.execution.trial import Outcome
 from sweep.gridfile import load
 from sweep.gridfile.schema import Grid
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
-from sweep.resolve import preflight
-from sweep.status import Reader
-from sweep.storage import manifest, run_folder
+from sweep.resolve import fetch
+from sweep.storage import manifest
 from sweep.storage.events import Events
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.status_reader import Reader
 from trainers.evaluate import scores
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +147,7 @@ class Counted(orchestrate._Driver):
 
 def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
     """So many trials on Ray, each with its records already there, by the driver itself."""
-    ready = preflight.ready(grid)
+    ready = fetch.ready(grid)
     with open(os.devnull, "w") as nowhere:
         console, events = Console(file=nowhere), Events(folder.events)
         driver = Counted(grid, trials, folder, ready, Options(), console, events)
@@ -177,7 +179,7 @@ def ended(folder: RunFolder, trial: Trial, wants: tuple[Wanted, ...]) -> None:
         away = (x + 11 - 0.4 * (y - 5)) ** 2 / 18 + (y - 5) ** 2 / 40
     level = 0.25 + 0.4 * math.exp(-away) + rng.normal(0, 0.01)
     record = {"status": "ok", "reason": "", "steps": 10, "train_seconds": 0.0}
-    run_folder.write_json(folder.trial(trial).path / "train.json", record)
+    files.write_json(folder.trial(trial).path / "train.json", record)
     for want in wants:
         right, loss = rng.binomial(1, level, ITEMS), rng.normal(3 - level, 0.3, ITEMS)
         values = right if want.higher_is_better else loss

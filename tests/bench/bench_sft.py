@@ -30,7 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from trainers import cache
+from trainers import files
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops.batching import Order
@@ -173,7 +173,7 @@ def main() -> None:
     parameters = loaded.model.num_parameters()
     steps = arguments.warm_up + arguments.steps
     asked = spec(arguments.batch, steps, arguments.budget)
-    prepared = prepare.prepare(asked, loaded.tokenizer, cache.folder("bench"))
+    prepared = prepare.prepare(asked, loaded.tokenizer, files.cache_folder("bench"))
     del loaded
     order = Order(len(prepared.train), arguments.batch, asked.seed).epoch(0)
     dataset = prepared.train.select(order[: steps * arguments.batch])

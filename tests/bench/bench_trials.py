@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from trainers import files
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -27,7 +29,6 @@ from sweep.execution import trial
 from sweep.gridfile import load
 from sweep.plan import trials as plan
 from sweep.plan.trials import Trial
-from trainers import cache
 from trainers.specs.spec import EvaluateSpec
 
 GRID = """\
@@ -64,7 +65,7 @@ def job(one: Trial, folder: Path) -> trial.Job:
         trial=one,
         folder=str(folder),
         parent_folder=None,
-        data=str(cache.folder("bench")),
+        data=str(files.cache_folder("bench")),
         wanted=(),
         evaluate=EvaluateSpec(benchmarks=["world_choice"]),
         threads=os.cpu_count() or 1,

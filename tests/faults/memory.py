@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sweep.storage import run_folder
 from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
+from trainers import files
 
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -79,4 +79,4 @@ def _take_the_rest(group: _Group, process: subprocess.Popen[str]) -> None:
 
 def _budget(folder: Path) -> int:
     """Tokens that the training of a trial took at once."""
-    return run_folder.read_json(folder / "train.json")["tokens_per_micro_batch"]
+    return files.read_json(folder / "train.json")["tokens_per_micro_batch"]

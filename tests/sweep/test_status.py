@@ -11,9 +11,10 @@ from rich.console import Console
 
 from sweep import terminal
 from sweep.plan import trials as plan
-from sweep.status import Reader
-from sweep.storage import run_folder
-from sweep.storage.run_folder import Damaged, RunFolder, TrialFolder
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.status_reader import Reader
+from trainers import files
+from trainers.files import Damaged
 
 
 @pytest.fixture
@@ -95,18 +96,14 @@ def begun(load, small, tmp_path) -> tuple[RunFolder, TrialFolder]:
     run = RunFolder(tmp_path / "small")
     run.write_plan(grid, trials)
     want = {"benchmark": "world_choice", "fingerprint": "mark", "higher_is_better": True}
-    run_folder.write_json(
-        run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}}
-    )
-    run_folder.write_json(
-        run.path / "driver.json", {"pid": 1, "host": "elsewhere", "since": "today"}
-    )
+    files.write_json(run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}})
+    files.write_json(run.path / "driver.json", {"pid": 1, "host": "elsewhere", "since": "today"})
     folder = run.trial(trials[1])
     folder.log_attempt("started", attempt=1)
     folder.log_attempt("done", attempt=1, seconds=1.0)
-    run_folder.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
+    files.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
     score = {"primary": True, "metric": "acc", "value": 0.5, "stderr": 0.1}
-    run_folder.write_json(folder.scores("mark"), {"scores": [score]})
+    files.write_json(folder.scores("mark"), {"scores": [score]})
     return run, folder
 
 

@@ -18,13 +18,13 @@ from datasets import Dataset
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from trainers import files
 from trainers.data import row_counts as counts
 from trainers.data import sources, tokenize
 from trainers.data.layouts import COLUMNS, FORMS, Form
 from trainers.data.row_counts import KINDS, Counts, Preparation
 from trainers.data.sources import Order, Row, Rows
 from trainers.data.tokenize import IGNORED
-from trainers.durable import flush
 from trainers.specs.spec import DataSpec, TrainingSpec
 
 FORMAT = 3
@@ -340,7 +340,7 @@ def _save(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> N
         for batch in batches:
             if batch.num_rows:
                 writer.write_batch(batch)
-    flush(path)
+    files.fsync(path)
 
 
 def _open(path: Path, rows: int) -> Dataset:

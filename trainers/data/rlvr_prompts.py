@@ -49,6 +49,11 @@ def read(row: Row) -> Prompt:
     return found
 
 
+def read_prompts(rows: list[dict[str, Any]]) -> list[Prompt]:
+    """Of prepared rows, from their column `asked`."""
+    return [Prompt(**json.loads(row["asked"])) for row in rows]
+
+
 def text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:
     """As the model reads it, up to where its answer begins."""
     blank = not any((message["content"] or "").strip() for message in prompt.messages)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from trainers import cache
+from trainers import files
 from trainers.specs.spec import DataSpec
 from trainers.world import generate
 
@@ -68,7 +68,7 @@ def is_local(name: str) -> bool:
     return name.endswith(LOCAL_SUFFIXES) or name.startswith((".", "/")) or Path(name).is_dir()
 
 
-def files(name: str) -> list[Path]:
+def data_files(name: str) -> list[Path]:
     """The files of local data; those of a folder, and of the folders in it, ordered by name."""
     path = Path(name)
     if not path.is_dir():
@@ -86,7 +86,7 @@ def problem(name: str) -> str | None:
         return None
     allowed = " or ".join(LOCAL_SUFFIXES)
     if Path(name).is_dir():
-        return None if files(name) else f"no file in the folder {name!r} ends in {allowed}"
+        return None if data_files(name) else f"no file in the folder {name!r} ends in {allowed}"
     if not name.endswith(LOCAL_SUFFIXES):
         return f"{name!r} is not a data file or a folder of them; local data ends in {allowed}"
     return None if Path(name).is_file() else f"no file {name!r} (from {os.getcwd()})"
@@ -108,7 +108,7 @@ def _stored(data: DataSpec) -> int | None:
     if data.name in WORLD:
         return data.examples or WORLD_EXAMPLES
     if is_local(data.name):
-        return sum(_file_rows(str(path), path.stat().st_mtime_ns) for path in files(data.name))
+        return sum(_file_rows(str(path), path.stat().st_mtime_ns) for path in data_files(data.name))
     return KNOWN_EXAMPLES.get((data.name, data.split)) or data.examples
 
 
@@ -136,7 +136,7 @@ def fingerprint(data: DataSpec) -> str:
         return _world_fingerprint(data.name, _stored(data) or 0)
     if not is_local(data.name):
         return _hub_commit(data)
-    hashes = [_file_hash(str(path), path.stat().st_mtime_ns) for path in files(data.name)]
+    hashes = [_file_hash(str(path), path.stat().st_mtime_ns) for path in data_files(data.name)]
     if len(hashes) == 1:
         return hashes[0][:16]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
@@ -212,7 +212,7 @@ def stored_rows(data: DataSpec) -> Rows:
         return _InMemory(list(generate.rows(WORLD[data.name], _stored(data) or 0, WORLD_SEED)))
     if not is_local(data.name):
         return _Table(_hub_table(data))
-    parts = [_file(path) for path in files(data.name)]
+    parts = [_file(path) for path in data_files(data.name)]
     return parts[0] if len(parts) == 1 else _Parts(parts)
 
 
@@ -311,7 +311,7 @@ def _parquet_table(path: Path):
 
     try:
         return datasets.Dataset.from_parquet(
-            str(path), cache_dir=str(cache.folder("parquet") / cache.content_hash(path))
+            str(path), cache_dir=str(files.cache_folder("parquet") / files.content_hash(path))
         )
     except Exception as error:  # pyarrow and datasets raise a dozen unrelated types
         raise DataUnavailable(f"{path}: {error}") from error
@@ -330,7 +330,7 @@ def _hub_table(data: DataSpec):
             data.name,
             split=data.split,
             revision=commit,
-            cache_dir=str(cache.folder("datasets") / commit),
+            cache_dir=str(files.cache_folder("datasets") / commit),
         )
     except Exception as error:  # the hub client raises a dozen unrelated types
         raise DataUnavailable(f"data set {data.name!r}: {error}") from error

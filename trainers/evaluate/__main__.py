@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from trainers import hub, process
+from trainers import files, hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.benchmarks import Benchmark
@@ -110,7 +110,7 @@ def _record_model(
 ) -> Path:
     """The model's trial folder, and the benchmarks in the manifest of the run folder."""
     name = str(Path(model).absolute()) if Path(model).exists() else model
-    key = scores.short_hash(name, commit, load.fingerprint(model))
+    key = files.short_hash(name, commit, load.fingerprint(model))
     wanted = {
         one.name: {
             "benchmark": one.name,
@@ -123,18 +123,18 @@ def _record_model(
     folder = out.absolute() / "trials" / f"{Path(model).name.replace(':', '-')}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(out / ".lock"):
-        manifest = scores.read_json(out / "manifest.json") or {"name": out.name, "stages": {}}
+        manifest = files.read_json(out / "manifest.json") or {"name": out.name, "stages": {}}
         earlier = manifest["stages"].get("base", {"evaluations": []})["evaluations"]
         kept = {record["benchmark"]: record for record in earlier}
         for benchmark, record in wanted.items():
             if kept.get(benchmark, record) != record:
                 console.print(f"{benchmark}: other settings than before; the table shows the new")
         manifest["stages"]["base"] = {"evaluations": list((kept | wanted).values())}
-        scores.write_json(out / "manifest.json", manifest)
+        files.write_json(out / "manifest.json", manifest)
         if not (folder / "trial.json").exists():
             identity = {"key": key, "parent": None, "stage": "base", "arm": "", "spec": None}
             about = {"model": name, "model_revision": commit, "kind": "base"}
-            scores.write_json(folder / "trial.json", identity | about)
+            files.write_json(folder / "trial.json", identity | about)
     return folder
 
 
@@ -158,7 +158,7 @@ def _score(
         stop(CANNOT_RUN, str(error))
     about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
     parameters = {"model_parameters": loaded.model.num_parameters()}
-    scores.write_json(folder / "train.json", about | parameters)
+    files.write_json(folder / "train.json", about | parameters)
     failed = {}
     for one in left:
         console.print(f"{one.name} ...", highlight=False)
@@ -196,7 +196,7 @@ def _table(model: str, found: list[Benchmark], spec: EvaluateSpec, folder: Path)
     for name in ("value", "stderr", "n", "seconds"):
         table.add_column(name, justify="right")
     for one in found:
-        record = scores.read_json(folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json")
+        record = files.read_json(folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json")
         if record is None:
             table.add_row(one.name, "failed", "", "", "", "", style="red")
             continue

@@ -298,7 +298,7 @@ def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
         settings(benchmark, spec),
         spec.model_dump(mode="json", exclude={"benchmarks", "data_dir", "preset", "chat_template"}),
         metadata.version("lm_eval"),
-        [task_files.content_hash(path) for path in _own_files(benchmark, spec)],
+        [hashlib.sha256(path.read_bytes()).hexdigest() for path in _own_files(benchmark, spec)],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from trainers.data.rlvr_prompts import read_prompts
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.inference import generation
 from trainers.inference.decoder import Decoder, Unservable
@@ -15,7 +16,6 @@ from trainers.inference.token_budget import Budget
 from trainers.models import load
 from trainers.rewards import graders
 from trainers.specs.rlvr import HELDOUT_REWARD
-from trainers.training.rollouts import Rollouts
 
 
 def score(loaded: load.Loaded, heldout: Dataset, max_new_tokens: int, dtype: str) -> Evaluation:
@@ -28,7 +28,7 @@ def score(loaded: load.Loaded, heldout: Dataset, max_new_tokens: int, dtype: str
         raise ValueError("no prompt is held out; set `heldout` of the stage")
     texts = answers(loaded, list(heldout["input_ids"]), max_new_tokens, dtype)
     columns: Any = heldout.select_columns(["asked"])
-    asked = Rollouts.collate(list(columns))
+    asked = read_prompts(list(columns))
     values = np.array(
         [
             graders.reward(text, one.dataset, one.ground_truth)

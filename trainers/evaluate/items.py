@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainers import cache
+from trainers import files
 from trainers.evaluate import benchmarks
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.spec import EvaluateSpec, Strict
@@ -296,7 +296,7 @@ def _object(line: str, number: int) -> dict[str, Any]:
 def _hub(name: str, source: Source) -> Iterator[dict[str, Any]]:
     import datasets
 
-    folder = str(cache.folder("benchmarks"))
+    folder = str(files.cache_folder("benchmarks"))
     try:
         subsets = [source.subset]
         if source.subset is None:

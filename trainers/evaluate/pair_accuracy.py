@@ -20,13 +20,11 @@ from trainers.evaluate.scores import Evaluation, summarise
 from trainers.evaluate.task_files import local_file
 from trainers.evaluate.tasks import first
 from trainers.models import load
-from trainers.ops import batching, packed_attention
+from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
-from trainers.ops.pair_batches import cut, scores, to_be_judged
+from trainers.ops.pairs import cut
 from trainers.specs.preference import PAIR_ACCURACY
 from trainers.specs.spec import DataSpec, EvaluateSpec
-
-TOKENS_PER_BATCH = 4096
 
 MAX_LENGTH = 2048
 """Tokens of a benchmark's text, the prompt with an answer; the paper's evaluation length."""
@@ -175,18 +173,3 @@ def _score_pairs(
     values = scores_of(loaded, [side for pair in found for side in pair], dtype)
     chosen, rejected = values.double().reshape(-1, 2).unbind(dim=1)
     return (chosen - rejected).numpy()
-
-
-def scores_of(loaded: load.Loaded, texts: Sequence[Example], dtype: str) -> torch.Tensor:
-    """What a reward model gives each text at its last token, (texts,), float32 on the CPU."""
-    model = loaded.model
-    sides = [to_be_judged(text) for text in texts]
-    values = torch.zeros(len(sides))
-    with packed_attention.used(model) as packed, torch.no_grad():
-        lengths = [side.length for side in sides]
-        for places in batching.micro_batches(lengths, TOKENS_PER_BATCH, not packed):
-            one = packed_attention.rows([sides[place] for place in places], packed, model.device)
-            bfloat16 = load.bfloat16(dtype)
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-                values[places] = scores(model, one).cpu()
-    return values

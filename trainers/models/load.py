@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from trainers import cache
+from trainers import files
 
 if TYPE_CHECKING:
     import torch
@@ -102,11 +102,11 @@ def fingerprint(name: str) -> str | None:
     """
     file = gguf_file(name)
     if file is not None:
-        return cache.content_hash(file)
+        return files.content_hash(file)
     if name == "tiny" or on_hub(name):
         return None
     parts = ("config.json", "tokenizer.json", "*.safetensors")
-    return cache.content_hash(*(f for part in parts for f in sorted(Path(name).glob(part))))
+    return files.content_hash(*(f for part in parts for f in sorted(Path(name).glob(part))))
 
 
 def parameters(name: str) -> int | None:

@@ -81,6 +81,18 @@ class DataSpec(Strict):
         """What is read, whatever part of it is taken."""
         return self.name, self.split, self.revision
 
+    @property
+    def label(self) -> str:
+        """Which part of what is read, as the grid names it: `NAME@REVISION:SPLIT[:EXAMPLES]`."""
+        at = f"@{self.revision}" if self.revision else ""
+        part = f"[:{self.examples}]" if self.examples else ""
+        return f"{self.name}{at}:{self.split}{part}"
+
+    @property
+    def cache_key(self) -> str:
+        """Under which the commit that was fetched is noted."""
+        return f"data:{self.name}@{self.revision or 'main'}"
+
 
 def _mixture(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

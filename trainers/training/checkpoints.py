@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainers.durable import flush
+from trainers import files
 
 KEPT = 2
 """The newest may be damaged; the one before it is what that costs."""
@@ -65,16 +65,16 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[
         aside.mkdir()
         _write_tensors(aside / TENSORS, tensors)
         _write_json(aside / STATE, state)
-        files = {name: _digest(aside / name) for name in (TENSORS, STATE)}
-        _write_json(aside / CHECKSUMS, {"format": FORMAT, "step": step, "sha256": files})
-        flush(aside)
+        digests = {name: _digest(aside / name) for name in (TENSORS, STATE)}
+        _write_json(aside / CHECKSUMS, {"format": FORMAT, "step": step, "sha256": digests})
+        files.fsync(aside)
     except BaseException:
         _remove([aside])
         raise
     if target.exists():
         target.rename(folder / f".{step}.old.part")
     aside.rename(target)
-    flush(folder)
+    files.fsync(folder)
     steps = _steps(folder)
     kept = [number for number in steps if number <= step][-KEPT:]
     _remove([path for number, path in steps.items() if number not in kept])
@@ -111,9 +111,12 @@ def _declared(path: Path, step: int) -> dict[str, str]:
     """The checksums, if they are those of this step and of all the files."""
     try:
         match json.loads((path / CHECKSUMS).read_bytes()):
-            case {"format": form, "step": at, "sha256": {**files}} if (form, at) == (FORMAT, step):
-                if files.keys() == {TENSORS, STATE}:
-                    return files
+            case {"format": form, "step": at, "sha256": {**digests}} if (form, at) == (
+                FORMAT,
+                step,
+            ):
+                if digests.keys() == {TENSORS, STATE}:
+                    return digests
     except ValueError:
         pass
     raise _Damaged(f"{CHECKSUMS} is damaged, or of another format than {FORMAT}")
@@ -134,12 +137,12 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
-    flush(path)
+    files.fsync(path)
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
-    flush(path)
+    files.fsync(path)
 
 
 def _digest(path: Path) -> str:

@@ -98,9 +98,9 @@ class ExactBatches(Trainer):
         )
 
     @staticmethod
-    def collate(found: list[dict[str, Any]]) -> list[Any]:
+    def collate(rows: list[dict[str, Any]]) -> list[Any]:
         """Rows of the data set -> examples with `length`, `tokens` and `loss_tokens`."""
-        return [Example(row["input_ids"], row["labels"]) for row in found]
+        return [Example(row["input_ids"], row["labels"]) for row in rows]
 
     def worth(self, examples: Sequence[Any]) -> list[float]:
         """What a unit of each example (here a token that counts) weighs in its batch's loss."""

@@ -18,11 +18,13 @@ from trl.trainer.reward_trainer import RewardTrainer
 
 from trainers.data.prepare import Prepared
 from trainers.models import load
+from trainers.ops.judge import scores, to_be_judged
 from trainers.ops.packed_attention import Rows
-from trainers.ops.pair_batches import Pair, PairBatches, cut, scores, to_be_judged
+from trainers.ops.pairs import Pair, cut
 from trainers.specs.preference import RewardSpec
 from trainers.specs.spec import StageResult
 from trainers.training import loop
+from trainers.training.pair_batches import PairBatches
 
 
 class Engine(PairBatches, RewardTrainer):
@@ -31,8 +33,8 @@ class Engine(PairBatches, RewardTrainer):
     FACTS = ("rewards_chosen", "rewards_rejected", "rewards_margin", "rewards_accuracy")
 
     @staticmethod
-    def collate(found: list[dict[str, Any]]) -> list[Pair]:
-        sides = [[to_be_judged(side) for side in cut(row)] for row in found]
+    def collate(rows: list[dict[str, Any]]) -> list[Pair]:
+        sides = [[to_be_judged(side) for side in cut(row)] for row in rows]
         return [Pair(chosen, rejected, torch.zeros(2)) for chosen, rejected in sides]
 
 

@@ -17,8 +17,8 @@ from trl.trainer.rloo_config import RLOOConfig
 
 from trainers.data import tokenize
 from trainers.data.prepare import Prepared
-from trainers.evaluate import pair_accuracy
 from trainers.models import load
+from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
 from trainers.rewards import graders
 from trainers.specs.rlvr import RlvrSpec
@@ -51,7 +51,7 @@ def judged(judge: load.Loaded, dtype: str) -> Reward:
         ]
         ids = judge.tokenizer(texts, add_special_tokens=False)["input_ids"]
         examples = [Example(torch.tensor(one), torch.tensor(one)) for one in ids]
-        return pair_accuracy.scores_of(judge, examples, dtype).tolist()
+        return scores_of(judge, examples, dtype).tolist()
 
     return reward
 

@@ -8,7 +8,6 @@ and the engine (engine.py) cuts it by the token budget.
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from trainers.data.rlvr_prompts import Prompt
+from trainers.data.rlvr_prompts import Prompt, read_prompts
 from trainers.training.exact_batches import ExactBatches, Step
 
 
@@ -65,9 +64,7 @@ class Rollouts(ExactBatches):
             add_fused_lm_head(reference, temperature=self.temperature)
             self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
 
-    @staticmethod
-    def collate(found: list[dict[str, Any]]) -> list[Prompt]:
-        return [Prompt(**json.loads(row["asked"])) for row in found]
+    collate = staticmethod(read_prompts)
 
     def worth(self, examples: Sequence[Any]) -> list[float]:
         return [1 / len(examples)] * len(examples)

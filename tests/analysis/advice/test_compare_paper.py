@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.advice import compare_paper
+from analysis.advice.source import Source, load
 from analysis.report import build
 from analysis.tables import published
-from analysis.tables.source import Source, load
 
 
 def run(tmp_path: Path, rows: list[dict]) -> Source:

@@ -18,7 +18,7 @@ from sweep.storage.mirror import NOTE, Mirror
 from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from tests.faults.runs import Run, judged, wait_until
-from trainers import cache
+from trainers import files
 
 TIMES = ["train_seconds", "eval_seconds"]
 
@@ -65,7 +65,9 @@ def test_run_in_a_store_equals_a_run_in_a_folder(chain, chain_run, drive, bucket
     assert not [name for name in there if "checkpoints" in name]
     assert [f.name for f in (mirror / "trials" / first / "model").iterdir()] == [NOTE]
     assert "results.csv" in there and "report/index.html" in there
-    assert not list(cache.folder("stores").glob("*/room-*")), "nothing of a trial stays on its node"
+    assert not list(files.cache_folder("stores").glob("*/room-*")), (
+        "nothing of a trial stays on its node"
+    )
 
     again = drive(chain, tmp_path / "another driver")
     assert again.exit_code == 0, again.output
@@ -169,7 +171,7 @@ def test_folder_of_a_model_and_task_file_with_its_code_reach_the_trials(
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "another node"))
     task = f"{Path(helper).parent}/mine.yaml"
     with pytest.raises(Unreachable, match="not what the driver has brought up"):
-        remote_trial._input(there.url, cache.folder("stores"), task)
+        remote_trial._input(there.url, files.cache_folder("stores"), task)
 
 
 def seen(function, found):

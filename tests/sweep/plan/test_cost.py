@@ -81,7 +81,7 @@ def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
 def test_calibration_is_measured_kept_and_read_by_the_next_plan(
     command, grid_file, small, tmp_path
 ):
-    from sweep.resolve import calibrate
+    from sweep.execution import calibrate
 
     file = grid_file(small)
     ended = command(file, "--calibrate", "--runs", tmp_path / "runs")

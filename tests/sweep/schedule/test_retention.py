@@ -9,7 +9,8 @@ import pytest
 from sweep.plan import trials
 from sweep.plan.evaluations import wanted
 from sweep.schedule.retention import Keeper
-from sweep.storage.run_folder import RunFolder, TrialFolder, write_json
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from trainers.files import write_json
 
 DATA = {"world:sft:train[:24]": "content"}
 TWO_SEEDS = "stages.sft.grid.seed=[0, 1]"

@@ -17,8 +17,8 @@ from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.schedule.search import Pool, SearchFrontier, Study, ordered
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 
 SEARCH = """\
 name: searched
@@ -104,10 +104,10 @@ class Records:
         here = self.folder.trial(trial)
         here.log_attempt("started")
         status = "diverged" if value is None else "ok"
-        run_folder.write_json(here.path / "train.json", {"status": status, "reason": ""})
+        files.write_json(here.path / "train.json", {"status": status, "reason": ""})
         if value is not None:
             score = {"metric": "acc", "value": value, "primary": True}
-            run_folder.write_json(here.scores("f"), {"scores": [score]})
+            files.write_json(here.scores("f"), {"scores": [score]})
         here.log_attempt("done")
 
     def run(

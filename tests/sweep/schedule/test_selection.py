@@ -11,7 +11,8 @@ from sweep.plan import trials
 from sweep.plan.evaluations import wanted
 from sweep.schedule import selection
 from sweep.schedule.retention import Keeper
-from sweep.storage.run_folder import RunFolder, TrialFolder, write_json
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from trainers.files import write_json
 
 DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution.trial import Outcome
+from sweep.execution.job import Outcome
 from sweep.storage import events, run_folder, trial_log
 
 

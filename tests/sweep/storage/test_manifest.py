@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.storage import manifest, run_folder
+from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
+from trainers import files
 
 
 @pytest.fixture
@@ -18,10 +19,10 @@ def copied(chain_run, tmp_path) -> Path:
 
 def changed(run: Path, **update: dict[str, str]) -> None:
     """Have the run say that it was made with other code."""
-    record = run_folder.read_json(run / "manifest.json")
+    record = files.read_json(run / "manifest.json")
     for name, values in update.items():
         record[name] = record[name] | values
-    run_folder.write_json(run / "manifest.json", record)
+    files.write_json(run / "manifest.json", record)
 
 
 def test_changed_code_is_refused_with_what_changed(copied, chain, drive):
@@ -44,7 +45,7 @@ def test_changed_code_is_refused_with_what_changed(copied, chain, drive):
 def test_changed_code_that_is_asked_for_is_noted(copied, chain, drive):
     changed(copied, code={"trainers/ops/chunked_loss.py": "0"})
     assert drive(chain, copied, "--changed-code").code == 0
-    record = run_folder.read_json(copied / "manifest.json")
+    record = files.read_json(copied / "manifest.json")
     (noted,) = record["code_changes"]
     assert noted["changed"] == ["trainers/ops/chunked_loss.py has changed"]
     assert record["code"] == manifest.code()

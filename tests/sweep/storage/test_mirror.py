@@ -14,7 +14,8 @@ import torch
 from sweep.storage import object_store
 from sweep.storage.mirror import NOTE, Mirror
 from sweep.storage.object_store import BadUrl, Unreachable
-from sweep.storage.run_folder import TrialFolder, append, write_json
+from sweep.storage.run_folder import TrialFolder
+from trainers.files import append_events, write_json
 from trainers.training import checkpoints
 
 
@@ -65,7 +66,7 @@ def score(trial: Path) -> None:
     (trial / "scores").mkdir()
     write(trial / "scores", **{"mark.parquet": "items"})
     write_json(trial / "scores" / "mark.json", {"scores": []})
-    append(trial / "attempts.jsonl", [{"event": "done"}])
+    append_events(trial / "attempts.jsonl", [{"event": "done"}])
 
 
 def test_what_goes_up_comes_down_elsewhere(url, tmp_path):
@@ -135,9 +136,9 @@ def test_at_the_first_look_the_store_is_right(url, tmp_path):
 
 def test_lines_that_did_not_go_up_any_more_stay_and_go_up(url, tmp_path):
     one = Mirror(tmp_path / "one", url)
-    append(one.here / "events.jsonl", [{"event": "begun"}])
+    append_events(one.here / "events.jsonl", [{"event": "begun"}])
     one.push()
-    append(one.here / "events.jsonl", [{"event": "done"}])
+    append_events(one.here / "events.jsonl", [{"event": "done"}])
     longer = (one.here / "events.jsonl").read_bytes()
     again = Mirror(tmp_path / "one", url)
     again.pull()
@@ -164,7 +165,7 @@ def cut_after(system: Any, operations: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def life(trial: Path) -> Iterator[None]:
     """Of a trial, between any two uploads."""
-    append(trial / "attempts.jsonl", [{"event": "started"}])
+    append_events(trial / "attempts.jsonl", [{"event": "started"}])
     yield
     for step in (5, 10, 15, 20):
         checkpoint(trial, step)
@@ -315,13 +316,13 @@ def test_checkpoints_that_go_away_while_they_go_up_go_up_whole(in_memory, tmp_pa
 
 def test_what_happened_after_the_look_at_the_rest_goes_up_later(in_memory, tmp_path, monkeypatch):
     trial = Mirror(tmp_path / "one", in_memory)
-    append(trial.here / "attempts.jsonl", [{"event": "started"}])
+    append_events(trial.here / "attempts.jsonl", [{"event": "started"}])
     scan = trial._scan
 
     def ends_meanwhile(under: str) -> Any:
         found = scan(under)
         end_training(trial.here)
-        append(trial.here / "attempts.jsonl", [{"event": "done"}])
+        append_events(trial.here / "attempts.jsonl", [{"event": "done"}])
         return found
 
     monkeypatch.setattr(trial, "_scan", ends_meanwhile)

@@ -22,9 +22,9 @@ from sweep.gridfile import load as config
 from sweep.gridfile.load import GridError
 from sweep.plan import trials
 from sweep.plan.trials import Trial
-from sweep.storage import run_folder
 from sweep.storage.run_folder import RunFolder
 from sweep.tracking import follow as tracking
+from trainers import files
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,7 +58,7 @@ class Run:
         self.folder.write_plan(self.grid, [self.base, *trained])
         want = {"benchmark": "world_choice", "fingerprint": "f", "metric": "acc"}
         stages = {stage: {"evaluations": [want]} for stage in ("base", "sft")}
-        run_folder.write_json(self.folder.manifest, {"name": "followed", "stages": stages})
+        files.write_json(self.folder.manifest, {"name": "followed", "stages": stages})
 
     def start(self, trial: Trial) -> None:
         self.folder.trial(trial).log_attempt("started")
@@ -73,14 +73,10 @@ class Run:
 
     def end(self, trial: Trial, status: str = "ok", reason: str = "", value: float = 0.75) -> None:
         here = self.folder.trial(trial)
-        run_folder.write_json(
-            here.path / "train.json", {"status": status, "reason": reason, "steps": 2}
-        )
+        files.write_json(here.path / "train.json", {"status": status, "reason": reason, "steps": 2})
         if status == "ok":
             score = {"metric": "acc", "value": value, "stderr": 0.02, "n": 400, "primary": True}
-            run_folder.write_json(
-                here.scores("f"), {"benchmark": "world_choice", "scores": [score]}
-            )
+            files.write_json(here.scores("f"), {"benchmark": "world_choice", "scores": [score]})
         here.log_attempt("done")
 
     def report(self) -> None:
@@ -89,7 +85,7 @@ class Run:
         Image.new("RGB", (4, 4)).save(figures / "sft-world_choice-contour.png")
         found = {"status": "edge", "ratio": 2.5e-4, "sentence": "At the edge."}
         record = {"benchmarks": {"world_choice": found}, "task_types": {"reasoning": found}}
-        run_folder.write_json(self.path / "report" / "recommendations.json", record)
+        files.write_json(self.path / "report" / "recommendations.json", record)
         row = f"key,status,value\n{self.good.key},ok,0.75\n{self.bad.key},diverged,\n"
         (self.path / "results.csv").write_text(row)
 

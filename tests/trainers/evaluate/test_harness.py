@@ -11,6 +11,7 @@ import pytest
 import torch
 from lm_eval.tasks import TaskManager
 
+from trainers import files
 from trainers.evaluate import benchmarks, scores, tasks
 from trainers.evaluate import harness as evaluate
 from trainers.evaluate.task_files import EvaluationUnavailable
@@ -370,7 +371,7 @@ def test_record_is_read_back_as_it_was_written(lm, tmp_path):
     found = score(lm, "world_choice", limit=4)
     place = tmp_path / "scores" / "mark.json"
     scores.write(place, "world_choice", "mark", found, 1.5)
-    record = scores.read_json(place)
+    record = files.read_json(place)
     assert [Score(**entry) for entry in record["scores"]] == found.scores
     assert (record["fingerprint"], record["eval_seconds"]) == ("mark", 1.5)
     assert record["settings"] == found.settings

@@ -11,9 +11,10 @@ import torch
 
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
-from trainers.evaluate import heldout_loss
 from trainers.models import load
+from trainers.ops import dpo_loss, likelihood
 from trainers.ops.packed_attention import Example
+from trainers.ops.reference import reference as reference_of
 from trainers.specs.preference import DpoSpec
 from trainers.training import dpo
 from trainers.training.exact_batches import ExactBatches
@@ -41,7 +42,7 @@ def train(tiny, tmp_path):
         asked = spec(**settings)
         loaded = tiny._replace(model=copy.deepcopy(tiny.model))
         prepared = prepare.prepare(asked, loaded.tokenizer, tmp_path / "data")
-        kept = dpo.reference("start", lambda: loaded, prepared, tmp_path / "data", asked.dtype)
+        kept = reference_of("start", lambda: loaded, prepared, tmp_path / "data", asked.dtype)
         (tmp_path / folder).mkdir(exist_ok=True)
         result = dpo.train(asked, loaded, prepared, kept, tmp_path / folder)
         return flat(loaded.model) - flat(tiny.model), result
@@ -62,13 +63,13 @@ def test_losses_are_the_formula_by_hand_on_three_pairs():
     reference = torch.tensor([[-12.0, -24.0], [-8.0, -6.0], [-20.0, -20.0]])
     tokens = torch.tensor([[4, 12], [2, 1], [10, 5]])
     # beta 5: 5 (2/4 - -6/12) = 5; 5 (0/2 - 2/1) = -10; 5 (0/10 - -1/5) = 1
-    found = dpo.losses(policy, reference, tokens, "dpo_norm", 5.0)
+    found = dpo_loss.losses(policy, reference, tokens, "dpo_norm", 5.0)
     by_hand = [math.log(1 + math.exp(-margin)) for margin in (5, -10, 1)]
     assert found.loss.tolist() == pytest.approx(by_hand, rel=1e-6)
     assert found.chosen.tolist() == pytest.approx([2.5, 0, 0])
     assert found.rejected.tolist() == pytest.approx([-2.5, 10, -1])
     # beta 0.1, without lengths: 0.1 (2 - -6) = 0.8; 0.1 (0 - 2) = -0.2; 0.1 (0 - -1) = 0.1
-    plain = dpo.losses(policy, reference, tokens, "sigmoid", 0.1)
+    plain = dpo_loss.losses(policy, reference, tokens, "sigmoid", 0.1)
     by_hand = [math.log(1 + math.exp(-margin)) for margin in (0.8, -0.2, 0.1)]
     assert plain.loss.tolist() == pytest.approx(by_hand, rel=1e-6)
 
@@ -114,11 +115,11 @@ def test_loss_is_that_of_trl(loss, tiny, tmp_path):
         side for pair in zip(sides[: len(pairs)], sides[len(pairs) :], strict=True) for side in pair
     ]
     under = [
-        -heldout_loss.losses(tiny._replace(model=model), sides, False).reshape(-1, 2)
+        -likelihood.losses(tiny._replace(model=model), sides, False).reshape(-1, 2)
         for model in (policy, tiny.model)
     ]
     tokens = torch.tensor([side.loss_tokens for side in sides]).reshape(-1, 2)
-    found = dpo.losses(*under, tokens, loss, 0.5).loss.mean()
+    found = dpo_loss.losses(*under, tokens, loss, 0.5).loss.mean()
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
     # Ours end with the end token; TRL's have the line break after it that the template writes.
@@ -164,7 +165,7 @@ def test_another_start_or_other_data_has_its_own_reference(tiny, tmp_path):
     prepared = prepare.prepare(spec(), tiny.tokenizer, tmp_path)
     other = prepare.prepare(spec(max_length=20), tiny.tokenizer, tmp_path)
     counts = [
-        dpo.reference(start, lambda: tiny, part, tmp_path, "float32").computed
+        reference_of(start, lambda: tiny, part, tmp_path, "float32").computed
         for start, part in (("a", prepared), ("b", prepared), ("a", other), ("a", prepared))
     ]
     assert counts[:2] == [len(prepared.train) + len(prepared.heldout)] * 2

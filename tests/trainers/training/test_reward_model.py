@@ -9,7 +9,7 @@ import torch
 
 from trainers.data import prepare
 from trainers.models import load
-from trainers.ops import packed_attention, pair_batches
+from trainers.ops import judge, packed_attention, pairs
 from trainers.specs.preference import RewardSpec
 from trainers.training import reward_model
 
@@ -67,10 +67,10 @@ def test_score_is_what_transformers_computes(fresh):
     """The same texts, padded, through the model class's own forward pass."""
     model = reward_model.with_head(fresh.model, seed=0).eval()
     texts = [torch.arange(5, 25), torch.arange(40, 49), torch.arange(60, 73)]
-    sides = [pair_batches.to_be_judged(packed_attention.Example(ids, ids)) for ids in texts]
+    sides = [judge.to_be_judged(packed_attention.Example(ids, ids)) for ids in texts]
     with packed_attention.used(model) as packed, torch.no_grad():
         assert packed
-        found = pair_batches.scores(model, packed_attention.rows(sides, packed, model.device))
+        found = judge.scores(model, packed_attention.rows(sides, packed, model.device))
     for ids, score in zip(texts, found, strict=True):
         expected = model(input_ids=ids[None], use_cache=False).logits
         assert float(score) == pytest.approx(float(expected), abs=1e-4)
@@ -101,7 +101,7 @@ def test_first_loss_is_that_of_the_untrained_head(train, tiny, tmp_path):
     for row in prepare.prepare(spec, tiny.tokenizer, tmp_path / "data").train.with_format("torch"):
         chosen, rejected = (
             float(model(input_ids=side.ids[None], use_cache=False).logits)
-            for side in pair_batches.cut(row)
+            for side in pairs.cut(row)
         )
         losses.append(math.log(1 + math.exp(rejected - chosen)))
     assert result.figures["first_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)

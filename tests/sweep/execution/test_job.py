@@ -2,9 +2,9 @@
 
 import pytest
 
-from sweep.execution.trial import Job
+from sweep.execution.job import Job
+from sweep.execution.job import pinned as pin
 from sweep.plan.evaluations import wanted
-from sweep.resolve import pin, preflight
 
 COMMITS = {"model:owner/name": "c" * 40, "data:a/b@main": "d" * 40}
 
@@ -15,7 +15,7 @@ def job(load, planned, small, monkeypatch):
 
     def make(*overrides: str) -> Job:
         grid, trial = load(small, *overrides), planned(small, *overrides)[-1]
-        marks = {preflight.label(cell.data): "x" for _, cell in grid.stages["sft"].cells}
+        marks = {cell.data.label: "x" for _, cell in grid.stages["sft"].cells}
         return Job(
             trial=trial, folder="", parent_folder=None, data="", wanted=wanted(grid, marks)["sft"],
             evaluate=grid.evaluate, threads=1, evaluation_threads=1, max_seconds=None,
@@ -26,7 +26,7 @@ def job(load, planned, small, monkeypatch):
 
 def test_hub_names_run_at_the_commits_that_were_fetched(job):
     declared = job("model=owner/name", "stages.sft.data.name=a/b")
-    pinned = pin.pinned(declared, COMMITS)
+    pinned = pin(declared, COMMITS)
     assert pinned.trial.model.revision == "c" * 40
     heldout = next(want.heldout for want in pinned.wanted if want.heldout)
     assert {pinned.trial.spec.data.revision, heldout.data.revision} == {"d" * 40}
@@ -37,7 +37,7 @@ def test_local_names_run_as_absolute_paths(job, tmp_path, monkeypatch):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    pinned = pin.pinned(job("model=model", "stages.sft.data.name=rows.jsonl"), {})
+    pinned = pin(job("model=model", "stages.sft.data.name=rows.jsonl"), {})
     heldout = next(want.heldout for want in pinned.wanted if want.heldout)
     assert pinned.trial.model.name == str(tmp_path / "model")
     assert pinned.trial.spec.data.name == heldout.data.name == str(tmp_path / "rows.jsonl")
@@ -45,6 +45,6 @@ def test_local_names_run_as_absolute_paths(job, tmp_path, monkeypatch):
 
 def test_key_and_names_of_the_project_stay(job):
     declared = job()
-    assert pin.pinned(declared, COMMITS) == declared
+    assert pin(declared, COMMITS) == declared
     hub = job("model=owner/name")
-    assert pin.pinned(hub, COMMITS).trial.key == hub.trial.key
+    assert pin(hub, COMMITS).trial.key == hub.trial.key

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from sweep.gridfile.schema import BASE, Grid
 from sweep.plan.cost import Calibration
-from sweep.resolve import pin, preflight
+from sweep.resolve import fetch, pin
 from sweep.storage import run_folder
-from sweep.storage.run_folder import Damaged
-from trainers import process
+from trainers import files, process
 from trainers.evaluate import benchmarks
+from trainers.files import Damaged
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
 
@@ -39,7 +39,7 @@ def read(run_dir: Path) -> Calibration | None:
         Damaged: the record is not whole, or of another form.
     """
     path = run_dir / run_folder.CALIBRATION
-    record = run_folder.read_json(path)
+    record = files.read_json(path)
     try:
         return None if record is None else Calibration.model_validate(record)
     except ValidationError as error:
@@ -52,7 +52,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     Raises:
         CannotStart: something that the grid needs is missing.
     """
-    grid = pin.grid(grid, preflight.ready(grid).commits)
+    grid = pin.grid(grid, fetch.ready(grid).commits)
     at_once = _fit_here(grid)
     context = multiprocessing.get_context("spawn")
     started = time.time()
@@ -65,7 +65,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
         ]
         found = [job.result() for job in jobs]
     calibration = Calibration(at_once=at_once, **_mean(found))
-    run_folder.write_json(run_dir / run_folder.CALIBRATION, calibration.model_dump())
+    files.write_json(run_dir / run_folder.CALIBRATION, calibration.model_dump())
     return calibration
 
 

@@ -1,0 +1,103 @@
+"""A trial with all that is needed to run it in any process on any node, and what became of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from sweep.plan.evaluations import Wanted
+from sweep.plan.trials import Trial
+from sweep.resolve import pin
+from trainers.hub import Commits
+from trainers.specs.spec import EvaluateSpec
+
+
+class Stored(NamedTuple):
+    """Where a run lies whose nodes share no folder."""
+
+    url: str
+    """Of the run's folder in the store."""
+    inputs: dict[str, str]
+    """Files and folders that the grid names, as the job has them -> their names in the store."""
+
+
+class Job(NamedTuple):
+    """A trial with all that is needed to run it in any process on any node."""
+
+    trial: Trial
+    folder: str
+    parent_folder: str | None
+    data: str
+    wanted: tuple[Wanted, ...]
+    evaluate: EvaluateSpec
+    threads: int
+    """Of each process that trains."""
+    evaluation_threads: int
+    """Of the one that evaluates."""
+    max_seconds: float | None = None
+    """Where it takes longer the trial ends as failed."""
+    ranks: int = 1
+    """Processes that train it together."""
+    stored: Stored | None = None
+    """None where all nodes see the folders above."""
+
+
+class Outcome(NamedTuple):
+    """For progress lines; the records in the folder are what counts. Seconds are of this start
+    alone."""
+
+    key: str
+    status: str
+    reason: str
+    train_seconds: float
+    eval_seconds: float
+
+
+class Watch(Protocol):
+    """Told by a runner what becomes of its trials, in the driver's process."""
+
+    def started(self, key: str) -> None: ...
+
+    def retried(self, key: str) -> None:
+        """The attempt before this one has failed."""
+        ...
+
+    def ended(self, ended: Outcome) -> None: ...
+
+
+def pinned(job: Job, commits: Commits) -> Job:
+    trial = job.trial
+    update = {
+        "model": pin.model(trial.model, commits),
+        "spec": trial.spec and pin.spec(trial.spec, commits),
+    }
+    wanted = tuple(_wanted(want, commits) for want in job.wanted)
+    return job._replace(trial=trial.model_copy(update=update), wanted=wanted)
+
+
+def moved(job: Job, to: Callable[[str], str]) -> Job:
+    """The job with each local name in it (data, models, items, task files) as `to` has it."""
+
+    def spec(one: Any) -> Any:
+        mixture = tuple(s.model_copy(update={"name": to(s.name)}) for s in one.sources)
+        update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
+        if judge := getattr(one, "reward_model", None):
+            update["reward_model"] = to(judge)
+        return one.model_copy(update=update)
+
+    trial, evaluate = job.trial, job.evaluate
+    model = trial.model.model_copy(update={"name": to(trial.model.name)})
+    wanted = tuple(
+        want.model_copy(
+            update={"task": to(want.task), "heldout": want.heldout and spec(want.heldout)}
+        )
+        for want in job.wanted
+    )
+    if evaluate.data_dir is not None:
+        evaluate = evaluate.model_copy(update={"data_dir": to(evaluate.data_dir)})
+    trial = trial.model_copy(update={"model": model, "spec": trial.spec and spec(trial.spec)})
+    return job._replace(trial=trial, evaluate=evaluate, wanted=wanted)
+
+
+def _wanted(want: Wanted, commits: Commits) -> Wanted:
+    if want.heldout is None:
+        return want
+    return want.model_copy(update={"heldout": pin.spec(want.heldout, commits)})

@@ -1,0 +1,77 @@
+"""Checks before anything starts: there is room for what the run needs, and it is what it was."""
+
+import shutil
+
+from sweep.execution.options import Options
+from sweep.gridfile.schema import Grid
+from sweep.plan.disk import disk
+from sweep.plan.trials import Trial
+from sweep.resolve.fetch import CannotStart
+from sweep.storage.run_folder import RunFolder
+from trainers import files
+
+
+def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options: Options) -> None:
+    """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
+    fetched or written. What else there is to do, such as a score that is missing, shows later and
+    is asked for then; a search that has begun may be over; a cluster that grows is given time.
+
+    Raises:
+        CannotStart: it does not fit, or there is no such cluster.
+    """
+    begun = grid.search is not None and folder.path.exists()
+    if options.local or options.wait_minutes or begun:
+        return
+    stages = {
+        trial.stage
+        for trial in planned
+        if not trial.waits
+        and (options.only is None or trial.key in options.only)
+        and not folder.trial(trial).trained()
+        and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
+    }
+    if not stages:
+        return
+    from sweep.execution import ray_cluster
+
+    try:
+        ray_cluster.check(
+            options.address, [grid.trial_resources(stage) for stage in sorted(stages)]
+        )
+    except ray_cluster.CannotRun as error:
+        raise CannotStart(str(error)) from error
+
+
+def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
+    """Trials of one run saw one content under one name, or they cannot stand in one table."""
+    earlier = (files.read_json(folder.manifest) or {}).get("data", {})
+    for name, fingerprint in data.items():
+        if earlier.get(name, fingerprint) != fingerprint:
+            raise CannotStart(
+                f"{folder.path}: {name!r} has changed since the run began "
+                f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
+                "grid another name"
+            )
+
+
+def check_code(folder: RunFolder, changed: list[str]) -> None:
+    """Numbers of one table were made by one code, or somebody said that they need not be."""
+    if changed:
+        raise CannotStart(
+            f"{folder.path}: what trains and scores is not what the run began with: "
+            f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
+            "--changed-code to have both in one table"
+        )
+
+
+def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:
+    to_train = [trial for trial in planned if not folder.trial(trial).usable()]
+    need = disk(grid, to_train).peak or 0
+    place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if need > free:
+        raise CannotStart(
+            f"{place}: weights and checkpoints of the planned trials take up to "
+            f"{need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; make room, give stages "
+            "`keep: best` or `keep: none`, or choose another place with --runs"
+        )

@@ -1,0 +1,198 @@
+"""How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from trainers import files
+from trainers.files import Damaged
+
+STATES = ("ok", "diverged", "failed", "running", "planned")
+
+
+class TrialStatus(NamedTuple):
+    """One planned trial. `loss` in nats per token; `step` of `steps` optimizer steps."""
+
+    key: str
+    stage: str
+    arm: str
+    learning_rate: float | None
+    batch_size: int | None
+    seed: int | None
+    state: str
+    phase: str
+    step: int | None
+    steps: int | None
+    loss: float | None
+    steps_per_second: float | None
+    seconds: float
+    reason: str
+
+
+class Best(NamedTuple):
+    """The best scored cell of a benchmark so far; with so many cells its value is optimistic."""
+
+    stage: str
+    benchmark: str
+    key: str
+    learning_rate: float
+    batch_size: int
+    value: float
+    stderr: float | None
+
+
+class RunStatus(NamedTuple):
+    name: str
+    trials: list[TrialStatus]
+    best: list[Best]
+    seconds_left: float | None
+    """From the mean time of ended trials and the number running; None where there are none."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        found = Counter(trial.state for trial in self.trials)
+        return {state: found[state] for state in STATES}
+
+
+class Reader:
+    """Reads a run folder again and again; what has ended is read once."""
+
+    def __init__(self, path: Path):
+        """
+        Raises:
+            FileNotFoundError: there is no plan.
+            Damaged: the plan is not whole; `read` raises it of other records.
+        """
+        self.folder = RunFolder(path)
+        self._ended: dict[str, TrialStatus] = {}
+        self._scores: dict[str, list[Best]] = {}
+        self._lower: set[tuple[str, str]] = set()
+        self.rows = self._rows()
+
+    def _rows(self) -> list[dict[str, str]]:
+        path = self.folder.path / "plan.csv"
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        if not text.endswith("\n"):
+            raise Damaged(f"{path}: cut off; the command that runs the grid writes it anew")
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def read(self) -> RunStatus:
+        manifest = files.read_json(self.folder.manifest) or {}
+        self._lower = {
+            (stage, want["benchmark"])
+            for stage, record in manifest.get("stages", {}).items()
+            for want in record["evaluations"]
+            if not want["higher_is_better"]
+        }
+        held = self.folder.held()
+        trials = [self._trial(row, manifest, held) for row in self.rows]
+        return RunStatus(
+            name=manifest.get("name", self.folder.path.name),
+            trials=trials,
+            best=self._best(),
+            seconds_left=_seconds_left(trials),
+        )
+
+    def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
+        if row["key"] in self._ended:
+            return self._ended[row["key"]]
+        folder = TrialFolder(self.folder.path / "trials" / row["folder"])
+        stage = manifest.get("stages", {}).get(row["stage"], {})
+        wanted = stage.get("evaluations", [])
+        status = _status(row, folder, [want["fingerprint"] for want in wanted], held)
+        if status.state in ("ok", "diverged"):
+            self._ended[status.key] = status
+            self._scores[status.key] = list(_scores(status, folder, wanted))
+        return status
+
+    def _best(self) -> list[Best]:
+        cells = Counter(row["stage"] for row in self.rows)
+        best: dict[tuple[str, str], tuple[float, Best]] = {}
+        for found in self._scores.values():
+            for score in found:
+                place = (score.stage, score.benchmark)
+                if cells[score.stage] == 1:
+                    continue
+                merit = -score.value if place in self._lower else score.value
+                if place not in best or merit > best[place][0]:
+                    best[place] = (merit, score)
+        return [score for _, score in best.values()]
+
+
+def _status(
+    row: dict[str, str], folder: TrialFolder, fingerprints: list[str], held: bool
+) -> TrialStatus:
+    attempts = folder.attempts()
+    training = folder.training()
+    last = attempts[-1] if attempts else {}
+    if folder.done(fingerprints):
+        state = (training or {})["status"]
+    elif last and last["event"] not in ("done", "failed"):
+        state = "running" if held else "planned"
+    else:
+        state = "failed" if folder.failed() else "planned"
+    step = _last_line(folder.path / "metrics.jsonl") if state == "running" else {}
+    seconds = step.get("seconds")
+    reason = (training or {}).get("reason", "") or (
+        last.get("reason", "") if state == "failed" else ""
+    )
+    return TrialStatus(
+        key=row["key"],
+        stage=row["stage"],
+        arm=row["arm"],
+        learning_rate=float(row["learning_rate"]) if row["learning_rate"] else None,
+        batch_size=int(row["batch_size"]) if row["batch_size"] else None,
+        seed=int(row["seed"]) if row["seed"] else None,
+        state=state,
+        phase="evaluate" if training else "train",
+        step=step.get("step"),
+        steps=int(row["steps"]) if row["steps"] else None,
+        loss=step.get("loss"),
+        steps_per_second=step["step"] / seconds if seconds else None,
+        seconds=sum(event.get("seconds", 0.0) for event in attempts if event["event"] == "done"),
+        reason=reason,
+    )
+
+
+def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any]]):
+    if status.learning_rate is None or status.batch_size is None:
+        return
+    for want in wanted:
+        record = files.read_json(folder.scores(want["fingerprint"])) or {"scores": []}
+        for score in record["scores"]:
+            if score["primary"]:
+                yield Best(
+                    status.stage,
+                    want["benchmark"],
+                    status.key,
+                    status.learning_rate,
+                    status.batch_size,
+                    score["value"],
+                    score["stderr"],
+                )
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    """The last whole record of a jsonl file; empty where there is none, or none that reads."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - 4096, 0))
+            lines = file.read().split(b"\n")[:-1]
+            return json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _seconds_left(trials: list[TrialStatus]) -> float | None:
+    ended = [t.seconds for t in trials if t.state in ("ok", "diverged") and t.learning_rate]
+    counts = Counter(trial.state for trial in trials)
+    if not ended or not counts["running"]:
+        return None
+    left = counts["planned"] + 0.5 * counts["running"]
+    return left * sum(ended) / len(ended) / counts["running"]

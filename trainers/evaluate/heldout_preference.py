@@ -1,0 +1,45 @@
+"""The DPO loss on the held-out pairs of a stage, as a benchmark with an error over the pairs."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from trainers.evaluate.benchmarks import HELDOUT
+from trainers.evaluate.scores import Evaluation, summarise
+from trainers.models import load
+from trainers.ops.dpo_loss import losses
+from trainers.ops.likelihood import pair_log_probabilities
+from trainers.ops.pairs import cut
+from trainers.specs.preference import DpoSpec
+
+
+def score(
+    spec: DpoSpec, loaded: load.Loaded, rows: Dataset, under_reference: np.ndarray, dtype: str
+) -> Evaluation:
+    """Loss, accuracy and margin on held-out pairs, by the spec's own loss and beta.
+
+    Raises:
+        ValueError: no pair is held out.
+    """
+    if len(rows) == 0:
+        raise ValueError("no pair is held out; set `heldout` of the stage")
+    policy = torch.from_numpy(pair_log_probabilities(loaded, rows, load.bfloat16(dtype)))
+    columns: Any = rows.with_format("torch", columns=["input_ids", "labels", "second"])
+    tokens = torch.tensor([[side.loss_tokens for side in cut(row)] for row in columns])
+    found = losses(policy, torch.from_numpy(under_reference), tokens, spec.loss, spec.beta)
+    margin = (found.chosen - found.rejected).double().numpy()
+    values = {
+        "loss": found.loss.double().numpy(),
+        "accuracy": (margin > 0).astype(float),
+        "margin": margin,
+    }
+    return summarise(
+        {metric: float(column.mean()) for metric, column in values.items()},
+        values,
+        list(rows["item"]),
+        primary="loss",
+        lower_is_better={"loss"},
+        settings={"benchmark": HELDOUT, "loss": spec.loss, "beta": spec.beta},
+    )
