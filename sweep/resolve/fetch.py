@@ -65,9 +65,8 @@ def _data(grid: Grid) -> list[DataSpec]:
 
 
 def check_benchmarks(grid: Grid) -> None:
-    found = [
-        benchmarks.missing(benchmarks.find(b), grid.evaluate) for b in grid.evaluate.benchmarks
-    ]
+    named = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    found = [benchmarks.missing(benchmarks.find(name), grid.evaluate) for name in named]
     problems = list(dict.fromkeys(problem for problem in found if problem))
     least = min(grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages)
     if grid.evaluate.backend == "vllm" and least < 1:

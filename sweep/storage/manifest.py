@@ -51,8 +51,8 @@ def write(
         "data": earlier.get("data", {}) | data,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in wants.items()
+            stage: {"evaluations": [want.record for want in of_stage]}
+            for stage, of_stage in wants.items()
         },
     }
     files.write_json(folder.manifest, record)
