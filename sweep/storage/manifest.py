@@ -8,8 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import trainers
-from sweep.gridfile.schema import Grid
-from sweep.plan.evaluations import WantedByStage
+from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 from trainers.data.row_counts import Preparation
@@ -20,13 +19,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write(
-    folder: RunFolder,
-    grid: Grid,
-    data: dict[str, str],
-    wants: WantedByStage,
-    prepared: list[Preparation],
-) -> None:
+def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]) -> None:
     """Written at every start; `created` and the data seen by earlier starts are kept."""
     earlier = files.read_json(folder.manifest) or {}
     changed = changed_code(folder)
@@ -34,7 +27,7 @@ def write(
     asked = [one["asked"] for one in counted]
     before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
     record = {
-        "name": grid.name,
+        "name": resolved.grid.name,
         "created": earlier.get("created", files.now()),
         "updated": files.now(),
         "git_commit": _git_commit(),
@@ -48,11 +41,11 @@ def write(
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
         + ([{"time": files.now(), "changed": changed}] if changed else []),
-        "data": earlier.get("data", {}) | data,
+        "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
             stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in wants.items()
+            for stage, mine in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)
