@@ -71,5 +71,5 @@ def test_moved_files_are_no_change_and_many_changes_are_counted():
         "trainers/gone.py is gone"
     ]
     many = {f"trainers/{number}.py": str(number) for number in range(90)}
-    (line,) = manifest._changed_files({name: "old" for name in many}, many)
+    (line,) = manifest._changed_files(dict.fromkeys(many, "old"), many)
     assert line == "90 files of trainers/ differ, for example trainers/0.py has changed"
