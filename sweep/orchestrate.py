@@ -58,7 +58,7 @@ def drive(
             records cannot stand in one table.
     """
     folder = RunFolder(path)
-    preflight.check_resources(grid, planned, folder, options)
+    at_once = preflight.check_resources(grid, planned, folder, options)
     ready = fetch.ready(grid)
     events = Events(folder.events)
     driver = _Driver(grid, planned, folder, ready, options, console, events)
@@ -72,7 +72,7 @@ def drive(
             if not options.changed_code:
                 preflight.check_code(folder, manifest.changed_code(folder))
             if run is None:
-                preflight.check_disk(folder, grid, planned[: driver.total])
+                preflight.check_disk(folder, grid, planned[: driver.total], at_once)
             with runner(grid, options, driver.needed, driver.say) as at:
                 driver.write(at)
                 run_audit.run(grid, folder, ready, driver.say)
@@ -316,6 +316,7 @@ class _Driver:
             threads=resources.threads,
             evaluation_threads=resources.evaluation_threads,
             ranks=resources.ranks,
+            gpus=resources.gpus_per_trial,
             max_seconds=hours * 3600 if hours else None,
         )
         return pinned(job, self.commits)

@@ -36,6 +36,8 @@ class Job(NamedTuple):
     """Where it takes longer the trial ends as failed."""
     ranks: int = 1
     """Processes that train it together."""
+    gpus: float = 0.0
+    """Share of one GPU, or the number of GPUs, that it may use; with 0 it sees none."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
 

@@ -1,7 +1,6 @@
 """manifest.json: with what a run was made, and which evaluations its table should hold."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -11,7 +10,7 @@ import trainers
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage
 from sweep.storage.run_folder import RunFolder
-from trainers import files
+from trainers import devices, files
 from trainers.data.row_counts import Preparation
 
 PACKAGES = (
@@ -43,7 +42,8 @@ def write(
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),
-            "cpus": os.cpu_count(),
+            "cpus": devices.cores(),
+            "gpus": len(devices.visible()),
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
