@@ -55,7 +55,7 @@ def drive(
             records cannot stand in one table.
     """
     folder = RunFolder(path)
-    preflight.check_resources(grid, planned, folder, options)
+    at_once = preflight.check_resources(grid, planned, folder, options)
     resolved = resolve(grid)
     say = partial(_print, console)
     may_start = _allowance(grid, len(planned), time.monotonic())
@@ -66,7 +66,7 @@ def drive(
             if not options.changed_code:
                 preflight.check_code(folder, manifest.changed_code(folder))
             if stored is None:
-                preflight.check_disk(folder, grid, run.planned[: run.total])
+                preflight.check_disk(folder, grid, run.planned[: run.total], at_once)
             with runner(grid, options, resolved.needed, say) as backend:
                 run.prepare(backend)
                 run_audit.run(resolved, folder, say)

@@ -39,6 +39,8 @@ class Job(NamedTuple):
     """Where it takes longer the trial ends as failed."""
     ranks: int = 1
     """Processes that train it together."""
+    gpus: float = 0.0
+    """Share of one GPU, or the number of GPUs, that it may use; with 0 it sees none."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
 
@@ -85,6 +87,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         threads=resources.threads,
         evaluation_threads=resources.evaluation_threads,
         ranks=resources.ranks,
+        gpus=resources.gpus_per_trial,
         max_seconds=hours * 3600 if hours else None,
     )
     return pinned(job, resolved.commits)

@@ -1,7 +1,6 @@
 """manifest.json: with what a run was made, and which evaluations its table should hold."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -10,7 +9,7 @@ from pathlib import Path
 import trainers
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import files
+from trainers import devices, files
 from trainers.data.row_counts import Preparation
 
 PACKAGES = (
@@ -36,7 +35,8 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),
-            "cpus": os.cpu_count(),
+            "cpus": devices.cores(),
+            "gpus": len(devices.visible()),
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
