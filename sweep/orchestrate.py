@@ -28,7 +28,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
 from sweep.schedule import selection
 from sweep.schedule.progress import Progress
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
 from sweep.storage import manifest
 from sweep.storage.events import Events
@@ -85,7 +85,7 @@ def drive(
         if cause is None or isinstance(error, CannotStart):
             raise
         path = getattr(cause, "filename", None) or folder.path
-        raise CannotStart(f"{path}: {cause}; make room, and the same command goes on") from error
+        raise CannotStart(f"{path}: {cause}; make room, and the same command continues") from error
 
 
 class Orchestrator:
@@ -127,12 +127,12 @@ class Orchestrator:
     @property
     def total(self) -> int:
         """Trials that there will be in the end."""
-        return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
+        return self.pool.total(self.planned) if self.pool else len(self.planned)
 
     @property
     def passed_over(self) -> frozenset[str]:
         """Keys of cells that a search which has ended never asked for."""
-        return self.pool.spared() if self.pool else frozenset()
+        return self.pool.passed_over() if self.pool else frozenset()
 
     def pending(self) -> list[Trial]:
         return self.progress.pending(self.planned, self.passed_over)
@@ -175,7 +175,7 @@ class Orchestrator:
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
         terminal.times(self.console, time.monotonic() - started, work, at_once)
 
-    def start(self, backend: Runner, queue: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
+    def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
         if self.stored is None:
             return backend.run(queue, jobs, self)
@@ -184,7 +184,7 @@ class Orchestrator:
         self.stored.settle()
         return at_once
 
-    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
+    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> TrialQueue:
         def usable(key: str) -> bool:
             return self.progress.usable(self.by_key[key])
 
@@ -195,11 +195,11 @@ class Orchestrator:
             return may_start()
 
         if self.pool is None:
-            return Frontier(pending, usable, store_answers)
-        from sweep.schedule.search import SearchFrontier
+            return TrialQueue(pending, usable, store_answers)
+        from sweep.schedule.search import SearchQueue
 
         study = self.folder.path / "search" / "study.log"
-        return SearchFrontier(self.pool, pending, usable, store_answers, study)
+        return SearchQueue(self.pool, pending, usable, store_answers, study)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""

@@ -28,9 +28,9 @@ from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME
 from trainers.files import Damaged
 
 MANY_TRIALS = 1000
-"""More are started only where `--yes` says so: a count that is wrong costs days."""
+"""Above this `--yes` is required: a wrong count costs days."""
 
-STOPPED = "interrupted; the same command goes on from here"
+STOPPED = "interrupted; the same command continues from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -128,7 +128,7 @@ def main(
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
         _reach(url)
-    # Even where a script started us in the background with SIGINT ignored.
+    # A shell script that starts this in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -144,7 +144,7 @@ def main(
 
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:
-    """The run folder, and the URL that it is the mirror of."""
+    """The run folder, and the URL that it mirrors, if any."""
     if "://" not in runs:
         return Path(runs, name), None
     from sweep.storage import object_store
@@ -167,7 +167,7 @@ def _reach(url: str) -> None:
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
-    """Trials that the command may start at most. A search says itself how many."""
+    """The most trials that the command may start; a search limits itself."""
     if grid.search is not None:
         return 0
     most = len(planned if chosen is None else chosen)
@@ -175,8 +175,8 @@ def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> 
 
 
 def _interrupt(*_: Any) -> None:
-    """The first ends the run in order; the second at once, which no record minds: Ray's processes
-    go with this one."""
+    """The first signal ends the run in order, the second at once: records survive that, and the
+    processes of Ray end with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     raise KeyboardInterrupt

@@ -3,11 +3,11 @@
 from sweep.execution import remote_trial, trial
 from sweep.execution.job import Job, Outcome, Watch
 from sweep.execution.trial import TrialFailed
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from trainers import devices
 
 
-def run(frontier: Frontier, jobs: dict[str, Job], retries: int, watch: Watch) -> None:
+def run(frontier: TrialQueue, jobs: dict[str, Job], retries: int, watch: Watch) -> None:
     """Run every trial of the frontier; a failed one is tried `retries` more times and then left.
 
     CUDA looks at what is visible once in a process, so all of them see what the largest asks for.

@@ -20,7 +20,7 @@ from sweep.execution import remote_trial as scratch
 from sweep.execution import trial
 from sweep.execution.job import Job, Outcome, Watch
 from sweep.gridfile.schema import Resources, TrialResources
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
 from sweep.storage.run_folder import TrialFolder
 from trainers import devices
@@ -32,7 +32,7 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 
 
 def run(
-    frontier: Frontier,
+    frontier: TrialQueue,
     jobs: dict[str, Job],
     resources: Resources,
     asked: dict[str, TrialResources],
@@ -137,7 +137,7 @@ class _Forgetting(FIFOScheduler):
 class _Ready(Searcher):
     """Hands Tune the frontier's trials; holds no state that Tune would have to restore."""
 
-    def __init__(self, frontier: Frontier, watch: Watch):
+    def __init__(self, frontier: TrialQueue, watch: Watch):
         super().__init__()
         self._frontier = frontier
         self._watch = watch

@@ -85,7 +85,7 @@ class Resources(TrialResources):
 
 
 class Limits(Strict):
-    """When one start of the command stops on its own; the same command goes on from there."""
+    """When one start of the command stops on its own; the same command continues from there."""
 
     max_hours: Positive | None = None
     """Start no trial after this many hours; running ones finish."""
