@@ -10,6 +10,7 @@ from torch.nn.attention import varlen
 
 from trainers.ops import packed_attention
 
+
 def _segments(bounds: torch.Tensor, *tensors: torch.Tensor) -> Any:
     """(tokens, heads, size) each -> (heads, tokens, size) in float32, segment by segment."""
     lengths = bounds.diff().tolist()
