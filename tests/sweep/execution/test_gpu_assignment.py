@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sweep.resolve.fetch import CannotStart
 
 from sweep.execution import backends
-from sweep.resolve.fetch import CannotStart
 
 ROOT = Path(__file__).parents[3]
 
