@@ -92,9 +92,19 @@ def trial_rows(
     return rows
 
 
+MARKS = (
+    ("documents", "", "on different items"),
+    ("prompts", "model", "on different prompts, as rendered,"),
+    ("model_class", "model", "by different model classes"),
+)
+"""What the scores of one benchmark have in common, all of them or those of one model, and how
+they differ where they do not."""
+
+
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
     """Scores of one benchmark are compared, so they are of the same items; and those of one model,
-    trained or not, of the same prompts (another model has a chat template of its own).
+    trained or not, of the same prompts (another model has a chat template of its own) and by the
+    same model class (lm-eval's own moves scores in the last digits).
 
     Raises:
         ResultsError: two of them are not; names both.
@@ -104,14 +114,15 @@ def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
         if "scored" not in row:
             continue
         path, settings = row["scored"]
-        for mark, among in (("documents", ""), ("prompts", row["model"])):
-            place = (mark, row["benchmark"], among)
+        for mark, among, what in MARKS:
+            if mark == "model_class" and mark not in settings:
+                continue  # scored by an earlier version
+            place = (mark, row["benchmark"], row["model"] if among == "model" else "")
             other, expected = seen.setdefault(place, (path, settings.get(mark)))
             if settings.get(mark) != expected:
-                what = "items" if mark == "documents" else "prompts, as rendered,"
                 raise ResultsError(
                     f"{row['benchmark']}: {other.parent.parent} and {path.parent.parent} were "
-                    f"scored on different {what} and cannot stand in one column; find out what "
+                    f"scored {what} and cannot stand in one column; find out what "
                     "changed between them (data, chat template, a library), then delete "
                     f"{path.name} in the scores/ of the one to score anew and run again"
                 )
