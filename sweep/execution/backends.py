@@ -6,9 +6,9 @@ from typing import Protocol
 
 from sweep.execution import local
 from sweep.execution.job import Job, Watch
-from sweep.execution.options import Options
 from sweep.gridfile.schema import Grid
-from sweep.resolve.fetch import CannotStart
+from sweep.options import Options
+from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import Frontier
 from trainers import hub
 from trainers.hub import Needs

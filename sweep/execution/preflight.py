@@ -2,11 +2,11 @@
 
 import shutil
 
-from sweep.execution.options import Options
 from sweep.gridfile.schema import Grid
+from sweep.options import Options
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial
-from sweep.resolve.fetch import CannotStart
+from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
