@@ -2,7 +2,8 @@
 
     python -m analysis.report runs/quickstart
     python -m analysis.report results.csv --out report
-    python -m analysis.report wandb_export.csv --where project=smoltulu
+    python -m analysis.report wandb_export.csv --where project=smoltulu --by model --last step
+    python -m analysis.report sweep.csv --columns learning_rate=lr --direction my_score=max
     python -m analysis.report runs/small runs/large published:smoltulu
     python -m analysis.report runs/lr_bs --weights gsm8k=2,arc=1 --against smoltulu
 
@@ -29,6 +30,7 @@ from analysis.report import render, summary_tables
 from analysis.report.section import section, stage_confounds, without_leaks
 from analysis.tables import load as results
 from analysis.tables import published
+from analysis.tables.options import ReadOptions, add_arguments, from_arguments
 from analysis.text import safe
 
 AGAINST = "against.txt"
@@ -38,7 +40,7 @@ AGAINST = "against.txt"
 def write(
     paths: Path | str | Sequence[Path | str],
     out: Path | str | None = None,
-    where: Mapping[str, str] | None = None,
+    options: ReadOptions | None = None,
     all_metrics: bool = False,
     weights: Mapping[str, float] | None = None,
     beside: str | None = None,
@@ -46,7 +48,7 @@ def write(
     """Rebuild the results of run folders (or read tables) and write one report of them.
 
     Returns the path of index.html: by default in RUN_DIR/report, or beside a table, or for several
-    in a folder beside the first. `where` keeps the rows whose columns have the values given.
+    in a folder beside the first. `options` says how tables are read.
     `all_metrics` fits and draws every metric, not the primary ones alone. `weights` of benchmarks
     are those of the mix (`compromise.equal_weights` where None). `beside` names published tables
     to stand on the page (`against.TABLES`), and beside it as text.
@@ -56,7 +58,7 @@ def write(
             that no grid has.
     """
     several = paths if not isinstance(paths, Path | str) else [paths]
-    sources = distinct([load(path, where) for path in several])
+    sources = distinct([load(path, options) for path in several])
     gridded = {source.name: surfaces(source.frame, source.items) for source in sources}
     _refuse_strangers(weights or {}, {one.benchmark for them in gridded.values() for one in them})
     found_beside = (
@@ -88,6 +90,11 @@ def write(
         )
         for source, run in zip(sources, context["runs"], strict=True)
     }
+    for source in sources:
+        for note in source.notes:
+            print(f"{source.name}: {note}")
+        if source.notes:
+            records[source.name]["reading"] = list(source.notes)
     told: Any = records[sources[0].name]
     if len(sources) > 1:
         told = {"runs": records, "comparison": compare_runs.as_json(found)}
@@ -204,13 +211,6 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"'{text}' is not COLUMN=VALUE")
-    return name, value
-
-
 def _weights(text: str) -> dict[str, float]:
     """gsm8k=2,arc=1"""
     found: dict[str, float] = {}
@@ -241,17 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
         "sources",
         nargs="+",
         metavar="RUN_DIR|TABLE|published:NAME",
-        help="run folders, .csv or .parquet tables, or published:smoltulu; several are compared",
+        help="run folders, tables (.csv, .tsv, .json, .jsonl, .parquet), or published:smoltulu; "
+        "several are compared",
     )
     parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_DIR/report)")
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        type=_condition,
-        metavar="COLUMN=VALUE",
-        help="only the rows with this value; may be given several times",
-    )
+    add_arguments(parser)
     parser.add_argument(
         "--all-metrics", action="store_true", help="fit and draw every metric, not the primary ones"
     )
@@ -272,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         index = write(
             given.sources,
             given.out,
-            dict(given.where),
+            from_arguments(given),
             given.all_metrics,
             given.weights,
             given.against,

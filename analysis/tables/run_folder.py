@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.benchmarks import task
+from analysis.tables.errors import ResultsError
 
 TRAIN_COLUMNS = (
     "model_parameters",
@@ -22,10 +23,6 @@ TRAIN_COLUMNS = (
     "noise_scale",
     "train_seconds",
 )
-
-
-class ResultsError(ValueError):
-    """The path or table given is not one the analysis can read; the message says why."""
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:
