@@ -93,6 +93,8 @@ def main(
         grid = load.load(grid_file, overrides)
     except GridError as error:
         stop(BAD_INPUT, str(error))
+    for note in grid.notes:
+        typer.echo(note, err=True)
     if not math.isfinite(wait):
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:

@@ -132,7 +132,7 @@ class Audit(Strict):
     before any trial. Never part of a trial's identity."""
 
     contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Benchmarks to look for: names from trainers/evaluate/benchmarks.py or of the paper's Table 1
+    """Benchmarks to look for: names from trainers/evaluate/registry.py or of the paper's Table 1
     (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
     languages: bool = False
     n: Count = 8
@@ -229,6 +229,8 @@ class Grid(Named):
     audit: Audit = Audit()
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it was written, a line each."""
 
     @property
     def scored_stages(self) -> tuple[str, ...]:
@@ -240,7 +242,7 @@ class Grid(Named):
         return self.stages[stage].resources if stage in self.stages else self.resources
 
 
-GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
+GRID_KEYS = tuple(key for key in Grid.model_fields if key not in ("declared", "notes"))
 SAME_FOR_ALL = ("data", "data_seed")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
 STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")

@@ -22,9 +22,10 @@ from scipy.stats import qmc
 
 from sweep.gridfile.axes import Scalar
 from sweep.gridfile.schema import Grid, Search
-from sweep.plan.evaluations import WantedByStage
+from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.schedule.queue import TrialQueue
+from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 from trainers.specs.spec import identity
@@ -216,11 +217,7 @@ class Pool:
         self.settings = grid.search
         stage = next(stage for stage in grid.stages.values() if stage.searched_axes)
         self.axes = {key: ordered(values) for key, values in stage.searched_axes.items()}
-        self.objective = next(
-            want
-            for want in wants[stage.name]
-            if self.settings.objective in (want.benchmark, want.task)
-        )
+        self.objective = named(wants[stage.name], self.settings.objective)
         self._folder = folder
         by_spec = {_mark(trial): trial for trial in planned if trial.stage == stage.name}
         self.cells: dict[Cell, list[Trial]] = {}
@@ -269,13 +266,10 @@ class Pool:
         folders = [self._folder.trial(trial) for trial in self.cells[cell]]
         if any((folder.training() or {}).get("status") == "diverged" for folder in folders):
             return None, "diverged"
-        values = []
-        for folder in folders:
-            record = files.read_json(folder.scores(self.objective.fingerprint)) or {"scores": []}
-            values += [score["value"] for score in record["scores"] if score["primary"]]
-        if len(values) < len(folders) or not np.isfinite(values).all():
+        scores = [primary_score(folder, self.objective.record) for folder in folders]
+        if not all(scores):
             return None, "failed"
-        return float(np.mean(values)), "ok"
+        return float(np.mean([score["value"] for score in scores])), "ok"
 
 
 def _mark(trial: Trial) -> str:
