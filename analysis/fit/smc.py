@@ -27,8 +27,8 @@ FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
 
-QUADRATIC_SHARE = 0.5
-SHARES = {Family.QUADRATIC: QUADRATIC_SHARE, Family.PEAK: 0.35, Family.LEVEL: 0.15}
+QUADRATIC_SHARE = 0.45
+SHARES = {Family.QUADRATIC: QUADRATIC_SHARE, Family.PEAK: 0.3, Family.LEVEL: 0.25}
 """A priori chance of each family, chosen on simulated surfaces: with more quadratics, intervals of
 cliffs hold their top less often; with fewer curves that level off, those pass for peaks."""
 
