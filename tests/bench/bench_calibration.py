@@ -35,7 +35,7 @@ from analysis.fit.curves import FALL
 from analysis.fit.exponent import NEAR
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
-from trainers.data.prepare_process import cores
+from trainers.devices import cores
 
 SIZES = 6
 RATES = (6, 10)
