@@ -78,7 +78,8 @@ def score_difference(
         if scored.seed_sd is not None:
             variance += scored.seed_sd**2 / len(scored.keys)
     stderr = float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else None
-    return ScoreDifference(*values, sign * (values[1] - values[0]), stderr, count)
+    gain = sign * (values[1] - values[0])
+    return ScoreDifference(values[0], values[1], gain, stderr, count)
 
 
 def _by_item(scored: Scored, benchmark: str, metric: str) -> pd.Series:

@@ -1,11 +1,14 @@
 """A trial with all that is needed to run it in any process on any node, and what became of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.resolve import pin
+from sweep.resolve.resolve import ResolvedGrid
+from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
 from trainers.specs.spec import EvaluateSpec
 
@@ -36,6 +39,8 @@ class Job(NamedTuple):
     """Where it takes longer the trial ends as failed."""
     ranks: int = 1
     """Processes that train it together."""
+    gpus: float = 0.0
+    """Share of one GPU, or the number of GPUs, that it may use; with 0 it sees none."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
 
@@ -61,6 +66,31 @@ class Watch(Protocol):
         ...
 
     def ended(self, ended: Outcome) -> None: ...
+
+
+def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFolder) -> Job:
+    """The job of a planned trial, with hub names at their commits and local names absolute."""
+    grid = resolved.grid
+    evaluate = grid.evaluate
+    if evaluate.data_dir is not None:
+        absolute = str(Path(evaluate.data_dir).absolute())
+        evaluate = evaluate.model_copy(update={"data_dir": absolute})
+    hours = grid.limits.max_trial_hours
+    resources = grid.trial_resources(trial.stage)
+    job = Job(
+        trial=trial,
+        folder=str(run.trial(trial).path),
+        parent_folder=str(run.trial(parent).path) if parent else None,
+        data=str(run.data),
+        wanted=resolved.evaluations[trial.stage],
+        evaluate=evaluate,
+        threads=resources.threads,
+        evaluation_threads=resources.evaluation_threads,
+        ranks=resources.ranks,
+        gpus=resources.gpus_per_trial,
+        max_seconds=hours * 3600 if hours else None,
+    )
+    return pinned(job, resolved.commits)
 
 
 def pinned(job: Job, commits: Commits) -> Job:

@@ -23,6 +23,7 @@ from sweep.gridfile.schema import Resources, TrialResources
 from sweep.schedule.queue import Frontier
 from sweep.storage import trial_log
 from sweep.storage.run_folder import TrialFolder
+from trainers import devices
 
 # Tune sends AWS keys along with the trials, and Ray's agent writes what is sent to its log.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -85,6 +86,7 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
 
 def _run_job(config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
     job = _opened(jobs[0])[config["key"]]
+    devices.restrict(job.gpus)
     with scratch.here(job) as mine, trial_log.output(TrialFolder(Path(mine.folder)).log):
         outcome = trial.run(mine)
     tune.report(outcome._asdict())

@@ -22,7 +22,7 @@ from sweep.plan.evaluations import Wanted
 from sweep.storage import trial_log
 from sweep.storage.run_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import files, process
+from trainers import devices, files, process
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
@@ -51,7 +51,8 @@ def run(job: Job) -> Outcome:
 
 def _attempt(job: Job, folder: TrialFolder) -> Outcome:
     attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
-    folder.log_attempt("started", attempt=attempt, memory_kills_here=_memory_kills_here())
+    facts = {"memory_kills_here": _memory_kills_here(), "gpus": devices.visible()}
+    folder.log_attempt("started", attempt=attempt, **facts)
     LOG.info("attempt %d, host %s, process %d", attempt, socket.gethostname(), os.getpid())
     started = time.monotonic()
     train_seconds = eval_seconds = 0.0
@@ -63,7 +64,7 @@ def _attempt(job: Job, folder: TrialFolder) -> Outcome:
             train_seconds = _train(job, folder, deadline)
         phase = "evaluate"
         if folder.usable():
-            process.prepare(job.evaluation_threads)
+            process.prepare(job.evaluation_threads, job.gpus)
             eval_seconds = _evaluate(job, folder, deadline)
     except OutOfTime as error:
         reason = f"{phase}: {error}"
@@ -126,6 +127,7 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
         if result.status == "ok":
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
+    record["gpu"] = devices.name()
     files.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
     LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
@@ -136,7 +138,7 @@ def _fit(job: Job, deadline: float) -> StageResult:
     """Train and write model/; in each of the trial's processes, of which the first writes."""
     from trainers import dispatch
 
-    process.prepare(job.threads)
+    process.prepare(job.threads, job.gpus)
     assert job.trial.spec is not None
     folder, loaded = TrialFolder(Path(job.folder)), _open(job)
     result = dispatch.train(
