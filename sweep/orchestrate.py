@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.tables.run_folder import ResultsError
-from sweep import terminal
+from sweep import answer, terminal
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
@@ -273,6 +273,7 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
+        answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
         self.events.finished(states)
         return states

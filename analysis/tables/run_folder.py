@@ -143,14 +143,27 @@ def _score(score: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def training_log(folder: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl in a trial's folder, one per logged step; none where training
+    has not begun."""
+    path = folder / "metrics.jsonl"
+    return json_lines(path) if path.exists() else []
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file; half a line, which a killed writer leaves, is skipped."""
+    records = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
+
+
 def _last_failure(path: Path) -> str | None:
     """Why the latest attempt failed; None when it did not fail, or nothing was tried."""
     if not path.exists():
         return None
-    event: dict[str, Any] = {}
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError):  # a killed writer leaves half a line
-            event = json.loads(line)
+    event = (json_lines(path) or [{}])[-1]
     return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
 
 

@@ -168,10 +168,12 @@ def log_report(
 ) -> None:
     import wandb
 
+    stage = recommended.get("stages", {}).get(recommended.get("stage"), {})
     rows = [
-        {"of": kind, "name": name} | recommendation
+        {"of": kind, "name": name} | setting
         for kind in ("benchmarks", "task_types")
-        for name, recommendation in recommended.get(kind, {}).items()
+        for name, setting in stage.get("setting", {}).get(kind, {}).items()
+        if setting
     ]
     for title, table in (("results", results), ("recommendations", rows)):
         columns = list(dict.fromkeys(key for row in table for key in row))
@@ -184,7 +186,7 @@ def log_report(
         {
             f"recommended/{row['name']}/{key}": row.get(key)
             for row in rows
-            for key in ("status", "ratio")
+            for key in ("learning_rate", "batch_size", "expected_regret", "regret_high")
         }
     )
     run.finish()

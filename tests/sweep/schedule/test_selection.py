@@ -112,7 +112,7 @@ def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perple
     best = {found.stage: found for found in Reader(folder.path).read().best}
     assert (best["sft"].key, best["sft"].value) == (parent.key, 9.25)
     exported = command._ranked(command._trials(folder.path), "sft", want.record)
-    assert [cell.trial["key"] for cell in exported][0] == parent.key
+    assert exported[0].trial["key"] == parent.key
 
 
 def test_nothing_is_chosen_before_all_are_scored(run):
