@@ -1,5 +1,6 @@
 """From a plan to a run folder with a report: check, run what is not done, write what was found."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from sweep import terminal
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
-from sweep.execution.job import Job, Outcome, pinned
+from sweep.execution.job import Job, Limits, Outcome, pinned
 from sweep.execution.options import Options
 from sweep.execution.remote_run import StoredRun
 from sweep.gridfile.schema import REFERENCE, Grid
@@ -26,9 +27,10 @@ from sweep.schedule import selection
 from sweep.schedule.queue import Frontier
 from sweep.schedule.retention import Keeper
 from sweep.storage import manifest
+from sweep.storage.driver_lock import RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder, RunHeld
+from sweep.storage.run_folder import RunFolder
 from sweep.storage.status_reader import Reader
 from sweep.tracking import follow
 from trainers import hub
@@ -64,7 +66,7 @@ def drive(
     driver = _Driver(grid, planned, folder, ready, options, console, events)
     may_start = driver.allowance(time.monotonic())
     try:
-        with folder.lock(), remote_run.held(options.store, folder, driver.say) as run:
+        with folder.lock(driver.say), remote_run.held(options.store, folder, driver.say) as run:
             if run is not None:  # a parent that was chosen elsewhere is known only now
                 planned = trials.trials(grid, selection.known(grid, folder))
                 driver = _Driver(grid, planned, folder, ready, options, console, events, run)
@@ -126,6 +128,7 @@ class _Driver:
         self.events = events
         self.stored = run
         self.done = 0
+        self.code = manifest.code_hash()
         self.pool = None
         if grid.search is not None and options.only is None:
             from sweep.schedule.search import Pool
@@ -316,7 +319,11 @@ class _Driver:
             threads=resources.threads,
             evaluation_threads=resources.evaluation_threads,
             ranks=resources.ranks,
-            max_seconds=hours * 3600 if hours else None,
+            limits=Limits(
+                stalled_seconds=self.grid.resources.stalled_minutes * 60,
+                max_seconds=hours * 3600 if hours else math.inf,
+            ),
+            code=self.code,
         )
         return pinned(job, self.commits)
 
@@ -327,6 +334,9 @@ class _Driver:
         trial = self.by_key[key]
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
         self.events.retried(trial, last.get("reason", self.silence))
+
+    def died(self, key: str) -> None:
+        self.with_reason(Outcome(key, "failed", "", 0.0, 0.0))
 
     def ended(self, ended: Outcome) -> None:
         ended = self.with_reason(ended)
@@ -342,11 +352,14 @@ class _Driver:
             return ended
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
-        if last.get("event") != "failed":
+        if last.get("event") not in ("failed", "stopped", "superseded"):
             phase = "evaluate" if folder.training() else "train"
             if self.stored and self.stored.away:
                 phase = "store"  # none of the trial's own failures, which are counted
-            folder.log_attempt("failed", phase=phase, reason=self.silence)
+            progress = folder.progress()
+            folder.log_attempt(
+                "failed", phase=phase, reason=self.silence, died=True, progress=progress
+            )
             last = {"reason": self.silence}
         return ended._replace(reason=last["reason"])
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sweep import terminal
+from sweep.execution import preemption
 from sweep.execution.options import Options
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
@@ -24,6 +24,7 @@ from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_log import RunConsole, outlive_terminal
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
 from trainers.files import Damaged
 
@@ -33,7 +34,7 @@ MANY_TRIALS = 1000
 STOPPED = "interrupted; the same command goes on from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = RunConsole()
 
 
 @app.command()
@@ -128,6 +129,7 @@ def main(
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
         _reach(url)
+    outlive_terminal()
     # Even where a script started us in the background with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -174,11 +176,13 @@ def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> 
     return min(most, grid.limits.max_trials or most)
 
 
-def _interrupt(*_: Any) -> None:
-    """The first ends the run in order; the second at once, which no record minds: Ray's processes
-    go with this one."""
+def _interrupt(received: int, _: Any) -> None:
+    """The first ends the run in order, and SIGTERM has running trials save a checkpoint before; the
+    second at once, which no record minds: Ray's processes go with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    if received == signal.SIGTERM and preemption.notice():
+        return
     raise KeyboardInterrupt
 
 

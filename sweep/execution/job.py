@@ -1,5 +1,6 @@
 """A trial with all that is needed to run it in any process on any node, and what became of it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,24 @@ class Stored(NamedTuple):
     """Files and folders that the grid names, as the job has them -> their names in the store."""
 
 
+class Limits(NamedTuple):
+    """When an attempt at a trial is ended."""
+
+    stalled_seconds: float = math.inf
+    """Without a sign of progress."""
+    max_seconds: float = math.inf
+    """From the start of the attempt."""
+
+    @property
+    def hard_seconds(self) -> float:
+        """From the start of the attempt; one that looks at the time itself has ended by then."""
+        return self.max_seconds + min(GRACE_SECONDS, self.max_seconds)
+
+
+GRACE_SECONDS = 60.0
+"""After a time limit, for a step or a benchmark to end by itself; no longer than the limit."""
+
+
 class Job(NamedTuple):
     """A trial with all that is needed to run it in any process on any node."""
 
@@ -32,8 +51,9 @@ class Job(NamedTuple):
     """Of each process that trains."""
     evaluation_threads: int
     """Of the one that evaluates."""
-    max_seconds: float | None = None
-    """Where it takes longer the trial ends as failed."""
+    limits: Limits = Limits()
+    code: str = ""
+    """Hash of the code that the plan was made with; an attempt refuses to run another."""
     ranks: int = 1
     """Processes that train it together."""
     stored: Stored | None = None
@@ -58,6 +78,10 @@ class Watch(Protocol):
 
     def retried(self, key: str) -> None:
         """The attempt before this one has failed."""
+        ...
+
+    def died(self, key: str) -> None:
+        """The attempt has failed; where no reason was recorded, one is to be recorded now."""
         ...
 
     def ended(self, ended: Outcome) -> None: ...

@@ -128,6 +128,9 @@ class Counted(orchestrate._Driver):
         self.ends: list[float] = []
         self.memory: list[float] = []
 
+    def died(self, key: str) -> None:
+        pass
+
     def retried(self, key: str) -> None:
         raise AssertionError(key)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from trainers import attempt
 from trainers.inference import prefix_attention
 from trainers.inference.prefix_attention import Attend, Carry, Like, Span
 from trainers.inference.prefix_tree import find
@@ -61,6 +62,7 @@ class Decoder:
 
     def body(self, tokens: np.ndarray, positions: np.ndarray, attend: Attend) -> torch.Tensor:
         """Token ids and position ids of one packed row -> last hidden states, `[tokens, width]`."""
+        attempt.sign("evaluation")
         body: Any = self.model.base_model
         return body(
             input_ids=self.like.index(tokens)[None],

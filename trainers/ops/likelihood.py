@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from trainers import attempt
 from trainers.models import load
 from trainers.ops import batching, packed_attention
 from trainers.ops.chunked_loss import Head
@@ -26,6 +27,7 @@ def losses(loaded: load.Loaded, examples: list[Example], bfloat16: bool) -> torc
     with packed_attention.used(model) as packed:
         lengths = [example.length for example in examples]
         for places in batching.micro_batches(lengths, TOKENS_PER_BATCH, not packed):
+            attempt.sign("log-probabilities")
             one = packed_attention.rows([examples[place] for place in places], packed, model.device)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
                 lost = head.negative_log_likelihoods(model, one)

@@ -9,7 +9,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from trainers.attempt import Stopped, Superseded
 from trainers.specs.spec import OutOfTime
+
+ENDS = (OutOfTime, Stopped, Superseded)
+"""What the first process may end with that is no failure of the others."""
 
 
 class RankFailed(Exception):
@@ -33,7 +37,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     `work` and what it takes and returns are pickled on their way between processes.
 
     Raises:
-        OutOfTime: the first process ran out of time.
+        OutOfTime, Stopped, Superseded: so the first process ended.
         RankFailed: a process failed in another way.
     """
     if ranks == 1:
@@ -46,7 +50,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
         spawn(_rank, (ranks, get_free_port(), found, work, arguments), nprocs=ranks, daemon=True)
     except ProcessException as error:
         first = None if found.empty() else found.get()
-        if isinstance(first, OutOfTime):  # the others waited for it in vain
+        if isinstance(first, ENDS):  # the others waited for it in vain
             raise first from error
         killed = getattr(error, "signal_name", None) == "SIGKILL"
         raise RankFailed(f"process {error.error_index} of {ranks}: {error}", killed) from error
@@ -70,7 +74,7 @@ def _rank(
         torch.cuda.set_device(number)
     try:
         result = work(*arguments)
-    except OutOfTime as error:
+    except ENDS as error:
         found.put(error)
         raise
     if number == 0:

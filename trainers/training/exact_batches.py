@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from transformers import Trainer
 
+from trainers import attempt
 from trainers.ops import batching
 from trainers.ops.packed_attention import Example, rows
 from trainers.training.noise_scale import Measurement, halve
@@ -211,6 +212,7 @@ class ExactBatches(Trainer):
             total = totals
             try:
                 for part in parts:
+                    attempt.sign("training")
                     places = [new[place] for place in part]
                     total = total + self._backward(model, examples, worth, places)
                 return total
