@@ -15,10 +15,10 @@ import typer
 
 from sweep import terminal
 from sweep.execution import preemption
-from sweep.execution.options import Options
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
 from sweep.gridfile.schema import Grid
+from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
@@ -124,7 +124,7 @@ def main(
             "--dry-run, and give --yes to run them",
         )
     from sweep import orchestrate
-    from sweep.resolve.fetch import CannotStart
+    from sweep.resolve.resolve import CannotStart
 
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
@@ -193,7 +193,7 @@ def _leave(*_: Any) -> None:
 
 def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
     from sweep.execution import calibrate as calibration
-    from sweep.resolve.fetch import CannotStart
+    from sweep.resolve.resolve import CannotStart
 
     try:
         return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)

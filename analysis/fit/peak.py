@@ -45,8 +45,14 @@ class Box(NamedTuple):
 
 
 def box_of(x: np.ndarray, y: np.ndarray) -> Box:
-    """The rectangle round the points."""
-    return Box(float(x.min()), float(x.max()), float(y.min()), float(y.max()))
+    """The rectangle round the points; an axis of one value gets half an octave on either side."""
+    (x_low, x_high), (y_low, y_high) = (
+        (float(axis.min()), float(axis.max()))
+        if np.ptp(axis) > 0
+        else (float(axis.min()) - 0.5, float(axis.max()) + 0.5)
+        for axis in (x, y)
+    )
+    return Box(x_low, x_high, y_low, y_high)
 
 
 def draw_prior(box: Box, count: int, quadratic: bool, rng: np.random.Generator) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Protocol
 
 from sweep.execution import local
 from sweep.execution.job import Job, Watch
-from sweep.execution.options import Options
 from sweep.execution.retries import Retries
 from sweep.gridfile.schema import Grid
-from sweep.resolve.fetch import CannotStart
+from sweep.options import Options
+from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import Frontier
-from trainers import hub
+from trainers import devices, hub
 from trainers.hub import Needs
 
 Say = Callable[[str], None]
@@ -64,12 +64,26 @@ class Here:
         pass
 
     def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+        _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
         retries = Retries(jobs, self._retries, watch, self._say)
         local.run(frontier, jobs, retries, watch, self._deadline)
         return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
 
     def leave(self) -> None:
         pass
+
+
+def _check_local(asked: set[float]) -> None:
+    """
+    Raises:
+        CannotStart: one process cannot show its trials different numbers of GPUs.
+    """
+    counts = {min(devices.per_trial(gpus), len(devices.visible())) for gpus in asked}
+    if len(counts) > 1 and max(counts) > 1:
+        raise CannotStart(
+            "--local: resources.gpus_per_trial differs between stages, and one process cannot show "
+            "its trials different numbers of GPUs; leave --local out, or give one number"
+        )
 
 
 class OnRay:
@@ -91,6 +105,7 @@ class OnRay:
             self._dashboard = self._joined.enter_context(
                 ray_cluster.connected(self._options.address, self._options.dashboard_host)
             )
+        self._joined.enter_context(devices.seeing(0))  # Ray has counted them; the driver needs none
         if warning := ray_cluster.exposed(self._dashboard):
             self._say(warning)
 

@@ -14,9 +14,9 @@ from sweep.execution.retries import Retries
 from sweep.execution.supervisor import STOP_SECONDS
 from sweep.execution.trial import TrialFailed
 from sweep.execution.watchdog import GO_ON
-from sweep.resolve.fetch import CannotStart
+from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import Frontier
-from trainers import attempt
+from trainers import attempt, devices
 from trainers.cli import INTERRUPTED, LIMIT_REACHED
 
 LOOK_SECONDS = 0.5
@@ -27,20 +27,21 @@ def run(
 ) -> None:
     """Run every trial of the frontier, until `deadline` by the monotonic clock.
 
+    CUDA looks at what is visible once in a process, so all of them see what the largest asks for.
+
     Raises:
         CannotStart: the first trials failed, and this machine is to blame.
         KeyboardInterrupt: SIGTERM came, and the trial has saved a checkpoint.
     """
-    if all(job.ranks == 1 for job in jobs.values()):
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # TRL refuses several in one process
-    while (planned := frontier.next()) is not None:
-        watch.started(planned.key)
-        watch.ended(_until_it_ends(jobs[planned.key], retries, watch, deadline))
-        frontier.ended(planned.key)
-        if retries.hopeless:
-            raise CannotStart(retries.hopeless)
-        if preemption.noticed():
-            raise KeyboardInterrupt
+    with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
+        while (planned := frontier.next()) is not None:
+            watch.started(planned.key)
+            watch.ended(_until_it_ends(jobs[planned.key], retries, watch, deadline))
+            frontier.ended(planned.key)
+            if retries.hopeless:
+                raise CannotStart(retries.hopeless)
+            if preemption.noticed():
+                raise KeyboardInterrupt
 
 
 def _until_it_ends(job: Job, retries: Retries, watch: Watch, deadline: float) -> Outcome:

@@ -31,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 from sweep.execution import processes  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
-from trainers import hub  # noqa: E402
+from trainers import devices, hub  # noqa: E402
 from trainers.hub import Needs  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
@@ -50,9 +50,10 @@ Node = dict[str, float]
 """What a node has, by Ray's names: CPU, GPU."""
 
 
-def check(address: str | None, asked: Collection[TrialResources]) -> None:
+def check(address: str | None, asked: Collection[TrialResources]) -> int:
     """Whether the cluster at `address`, or the one that would start here, has a node for one trial
-    of `asked`: the quick answer, before anything is fetched, prepared or started.
+    of `asked`: the quick answer, before anything is fetched, prepared or started. Returns how many
+    it runs at once, of those of which it runs most.
 
     Raises:
         CannotRun: it has not, or there is no cluster.
@@ -60,9 +61,11 @@ def check(address: str | None, asked: Collection[TrialResources]) -> None:
     if address is not None:
         with connected(address):
             admit(asked)
-            return
+            return max(fitting(resources, _nodes()) for resources in asked)
+    nodes = [_this_machine()]
     for resources in asked:
-        _check(resources, [_this_machine()])
+        _check(resources, nodes)
+    return max(fitting(resources, nodes) for resources in asked)
 
 
 def _this_machine() -> Node:
@@ -239,19 +242,33 @@ def concurrency(resources: TrialResources, most: int | None, *, grows: bool = Fa
     the cluster grows with what waits."""
     if grows and most is not None:
         return most
-    total = ray.cluster_resources()
-    fits = total.get("CPU", 0) // resources.cpus_per_trial
-    if resources.gpus_per_trial:
-        fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
-    return max(1, min(int(fits), most or int(fits)))
+    fits = fitting(resources, _nodes())
+    return max(1, min(fits, most or fits))
+
+
+def fitting(resources: TrialResources, nodes: list[Node]) -> int:
+    """Trials with these resources that the nodes hold at once; no trial spans two nodes."""
+    return sum(
+        devices.trials_at_once(
+            node.get("CPU", 0),
+            int(node.get("GPU", 0)),
+            resources.cpus_per_trial,
+            resources.gpus_per_trial,
+        )
+        for node in nodes
+    )
 
 
 def fetch_on_other_nodes(needed: Needs) -> None:
-    """What the driver has fetched for its own node, for each of the others.
+    """What the driver has fetched for its own node, for each of the others. Training data is not
+    among it: trials read what the driver has prepared of it.
 
     Raises:
         CannotRun: a node cannot fetch it.
     """
+    needed = needed.model_copy(update={"data": ()})
+    if needed.empty:
+        return
     here = ray.get_runtime_context().get_node_id()
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
     task = ray.remote(num_cpus=0)(hub.fetch)

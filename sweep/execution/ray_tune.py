@@ -29,7 +29,7 @@ from sweep.plan.trials import Trial
 from sweep.schedule.queue import Frontier
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt
+from trainers import attempt, devices
 
 NODE = "ray.io/node-id"
 """The label by which Ray names each node."""
@@ -128,6 +128,7 @@ class _Attempt(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         job = _opened(self._jobs[0])[self.config["key"]]
+        devices.restrict(job.gpus)
         node = ray.get_runtime_context().get_node_id()
         with (
             remote_trial.here(job) as here,

@@ -28,7 +28,7 @@ from sweep.plan.disk import full
 from sweep.storage import manifest, trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, files, process
+from trainers import attempt, devices, files, process
 from trainers.attempt import Attempt, Stopped, Superseded
 from trainers.models import load
 from trainers.specs.spec import OutOfTime, StageResult
@@ -73,6 +73,7 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
             node=node,
             process_created=psutil.Process().create_time(),
             memory_kills_here=_memory_kills_here(),
+            gpus=devices.visible(),
         )
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
         with Watchdog(this, job.limits, folder.log, shared=shared) as watchdog:
@@ -98,7 +99,7 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
             process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
         if folder.usable():
-            process.prepare(job.evaluation_threads)
+            process.prepare(job.evaluation_threads, job.gpus)
             eval_seconds = scoring.evaluate(job, folder, deadline)
     except OutOfTime as error:
         phase = _phase(folder)
@@ -206,6 +207,7 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
     record["code"] = manifest.code_hash()
+    record["gpu"] = devices.name()
     attempt.check()
     files.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
@@ -223,7 +225,7 @@ def _fit(job: Job, deadline: float, this: Attempt) -> StageResult:
 def _fit_here(job: Job, deadline: float) -> StageResult:
     from trainers import dispatch
 
-    process.prepare(job.threads)
+    process.prepare(job.threads, job.gpus)
     assert job.trial.spec is not None
     folder, loaded = TrialFolder(Path(job.folder)), scoring.start_weights(job)
     result = dispatch.train(

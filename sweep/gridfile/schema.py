@@ -158,9 +158,12 @@ class Pricing(Strict):
     tokens_per_second: Positive | None = None
     """Training tokens per second of one trial."""
     utilisation: Share | None = None
-    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
+    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given; on a
+    GPU that its matrix products reach, and what else takes time comes on top."""
     device_flops: Positive | None = None
     """Peak FLOP/s of what one trial has."""
+    device_bandwidth: Positive | None = None
+    """Bytes per second that one trial has of a GPU's memory; when empty it is not counted."""
 
 
 class Arm(Strict):

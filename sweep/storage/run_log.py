@@ -1,6 +1,6 @@
 """What the command says: to the terminal while there is one, and to driver.log of the run folder.
 
-The terminal is no part of the run: a pipe whose reader has gone, or a terminal that was closed, ends
+The terminal is no part of the run: a pipe whose reader has gone or a terminal that was closed ends
 nothing.
 """
 

@@ -25,7 +25,7 @@ from simulated import REFUSED, SHAPES, measured, truth
 
 from analysis.fit.peak import Box
 from analysis.fit.surface import FitStatus, fit
-from trainers.data.prepare_process import cores
+from trainers.devices import cores
 
 SIZES = 6
 RATES = (6, 10)
