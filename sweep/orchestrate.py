@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.tables.run_folder import ResultsError
 from sweep import answer, terminal
 from sweep.audit import run_audit
@@ -31,9 +29,11 @@ from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
 from sweep.storage import manifest
+from sweep.storage.driver_lock import RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder, RunHeld
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
 from sweep.tracking import follow
 from trainers.files import Damaged
@@ -43,7 +43,7 @@ WORKER_DIED_OR_CUT_OFF = "the worker died (killed, or out of memory), or could n
 
 
 def drive(
-    grid: Grid, planned: list[Trial], path: Path, options: Options, console: Console
+    grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
 ) -> Counter[str]:
     """Run what is not done and write the report; returns how many trials are in which state.
 
@@ -60,7 +60,8 @@ def drive(
     say = partial(_print, console)
     may_start = _allowance(grid, len(planned), time.monotonic())
     try:
-        with folder.lock(), remote_run.held(options.store, folder, say) as stored:
+        with folder.lock(say), remote_run.held(options.store, folder, say) as stored:
+            console.keep_in(folder.path)
             run = Orchestrator(resolved, folder, options, console, stored)
             preflight.check_unchanged(folder, resolved.fingerprints)
             if not options.changed_code:
@@ -81,11 +82,14 @@ def drive(
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
-        cause = full(error)
-        if cause is None or isinstance(error, CannotStart):
+        no_room = full(error)
+        if isinstance(error, CannotStart) or not (no_room or isinstance(error, OSError)):
             raise
-        path = getattr(cause, "filename", None) or folder.path
-        raise CannotStart(f"{path}: {cause}; make room, and the same command continues") from error
+        path = getattr(no_room or error, "filename", None) or folder.path
+        advice = "make room" if no_room else "mend it"
+        raise CannotStart(
+            f"{path}: {no_room or error}; {advice}, and the same command continues"
+        ) from error
 
 
 class Orchestrator:
@@ -96,7 +100,7 @@ class Orchestrator:
         resolved: ResolvedGrid,
         folder: RunFolder,
         options: Options,
-        console: Console,
+        console: RunConsole,
         stored: StoredRun | None,
     ):
         self.resolved = resolved
@@ -222,6 +226,9 @@ class Orchestrator:
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
         self.events.retried(trial, last.get("reason", self.reason_unrecorded))
 
+    def died(self, key: str) -> None:
+        self.with_reason(Outcome(key, "failed", "", 0.0, 0.0))
+
     def ended(self, ended: Outcome) -> None:
         ended = self.with_reason(ended)
         self.keeper.ended(ended.key)
@@ -241,11 +248,17 @@ class Orchestrator:
             return ended
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
-        if last.get("event") != "failed":
+        if last.get("event") not in ("failed", "stopped", "superseded"):
             phase = "evaluate" if folder.training() else "train"
             if self.stored and self.stored.away:
                 phase = "store"  # does not count against the trial's retries
-            folder.log_attempt("failed", phase=phase, reason=self.reason_unrecorded)
+            folder.log_attempt(
+                "failed",
+                phase=phase,
+                reason=self.reason_unrecorded,
+                died=True,
+                progress=folder.progress(),
+            )
             last = {"reason": self.reason_unrecorded}
         return ended._replace(reason=last["reason"])
 
@@ -296,5 +309,5 @@ def _allowance(grid: Grid, planned: int, started: float) -> Callable[[], bool]:
     return may_start
 
 
-def _print(console: Console, line: str) -> None:
+def _print(console: RunConsole, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sweep import terminal
+from sweep.execution import preemption
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
 from sweep.gridfile.schema import Grid
@@ -24,6 +24,7 @@ from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_log import RunConsole, outlive_terminal
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
 from trainers.files import Damaged
 
@@ -33,7 +34,7 @@ MANY_TRIALS = 1000
 STOPPED = "interrupted; the same command continues from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = RunConsole()
 
 
 @app.command()
@@ -130,6 +131,7 @@ def main(
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
         _reach(url)
+    outlive_terminal()
     # A shell script that starts this in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -176,11 +178,13 @@ def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> 
     return min(most, grid.limits.max_trials or most)
 
 
-def _interrupt(*_: Any) -> None:
-    """The first signal ends the run in order, the second at once: records survive that, and the
-    processes of Ray end with this one."""
+def _interrupt(received: int, _: Any) -> None:
+    """The first signal ends the run in order, and on SIGTERM running trials save a checkpoint first;
+    the second ends it at once: records survive that, and Ray's processes end with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    if received == signal.SIGTERM and preemption.notice():
+        return
     raise KeyboardInterrupt
 
 

@@ -28,6 +28,7 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sweep.execution import processes  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
 from trainers import devices, hub  # noqa: E402
@@ -35,6 +36,10 @@ from trainers.hub import Needs  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""
+
+
+RAY_ERRORS = (RayError, ConnectionError)
+"""What Ray raises where a part of it has died."""
 
 
 class CannotRun(Exception):
@@ -209,6 +214,27 @@ def _fits(resources: TrialResources, nodes: list[Node]) -> bool:
 
 def _nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fits_elsewhere(resources: TrialResources, nodes: Collection[str]) -> bool:
+    """Whether a trial fits on a node that is none of these, given by their ids."""
+    if not nodes:
+        return False
+    others = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in nodes]
+    return _fits(resources, others)
+
+
+_ending: list[ray.ObjectRef] = []
+"""Tasks of `end_attempt`: Ray cancels what nobody refers to."""
+
+
+def end_attempt(started: dict[str, Any]) -> None:
+    """End the process of an attempt, given its `started` event, on the node where it runs."""
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end)
+    on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
+    _ending.append(
+        task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
+    )
 
 
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:

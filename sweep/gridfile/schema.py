@@ -80,6 +80,9 @@ class Resources(TrialResources):
     """Trials at once; as many as fit when empty."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
+    stalled_minutes: Positive = 30.0
+    """A trial without a sign of progress (a micro-batch, a batch of items) for so long is ended,
+    its stacks are written to its log, and it is tried again. Compiling and first batches count."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
 
@@ -88,7 +91,7 @@ class Limits(Strict):
     """When one start of the command stops on its own; the same command continues from there."""
 
     max_hours: Positive | None = None
-    """Start no trial after this many hours; running ones finish."""
+    """Start no trial after this many hours; running ones save a checkpoint and stop."""
     max_trials: Count | None = None
     """Start at most this many trials."""
     max_trial_hours: Positive | None = None

@@ -54,13 +54,18 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
 def code() -> dict[str, str]:
     """Content of every file that decides weights or scores, by its name."""
     root = Path(trainers.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
+    paths = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
     return {
         f"trainers/{file.relative_to(root).as_posix()}": hashlib.sha256(
             file.read_bytes()
         ).hexdigest()[:16]
-        for file in files
+        for file in paths
     }
+
+
+def code_hash() -> str:
+    """One hash of all of `code()`."""
+    return files.short_hash(code())
 
 
 def packages() -> dict[str, str]:
