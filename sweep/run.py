@@ -179,8 +179,8 @@ def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> 
 
 
 def _interrupt(received: int, _: Any) -> None:
-    """The first signal ends the run in order, and on SIGTERM running trials save a checkpoint first;
-    the second ends it at once: records survive that, and Ray's processes end with this one."""
+    """The first signal ends the run in order, after a checkpoint of running trials on SIGTERM; the
+    second ends it at once: records survive that, and Ray's processes end with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     if received == signal.SIGTERM and preemption.notice():
