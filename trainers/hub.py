@@ -130,6 +130,7 @@ def fetch(needed: Needs) -> Commits:
         | {
             "HF_HUB_OFFLINE": str(int(needed.offline)),
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
     )

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from sweep.gridfile.schema import BASE, Grid
 from sweep.plan.cost import Calibration
-from sweep.resolve import fetch, pin
+from sweep.resolve.resolve import resolve
 from sweep.storage import run_folder
 from trainers import files, process
 from trainers.evaluate import benchmarks
@@ -52,7 +52,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     Raises:
         CannotStart: something that the grid needs is missing.
     """
-    grid = pin.grid(grid, fetch.ready(grid).commits)
+    grid = resolve(grid).pinned
     at_once = _fit_here(grid)
     context = multiprocessing.get_context("spawn")
     started = time.time()

@@ -80,15 +80,18 @@ class Resources(TrialResources):
     """Trials at once; as many as fit when empty."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
+    stalled_minutes: Positive = 30.0
+    """A trial without a sign of progress (a micro-batch, a batch of items) for so long is ended,
+    its stacks are written to its log, and it is tried again. Compiling and first batches count."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
 
 
 class Limits(Strict):
-    """When one start of the command stops on its own; the same command goes on from there."""
+    """When one start of the command stops on its own; the same command continues from there."""
 
     max_hours: Positive | None = None
-    """Start no trial after this many hours; running ones finish."""
+    """Start no trial after this many hours; running ones save a checkpoint and stop."""
     max_trials: Count | None = None
     """Start at most this many trials."""
     max_trial_hours: Positive | None = None
@@ -155,9 +158,12 @@ class Pricing(Strict):
     tokens_per_second: Positive | None = None
     """Training tokens per second of one trial."""
     utilisation: Share | None = None
-    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given."""
+    """Share of `device_flops` that training reaches, where `tokens_per_second` is not given; on a
+    GPU that its matrix products reach, and what else takes time comes on top."""
     device_flops: Positive | None = None
     """Peak FLOP/s of what one trial has."""
+    device_bandwidth: Positive | None = None
+    """Bytes per second that one trial has of a GPU's memory; when empty it is not counted."""
 
 
 class Arm(Strict):

@@ -19,11 +19,16 @@ from sweep.storage.run_folder import RunFolder
 class Keeper:
     """Removes weights as trials end."""
 
-    def __init__(self, grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage):
+    def __init__(self, grid: Grid, folder: RunFolder, wants: WantedByStage):
+        self._grid = grid
         self._keep = {name: stage.keep for name, stage in grid.stages.items()}
-        self._trials = {trial.key: trial for trial in planned}
         self._folder = folder
         self._wants = wants
+        self._best: dict[str, tuple[float, Trial]] = {}
+
+    def follow(self, planned: list[Trial]) -> None:
+        """The trials of a wave."""
+        self._trials = {trial.key: trial for trial in planned}
         self._children: dict[str | None, list[Trial]] = defaultdict(list)
         for trial in planned:
             self._children[trial.parent].append(trial)
@@ -36,7 +41,7 @@ class Keeper:
         self._diverged: set[str] = set()
         """Settings of which a seed has diverged, so that their cell can never be best."""
         waiting = {trial.stage for trial in planned if trial.waits}
-        self._awaited = {grid.stages[name].start_from for name in waiting}
+        self._awaited = {self._grid.stages[name].start_from for name in waiting}
         """Stages of which a parent is still to be chosen."""
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:

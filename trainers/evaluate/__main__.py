@@ -5,7 +5,6 @@ that `analysis.tables.load.read` and `python -m analysis.report` read it. The sa
 scores only what has no record yet.
 """
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from trainers import files, hub, process
+from trainers import devices, files, hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
 from trainers.evaluate import benchmarks, metrics, scores
 from trainers.evaluate.registry import Benchmark
@@ -54,7 +53,7 @@ def main(
     ] = 16,
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     backend: Annotated[Literal["transformers", "vllm"], typer.Option()] = "transformers",
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = devices.cores(),
 ) -> None:
     """Score a model and keep the scores with their items."""
     try:
@@ -153,7 +152,7 @@ def _score(
     left = [one for one, place in places.items() if not place.exists()]
     if not left:
         return {}
-    process.prepare(threads)
+    process.prepare(threads, gpus=1)
     try:
         loaded, score = _opened(model, commit, spec, judge=found[0].scores == "reward")
     except load.ModelUnavailable as error:

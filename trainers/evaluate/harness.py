@@ -4,7 +4,6 @@
 trainers/evaluate/__main__.py.
 """
 
-import copy
 import hashlib
 import io
 import json
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,10 +35,11 @@ def open_model(loaded: load.Loaded, spec: EvaluateSpec):
     import torch
 
     from trainers.inference import harness_model as scoring
+    from trainers.ops.out_of_memory import once_more
 
     model = loaded.model
     if load.bfloat16(spec.dtype) and model.dtype != torch.bfloat16:
-        model = cast(Any, copy.deepcopy(model)).to(torch.bfloat16)
+        model = once_more(lambda: scoring.in_bfloat16(loaded.model))
     return scoring.open_lm(model, loaded.tokenizer, spec.items_per_batch)
 
 
@@ -85,7 +85,14 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         assert results is not None, "lm-eval returns None only on ranks other than 0"
         samples = {task: _by_document(results["samples"][task]) for task in results["samples"]}
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
-    return _read(results, tasks, samples, beside, benchmark, spec)
+    found = _read(results, tasks, samples, beside, benchmark, spec)
+    return found._replace(settings=found.settings | _computed_by(lm))
+
+
+def _computed_by(lm: Any) -> dict[str, Any]:
+    from trainers.inference import harness_model
+
+    return harness_model.description(lm)
 
 
 def _template(lm: Any) -> str:

@@ -23,7 +23,8 @@ class World:
         self.planned = trials.trials(grid)
         self.folder = RunFolder(path)
         self.wants = wanted(grid, DATA)
-        self.keeper = Keeper(grid, self.planned, self.folder, self.wants)
+        self.keeper = Keeper(grid, self.folder, self.wants)
+        self.keeper.follow(self.planned)
 
     def at(self, number: int) -> TrialFolder:
         return self.folder.trial(self.planned[number])

@@ -188,13 +188,19 @@ def test_child_key_hangs_on_the_parent(run):
     assert len(keys) == 3  # waiting, and two choices
 
 
+def look_at_all(pipeline) -> None:
+    keeper = Keeper(pipeline.grid, pipeline.folder, pipeline.wants)
+    keeper.follow(pipeline.planned)
+    keeper.look_at_all()
+
+
 def test_candidates_keep_their_weights_until_the_choice(run):
     pipeline = run("stages.sft.keep=none")
     pipeline.end_all(0.9, 0.1, 0.6, 0.7)
-    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    look_at_all(pipeline)
     assert all(pipeline.folder.trial(trial).has_weights() for trial in pipeline.of("sft"))
     pipeline.resolve()
-    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    look_at_all(pipeline)
     kept = [trial.key for trial in pipeline.of("sft") if pipeline.folder.trial(trial).has_weights()]
     assert kept == [pipeline.of("dpo")[0].parent]
 
