@@ -188,7 +188,8 @@ class ExactBatches(Trainer):
         batch is read first, while the device is at work."""
         if self.loader is not None:
             self.loader.prefetch()
-        numbers = torch.cat([totals, norm[None], *(half[None] for half in half_norms)]).tolist()
+        numbers = torch.cat([totals, norm[None], *(half[None] for half in half_norms)])
+        numbers = numbers.cpu().tolist()
         loss, *facts = numbers[: len(totals)]
         grad_norm, *half = numbers[len(totals) :]
         noise = None
