@@ -17,7 +17,6 @@ from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
 from trainers.specs.spec import TrainingSpec
 
-
 LEGEND = "Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"
 
 
