@@ -3,6 +3,8 @@
 import logging
 import os
 
+from trainers import devices
+
 
 def go_offline() -> None:
     """Read local files alone from now on. Call it before the libraries are imported."""
@@ -11,13 +13,14 @@ def go_offline() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
-def prepare(threads: int) -> None:
-    """Torch's threads and kernels, and libraries that log nothing but errors."""
+def prepare(threads: int, gpus: float = 0.0) -> None:
+    """Set torch's threads and kernels, the share of a GPU's memory, and logging of errors alone."""
     import datasets
     import torch
     import transformers
 
     torch.set_num_threads(threads)
+    devices.limit_memory(gpus)
     # On Hopper and Blackwell, SDPA tries cuDNN first. cuDNN builds a plan for each new shape, some
     # 35 ms and never freed, and the lengths of texts and answers are nearly always new.
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from trainers import attempt
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
@@ -78,6 +79,7 @@ def in_micro_batches(
         parts = [[waiting[place] for place in part] for part in parts]
         try:
             for part in parts:
+                attempt.sign("log-probabilities")
                 row = packed_attention.rows([examples[n] for n in part], packed, model.device)
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
                     scores.append(score(row))

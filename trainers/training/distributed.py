@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from trainers.attempt import Stopped, Superseded
 from trainers.specs.spec import OutOfTime
 
 TIMEOUT = 600
@@ -21,6 +22,8 @@ writing a checkpoint meanwhile. torch's default is 1800."""
 LOCALHOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 """Linux, prctl(2): the signal that a process gets when its parent ends."""
+ENDS = (OutOfTime, Stopped, Superseded)
+"""Exceptions of the first process that are no failure of the others."""
 
 
 class RankFailed(Exception):
@@ -44,7 +47,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     `work`, its arguments and its result are pickled on their way between processes.
 
     Raises:
-        OutOfTime: the first process ran out of time.
+        OutOfTime, Stopped, Superseded: so the first process ended.
         RankFailed: a process failed in another way.
     """
     if ranks == 1:
@@ -64,7 +67,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
         )
     except ProcessException as error:
         first = None if results.empty() else results.get()
-        if isinstance(first, OutOfTime):  # the others failed because it ended
+        if isinstance(first, ENDS):  # the others failed because it ended
             raise first from error
         killed = getattr(error, "signal_name", None) == "SIGKILL"
         raise RankFailed(f"process {error.error_index} of {ranks}: {error}", killed) from error
@@ -97,7 +100,7 @@ def _rank(
         torch.cuda.set_device(number)
     try:
         result = work(*arguments)
-    except OutOfTime as error:
+    except ENDS as error:
         results.put(error)
         raise
     if number == 0:

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from trainers import attempt
 from trainers.ops import batching
 from trainers.ops.memory import out_of_memory
 from trainers.ops.packed_attention import Example, rows, to_device
@@ -259,6 +260,7 @@ class ExactBatches(Trainer):
             total = totals
             try:
                 for part in parts:
+                    attempt.sign("training")
                     places = [new[place] for place in part]
                     total = total + self._backward(model, examples, worth, places)
                 return total

@@ -213,9 +213,9 @@ def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
     """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
     path = folder / METRICS if distributed.is_first() else Path(os.devnull)
     steps = monitor.progress.steps
-    if steps and distributed.is_first():
+    if distributed.is_first():
         resume.cut(path, steps)
-    with open(path, "a" if steps else "w", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8") as file:
         monitor.file = file
         yield
 

@@ -116,10 +116,10 @@ def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "missing columns: learning_rate"),
+        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "no column for the learning rate"),
         ("learning_rate,batch_size,benchmark,value\n-1,8,arc,1\n", "learning_rate is not above 0"),
         ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "'x' is not a number"),
-        ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,done\n", "status is none of"),
+        ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,odd\n", "status is none of"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
