@@ -32,9 +32,8 @@ def tokens_per_micro_batch(model: PreTrainedModel, packed: bool, bfloat16: bool)
     if model.device.type != "cuda":
         return ON_CPU
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    left = (
-        devices.free_memory(model.device) - 3 * trained - WORKSPACE
-    )  # gradients, AdamW's two moments
+    states = 3 * trained  # gradients, and AdamW's two moments
+    left = devices.free_memory(model.device) - states - WORKSPACE
     return _between(SHARE * left / bytes_per_token(model, packed, bfloat16))
 
 
