@@ -11,6 +11,7 @@ import numpy as np
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
 
+AXES = ("learning_rate", "batch_size", "seed")
 TRAIN_COLUMNS = (
     "model_parameters",
     "steps",
@@ -87,6 +88,33 @@ def trial_rows(
         base |= {"scored": (score_path, record.get("settings") or {})}
         rows += [base | _score(score) for score in record["scores"]]
     return rows
+
+
+def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
+    """The trials, with the settings in which trials of one stage, arm, parent, learning rate, batch
+    size and seed differ in the name of the arm: another axis of the grid is no seed."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for _, trial in trials:
+        spec = trial.get("spec") or {}
+        cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
+        cells.setdefault(json.dumps(cell), []).append(spec)
+    differing: dict[str, dict[str, None]] = {}
+    for cell, specs in cells.items():
+        stage = json.loads(cell)[0]
+        names = dict.fromkeys(name for spec in specs for name in spec)
+        for name in names:
+            if len({json.dumps(spec.get(name), sort_keys=True) for spec in specs}) > 1:
+                differing.setdefault(stage, {})[name] = None
+    return [
+        (folder, trial | {"arm": _arm(trial, list(differing.get(trial["stage"], {})))})
+        for folder, trial in trials
+    ]
+
+
+def _arm(trial: dict[str, Any], names: list[str]) -> str:
+    spec = trial.get("spec") or {}
+    settings = [f"{name}={spec.get(name)}" for name in names]
+    return ", ".join([*([trial["arm"]] if trial.get("arm") else []), *settings])
 
 
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
