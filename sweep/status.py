@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweep import terminal
+from sweep import answer, terminal
 from sweep.storage.status_reader import Reader
 from trainers.files import Damaged
 
@@ -41,7 +41,9 @@ def main(
         }
         print(json.dumps(record, indent=1))
     else:
-        Console().print(terminal.status(status))
+        console = Console()
+        console.print(terminal.status(status))
+        answer.show(console, run_dir)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sweep.execution.job import Outcome
 from sweep.gridfile.schema import EACH, Grid, Stage
-from sweep.plan.cost import Calibration, Price, price, total, wall_hours
+from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
 from sweep.storage.status_reader import RunStatus
@@ -154,17 +154,20 @@ def _sums(
     if sums.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return
-    stated = "" if measured else STATED
+    on_gpu = grid.resources.gpus_per_trial > 0
+    stated = "" if measured else ESTIMATED if on_gpu else STATED
     yield (
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
         f"{_hours(sums.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
     )
-    wall = wall_hours(grid, planned, prices, measured)
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
-    if wall is not None:
-        at_once = measured.at_once if measured else grid.resources.max_concurrent
-        yield f"wall time, {at_once} at once: about {_hours(wall)}"
+    walls = [
+        f"about {_hours(wall_hours(planned, prices, count, measured))} {where} ({count} at once)"
+        for where, count in places(grid, measured).items()
+    ]
+    if walls:
+        yield f"wall time: {', '.join(walls)}"
 
 
 def _space(grid: Grid, planned: list[Trial]) -> str:
@@ -192,6 +195,7 @@ def _total(values: Iterable[int | None]) -> int | None:
 
 
 UNKNOWN = "unknown"
+ESTIMATED = " (estimated; --calibrate measures it)"
 STATED = " (at training's FLOP/s, which generation does not reach)"
 
 

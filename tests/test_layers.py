@@ -62,12 +62,12 @@ def test_package_imports_only_the_packages_below_it(package):
 
 ROOMS = {
     "sweep": """
-        run status orchestrate terminal
+        run status orchestrate terminal answer
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """
         dispatch hub training evaluate inference ops data rewards models specs world
-        process cli files
+        process cli attempt files devices
     """,
     "analysis": "report figures advice audit fit tables benchmarks text",
 }

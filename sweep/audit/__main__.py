@@ -20,8 +20,9 @@ from rich.text import Text
 
 from analysis.audit import tables as page
 from sweep.audit import records
-from sweep.audit.scan import Reading, all_cores
+from sweep.audit.scan import Reading
 from sweep.gridfile.schema import Audit
+from trainers import devices
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, stop
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
@@ -105,7 +106,7 @@ def contamination(
             request = audit_items.Request(benchmarks=tuple(names), evaluate=evaluate)
             items = audit_items.read(request)
         with console.status("reading the data"):
-            record = records.contamination(specs, items, audit, out, cores or all_cores(), {})
+            record = records.contamination(specs, items, audit, out, cores or devices.cores(), {})
     except (DataUnavailable, EvaluationUnavailable) as error:
         stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:
@@ -127,7 +128,7 @@ def languages(
     specs = _data(data, split, examples)
     try:
         with console.status("reading the data"):
-            record = records.languages(specs, out, cores or all_cores(), {})
+            record = records.languages(specs, out, cores or devices.cores(), {})
     except DataUnavailable as error:
         stop(CANNOT_RUN, str(error))
     except KeyboardInterrupt:

@@ -6,11 +6,11 @@ from typing import Any
 
 from analysis.audit import tables as page
 from sweep.audit import records
-from sweep.audit.scan import Reading, all_cores
+from sweep.audit.scan import Reading
 from sweep.gridfile.schema import BASE, Grid
 from sweep.resolve.resolve import CannotStart, ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import files, hub
+from trainers import devices, files, hub
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate import benchmarks
@@ -49,13 +49,13 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
                         offline=resolved.needed.offline,
                     )
                 )
-                record = records.contamination(data, items, audit, out, all_cores(), facts)
+                record = records.contamination(data, items, audit, out, devices.cores(), facts)
                 _tell(record, say)
         if audit.languages:
             facts = {**seen, "fingerprint": files.short_hash(content, FORMAT)}
             if _anew(out / page.LANGUAGES, facts):
                 say("audit: counting the languages of the data")
-                _tell(records.languages(data, out, all_cores(), facts), say)
+                _tell(records.languages(data, out, devices.cores(), facts), say)
     except (DataUnavailable, EvaluationUnavailable) as error:
         raise CannotStart(f"audit: {error}") from error
 

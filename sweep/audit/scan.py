@@ -1,6 +1,5 @@
 """Training data past a function, on all cores, in memory that does not grow with the data."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -68,11 +67,6 @@ def scan(
         min(cores, len(parts)), get_context("spawn"), initializer=_hold, initargs=(held,)
     ) as pool:
         yield from zip(map(len, parts), pool.map(_work, parts), strict=True)
-
-
-def all_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hold(held: _Held) -> None:

@@ -11,17 +11,21 @@ from sweep.storage.run_folder import RunFolder
 from trainers import files
 
 
-def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options: Options) -> None:
+def check_resources(
+    grid: Grid, planned: list[Trial], folder: RunFolder, options: Options
+) -> int | None:
     """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
     fetched or written. What else there is to do, such as a score that is missing, shows later and
     is asked for then; a search that has begun may be over; a cluster that grows is given time.
+
+    Returns how many trials run at once, where that is known now.
 
     Raises:
         CannotStart: it does not fit, or there is no such cluster.
     """
     begun = grid.search is not None and folder.path.exists()
     if options.local or options.wait_minutes or begun:
-        return
+        return 1 if options.local else None
     stages = {
         trial.stage
         for trial in planned
@@ -31,15 +35,16 @@ def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options
         and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
     }
     if not stages:
-        return
+        return None
     from sweep.execution import ray_cluster
 
     try:
-        ray_cluster.check(
+        at_once = ray_cluster.check(
             options.address, [grid.trial_resources(stage) for stage in sorted(stages)]
         )
     except ray_cluster.CannotRun as error:
         raise CannotStart(str(error)) from error
+    return min(at_once, grid.resources.max_concurrent or at_once)
 
 
 def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
@@ -64,9 +69,11 @@ def check_code(folder: RunFolder, changed: list[str]) -> None:
         )
 
 
-def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:
+def check_disk(
+    folder: RunFolder, grid: Grid, planned: list[Trial], at_once: int | None = None
+) -> None:
     to_train = [trial for trial in planned if not folder.trial(trial).usable()]
-    need = disk(grid, to_train).peak or 0
+    need = disk(grid, to_train, at_once).peak or 0
     place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if need > free:

@@ -28,13 +28,18 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sweep.execution import processes  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
-from trainers import hub  # noqa: E402
+from trainers import devices, hub  # noqa: E402
 from trainers.hub import Needs  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""
+
+
+RAY_ERRORS = (RayError, ConnectionError)
+"""What Ray raises where a part of it has died."""
 
 
 class CannotRun(Exception):
@@ -45,9 +50,10 @@ Node = dict[str, float]
 """What a node has, by Ray's names: CPU, GPU."""
 
 
-def check(address: str | None, asked: Collection[TrialResources]) -> None:
+def check(address: str | None, asked: Collection[TrialResources]) -> int:
     """Whether the cluster at `address`, or the one that would start here, has a node for one trial
-    of `asked`: the quick answer, before anything is fetched, prepared or started.
+    of `asked`: the quick answer, before anything is fetched, prepared or started. Returns how many
+    it runs at once, of those of which it runs most.
 
     Raises:
         CannotRun: it has not, or there is no cluster.
@@ -55,9 +61,11 @@ def check(address: str | None, asked: Collection[TrialResources]) -> None:
     if address is not None:
         with connected(address):
             admit(asked)
-            return
+            return max(fitting(resources, _nodes()) for resources in asked)
+    nodes = [_this_machine()]
     for resources in asked:
-        _check(resources, [_this_machine()])
+        _check(resources, nodes)
+    return max(fitting(resources, nodes) for resources in asked)
 
 
 def _this_machine() -> Node:
@@ -208,24 +216,59 @@ def _nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def fits_elsewhere(resources: TrialResources, nodes: Collection[str]) -> bool:
+    """Whether a trial fits on a node that is none of these, given by their ids."""
+    if not nodes:
+        return False
+    others = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in nodes]
+    return _fits(resources, others)
+
+
+_ending: list[ray.ObjectRef] = []
+"""Tasks of `end_attempt`: Ray cancels what nobody refers to."""
+
+
+def end_attempt(started: dict[str, Any]) -> None:
+    """End the process of an attempt, given its `started` event, on the node where it runs."""
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end)
+    on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
+    _ending.append(
+        task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
+    )
+
+
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
     """Trials with these resources that fit on the cluster at once, at most `most`; so many where
     the cluster grows with what waits."""
     if grows and most is not None:
         return most
-    total = ray.cluster_resources()
-    fits = total.get("CPU", 0) // resources.cpus_per_trial
-    if resources.gpus_per_trial:
-        fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
-    return max(1, min(int(fits), most or int(fits)))
+    fits = fitting(resources, _nodes())
+    return max(1, min(fits, most or fits))
+
+
+def fitting(resources: TrialResources, nodes: list[Node]) -> int:
+    """Trials with these resources that the nodes hold at once; no trial spans two nodes."""
+    return sum(
+        devices.trials_at_once(
+            node.get("CPU", 0),
+            int(node.get("GPU", 0)),
+            resources.cpus_per_trial,
+            resources.gpus_per_trial,
+        )
+        for node in nodes
+    )
 
 
 def fetch_on_other_nodes(needed: Needs) -> None:
-    """What the driver has fetched for its own node, for each of the others.
+    """What the driver has fetched for its own node, for each of the others. Training data is not
+    among it: trials read what the driver has prepared of it.
 
     Raises:
         CannotRun: a node cannot fetch it.
     """
+    needed = needed.model_copy(update={"data": ()})
+    if needed.empty:
+        return
     here = ray.get_runtime_context().get_node_id()
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
     task = ray.remote(num_cpus=0)(hub.fetch)

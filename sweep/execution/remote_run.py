@@ -17,10 +17,11 @@ from typing import Annotated
 import typer
 
 from sweep.execution.job import Job, Outcome, Stored, Watch, moved
+from sweep.storage.driver_lock import RunHeld
 from sweep.storage.mirror import Mirror, content, is_own
 from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
-from sweep.storage.remote_lock import Lease
-from sweep.storage.run_folder import MARK, RunFolder, RunHeld
+from sweep.storage.remote_lock import lease
+from sweep.storage.run_folder import MARK, RunFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
 
@@ -110,7 +111,7 @@ class StoredRun:
             RunHeld: another driver has it, or has taken it meanwhile.
             Unreachable: the store cannot be read or written.
         """
-        with Lease(self._mirror, self._say) as lease:
+        with lease(self._mirror, self._say) as lock:
             if self._is_gone():
                 raise Unreachable(
                     f"{self._url}: nothing is there, and {self._folder.path} has a run that was; "
@@ -124,12 +125,12 @@ class StoredRun:
                 yield self
             except BaseException:
                 self._end(follower)
-                if not lease.lost:
+                if not lock.lost:
                     with contextlib.suppress(Unreachable):
                         self.push()
                 raise
             self._end(follower)
-            if not lease.lost:
+            if not lock.lost:
                 self.push()
 
     @property
@@ -158,7 +159,7 @@ class StoredRun:
                 self._mirror.pull(name)
                 self._unseen.discard(name)
         except Unreachable as error:
-            raise Unreachable(f"{error}; when it is back, the same command goes on") from error
+            raise Unreachable(f"{error}; when it is back, the same command continues") from error
 
     def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
         """The same jobs for nodes that share no folder; what they name goes up.
@@ -256,6 +257,10 @@ class _Watch:
     def retried(self, key: str) -> None:
         self._run.look(self._names[key])
         self._told.retried(key)
+
+    def died(self, key: str) -> None:
+        self._run.look(self._names[key])
+        self._told.died(key)
 
     def ended(self, ended: Outcome) -> None:
         self._run.over(self._names[ended.key])

@@ -1,7 +1,6 @@
 """manifest.json: with what a run was made, and which evaluations its table should hold."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -10,7 +9,7 @@ from pathlib import Path
 import trainers
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import files
+from trainers import devices, files
 from trainers.data.row_counts import Preparation
 
 PACKAGES = (
@@ -36,7 +35,8 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),
-            "cpus": os.cpu_count(),
+            "cpus": devices.cores(),
+            "gpus": len(devices.visible()),
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
@@ -44,8 +44,8 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in resolved.evaluations.items()
+            stage: {"evaluations": [want.record for want in of_stage]}
+            for stage, of_stage in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)
@@ -54,13 +54,18 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
 def code() -> dict[str, str]:
     """Content of every file that decides weights or scores, by its name."""
     root = Path(trainers.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
+    paths = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
     return {
         f"trainers/{file.relative_to(root).as_posix()}": hashlib.sha256(
             file.read_bytes()
         ).hexdigest()[:16]
-        for file in files
+        for file in paths
     }
+
+
+def code_hash() -> str:
+    """One hash of all of `code()`."""
+    return files.short_hash(code())
 
 
 def packages() -> dict[str, str]:

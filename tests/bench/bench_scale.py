@@ -127,6 +127,9 @@ class Counted(orchestrate.Orchestrator):
         self.ends: list[float] = []
         self.memory: list[float] = []
 
+    def died(self, key: str) -> None:
+        pass
+
     def retried(self, key: str) -> None:
         raise AssertionError(key)
 

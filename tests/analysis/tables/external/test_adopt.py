@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import build
+from analysis.report.__main__ import main
 from analysis.tables import load
 
 LONG = "learning_rate,batch_size,benchmark,value\n"
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_exit_2_with_file_column_and_what_is_allowed(
 ) -> None:
     path = tmp_path / "table.csv"
     path.write_text(text)
-    assert build.main([str(path)]) == 2
+    assert main([str(path)]) == 2
     said = capsys.readouterr().err
     assert told in said and str(path) in said
     assert not (tmp_path / "report").exists()

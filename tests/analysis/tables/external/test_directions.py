@@ -4,7 +4,6 @@ import pytest
 
 from analysis.tables.external.directions import higher_is_better
 
-
 LOWER = [
     "loss",
     "eval_loss",
