@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sweep import terminal
 from sweep.execution import preemption
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
@@ -25,6 +24,7 @@ from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal
+from sweep.terminal.plan import show_plan
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
 from trainers.files import Damaged
 
@@ -111,7 +111,7 @@ def main(
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
-        terminal.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     try:
         problem = RunFolder(path).problem(url)
