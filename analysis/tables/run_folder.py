@@ -11,6 +11,15 @@ import numpy as np
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
 
+MARKS = (
+    ("documents", "", "on different items"),
+    ("prompts", "model", "on different prompts, as rendered,"),
+    ("model_class", "model", "by different model classes"),
+)
+"""What the scores of one benchmark have in common, all of them or those of one model, and how
+they differ where they do not."""
+
+AXES = ("learning_rate", "batch_size", "seed")
 TRAIN_COLUMNS = (
     "model_parameters",
     "steps",
@@ -89,13 +98,31 @@ def trial_rows(
     return rows
 
 
-MARKS = (
-    ("documents", "", "on different items"),
-    ("prompts", "model", "on different prompts, as rendered,"),
-    ("model_class", "model", "by different model classes"),
-)
-"""What the scores of one benchmark have in common, all of them or those of one model, and how
-they differ where they do not."""
+def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
+    """The trials, with the settings in which trials of one stage, arm, parent, learning rate, batch
+    size and seed differ in the name of the arm: another axis of the grid is no seed."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for _, trial in trials:
+        spec = trial.get("spec") or {}
+        cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
+        cells.setdefault(json.dumps(cell), []).append(spec)
+    differing: dict[str, dict[str, None]] = {}
+    for cell, specs in cells.items():
+        stage = json.loads(cell)[0]
+        names = dict.fromkeys(name for spec in specs for name in spec)
+        for name in names:
+            if len({json.dumps(spec.get(name), sort_keys=True) for spec in specs}) > 1:
+                differing.setdefault(stage, {})[name] = None
+    return [
+        (folder, trial | {"arm": _arm(trial, list(differing.get(trial["stage"], {})))})
+        for folder, trial in trials
+    ]
+
+
+def _arm(trial: dict[str, Any], names: list[str]) -> str:
+    spec = trial.get("spec") or {}
+    settings = [f"{name}={spec.get(name)}" for name in names]
+    return ", ".join([*([trial["arm"]] if trial.get("arm") else []), *settings])
 
 
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:

@@ -51,6 +51,8 @@ def runs(
     rows = pd.DataFrame(index=raw.index)
     rows["learning_rate"] = axis(raw, "learning_rate", mapping["learning_rate"], source)
     sizes, size_notes = effective_batch_size(raw, mapping, given, source)
+    if not {"batch_size", "per_device_batch_size"} & set(mapping):
+        sizes = sizes.where(rows.learning_rate.notna())
     rows["batch_size"] = sizes
     notes += size_notes
     for name in ("stage", "arm", "model", "reason"):
@@ -92,13 +94,12 @@ def _without_training(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _check_axes(rows: pd.DataFrame, source: str) -> None:
     rates, sizes = rows.learning_rate, rows.batch_size
-    none = sizes.isna().all()
     problems = {
         "learning_rate is not above 0": rates <= 0,
         "batch_size is not above 0": sizes <= 0,
         "batch_size: not a whole number of examples": sizes.notna() & (sizes != sizes.round()),
         "learning_rate and batch_size must be numbers, or both empty outside the grid": (
-            (rates.isna() != sizes.isna()) & (not none)
+            rates.isna() != sizes.isna()
         ),
     }
     for problem, wrong in problems.items():
