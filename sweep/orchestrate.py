@@ -166,7 +166,9 @@ class _Driver:
         pending = self.pending()
         jobs = [self.job(trial) for trial in [*pending, *waiting]]
         read = [job.trial.spec for job in jobs] + [w.heldout for job in jobs for w in job.wanted]
-        specs = {str(row_counts.asked(spec)): spec for spec in read if spec is not None}
+        by_batch = sorted((s for s in read if s is not None), key=lambda s: s.batch_size)
+        # of those that share their data the largest batch, which has to be there
+        specs = {str(row_counts.asked(spec)): spec for spec in by_batch}
         if not specs:
             return []
         model = next(job.trial.model for job in jobs if job.trial.stage != REFERENCE)
