@@ -13,7 +13,7 @@ from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.spec import EvaluateSpec, function_file
 
 
 class Stored(NamedTuple):
@@ -147,6 +147,11 @@ def moved(job: Job, to: Callable[[str], str]) -> Job:
         update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
         if judge := getattr(one, "reward_model", None):
             update["reward_model"] = to(judge)
+        if one.chat_template is not None:
+            update["chat_template"] = to(one.chat_template)
+        if (reward := getattr(one, "reward", None)) and function_file(reward):
+            path, _, function = reward.rpartition(":")
+            update["reward"] = f"{to(path)}:{function}"
         return one.model_copy(update=update)
 
     trial, evaluate = job.trial, job.evaluate
