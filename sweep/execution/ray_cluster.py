@@ -1,12 +1,15 @@
 """A Ray cluster: joined or started here, what it has, and whether a trial fits. With `tuning.py`,
 which runs trials on it, the only `import ray`."""
 
+import atexit
 import contextlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -87,14 +90,19 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
-    if address:
-        options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
     on_terminate = signal.getsignal(signal.SIGTERM)
     reaper = Reaper() if address is None else None
     try:
-        context: Any = ray.init(
-            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
-        )
+        code = code_copy()
+        if address:
+            options = {"runtime_env": {"env_vars": environment, "working_dir": str(code)}}
+        with contextlib.chdir(code):  # what workers have first on their path
+            context: Any = ray.init(
+                address=address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
+            )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
     except (ConnectionError, RuntimeError) as error:
         if reaper:
@@ -154,12 +162,20 @@ def _private_token() -> None:
             file.write(secrets.token_hex(32))
 
 
-def _packages() -> list[str]:
+def code_copy() -> Path:
+    """A copy of the code as it is now, for workers to run whatever happens to the original; it lies
+    there until this process ends, since workers of a local Ray read it whenever they start."""
     import analysis
     import sweep
     import trainers
 
-    return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
+    folder = Path(tempfile.mkdtemp(prefix="sweep-code-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for package in (sweep, trainers, analysis):
+        source = Path(str(package.__file__)).parent
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / source.name, ignore=ignored)
+    return folder
 
 
 def exposed(dashboard: str) -> str | None:
