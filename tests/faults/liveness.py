@@ -11,7 +11,7 @@ from sweep.storage import events
 from tests.faults.clusters import at_work_among, node
 from tests.faults.runs import ROOT, Run, ended, must, wait_until
 
-STALLED_SECONDS = 45.0
+STALLED_SECONDS = 120.0
 """Of resources.stalled_minutes; a machine with other work takes half of it for the imports."""
 
 STALLED = ("--set", f"resources.stalled_minutes={STALLED_SECONDS / 60}")

@@ -65,7 +65,7 @@ FAULTS = (
     Fault("an evaluation over its time", liveness.evaluation_over_its_time),
     Fault("two preemptions of one trial", liveness.preempted_twice),
     Fault("SIGTERM to a worker", liveness.preemption_notice),
-    Fault("two writers of one trial", writers.two_writers, local=True, times=10),
+    Fault("two writers of one trial", writers.two_writers, local=True, times=3),
     Fault("a file lock that says yes to everybody", writers.lock_of_everybody, local=True),
     Fault("the run folder moved away", writers.folder_moved, local=True, times=3),
     Fault("a dead driver on another host", writers.driver_elsewhere_dead, local=True),

@@ -22,10 +22,16 @@ LOST_SECONDS = 30.0
 
 
 def two_writers(run: Run, chance: random.Random) -> None:
-    """A trial is started a second time while the first attempt lives (a node that was cut off), and
-    the first one may sleep meanwhile: it writes nothing more, and no record is torn."""
+    """Each of four trials is started a second time while the first attempt lives (a node that was
+    cut off), and the first one may sleep meanwhile: it writes nothing more, and no record is
+    torn."""
     run.end("--set", "limits.max_trials=2", code=5)
-    victim = chance.choice(sorted(run.path.glob("trials/second*")))
+    for victim in sorted(run.path.glob("trials/second*")):
+        _write_twice(run, victim, chance)
+    run.end()
+
+
+def _write_twice(run: Run, victim: Path, chance: random.Random) -> None:
     first = _attempt(run, victim)
     wait_until(lambda: run.steps().get(victim, 0) > chance.randrange(2, 20), first)
     asleep = chance.random() < 0.5
@@ -46,7 +52,6 @@ def two_writers(run: Run, chance: random.Random) -> None:
     must(b"\0" not in (victim / "metrics.jsonl").read_bytes(), "NUL bytes")
     left = [part.name for part in victim.rglob("*.part")]
     must(not left, f"left behind: {left}")
-    run.end()
 
 
 def _attempt(run: Run, trial: Path) -> subprocess.Popen[str]:
