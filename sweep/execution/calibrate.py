@@ -7,6 +7,7 @@ it is kept but the figures.
 import json
 import math
 import multiprocessing
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -72,7 +73,7 @@ def _fit_here(grid: Grid) -> int:
     import torch
 
     resources = grid.resources
-    fits = devices.cores() // resources.cpus_per_trial
+    fits = (os.cpu_count() or 1) // resources.cpus_per_trial
     if resources.gpus_per_trial:
         fits = min(fits, torch.cuda.device_count() // resources.gpus_per_trial)
     return max(1, min(int(fits), resources.max_concurrent or int(fits)))
