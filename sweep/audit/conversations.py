@@ -45,7 +45,8 @@ def parts(name: str, reading: scan.Reading, work: Work, cores: int) -> Iterator[
         yield Part(count, result, odd)
     allowed = reading.data.max_unreadable
     if len(unreadable) > allowed * rows:
-        shown = "; ".join(f"row {number}: {reason}" for number, reason in unreadable[:3])
+        reasons = {reason: number for number, reason in reversed(unreadable)}  # its first row
+        shown = "; ".join(f"row {row}: {reason}" for reason, row in list(reasons.items())[-3:])
         raise DataUnavailable(
             f"{name}: {len(unreadable):,} of {rows:,} rows cannot be read (at most "
             f"{allowed:.1%} may be): {shown}"
