@@ -87,7 +87,7 @@ BROKEN = {
     "no benchmark": ("[world_choice]", "[]", 14, ["evaluate.benchmarks", "[]", "at least 1"]),
     "no data file": ("world:sft", "mine.jsonl", 6, ["stages.sft.data", "no file 'mine.jsonl'"]),
     "data of unknown form": (
-        "world:sft", "./mine.txt", 6, ["stages.sft.data", "'./mine.txt'", ".jsonl, .json, .parquet"],
+        "world:sft", "./mine.txt", 6, ["stages.sft.data", "mine.txt", ".jsonl, .json, .parquet"],
     ),
     "unknown world": (
         "world:sft", "world:dpo", 6,
