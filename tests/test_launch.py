@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sweep.gridfile import load
+from trainers import devices
+
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "docs" / "launch"
 QUANTITY = re.compile(r"^\d+(m|Ki|Mi|Gi|Ti)?$")
@@ -107,6 +110,53 @@ def test_ray_job_mounts_what_it_declares_and_every_pod_sees_the_run_folders(job)
         assert volumes[mounts[place]]["persistentVolumeClaim"] == {"claimName": "sweep-runs"}
         environment = {one["name"]: one.get("value") for one in container["env"]}
         assert environment["HF_HOME"].startswith(f"{place}/"), "nodes that come later fetch nothing"
+
+
+def amount(quantity: str) -> float:
+    """Of CPUs or GPUs, as Kubernetes writes it."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def idle(grid_file: str, cpus: float, gpus: int) -> float:
+    """GPUs of a node that stay idle however many trials of the grid's stages wait."""
+    grid = load.load(ROOT / grid_file)
+    asked = [grid.trial_resources(stage) for stage in grid.stages]
+    busy = [
+        one.gpus_per_trial
+        * devices.trials_at_once(cpus, gpus, one.cpus_per_trial, one.gpus_per_trial)
+        for one in asked
+    ]
+    return gpus - min(busy)
+
+
+def test_ray_job_has_no_idle_gpu(job):
+    grid_file = next(
+        word for word in shlex.split(job["spec"]["entrypoint"]) if word.endswith(".yaml")
+    )
+    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        limits = container["resources"]["limits"]
+        cpus, gpus = amount(limits["cpu"]), int(limits["nvidia.com/gpu"])
+        assert idle(grid_file.removeprefix("/app/"), cpus, gpus) == 0
+
+
+def test_batch_job_has_no_idle_gpu():
+    text = (LAUNCH / "sweep.sbatch").read_text()
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)", text, re.MULTILINE))
+    (grid_file,) = re.findall(r"sbatch .*(grids/\S+\.yaml)", text.splitlines()[1])
+    cpus, gpus = float(options["cpus-per-task"]), int(options["gpus-per-node"])
+    assert idle(grid_file, cpus, gpus) == 0
+
+
+def test_a_node_short_of_cpus_leaves_gpus_idle():
+    assert idle("grids/lr_bs.yaml", 32, 8) == 4
+
+
+def test_a_secret_for_the_hub_is_where_something_is_fetched(job):
+    """The driver runs on the head; the other nodes look up what it has fetched."""
+    for pod in pods(job):
+        names = {entry["name"] for entry in pod["containers"][0]["env"]}
+        assert "HF_TOKEN" in names
 
 
 def test_ray_job_asks_for_amounts_that_kubernetes_reads(job):

@@ -63,11 +63,11 @@ def test_package_imports_only_the_packages_below_it(package):
 ROOMS = {
     "sweep": """
         run status orchestrate terminal
-        audit tracking export execution schedule storage plan resolve gridfile
+        audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """
         dispatch hub training evaluate inference ops data rewards models specs world
-        process cli files
+        process cli attempt files devices
     """,
     "analysis": "report figures advice audit fit tables benchmarks text",
 }

@@ -6,10 +6,14 @@ evidence of a surface.
 
 import numpy as np
 from scipy.spatial import KDTree
+from scipy.stats import rankdata
 
 from analysis.fit.cells import DRAWS, Cells
 from analysis.fit.peak import box_of
 from analysis.fit.quadratic import design, inverse_variances, variances
+
+NEIGHBOURS = 4
+"""Nearest cells with which each is compared."""
 
 
 def flatness(cells: Cells) -> tuple[float, str]:
@@ -46,9 +50,10 @@ def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:
     """
     steps = np.column_stack([np.unique(axis, return_inverse=True)[1] for axis in (x, y)])
     rng = np.random.default_rng(len(score))
-    ranks = np.argsort(np.argsort(score)).astype(float)
+    ranks = rankdata(score)  # ties share a rank: else their order in the table would count
     shuffled = np.vstack([ranks, rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)])
-    near = np.asarray(KDTree(steps).query(steps, k=5)[1])[:, 1:]
+    neighbours = min(NEIGHBOURS, len(score) - 1)
+    near = np.asarray(KDTree(steps).query(steps, k=neighbours + 1)[1])[:, 1:]
     smooth = -((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
     box = box_of(steps[:, 0], steps[:, 1])
     basis = np.linalg.qr(design(box, steps[:, 0], steps[:, 1]))[0]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit.cells import Cells
+from analysis.fit.curves import Curves
 from analysis.fit.flatness import flatness
 from analysis.fit.model_comparison import Rivals, compare
 from analysis.fit.optimum import (
@@ -37,6 +38,9 @@ INSIDE = 0.7
 
 WIDEST = 0.4
 """Of the grid's span of ratios: a wider interval places nothing."""
+
+LINE_CELLS = 4
+"""Fewest cells along one axis from which its best value is placed."""
 
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
 CLIFF = "where cells diverge"
@@ -105,6 +109,20 @@ class Fit:
         mean = self.cells.sign * scores.mean(axis=0)
         return mean.reshape(x.shape), scores.std(axis=0).reshape(x.shape)
 
+    @property
+    def shaped(self) -> bool:
+        """Whether the cells differ beyond noise: without that nothing is placed."""
+        return self.flat_p is not None and self.flat_p <= ALPHA
+
+    @cached_property
+    def curves(self) -> Curves | None:
+        """Draws along the learning rate at each batch size, also of grids too small for a
+        two-dimensional optimum; None with fewer than two cells."""
+        if self.cells.ok.sum() < 2:
+            return None
+        posterior = self.posterior or condition(self.cells)
+        return Curves(self.cells, posterior)
+
     @cached_property
     def mesh(self) -> Mesh | None:
         """The draws' scores over the grid's box, where it trains."""
@@ -166,19 +184,23 @@ class Fit:
         )
 
 
-def fit(cells: Cells) -> Fit:
-    """One surface's fit and its status; never raises on thin data."""
+def fit(cells: Cells, sampler: int = 0) -> Fit:
+    """One surface's fit and its status; never raises on thin data. `sampler`: see `condition`."""
     ok = cells.table.loc[cells.ok]
     rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
+        enough = len(ok) >= LINE_CELLS and max(rates, sizes) >= 3
+        flat_p, flat_test = flatness(cells) if enough else (None, "")
         return Fit(
             cells,
             FitStatus.TOO_FEW,
-            f"{counted(len(ok), 'scored cell')} over {counted(rates, 'learning rate')} and "
+            flat_p=flat_p,
+            flat_test=flat_test,
+            reason=f"{counted(len(ok), 'scored cell')} over {counted(rates, 'learning rate')} and "
             f"{counted(sizes, 'batch size')}; the fit needs {MIN_CELLS} over at least 3 of each",
         )
     flat_p, flat_test = flatness(cells)
-    posterior = condition(cells)
+    posterior = condition(cells, sampler)
     where = mesh(cells, posterior)
     draws = best_points(cells, where)
     sides = _sides(posterior, where)

@@ -4,6 +4,7 @@
 #   docs/launch/cluster.sh join ADDRESS             on each other one
 #   docs/launch/cluster.sh run ADDRESS GRID ...     on any one: the sweep
 #   docs/launch/cluster.sh stop                     on each one
+# HF_TOKEN, where the grid names what is gated, has to be set where `run` is called.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 ray=.venv/bin/ray

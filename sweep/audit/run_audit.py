@@ -6,11 +6,11 @@ from typing import Any
 
 from analysis.audit import tables as page
 from sweep.audit import records
-from sweep.audit.scan import Reading, all_cores
+from sweep.audit.scan import Reading
 from sweep.gridfile.schema import BASE, Grid
-from sweep.resolve.fetch import CannotStart, Ready
+from sweep.resolve.resolve import CannotStart, ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import files, hub
+from trainers import devices, files, hub
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate import benchmarks
@@ -18,21 +18,22 @@ from trainers.evaluate import items as audit_items
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.spec import DataSpec, TrainingSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same audit would find something else, or write it down otherwise."""
 
 
-def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None]) -> None:
+def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -> None:
     """Audit the training data of all stages; what is there from the same audit stays.
 
     Raises:
         CannotStart: items or data are not to be had.
     """
+    grid = resolved.grid
     audit = grid.audit
     if not (audit.contamination or audit.languages):
         return
     out = folder.path / page.FOLDER
-    data = _data(grid, ready)
+    data = _data(resolved)
     seen = {"stages": _seen(grid), "format": FORMAT}
     content = {name: sources.fingerprint(reading.data) for name, reading in data.items()}
     try:
@@ -45,17 +46,24 @@ def run(grid: Grid, folder: RunFolder, ready: Ready, say: Callable[[str], None])
                     audit_items.Request(
                         benchmarks=tuple(audit.contamination),
                         evaluate=grid.evaluate,
-                        offline=ready.needed.offline,
+                        offline=resolved.needed.offline,
                     )
                 )
-                records.contamination(data, items, audit, out, all_cores(), facts)
+                record = records.contamination(data, items, audit, out, devices.cores(), facts)
+                _tell(record, say)
         if audit.languages:
             facts = {**seen, "fingerprint": files.short_hash(content, FORMAT)}
             if _anew(out / page.LANGUAGES, facts):
                 say("audit: counting the languages of the data")
-                records.languages(data, out, all_cores(), facts)
+                _tell(records.languages(data, out, devices.cores(), facts), say)
     except (DataUnavailable, EvaluationUnavailable) as error:
         raise CannotStart(f"audit: {error}") from error
+
+
+def _tell(record: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say what the audit could not read; the sweep goes on."""
+    for line in records.nothing_read(record):
+        say(f"audit: {line}")
 
 
 def _anew(path: Path, facts: dict[str, Any]) -> bool:
@@ -63,11 +71,12 @@ def _anew(path: Path, facts: dict[str, Any]) -> bool:
     return {key: earlier.get(key) for key in facts} != facts
 
 
-def _data(grid: Grid, ready: Ready) -> dict[str, Reading]:
+def _data(resolved: ResolvedGrid) -> dict[str, Reading]:
     """What the stages read, by name, at the commits that were fetched."""
-    cells = [cell for stage in grid.stages.values() for _, cell in stage.cells]
+    stages = resolved.grid.stages.values()
+    cells = [cell for stage in stages for _, cell in stage.cells]
     return {
-        _name(data, cell): Reading(hub.pinned(data, ready.commits), cell.data_seed)
+        _name(data, cell): Reading(hub.pinned(data, resolved.commits), cell.data_seed)
         for cell in cells
         for data in cell.sources
     }

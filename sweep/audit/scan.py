@@ -1,6 +1,5 @@
 """Training data past a function, on all cores, in memory that does not grow with the data."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -54,6 +53,8 @@ def scan(
         DataUnavailable: the data cannot be had, or a file of it is damaged.
     """
     stored = sources.stored_rows(reading.data)
+    if len(stored) == 0:
+        return
     rows = np.unique(sources.order([reading.data], [len(stored)], reading.seed).index)
     parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
     held = _Held(stored, work, context)
@@ -66,11 +67,6 @@ def scan(
         min(cores, len(parts)), get_context("spawn"), initializer=_hold, initargs=(held,)
     ) as pool:
         yield from zip(map(len, parts), pool.map(_work, parts), strict=True)
-
-
-def all_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hold(held: _Held) -> None:

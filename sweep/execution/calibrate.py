@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from sweep.gridfile.schema import BASE, Grid
 from sweep.plan.cost import Calibration
-from sweep.resolve import fetch, pin
+from sweep.resolve.resolve import resolve
 from sweep.storage import run_folder
 from trainers import files, process
 from trainers.evaluate import benchmarks
@@ -52,7 +52,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     Raises:
         CannotStart: something that the grid needs is missing.
     """
-    grid = pin.grid(grid, fetch.ready(grid).commits)
+    grid = resolve(grid).pinned
     at_once = _fit_here(grid)
     context = multiprocessing.get_context("spawn")
     started = time.time()
@@ -167,8 +167,10 @@ def _evaluations(grid: Grid):
     process.prepare(grid.resources.evaluation_threads)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    most = min(grid.evaluate.batch_size, grid.evaluate.limit or grid.evaluate.batch_size)
+    most = min(grid.evaluate.items_per_batch, grid.evaluate.limit or grid.evaluate.items_per_batch)
     for name in grid.evaluate.benchmarks:
+        if name in benchmarks.OF_STAGES:
+            continue
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
@@ -183,7 +185,7 @@ def _evaluations(grid: Grid):
             total = found.settings["items"]
         fixed, per_item = _line(timings)
         limit = grid.evaluate.limit
-        items = total if limit is None else min(total, limit * len(benchmark.tasks))
+        items = total if limit is None else min(total, limit * len(found.settings["tasks"]))
         yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
 
 

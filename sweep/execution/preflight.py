@@ -1,27 +1,33 @@
 """Checks before anything starts: there is room for what the run needs, and it is what it was."""
 
 import shutil
+from typing import Any
 
-from sweep.execution.options import Options
 from sweep.gridfile.schema import Grid
+from sweep.options import Options
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial
-from sweep.resolve.fetch import CannotStart
+from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
+from trainers.specs.spec import DataSpec
 
 
-def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options: Options) -> None:
+def check_resources(
+    grid: Grid, planned: list[Trial], folder: RunFolder, options: Options
+) -> int | None:
     """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
     fetched or written. What else there is to do, such as a score that is missing, shows later and
     is asked for then; a search that has begun may be over; a cluster that grows is given time.
+
+    Returns how many trials run at once, where that is known now.
 
     Raises:
         CannotStart: it does not fit, or there is no such cluster.
     """
     begun = grid.search is not None and folder.path.exists()
     if options.local or options.wait_minutes or begun:
-        return
+        return 1 if options.local else None
     stages = {
         trial.stage
         for trial in planned
@@ -31,27 +37,43 @@ def check_resources(grid: Grid, planned: list[Trial], folder: RunFolder, options
         and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
     }
     if not stages:
-        return
+        return None
     from sweep.execution import ray_cluster
 
     try:
-        ray_cluster.check(
+        at_once = ray_cluster.check(
             options.address, [grid.trial_resources(stage) for stage in sorted(stages)]
         )
     except ray_cluster.CannotRun as error:
         raise CannotStart(str(error)) from error
+    return min(at_once, grid.resources.max_concurrent or at_once)
 
 
 def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
-    """Trials of one run saw one content under one name, or they cannot stand in one table."""
+    """Trials of one run saw one content under one name, or they cannot stand in one table. Data on
+    which no trial was trained yet may be mended."""
     earlier = (files.read_json(folder.manifest) or {}).get("data", {})
     for name, fingerprint in data.items():
-        if earlier.get(name, fingerprint) != fingerprint:
+        if earlier.get(name, fingerprint) != fingerprint and _in_use(folder, name):
             raise CannotStart(
                 f"{folder.path}: {name!r} has changed since the run began "
                 f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
                 "grid another name"
             )
+
+
+def _in_use(folder: RunFolder, name: str) -> bool:
+    """Whether a model that has been trained, or one that was scored, has seen it."""
+    trained = [path.parent for path in folder.path.glob("trials/*/train.json")]
+    if name.startswith(("model:", "benchmark:")):
+        return bool(trained)
+    specs = [(files.read_json(path / "trial.json") or {}).get("spec") for path in trained]
+    return any(name in _labels(spec) for spec in specs if spec)
+
+
+def _labels(spec: dict[str, Any]) -> list[str]:
+    mixture = spec["data"] if isinstance(spec["data"], list) else [spec["data"]]
+    return [DataSpec.model_validate(source).label for source in mixture]
 
 
 def check_code(folder: RunFolder, changed: list[str]) -> None:
@@ -64,9 +86,11 @@ def check_code(folder: RunFolder, changed: list[str]) -> None:
         )
 
 
-def check_disk(folder: RunFolder, grid: Grid, planned: list[Trial]) -> None:
+def check_disk(
+    folder: RunFolder, grid: Grid, planned: list[Trial], at_once: int | None = None
+) -> None:
     to_train = [trial for trial in planned if not folder.trial(trial).usable()]
-    need = disk(grid, to_train).peak or 0
+    need = disk(grid, to_train, at_once).peak or 0
     place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if need > free:

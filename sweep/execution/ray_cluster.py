@@ -4,7 +4,6 @@ which runs trials on it, the only `import ray`."""
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import time
@@ -28,26 +27,29 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sweep.execution import processes, ray_local  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
+from sweep.execution.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
-from trainers import hub  # noqa: E402
+from trainers import devices, hub  # noqa: E402
 from trainers.hub import Needs  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""
 
 
-class CannotRun(Exception):
-    """The cluster cannot give a trial what the grid asks for."""
+RAY_ERRORS = (RayError, ConnectionError)
+"""What Ray raises where a part of it has died."""
 
 
 Node = dict[str, float]
 """What a node has, by Ray's names: CPU, GPU."""
 
 
-def check(address: str | None, asked: Collection[TrialResources]) -> None:
+def check(address: str | None, asked: Collection[TrialResources]) -> int:
     """Whether the cluster at `address`, or the one that would start here, has a node for one trial
-    of `asked`: the quick answer, before anything is fetched, prepared or started.
+    of `asked`: the quick answer, before anything is fetched, prepared or started. Returns how many
+    it runs at once, of those of which it runs most.
 
     Raises:
         CannotRun: it has not, or there is no cluster.
@@ -55,9 +57,11 @@ def check(address: str | None, asked: Collection[TrialResources]) -> None:
     if address is not None:
         with connected(address):
             admit(asked)
-            return
+            return max(fitting(resources, _nodes()) for resources in asked)
+    nodes = [_this_machine()]
     for resources in asked:
-        _check(resources, [_this_machine()])
+        _check(resources, nodes)
+    return max(fitting(resources, nodes) for resources in asked)
 
 
 def _this_machine() -> Node:
@@ -74,19 +78,25 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         CannotRun: no cluster there.
     """
     if address is None:
-        _private_token()
+        ray_local.check_temporary_folder()
+        ray_local.private_token()
     else:
         _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
-    if address:
-        options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
     on_terminate = signal.getsignal(signal.SIGTERM)
     reaper = Reaper() if address is None else None
     try:
-        context: Any = ray.init(
-            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
-        )
+        code = ray_local.code_copy()
+        if address:
+            options = {"runtime_env": {"env_vars": environment, "working_dir": str(code)}}
+        with contextlib.chdir(code):  # what workers have first on their path
+            context: Any = ray.init(
+                address=address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
+            )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
     except (ConnectionError, RuntimeError) as error:
         if reaper:
@@ -134,24 +144,6 @@ def _last_started() -> str:
         return os.environ["RAY_ADDRESS"]
     file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     return file.read_text().strip() if file.is_file() else ""
-
-
-def _private_token() -> None:
-    """Ray writes its token for a local cluster readable by all; one that exists it leaves alone."""
-    path = Path.home() / ".ray" / "auth_token"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-
-
-def _packages() -> list[str]:
-    import analysis
-    import sweep
-    import trainers
-
-    return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
 
 
 def exposed(dashboard: str) -> str | None:
@@ -208,24 +200,59 @@ def _nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def fits_elsewhere(resources: TrialResources, nodes: Collection[str]) -> bool:
+    """Whether a trial fits on a node that is none of these, given by their ids."""
+    if not nodes:
+        return False
+    others = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in nodes]
+    return _fits(resources, others)
+
+
+_ending: list[ray.ObjectRef] = []
+"""Tasks of `end_attempt`: Ray cancels what nobody refers to."""
+
+
+def end_attempt(started: dict[str, Any]) -> None:
+    """End the process of an attempt, given its `started` event, on the node where it runs."""
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end)
+    on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
+    _ending.append(
+        task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
+    )
+
+
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
     """Trials with these resources that fit on the cluster at once, at most `most`; so many where
     the cluster grows with what waits."""
     if grows and most is not None:
         return most
-    total = ray.cluster_resources()
-    fits = total.get("CPU", 0) // resources.cpus_per_trial
-    if resources.gpus_per_trial:
-        fits = min(fits, total.get("GPU", 0) // resources.gpus_per_trial)
-    return max(1, min(int(fits), most or int(fits)))
+    fits = fitting(resources, _nodes())
+    return max(1, min(fits, most or fits))
+
+
+def fitting(resources: TrialResources, nodes: list[Node]) -> int:
+    """Trials with these resources that the nodes hold at once; no trial spans two nodes."""
+    return sum(
+        devices.trials_at_once(
+            node.get("CPU", 0),
+            int(node.get("GPU", 0)),
+            resources.cpus_per_trial,
+            resources.gpus_per_trial,
+        )
+        for node in nodes
+    )
 
 
 def fetch_on_other_nodes(needed: Needs) -> None:
-    """What the driver has fetched for its own node, for each of the others.
+    """What the driver has fetched for its own node, for each of the others. Training data is not
+    among it: trials read what the driver has prepared of it.
 
     Raises:
         CannotRun: a node cannot fetch it.
     """
+    needed = needed.model_copy(update={"data": ()})
+    if needed.empty:
+        return
     here = ray.get_runtime_context().get_node_id()
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
     task = ray.remote(num_cpus=0)(hub.fetch)

@@ -2,8 +2,9 @@
 
 Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
 2020, arXiv 2001.08361, section 2.1). Hours come, in this order, from a calibration
-(sweep/resolve/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
-of `device_flops`.
+(sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
+of `device_flops`. Where trials ask for GPUs each optimizer step takes at least what its launches
+take (sweep/plan/step_time.py).
 """
 
 import heapq
@@ -12,8 +13,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sweep.gridfile.schema import Grid
+from sweep.plan import step_time
 from sweep.plan.evaluations import fits
+from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
+from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.evaluate import benchmarks
 from trainers.models import load
@@ -76,8 +80,13 @@ def price(
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
     eval_hours = _hours(eval_flops, speed)
+    steps = cost(trial, prepared).steps
+    size = _gpu_size(grid, trial, parameters)
+    if size is not None and speed is not None and measured is None:
+        device = Device(speed, grid.price.device_bandwidth)
+        train_hours = _gpu_training(trial, size, steps, tokens, device)
+        eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
     if measured is not None:
-        steps = cost(trial, prepared).steps
         train_hours = _measured_training(trial, steps, tokens, measured)
         seconds = sum(_measured_evaluation(grid, trial, measured))
         eval_hours = _times(seconds / 3600, _size(parameters, load.parameters(grid.model.name)))
@@ -89,13 +98,33 @@ def total(prices: Iterable[Price]) -> Price:
     return Price(*(_sum(list(column)) for column in columns))
 
 
+GPUS = (1, 8, 64)
+"""Numbers of GPUs that a plan names wall times for."""
+
+
+def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
+    """Where the plan may run, in words, and how many trials run there at once; empty where that
+    is unknown."""
+    resources = grid.resources
+    most = resources.max_concurrent
+    if resources.gpus_per_trial and (measured is None or measured.device == "cuda"):
+        counts = {gpus: devices.on_gpus(gpus, resources.gpus_per_trial) for gpus in GPUS}
+        return {
+            f"on {gpus} GPU{'s' * (gpus != 1)}": min(count, most or count)
+            for gpus, count in counts.items()
+            if count
+        }
+    if measured is not None:
+        return {"here": measured.at_once}
+    return {} if most is None else {"as the grid says": most}
+
+
 def wall_hours(
-    grid: Grid, planned: list[Trial], prices: list[Price], measured: Calibration | None
+    planned: list[Trial], prices: list[Price], at_once: int, measured: Calibration | None
 ) -> float | None:
-    """Hours of the whole run, a child waiting for its parent's weights, with as many trials at once
-    as were measured or as the grid allows; None where either is unknown."""
-    at_once = measured.at_once if measured else grid.resources.max_concurrent
-    if at_once is None or any(one.hours is None for one in prices):
+    """Hours of the whole run with so many trials at once, a child waiting for its parent's weights;
+    None where the hours of a trial are unknown."""
+    if any(one.hours is None for one in prices):
         return None
     free = [measured.start_seconds / 3600 if measured else 0.0] * at_once
     trained: dict[str | None, float] = {None: 0.0}
@@ -124,8 +153,8 @@ def _tokens(
 
 
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
-    names = [name for name in grid.evaluate.benchmarks if fits(grid, trial.stage, name)]
-    found = [benchmarks.find(name) for name in names]
+    names = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
+    found = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
     return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
 
 
@@ -141,6 +170,51 @@ def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
     if grid.price.tokens_per_second is not None:
         return _times(6, parameters, grid.price.tokens_per_second)
     return _times(grid.price.utilisation, grid.price.device_flops)
+
+
+def _gpu_size(grid: Grid, trial: Trial, parameters: int | None) -> Size | None:
+    """Of the trial's model, where it runs on a GPU and the model is known."""
+    layers = step_time.layers(trial.model.name)
+    if parameters is None or layers is None:
+        return None
+    on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
+    return Size(parameters, layers) if on_gpu else None
+
+
+def _gpu_training(
+    trial: Trial, size: Size, steps: int | None, tokens: float | None, device: Device
+) -> float | None:
+    """Hours; RLVR writes its completions first, a token at a time."""
+    spec = trial.spec
+    if spec is None:
+        return 0.0
+    if steps is None or tokens is None:
+        return None
+    seconds = steps * step_time.training_step(
+        size, tokens / steps, device, spec.tokens_per_micro_batch
+    )
+    if spec.kind == "rlvr":
+        written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)
+        seconds += steps * written
+    return seconds / 3600
+
+
+def _gpu_decoding(grid: Grid, trial: Trial, size: Size, device: Device) -> float | None:
+    """Hours in which the answers of generative benchmarks are written."""
+    seconds: list[float | None] = [0.0]
+    for name in grid.evaluate.benchmarks:
+        benchmark = benchmarks.find(name)
+        tokens = benchmarks.settings(benchmark, grid.evaluate).max_gen_toks
+        if tokens is not None and fits(grid, trial.stage, name):
+            items = _items(grid, benchmark)
+            seconds.append(
+                None if items is None else step_time.decoding(size, items, tokens, device)
+            )
+    return _times(_sum(seconds), 1 / 3600)
+
+
+def _plus(*values: float | None) -> float | None:
+    return _sum(list(values))
 
 
 def _measured_training(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sweep.gridfile.schema import Grid, Resources
 from sweep.plan.trials import Trial, cost
+from trainers import devices
 
 CHECKPOINTS = 3
 """Two are kept, and a third one is there while it is written."""
@@ -29,9 +30,14 @@ class Disk(NamedTuple):
     """At most so many at one time, checkpoints of the running trials among them."""
 
 
-def disk(grid: Grid, planned: list[Trial]) -> Disk:
-    """Of all trials in a plan. Parents are counted as if all their children came at the end."""
-    at_once = running_at_once(grid.resources)
+def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
+    """Of all trials in a plan. Parents are counted as if all their children came at the end.
+
+    `at_once` is how many trials the cluster runs at once; where it is not known, this machine
+    stands for it.
+    """
+    if at_once is None:
+        at_once = running_at_once(grid.resources)
     kept = peak = largest = 0
     for name, stage in grid.stages.items():
         sizes = [cost(trial).disk_bytes for trial in planned if trial.stage == name]
@@ -47,13 +53,19 @@ def disk(grid: Grid, planned: list[Trial]) -> Disk:
     return Disk(kept, peak + largest)
 
 
-def running_at_once(resources: Resources) -> int:
-    """Trials at once, as far as it can be told before a cluster is asked: on one GPU, or here."""
+def running_at_once(resources: Resources, gpus: int | None = None) -> int:
+    """Trials at once on nodes with so many GPUs in all, or else on this machine. A plan made where
+    no GPU is takes as many GPUs as one trial needs.
+
+    CPUs limit it where trials ask for no GPU alone: what a node with GPUs has is not known here.
+    """
     if resources.max_concurrent is not None:
         return resources.max_concurrent
     if resources.gpus_per_trial:
-        return max(1, int(1 / resources.gpus_per_trial))  # of several GPUs, one trial
-    return max(1, int((os.cpu_count() or 1) // resources.cpus_per_trial))
+        if gpus is None:
+            gpus = max(len(devices.visible()), devices.per_trial(resources.gpus_per_trial))
+        return max(1, devices.on_gpus(gpus, resources.gpus_per_trial))
+    return max(1, devices.trials_at_once(devices.cores(), 0, resources.cpus_per_trial, 0))
 
 
 def full(error: BaseException | None) -> BaseException | None:

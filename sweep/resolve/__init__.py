@@ -1,5 +1,5 @@
-"""What has to be known before the first trial starts.
+"""What a grid names, looked up once before the first trial.
 
-Reading order: `preflight` (resources, disk, data), `pin` (commits of models and data), `calibrate`
-(seconds of a step and of an item).
+Reading order: `resolve` (benchmarks, commits, fingerprints, evaluations: a frozen `ResolvedGrid`),
+`pin` (names at their commits and as absolute paths).
 """

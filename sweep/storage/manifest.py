@@ -1,17 +1,15 @@
 """manifest.json: with what a run was made, and which evaluations its table should hold."""
 
 import hashlib
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
 import trainers
-from sweep.gridfile.schema import Grid
-from sweep.plan.evaluations import WantedByStage
+from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import files
+from trainers import devices, files
 from trainers.data.row_counts import Preparation
 
 PACKAGES = (
@@ -20,13 +18,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write(
-    folder: RunFolder,
-    grid: Grid,
-    data: dict[str, str],
-    wants: WantedByStage,
-    prepared: list[Preparation],
-) -> None:
+def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]) -> None:
     """Written at every start; `created` and the data seen by earlier starts are kept."""
     earlier = files.read_json(folder.manifest) or {}
     changed = changed_code(folder)
@@ -34,7 +26,7 @@ def write(
     asked = [one["asked"] for one in counted]
     before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
     record = {
-        "name": grid.name,
+        "name": resolved.grid.name,
         "created": earlier.get("created", files.now()),
         "updated": files.now(),
         "git_commit": _git_commit(),
@@ -43,16 +35,17 @@ def write(
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(),
-            "cpus": os.cpu_count(),
+            "cpus": devices.cores(),
+            "gpus": len(devices.visible()),
         },
         "code": code(),
         "code_changes": earlier.get("code_changes", [])
         + ([{"time": files.now(), "changed": changed}] if changed else []),
-        "data": earlier.get("data", {}) | data,
+        "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in wants.items()
+            stage: {"evaluations": [want.record for want in of_stage]}
+            for stage, of_stage in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)
@@ -61,13 +54,18 @@ def write(
 def code() -> dict[str, str]:
     """Content of every file that decides weights or scores, by its name."""
     root = Path(trainers.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
+    paths = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
     return {
         f"trainers/{file.relative_to(root).as_posix()}": hashlib.sha256(
             file.read_bytes()
         ).hexdigest()[:16]
-        for file in files
+        for file in paths
     }
+
+
+def code_hash() -> str:
+    """One hash of all of `code()`."""
+    return files.short_hash(code())
 
 
 def packages() -> dict[str, str]:
@@ -75,22 +73,40 @@ def packages() -> dict[str, str]:
 
 
 def changed_code(folder: RunFolder) -> list[str]:
-    """What decides weights and scores and is not what it was when a trial of the run was trained:
-    files of `trainers`, and versions of libraries."""
+    """What decides weights and scores and differs from when the run's trials were trained: files of
+    `trainers` by their content, wherever they lie, and versions of libraries."""
     earlier = files.read_json(folder.manifest) or {}
     if "code" not in earlier or not any(folder.path.glob("trials/*/train.json")):
         return []
-    changed = []
-    now = code()
-    for name in sorted(now.keys() | earlier["code"].keys()):
-        if now.get(name) != earlier["code"].get(name):
-            what = "is new" if name not in earlier["code"] else "has changed"
-            changed.append(f"{name} {what if name in now else 'is gone'}")
-    for name, version in packages().items():
-        then = earlier.get("packages", {}).get(name, version)
-        if name != "ray" and then != version:
-            changed.append(f"{name} {then} then, {version} now")
-    return changed
+    versions = packages()
+    libraries = [
+        f"{name} {then} then, {versions[name]} now"
+        for name, then in earlier.get("packages", {}).items()
+        if name != "ray" and versions.get(name, then) != then
+    ]
+    return _changed_files(earlier["code"], code()) + libraries
+
+
+NAMED_FILES = 6
+"""More changed files than this are counted rather than named."""
+
+
+def _changed_files(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """A file that was only moved has the same content and is no change."""
+    old, new = set(before.values()), set(now.values())
+    changed = [
+        f"{name} {'has changed' if name in before else 'is new'}"
+        for name, digest in now.items()
+        if digest not in old
+    ]
+    changed += [
+        f"{name} is gone"
+        for name, digest in before.items()
+        if digest not in new and name not in now
+    ]
+    if len(changed) <= NAMED_FILES:
+        return sorted(changed)
+    return [f"{len(changed)} files of trainers/ differ, for example {sorted(changed)[0]}"]
 
 
 def _git_commit() -> str | None:

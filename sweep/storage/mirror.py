@@ -16,15 +16,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweep.storage import driver_lock
 from sweep.storage.object_store import asking, opened
-from sweep.storage.run_folder import CALIBRATION, MARK, REMOVED, Lock
-from trainers import files
+from sweep.storage.run_folder import CALIBRATION, MARK
+from sweep.storage.trial_folder import REMOVED
+from trainers import attempt, files
 
 NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""
 
 OWN = {
-    MARK, CALIBRATION, Lock.HOLDER, "worker.json",
+    MARK, CALIBRATION, driver_lock.HOLDER, "driver.log", "worker.json",
+    attempt.HOLDER, attempt.STOP,
     "tracking.json", "tracking.log", "wandb", "tensorboard",
 }  # fmt: skip
 """Files and folders of one machine, and who is at work: neither brought up nor down."""

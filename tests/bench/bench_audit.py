@@ -31,8 +31,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from analysis.audit import contamination, languages
 from analysis.audit.tables import CONTAMINATION
 from sweep.audit import records
-from sweep.audit.scan import Reading, all_cores
+from sweep.audit.scan import Reading
 from sweep.gridfile.schema import Audit
+from trainers import devices
 from trainers.data.conversation import turns
 from trainers.evaluate.items import Item, Items
 from trainers.specs.spec import DataSpec
@@ -183,7 +184,7 @@ def audit(kind: str, path: str, cores: str) -> None:
 
 def memory() -> None:
     lines = [json.dumps(row) + "\n" for row in conversations()]
-    cores = all_cores()
+    cores = devices.cores()
     print(f"\n{cores} cores; MB of the driver and of the largest other process")
     print(f"{'':16}{'conversations':>14}{'s':>8}{'per minute':>12}{'tokens/s':>12}{'MB':>12}")
     for kind, times in (("contamination", (1, 4, 16)), ("languages", (1, 4))):

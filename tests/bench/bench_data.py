@@ -102,7 +102,7 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
 
 
 def one(way: str, rows: int) -> None:
-    from trainers.data import prepare_process
+    from trainers import devices
     from trainers.models import load
 
     tokenizer = load.tokenizer(MODEL)
@@ -110,13 +110,13 @@ def one(way: str, rows: int) -> None:
         folder = Path(scratch)
         match way:
             case "ours":
-                found = ours(tokenizer, rows, folder, prepare_process.cores())
+                found = ours(tokenizer, rows, folder, devices.cores())
             case "ours_alone":
                 found = ours(tokenizer, rows, folder, 1)
             case "row_by_row":
                 found = row_by_row(tokenizer, rows, folder)
             case "trl":
-                found = trl(tokenizer, rows, folder, prepare_process.cores())
+                found = trl(tokenizer, rows, folder, devices.cores())
             case _:
                 found = trl(tokenizer, rows, folder, 1)
     print(json.dumps(found))

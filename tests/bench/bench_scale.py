@@ -27,20 +27,20 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from sweep import orchestrate, terminal
+from sweep import orchestrate
 from sweep.execution.backends import runner
 from sweep.execution.job import Outcome
-from sweep.execution.options import Options
 from sweep.gridfile import load
 from sweep.gridfile.schema import Grid
+from sweep.options import Options
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
-from sweep.resolve import fetch
+from sweep.resolve.resolve import resolve
 from sweep.storage import manifest
-from sweep.storage.events import Events
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.status_reader import Reader
+from sweep.terminal.plan import show_plan
 from trainers.evaluate import scores
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def planned(folder: Path, cells: int) -> tuple[Grid, list[Trial]]:
     print(f" {loaded - began:.2f} s for the file; {megabytes() - before:.0f} MiB")
     began = time.monotonic()
     with open(os.devnull, "w") as nowhere:
-        terminal.plan(Console(file=nowhere), grid, trials)
+        show_plan(Console(file=nowhere), grid, trials)
     print(f"dry run's table: {time.monotonic() - began:.2f} s")
     return grid, trials
 
@@ -120,13 +120,16 @@ def written(folder: Path, grid: Grid, trials: list[Trial]) -> RunFolder:
     return run
 
 
-class Counted(orchestrate._Driver):
+class Counted(orchestrate.Orchestrator):
     """The driver as it is; notes when each trial ended, and its own memory then."""
 
-    def __init__(self, *given: Any):
-        super().__init__(*given)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
         self.ends: list[float] = []
         self.memory: list[float] = []
+
+    def died(self, key: str) -> None:
+        pass
 
     def retried(self, key: str) -> None:
         raise AssertionError(key)
@@ -147,20 +150,19 @@ class Counted(orchestrate._Driver):
 
 def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
     """So many trials on Ray, each with its records already there, by the driver itself."""
-    ready = fetch.ready(grid)
+    resolved = resolve(grid)
     with open(os.devnull, "w") as nowhere:
-        console, events = Console(file=nowhere), Events(folder.events)
-        driver = Counted(grid, trials, folder, ready, Options(), console, events)
-        manifest.write(folder, grid, ready.data, driver.wants, [])
+        driver = Counted(resolved, folder, Options(), Console(file=nowhere), None)
+        manifest.write(folder, resolved, [])
         began = time.monotonic()
         for trial in trials:
-            ended(folder, trial, driver.wants[trial.stage])
+            ended(folder, trial, resolved.evaluations[trial.stage])
         print(f"records written: {time.monotonic() - began:.0f} s")
-        events.begun(trials, 0, len(trials))
-        frontier = driver.frontier(trials, lambda: True)
+        driver.events.begun(trials, 0, len(trials))
+        frontier = driver.queue(trials, lambda: True)
         jobs = {trial.key: driver.job(trial) for trial in trials}
         began = time.monotonic()
-        with runner(grid, Options(), driver.needed, driver.say) as at:
+        with runner(grid, Options(), resolved.needed, driver.say) as at:
             at_once = driver.start(at, frontier, jobs)
     warm = min(PORTION, len(trials) // 5)
     each = (driver.ends[-1] - driver.ends[warm]) / (len(trials) - warm - 1)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainers import devices
 from trainers.data.row_counts import Preparation, too_few
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
@@ -113,16 +114,10 @@ class _Line:
             )
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def main() -> int:
     request = Request.model_validate_json(sys.stdin.read())
     try:
-        found = prepare_here(request, cores())
+        found = prepare_here(request, devices.cores())
     except PrepareFailed as error:
         print(error)
         return 1

@@ -1,5 +1,5 @@
 """Arithmetic on batches and tensors, shared by training and evaluation.
 
 Reading order: `batching` (the only batch arithmetic), `packed_attention`, `chunked_loss`,
-`pair_batches`, `memory`.
+`likelihood`, `pairs`, `dpo_loss`, `reference`, `judge`, `memory`.
 """

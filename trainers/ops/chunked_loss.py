@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
+from trainers.ops import half_weights
 from trainers.ops.packed_attention import Rows
 
 PIECE = {"cuda": 2**28, "cpu": 2**24}
@@ -117,13 +118,12 @@ def negative_log_likelihoods(
     """Of each target, (targets,), without gradients."""
     kept = _cast(hidden)
     head = weight.to(kept.dtype)
-    found = torch.empty(len(targets), device=hidden.device)
+    losses = torch.empty(len(targets), device=hidden.device)
     for piece in _pieces(len(targets), len(weight), hidden.device):
         logits = _logits(kept[piece], head, bias)
-        found[piece] = (
-            torch.logsumexp(logits, dim=-1) - logits.gather(1, targets[piece, None])[:, 0]
-        )
-    return found
+        aimed = logits.gather(1, targets[piece, None])[:, 0]
+        losses[piece] = torch.logsumexp(logits, dim=-1) - aimed
+    return losses
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -151,45 +151,45 @@ class Head:
     def __init__(self, model: PreTrainedModel):
         self.plain = _is_plain(model)
 
-    def loss(self, model: PreTrainedModel, one: Rows, weights: torch.Tensor) -> torch.Tensor:
+    def loss(self, model: PreTrainedModel, row: Rows, weights: torch.Tensor) -> torch.Tensor:
         """The weighted sum over the targets; `weights` are (targets,)."""
         if not self.plain:
-            logits = _own_logits(model, one)
-            return (cross_entropy(logits, one.targets, reduction="none") * weights).sum()
-        states = hidden_states(model, one)
+            logits = _own_logits(model, row)
+            return (cross_entropy(logits, row.targets, reduction="none") * weights).sum()
+        states = hidden_states(model, row)
         head: Any = model.get_output_embeddings()
-        return HeadLoss.apply(states, head.weight, head.bias, one.targets, weights)  # type: ignore
+        return HeadLoss.apply(states, head.weight, head.bias, row.targets, weights)  # type: ignore
 
-    def token_losses(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    def token_losses(self, model: PreTrainedModel, row: Rows) -> torch.Tensor:
         """Negative log-likelihood of each target, (targets,), with a gradient."""
         if not self.plain:
-            return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
+            return cross_entropy(_own_logits(model, row), row.targets, reduction="none")
         head: Any = model.get_output_embeddings()
-        states = hidden_states(model, one)
-        return TokenLosses.apply(states, head.weight, head.bias, one.targets)  # type: ignore
+        states = hidden_states(model, row)
+        return TokenLosses.apply(states, head.weight, head.bias, row.targets)  # type: ignore
 
     @torch.no_grad()
-    def negative_log_likelihoods(self, model: PreTrainedModel, one: Rows) -> torch.Tensor:
+    def negative_log_likelihoods(self, model: PreTrainedModel, row: Rows) -> torch.Tensor:
         """Of each target, (targets,)."""
         if not self.plain:
-            return cross_entropy(_own_logits(model, one), one.targets, reduction="none")
+            return cross_entropy(_own_logits(model, row), row.targets, reduction="none")
         head: Any = model.get_output_embeddings()
         return negative_log_likelihoods(
-            hidden_states(model, one), head.weight, head.bias, one.targets
+            hidden_states(model, row), head.weight, head.bias, row.targets
         )
 
 
-def hidden_states(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, row: Rows) -> torch.Tensor:
     """Where a token that counts is predicted, (targets, size)."""
-    found = model.base_model(**one.options).last_hidden_state
-    return found.flatten(0, 1)[one.places]
+    states = half_weights.forward(model.base_model, row.options).last_hidden_state
+    return states.flatten(0, 1).index_select(0, row.places)
 
 
-def _own_logits(model: PreTrainedModel, one: Rows) -> torch.Tensor:
+def _own_logits(model: PreTrainedModel, row: Rows) -> torch.Tensor:
     forward = type(model).forward  # not the one that a trainer has put in its place
-    if one.segments is not None:  # one row, so the model can select before its head
-        return forward(model, **one.options, logits_to_keep=one.places).logits[0].float()
-    return forward(model, **one.options).logits.flatten(0, 1)[one.places].float()
+    if row.segments is not None:  # one row, so the model can select before its head
+        return forward(model, **row.options, logits_to_keep=row.places).logits[0].float()
+    return forward(model, **row.options).logits.flatten(0, 1)[row.places].float()
 
 
 @torch.no_grad()

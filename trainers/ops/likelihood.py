@@ -1,44 +1,99 @@
 """Log-probabilities of texts under a model, in packed micro-batches and without a gradient."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 
+from trainers import attempt
 from trainers.models import load
-from trainers.ops import batching, packed_attention
+from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
-from trainers.ops.packed_attention import Example
+from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
 
-TOKENS_PER_BATCH = 4096
-
-PAIRS_AT_A_TIME = 256
+PAIRS_AT_A_TIME = {"cpu": 256, "cuda": 4096}
 """Pairs whose tokens are in memory at once."""
+
+SMALLEST_BUDGET = 64
+"""Tokens; what does not fit with this does not fit."""
+
+Score = Callable[[Rows], torch.Tensor]
+"""Of a micro-batch, (texts,), on the device."""
 
 
 def losses(loaded: load.Loaded, examples: list[Example], bfloat16: bool) -> torch.Tensor:
-    """The sum over each example's tokens that count, (examples,)."""
-    model = loaded.model
-    found = torch.zeros(len(examples))
-    head = Head(model)
-    with packed_attention.used(model) as packed:
-        lengths = [example.length for example in examples]
-        for places in batching.micro_batches(lengths, TOKENS_PER_BATCH, not packed):
-            one = packed_attention.rows([examples[place] for place in places], packed, model.device)
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-                lost = head.negative_log_likelihoods(model, one)
-            found[places] = torch.zeros(len(places)).index_add(0, one.owners.cpu(), lost.cpu())
-    return found
+    """The sum over each example's tokens that count, (examples,), float32 on the CPU."""
+    with _losses_of(loaded, bfloat16) as losses_of:
+        return losses_of(examples)
 
 
 def pair_log_probabilities(loaded: load.Loaded, pairs: Dataset, bfloat16: bool) -> np.ndarray:
     """Sums over the tokens of each answer, float32, (pairs, 2): chosen and rejected."""
     parts = [np.empty((0, 2), np.float32)]
     columns = pairs.with_format("torch", columns=["input_ids", "labels", "second"])
-    for start in range(0, len(pairs), PAIRS_AT_A_TIME):
-        rows: Any = columns.select(range(start, min(start + PAIRS_AT_A_TIME, len(pairs))))
-        examples = [side for row in rows for side in cut(row)]
-        parts.append(-losses(loaded, examples, bfloat16).reshape(-1, 2).numpy())
+    size = PAIRS_AT_A_TIME[loaded.model.device.type]
+    with _losses_of(loaded, bfloat16) as losses_of:
+        for start in range(0, len(pairs), size):
+            rows: Any = columns.select(range(start, min(start + size, len(pairs))))
+            examples = [side for row in rows for side in cut(row)]
+            parts.append(-losses_of(examples).reshape(-1, 2).numpy())
     return np.concatenate(parts)
+
+
+@contextmanager
+def _losses_of(
+    loaded: load.Loaded, bfloat16: bool
+) -> Iterator[Callable[[Sequence[Example]], torch.Tensor]]:
+    """While open, the model has packed attention; proven once, for any number of calls."""
+    model = loaded.model
+    head = Head(model)
+
+    def score(row: Rows) -> torch.Tensor:
+        lost = head.negative_log_likelihoods(model, row)
+        return torch.zeros(row.examples, device=lost.device).index_add(0, row.owners, lost)
+
+    with packed_attention.used(model, bfloat16) as packed:
+        yield lambda examples: in_micro_batches(loaded, examples, score, packed, bfloat16)
+
+
+@torch.no_grad()
+def in_micro_batches(
+    loaded: load.Loaded, examples: Sequence[Example], score: Score, packed: bool, bfloat16: bool
+) -> torch.Tensor:
+    """`score` of all examples, float32 on the CPU, read from the device once.
+
+    Where memory runs out the rest goes on with half as many tokens at a time.
+    """
+    model = loaded.model
+    budget = memory.tokens_per_forward(model)
+    lengths = [example.length for example in examples]
+    waiting = list(range(len(examples)))
+    order: list[int] = []
+    scores: list[torch.Tensor] = []
+    while waiting:
+        parts = batching.micro_batches([lengths[place] for place in waiting], budget, not packed)
+        parts = [[waiting[place] for place in part] for part in parts]
+        try:
+            for part in parts:
+                attempt.sign("log-probabilities")
+                row = packed_attention.rows([examples[n] for n in part], packed, model.device)
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+                    scores.append(score(row))
+                order += part
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or budget // 2 < SMALLEST_BUDGET:
+                raise
+        done = set(order)
+        waiting = [place for place in waiting if place not in done]
+        if waiting:
+            budget //= 2
+            give_back()
+    values = torch.zeros(len(examples))
+    if order:
+        values[order] = torch.cat(scores).float().cpu()
+    return values

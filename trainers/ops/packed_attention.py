@@ -1,8 +1,12 @@
 """Examples -> one row of tokens without padding, in which none attends to another.
 
-transformers hands the row's lengths through to an attention function of ours, which runs each
-example by itself: with FlashAttention's kernel for lengths that vary, in torch, where a GPU has it,
-and example by example elsewhere. A model that cannot be proven to take such rows gets padded ones.
+transformers passes the row's lengths on to our attention function. On a GPU it calls the
+FlashAttention kernel for sequences of varying length (`torch.nn.attention.varlen`) once per layer;
+elsewhere it calls SDPA once per example. A model that fails the proof gets padded rows.
+
+The weights are float32 and autocast is on. RoPE multiplies by cos and sin in the dtype of the
+embeddings, so queries and keys arrive in float32 and values in the autocast dtype: attention casts
+all three first, because the kernel takes half precision alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +26,13 @@ from trainers.data.tokenize import IGNORED
 ATTENTION = "packed"
 
 PROOF = (5, 3, 1)
-"""Lengths of the random examples that in one row have to give what they give alone."""
+"""Lengths of the random examples whose hidden states must be the same in one row and alone."""
 
-TOLERANCE = 1e-3
-"""Of the relative distance of the two, in float32."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
+"""Relative L2 distance of the hidden states in a row and alone, by the dtype of the products."""
+
+LARGEST_HEAD = 256
+"""Head size that the FlashAttention kernel takes at most; it must be a multiple of 8."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Segments(NamedTuple):
     """How a packed row is cut into examples."""
 
     lengths: tuple[int, ...]
+    longest: int
     bounds: torch.Tensor
     """Cumulative lengths from zero, int32, on the device."""
 
@@ -79,42 +87,48 @@ class Rows(NamedTuple):
     """The example that each of them belongs to, (targets,)."""
 
     @property
+    def examples(self) -> int:
+        return len(self.input_ids) if self.segments is None else len(self.segments.lengths)
+
+    @property
     def options(self) -> dict[str, Any]:
-        """What a transformers model takes. Padding stands at the end, where causal attention does
+        """Arguments of a transformers model. Padding stands at the end, where causal attention does
         not see it, so no mask is needed."""
-        found: dict[str, Any] = {"input_ids": self.input_ids, "use_cache": False}
+        options: dict[str, Any] = {"input_ids": self.input_ids, "use_cache": False}
         if self.segments is not None:
-            found |= {"position_ids": self.position_ids, "segments": self.segments}
-        return found
+            options |= {"position_ids": self.position_ids, "segments": self.segments}
+        return options
 
 
 def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Rows:
-    """Examples as one packed row, or as padded ones; what follows an example's last token that
-    counts is left out."""
+    """Examples as one packed row, or as padded ones; tokens after an example's last token that
+    counts are left out. All tensors reach the device in one copy."""
     lengths = [example.length for example in examples]
-    ids = [one.ids[:length] for one, length in zip(examples, lengths, strict=True)]
+    ids = [example.ids[:length] for example, length in zip(examples, lengths, strict=True)]
     bounds = np.cumsum([0, *lengths])
     starts = bounds[:-1] if packed else np.arange(len(lengths)) * max(lengths)
-    places = [one.places + int(start) for one, start in zip(examples, starts, strict=True)]
-    targets = [one.labels[1:][one.places] for one in examples]
-    counts = torch.tensor([one.loss_tokens for one in examples])
+    places = [example.places + int(start) for example, start in zip(examples, starts, strict=True)]
+    targets = [example.labels[1:][example.places] for example in examples]
+    counts = torch.tensor([example.loss_tokens for example in examples])
     owners = torch.arange(len(examples)).repeat_interleave(counts)
-    ends = (torch.cat(places), torch.cat(targets), owners)
+    parts = [torch.cat(places), torch.cat(targets), owners]
     if not packed:
-        padded = pad_sequence(ids, batch_first=True)
-        return Rows(_on(padded, device), None, None, *(_on(part, device) for part in ends))
+        return Rows(*to_device([pad_sequence(ids, batch_first=True)], device), None, None,
+                    *to_device(parts, device))  # fmt: skip
     positions = torch.cat([torch.arange(length) for length in lengths])
-    return Rows(
-        _on(torch.cat(ids)[None], device),
-        _on(positions[None], device),
-        Segments(tuple(lengths), _on(torch.from_numpy(bounds.astype(np.int32)), device)),
-        *(_on(part, device) for part in ends),
-    )
+    parts += [torch.cat(ids)[None], positions[None], torch.from_numpy(bounds)]
+    *ends, row, positions, edges = to_device(parts, device)
+    segments = Segments(tuple(lengths), max(lengths), edges.int())
+    return Rows(row, positions, segments, *ends)
 
 
-def _on(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
-    return pinned.to(device, non_blocking=True)
+def to_device(parts: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Tensors of one dtype, copied to the device together; the host does not wait for the copy."""
+    flat = torch.cat([part.flatten() for part in parts])
+    if device.type == "cuda":
+        flat = flat.pin_memory()
+    moved = flat.to(device, non_blocking=True).split([part.numel() for part in parts])
+    return [new.view(part.shape) for new, part in zip(moved, parts, strict=True)]
 
 
 def attention(
@@ -133,42 +147,60 @@ def attention(
 
     Without segments every row is one.
     """
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     grouped = query.shape[1] != key.shape[1]
-    half = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
-    if half and segments is not None and not dropout:
-        from torch.nn.attention.varlen import varlen_attn
+    if segments is not None and not dropout and has_kernel(query):
+        from torch.nn.attention.varlen import varlen_attn  # seconds, and a CPU needs none of it
 
-        longest = max(segments.lengths)
-        q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-        bounds = segments.bounds
+        q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+        bounds, longest = segments.bounds, segments.longest
         out: Any = varlen_attn(
             q, k, v, bounds, bounds, longest, longest,
             scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
         )  # fmt: skip
         return out[None], None
+    if grouped and query.is_cuda and query.dtype == torch.float32:
+        # SDPA's only float32 kernel for grouped heads makes the whole matrix of scores
+        repeats = query.shape[1] // key.shape[1]
+        key, value = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key, value))
+        grouped = False
     lengths = list(segments.lengths if segments else query.shape[2:3])
     parts = (tensor.split(lengths, dim=2) for tensor in (query, key, value))
-    found = [
+    outputs = [
         scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
         )
         for q, k, v in zip(*parts, strict=True)
     ]
-    return torch.cat(found, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def has_kernel(query: torch.Tensor) -> bool:
+    """Whether the FlashAttention kernel for varying lengths takes queries like these."""
+    size = query.shape[-1]
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and half and size % 8 == 0 and size <= LARGEST_HEAD
 
 
 AttentionInterface.register(ATTENTION, attention)
 
 
 @contextmanager
-def used(model: PreTrainedModel) -> Iterator[bool]:
-    """While open, the model has packed attention where it takes it; gives whether it does."""
+def used(model: PreTrainedModel, bfloat16: bool = False) -> Iterator[bool]:
+    """While open, the model has packed attention if it passes the proof; yields whether it does.
+
+    The proof runs in float32, which shows what the model computes, and, with `bfloat16`, under the
+    autocast of the training as well, which shows what its kernels compute.
+    """
     before: Any = model.config._attn_implementation
     model.eval()
-    expected = [_hidden(model, rows([one], False, model.device)) for one in _proof(model)]
+    expected = _alone(model, bfloat16)
     model.set_attn_implementation(ATTENTION)
     try:
-        packed = before == "sdpa" and _takes(model, torch.cat(expected))
+        packed = before == "sdpa" and _takes(model, expected)
         if not packed:
             model.set_attn_implementation(before)
         yield packed
@@ -180,24 +212,39 @@ def _proof(model: PreTrainedModel) -> list[Example]:
     vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
     ids = [torch.randint(vocabulary, (n + 1,), generator=generator) for n in PROOF]
-    return [Example(one, one) for one in ids]
+    return [Example(tokens, tokens) for tokens in ids]
 
 
-def _takes(model: PreTrainedModel, expected: torch.Tensor) -> bool:
+def _alone(model: PreTrainedModel, bfloat16: bool) -> dict[torch.dtype, torch.Tensor]:
+    """Hidden states of the proof's examples, each by itself, by the dtype of the products."""
+    return {
+        dtype: torch.cat(
+            [_hidden(model, rows([text], False, model.device), dtype) for text in _proof(model)]
+        )
+        for dtype in (torch.float32, *([torch.bfloat16] if bfloat16 else []))
+    }
+
+
+def _takes(model: PreTrainedModel, expected: dict[torch.dtype, torch.Tensor]) -> bool:
     """Whether examples in one row get the hidden states that each gets alone.
 
-    A model that carries a state along the row fails this; one whose layers look back over a window
-    would pass with short examples, so it is told by its configuration.
+    A model that carries a state along the row fails this. One whose layers look back over a window
+    would pass with short examples, so its configuration decides.
     """
     if getattr(model.config.get_text_config(), "sliding_window", None) is not None:
         return False
-    try:
-        found = _hidden(model, rows(_proof(model), True, model.device))
-    except (TypeError, ValueError):
-        return False
-    return bool((found - expected).norm() < TOLERANCE * expected.norm())
+    row = rows(_proof(model), True, model.device)
+    for dtype, alone in expected.items():
+        try:
+            together = _hidden(model, row, dtype)
+        except (TypeError, ValueError):
+            return False
+        if not (together - alone).norm() < TOLERANCE[dtype] * alone.norm():
+            return False
+    return True
 
 
 @torch.no_grad()
-def _hidden(model: PreTrainedModel, one: Rows) -> torch.Tensor:
-    return model.base_model(**one.options).last_hidden_state.flatten(0, 1)
+def _hidden(model: PreTrainedModel, row: Rows, dtype: torch.dtype) -> torch.Tensor:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return model.base_model(**row.options).last_hidden_state.flatten(0, 1).float()

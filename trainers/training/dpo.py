@@ -48,17 +48,19 @@ def _forward(spec: DpoSpec, model: PreTrainedModel) -> Callable[..., tuple[torch
     head = Head(model)
 
     def forward(
-        model: PreTrainedModel, one: Rows, weights: torch.Tensor, reference: torch.Tensor
+        model: PreTrainedModel, row: Rows, weights: torch.Tensor, reference: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        lost = head.token_losses(model, one)
-        policy = torch.zeros(2 * len(weights), device=lost.device).index_add(0, one.owners, -lost)
-        tokens = torch.bincount(one.owners, minlength=len(policy))
-        found = losses(
+        lost = head.token_losses(model, row)
+        zeros = torch.zeros(2 * len(weights), device=lost.device)
+        policy = zeros.index_add(0, row.owners, -lost)
+        # not by bincount, which makes the host wait for a GPU
+        tokens = zeros.index_add(0, row.owners, torch.ones_like(lost))
+        pairs = losses(
             policy.reshape(-1, 2), reference, tokens.reshape(-1, 2), spec.loss, spec.beta
         )
-        chosen, rejected = found.chosen.detach(), found.rejected.detach()
+        chosen, rejected = pairs.chosen.detach(), pairs.rejected.detach()
         facts = (chosen, rejected, chosen - rejected, (chosen > rejected).float())
-        return (found.loss @ weights, *(fact @ weights for fact in facts))
+        return (pairs.loss @ weights, *(fact @ weights for fact in facts))
 
     return forward
 
@@ -81,7 +83,7 @@ def train(
     deadline: float = math.inf,
     memory_kills: int = 0,
 ) -> StageResult:
-    """Train `loaded.model` in place; see `fit.train`. Losses are in nats a pair.
+    """Train `loaded.model` in place; see `loop.train`. Losses are in nats a pair.
 
     `figures` has besides: rewards_chosen, rewards_rejected, rewards_margin and rewards_accuracy,
     means over the pairs of a batch, smoothed over the steps, and reference_pairs_computed.

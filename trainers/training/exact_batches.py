@@ -8,26 +8,29 @@ concerns one rank alone, and a rank without an example has nothing to do but tak
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
 import torch
-import torch.distributed as dist
-from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.packed_attention import Example, rows
+from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops.packed_attention import Example, rows, to_device
+from trainers.training import gradients
+from trainers.training.batch_loader import BatchLoader
 from trainers.training.noise_scale import Measurement, halve
 
 SMALLEST_BUDGET = 64
 """Tokens; a step that does not fit with this does not fit."""
+
+CALM_STEPS = 200
+"""Steps without running out of memory after which a halved budget is doubled again: what took the
+memory may have gone. Each failure doubles the wait."""
 
 
 class Diverged(Exception):
@@ -67,7 +70,7 @@ class Step(NamedTuple):
 
 
 class ExactBatches(Trainer):
-    """To be mixed into a trainer whose `model(rows, weights)` is a weighted sum of losses.
+    """Mixed into a trainer whose `model(rows, weights)` is a weighted sum of losses.
 
     `collate`, `worth`, `share` and `losses` say what an example is and what it weighs; here it is a
     text whose tokens count.
@@ -81,6 +84,7 @@ class ExactBatches(Trainer):
     """Budgets that turned out too large."""
     taken: Step
     """The latest step."""
+    loader: BatchLoader | None = None
 
     @cached_property
     def trained(self) -> list[torch.nn.Parameter]:
@@ -89,13 +93,23 @@ class ExactBatches(Trainer):
 
     def set_batches(self, settings: Settings) -> None:
         self.settings, self.budget, self.shrunk = settings, settings.budget, []
+        self._calm, self._patience = 0, CALM_STEPS
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Without DistributedDataParallel, whose buckets hold every gradient a second time: ranks
+        start from the same weights, and `gradients.sum_over_ranks` is all that they exchange."""
+        super().create_accelerator_and_postprocess()
+        accelerator: Any = self.accelerator
+        accelerator.prepare_model = partial(accelerator.prepare_model, evaluation_mode=True)
 
     def get_train_dataloader(self) -> DataLoader:
         """Not prepared by accelerate: each rank sees the whole batch and takes its share."""
         rows: Any = self.train_dataset
-        return DataLoader(
-            _Batches(rows), sampler=_Steps(self.settings), batch_size=None, collate_fn=self.collate
+        settings = self.settings
+        self.loader = BatchLoader(
+            rows, self.collate, settings.order, settings.first_step, settings.steps
         )
+        return self.loader
 
     @staticmethod
     def collate(rows: list[dict[str, Any]]) -> list[Any]:
@@ -115,8 +129,9 @@ class ExactBatches(Trainer):
     ) -> tuple[torch.Tensor, ...]:
         """The weighted loss of a micro-batch, with its gradient, and its share of each fact."""
         device = self.args.device
-        one = rows(examples, self.settings.packed, device)
-        return (model(one, torch.tensor(worth, device=device)[one.owners]),)
+        row = rows(examples, self.settings.packed, device)
+        (weights,) = to_device([torch.tensor(worth)], device)
+        return (model(row, weights[row.owners]),)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         optimizer = self.optimizer if optimizer is None else optimizer
@@ -143,34 +158,54 @@ class ExactBatches(Trainer):
         groups = self._groups(len(examples))
         totals = torch.zeros(1 + len(self.FACTS), device=self.args.device)
         done: list[int] = []
-        half_norm = math.nan
+        half_norms = []
         for group in groups:
-            mine = self._share(group, examples)
-            totals = self._add(model, examples, worth, mine, done, totals)
-            done += mine
+            new = self._share(group, examples)
+            totals = self._add(model, examples, worth, new, done, totals)
+            done += new
             if group is not groups[-1]:
-                half_norm = self._norm_over_ranks() / self.share(worth, examples, group)
-        self._sum_over_ranks(totals)
-        loss, *facts = totals
-        norm = _norm(self.trained)
-        self.taken = Step(
-            loss=float(loss),
-            grad_norm=float(norm),
-            examples=len(examples),
-            tokens=sum(example.tokens for example in examples),
-            loss_tokens=sum(example.loss_tokens for example in examples),
-            noise=None,
-            facts=dict(zip(self.FACTS, map(float, facts), strict=True)),
-        )
-        if len(groups) > 1:
-            squares = self.taken.grad_norm**2, half_norm**2
-            noise = Measurement(len(examples), len(groups[0]), *squares)
-            self.taken = self.taken._replace(noise=noise)
+                half_norms.append(self._norm_so_far())
+        if self.args.world_size > 1:
+            totals = gradients.sum_over_ranks(self.trained, totals)
+        norm = gradients.norm(self.trained)
+        self.taken = self._read(examples, totals, norm, half_norms, groups, worth)
         self._check(self.taken)
+        self._grow_budget()
         limit = self.settings.max_grad_norm
         if 0 < limit < self.taken.grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.trained, limit, norm)
-        return loss
+        return totals[0]
+
+    def _read(
+        self,
+        examples: Sequence[Any],
+        totals: torch.Tensor,
+        norm: torch.Tensor,
+        half_norms: list[torch.Tensor],
+        groups: list[list[int]],
+        worth: Sequence[float],
+    ) -> Step:
+        """All that the host learns of a step, in the one synchronisation of that step; the next
+        batch is read first, while the device is at work."""
+        if self.loader is not None:
+            self.loader.prefetch()
+        numbers = torch.cat([totals, norm[None], *(half[None] for half in half_norms)])
+        numbers = numbers.cpu().tolist()
+        loss, *facts = numbers[: len(totals)]
+        grad_norm, *half = numbers[len(totals) :]
+        noise = None
+        if half:
+            half_norm = half[0] / self.share(worth, examples, groups[0])
+            noise = Measurement(len(examples), len(groups[0]), grad_norm**2, half_norm**2)
+        return Step(
+            loss=loss,
+            grad_norm=grad_norm,
+            examples=len(examples),
+            tokens=sum(example.tokens for example in examples),
+            loss_tokens=sum(example.loss_tokens for example in examples),
+            noise=noise,
+            facts=dict(zip(self.FACTS, facts, strict=True)),
+        )
 
     def _check(self, step: Step) -> None:
         number = self.state.global_step + 1
@@ -187,8 +222,22 @@ class ExactBatches(Trainer):
         return list(halve(examples, self.settings.order.seed, step))
 
     def _share(self, group: list[int], examples: Sequence[Any]) -> list[int]:
-        found = batching.shares([examples[place].length for place in group], self.args.world_size)
-        return [group[place] for place in found[self.args.process_index]]
+        """The examples of `group` that this rank takes."""
+        shares = batching.shares([examples[place].length for place in group], self.args.world_size)
+        return [group[place] for place in shares[self.args.process_index]]
+
+    def _norm_so_far(self) -> torch.Tensor:
+        if self.args.world_size == 1:
+            return gradients.norm(self.trained)
+        return gradients.norm_over_ranks(self.trained)
+
+    def _grow_budget(self) -> None:
+        """After enough steps without running out of memory, try twice the budget again."""
+        if self.budget >= self.settings.budget:
+            return
+        self._calm += 1
+        if self._calm >= self._patience:
+            self.budget, self._calm = min(2 * self.budget, self.settings.budget), 0
 
     def _add(
         self,
@@ -211,6 +260,7 @@ class ExactBatches(Trainer):
             total = totals
             try:
                 for part in parts:
+                    attempt.sign("training")
                     places = [new[place] for place in part]
                     total = total + self._backward(model, examples, worth, places)
                 return total
@@ -220,9 +270,9 @@ class ExactBatches(Trainer):
             # Not in the handler: the error holds on to the tensors of the failed pass.
             self.shrunk.append(self.budget)
             self.budget //= 2
+            self._calm, self._patience = 0, 2 * self._patience
             model.zero_grad()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            give_back()
             new, done, totals = done + new, [], torch.zeros_like(totals)
 
     def _backward(
@@ -238,29 +288,6 @@ class ExactBatches(Trainer):
             self.accelerator.backward(loss)
         return torch.stack([loss.detach(), *facts])
 
-    def _norm_over_ranks(self) -> float:
-        """Of the gradients so far, which stay as they are."""
-        if self.args.world_size == 1:
-            return float(_norm(self.trained))
-        norms = []
-        for parameter in self.trained:
-            gradient = parameter.grad
-            whole = torch.zeros_like(parameter) if gradient is None else gradient.clone()
-            dist.all_reduce(whole)
-            norms.append(torch.linalg.vector_norm(whole))
-        return float(torch.linalg.vector_norm(torch.stack(norms)))
-
-    def _sum_over_ranks(self, loss: torch.Tensor) -> None:
-        if self.args.world_size == 1:
-            return
-        at_work: list[Any] = [dist.all_reduce(loss, async_op=True)]
-        for parameter in self.trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            at_work.append(dist.all_reduce(parameter.grad, async_op=True))
-        for one in at_work:
-            one.wait()
-
     def _clip_grad_norm(self, model: Any) -> float:
         return self.taken.grad_norm  # already clipped
 
@@ -269,52 +296,3 @@ class ExactBatches(Trainer):
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the records count tokens
-
-
-class _Batches(TorchDataset[list[dict[str, Any]]]):
-    """The rows of a whole step at once, straight from Arrow: lists of numbers as int64 tensors, all
-    else as Python has it; quicker than the torch format of datasets, where rows are short."""
-
-    def __init__(self, rows: Dataset):
-        self._rows = rows.with_format("arrow")
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, places: Any) -> list[dict[str, Any]]:
-        table: Any = self._rows[places]
-        columns = [_values(column.combine_chunks()) for column in table.columns]
-        names = table.column_names
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _values(column: pa.Array) -> Sequence[Any]:
-    if not isinstance(column, pa.ListArray):
-        return column.to_pylist()
-    numbers = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-    return torch.from_numpy(numbers).split(column.value_lengths().to_pylist())
-
-
-class _Steps(Sampler[list[int]]):
-    """The examples of every step still to be taken."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-
-    def __len__(self) -> int:
-        return self.settings.steps  # of the whole training, as Trainer counts
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.settings.order.batches(self.settings.first_step, self.settings.steps)
-
-
-def _norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out, on a GPU or on the host."""
-    told = ("not enough memory", "DefaultCPUAllocator", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        part in str(error) for part in told
-    )

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from trainers.ops.packed_attention import rows
+from trainers.ops.packed_attention import rows, to_device
 from trainers.ops.pairs import sides
 from trainers.training.exact_batches import ExactBatches
 
@@ -24,9 +24,10 @@ class PairBatches(ExactBatches):
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
         device = self.args.device
-        one = rows(sides(examples), self.settings.packed, device)
-        reference = torch.stack([pair.reference for pair in examples]).to(device)
-        return model(one, torch.tensor(worth, device=device), reference)
+        row = rows(sides(examples), self.settings.packed, device)
+        reference = torch.stack([pair.reference for pair in examples])
+        weights, reference = to_device([torch.tensor(worth), reference], device)
+        return model(row, weights, reference)
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # tokenised once for all trials

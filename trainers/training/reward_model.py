@@ -64,10 +64,10 @@ def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
 
 def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
     def forward(
-        model: PreTrainedModel, one: Rows, weights: torch.Tensor, _: torch.Tensor
+        model: PreTrainedModel, row: Rows, weights: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """The mean of -log sigmoid(chosen - rejected) (Ouyang et al. 2022, arXiv 2203.02155)."""
-        chosen, rejected = scores(model, one).reshape(-1, 2).unbind(dim=1)
+        chosen, rejected = scores(model, row).reshape(-1, 2).unbind(dim=1)
         loss = -logsigmoid(chosen - rejected) @ weights
         chosen, rejected = chosen.detach(), rejected.detach()
         facts = (chosen, rejected, chosen - rejected, (chosen > rejected).float())
@@ -92,7 +92,7 @@ def train(
     deadline: float = math.inf,
     memory_kills: int = 0,
 ) -> StageResult:
-    """Train a reward model on the body of `loaded.model`; see `fit.train`. Losses are in nats a
+    """Train a reward model on the body of `loaded.model`; see `loop.train`. Losses are in nats a
     pair. The result has the model.
 
     `figures` has besides: rewards_chosen, rewards_rejected, rewards_margin and rewards_accuracy,

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a thin reading of TRL's SFTTrainer. What TRL does not do is in fit.py."""
+"""Supervised fine-tuning: a thin reading of TRL's SFTTrainer; the rest is in loop.py."""
 
 import math
 from functools import partial
@@ -35,7 +35,7 @@ def train(
     deadline: float = math.inf,
     memory_kills: int = 0,
 ) -> StageResult:
-    """Train `loaded.model` in place; see `fit.train`. Losses are in nats per loss token.
+    """Train `loaded.model` in place; see `loop.train`. Losses are in nats per loss token.
 
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.

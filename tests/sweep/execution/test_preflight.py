@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from sweep.execution import preflight
-from sweep.resolve import fetch
-from sweep.resolve.fetch import CannotStart
+from sweep.resolve import resolve
+from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -27,8 +27,8 @@ evaluate: {{benchmarks: [world_choice]}}
 
 
 def test_world_and_local_items_need_no_hub(load, small, tmp_path):
-    assert fetch.needs(load(small)).empty
-    assert fetch.needs(
+    assert resolve.needs(load(small)).empty
+    assert resolve.needs(
         load(small, "evaluate.benchmarks=[arc]", f"evaluate.data_dir={tmp_path}")
     ).empty
 
@@ -37,7 +37,7 @@ def test_world_and_local_items_need_no_hub(load, small, tmp_path):
     "override", ["model=a/b", "stages.sft.data.name=a/b", "evaluate.benchmarks=[arc]"]
 )
 def test_hub_is_needed_for(override, load, small):
-    assert not fetch.needs(load(small, override)).empty
+    assert not resolve.needs(load(small, override)).empty
 
 
 def test_changed_data_under_one_name_is_refused(load, small, grid_file, command, tmp_path):
@@ -45,11 +45,11 @@ def test_changed_data_under_one_name_is_refused(load, small, grid_file, command,
     rows.write_text('{"text": "a"}\n')
     grid = load(small.replace("{name: world:sft, examples: 24}", str(rows)))
     folder = RunFolder(tmp_path / "runs" / "small")
-    files.write_json(folder.manifest, {"data": fetch.fingerprints(grid)})
-    preflight.check_unchanged(folder, fetch.fingerprints(grid))
+    files.write_json(folder.manifest, {"data": resolve.fingerprints(grid, {})})
+    preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     rows.write_text('{"text": "b"}\n')
     with pytest.raises(CannotStart, match=r"rows\.jsonl.* has changed .* another name"):
-        preflight.check_unchanged(folder, fetch.fingerprints(grid))
+        preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     run = command(tmp_path / "grid.yaml", "--runs", tmp_path / "runs")
     assert run.returncode == 4
     assert "has changed" in run.stderr
@@ -63,11 +63,11 @@ def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
     (judge / "model.safetensors").write_bytes(bytes(8))
     grid = load(RLVR.format(judge=judge))
     folder = RunFolder(tmp_path / "runs" / "rl")
-    files.write_json(folder.manifest, {"data": fetch.fingerprints(grid)})
-    preflight.check_unchanged(folder, fetch.fingerprints(grid))
+    files.write_json(folder.manifest, {"data": resolve.fingerprints(grid, {})})
+    preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     (judge / "model.safetensors").write_bytes(bytes(9))
     with pytest.raises(CannotStart, match=r"judge.* has changed since the run began"):
-        preflight.check_unchanged(folder, fetch.fingerprints(grid))
+        preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
 
 
 def test_missing_items_are_found_before_anything_is_written(small, grid_file, command, tmp_path):
@@ -115,6 +115,6 @@ def test_damaged_record_stops_the_command_with_the_files_name(small, grid_file, 
 def test_vllm_is_asked_for_with_a_whole_gpu_and_with_its_package(load, small):
     grid = load(small, "evaluate.backend=vllm")
     with pytest.raises(CannotStart) as refused:
-        fetch.check_benchmarks(grid)
+        resolve.check_benchmarks(grid)
     assert "pip install 'lm-eval[vllm]'" in str(refused.value)
     assert "gpus_per_trial: 1" in str(refused.value)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sweep.plan import cost, trials
+from sweep.plan import cost, step_time, trials
 from sweep.plan.cost import BenchmarkSpeed, Calibration, StageSpeed
 
 PARAMETERS = 967_104
@@ -61,7 +61,8 @@ def test_without_a_speed_hours_are_unknown_and_not_nought(priced, small):
     grid, planned, prices = priced(small)
     assert prices[1].tokens is None
     assert cost.total(prices).hours is None
-    assert cost.wall_hours(grid, planned, prices, None) is None
+    assert cost.wall_hours(planned, prices, 1, None) is None
+    assert cost.places(grid, None) == {}
 
 
 def test_measured_speed_goes_before_the_stated_one(priced, small):
@@ -71,9 +72,9 @@ def test_measured_speed_goes_before_the_stated_one(priced, small):
 
 
 def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
-    grid, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
+    _, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
     _, first, *seconds = prices
-    wall = cost.wall_hours(grid, planned, prices, measured())
+    wall = cost.wall_hours(planned, prices, 2, measured())
     ends = [10 / 3600 + first.hours, 10 / 3600 + first.train_hours + seconds[0].hours]
     assert wall == pytest.approx(min(ends) + seconds[1].hours)
 
@@ -97,3 +98,70 @@ def test_calibration_is_measured_kept_and_read_by_the_next_plan(
     names = {path.name for path in (tmp_path / "runs" / "small").iterdir()}
     assert names == {"calibration.json"}, "nothing is trained and kept"
     json.loads((tmp_path / "runs" / "small" / "calibration.json").read_text())
+
+
+ON_A_GPU = (
+    "model=HuggingFaceTB/SmolLM2-135M",
+    "resources.gpus_per_trial=0.5",
+    "stages.sft.grid.learning_rate=[0.001]",
+    "stages.sft.grid.batch_size=[4,16,128,1024]",
+    "stages.sft.data.examples=142868",
+    "price.tokens_per_example=700",
+    "price.utilisation=0.4",
+    "price.device_flops=4.95e14",
+    "price.device_bandwidth=1.67e12",
+)
+"""One epoch of 1e8 tokens at four batch sizes, on half an H100."""
+
+
+def test_hours_on_a_gpu_grow_with_the_steps_and_not_with_tokens_alone(priced, small):
+    _, planned, prices = priced(small.replace("steps: 3", "epochs: 1"), *ON_A_GPU)
+    hours = {
+        trial.spec.batch_size: one.train_hours
+        for trial, one in zip(planned, prices, strict=True)
+        if trial.spec is not None
+    }
+    assert hours[4] > 1.1 * hours[16] > 1.1 * hours[128]
+    assert hours[1024] == pytest.approx(hours[128], rel=0.1), "there the arithmetic is the time"
+    launches = 35715 * (30 * step_time.TRAINING_LAUNCHES + step_time.OTHER_LAUNCHES)
+    assert hours[4] >= launches * step_time.LAUNCH_SECONDS / 3600
+    arithmetic = 6 * 134_515_008 * 1e8 / (0.4 * 4.95e14) / 3600
+    assert all(one > arithmetic for one in hours.values())
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1, 2])
+@pytest.mark.parametrize(("tokens", "bound"), [(10, "host"), (100_000, "device")])
+def test_a_step_takes_the_longer_of_host_and_device(share, tokens, bound):
+    size = step_time.Size(134_515_008, 30)
+    device = step_time.Device(share * 4e14, share * 3.35e12)
+    whole = step_time.Device(4e14, 3.35e12)
+    mine, full = (step_time.training_step(size, tokens, one, None) for one in (device, whole))
+    if bound == "host" and share >= 1:
+        assert mine == full == pytest.approx(0.0113, rel=0.01)
+    if bound == "device":
+        assert mine / full == pytest.approx(1 / share, rel=0.2)
+
+
+def test_answers_take_a_launch_bound_step_for_each_of_their_tokens():
+    size, device = step_time.Size(134_515_008, 30), step_time.Device(4e14, 3.35e12)
+    few = step_time.decoding(size, 10, 256, device)
+    assert few == pytest.approx(256 * 30 * step_time.DECODING_LAUNCHES * step_time.LAUNCH_SECONDS)
+    assert step_time.decoding(size, 256, 256, device) == pytest.approx(few, rel=0.1)
+    assert step_time.decoding(size, 257, 256, device) == pytest.approx(2 * few, rel=0.1)
+
+
+def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
+    grid = load(small, *ON_A_GPU[:2])
+    assert cost.places(grid, None) == {"on 1 GPU": 2, "on 8 GPUs": 16, "on 64 GPUs": 128}
+    grid = load(small, ON_A_GPU[0], "resources.gpus_per_trial=2", "resources.max_concurrent=20")
+    assert cost.places(grid, None) == {"on 8 GPUs": 4, "on 64 GPUs": 20}
+    assert cost.places(load(small), measured()) == {"here": 2}
+
+
+def test_layers_are_known_for_every_model_whose_size_is_known(tmp_path):
+    from trainers.models import load as models
+
+    assert models.KNOWN_PARAMETERS.keys() == step_time.KNOWN_LAYERS.keys()
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 7}')
+    assert step_time.layers(str(tmp_path)) == 7
+    assert step_time.layers("nobody/knows") is None

@@ -50,8 +50,25 @@ def test_trials_at_once_as_far_as_the_grid_says(load, small):
 
     assert resources("resources.max_concurrent=3") == 3
     assert resources("resources.gpus_per_trial=0.5") == 2
+    assert resources("resources.gpus_per_trial=0.2") == 5
     assert resources("resources.gpus_per_trial=1") == 1
+    assert resources("resources.gpus_per_trial=2") == 1
     assert resources("resources.cpus_per_trial=1000") == 1
+
+
+@pytest.mark.parametrize(("gpus", "at_once"), [(1, 2), (2, 4), (8, 16)])
+def test_trials_of_all_gpus_have_checkpoints(load, small, gpus, at_once, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+    grid = load(
+        small,
+        "resources.gpus_per_trial=0.5",
+        "stages.sft.keep=none",
+        f"stages.sft.grid.seed={list(range(10))}",
+    )
+    planned = plan.trials(grid)
+    assert running_at_once(grid.resources) == at_once
+    assert disk(grid, planned).peak == at_once * (ONE + CHECKPOINT)
+    assert disk(grid, planned, at_once=3).peak == 3 * (ONE + CHECKPOINT), "a cluster was asked"
 
 
 def test_unknown_model_takes_unknown_disk(load, small):

@@ -63,3 +63,13 @@ def test_code_counts_from_the_first_training_on(copied):
     for record in copied.glob("trials/*/train.json"):
         record.unlink()
     assert manifest.changed_code(RunFolder(copied)) == []
+
+
+def test_moved_files_are_no_change_and_many_changes_are_counted():
+    before = {"trainers/loss.py": "1", "trainers/gone.py": "2"}
+    assert manifest._changed_files(before, {"trainers/ops/loss.py": "1"}) == [
+        "trainers/gone.py is gone"
+    ]
+    many = {f"trainers/{number}.py": str(number) for number in range(90)}
+    (line,) = manifest._changed_files(dict.fromkeys(many, "old"), many)
+    assert line == "90 files of trainers/ differ, for example trainers/0.py has changed"

@@ -11,14 +11,9 @@ from pathlib import Path
 import pytest
 
 from sweep.storage import run_folder
-from sweep.storage.run_folder import (
-    RunFolder,
-    RunHeld,
-    TrialFolder,
-    read_json,
-    write_json,
-    write_text,
-)
+from sweep.storage.driver_lock import RunHeld
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from trainers.files import read_json, write_json, write_text
 
 HOLDER = """
 import sys, time

@@ -1,4 +1,4 @@
-"""Rows in the forms that people bring: the assistant's words count, and audits see the same turns."""
+"""Rows in the forms that people bring: what the assistant says counts; audits see it too."""
 
 import ast
 import csv

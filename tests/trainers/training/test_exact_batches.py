@@ -18,9 +18,11 @@ from datasets import Dataset
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
+from trainers.ops.out_of_memory import out_of_memory
 from trainers.specs.spec import SftSpec
 from trainers.training import sft
-from trainers.training.exact_batches import ExactBatches, _Batches, out_of_memory
+from trainers.training.batch_loader import _Rows
+from trainers.training.exact_batches import ExactBatches
 
 SPEC = {
     "kind": "sft", "data": {"name": "world:sft", "examples": 60}, "learning_rate": 1e-3,
@@ -71,7 +73,7 @@ def test_the_rows_of_a_step_are_read_as_the_data_set_has_them():
         "asked": ["a", "b", "c", "d"],
     }
     rows = Dataset.from_dict(columns).select([3, 1, 2, 0])  # so that a row is not where it lies
-    batches = _Batches(rows)
+    batches = _Rows(rows)
     found = batches[[3, 1, 0]]
     assert len(batches) == 4
     assert [row["input_ids"].tolist() for row in found] == [[1, 2, 3], [], [5, 6]]
@@ -128,7 +130,7 @@ def test_running_out_of_memory_halves_the_budget_and_repeats_the_step(train, who
 
 def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):
     expected, events = whole(), []
-    norm, plain = ExactBatches._norm_over_ranks, ExactBatches._backward
+    norm, plain = ExactBatches._norm_so_far, ExactBatches._backward
 
     def measured(self):
         events.append("half")
@@ -140,7 +142,7 @@ def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, *arguments)
 
-    monkeypatch.setattr(ExactBatches, "_norm_over_ranks", measured)
+    monkeypatch.setattr(ExactBatches, "_norm_so_far", measured)
     monkeypatch.setattr(ExactBatches, "_backward", backward)
     found, figures = train(tokens_per_micro_batch=200, noise_scale_every=1)
     assert events[:3] == ["half", "failed", "half"], "measured once in that step"
@@ -150,6 +152,7 @@ def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 

@@ -1,0 +1,182 @@
+"""The seven answers of one grid, in the order in which they are shown everywhere.
+
+1. LR*(B) at each measured batch size (`BenchmarkAnswer.rates`)
+2. the ratio within the measured batch sizes and what keeping one costs (`ratio`)
+3. gamma of LR*(B) ~ B^gamma and whether the ratio is sufficient (`gamma`, `ratio_is_sufficient`)
+4. the direction of the batch size (`direction`)
+5. a setting to use, of each benchmark (`setting`), task type and mix (`Answers`)
+6. the contrast of task types at equal batch sizes (`Answers.contrast`)
+7. published rules (`Answers.rules`)
+
+All are read from the same joint draws (`analysis.fit.curves`). Regrets and gains are in the
+metric's own units and at least 0, whichever direction is better.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.advice.contrast import Contrast, contrast
+from analysis.advice.published_rules import Rule, Verdict, rules
+from analysis.advice.setting import Setting, setting
+from analysis.advice.task_mix import equal_weights
+from analysis.benchmarks import TASK_TYPE_LABELS, task
+from analysis.fit.batch import Direction, direction
+from analysis.fit.cells import Cells
+from analysis.fit.exponent import Gamma, exponent
+from analysis.fit.rates import RateAt, learning_rates
+from analysis.fit.ratio import BestRatio, best_ratio
+from analysis.fit.surface import Fit
+
+SUFFICIENT = 0.9
+INSUFFICIENT = 0.1
+"""Probabilities from which the ratio is called sufficient, and up to which it is called not so."""
+
+CHANCE_Z = 2.0
+"""Standard errors from chance within which every cell must lie to be called at chance."""
+
+
+class Signal(StrEnum):
+    """What the cells of a benchmark say at all: they differ; no more than noise does; not at all;
+    no more than noise does, and every one is at the score of guessing."""
+
+    CLEAR = "clear"
+    FLAT = "flat"
+    CONSTANT = "constant"
+    CHANCE = "at chance"
+
+
+class BenchmarkAnswer(NamedTuple):
+    """Answers 1 to 5 of one benchmark. None where it has fewer than two scored cells; `gamma` also
+    where fewer than two batch sizes were measured.
+
+    `p_flat`: chance of cells this unlike each other on a constant surface, None where there are too
+    few. `ratio_is_sufficient`: gamma is linear and keeping one ratio costs less than epsilon at the
+    worst batch size, by `gamma.p_sufficient`.
+    """
+
+    benchmark: str
+    label: str
+    task_type: str
+    metric: str
+    higher_is_better: bool
+    signal: Signal
+    p_flat: float | None
+    epsilon: float
+    rates: tuple[RateAt, ...]
+    ratio: BestRatio | None
+    gamma: Gamma | None
+    ratio_is_sufficient: Verdict
+    direction: Direction | None
+    setting: Setting | None
+
+
+class Answers(NamedTuple):
+    """Everything about one grid: a stage, or one arm of it. `mix` weighs all benchmarks, None with
+    fewer than two; a loss and benchmarks of no type have a weight only by themselves."""
+
+    stage: str
+    arm: str
+    benchmarks: dict[str, BenchmarkAnswer]
+    task_types: dict[str, Setting]
+    mix: Setting | None
+    contrast: Contrast
+    rules: tuple[Rule, ...]
+
+
+def answers(
+    fits: Sequence[Fit],
+    weights: Mapping[str, float] | None = None,
+    rows: pd.DataFrame | None = None,
+) -> Answers:
+    """Of one grid's fits, one per benchmark. `weights` by benchmark are those of the mix
+    (`equal_weights` where None); `rows` are the grid's results, for Step Law's setting."""
+    stage, arm = (fits[0].cells.stage, fits[0].cells.arm) if fits else ("", "")
+    given = equal_weights(fit.cells.benchmark for fit in fits) if weights is None else weights
+    types: dict[str, list[Fit]] = {kind: [] for kind in TASK_TYPE_LABELS}
+    for fit in fits:
+        types[task(fit.cells.benchmark).task_type].append(fit)
+    alike = {fit.cells.benchmark: 1.0 for fit in fits}
+    by_type = {
+        kind: setting(TASK_TYPE_LABELS[kind], members, alike)
+        for kind, members in types.items()
+        if members and kind != "other"  # benchmarks that nobody has sorted are no type
+    }
+    mixed = [fit for fit in fits if given.get(fit.cells.benchmark, 0) > 0]
+    between = contrast(fits)
+    return Answers(
+        stage=stage,
+        arm=arm,
+        benchmarks={fit.cells.benchmark: _benchmark(fit) for fit in fits},
+        task_types={kind: one for kind, one in by_type.items() if one is not None},
+        mix=setting("Mix", mixed, given) if len(mixed) > 1 else None,
+        contrast=between,
+        rules=rules(stage, fits, between, rows),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Nested records as dictionaries and lists, for JSON."""
+    if (record := getattr(value, "_asdict", None)) is not None:
+        return {name: plain(part) for name, part in record().items()}
+    if isinstance(value, dict):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def _benchmark(fit: Fit) -> BenchmarkAnswer:
+    known, curves = task(fit.cells.benchmark), fit.curves
+    ratio = gamma = batch = None
+    rates: tuple[RateAt, ...] = ()
+    if curves is not None:
+        rates = learning_rates(curves, fit.shaped)
+        ratio = best_ratio(curves, fit.shaped)
+        gamma = exponent(curves, ratio.keep["ratio"].constant) if len(curves.y) > 1 else None
+        batch = direction(curves, fit.shaped)
+    return BenchmarkAnswer(
+        benchmark=known.benchmark,
+        label=known.label,
+        task_type=known.task_type,
+        metric=fit.cells.metric,
+        higher_is_better=fit.cells.higher_is_better,
+        signal=_signal(fit),
+        p_flat=fit.flat_p,
+        epsilon=float("nan") if curves is None else curves.epsilon,
+        rates=rates,
+        ratio=ratio,
+        gamma=gamma,
+        ratio_is_sufficient=_sufficient(gamma, fit.shaped),
+        direction=batch,
+        setting=setting(known.label, [fit], {known.benchmark: 1.0}),
+    )
+
+
+def _sufficient(gamma: Gamma | None, shaped: bool) -> Verdict:
+    if gamma is None or not shaped:
+        return Verdict.UNDECIDED
+    if gamma.p_sufficient >= SUFFICIENT:
+        return Verdict.TRUE
+    return Verdict.FALSE if gamma.p_sufficient <= INSUFFICIENT else Verdict.UNDECIDED
+
+
+def _signal(fit: Fit) -> Signal:
+    ok = fit.cells.table.loc[fit.cells.ok]
+    if len(ok) and np.ptp(ok.value) == 0:
+        return Signal.CONSTANT
+    if fit.shaped:
+        return Signal.CLEAR
+    return Signal.CHANCE if _at_chance(fit.cells) else Signal.FLAT
+
+
+def _at_chance(cells: Cells) -> bool:
+    """Every scored cell lies within noise of the score of guessing."""
+    level = task(cells.benchmark).chance
+    ok = cells.table.loc[cells.ok]
+    if level is None or not len(ok) or ok.stderr.isna().any():
+        return False
+    return bool((np.abs(ok.value - level) <= CHANCE_Z * ok.stderr).all())

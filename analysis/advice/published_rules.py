@@ -1,0 +1,261 @@
+"""Published rules about learning rate and batch size: true, false or undecided on this grid.
+
+Each is read from the same draws as the answers beside it. Of several benchmarks a rule is true or
+false only where all those that decide it agree; evidence is not added up over benchmarks, which
+share their models.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.advice.contrast import CONTRADICTED, SUPPORTED, Contrast
+from analysis.benchmarks import task
+from analysis.fit.curves import Curves
+from analysis.fit.exponent import NEAR, slope_draws
+from analysis.fit.ratio import keep
+from analysis.fit.surface import Fit
+from analysis.tables import published
+from analysis.text import listed, number, probability, rate
+
+HOLDS, REFUSED = 0.9, 0.1
+"""Probabilities from which a rule is called true, and up to which it is called false."""
+
+OCTAVES_APART = 0.25
+"""Rise and fall of the best rate, in octaves, that is more than none."""
+
+OUTSIDE = 0.5
+"""Octaves beyond the measured cells up to which a published setting is priced."""
+
+
+class Verdict(StrEnum):
+    TRUE = "true"
+    FALSE = "false"
+    UNDECIDED = "undecided"
+
+
+class OnBenchmark(NamedTuple):
+    """A rule on one benchmark: its probability, None where it cannot be asked, and what following
+    it costs in the metric's units, mean and 95 % bound, None where it has no cost of its own."""
+
+    benchmark: str
+    label: str
+    verdict: Verdict
+    probability: float | None
+    regret: float | None
+    regret_high: float | None
+
+
+class Rule(NamedTuple):
+    """One published rule with its source, verdict and a sentence computed from `benchmarks`."""
+
+    name: str
+    statement: str
+    source: str
+    verdict: Verdict
+    sentence: str
+    benchmarks: tuple[OnBenchmark, ...]
+
+
+def rules(
+    stage: str, fits: Sequence[Fit], contrast: Contrast, rows: pd.DataFrame | None = None
+) -> tuple[Rule, ...]:
+    """Every rule about one grid. `rows`, its results, give the model's and the data's size, without
+    which Step Law's setting is not known."""
+    shaped = [(fit, fit.curves) for fit in fits if fit.shaped and fit.curves is not None]
+
+    def each(ask: Callable[[Curves], tuple[float | None, str]]) -> list[OnBenchmark]:
+        return [_on(fit, curves, *ask(curves)) for fit, curves in shaped]
+
+    asked = [
+        _rule(
+            "larger_batch_lower_rate",
+            "larger batches with lower learning rates do better",
+            "arXiv 2412.13337",
+            each(lambda curves: (_larger_and_lower(curves), "")),
+        ),
+        _rule(
+            "root_batch",
+            "the best learning rate grows as the square root of the batch size",
+            "Malladi et al. 2022, arXiv 2205.10287",
+            each(lambda curves: (_near(curves, 0.5), "root")),
+        ),
+        _rule(
+            "batch_to_the_0.28",
+            "the best learning rate grows as B^0.28",
+            "Marek et al. 2025, arXiv 2507.07101",
+            each(lambda curves: (_near(curves, 0.28), "0.28")),
+        ),
+        _rule(
+            "rises_then_falls",
+            "the best learning rate rises and then falls with the batch size",
+            "arXiv 2602.09492",
+            each(lambda curves: (_rises_then_falls(curves), "")),
+        ),
+    ]
+    settings = [_at_setting(name, source, *at, shaped) for name, source, at in _points(stage, rows)]
+    return (_higher_ratio(contrast), *asked, *settings)
+
+
+def _larger_and_lower(curves: Curves) -> float | None:
+    """P(the largest batch with the lower half of the rates beats the smallest with the upper)."""
+    if len(curves.y) < 2:
+        return None
+    rates = curves.x[curves.measured.any(axis=0)]
+    upper = curves.x >= (rates.min() + rates.max()) / 2
+    large = np.where(~upper, curves.inside[:, -1], -np.inf).max(axis=1)
+    small = np.where(upper, curves.inside[:, 0], -np.inf).max(axis=1)
+    return float((large > small).mean())
+
+
+def _near(curves: Curves, value: float) -> float | None:
+    slopes = slope_draws(curves)
+    known = slopes[np.isfinite(slopes)]
+    return float((np.abs(known - value) <= NEAR).mean()) if len(known) > 1 else None
+
+
+def _rises_then_falls(curves: Curves) -> float | None:
+    if len(curves.y) < 3:
+        return None
+    highest = curves.tops[:, 1:-1].max(axis=1)
+    rises = highest - curves.tops[:, 0] > OCTAVES_APART
+    falls = highest - curves.tops[:, -1] > OCTAVES_APART
+    return float((rises & falls).mean())
+
+
+def _on(fit: Fit, curves: Curves, share: float | None, kept: str) -> OnBenchmark:
+    known = task(fit.cells.benchmark)
+    cost = keep(curves, kept, {"root": 0.5, "0.28": 0.28}[kept]) if kept else None
+    verdict = Verdict.UNDECIDED
+    if share is not None and share >= HOLDS:
+        verdict = Verdict.TRUE
+    elif share is not None and share <= REFUSED:
+        verdict = Verdict.FALSE
+    return OnBenchmark(
+        known.benchmark,
+        known.label,
+        verdict,
+        share,
+        None if cost is None else cost.expected,
+        None if cost is None else cost.high,
+    )
+
+
+def _rule(name: str, statement: str, source: str, benchmarks: list[OnBenchmark]) -> Rule:
+    verdict = _together(benchmarks)
+    parts = [
+        f"{one.label} {one.verdict}"
+        + ("" if one.probability is None else f" (probability {probability(one.probability)})")
+        for one in benchmarks
+    ]
+    because = listed(parts) if parts else "no benchmark's cells differ beyond noise"
+    sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."
+    return Rule(name, statement, source, verdict, sentence, tuple(benchmarks))
+
+
+def _together(benchmarks: Sequence[OnBenchmark]) -> Verdict:
+    decided = {one.verdict for one in benchmarks} - {Verdict.UNDECIDED}
+    return decided.pop() if len(decided) == 1 else Verdict.UNDECIDED
+
+
+def _higher_ratio(contrast: Contrast) -> Rule:
+    statement = "reasoning gains from a higher ratio than pattern recognition"
+    verdict = {SUPPORTED: Verdict.TRUE, CONTRADICTED: Verdict.FALSE}.get(
+        contrast.verdict, Verdict.UNDECIDED
+    )
+    if contrast.octaves is None or contrast.low is None or contrast.high is None:
+        because = contrast.missing
+    else:
+        because = (
+            f"at equal batch sizes its best rate is {contrast.octaves:+.1f} octaves away "
+            f"({contrast.low:+.1f} to {contrast.high:+.1f}); this grid sees differences from "
+            f"{contrast.visible:.1f} octaves"
+        )
+    sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."
+    source = "SmolTulu, arXiv 2412.08347"
+    return Rule("higher_ratio_helps_reasoning", statement, source, verdict, sentence, ())
+
+
+def _points(
+    stage: str, rows: pd.DataFrame | None
+) -> list[tuple[str, str, tuple[float, float, str]]]:
+    """Published settings as (name, source, (learning rate, batch size, what it was made for))."""
+    points = [
+        (
+            one.name,
+            f"{one.name}, table {one.table}",
+            (one.learning_rate, float(one.batch_size), one.model),
+        )
+        for one in published.of_stage(stage)
+        if one.name.startswith("Tulu 3")
+    ]
+    if (law := step_law(rows)) is not None:
+        source = "Step Law, arXiv 2503.04715, equation 1"
+        points.append(("Step Law", source, (*law, "pretraining at this size and these tokens")))
+    return points
+
+
+def step_law(rows: pd.DataFrame | None) -> tuple[float, float] | None:
+    """Learning rate and batch size in examples of Step Law for the run's parameters N and tokens D:
+    LR = 1.79 N^-0.713 D^0.307, BS = 0.58 D^0.571 tokens (equation 1); None where N, D or the
+    tokens of an example are not known."""
+    needed = ("model_parameters", "tokens", "examples")
+    if rows is None or not set(needed) <= set(rows.columns):
+        return None
+    sizes = [
+        float(np.nanmedian(rows[column].to_numpy(dtype=float, na_value=np.nan)))
+        for column in needed
+        if bool(np.any(rows[column].notna()))
+    ]
+    if len(sizes) < len(needed):
+        return None
+    n, tokens, examples = sizes
+    if not (n > 0 and tokens > 0 and examples > 0):
+        return None
+    return 1.79 * n**-0.713 * tokens**0.307, 0.58 * tokens**0.571 / (tokens / examples)
+
+
+def _at_setting(
+    name: str,
+    source: str,
+    learning_rate: float,
+    batch_size: float,
+    made_for: str,
+    shaped: Sequence[tuple[Fit, Curves]],
+) -> Rule:
+    """Whether a published setting loses less than epsilon here, and what it loses."""
+    statement = f"{rate(learning_rate)} with batch size {batch_size:.0f} ({made_for}) is best"
+    benchmarks = []
+    for fit, curves in shaped:
+        lost = _lost(curves, float(np.log2(learning_rate)), float(np.log2(batch_size)))
+        one = _on(fit, curves, None if lost is None else float((lost <= curves.epsilon).mean()), "")
+        if lost is not None:
+            high = float(np.quantile(lost, 0.95))
+            one = one._replace(regret=float(lost.mean()), regret_high=high)
+        benchmarks.append(one)
+    verdict = _together(benchmarks)
+    parts = [
+        f"{number(one.regret)} of {one.label} (at most {number(one.regret_high)})"
+        for one in benchmarks
+        if one.regret is not None and one.regret_high is not None
+    ]
+    because = f"it loses {listed(parts)}" if parts else "it lies outside the measured cells"
+    sentence = f"{name}, {statement}: {verdict} here; {because}."
+    return Rule(safe_name(name), statement, source, verdict, sentence, tuple(benchmarks))
+
+
+def safe_name(name: str) -> str:
+    return "setting_" + "_".join(name.lower().replace("-", " ").split())
+
+
+def _lost(curves: Curves, x: float, y: float) -> np.ndarray | None:
+    rates = curves.x[curves.measured.any(axis=0)]
+    inside = rates.min() - OUTSIDE <= x <= rates.max() + OUTSIDE
+    inside &= curves.y.min() - OUTSIDE <= y <= curves.y.max() + OUTSIDE
+    if not inside:
+        return None
+    scores = curves.posterior.scores(np.array([x]), np.array([y]))[:, 0]
+    return np.maximum(curves.best - scores, 0)

@@ -1,0 +1,94 @@
+"""Which batch size: whether smaller or larger is better, or an inner one, or none matters."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.fit.curves import Curves
+
+CALLED = 0.8
+"""Share of draws that decides a direction."""
+
+BOUND = 0.95
+
+
+class Batch(StrEnum):
+    """Direction in which the score improves, each batch size at its own best learning rate."""
+
+    SMALLER = "smaller"
+    LARGER = "larger"
+    INTERIOR = "interior"
+    INDIFFERENT = "indifferent"
+    UNDECIDED = "undecided"
+
+
+class Direction(NamedTuple):
+    """`verdict` with the probabilities behind it.
+
+    best: measured batch size that is most often the best; p_best: share of draws for each measured
+    batch size, in their order; p_smaller, p_larger, p_interior: shares of draws whose best batch
+    size is the smallest, the largest, one between; p_indifferent: share in which the best and the
+    worst batch size differ by less than epsilon. beyond: what half the smallest batch size (or
+    twice the largest, where larger is better) would gain at its own best rate, expected and 95 %
+    bound, in the metric's units; None with one batch size. These are extrapolations.
+    """
+
+    verdict: Batch
+    best: int
+    batch_sizes: tuple[int, ...]
+    p_best: tuple[float, ...]
+    p_smaller: float
+    p_larger: float
+    p_interior: float
+    p_indifferent: float
+    next_batch_size: int | None
+    next_gain: float | None
+    next_gain_high: float | None
+
+
+def direction(curves: Curves, shaped: bool) -> Direction:
+    """Of the profile: the best score at each measured batch size."""
+    count = len(curves.y)
+    first = curves.profile.argmax(axis=1)
+    p_best = np.bincount(first, minlength=count) / len(first)
+    spread = np.ptp(curves.profile, axis=1)
+    p_indifferent = float((spread <= curves.epsilon).mean())
+    inner = float(p_best[1:-1].sum())
+    shares = {
+        Batch.SMALLER: float(p_best[0]),
+        Batch.LARGER: float(p_best[-1]),
+        Batch.INTERIOR: inner,
+    }
+    likely = max(shares, key=lambda side: shares[side])
+    if count < 2 or not shaped:
+        verdict = Batch.UNDECIDED
+    elif p_indifferent >= CALLED:
+        verdict = Batch.INDIFFERENT
+    else:
+        verdict = likely if shares[likely] >= CALLED else Batch.UNDECIDED
+    size, expected, high = _beyond(curves, larger=p_best[-1] > p_best[0])
+    return Direction(
+        verdict=verdict,
+        best=int(curves.batch_sizes[p_best.argmax()]),
+        batch_sizes=tuple(int(size) for size in curves.batch_sizes),
+        p_best=tuple(float(share) for share in p_best),
+        p_smaller=shares[Batch.SMALLER],
+        p_larger=shares[Batch.LARGER],
+        p_interior=inner,
+        p_indifferent=p_indifferent,
+        next_batch_size=size,
+        next_gain=expected,
+        next_gain_high=high,
+    )
+
+
+def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, float | None]:
+    """The next batch size beyond the border, its expected gain and the bound of that."""
+    size = int(curves.batch_sizes[-1] * 2 if larger else curves.batch_sizes[0] // 2)
+    if len(curves.y) < 2 or size < 1:
+        return None, None, None
+    x = curves.x
+    scores = curves.posterior.scores(x, np.full_like(x, np.log2(size)))
+    gain = scores.max(axis=1) - curves.best
+    return size, max(float(gain.mean()), 0.0), max(float(np.quantile(gain, BOUND)), 0.0)

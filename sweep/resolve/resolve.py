@@ -1,0 +1,137 @@
+"""A grid with all that it names looked up: once, right after the grid was checked.
+
+A plan needs no network and no data, so it is made from the grid as declared. Everything that comes
+after the plan takes the `ResolvedGrid`, or the part of it that it needs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sweep.gridfile.schema import Grid
+from sweep.plan.evaluations import WantedByStage, wanted
+from sweep.resolve import pin
+from trainers import hub, process
+from trainers.cli import BAD_INPUT, CANNOT_RUN
+from trainers.data import sources
+from trainers.evaluate import benchmarks, try_out
+from trainers.hub import Commits, Needs
+from trainers.models import load
+from trainers.specs.spec import DataSpec, EvaluateSpec, Model
+
+
+class CannotStart(Exception):
+    """The grid is right but cannot run here and now."""
+
+    code = CANNOT_RUN
+    """Exit code of the command."""
+
+
+class WrongBenchmark(CannotStart):
+    """A benchmark of the grid cannot be scored, whatever the machine."""
+
+    code = BAD_INPUT
+
+
+@dataclass(frozen=True)
+class ResolvedGrid:
+    """What a run is made from, fixed for all of its waves."""
+
+    grid: Grid
+    """As declared; keys of trials are hashes of it."""
+    needed: Needs
+    """What every node fetches, at the commits that this one fetched."""
+    commits: Commits
+    fingerprints: dict[str, str]
+    """Of the content that trials read: data by `DataSpec.label`, models as `model:NAME`, data sets
+    of benchmarks as `benchmark:NAME`."""
+    evaluations: WantedByStage
+
+    @cached_property
+    def pinned(self) -> Grid:
+        """The grid with hub names at their commits and local names as absolute paths."""
+        return pin.grid(self.grid, self.commits)
+
+
+def resolve(grid: Grid) -> ResolvedGrid:
+    """Check the benchmarks, fetch from the hub, fingerprint what was fetched, and take this process
+    and its children offline.
+
+    Raises:
+        CannotStart: something is missing.
+    """
+    check_benchmarks(grid)
+    needed = needs(grid)
+    try:
+        commits = hub.fetch(needed)
+    except hub.FetchFailed as error:
+        raise CannotStart(str(error)) from error
+    process.go_offline()
+    if wrong := try_out.problems(_absolute(grid.evaluate)):
+        raise WrongBenchmark("\n".join(wrong))
+    marks = fingerprints(grid, commits)
+    return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks))
+
+
+def _absolute(evaluate: EvaluateSpec) -> EvaluateSpec:
+    if evaluate.data_dir is None:
+        return evaluate
+    return evaluate.model_copy(update={"data_dir": str(Path(evaluate.data_dir).absolute())})
+
+
+def check_benchmarks(grid: Grid) -> None:
+    """
+    Raises:
+        CannotStart: items, or a GPU for vLLM, are missing; all of them in one message.
+    """
+    named = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    missing = [benchmarks.missing(benchmarks.find(name), grid.evaluate) for name in named]
+    problems = list(dict.fromkeys(problem for problem in missing if problem))
+    least = min(grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages)
+    if grid.evaluate.backend == "vllm" and least < 1:
+        problems.append("evaluate.backend: vllm takes a whole GPU; set resources.gpus_per_trial: 1")
+    if problems:
+        raise CannotStart("\n".join(problems))
+
+
+def needs(grid: Grid) -> Needs:
+    """What has to be fetched, looked up or converted. Call it before this process goes offline.
+
+    Raises:
+        CannotStart: a model is in a package that is not installed.
+    """
+    try:
+        return hub.needs(_models(grid), _data(grid), grid.evaluate)
+    except load.ModelUnavailable as error:
+        raise CannotStart(str(error)) from error
+
+
+def fingerprints(grid: Grid, commits: Commits) -> dict[str, str]:
+    """See `ResolvedGrid.fingerprints`.
+
+    Raises:
+        CannotStart: data or a model cannot be read.
+    """
+    marks = {name: commit for name, commit in commits.items() if not name.startswith("data:")}
+    try:
+        for model in _models(grid):
+            content = load.fingerprint(model.name)
+            if content is not None:
+                marks[f"model:{model.name}"] = content
+        for data in _data(grid):
+            marks[data.label] = sources.fingerprint(hub.pinned(data, commits))
+    except (sources.DataUnavailable, load.ModelUnavailable) as error:
+        raise CannotStart(str(error)) from error
+    return marks
+
+
+def _models(grid: Grid) -> list[Model]:
+    """Those that are trained, scored, or reward others."""
+    cells = (cell for stage in grid.stages.values() for _, cell in stage.cells)
+    judges = dict.fromkeys(getattr(cell, "reward_model", None) for cell in cells)
+    return [grid.model, *grid.references, *(Model(name=judge) for judge in judges if judge)]
+
+
+def _data(grid: Grid) -> list[DataSpec]:
+    cells = (cell for stage in grid.stages.values() for _, cell in stage.cells)
+    return list(dict.fromkeys(source for cell in cells for source in cell.sources))

@@ -1,0 +1,101 @@
+"""What the records say is done, and what this start of the command runs."""
+
+from collections.abc import Collection
+
+from sweep.options import Options
+from sweep.plan.trials import Trial
+from sweep.resolve.resolve import ResolvedGrid
+from sweep.storage.run_folder import RunFolder
+from trainers import files
+
+
+def training_setting(trial: Trial, resolved: ResolvedGrid) -> str:
+    """Hash of what a training could fail of: settings, data, resources and limits."""
+    spec, grid = trial.spec, resolved.grid
+    sources = () if spec is None else spec.sources
+    return files.short_hash(
+        None if spec is None else spec.model_dump(mode="json"),
+        [resolved.fingerprints.get(source.label) for source in sources],
+        grid.trial_resources(trial.stage).model_dump(),
+        grid.limits.max_trial_hours,
+    )
+
+
+class Progress:
+    """The state of planned trials, read from their records at each call."""
+
+    def __init__(self, resolved: ResolvedGrid, folder: RunFolder, options: Options):
+        self._resolved = resolved
+        self._retries = resolved.grid.resources.retries
+        self._folder = folder
+        self._evaluations = resolved.evaluations
+        self._options = options
+        self.impossible: dict[str, str] = {}
+        """Stages whose parent cannot be chosen, and why."""
+
+    def state(self, trial: Trial) -> str:
+        """`ok`, `diverged`, `failed` or `planned`."""
+        if trial.waits:
+            return "failed" if trial.stage in self.impossible else "planned"
+        folder = self._folder.trial(trial)
+        if folder.done(self._fingerprints(trial)):
+            return (folder.training() or {})["status"]
+        return "failed" if folder.failed() else "planned"
+
+    def pending(self, planned: Collection[Trial], passed_over: Collection[str] = ()) -> list[Trial]:
+        """What this start runs: asked for, not done, not failed too often. `passed_over` are the
+        keys that a search which has ended never asked for."""
+        only = self._options.only
+        return [
+            trial
+            for trial in planned
+            if (only is None or trial.key in only)
+            and not trial.waits
+            and trial.key not in passed_over
+            and self.state(trial) in ("planned", "failed")
+            and not self.weights_missing(trial)
+            and (self._options.retry_failed or self._failures(trial) <= self._retries)
+        ]
+
+    def _failures(self, trial: Trial) -> int:
+        """Failures under what the grid, the data and the task files are now: what was mended since
+        is tried again."""
+        setting = training_setting(trial, self._resolved)
+        return self._folder.trial(trial).failures(setting, self._fingerprints(trial))
+
+    def weights_missing(self, trial: Trial) -> bool:
+        """Whether a model was trained, lacks an evaluation, and its weights were not kept."""
+        folder = self._folder.trial(trial)
+        removed = trial.spec is not None and folder.usable() and not folder.has_weights()
+        return removed and not folder.done(self._fingerprints(trial))
+
+    def usable(self, trial: Trial) -> bool:
+        """Whether another trial can start from this one's weights."""
+        folder = self._folder.trial(trial)
+        return trial.spec is None or (folder.usable() and folder.has_weights())
+
+    def note_missing_weights(self, planned: Collection[Trial]) -> list[str]:
+        """Record which evaluations cannot run because weights were not kept; returns the lines that
+        say so."""
+        lacking = dict[str, list[str]]()
+        for trial in filter(self.weights_missing, planned):
+            folder = self._folder.trial(trial)
+            names = [
+                evaluation.benchmark
+                for evaluation in self._evaluations[trial.stage]
+                if folder.missing([evaluation.fingerprint])
+            ]
+            reason = f"its weights were not kept, so it cannot be scored on {', '.join(names)}"
+            folder.log_attempt("failed", phase="start", reason=reason)
+            for name in names:
+                lacking.setdefault(name, []).append(f"{trial.readable} ({trial.key})")
+        lines = [f"{name}: no weights are left of {', '.join(c)}" for name, c in lacking.items()]
+        if lines:
+            lines.append(
+                "take these benchmarks out of the grid, or delete the folders of these trials, "
+                "under trials/ of the run, to train them again"
+            )
+        return lines
+
+    def _fingerprints(self, trial: Trial) -> list[str]:
+        return [evaluation.fingerprint for evaluation in self._evaluations[trial.stage]]

@@ -1,0 +1,120 @@
+"""Which GPUs trials see, on a Ray that believes in two of them and in one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sweep.resolve.fetch import CannotStart
+
+from sweep.execution import backends
+
+ROOT = Path(__file__).parents[3]
+
+GRID = """\
+name: assigned
+model: tiny
+stages:
+  first:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    learning_rate: 0.001
+    batch_size: 4
+    steps: 2
+    heldout: 8
+    max_length: 128
+  second:
+    kind: sft
+    start_from: first
+    data: {name: world:sft, examples: 24}
+    steps: 2
+    heldout: 8
+    max_length: 128
+    resources: {gpus_per_trial: 0.5}
+    grid:
+      learning_rate: [0.001, 0.002]
+      batch_size: [2, 4]
+evaluate: {benchmarks: [world_choice], limit: 4}
+resources: {cpus_per_trial: 0.5}
+"""
+
+ON_TWO_GPUS = """
+import functools, sys
+from sweep.execution import ray_cluster
+ray_cluster.ray.init = functools.partial(ray_cluster.ray.init, num_gpus=2, num_cpus=2)
+ray_cluster._this_machine = lambda: {"CPU": 2, "GPU": 2}
+from sweep import run
+run.app(sys.argv[1:])
+"""
+"""Ray hands out GPUs by number and does not look whether they are there."""
+
+
+def seen(folder: Path, stage: str) -> list[tuple[str, ...]]:
+    """What CUDA_VISIBLE_DEVICES left visible in each trial of a stage."""
+    starts = [
+        json.loads(path.read_text().splitlines()[0])
+        for path in sorted(folder.glob(f"trials/{stage}-*/attempts.jsonl"))
+    ]
+    return [tuple(start["gpus"]) for start in starts]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_on_ray_a_share_sees_one_gpu_and_a_trial_without_sees_none(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(GRID)
+    # The node has devices of its own to see, as a machine with GPUs does.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "0,1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", ON_TWO_GPUS, str(file), "--runs", str(tmp_path)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=880,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    run = tmp_path / "assigned"
+    assert seen(run, "base") == [()]
+    assert seen(run, "first") == [()]
+    assert sorted(seen(run, "second")) == [("0",), ("0",), ("1",), ("1",)]
+
+
+@pytest.mark.parametrize(("asked", "visible"), [(0, []), (0.5, ["3"]), (1, ["3"])])
+def test_in_one_process_trials_see_what_they_ask_for(asked, visible, drive, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    text = GRID.replace("gpus_per_trial: 0.5", f"gpus_per_trial: {asked}")
+    text = text.replace("cpus_per_trial: 0.5", f"cpus_per_trial: 1, gpus_per_trial: {asked}")
+    assert drive(text, tmp_path / "run", "--set", "stages.second.steps=1").code == 0
+    starts = [*seen(tmp_path / "run", "base"), *seen(tmp_path / "run", "second")]
+    assert set(starts) == {tuple(visible)}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
+def test_one_process_refuses_to_show_its_trials_different_numbers_of_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    backends._check_local({0.5, 1.0})
+    backends._check_local({2.0})
+    with pytest.raises(CannotStart, match="gpus_per_trial differs"):
+        backends._check_local({1.0, 2.0})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "fits"),
+    [
+        ([{"CPU": 64, "GPU": 8}], 0.5, 16),
+        ([{"CPU": 32, "GPU": 8}], 0.5, 8),
+        ([{"CPU": 64, "GPU": 8}], 0.2, 16),  # 40 by the GPUs alone
+        ([{"CPU": 8, "GPU": 3}] * 4, 2, 4),  # of the 12 GPUs no more: a trial is on one node
+        ([{"CPU": 0}, {"CPU": 16, "GPU": 1}], 0.25, 4),
+        ([{"CPU": 16}], 1, 0),
+    ],
+)
+def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits):
+    from sweep.execution import ray_cluster
+    from sweep.gridfile.schema import TrialResources
+
+    asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus)
+    assert ray_cluster.fitting(asked, nodes) == fits
