@@ -200,13 +200,17 @@ class Rendering:
         """Without what the generation prompt has already written, the line break after the end
         token, and an end token at which generation goes on."""
         start, end = span
-        written = text[start:end]
-        if self._prompt and written.startswith(self._prompt):
-            start += len(self._prompt)
-        else:
-            opened = (token for token in self._added if written.startswith(token))
-            token = next(opened, "")
-            start += len(token) if self._prompt.startswith(token) else 0
+        written, prompt = text[start:end], self._prompt
+        shared = [
+            len(prompt) - known
+            for known in range(len(prompt))
+            if written.startswith(prompt[known:]) and text.endswith(prompt[:known], 0, start)
+        ]
+        opened = next((token for token in self._added if written.startswith(token)), "")
+        if shared:
+            start += shared[0]
+        elif prompt.startswith(opened):  # DeepSeek's prompt goes on with a thought
+            start += len(opened)
         end = start + len(text[start:end].rstrip())
         for token in self._inner:
             if text[start:end].endswith(token):
