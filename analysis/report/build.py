@@ -65,7 +65,8 @@ def write(
     folder = Path(out) if out else _place(Path(several[0]), sources)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     advice = {
-        name: advise([fit(cells) for cells in them], weights) for name, them in gridded.items()
+        source.name: advise([fit(cells) for cells in gridded[source.name]], weights, source.frame)
+        for source in sources
     }
     found = compare_runs.differences(
         {name: [one for grid in grids for one in grid.fits] for name, grids in advice.items()}
