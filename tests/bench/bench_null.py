@@ -32,7 +32,7 @@ from analysis.fit.cells import surfaces
 from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
 from analysis.tables import load
-from trainers.data.prepare_process import cores
+from trainers.devices import cores
 
 CELLS = 6
 
