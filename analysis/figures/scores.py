@@ -147,15 +147,16 @@ def _by_batch_size(
 
 def _fitted_curves(view: SurfaceView) -> Iterator[Line]:
     """The fit's mean along the learning rates of each batch size."""
-    if view.fit is None or view.fit.posterior is None or view.cells.x.nunique() < 2:
+    if view.fit is None or view.fit.curves is None or view.cells.x.nunique() < 2:
         return
+    sign, posterior = view.fit.cells.sign, view.fit.curves.posterior
     sizes = sorted(view.cells.batch_size.unique())
     for size, colour in zip(sizes, shades(len(sizes)), strict=True):
         rows = view.cells.loc[(view.cells.batch_size == size) & (view.cells.status == "ok")]
         if len(rows) < 2:
             continue
         x = np.linspace(rows.x.min(), rows.x.max(), STEPS)
-        mean, _ = view.fit.predict(x, np.full_like(x, np.log2(float(size))))
+        mean = sign * posterior.scores(x, np.full_like(x, np.log2(float(size)))).mean(axis=0)
         inside = np.clip(mean, *_limits(view))
         yield Line(x, np.where(inside == mean, mean, np.nan), colour=colour, width=1.3)
 

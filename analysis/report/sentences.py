@@ -176,13 +176,17 @@ def setting(one: Setting, units: Mapping[str, Unit]) -> str:
 
 def rule(one: Rule, units: Mapping[str, Unit]) -> str:
     """Answer 7: one published rule, with the benchmarks for which it holds and does not."""
+    is_setting = one.name.startswith("setting_")
     statement = one.statement[:1].upper() + one.statement[1:]
+    if is_setting:
+        statement = f"The setting of {one.source.split(', ')[0]}, {one.statement}"
     if one.name == HIGHER_RATIO:
         return f"{statement}: see the answer above."
     if not one.benchmarks:
         return f"{statement}: cannot be asked here, as no benchmark's cells differ beyond noise."
     if all(each.probability is None for each in one.benchmarks):
-        return f"{statement}: cannot be asked here, as it needs other cells."
+        why = "it lies outside the measured cells" if is_setting else "it needs other cells"
+        return f"{statement}: cannot be asked here, as {why}."
     parts = []
     for verdict, word in (
         (Verdict.TRUE, "true"),
