@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from analysis.tables.run_folder import ResultsError
-from sweep import terminal
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
@@ -26,7 +25,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
 from sweep.schedule import selection
 from sweep.schedule.progress import Progress
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
 from sweep.storage import manifest
 from sweep.storage.driver_lock import RunHeld
@@ -35,6 +34,7 @@ from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
+from sweep.terminal import answer, progress
 from sweep.tracking import follow
 from trainers.files import Damaged
 
@@ -88,7 +88,7 @@ def drive(
         path = getattr(no_room or error, "filename", None) or folder.path
         advice = "make room" if no_room else "mend it"
         raise CannotStart(
-            f"{path}: {no_room or error}; {advice}, and the same command goes on"
+            f"{path}: {no_room or error}; {advice}, and the same command continues"
         ) from error
 
 
@@ -131,12 +131,12 @@ class Orchestrator:
     @property
     def total(self) -> int:
         """Trials that there will be in the end."""
-        return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
+        return self.pool.total(self.planned) if self.pool else len(self.planned)
 
     @property
     def passed_over(self) -> frozenset[str]:
         """Keys of cells that a search which has ended never asked for."""
-        return self.pool.spared() if self.pool else frozenset()
+        return self.pool.passed_over() if self.pool else frozenset()
 
     def pending(self) -> list[Trial]:
         return self.progress.pending(self.planned, self.passed_over)
@@ -172,14 +172,14 @@ class Orchestrator:
             return
         started = time.monotonic()
         queue = self.queue(pending, may_start)
-        with terminal.live(self.console, Reader(self.folder.path).read):
+        with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key, parent in queue.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
-        terminal.times(self.console, time.monotonic() - started, work, at_once)
+        progress.times(self.console, time.monotonic() - started, work, at_once)
 
-    def start(self, backend: Runner, queue: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
+    def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
         if self.stored is None:
             return backend.run(queue, jobs, self)
@@ -188,7 +188,7 @@ class Orchestrator:
         self.stored.settle()
         return at_once
 
-    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
+    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> TrialQueue:
         def usable(key: str) -> bool:
             return self.progress.usable(self.by_key[key])
 
@@ -199,11 +199,11 @@ class Orchestrator:
             return may_start()
 
         if self.pool is None:
-            return Frontier(pending, usable, store_answers)
-        from sweep.schedule.search import SearchFrontier
+            return TrialQueue(pending, usable, store_answers)
+        from sweep.schedule.search import SearchQueue
 
         study = self.folder.path / "search" / "study.log"
-        return SearchFrontier(self.pool, pending, usable, store_answers, study)
+        return SearchQueue(self.pool, pending, usable, store_answers, study)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
@@ -235,7 +235,7 @@ class Orchestrator:
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
         self.events.ended(trial, *ended[1:])
-        terminal.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
+        progress.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     @property
     def reason_unrecorded(self) -> str:
@@ -286,6 +286,7 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
+        answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
         self.events.finished(states)
         return states

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sweep import terminal
 from sweep.execution import preemption
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
@@ -25,6 +24,7 @@ from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal
+from sweep.terminal.plan import show_plan
 from trainers.cli import (
     BAD_INPUT,
     CANNOT_RUN,
@@ -37,9 +37,9 @@ from trainers.cli import (
 from trainers.files import Damaged
 
 MANY_TRIALS = 1000
-"""More are started only where `--yes` says so: a count that is wrong costs days."""
+"""Above this `--yes` is required: a wrong count costs days."""
 
-STOPPED = "interrupted; the same command goes on from here"
+STOPPED = "interrupted; the same command continues from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = RunConsole()
@@ -103,6 +103,8 @@ def main(
         grid = load.load(grid_file, overrides)
     except GridError as error:
         stop(BAD_INPUT, str(error))
+    for note in grid.notes:
+        typer.echo(note, err=True)
     if not math.isfinite(wait):
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
@@ -118,7 +120,7 @@ def main(
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
-        terminal.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     try:
         problem = RunFolder(path).problem(url)
@@ -139,7 +141,7 @@ def main(
     if url is not None:
         _reach(url)
     outlive_terminal()
-    # Even where a script started us in the background with SIGINT ignored.
+    # A shell script that starts this in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -155,7 +157,7 @@ def main(
 
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:
-    """The run folder, and the URL that it is the mirror of."""
+    """The run folder, and the URL that it mirrors, if any."""
     if "://" not in runs:
         return Path(runs, name), None
     from sweep.storage import object_store
@@ -178,7 +180,7 @@ def _reach(url: str) -> None:
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
-    """Trials that the command may start at most. A search says itself how many."""
+    """The most trials that the command may start; a search limits itself."""
     if grid.search is not None:
         return 0
     most = len(planned if chosen is None else chosen)
@@ -186,8 +188,8 @@ def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> 
 
 
 def _interrupt(received: int, _: Any) -> None:
-    """The first ends the run in order, and SIGTERM has running trials save a checkpoint before; the
-    second at once, which no record minds: Ray's processes go with this one."""
+    """The first signal ends the run in order, after a checkpoint of running trials on SIGTERM; the
+    second ends it at once: records survive that, and Ray's processes end with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     if received == signal.SIGTERM and preemption.notice():

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweep import terminal
 from sweep.storage.status_reader import Reader
+from sweep.terminal import answer, progress
 from trainers.cli import refusing
 from trainers.files import Damaged
 
@@ -43,7 +43,9 @@ def main(
         }
         print(json.dumps(record, indent=1))
     else:
-        Console().print(terminal.status(status))
+        console = Console()
+        console.print(progress.status(status))
+        answer.show(console, run_dir)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ A mix of benchmarks has weights of its own (`analysis.advice.task_mix`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis.advice.claims import Claim, claims
-from analysis.advice.next_grid import NextGrid
 from analysis.advice.task_mix import Compromise, compromise
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.cells import Cells
@@ -76,43 +75,6 @@ def advise(fits: Iterable[Fit], weights: Mapping[str, float] | None = None) -> l
     for fit in fits:
         groups.setdefault((fit.cells.stage, fit.cells.arm), []).append(fit)
     return [_advice(stage, arm, members, weights) for (stage, arm), members in groups.items()]
-
-
-def as_json(
-    advice: list[Advice], next_grids: Mapping[str, NextGrid] | None = None
-) -> dict[str, Any]:
-    """The content of recommendations.json: the first grid at the top, every grid under `stages`.
-    `next_grids` holds, by the name of a grid, the cells that would decide what is open there."""
-    wanted = next_grids or {}
-    stages = {
-        one.name: _plain(one)
-        | {"next_grid": wanted[one.name]._asdict() if one.name in wanted else None}
-        for one in advice
-    }
-    first = advice[0].name if advice else ""
-    empty: dict[str, Any] = {"benchmarks": {}, "task_types": {}, "claims": {}}
-    empty |= {"mix": None, "next_grid": None}
-    return {"stage": first, **stages.get(first, empty), "stages": stages}
-
-
-def _plain(advice: Advice) -> dict[str, Any]:
-    parts = {
-        part: {name: asdict(record) for name, record in getattr(advice, part).items()}
-        for part in ("benchmarks", "task_types", "claims")
-    }
-    return parts | {"mix": None if advice.mix is None else _plain_mix(advice.mix)}
-
-
-def _plain_mix(mix: Compromise) -> dict[str, Any]:
-    """As the other records; the front as a list of rows."""
-    front = None if mix.front is None else mix.front.to_dict("records")
-    cell = None if mix.cell is None else {"learning_rate": mix.cell[0], "batch_size": mix.cell[1]}
-    return mix._asdict() | {
-        "decided": mix.decided,
-        "cell": cell,
-        "prices": [price._asdict() for price in mix.prices],
-        "front": front,
-    }
 
 
 def _advice(stage: str, arm: str, fits: list[Fit], weights: Mapping[str, float] | None) -> Advice:

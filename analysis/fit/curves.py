@@ -79,10 +79,33 @@ class Curves:
     @cached_property
     def tops(self) -> np.ndarray:
         """log2 of the best learning rate at each batch size, draws x K; between mesh points by the
-        parabola through the highest point and its neighbours."""
+        parabola through the highest point and its neighbours. A draw that still rises where
+        training diverges has its best rate anywhere between the last rate that trains and the
+        first that does not."""
         top = self.inside.argmax(axis=2)
         if len(self.x) < 3:
             return self.x[top]
+        tops = self._between(top)
+        rng = np.random.default_rng(len(tops))
+        for row, (low, high) in self._walls().items():
+            at_wall = np.flatnonzero(top[:, row] == self.ends[1][row])
+            share = (rng.permutation(len(at_wall)) + 0.5) / max(len(at_wall), 1)
+            tops[at_wall, row] = low + share * (high - low)
+        return tops
+
+    def _walls(self) -> dict[int, tuple[float, float]]:
+        """By position of the batch size: log2 of the last rate that trains and of the first above
+        it that diverged, where there are both."""
+        table, walls = self.cells.table, {}
+        for row in np.flatnonzero(self.wall):
+            own = table.loc[table.batch_size == self.batch_sizes[row]]
+            last = own.x[own.status == "ok"].max()
+            beyond = own.x[(own.status == "diverged") & (own.x > last)]
+            if not beyond.empty:
+                walls[int(row)] = (float(last), float(beyond.min()))
+        return walls
+
+    def _between(self, top: np.ndarray) -> np.ndarray:
         draws, sizes = np.ogrid[: len(top), : len(self.y)]
         middle = np.clip(top, 1, len(self.x) - 2)
         left, centre, right = (self.height[draws, sizes, middle + k] for k in (-1, 0, 1))

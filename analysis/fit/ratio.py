@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.fit.curves import Curves
+from analysis.fit.curves import FALL, Curves
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import EDGE, INTERIOR, RateStatus
 
@@ -55,7 +55,7 @@ class BestRatio(NamedTuple):
 def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
     """The best ratio over the measured batch sizes and rates."""
     draws = np.arange(len(curves.best))
-    size = curves.profile.argmax(axis=1)
+    size = _best_size(curves)
     below, above = (side[draws, size] for side in curves.falls)
     ratios = curves.tops[draws, size] - curves.y[size]
     inside = below & above
@@ -80,6 +80,16 @@ def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
         keep={name: keep(curves, name, power) for name, power in RULES.items()},
         epsilon=curves.epsilon,
     )
+
+
+def _best_size(curves: Curves) -> np.ndarray:
+    """Position of each draw's best batch size; of those as good (within `FALL` of the range), one
+    whose best rate is interior: along a ridge of equal ratios any of them shows the ratio."""
+    lowest = np.where(curves.measured, curves.height, np.inf).min(axis=(1, 2))
+    good = curves.best - FALL * (curves.best - lowest)
+    bounded = np.where(curves.falls.both, curves.profile, -np.inf)
+    as_good = bounded.max(axis=1) >= good
+    return np.where(as_good, bounded.argmax(axis=1), curves.profile.argmax(axis=1))
 
 
 def keep(curves: Curves, name: str, exponent: float) -> KeptRule:

@@ -12,7 +12,7 @@ from sweep.execution.retries import Retries
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
 from sweep.resolve.resolve import CannotStart
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from trainers import devices, hub
 from trainers.hub import Needs
 
@@ -28,7 +28,7 @@ class Runner(Protocol):
         """
         ...
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         """Run the frontier; returns how many trials of each stage fit at once.
 
         Raises:
@@ -63,7 +63,7 @@ class Here:
     def join(self) -> None:
         pass
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
         retries = Retries(jobs, self._retries, watch, self._say)
         local.run(frontier, jobs, retries, watch, self._deadline)
@@ -109,7 +109,7 @@ class OnRay:
         if warning := ray_cluster.exposed(self._dashboard):
             self._say(warning)
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         from sweep.execution import ray_cluster, ray_tune
 
         self.join()

@@ -167,8 +167,10 @@ def _evaluations(grid: Grid):
     process.prepare(grid.resources.evaluation_threads)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    most = min(grid.evaluate.batch_size, grid.evaluate.limit or grid.evaluate.batch_size)
+    most = min(grid.evaluate.items_per_batch, grid.evaluate.limit or grid.evaluate.items_per_batch)
     for name in grid.evaluate.benchmarks:
+        if name in benchmarks.OF_STAGES:
+            continue
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
@@ -183,7 +185,7 @@ def _evaluations(grid: Grid):
             total = found.settings["items"]
         fixed, per_item = _line(timings)
         limit = grid.evaluate.limit
-        items = total if limit is None else min(total, limit * len(benchmark.tasks))
+        items = total if limit is None else min(total, limit * len(found.settings["tasks"]))
         yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
 
 

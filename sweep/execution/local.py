@@ -15,7 +15,7 @@ from sweep.execution.supervisor import STOP_SECONDS
 from sweep.execution.trial import TrialFailed
 from sweep.execution.watchdog import GO_ON
 from sweep.resolve.resolve import CannotStart
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from trainers import attempt, devices
 from trainers.cli import INTERRUPTED, LIMIT_REACHED
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.5
 
 
 def run(
-    frontier: Frontier, jobs: dict[str, Job], retries: Retries, watch: Watch, deadline: float
+    frontier: TrialQueue, jobs: dict[str, Job], retries: Retries, watch: Watch, deadline: float
 ) -> None:
     """Run every trial of the frontier, until `deadline` by the monotonic clock.
 

@@ -26,7 +26,7 @@ from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
 from sweep.gridfile.schema import Resources, TrialResources
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from trainers import attempt, devices
@@ -48,7 +48,7 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 
 
 def run(
-    frontier: Frontier,
+    frontier: TrialQueue,
     jobs: dict[str, Job],
     resources: Resources,
     asked: dict[str, TrialResources],
@@ -217,7 +217,7 @@ class _Queue(Searcher):
 
     def __init__(
         self,
-        frontier: Frontier,
+        frontier: TrialQueue,
         watch: Watch,
         retries: Retries,
         supervisor: Supervisor,

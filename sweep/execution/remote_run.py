@@ -159,7 +159,7 @@ class StoredRun:
                 self._mirror.pull(name)
                 self._unseen.discard(name)
         except Unreachable as error:
-            raise Unreachable(f"{error}; when it is back, the same command goes on") from error
+            raise Unreachable(f"{error}; when it is back, the same command continues") from error
 
     def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
         """The same jobs for nodes that share no folder; what they name goes up.

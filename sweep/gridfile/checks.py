@@ -61,13 +61,45 @@ def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | No
         yield from _models(name, stage, stages)
         if stage.parent != EACH:
             yield from _parent(name, stage, stages, evaluate, search)
+    yield from _measured(stages, evaluate)
+    yield from _items(evaluate)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
         return
     for index, benchmark in enumerate(evaluate.benchmarks):
+        if benchmark in benchmarks.OF_STAGES:
+            continue
         if benchmarks.find(benchmark).scores == "reward":
             path = ("evaluate", "benchmarks", index)
             message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
             yield path, message
+
+
+def _measured(stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
+    """A model that is scored on nothing would leave no row in any table."""
+    listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    for name, stage in stages.items():
+        spec = stage.cells[0][1]
+        fitting = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+        if not fitting and (spec.HELDOUT is None or spec.heldout == 0):
+            yield (
+                ("stages", name, "heldout"),
+                "0, and no benchmark is for its models, so nothing would be measured; hold "
+                "examples out, or name a benchmark",
+            )
+    if not stages and not listed:
+        yield ("evaluate", "benchmarks"), "empty, so that nothing would be measured; name one"
+
+
+def _items(evaluate: EvaluateSpec) -> Problems:
+    """Local items are looked for before anything is trained."""
+    for name in evaluate.benchmarks if evaluate.data_dir is not None else ():
+        if name not in benchmarks.OF_STAGES:
+            lacks = benchmarks.missing_items(benchmarks.find(name), evaluate)
+            if lacks is not None:
+                yield (
+                    ("evaluate", "data_dir"),
+                    f"{name}: {lacks.removeprefix('evaluate.data_dir: ')}",
+                )
 
 
 def _data(name: str, stage: Stage) -> Problems:
@@ -122,8 +154,8 @@ def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) 
         return
     (stage,) = swept
     own = stage.cells[0][1].HELDOUT
-    allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
-    if search.objective not in allowed:
+    allowed = list(dict.fromkeys([*([own.benchmark] if own else []), *evaluate.benchmarks]))
+    if not any(benchmarks.same(search.objective, one) for one in allowed):
         yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")
@@ -155,10 +187,13 @@ def _parent(
             "first and give the parent's key",
         )
     spec = start.cells[0][1]
-    allowed = [one for one in evaluate.benchmarks if benchmarks.find(one).scores == spec.LEAVES]
-    if spec.HELDOUT is not None and spec.heldout:
+    listed = [one for one in evaluate.benchmarks if one not in benchmarks.OF_STAGES]
+    allowed = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+    if spec.HELDOUT is not None and spec.heldout != 0:
         allowed.insert(0, spec.HELDOUT.benchmark)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
-    elif stage.parent.best not in (None, *allowed):
-        yield (*path, "best"), f"{stage.parent.best!r}: use one of {', '.join(allowed)}"
+    elif (best := stage.parent.best) is not None and not any(
+        benchmarks.same(best, one) for one in allowed
+    ):
+        yield (*path, "best"), f"{best!r}: use one of {', '.join(allowed)}"

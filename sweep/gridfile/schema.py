@@ -88,7 +88,7 @@ class Resources(TrialResources):
 
 
 class Limits(Strict):
-    """When one start of the command stops on its own; the same command goes on from there."""
+    """When one start of the command stops on its own; the same command continues from there."""
 
     max_hours: Positive | None = None
     """Start no trial after this many hours; running ones save a checkpoint and stop."""
@@ -135,7 +135,7 @@ class Audit(Strict):
     before any trial. Never part of a trial's identity."""
 
     contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Benchmarks to look for: names from trainers/evaluate/benchmarks.py or of the paper's Table 1
+    """Benchmarks to look for: names from trainers/evaluate/registry.py or of the paper's Table 1
     (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
     languages: bool = False
     n: Count = 8
@@ -232,6 +232,8 @@ class Grid(Named):
     audit: Audit = Audit()
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it was written, a line each."""
 
     @property
     def scored_stages(self) -> tuple[str, ...]:
@@ -243,7 +245,7 @@ class Grid(Named):
         return self.stages[stage].resources if stage in self.stages else self.resources
 
 
-GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
+GRID_KEYS = tuple(key for key in Grid.model_fields if key not in ("declared", "notes"))
 SAME_FOR_ALL = ("data", "data_seed")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
 STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")

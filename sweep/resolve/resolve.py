@@ -65,10 +65,8 @@ def check_benchmarks(grid: Grid) -> None:
     Raises:
         CannotStart: items, or a GPU for vLLM, are missing; all of them in one message.
     """
-    missing = [
-        benchmarks.missing(benchmarks.find(name), grid.evaluate)
-        for name in grid.evaluate.benchmarks
-    ]
+    named = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    missing = [benchmarks.missing(benchmarks.find(name), grid.evaluate) for name in named]
     problems = list(dict.fromkeys(problem for problem in missing if problem))
     least = min(grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages)
     if grid.evaluate.backend == "vllm" and least < 1:

@@ -44,8 +44,8 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in resolved.evaluations.items()
+            stage: {"evaluations": [want.record for want in of_stage]}
+            for stage, of_stage in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)

@@ -7,11 +7,12 @@ import json
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import driver_lock
+from sweep.storage import driver_lock, ranking
+from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
@@ -53,7 +54,9 @@ class Best(NamedTuple):
     learning_rate: float
     batch_size: int
     value: float
+    """Mean over the cell's seeds."""
     stderr: float | None
+    """Standard error over items; None where there are several seeds."""
 
 
 class RunStatus(NamedTuple):
@@ -82,8 +85,8 @@ class Reader:
         """
         self.folder = RunFolder(path)
         self._ended: dict[str, TrialStatus] = {}
-        self._scores: dict[str, list[Best]] = {}
-        self._lower: set[tuple[str, str]] = set()
+        self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
+        """(stage, benchmark) -> key of an ended trial -> its score."""
         self.rows = self._rows()
 
     def _rows(self) -> list[dict[str, str]]:
@@ -95,12 +98,6 @@ class Reader:
 
     def read(self) -> RunStatus:
         manifest = files.read_json(self.folder.manifest) or {}
-        self._lower = {
-            (stage, want["benchmark"])
-            for stage, record in manifest.get("stages", {}).items()
-            for want in record["evaluations"]
-            if not want["higher_is_better"]
-        }
         held = self.folder.held()
         trials = [self._trial(row, manifest, held) for row in self.rows]
         return RunStatus(
@@ -120,21 +117,27 @@ class Reader:
         status = _status(row, folder, [want["fingerprint"] for want in wanted], held)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
-            self._scores[status.key] = list(_scores(status, folder, wanted))
+            record = files.read_json(folder.path / "trial.json")
+            if record is not None and status.learning_rate is not None:
+                trial = ranking.of_record(record)
+                for want in wanted:
+                    scores = self._scores[status.stage, want["benchmark"]]
+                    scores[status.key] = ranking.with_score(trial, folder, want)
         return status
 
     def _best(self) -> list[Best]:
-        cells = Counter(row["stage"] for row in self.rows)
-        best: dict[tuple[str, str], tuple[float, Best]] = {}
-        for found in self._scores.values():
-            for score in found:
-                place = (score.stage, score.benchmark)
-                if cells[score.stage] == 1:
-                    continue
-                merit = -score.value if place in self._lower else score.value
-                if place not in best or merit > best[place][0]:
-                    best[place] = (merit, score)
-        return [score for _, score in best.values()]
+        """Of each stage with several trials, by each benchmark; of the trials that have ended."""
+        trials = Counter(row["stage"] for row in self.rows)
+        best = []
+        for (stage, benchmark), scores in self._scores.items():
+            cells = ranking.rank(scores.values())
+            if trials[stage] == 1 or not cells:
+                continue
+            of, cell = self._ended[cells[0].key], cells[0]
+            assert of.learning_rate is not None and of.batch_size is not None
+            setting = (of.learning_rate, of.batch_size)
+            best.append(Best(stage, benchmark, of.key, *setting, cell.value, cell.stderr))
+        return best
 
 
 def _status(
@@ -183,24 +186,6 @@ def _last_sign(folder: TrialFolder) -> float | None:
         with contextlib.suppress(OSError):
             times.append((folder.path / name).stat().st_mtime)
     return max(0.0, time.time() - max(times)) if times else None
-
-
-def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any]]):
-    if status.learning_rate is None or status.batch_size is None:
-        return
-    for want in wanted:
-        record = files.read_json(folder.scores(want["fingerprint"])) or {"scores": []}
-        for score in record["scores"]:
-            if score["primary"]:
-                yield Best(
-                    status.stage,
-                    want["benchmark"],
-                    status.key,
-                    status.learning_rate,
-                    status.batch_size,
-                    score["value"],
-                    score["stderr"],
-                )
 
 
 def _last_line(path: Path) -> dict[str, Any]:

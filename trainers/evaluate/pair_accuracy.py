@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
 from trainers.data import preference_pairs, sources, tokenize
-from trainers.evaluate.benchmarks import Benchmark
+from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.evaluate.task_files import local_file
 from trainers.evaluate.tasks import first

@@ -12,40 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from trainers import attempt
-from trainers.inference import prefix_attention
-from trainers.inference.prefix_attention import Attend, Carry, Like, Span
-from trainers.inference.prefix_tree import find
-
-PROBE = ((0, 1, 2, 3, 4, 5), (0, 1, 2, 6, 7), (0, 1, 2, 6, 8, 9, 3), (5, 4))
-"""Sequences of token ids, some with shared beginnings, computed in both ways."""
-
-PROBE_SPAN = 5
-
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
-"""Largest difference of a log-probability between the two ways to compute the probe."""
-
-
-class Unservable(Exception):
-    """The model has something that packed forwards do not cover; the message says what."""
+from trainers.inference import prefix_attention, proof
+from trainers.inference.prefix_attention import Attend, Ids, Like
+from trainers.inference.proof import Unservable
 
 
 class Decoder:
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, proved: bool = False):
         """
         Raises:
-            Unservable: see `Unservable`.
+            Unservable: packed forwards are not right for the model's architecture, or not `proved`
+                to be.
         """
         self.model = model
         self.config: Any = model.config
         self.vocabulary = _head(model).weight.shape[0]
         self.like = _like(model)
-        with torch.inference_mode():
-            _agree(self)
+        if not proved:
+            proof.check(self)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -60,7 +48,7 @@ class Decoder:
                 self.config._attn_implementation = implementation
                 self.model.train(training)
 
-    def body(self, tokens: np.ndarray, positions: np.ndarray, attend: Attend) -> torch.Tensor:
+    def body(self, tokens: Ids, positions: Ids, attend: Attend) -> torch.Tensor:
         """Token ids and position ids of one packed row -> last hidden states, `[tokens, width]`."""
         attempt.sign("evaluation")
         body: Any = self.model.base_model
@@ -103,46 +91,3 @@ def _like(model: PreTrainedModel) -> Like:
     if model.device.type not in prefix_attention.GROUP_AREA:
         raise Unservable(f"its device is {model.device.type}")
     return Like(model.device, model.dtype, heads // key_heads)
-
-
-def _agree(decoder: Decoder) -> None:
-    """Compare packed forwards in small spans with the model's own on a few tokens.
-
-    Raises:
-        Unservable: they differ, or the model does not take them.
-    """
-    model: Any = decoder.model
-    training = model.training
-    model.eval()
-    try:
-        expected = [
-            model(torch.tensor([sequence], device=model.device)).logits[0] for sequence in PROBE
-        ]
-    finally:
-        model.train(training)
-    prefixes = find(PROBE)
-    carry: Carry | None = None
-    spans = []
-    try:
-        with decoder.attached():
-            for start in range(0, len(prefixes.tokens), PROBE_SPAN):
-                stop = min(start + PROBE_SPAN, len(prefixes.tokens))
-                span = Span(prefixes, start, stop, carry, decoder.like)
-                spans.append(
-                    decoder.body(prefixes.tokens[start:stop], prefixes.depths[start:stop], span)
-                )
-                carry = span.next_carry()
-            logits = decoder.head(torch.cat(spans))
-    except (NotImplementedError, TypeError, AttributeError, RuntimeError) as error:
-        raise Unservable(f"packed tokens: {type(error).__name__}: {error}") from error
-    found = [logits[decoder.like.index(path)] for path in prefixes.paths]
-    difference = max(
-        float((_finite(a) - _finite(b)).abs().max()) for a, b in zip(expected, found, strict=True)
-    )
-    if not difference <= TOLERANCE.get(model.dtype, 0.0):
-        raise Unservable(f"packed tokens give other log-probabilities, by {difference:.2g}")
-
-
-def _finite(logits: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities; those of weights that diverged are alike if they are no numbers."""
-    return logits.float().log_softmax(-1).nan_to_num()

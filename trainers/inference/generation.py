@@ -9,22 +9,27 @@ anew and masked: `tests/bench/bench_eval.py --paged` sets it beside this one.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from trainers.inference.decoder import Decoder
 from trainers.inference.logprobs import Targets
-from trainers.inference.prefix_attention import Like, Span
+from trainers.inference.prefix_attention import Span
 from trainers.inference.prefix_tree import find
-from trainers.inference.token_budget import Budget, Forward, out_of_memory
+from trainers.inference.slots import Prompts, Slots
+from trainers.inference.token_budget import Budget, Forward
+from trainers.ops.out_of_memory import out_of_memory
 
 MOST_SLOTS = 256
 BUSY_SLOTS = 32
 """So many answers have the cores of a CPU busy at each step."""
 READ_TOKENS = 16_384
 """A step reads all slots; on a CPU more of them pay only while they are this short together."""
+STEPS_AT_A_TIME = {"cpu": 1, "cuda": 8}
+"""Steps from one look at the tokens to the next. A GPU would wait for each look; an answer that has
+ended meanwhile takes part in the steps that are left, and what they add to it is dropped."""
 
 
 @dataclass
@@ -39,6 +44,10 @@ class Tally:
     seen: int = 0
     """Keys that those tokens looked at."""
     slots: int = 0
+
+
+def steps_at_a_time(device: str) -> int:
+    return STEPS_AT_A_TIME[device]
 
 
 def most_slots(device: str, longest: int) -> int:
@@ -83,68 +92,21 @@ def generate(
     return [answers[tuple(prompt)] for prompt in prompts]
 
 
-class Slots:
-    """Keys and values of the answers in progress, which are the first slots; a step's attention."""
-
-    def __init__(self, like: Like, layers: int, count: int, length: int):
-        self.like, self.layers, self.count, self.length = like, layers, count, length
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
-        self.mask = torch.full((count, 1, 1, length), float("-inf"), dtype=like.dtype)
-        self.mask = self.mask.to(like.device)
-
-    def fill(self, layer: int, slot: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """A prompt's keys and values, `[heads, tokens, size]`, from one layer to the next."""
-        if layer == len(self.keys):
-            for buffers, states in ((self.keys, key), (self.values, value)):
-                shape = (self.count, states.shape[0], self.length, states.shape[2])
-                # zeros, since what is masked must be finite all the same
-                buffers.append(torch.zeros(shape, dtype=states.dtype, device=states.device))
-        self.keys[layer][slot, :, : key.shape[1]] = key
-        self.values[layer][slot, :, : value.shape[1]] = value
-
-    def open(self, slot: int, length: int) -> None:
-        self.mask[slot] = float("-inf")
-        self.mask[slot, ..., :length] = 0
-
-    def move(self, source: int, target: int, length: int) -> None:
-        for buffers in (self.keys, self.values):
-            for buffer in buffers:
-                buffer[target, :, :length] = buffer[source, :, :length]
-        self.mask[target] = self.mask[source]
-
-    def step(self, lengths: np.ndarray) -> None:
-        """Make room for one more token in each of the first slots, after `lengths` of them."""
-        self.active = torch.arange(len(lengths), device=self.like.device)
-        self.ends = self.like.index(lengths)
-        self.mask[self.active, 0, 0, self.ends] = 0
-        self.longest = int(lengths.max()) + 1
-        if self.like.device.type == "cuda":
-            self.longest = min(-(-self.longest // 8) * 8, self.length)
-
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        keys, values = self.keys[layer], self.values[layer]
-        keys[self.active, :, self.ends] = key[0].transpose(0, 1)
-        values[self.active, :, self.ends] = value[0].transpose(0, 1)
-        count, heads = len(self.active), keys.shape[1]
-        queries = query[0].transpose(0, 1).reshape(count, heads, -1, query.shape[-1])
-        mask = self.mask[:count, :, :, : self.longest]
-        seen = F.scaled_dot_product_attention(
-            queries,
-            keys[:count, :, : self.longest],
-            values[:count, :, : self.longest],
-            attn_mask=mask.expand(-1, -1, queries.shape[2], -1),
-            scale=scale,
-        )
-        return seen.reshape(1, count, -1, value.shape[-1])
-
-
 class _Answer:
     def __init__(self, prompt: tuple[int, ...]):
         self.prompt = prompt
         self.tokens: list[int] = []
+        self.made: list[int] = []
+        """Tokens that nobody has looked at yet."""
+
+    def ends(self, most: int, finished: Finished) -> bool:
+        """Take the new tokens up to the one with which the answer ends; whether there is one."""
+        made, self.made = self.made, []
+        for token in made:
+            self.tokens.append(token)
+            if len(self.tokens) == most or finished(self.tokens):
+                return True
+        return False
 
 
 class _Batch:
@@ -184,10 +146,10 @@ class _Batch:
             if waiting and free >= min(max(self.slots.count // 8, 1), waiting):
                 self._enter(min(free, waiting))
             else:
-                self._step()
+                self._steps()
             for slot in reversed(range(len(self.active))):
                 answer = self.active[slot]
-                if len(answer.tokens) == self.max_new_tokens or finished(answer.tokens):
+                if answer.ends(self.max_new_tokens, finished):
                     answers[answer.prompt] = answer.tokens
                     self._leave(slot)
 
@@ -202,18 +164,27 @@ class _Batch:
         class Prefill(Span):
             """Also copies each prompt that ends in the span to its slot."""
 
+            @cached_property
+            def prompts(self) -> Prompts | None:
+                """The same in every layer, and so made once."""
+                paths = {slot: batch.prefixes.paths[number] for number, slot in slot_of.items()}
+                ending = {
+                    s: path for s, path in paths.items() if self.start <= path[-1] < self.stop
+                }
+                if not ending:
+                    return None
+                lengths = [len(path) for path in ending.values()]
+                parts = (
+                    np.concatenate([self.where(path) for path in ending.values()]),
+                    np.repeat(list(ending), lengths),
+                    np.concatenate([np.arange(length) for length in lengths]),
+                )
+                return Prompts(*map(self.like.index, parts))
+
             def store(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
                 super().store(layer, key, value)
-                for sequence, slot in slot_of.items():
-                    path = batch.prefixes.paths[sequence]
-                    if self.start <= path[-1] < self.stop:
-                        seen = self.like.index(self.where(path))
-                        batch.slots.fill(
-                            layer,
-                            slot,
-                            key[0].index_select(1, seen),
-                            value[0].index_select(1, seen),
-                        )
+                if self.prompts is not None:
+                    batch.slots.fill(layer, self.prompts, key[0], value[0])
 
         tokens = np.empty(count, dtype=np.int64)
         self.entered += count
@@ -234,23 +205,29 @@ class _Batch:
         self.tally.tokens += self.forward.place - begun
         for sequence, token in zip(slot_of, tokens, strict=True):
             answer = _Answer(self.prompts[sequence])
-            answer.tokens.append(int(token))
+            answer.made = [int(token)]
             self.slots.open(len(self.active), len(answer.prompt))
             self.active.append(answer)
 
-    def _step(self) -> None:
-        """One more token for every answer in progress."""
-        last = np.array([answer.tokens[-1] for answer in self.active])
+    def _steps(self) -> None:
+        """A few more tokens for every answer in progress, which stay on the device meanwhile."""
+        like = self.decoder.like
+        room = self.max_new_tokens - max(len(answer.tokens) for answer in self.active)
+        count = min(steps_at_a_time(like.device.type), room)
         lengths = np.array([len(a.prompt) + len(a.tokens) - 1 for a in self.active])
-        self.slots.step(lengths)
-        self.tally.steps += 1
-        self.tally.generated += len(lengths)
-        self.tally.seen += int(lengths.sum())
-        hidden = self.decoder.body(last, lengths, self.slots)
-        for answer, token in zip(
-            self.active, self.decoder.head(hidden).argmax(-1).tolist(), strict=True
-        ):
-            answer.tokens.append(token)
+        last = like.index(np.array([answer.tokens[-1] for answer in self.active]))
+        ends, longest = like.index(lengths), int(lengths.max())
+        made = []
+        for number in range(count):
+            self.slots.step(ends, longest + number)
+            last = self.decoder.head(self.decoder.body(last, ends, self.slots)).argmax(-1)
+            made.append(last)
+            ends = ends + 1
+        self.tally.steps += count
+        self.tally.generated += count * len(lengths)
+        self.tally.seen += int(count * lengths.sum()) + len(lengths) * count * (count - 1) // 2
+        for answer, tokens in zip(self.active, torch.stack(made, dim=1).tolist(), strict=True):
+            answer.made = tokens
 
     def _leave(self, slot: int) -> None:
         """The last answer takes the place of the one that leaves."""

@@ -11,12 +11,14 @@ continuous batching (`trainers/inference/generation.py`). Log-likelihoods that w
 an answer's prompt are read off the pass over that prompt (`foreseeing`).
 """
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models import huggingface
 from lm_eval.models.utils import (
@@ -27,6 +29,7 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trainers import devices
 from trainers.inference import generation, stopping
 from trainers.inference.decoder import Decoder, Unservable
 from trainers.inference.logprobs import Encoded, Targets
@@ -42,13 +45,35 @@ Foreseen = Callable[[Instance], Iterable[tuple[str, str]]]
 def open_lm(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stock_batch_size: int = 1
 ) -> Any:
-    """The fast class, or the stock one with a warning where the model needs it."""
+    """The fast class, or the stock one with a warning where the model's architecture needs it."""
     try:
         decoder = Decoder(model)
     except Unservable as reason:
         warnings.warn(f"lm-eval's stock model class is used: {reason}", stacklevel=2)
         return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=stock_batch_size)
     return SharedPrefixLM(decoder, tokenizer, stock_batch_size)
+
+
+def description(lm: Any) -> dict[str, Any]:
+    """What computed a score, for its record: the class, its dtype and its device."""
+    model = getattr(lm, "model", None)
+    if not isinstance(model, torch.nn.Module):
+        return {"model_class": type(lm).__name__}
+    return {
+        "model_class": type(lm).__name__,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": devices.name() if model.device.type == "cuda" else model.device.type,
+    }
+
+
+def in_bfloat16(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy for scoring whose weights are bfloat16. Buffers stay as they are: the frequencies of
+    the positions in bfloat16 would turn position 1,000 by more than a radian."""
+    weights: dict[int, Any] = {
+        id(weight): torch.nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
+        for weight in model.parameters()
+    }
+    return copy.deepcopy(model, weights)  # takes what it is given for copied
 
 
 class SharedPrefixLM(HFLM):

@@ -30,6 +30,9 @@ GROUP_AREA = {"cpu": 4096, "cuda": 1 << 20}
 """Queries times keys that take about as long as opening a further group."""
 
 
+Ids = np.ndarray | torch.Tensor
+
+
 class Attend(Protocol):
     """What the packed tokens see: `[1, heads, tokens, size]` each -> `[1, tokens, heads, size]`."""
 
@@ -157,8 +160,10 @@ class Like(NamedTuple):
     queries_per_key: int
     """Query heads that share a key head."""
 
-    def index(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
+    def index(self, values: Ids) -> torch.Tensor:
+        """On the model's device; what is there already stays."""
+        given = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
+        return given.to(self.device)
 
 
 def _alike(found: list[Row], group_area: int) -> Iterator[list[Row]]:

@@ -1,19 +1,21 @@
 """How many tokens at a time: bounds memory, and never a score.
 
-On a GPU the bound follows from what is free; running out of memory all the same halves it and
-repeats. A CPU that runs out of memory is killed, so there the bound is small and fixed, which costs
-nothing: a few hundred tokens already keep the cores busy.
+On a GPU the bound follows from the process's share of the memory and what its tensors hold of it;
+running out of memory all the same halves it and repeats. A CPU that runs out of memory is killed,
+so there the bound is small and fixed, which costs nothing: a few hundred tokens already keep the
+cores busy.
 """
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from trainers import devices
 from trainers.inference.decoder import Decoder
 from trainers.inference.prefix_attention import Carry, Span
 from trainers.inference.prefix_tree import Prefixes
+from trainers.ops.out_of_memory import give_back, out_of_memory
 
 CPU_TOKENS = 1024
 """Tokens of a micro-batch."""
@@ -29,7 +31,8 @@ GPU_TOKENS = 1 << 15
 GPU_HEAD = 1 << 29
 
 GPU_SHARE = 0.4
-"""Of the free memory for keys and values, and as much again for a micro-batch."""
+"""Of what the process may still allocate, for keys and values; as much again for a
+micro-batch."""
 
 
 class Budget:
@@ -44,7 +47,7 @@ class Budget:
         self.key_bytes = config.num_hidden_layers * per_layer
         """Keys and values of one token."""
         if decoder.like.device.type == "cuda":
-            free = torch.cuda.mem_get_info(decoder.like.device)[0] * GPU_SHARE
+            free = devices.free_memory(decoder.like.device) * GPU_SHARE
             activations = 12 * width + 3 * (inner or 4 * width) + 6 * heads * size
             mask = 2 * longest * decoder.like.queries_per_key
             self.tokens = int(free / ((activations + mask) * bytes_each + 3 * per_layer))
@@ -63,13 +66,7 @@ class Budget:
         if self.tokens <= 16:
             raise MemoryError("out of memory with 16 tokens at a time")
         self.tokens, self.keys, self.head = self.tokens // 2, self.keys // 2, max(self.head // 2, 1)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        give_back()
 
 
 class Forward:

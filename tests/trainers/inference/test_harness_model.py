@@ -163,6 +163,18 @@ def test_texts_are_lm_evals_own(settings, slots, lms, monkeypatch):
     assert len(set(found)) > 3 or asked_for["max_gen_toks"] == 1
 
 
+@pytest.mark.parametrize("steps", [2, 8])
+@pytest.mark.parametrize("slots", [1, 3, 32])
+def test_steps_between_looks_change_no_text(steps, slots, lms, monkeypatch):
+    """As a GPU does it, for tokens that end in the middle of them."""
+    ours, theirs = lms
+    monkeypatch.setattr(harness_model.generation, "steps_at_a_time", lambda _: steps)
+    monkeypatch.setattr(harness_model.generation, "most_slots", lambda *_: slots)
+    settings = {"until": ["the", "ab"], "max_gen_toks": 13}
+    asked = requests("generate_until", [(prompt, settings) for prompt in PROMPTS])
+    assert ours.generate_until(asked) == theirs.generate_until(asked)
+
+
 @pytest.fixture(scope="module")
 def with_start(short):
     """Both classes with a tokenizer that puts a token before every text, as Llama's does."""
