@@ -44,6 +44,7 @@ def test_limit_of_time_starts_no_further_trial(quick, drive, tmp_path):
 def test_running_trial_stops_with_a_checkpoint_when_the_time_is_over(quick, drive, tmp_path):
     slow = quick.replace("steps: 1", "steps: 100000").replace("[0.001, 0.002]", "[0.001]")
     run = tmp_path / "run"
+    assert drive(slow + "limits: {max_trials: 1}\n", run).code == 5, "the model as it is"
     ended = drive(slow + "limits: {max_hours: 0.005}\n", run)
     assert ended.code == 5
     assert "limits.max_hours" in ended.output
