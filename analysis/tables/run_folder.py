@@ -94,7 +94,7 @@ def trial_rows(
         record = load(score_path)
         base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
         base |= {"scored": (score_path, record.get("settings") or {})}
-        rows += [base | _score(score) for score in record["scores"]]
+        rows += [base | _score(score, score_path) for score in record["scores"]]
     return rows
 
 
@@ -162,11 +162,24 @@ def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str,
     }
 
 
-def _score(score: dict[str, Any]) -> dict[str, Any]:
+PROPORTIONS = ("acc", "acc_norm", "exact_match", "accuracy", "pass@1")
+"""Metrics, by the beginning of their names, that lie between 0 and 1."""
+
+
+def _score(score: dict[str, Any], path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ResultsError: no benchmark gives such a value.
+    """
     names = ("metric", "primary", "higher_is_better", "value", "stderr", "n")
     row = {name: score.get(name) for name in names}
     if row["value"] is None or not np.isfinite(row["value"]):
         row |= {"status": "failed", "reason": "the score is not a finite number", "value": None}
+    elif str(row["metric"]).split(",")[0] in PROPORTIONS and not 0 <= row["value"] <= 1:
+        raise ResultsError(
+            f"{path}: {row['metric']} is {row['value']}, which has to lie between 0 and 1; delete "
+            "the file to have the trial scored anew"
+        )
     return row
 
 

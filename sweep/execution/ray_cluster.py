@@ -98,10 +98,11 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
                 **options,
             )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
-    except (ConnectionError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones too
         if reaper:
             reaper.done()
-        raise CannotRun(f"--address {address}: {error}") from error
+        where = f"--address {address}" if address else "no Ray could be started here"
+        raise CannotRun(f"{where}: {error}") from error
     try:
         if reaper:
             reaper.watch(context.address_info["session_dir"])

@@ -19,7 +19,8 @@ import typer
 
 from sweep.execution.job import Job, Outcome, Stored, Watch, moved
 from sweep.storage.driver_lock import RunHeld
-from sweep.storage.mirror import Mirror, content, is_own
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import content, is_own
 from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
 from sweep.storage.remote_lock import lease
 from sweep.storage.run_folder import MARK, RunFolder

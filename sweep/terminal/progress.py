@@ -62,9 +62,8 @@ def _running(run: RunStatus) -> RenderableType:
     shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
     if not shown:
         return Text("")
-    table = Table(
-        "stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "last sign", "", box=None
-    )
+    columns = ("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "last sign", "")
+    table = Table(*columns, box=None)
     for trial in shown[-20:]:
         rate = trial.steps_per_second
         table.add_row(
