@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from analysis.tables.run_folder import ResultsError
-from sweep import answer, terminal
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
@@ -35,6 +34,7 @@ from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
+from sweep.terminal import answer, progress
 from sweep.tracking import follow
 from trainers.files import Damaged
 
@@ -172,12 +172,12 @@ class Orchestrator:
             return
         started = time.monotonic()
         queue = self.queue(pending, may_start)
-        with terminal.live(self.console, Reader(self.folder.path).read):
+        with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key, parent in queue.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
-        terminal.times(self.console, time.monotonic() - started, work, at_once)
+        progress.times(self.console, time.monotonic() - started, work, at_once)
 
     def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
@@ -235,7 +235,7 @@ class Orchestrator:
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
         self.events.ended(trial, *ended[1:])
-        terminal.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
+        progress.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     @property
     def reason_unrecorded(self) -> str:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sweep import terminal
 from sweep.execution import preemption
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
@@ -25,7 +24,16 @@ from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal
-from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
+from sweep.terminal.plan import show_plan
+from trainers.cli import (
+    BAD_INPUT,
+    CANNOT_RUN,
+    INTERRUPTED,
+    LIMIT_REACHED,
+    SOME_FAILED,
+    refusing,
+    stop,
+)
 from trainers.files import Damaged
 
 MANY_TRIALS = 1000
@@ -38,6 +46,7 @@ console = RunConsole()
 
 
 @app.command()
+@refusing
 def main(
     grid_file: Annotated[
         Path, typer.Argument(metavar="GRID", help="A grid file, e.g. grids/quickstart.yaml.")
@@ -111,7 +120,7 @@ def main(
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
-        terminal.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     try:
         problem = RunFolder(path).problem(url)

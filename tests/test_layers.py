@@ -62,7 +62,7 @@ def test_package_imports_only_the_packages_below_it(package):
 
 ROOMS = {
     "sweep": """
-        run status orchestrate terminal answer
+        run status orchestrate terminal
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """

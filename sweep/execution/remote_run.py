@@ -19,12 +19,13 @@ import typer
 
 from sweep.execution.job import Job, Outcome, Stored, Watch, moved
 from sweep.storage.driver_lock import RunHeld
-from sweep.storage.mirror import Mirror, content, is_own
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import content, is_own
 from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
 from sweep.storage.remote_lock import lease
 from sweep.storage.run_folder import MARK, RunFolder
 from trainers import files
-from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.evaluate import task_files
 
 FOLLOWED_EVERY = 10.0
@@ -274,6 +275,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@refusing
 def main(
     url: Annotated[str, typer.Argument(metavar="URL", help="A run, e.g. s3://bucket/runs/lr_bs.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Its mirror, new or not.")],

@@ -12,6 +12,7 @@ from trainers import attempt
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
+from trainers.ops.out_of_memory import give_back, out_of_memory
 from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
 
@@ -85,13 +86,13 @@ def in_micro_batches(
                     scores.append(score(row))
                 order += part
         except (MemoryError, RuntimeError) as error:
-            if not memory.out_of_memory(error) or budget // 2 < SMALLEST_BUDGET:
+            if not out_of_memory(error) or budget // 2 < SMALLEST_BUDGET:
                 raise
         done = set(order)
         waiting = [place for place in waiting if place not in done]
         if waiting:
             budget //= 2
-            memory.release()
+            give_back()
     values = torch.zeros(len(examples))
     if order:
         values[order] = torch.cat(scores).float().cpu()

@@ -14,7 +14,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from trainers.ops.memory import out_of_memory
+from trainers.ops import half_weights
+from trainers.ops.out_of_memory import out_of_memory
 from trainers.ops.packed_attention import Example, rows
 
 FEWEST_MICRO_BATCHES = 5000
@@ -26,6 +27,10 @@ PROOF = ((130, 70, 17), (40, 9))
 
 TOLERANCE = 3e-2
 """Relative L2 distance of hidden states and of gradients, in bfloat16."""
+
+
+LONGEST_REASON = 300
+"""Characters of a compiler's message that the records keep."""
 
 
 class Compiled(NamedTuple):
@@ -47,7 +52,7 @@ def worthwhile(device: str, packed: bool, bfloat16: bool, micro_batches: float) 
 
 
 @contextmanager
-def layers(model: PreTrainedModel, reason: str, backend: str = "inductor") -> Iterator[Compiled]:
+def layers(model: PreTrainedModel, reason: str, backend: Any = "inductor") -> Iterator[Compiled]:
     """While open, the decoder layers are compiled, unless there is a `reason` against it or they
     fail the proof; the model is left as it was."""
     if reason:
@@ -64,7 +69,7 @@ def layers(model: PreTrainedModel, reason: str, backend: str = "inductor") -> It
         torch.compiler.reset()
 
 
-def _compile(model: PreTrainedModel, modules: list[Any], backend: str) -> str:
+def _compile(model: PreTrainedModel, modules: list[Any], backend: Any) -> str:
     """Compile and prove; returns what went wrong."""
     if not modules:
         return f"{type(model).__name__} has no decoder layers known to transformers"
@@ -76,7 +81,7 @@ def _compile(model: PreTrainedModel, modules: list[Any], backend: str) -> str:
     except Exception as error:  # any part of the compiler, or the C++ compiler that it calls
         if out_of_memory(error):
             raise
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
     for before, after in zip(expected, found, strict=True):
         for plain, other in zip(before, after, strict=True):
             distance = float((other - plain).norm() / plain.norm())
@@ -94,7 +99,7 @@ def _pass(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tenso
     ids = [torch.randint(vocabulary, (n + 1,), generator=generator) for n in lengths]
     row = rows([Example(tokens, tokens) for tokens in ids], True, model.device)
     with torch.autocast(model.device.type, torch.bfloat16):
-        hidden = model.base_model(**row.options).last_hidden_state.float()
+        hidden = half_weights.forward(model.base_model, row.options).last_hidden_state.float()
     weigh = torch.randn(hidden.shape, generator=generator).to(hidden.device)
     (hidden * weigh).sum().backward()
     gradient = model.get_input_embeddings().weight.grad

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from trainers import devices
 from trainers.attempt import Stopped, Superseded
 from trainers.specs.spec import OutOfTime
 
@@ -84,16 +85,9 @@ def _rank(
     arguments: Any,
 ) -> None:
     _end_with(parent)
-    os.environ |= {
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": LOCALHOST,
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the parent has the store, as under torchrun
-        "TORCHELASTIC_RESTART_COUNT": "0",
-    }
+    os.environ |= devices.rank_environment(number, ranks, port)
+    # the parent has the store, as under torchrun
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     import torch
 
     if torch.cuda.is_available():

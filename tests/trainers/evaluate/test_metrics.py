@@ -58,7 +58,11 @@ def test_metric_of_a_benchmark_by_name(name, expected):
         ),
         ("metric_list: [{metric: edits, aggregation: mean}]", "generate_until", ("edits", False)),
         ("metric_list: [{metric: wer, aggregation: mean}]", "generate_until", ("wer", False)),
-        ("metric_list: [{metric: f1, aggregation: mean}]", "generate_until", ("f1", True)),
+        (
+            "metric_list: [{metric: win_rate, aggregation: mean}]",
+            "generate_until",
+            ("win_rate", True),
+        ),
         (
             "metric_list: [{metric: !function utils.gap_loss, aggregation: mean}]",
             "generate_until",

@@ -1,74 +1,72 @@
-"""What the terminal shows: the plan as a table, a line per trial, how it ended."""
+"""The plan of a run in the terminal: a table of cells per stage, then the sums."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sweep.execution.job import Outcome
 from sweep.gridfile.schema import EACH, Grid, Stage
 from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
-from sweep.storage.status_reader import RunStatus
 from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
 from trainers.specs.spec import TrainingSpec
 
+LEGEND = "Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"
 
-def plan(
+
+def show_plan(
     console: Console,
     grid: Grid,
     planned: list[Trial],
     measured: Calibration | None = None,
     data: Path | None = None,
 ) -> None:
-    """One LR x BS table per stage and arm: ratios, order, and what a cell takes; then the sum.
+    """Print one LR x BS table per stage and arm: ratios, order, cost of a cell; then the sums.
 
-    Where `data` has what an earlier start prepared, its counts stand in for estimates.
+    Row counts that an earlier start left in `data` replace estimates.
     """
     prepared = _prepared(planned, data)
-    counted = {key: found.total for key, found in prepared.items()}
+    counted = {key: preparation.total for key, preparation in prepared.items()}
     costs = {trial.key: cost(trial, counted.get(trial.key)) for trial in planned}
     prices = {trial.key: price(grid, trial, measured, counted.get(trial.key)) for trial in planned}
     rank = {trial.key: number + 1 for number, trial in enumerate(planned)}
     for name in grid.stages:
-        mine = [trial for trial in planned if trial.stage == name]
-        for arm in dict.fromkeys(trial.arm for trial in mine):
+        of_stage = [trial for trial in planned if trial.stage == name]
+        for arm in dict.fromkeys(trial.arm for trial in of_stage):
             cells = [
                 _PlannedCell(t, t.spec, costs[t.key], prices[t.key], rank[t.key])
-                for t in mine
+                for t in of_stage
                 if t.arm == arm and t.spec is not None
             ]
             console.print(_stage(name, arm, _start(grid.stages[name], cells), cells))
     if grid.references:
-        as_they_are = [trial for trial in planned if trial.spec is None]
-        console.print(_as_they_are([(t, prices[t.key], rank[t.key]) for t in as_they_are]))
-    for line in dict.fromkeys(line for found in prepared.values() for line in found.lines()):
+        untrained = [trial for trial in planned if trial.spec is None]
+        console.print(_untrained([(t, prices[t.key], rank[t.key]) for t in untrained]))
+    for line in dict.fromkeys(line for p in prepared.values() for line in p.lines()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _prepared(planned: list[Trial], data: Path | None) -> dict[str, Preparation]:
-    """What was prepared, by trial; each kind of spec is looked up once."""
+    """Preparations by key of the trial; each kind of spec is looked up once."""
     specs = {trial.key: trial.spec for trial in planned if trial.spec is not None}
     kinds = {str(counts.asked(spec)): spec for spec in specs.values()}
     known = {kind: counts.find(data, spec) if data else None for kind, spec in kinds.items()}
-    found = {key: known[str(counts.asked(spec))] for key, spec in specs.items()}
-    return {key: one for key, one in found.items() if one is not None}
+    by_trial = {key: known[str(counts.asked(spec))] for key, spec in specs.items()}
+    return {key: preparation for key, preparation in by_trial.items() if preparation is not None}
 
 
 def _start(stage: Stage, cells: "list[_PlannedCell]") -> str:
     """What the cells of a stage start from, in words."""
     if any(cell.trial.waits for cell in cells):
-        return f"{cells[0].trial.waits}, to be chosen when all of it is scored"
+        return f"{cells[0].trial.waits}, chosen once all candidates have their scores"
     if stage.parent == EACH:
         return stage.start_from
     return f"{stage.start_from} {cells[0].trial.parent}"
@@ -98,26 +96,31 @@ def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
     for label, value, shown in PLAN_ROWS:
         columns = []
         for size in batches:
-            found = {value(cell) for cell in cells if cell.spec.batch_size == size}
-            ends = sorted(found, key=lambda one: one or 0)[:: max(len(found) - 1, 1)]
+            values = {value(cell) for cell in cells if cell.spec.batch_size == size}
+            ends = sorted(values, key=lambda v: v or 0)[:: max(len(values) - 1, 1)]
             columns.append(" to ".join(map(shown, ends)))
         if any(column != UNKNOWN for column in columns):
             table.add_row(cells[0].spec.UNIT if label == "examples" else label, *columns)
     return Group(
-        Text(title), Text("LR/BS #place in the order; below, what a cell takes"), table, ""
+        Text(title),
+        Text("Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"),
+        table,
+        "",
     )
 
 
-def _as_they_are(found: list[tuple[Trial, Price, int]]) -> Group:
+def _untrained(models: list[tuple[Trial, Price, int]]) -> Group:
     """The models that are scored and not trained."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for column in ("model", "place", "score FLOPs", "score time"):
+    for column in ("model", "order", "score FLOPs", "score time"):
         table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
-    for trial, one, rank in found:
+    for trial, trial_price, rank in models:
         model = trial.model
         name = f"{model.name} at {model.revision}" if model.revision else model.name
-        table.add_row(name, f"#{rank}", _short(one.eval_flops), _hours(one.eval_hours))
-    return Group(Text(f"scored as they are: {_plural(len(found), 'model')}"), table, "")
+        table.add_row(
+            name, f"#{rank}", _short(trial_price.eval_flops), _hours(trial_price.eval_hours)
+        )
+    return Group(Text(f"scored without training: {_plural(len(models), 'model')}"), table, "")
 
 
 def _ratio(cells: list[_PlannedCell]) -> str:
@@ -136,12 +139,12 @@ def _sums(
     measured: Calibration | None,
 ) -> Iterator[str]:
     trained = sum(trial.spec is not None for trial in planned)
-    untouched = len(planned) - trained
+    untrained = len(planned) - trained
     steps = _total(cost.steps for cost in costs)
     yield (
         f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps; "
-        f"{_plural(len(planned), 'model')} to score ({trained} trained, {untouched} as "
-        f"{'it is' if untouched == 1 else 'they are'}) on {', '.join(grid.evaluate.benchmarks)}"
+        f"{_plural(len(planned), 'model')} to score ({trained} trained, {untrained} untrained) "
+        f"on {', '.join(grid.evaluate.benchmarks) or 'held-out data'}"
     )
     if trained:
         yield _space(grid, planned)
@@ -184,14 +187,14 @@ def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:
         (grid.trial_resources(trial.stage), trial_price.hours or 0.0)
         for trial, trial_price in zip(planned, prices, strict=True)
     ]
-    gpus = sum(one.gpus_per_trial * hours for one, hours in asked)
-    cpus = sum(one.cpus_per_trial * hours for one, hours in asked)
+    gpus = sum(resources.gpus_per_trial * hours for resources, hours in asked)
+    cpus = sum(resources.cpus_per_trial * hours for resources, hours in asked)
     return f"{gpus:,.1f} GPU hours" if gpus else f"{cpus:,.2f} CPU hours"
 
 
 def _total(values: Iterable[int | None]) -> int | None:
-    found = list(values)
-    return None if None in found else sum(value for value in found if value is not None)
+    numbers = list(values)
+    return None if None in numbers else sum(n for n in numbers if n is not None)
 
 
 UNKNOWN = "unknown"
@@ -254,102 +257,3 @@ PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]]
     ("score time", lambda cell: cell.price.eval_hours, _hours),
     ("disk", lambda cell: cell.cost.disk_bytes, _bytes),
 ]
-
-
-def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:
-    """One line, readable in a log."""
-    if trial.spec is None:
-        what = f"{trial.readable} (as it is)"
-    else:
-        spec = trial.spec
-        what = f"{trial.stage:<10} lr {spec.learning_rate:<9.3g} bs {spec.batch_size:<4} "
-        what += f"seed {spec.seed}"
-        what += f" {trial.arm}" if trial.arm else ""
-    times = f"train {ended.train_seconds:6.1f} s  eval {ended.eval_seconds:6.1f} s"
-    reason = f"  {ended.reason}" if ended.reason else ""
-    console.print(
-        f"[{number:>{len(str(total))}}/{total}] {what:<45} {ended.status:<8} {times}{reason}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
-
-
-def times(
-    console: Console,
-    wall_seconds: float,
-    work: "list[tuple[str, Outcome]]",
-    at_once: dict[str, int],
-) -> None:
-    """Wall time against the bound: all training and evaluation seconds, each shared by as many
-    trials of its stage as fit at once."""
-    seconds = [(stage, ended.train_seconds + ended.eval_seconds) for stage, ended in work]
-    bound = sum(one / at_once[stage] for stage, one in seconds)
-    ratio = f", {wall_seconds / bound:.2f} times the bound" if bound else ""
-    console.print(
-        f"wall {wall_seconds:.0f} s; training and evaluation "
-        f"{sum(one for _, one in seconds):.0f} s, at least {bound:.0f} s with up to "
-        f"{max(at_once.values())} at once{ratio}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def status(run: RunStatus) -> RenderableType:
-    """Counts, a row per running trial, and the best cell of each benchmark so far."""
-    counts = "  ".join(f"{number} {state}" for state, number in run.counts.items() if number)
-    left = "" if run.seconds_left is None else f"  about {duration(run.seconds_left)} left"
-    return Group(Text(f"{run.name}: {counts}{left}"), _running(run), _bests(run))
-
-
-def _running(run: RunStatus) -> RenderableType:
-    shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
-    if not shown:
-        return Text("")
-    table = Table("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "", box=None)
-    for trial in shown[-20:]:
-        rate = trial.steps_per_second
-        table.add_row(
-            trial.stage,
-            "" if trial.learning_rate is None else f"{trial.learning_rate:.3g}",
-            str(trial.batch_size or ""),
-            "" if trial.seed is None else str(trial.seed),
-            trial.phase if trial.state == "running" else trial.state,
-            f"{trial.step}/{trial.steps or '?'}" if trial.step else "",
-            "" if trial.loss is None else f"{trial.loss:.3f}",
-            "" if rate is None else f"{rate:.1f}",
-            trial.reason[:80],
-        )
-    return table
-
-
-def _bests(run: RunStatus) -> RenderableType:
-    if not run.best:
-        return Text("")
-    table = Table("stage", "best so far", "lr", "bs", "score", box=None)
-    for best in run.best:
-        error = "" if best.stderr is None else f" ± {best.stderr:.3f}"
-        score = f"{best.value:.3f}{error}"
-        table.add_row(
-            best.stage, best.benchmark, f"{best.learning_rate:.3g}", str(best.batch_size), score
-        )
-    return table
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-@contextmanager
-def live(console: Console, read: Callable[[], RunStatus]) -> Iterator[None]:
-    """Keep the status below the lines that are printed; where there is no terminal, do nothing."""
-    if not console.is_terminal:
-        yield
-        return
-    with Live(
-        console=console,
-        get_renderable=lambda: status(read()),
-        refresh_per_second=1,
-        transient=True,
-    ):
-        yield
