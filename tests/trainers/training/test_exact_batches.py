@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from trainers.ops.out_of_memory import out_of_memory
 
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
-from trainers.ops.out_of_memory import out_of_memory
 from trainers.specs.spec import SftSpec
 from trainers.training import sft
 from trainers.training.batch_loader import _Rows
