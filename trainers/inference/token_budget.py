@@ -15,7 +15,7 @@ from trainers.inference.decoder import Decoder
 from trainers.inference.prefix_attention import Carry, Span
 from trainers.inference.prefix_tree import Prefixes
 from trainers.ops import memory
-from trainers.ops.memory import out_of_memory
+from trainers.ops.out_of_memory import out_of_memory
 
 CPU_TOKENS = 1024
 """Tokens of a micro-batch."""
