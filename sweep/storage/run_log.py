@@ -22,8 +22,8 @@ NAME = "driver.log"
 class RunConsole(Console):
     """A console that outlives its terminal. It has a log within `kept_in`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._log: TextIO | None = None
 
     @contextlib.contextmanager
