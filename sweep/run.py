@@ -147,7 +147,7 @@ def main(
     try:
         states = orchestrate.drive(grid, planned, path, options, console)
     except CannotStart as error:
-        stop(CANNOT_RUN, str(error))
+        stop(error.code, str(error))
     except KeyboardInterrupt:
         stop(INTERRUPTED, STOPPED)
     if states["failed"]:

@@ -74,6 +74,8 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
             process_created=psutil.Process().create_time(),
             memory_kills_here=_memory_kills_here(),
             gpus=devices.visible(),
+            setting=job.setting,
+            missing=folder.missing([want.fingerprint for want in job.wanted]),
             stalled_seconds=_finite(job.limits.stalled_seconds),
         )
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
 from analysis.tables.numbers import numbers
-from analysis.tables.schema import COLUMNS
+from analysis.tables.schema import COLUMNS, booleans
 from analysis.text import counted
 
 SAME_RATE = 0.01
@@ -65,6 +65,9 @@ def runs(
     _check_axes(rows, source)
     rows["learning_rate"] = _snapped(rows.learning_rate, notes)
     rows["status"], rows["stated"] = _stated(raw, mapping, source)
+    if mapping.get("diverged") in raw:
+        diverged = booleans(raw[mapping["diverged"]]).fillna(False).astype(bool)
+        rows.loc[diverged, ["status", "stated"]] = "diverged"
     for name in ("epochs", "steps", "tokens", "examples", "warmup_steps", "adam_beta2"):
         rows[name] = _fact(raw, mapping.get(name), COLUMNS[name])
     rows["model_parameters"] = _fact(raw, mapping.get("model_parameters"), "Int64")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.fit.cells import surfaces
-from analysis.report import build
+from analysis.report.__main__ import main
 from analysis.tables import load
 from analysis.tables.options import ReadOptions
 
@@ -98,7 +98,7 @@ def test_diverged_cells_mark_the_surface_and_make_no_second_one(cases):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, _ in READ if "02" in name or "03" in name])
 def test_the_report_recommends_the_simulated_ratio(cases, tmp_path, capsys, name):
-    assert build.main([str(cases / name), "--out", str(tmp_path)]) == 0
+    assert main([str(cases / name), "--out", str(tmp_path)]) == 0
     assert "lower is better" in capsys.readouterr().out
     record = json.loads((tmp_path / "recommendations.json").read_text())
     for recommendation in record["benchmarks"].values():
@@ -107,7 +107,7 @@ def test_the_report_recommends_the_simulated_ratio(cases, tmp_path, capsys, name
 
 def test_a_refusal_is_exit_2_with_the_way_out(cases, tmp_path, capsys):
     path = cases / "08-third-axis" / "sweep.csv"
-    assert build.main([str(path), "--out", str(tmp_path / "report")]) == 2
+    assert main([str(path), "--out", str(tmp_path / "report")]) == 2
     error = capsys.readouterr().err
     assert str(path) in error and "--where" in error and "--by" in error
     assert not (tmp_path / "report").exists()

@@ -59,6 +59,20 @@ def test_lm_evals_names_with_their_errors(sweep, read):
     assert set(primary[primary.benchmark == "gsm8k"].metric) == {"exact_match,strict-match"}
 
 
+def test_percent_without_a_sign_with_its_error(sweep, read):
+    frame = sweep.assign(**{"arc_easy/acc": 52.5, "arc_easy/acc_stderr": 1.5, "bleu": 31.0})
+    table = read(frame).frame.groupby("benchmark").first()
+    assert (table["value"]["arc_easy"], table.stderr["arc_easy"]) == (0.525, 0.015)
+    assert table["value"]["bleu"] == 31.0, "BLEU goes up to 100"
+
+
+def test_lightnings_names(sweep, read):
+    frame = sweep.rename(columns={"eval/loss": "val_loss_epoch"})
+    table = read(frame.assign(train_loss_step=1.0, epoch=3, **{"lr-AdamW": 0.0}))
+    assert scored(table) == {"val_loss_epoch/value": False}
+    assert reason(table, "epoch") == "how far the run has come"
+
+
 def test_trls_names(sweep, read):
     table = read(
         sweep.assign(**{"eval_rewards/accuracies": 0.6, "eval_rewards/margins": 0.2})

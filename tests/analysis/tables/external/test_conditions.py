@@ -121,6 +121,16 @@ def test_diverged_rows_without_a_metric_make_no_second_surface(sweep, read):
         assert (frame.status == "diverged").sum() == 1
 
 
+def test_a_column_that_says_diverged(sweep, read):
+    frame = read(sweep.assign(diverged=[True] + [False] * 19)).frame
+    assert frame.status.value_counts().to_dict() == {"ok": 19, "diverged": 1}
+
+
+def test_a_batch_size_by_another_name_is_offered(sweep, read):
+    with pytest.raises(load.ResultsError, match="--columns batch_size=batch_in_tokens"):
+        read(sweep.rename(columns={"batch_size": "batch_in_tokens"}))
+
+
 def test_step_laws_variants_of_one_size_are_no_seeds(sweep, read):
     law = sweep.rename(columns={"learning_rate": "lr", "batch_size": "bs", "eval/loss": "loss"})
     law = law.assign(**{"smooth loss": law.loss, "N": 2.15e9, "D": 2e10, "D/N": 9.3, "ti": 1000})

@@ -66,7 +66,8 @@ def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
     with pytest.raises(load.ResultsError, match="look like a fraction and a percentage"):
         read(scores.assign(gsm8k=mixed))
     low = read(scores.assign(gsm8k=np.linspace(0.5, 3, 20)))
-    assert low.frame.value.max() == 3, "small percentages are one unit"
+    assert low.frame.value.max() == 0.03, "small percentages are one unit"
+    assert "gsm8k: percent, read as fractions" in low.notes
 
 
 def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
