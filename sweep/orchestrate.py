@@ -60,8 +60,11 @@ def drive(
     say = partial(_print, console)
     may_start = _allowance(grid, len(planned), time.monotonic())
     try:
-        with folder.lock(say), remote_run.held(options.store, folder, say) as stored:
-            console.keep_in(folder.path)
+        with (
+            folder.lock(say),
+            remote_run.held(options.store, folder, say) as stored,
+            console.kept_in(folder.path),
+        ):
             run = Orchestrator(resolved, folder, options, console, stored)
             preflight.check_unchanged(folder, resolved.fingerprints)
             if not options.changed_code:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,15 +20,21 @@ NAME = "driver.log"
 
 
 class RunConsole(Console):
-    """A console that outlives its terminal. Until `keep_in` is called it has no log."""
+    """A console that outlives its terminal. It has a log within `kept_in`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._log: TextIO | None = None
 
-    def keep_in(self, folder: Path) -> None:
-        """From here on write what is printed to `driver.log` of a run folder too."""
-        self._log = open(folder / NAME, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    @contextlib.contextmanager
+    def kept_in(self, folder: Path) -> Iterator[None]:
+        """Until the end of the block write what is printed to `driver.log` of a run folder too."""
+        with open(folder / NAME, "a", encoding="utf-8", buffering=1) as file:
+            self._log = file
+            try:
+                yield
+            finally:
+                self._log = None
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:

@@ -39,6 +39,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import resolve
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
 from sweep.terminal.plan import show_plan
 from trainers.evaluate import scores
@@ -152,7 +153,7 @@ def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
     """So many trials on Ray, each with its records already there, by the driver itself."""
     resolved = resolve(grid)
     with open(os.devnull, "w") as nowhere:
-        driver = Counted(resolved, folder, Options(), Console(file=nowhere), None)
+        driver = Counted(resolved, folder, Options(), RunConsole(file=nowhere), None)
         manifest.write(folder, resolved, [])
         began = time.monotonic()
         for trial in trials:
