@@ -87,9 +87,11 @@ class Unit(NamedTuple):
     def amount(self, value: float) -> str:
         """0.8 points; 0.012 of loss; less than 0.1 points."""
         shown = 100 * abs(value) if self.points else abs(value)
+        if shown < 1e-9:
+            return "nothing"
         if self.points and shown < 0.05:
             return "less than 0.1 points"
-        text = f"{shown:.1f}" if self.points and shown < 10 else number(shown)
+        text = f"{shown:.1f}" if self.points and shown < 10 else number(shown, smallest=1e-5)
         return f"{text} points" if self.points else f"{text} of {self.name}"
 
     def signed(self, value: float, stderr: float | None = None) -> str:

@@ -109,7 +109,7 @@ class Orchestrator:
         self.console = console
         self.stored = stored
         self.events = Events(folder.events)
-        self.progress = Progress(resolved.grid, folder, resolved.evaluations, options)
+        self.progress = Progress(resolved, folder, options)
         self.keeper = Keeper(resolved.grid, folder, resolved.evaluations)
         self.outcomes: list[Outcome] = []
         self.done = 0
@@ -143,7 +143,6 @@ class Orchestrator:
 
     def prepare(self, backend: Runner) -> None:
         """Write the plan, tokenise the data of pending trials, and write the manifest."""
-        self.folder.write_plan(self.resolved.grid, self.planned)
         waiting = [t for t in self.planned if t.waits and self.options.only is None]
         pending = self.pending()
         preparations = prepare_data(
@@ -154,6 +153,7 @@ class Orchestrator:
         )
         for line in dict.fromkeys(line for p in preparations for line in p.lines()):
             self.say(line)
+        self.folder.write_plan(self.resolved.grid, self.planned)  # a refusal leaves no folders
         manifest.write(self.folder, self.resolved, preparations)
 
     def execute(self, backend: Runner, may_start: Callable[[], bool]) -> None:

@@ -25,7 +25,15 @@ from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal
 from sweep.terminal.plan import show_plan
-from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
+from trainers.cli import (
+    BAD_INPUT,
+    CANNOT_RUN,
+    INTERRUPTED,
+    LIMIT_REACHED,
+    SOME_FAILED,
+    refusing,
+    stop,
+)
 from trainers.files import Damaged
 
 MANY_TRIALS = 1000
@@ -38,6 +46,7 @@ console = RunConsole()
 
 
 @app.command()
+@refusing
 def main(
     grid_file: Annotated[
         Path, typer.Argument(metavar="GRID", help="A grid file, e.g. grids/quickstart.yaml.")
@@ -138,7 +147,7 @@ def main(
     try:
         states = orchestrate.drive(grid, planned, path, options, console)
     except CannotStart as error:
-        stop(CANNOT_RUN, str(error))
+        stop(error.code, str(error))
     except KeyboardInterrupt:
         stop(INTERRUPTED, STOPPED)
     if states["failed"]:

@@ -12,12 +12,14 @@ from rich.console import Console
 
 from sweep.storage.status_reader import Reader
 from sweep.terminal import answer, progress
+from trainers.cli import refusing
 from trainers.files import Damaged
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@refusing
 def main(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

@@ -9,10 +9,6 @@ import math
 import os
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NO_DEVICE = ("", "-1", "NoDevFiles")
@@ -131,16 +127,6 @@ def memory_fraction(gpus: float, total: int) -> float:
     return (own - min(CONTEXT, CONTEXT_SHARE * own)) / total
 
 
-def memory_left(total: int, fraction: float, held: int) -> int:
-    """Bytes that a process may still allocate: its share less what its tensors hold.
-
-    Blocks that torch's allocator keeps for use again are not held. Nor does it count what other
-    processes hold now: they have shares of their own, and what is free at the moment would make
-    the second of two trials small for good.
-    """
-    return max(int(fraction * total) - held, 0)
-
-
 def limit_memory(gpus: float) -> None:
     """Have torch refuse to allocate more than this process's share of its current GPU, so that
     trials on one GPU do not take each other's; nothing where no GPU is."""
@@ -149,17 +135,6 @@ def limit_memory(gpus: float) -> None:
     if gpus and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_fraction(gpus, total))
-
-
-def free_memory(device: "torch.device") -> int:
-    """Bytes of a GPU that this process may still allocate, within its share."""
-    import torch
-
-    return memory_left(
-        torch.cuda.get_device_properties(device).total_memory,
-        torch.cuda.get_per_process_memory_fraction(device),
-        torch.cuda.memory_allocated(device),
-    )
 
 
 def name() -> str | None:
@@ -172,6 +147,6 @@ def name() -> str | None:
 def cores() -> int:
     """CPU cores that this process may use: those of its affinity, within the quota of its cgroup
     (version 1 or 2), as a container or a batch system sets it."""
-    import joblib
+    from joblib import cpu_count
 
-    return joblib.cpu_count()
+    return cpu_count()

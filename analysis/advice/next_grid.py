@@ -176,7 +176,7 @@ def _verb(labels: Sequence[str], one: str, several: str) -> str:
 
 
 def _values(name: str, values: list[Any]) -> str:
-    texts = [rate(value) if name == "learning_rate" else str(value) for value in values]
+    texts = [rate(value) if name == "learning_rate" else str(value) for value in sorted(values)]
     return f"{NAMES[name]}{'s' if len(values) > 1 else ''} {listed(texts)}"
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from analysis.advice.answers import Answers, answers
 from analysis.advice.claims import Claim, claims
 from analysis.advice.task_mix import Compromise, compromise
 from analysis.benchmarks import TASK_TYPE_LABELS, task
@@ -53,7 +55,7 @@ class Recommendation:
 @dataclass(frozen=True)
 class Advice:
     """All that is said about one grid: a stage, or one arm of it. `mix` is the compromise of its
-    benchmarks, None where there is but one."""
+    benchmarks, None where there is but one. `answers` come first wherever both are shown."""
 
     stage: str
     arm: str
@@ -62,35 +64,56 @@ class Advice:
     task_types: dict[str, Recommendation]
     claims: dict[str, Claim]
     mix: Compromise | None
+    answers: Answers
 
     @property
     def name(self) -> str:
         return f"{self.stage}-{self.arm}" if self.arm else self.stage
 
 
-def advise(fits: Iterable[Fit], weights: Mapping[str, float] | None = None) -> list[Advice]:
+def advise(
+    fits: Iterable[Fit],
+    weights: Mapping[str, float] | None = None,
+    frame: pd.DataFrame | None = None,
+) -> list[Advice]:
     """One `Advice` per stage and arm, in the order of the fits; `weights` by benchmark are those of
-    the mix (`compromise.equal_weights` where None)."""
+    the mix (`task_mix.equal_weights` where None); `frame` holds the results, whose sizes of models
+    and data some published rules need."""
     groups: dict[tuple[str, str], list[Fit]] = {}
     for fit in fits:
         groups.setdefault((fit.cells.stage, fit.cells.arm), []).append(fit)
-    return [_advice(stage, arm, members, weights) for (stage, arm), members in groups.items()]
+    return [
+        _advice(stage, arm, members, weights, _rows(frame, stage, arm))
+        for (stage, arm), members in groups.items()
+    ]
 
 
-def _advice(stage: str, arm: str, fits: list[Fit], weights: Mapping[str, float] | None) -> Advice:
+def _rows(frame: pd.DataFrame | None, stage: str, arm: str) -> pd.DataFrame | None:
+    return None if frame is None else frame.loc[(frame.stage == stage) & (frame.arm == arm)]
+
+
+def _advice(
+    stage: str,
+    arm: str,
+    fits: list[Fit],
+    weights: Mapping[str, float] | None,
+    rows: pd.DataFrame | None,
+) -> Advice:
     types: dict[str, list[Fit]] = {kind: [] for kind in TASK_TYPE_LABELS}
     for fit in fits:
         types[task(fit.cells.benchmark).task_type].append(fit)
     # one task of no type is no type
     named = {kind: members for kind, members in types.items() if members and kind != "other"}
+    answer = answers(fits, weights, rows)
     return Advice(
         stage=stage,
         arm=arm,
         fits=tuple(fits),
         benchmarks={fit.cells.benchmark: _for_benchmark(fit) for fit in fits},
         task_types={kind: _for_type(kind, members) for kind, members in named.items()},
-        claims=claims(stage, fits),
+        claims=claims(stage, fits, answer),
         mix=compromise(fits, weights),
+        answers=answer,
     )
 
 

@@ -28,10 +28,13 @@ def against_rate(view: SurfaceView) -> Chart:
     x_axis = log2_axis(place.to_numpy(), texts, name)
     low, high = _limits(view)
     layers = [*_levels(view, x_axis), *_fitted_curves(view), *_points(view, place, low, high)]
-    layers += _best_rate_bars(view, low, high)
-    room = 0.05 * (high - low) * (1 + (0 if view.best_rates is None else len(view.best_rates)))
+    bars = 0 if view.best_rates is None or cells.x.nunique() < 2 else len(view.best_rates)
+    step = min(0.05, 0.35 / max(bars, 1)) * (high - low)
+    layers += _best_rate_bars(view, low, step)
     ticks = [tick for tick in MaxNLocator(7).tick_values(low, high) if low <= tick <= high]
-    y_axis = Axis(view.score_label, low - room, high, ticks, [number(tick, 4) for tick in ticks])
+    y_axis = Axis(
+        view.score_label, low - step * bars, high, ticks, [number(tick, 4) for tick in ticks]
+    )
     return Chart(view.heading, x_axis, y_axis, layers)
 
 
@@ -144,27 +147,27 @@ def _by_batch_size(
 
 def _fitted_curves(view: SurfaceView) -> Iterator[Line]:
     """The fit's mean along the learning rates of each batch size."""
-    if view.fit is None or view.fit.posterior is None or view.cells.x.nunique() < 2:
+    if view.fit is None or view.fit.curves is None or view.cells.x.nunique() < 2:
         return
+    sign, posterior = view.fit.cells.sign, view.fit.curves.posterior
     sizes = sorted(view.cells.batch_size.unique())
     for size, colour in zip(sizes, shades(len(sizes)), strict=True):
         rows = view.cells.loc[(view.cells.batch_size == size) & (view.cells.status == "ok")]
         if len(rows) < 2:
             continue
         x = np.linspace(rows.x.min(), rows.x.max(), STEPS)
-        mean, _ = view.fit.predict(x, np.full_like(x, np.log2(float(size))))
+        mean = sign * posterior.scores(x, np.full_like(x, np.log2(float(size)))).mean(axis=0)
         inside = np.clip(mean, *_limits(view))
         yield Line(x, np.where(inside == mean, mean, np.nan), colour=colour, width=1.3)
 
 
-def _best_rate_bars(view: SurfaceView, low: float, high: float) -> Iterator[Line | Points]:
+def _best_rate_bars(view: SurfaceView, low: float, step: float) -> Iterator[Line | Points]:
     """The interval of each batch size's best learning rate, stacked below the curves."""
     table = view.best_rates
     if table is None or table.empty or view.cells.x.nunique() < 2:
         return
     sizes = sorted(view.cells.batch_size.unique())
     colours = dict(zip(sizes, shades(len(sizes)), strict=True))
-    step = 0.05 * (high - low)
     for order, row in enumerate(table.sort_values("batch_size").to_dict("records")):
         level = low - step * (order + 0.5)
         colour = colours.get(row["batch_size"], GREY)

@@ -4,6 +4,7 @@ Every answer about rate, ratio, exponent, batch size, setting and task types is 
 draws, so that no two of them can disagree.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -93,6 +94,10 @@ class Curves:
             tops[at_wall, row] = low + share * (high - low)
         return tops
 
+    def mean_top(self, sizes: Sequence[int]) -> np.ndarray:
+        """Mean over these batch sizes of log2 of the best rate, one per draw."""
+        return self.tops[:, np.isin(self.batch_sizes, sizes)].mean(axis=1)
+
     def _walls(self) -> dict[int, tuple[float, float]]:
         """By position of the batch size: log2 of the last rate that trains and of the first above
         it that diverged, where there are both."""
@@ -132,16 +137,26 @@ class Curves:
         above = self.profile - self.height[:, sizes, last] > needed
         return Falls(below, above | (self.wall & (last > first)))
 
+    @cached_property
+    def priced(self) -> np.ndarray:
+        """`height`, but the lowest measured one between the last rate that trains and the first
+        that diverged: a rule to keep must not depend on where in between training breaks."""
+        height = self.height.copy()
+        lowest = np.where(self.measured, self.height, np.inf).min(axis=2)
+        for row, (last, _) in self._walls().items():
+            height[:, row, self.x > last + 1e-9] = lowest[:, [row]]
+        return height
+
     def at(self, x: np.ndarray) -> np.ndarray:
-        """Scores at log2 rates x (K x C: a column per candidate), draws x K x C, linear between
-        mesh points and constant beyond the mesh."""
+        """Scores (`priced`) at log2 rates x (K x C: a column per candidate), draws x K x C, linear
+        between mesh points and constant beyond the mesh."""
         if len(self.x) < 2:
             return np.broadcast_to(self.height, (*self.height.shape[:2], x.shape[1]))
         place = np.clip((x - self.x[0]) / (self.x[1] - self.x[0]), 0, len(self.x) - 1)
         left = np.minimum(place.astype(int), len(self.x) - 2)
         share = place - left
         sizes = np.arange(len(self.y))[:, None]
-        lower, upper = self.height[:, sizes, left], self.height[:, sizes, left + 1]
+        lower, upper = self.priced[:, sizes, left], self.priced[:, sizes, left + 1]
         return (1 - share) * lower + share * upper
 
 

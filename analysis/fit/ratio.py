@@ -11,22 +11,20 @@ from analysis.fit.curves import FALL, Curves
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import EDGE, INTERIOR, RateStatus
 
-WIDEST = 0.4
+WIDEST = 0.45
 """Of the measured ratios' span: a wider interval places no ratio."""
 
 RULES = {"ratio": 1.0, "root": 0.5, "fixed": 0.0}
 """Exponent of the batch size in learning rate = c B^exponent: one ratio, the square root, one
 rate."""
 
-REGRET_LEVEL = 0.95
-
 
 class KeptRule(NamedTuple):
     """One rule learning rate = constant x B^exponent for all batch sizes, with the constant of
     least expected regret at the worst batch size.
 
-    expected and high: mean and 95 % bound over draws of the regret at the worst batch size, in the
-    metric's units; `worst_batch_size` is where the expected regret is largest.
+    expected and high: mean and upper end of the 95 % interval of the regret at the worst batch
+    size, in the metric's units; `worst_batch_size` is where the expected regret is largest.
     """
 
     name: str
@@ -104,7 +102,7 @@ def keep(curves: Curves, name: str, exponent: float) -> KeptRule:
         constant=float(2 ** constants[chosen]),
         worst_batch_size=int(curves.batch_sizes[regret[:, :, chosen].mean(axis=0).argmax()]),
         expected=float(worst[:, chosen].mean()),
-        high=float(np.quantile(worst[:, chosen], REGRET_LEVEL)),
+        high=float(np.quantile(worst[:, chosen], LEVELS[1])),
     )
 
 

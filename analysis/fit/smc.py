@@ -20,8 +20,8 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 from analysis.fit.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
 
-PRIOR_DRAWS = 1024
-PARTICLES = 400
+PRIOR_DRAWS = 2048
+PARTICLES = 800
 MOVES = 4
 FEATURES = 96
 NEGLIGIBLE = 1e-4

@@ -54,7 +54,10 @@ def write(
     tables = {one.name: compare_paper.tables(one, beside) for one in sources} if beside else {}
     folder = Path(out) if out else _place(Path(given[0]), sources)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    advice = {name: advise([fit(one) for one in cells], weights) for name, cells in grids.items()}
+    advice = {
+        source.name: advise([fit(one) for one in grids[source.name]], weights, source.frame)
+        for source in sources
+    }
     several = len(sources) > 1
     runs = [
         _run(source, advice[source.name], folder, several, all_metrics)

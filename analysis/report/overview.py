@@ -14,6 +14,7 @@ from analysis.advice.score_difference import (
     score_difference,
 )
 from analysis.benchmarks import ON_DATA_OF, task
+from analysis.figures.interpolate import colour_range
 from analysis.fit.cells import Cells
 from analysis.text import Unit, counted, listed, number, rate
 
@@ -72,7 +73,8 @@ def unit_of(cells: Cells) -> Unit:
     """Points for shares between 0 and 1, else the metric's own units."""
     values = cells.table.value[cells.ok]
     share = cells.higher_is_better and bool(values.between(0, 1).all()) and len(values) > 0
-    return Unit(cells.metric.replace("_", " "), share)
+    is_loss = "loss" in task(cells.benchmark).label.lower()
+    return Unit("loss" if is_loss else cells.metric.replace("_", " "), share)
 
 
 def overview(
@@ -95,14 +97,15 @@ def overview(
 def score_table(cells: Cells) -> ScoreTable:
     """The scores as measured, mean over seeds, with their standard errors."""
     table = cells.table
-    values = cells.sign * table.value.to_numpy(dtype=float)
-    low, high = (np.nanmin(values), np.nanmax(values)) if cells.ok.any() else (0.0, 1.0)
-    places = _decimals(table.stderr[cells.ok], float(high - low))
+    values = table.value.to_numpy(dtype=float)
+    low, high = colour_range(values[cells.ok], cells.higher_is_better)
+    places = _decimals(table.stderr[cells.ok], high - low)
     by_cell: dict[tuple[float, int], Score] = {}
     for row, cell in enumerate(table.to_dict("records")):
         if cell["status"] == "ok":
             error = "" if pd.isna(cell["stderr"]) else f"{cell['stderr']:.{places}f}"
-            shade = (values[row] - low) / (high - low) if high > low else 0.5
+            shade = float(np.clip((cell["value"] - low) / (high - low), 0, 1))
+            shade = shade if cells.higher_is_better else 1 - shade
             score = Score(f"{cell['value']:.{places}f}", error, shade, row == cells.best, "ok")
         else:
             score = Score(cell["status"], "", None, False, cell["status"])
@@ -172,7 +175,8 @@ def _gain(
             difference=None,
         )  # fmt: skip
     best = cells.table.iloc[cells.best]
-    places = _decimals(cells.table.stderr[cells.ok], 0.0)
+    low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
+    places = _decimals(cells.table.stderr[cells.ok], high - low)
     parent = before_training(frame, cells.stage).get(cells.benchmark)
     difference = None
     if parent is not None:
@@ -199,7 +203,7 @@ def _gain(
         cell=f"{rate(best.learning_rate)} x {best.batch_size}",
         before="-" if difference is None else f"{difference.first:.{places}f}",
         gain=gain,
-        items=int(count) if np.isfinite(count) else None,
+        items=int(count) if np.isfinite(count) and np.isfinite(best.stderr) else None,
         note=note,
         difference=difference,
     )
@@ -217,9 +221,9 @@ def _note(answer: BenchmarkAnswer, chance: float | None) -> str:
 
 
 def _decimals(stderr: pd.Series, spread: float) -> int:
-    """Decimal places of scores, no finer than a tenth of their standard error; without one, a
-    hundredth of their spread."""
-    middle = float(stderr.median()) if stderr.notna().any() else spread / 10
+    """Decimal places of scores, no finer than a tenth of their standard error; without one, than a
+    thirtieth of their spread."""
+    middle = float(stderr.median()) if stderr.notna().any() else spread / 30
     if not np.isfinite(middle) or middle <= 0:
         return 3
     places = np.ceil(-np.log10(middle))

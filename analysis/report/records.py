@@ -56,6 +56,16 @@ class Answered:
         self.rules = [(rule, sentences.rule(rule, units)) for rule in answers.rules]
 
     @property
+    def one_batch_size(self) -> bool:
+        """Only one was measured, so that questions about the batch size cannot be asked."""
+        return all(len(one.rates) < 2 for one in self.answers.benchmarks.values())
+
+    @property
+    def one_learning_rate(self) -> bool:
+        """Only one was measured, so that none can be the best."""
+        return all(len(table.rows) < 2 for table in self.overview.tables)
+
+    @property
     def rate_columns(self) -> list[str]:
         """Labels of the columns of the table of learning rates: task types, or benchmarks where
         they have none."""

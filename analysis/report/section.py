@@ -26,7 +26,7 @@ from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
-from analysis.text import rate, safe, title
+from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8
 """Surfaces whose still figures stand in the page; of more, their files are listed."""
@@ -176,9 +176,11 @@ def _optimum_sentence(one: Fit) -> str:
         x, y, ratio = one.optimum
         text = (
             f"{label}: over both axes the best setting is near learning rate {rate(2**x)} with "
-            f"batch size {2**y:.2g}, LR/BS {rate(2**ratio)} ({rate(2**one.low)} to "
+            f"batch size {number(2**y)}, LR/BS {rate(2**ratio)} ({rate(2**one.low)} to "
             f"{rate(2**one.high)})."
         )
+    elif min(one.cells.table.x.nunique(), one.cells.table.y.nunique()) < 2:
+        text = f"{label}."
     else:
         text = f"{label}: no single best setting inside both axes ({one.reason})."
     return f"{text} {contour.outlier_note(surface_view.fitted(one))}".strip()

@@ -90,7 +90,7 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
         if name in RULE_NAMES
     ]
     return (
-        f"{answer.label}: {text}. Kept for all batch sizes, a rule loses at its worst one: "
+        f"{answer.label}: {text}. One rule for all batch sizes loses, at its worst batch size: "
         f"{listed(costs)}."
     )
 
@@ -175,14 +175,18 @@ def setting(one: Setting, units: Mapping[str, Unit]) -> str:
 
 
 def rule(one: Rule, units: Mapping[str, Unit]) -> str:
-    """Answer 7: one published rule, with the benchmarks on which it holds and does not."""
+    """Answer 7: one published rule, with the benchmarks for which it holds and does not."""
+    is_setting = one.name.startswith("setting_")
     statement = one.statement[:1].upper() + one.statement[1:]
+    if is_setting:
+        statement = f"The setting of {one.source.split(', ')[0]}, {one.statement}"
     if one.name == HIGHER_RATIO:
         return f"{statement}: see the answer above."
     if not one.benchmarks:
         return f"{statement}: cannot be asked here, as no benchmark's cells differ beyond noise."
     if all(each.probability is None for each in one.benchmarks):
-        return f"{statement}: cannot be asked here, as it lies outside the measured cells."
+        why = "it lies outside the measured cells" if is_setting else "it needs other cells"
+        return f"{statement}: cannot be asked here, as {why}."
     parts = []
     for verdict, word in (
         (Verdict.TRUE, "true"),

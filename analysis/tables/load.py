@@ -25,6 +25,7 @@ from analysis.tables.run_folder import (
     trial_rows,
     trials,
     wanted,
+    with_settings,
 )
 from analysis.tables.schema import COLUMNS, OPTIONAL, named_metrics, validated
 from analysis.tables.selection import arms, resolve, selected
@@ -135,7 +136,7 @@ def _items_of(path: Path) -> pa.Table:
 def _read_run(run_dir: Path) -> pd.DataFrame:
     stages = manifest(run_dir).get("stages", {})
     rows = []
-    for folder, trial in trials(run_dir):
+    for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
     refuse_mixtures(rows)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from sweep.audit import scan
 from trainers.data.conversation import Turn, turns
 from trainers.data.sources import DataUnavailable
-from trainers.specs.spec import DataSpec
 
 ODD = (ValueError, TypeError, LookupError, AttributeError)
 """What the reader raises for a row in another form."""
@@ -44,17 +43,14 @@ def parts(name: str, reading: scan.Reading, work: Work, cores: int) -> Iterator[
         rows += count
         unreadable += odd
         yield Part(count, result, odd)
-    if len(unreadable) > allowed(reading.data) * rows:
-        shown = "; ".join(f"row {number}: {reason}" for number, reason in unreadable[:3])
+    allowed = reading.data.max_unreadable
+    if len(unreadable) > allowed * rows:
+        reasons = {reason: number for number, reason in reversed(unreadable)}  # its first row
+        shown = "; ".join(f"row {row}: {reason}" for reason, row in list(reasons.items())[-3:])
         raise DataUnavailable(
             f"{name}: {len(unreadable):,} of {rows:,} rows cannot be read (at most "
-            f"{allowed(reading.data):.1%} may be): {shown}"
+            f"{allowed:.1%} may be): {shown}"
         )
-
-
-def allowed(data: DataSpec) -> float:
-    """Share of the rows that may be unreadable, as in training."""
-    return getattr(data, "max_unreadable", 0.0)
 
 
 def _read(work: Work, rows: scan.Rows) -> tuple[Any, list[tuple[int, str]]]:

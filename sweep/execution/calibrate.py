@@ -1,35 +1,44 @@
 """Time a few real steps and items, as many at once as trials will run: `--calibrate`.
 
-The same code as a trial's runs, on the grid's own model and data, in fresh processes; nothing of
-it is kept but the figures.
+The same code as a trial's runs, on the grid's own model and a slice of its data that is prepared
+once, in fresh processes that see the devices of a trial. Each measurement has a few seconds: a fast
+machine takes many steps in them, a slow one few. Nothing is kept but the figures.
 """
 
+import contextlib
 import json
-import math
 import multiprocessing
-import os
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
-from sweep.gridfile.schema import BASE, Grid
+from sweep.gridfile.schema import BASE, Grid, Resources
 from sweep.plan.cost import Calibration
-from sweep.resolve.resolve import resolve
+from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder
-from trainers import files, process
+from trainers import devices, files, process
+from trainers.data import prepare_process
 from trainers.evaluate import benchmarks
 from trainers.files import Damaged
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
+from trainers.specs.spec import OutOfTime
 
-STEPS = 10
+STEPS = 40
+"""Optimizer steps of a measurement at most."""
 WARM_UP = 2
 """Steps not counted: the first ones allocate."""
+SECONDS = 8.0
+"""For the steps at one batch size, and for the items of one benchmark."""
+FEW_EXAMPLES = 16
+"""Of a slice for trials without a GPU: DPO's reference is computed for all of it."""
 
 
 def read(run_dir: Path) -> Calibration | None:
@@ -46,6 +55,13 @@ def read(run_dir: Path) -> Calibration | None:
         raise Damaged(f"{path}: not as --calibrate writes it; measure again") from error
 
 
+class _Slice(NamedTuple):
+    """A stage's first cell on a part of its data, and the batch sizes to measure at."""
+
+    spec: StageSpec
+    batch_sizes: tuple[int, ...]
+
+
 def measure(grid: Grid, run_dir: Path) -> Calibration:
     """Measure in as many processes as trials fit here, take the mean, write calibration.json.
 
@@ -53,30 +69,67 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
         CannotStart: something that the grid needs is missing.
     """
     grid = resolve(grid).pinned
-    at_once = _fit_here(grid)
+    at_once = fit_here(grid.resources, devices.cores(), len(devices.visible()))
+    slices = {name: _slice(grid, name) for name in grid.stages}
     context = multiprocessing.get_context("spawn")
-    started = time.time()
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ProcessPoolExecutor(at_once, mp_context=context) as pool,
-    ):
-        jobs = [
-            pool.submit(_measure, grid, scratch, str(number), started) for number in range(at_once)
-        ]
-        found = [job.result() for job in jobs]
+    with tempfile.TemporaryDirectory() as scratch:
+        _say(
+            f"preparing {sum(s.spec.sources[0].examples or 0 for s in slices.values()):,} examples"
+        )
+        _prepare(grid, slices, scratch)
+        _say(f"{at_once} at once, a few seconds for each batch size and benchmark")
+        started = time.time()
+        with ProcessPoolExecutor(at_once, mp_context=context) as pool:
+            jobs = [
+                pool.submit(_measure, grid, slices, scratch, place, started)
+                for place in range(at_once)
+            ]
+            found = [job.result() for job in jobs]
     calibration = Calibration(at_once=at_once, **_mean(found))
     files.write_json(run_dir / run_folder.CALIBRATION, calibration.model_dump())
     return calibration
 
 
-def _fit_here(grid: Grid) -> int:
-    import torch
+def fit_here(resources: Resources, cores: int, gpus: int) -> int:
+    """Trials at once on this machine, at least one."""
+    fits = devices.trials_at_once(
+        cores, gpus, resources.cpus_per_trial, resources.gpus_per_trial if gpus else 0.0
+    )
+    return max(1, min(fits, resources.max_concurrent or fits))
 
-    resources = grid.resources
-    fits = (os.cpu_count() or 1) // resources.cpus_per_trial
-    if resources.gpus_per_trial:
-        fits = min(fits, torch.cuda.device_count() // resources.gpus_per_trial)
-    return max(1, min(int(fits), resources.max_concurrent or int(fits)))
+
+def _say(text: str) -> None:
+    print(f"calibrate: {text}", file=sys.stderr, flush=True)
+
+
+def _slice(grid: Grid, stage: str) -> _Slice:
+    """Examples for two of the largest batches that are measured; steps go through them again."""
+    cells = grid.stages[stage].cells
+    sizes = sorted({spec.batch_size for _, spec in cells})
+    largest = sizes[-1] if grid.trial_resources(stage).gpus_per_trial else 4 * sizes[0]
+    sizes = sorted({sizes[0], min(sizes[-1], largest)})
+    first = cells[0][1]
+    enough = max(2 * sizes[-1], FEW_EXAMPLES) // first.examples_per_row
+    sources = tuple(
+        source.model_copy(update={"examples": min(source.examples or enough, enough)})
+        for source in first.sources
+    )
+    update = {"data": sources, "heldout": 0, "epochs": None, "tokens": None, "steps": STEPS}
+    return _Slice(first.model_copy(update=update | {"learning_rate": 1e-6}), tuple(sizes))
+
+
+def _prepare(grid: Grid, slices: dict[str, _Slice], scratch: str) -> None:
+    request = prepare_process.Request(
+        model=grid.model.name,
+        revision=grid.model.revision,
+        specs=tuple(one.spec for one in slices.values()),
+        cache=f"{scratch}/data",
+    )
+    try:
+        with prepare_process.preparing(request) as prepared:
+            prepared()
+    except prepare_process.PrepareFailed as error:
+        raise CannotStart(str(error)) from error
 
 
 def _mean(found: list[Any]) -> Any:
@@ -90,57 +143,59 @@ def _mean(found: list[Any]) -> Any:
             return first
 
 
-def _measure(grid: Grid, scratch: str, name: str, started: float) -> dict[str, Any]:
-    process.prepare(grid.resources.threads)
-
+def _measure(
+    grid: Grid, slices: dict[str, _Slice], scratch: str, place: int, started: float
+) -> dict[str, Any]:
+    """In a process of its own, which has not looked at the GPUs yet."""
+    resources = grid.resources
+    devices.restrict(resources.gpus_per_trial, place)
+    process.prepare(resources.threads, resources.gpus_per_trial)
     start_seconds = time.time() - started
-    folder = Path(scratch) / name
+    folder = Path(scratch) / str(place)
     begun = time.monotonic()
     loaded = load.load(grid.model.name, grid.model.revision)
     loaded.model.save_pretrained(folder / "model")
     trial_seconds = 2 * (time.monotonic() - begun)  # loaded to train, and again to evaluate
     return {
-        "device": str(load.device()),
+        "device": load.device().type,
         "start_seconds": start_seconds,
         "trial_seconds": trial_seconds,
         "stages": {
-            stage: _training(grid, spec.cells, folder / stage)
-            for stage, spec in grid.stages.items()
+            stage: _training(grid, stage, part, folder / stage, Path(scratch, "data"), place)
+            for stage, part in slices.items()
         },
-        "benchmarks": dict(_evaluations(grid)),
+        "benchmarks": dict(_evaluations(grid, place)),
     }
 
 
 def _training(
-    grid: Grid, cells: tuple[tuple[str, StageSpec], ...], folder: Path
+    grid: Grid, stage: str, part: _Slice, folder: Path, data: Path, place: int
 ) -> dict[str, float]:
     """Seconds of a step against its tokens, at the smallest and the largest batch of the stage."""
     from trainers import dispatch
 
-    sizes = sorted({spec.batch_size for _, spec in cells})
     timings = []
     examples = tokens = 0
-    for size in {sizes[0], sizes[-1]}:
+    for size in part.batch_sizes:
         loaded = load.load(grid.model.name, grid.model.revision)
-        spec = cells[0][1].model_copy(
-            update={
-                "batch_size": size,
-                "steps": STEPS,
-                "epochs": None,
-                "tokens": None,
-                "learning_rate": 1e-6,
-                **_few_pairs(cells[0][1], 2 * STEPS * size),
-            }
-        )
-        dispatch.train(spec, loaded, folder, BASE, folder, math.inf)
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines]
+        spec = part.spec.model_copy(update={"batch_size": size})
+        at = folder / str(size)
+        at.mkdir(parents=True)
+        with contextlib.suppress(OutOfTime):  # looked at after each step
+            dispatch.train(spec, loaded, data, BASE, at, time.monotonic() + 2 * SECONDS)
+        records = [json.loads(line) for line in (at / "metrics.jsonl").read_text().splitlines()]
+        if not records:
+            raise CannotStart(f"--calibrate: no step of {stage} at batch size {size} ended in time")
         examples += size * len(records)
         tokens += records[-1]["tokens"]
-        for before, after in zip(records[WARM_UP - 1 :], records[WARM_UP:], strict=False):
+        steps = [{"tokens": 0, "seconds": 0.0}, *records]
+        first = min(WARM_UP, len(steps) - 2)
+        for before, after in zip(steps[first:], steps[first + 1 :], strict=False):
             timings.append(
                 (after["tokens"] - before["tokens"], after["seconds"] - before["seconds"])
             )
+        if place == 0:
+            _say(f"{stage}, batch size {size}: {timings[-1][1]:.3f} s a step")
     per_step, per_token = _line(timings)
     return {
         "tokens_per_example": tokens / examples,
@@ -149,43 +204,41 @@ def _training(
     }
 
 
-def _few_pairs(spec: StageSpec, enough: int) -> dict[str, Any]:
-    """Of pairs no more than are needed: DPO's reference would be computed for all of them."""
-    if spec.FORM != "pairs":
-        return {}
-    few = tuple(
-        source.model_copy(update={"examples": min(source.examples or enough, enough)})
-        for source in spec.sources
-    )
-    return {"data": few, "heldout": 0}
-
-
-def _evaluations(grid: Grid):
-    """Seconds of an evaluation against its items, at a batch and at a quarter of one."""
+def _evaluations(grid: Grid, place: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Seconds of an evaluation against its items: of one item, and of as many as a few seconds
+    allow. Where one takes longer than that it stands for all."""
     from trainers.evaluate import harness
 
-    process.prepare(grid.resources.evaluation_threads)
+    process.prepare(grid.resources.evaluation_threads, grid.resources.gpus_per_trial)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    most = min(grid.evaluate.items_per_batch, grid.evaluate.limit or grid.evaluate.items_per_batch)
+    most = grid.evaluate.limit or 4 * grid.evaluate.items_per_batch
     for name in grid.evaluate.benchmarks:
         if name in benchmarks.OF_STAGES:
             continue
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
-        harness.score(lm, benchmark, grid.evaluate.model_copy(update={"limit": 1}))
-        timings = []
-        total = 0
-        for limit in (max(most // 4, 1), most):
+
+        def timed(limit: int, benchmark=benchmark) -> tuple[int, float, dict[str, Any]]:
             begun = time.monotonic()
             spec = grid.evaluate.model_copy(update={"limit": limit})
-            found = harness.score(lm, benchmark, spec)
-            timings.append((found.scores[0].n, time.monotonic() - begun))
-            total = found.settings["items"]
-        fixed, per_item = _line(timings)
+            score = harness.score(lm, benchmark, spec)
+            return score.scores[0].n, time.monotonic() - begun, score.settings
+
+        items, seconds, settings = timed(1)
+        points = [(items, seconds)]
+        if seconds < SECONDS / 2:
+            points = [timed(1)[:2]]  # the first one also read the task
+            more = min(most, max(2, int(SECONDS / max(points[0][1], 1e-3))))
+            points += [timed(more)[:2]] if more > 1 else []
+        fixed, per_item = _line(points) if len(points) > 1 else (0.0, points[0][1] / points[0][0])
+        if place == 0:
+            _say(f"{name}: {per_item:.3f} s an item")
         limit = grid.evaluate.limit
-        items = total if limit is None else min(total, limit * len(found.settings["tasks"]))
+        items = settings["items"]
+        if limit is not None:
+            items = min(items, limit * len(settings["tasks"]))
         yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
 
 

@@ -10,10 +10,11 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.resolve import pin
 from sweep.resolve.resolve import ResolvedGrid
+from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.spec import EvaluateSpec, function_file
 
 
 class Stored(NamedTuple):
@@ -36,11 +37,11 @@ class Limits(NamedTuple):
     @property
     def hard_seconds(self) -> float:
         """From the start of the attempt; one that looks at the time itself has ended by then."""
-        return self.max_seconds + min(GRACE_SECONDS, self.max_seconds)
+        return self.max_seconds + GRACE_SECONDS
 
 
 GRACE_SECONDS = 60.0
-"""After a time limit, for a step or a benchmark to end by itself; no longer than the limit."""
+"""After a time limit, for a step or a benchmark to end by itself."""
 
 
 class Job(NamedTuple):
@@ -59,6 +60,8 @@ class Job(NamedTuple):
     limits: Limits = Limits()
     code: str = ""
     """Hash of the code that the plan was made with; an attempt refuses to run another."""
+    setting: str = ""
+    """Hash of what its training could fail of (`progress.training_setting`)."""
     ranks: int = 1
     """Processes that train it together."""
     gpus: float = 0.0
@@ -119,6 +122,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
             max_seconds=hours * 3600 if hours else math.inf,
         ),
         code=_planned_code(),
+        setting=training_setting(trial, resolved),
     )
     return pinned(job, resolved.commits)
 
@@ -147,6 +151,11 @@ def moved(job: Job, to: Callable[[str], str]) -> Job:
         update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
         if judge := getattr(one, "reward_model", None):
             update["reward_model"] = to(judge)
+        if one.chat_template is not None:
+            update["chat_template"] = to(one.chat_template)
+        if (reward := getattr(one, "reward", None)) and function_file(reward):
+            path, _, function = reward.rpartition(":")
+            update["reward"] = f"{to(path)}:{function}"
         return one.model_copy(update=update)
 
     trial, evaluate = job.trial, job.evaluate

@@ -21,7 +21,8 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from sweep.execution.job import Job, moved
-from sweep.storage.mirror import Mirror, content
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import content
 from sweep.storage.object_store import Unreachable, asking
 from sweep.storage.trial_log import LOG
 from trainers import files

@@ -67,6 +67,9 @@ class Retries:
         failure, started = _latest(events, "failed"), _latest(events, "started")
         if failure.get("out_of_time"):
             return False
+        if failure.get("phase") == "code":
+            self.hopeless = str(failure.get("reason", ""))
+            return False
         of_machine = bool(failure.get("died") or failure.get("stalled")) or failure.get(
             "phase"
         ) not in ("train", "evaluate")

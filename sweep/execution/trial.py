@@ -74,6 +74,9 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
             process_created=psutil.Process().create_time(),
             memory_kills_here=_memory_kills_here(),
             gpus=devices.visible(),
+            setting=job.setting,
+            missing=folder.missing([want.fingerprint for want in job.wanted]),
+            stalled_seconds=_finite(job.limits.stalled_seconds),
         )
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
         with Watchdog(this, job.limits, folder.log, shared=shared) as watchdog:
@@ -141,6 +144,8 @@ def _record_failure(
     reason = f"{phase}: {type(error).__name__}: {error}"
     if full(error):
         reason, phase = f"no room in {folder.path}: {reason}", "disk"
+    elif isinstance(error, WrongCode):
+        phase = "code"
     elif _is_of_machine(error):
         phase = "machine"
     watchdog.reason = reason
@@ -156,6 +161,11 @@ def _record_failure(
     LOG.error("failed: %s", reason, exc_info=error)
 
 
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity."""
+    return seconds if math.isfinite(seconds) else None
+
+
 def _phase(folder: TrialFolder) -> str:
     return "evaluate" if folder.trained() else "train"
 
@@ -163,8 +173,6 @@ def _phase(folder: TrialFolder) -> str:
 def _is_of_machine(error: BaseException | None) -> bool:
     """Whether the machine is to blame and not the trial, so that it uses up no retry."""
     while error is not None:
-        if isinstance(error, WrongCode):
-            return True
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return True
         if isinstance(error, RuntimeError) and str(error).startswith(NO_DEVICE):

@@ -112,9 +112,10 @@ class Watchdog:
         if not self._superseded():
             phase = "evaluate" if folder.trained() else "train"
             reason = f"{phase}: {why}; log.txt has the stacks"
-            folder.log_attempt(
-                "failed", phase=phase, reason=reason, progress=folder.progress(), **facts
-            )
+            if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
+                folder.log_attempt(
+                    "failed", phase=phase, reason=reason, progress=folder.progress(), **facts
+                )
             LOG.error("failed: %s", reason)
             self.reason = reason
         self._exit()

@@ -3,12 +3,15 @@ models are scored on, and what is searched. (Place in the file, sentence) for ea
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sweep.gridfile.schema import BASE, EACH, MAX_CELLS, Best, Search, Stage
 from sweep.gridfile.yaml import KeyPath
-from trainers.data import sources
+from trainers.data import row_counts, sources
+from trainers.data.stored_rows import DataUnavailable
 from trainers.evaluate import benchmarks
+from trainers.rewards import own_function
 from trainers.specs.kinds import KINDS
 from trainers.specs.spec import EvaluateSpec
 
@@ -115,6 +118,43 @@ def _data(name: str, stage: Stage) -> Problems:
                 f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
                 f"{spec.FORM}; use {' or '.join(fitting)}, or other data",
             )
+    yield from _files(name, stage)
+    parts = [problem for source in spec.sources if (problem := sources.part_problem(source))]
+    yield from ((("stages", name, "data"), problem) for problem in parts)
+    if not parts:
+        yield from _enough(name, stage)
+
+
+def _files(name: str, stage: Stage) -> Problems:
+    """Chat templates and reward functions of the user's are there."""
+    cells = [spec for _, spec in stage.cells]
+    for path in dict.fromkeys(spec.chat_template for spec in cells):
+        if path is not None and not Path(path).is_file():
+            yield ("stages", name, "chat_template"), f"no file {path!r} (from {Path.cwd()})"
+    for reward in dict.fromkeys(getattr(spec, "reward", None) for spec in cells):
+        if reward is not None and (problem := own_function.problem(reward)):
+            yield ("stages", name, "reward"), problem
+
+
+def _enough(name: str, stage: Stage) -> Problems:
+    """Each cell has at least a whole batch to train on, as far as the data lies here."""
+    told = set()
+    for arm, spec in stage.cells:
+        try:
+            rows = sources.total(spec.sources)
+        except DataUnavailable as error:
+            yield ("stages", name, "data"), str(error)
+            return
+        if rows is None:
+            return
+        problem = row_counts.too_few(spec, max(rows - spec.heldout_examples(rows), 0))
+        if problem is None or problem in told:
+            continue
+        told.add(problem)
+        held = f"{spec.heldout_examples(rows):,} of {rows:,} rows are held out"
+        key = "batch_size" if rows > spec.heldout_examples(rows) else "data"
+        of_arm = f" (arm {arm})" if arm else ""
+        yield ("stages", name, key), f"{problem}; {held}{of_arm}"
 
 
 def _ranks(name: str, stage: Stage) -> Problems:

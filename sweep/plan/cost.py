@@ -81,6 +81,10 @@ def price(
     train_hours = _hours(train_flops, speed)
     eval_hours = _hours(eval_flops, speed)
     steps = cost(trial, prepared).steps
+    if steps is None and trial.spec is not None and trial.spec.tokens is not None:
+        per_example = grid.price.tokens_per_example
+        if per_example is not None:
+            steps = math.ceil(trial.spec.tokens / per_example / trial.spec.batch_size)
     size = _gpu_size(grid, trial, parameters)
     if size is not None and speed is not None and measured is None:
         device = Device(speed, grid.price.device_bandwidth)

@@ -7,7 +7,7 @@ from sweep.gridfile.schema import Grid
 from trainers import files
 from trainers.evaluate import benchmarks, metrics
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Strict, TrainingSpec
+from trainers.specs.spec import Strict, TrainingSpec, identity
 
 
 class Wanted(Strict):
@@ -98,7 +98,8 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
             benchmark = f"{slice_.benchmark}@{other}"
         else:
             continue
-        decides = [getattr(spec, field) for field in spec.DATA_FIELDS]
+        facts = identity(spec)
+        decides = [facts[field] for field in spec.DATA_FIELDS if field in facts]
         mark = files.short_hash(
             grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
         )

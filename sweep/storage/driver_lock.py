@@ -270,3 +270,14 @@ def sign_age(folder: Path) -> float | None:
         return time.time() - (folder / HOLDER).stat().st_mtime
     except FileNotFoundError:
         return None
+
+
+def left_behind(folder: Path) -> str:
+    """What there is to say of a driver that is no more at work and has left its record."""
+    record, age = FolderRecord(folder).read(), sign_age(folder)
+    if record is None or age is None:
+        return ""
+    return (
+        f"its driver (process {record.get('pid', '?')} on {record.get('host', '?')}) has given no "
+        f"sign for {age / 60:.0f} minutes; the same command goes on"
+    )

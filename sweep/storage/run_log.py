@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
-NAME = "driver.log"
+from trainers import files
 
-WIDTH = 200
+NAME = "driver.log"
 
 
 class RunConsole(Console):
@@ -23,12 +23,11 @@ class RunConsole(Console):
 
     def __init__(self) -> None:
         super().__init__()
-        self._log: Console | None = None
+        self._log: TextIO | None = None
 
     def keep_in(self, folder: Path) -> None:
         """From here on write what is printed to `driver.log` of a run folder too."""
-        file = open(folder / NAME, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  (stays open)
-        self._log = Console(file=file, width=WIDTH, no_color=True, log_path=False)
+        self._log = open(folder / NAME, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
@@ -37,7 +36,7 @@ class RunConsole(Console):
             self.on_broken_pipe()
         if self._log is not None and objects and all(isinstance(one, str) for one in objects):
             with contextlib.suppress(OSError):  # a full disk is found where it matters
-                self._log.log(*objects, markup=False, highlight=False)
+                self._log.write(f"{files.now()} {' '.join(objects)}\n")
 
     def on_broken_pipe(self) -> None:
         """Go on without a terminal."""

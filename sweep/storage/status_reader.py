@@ -1,17 +1,22 @@
 """How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
 
+import contextlib
 import csv
 import io
 import json
+import math
 import os
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import ranking
+from sweep.storage import driver_lock, ranking
 from sweep.storage.ranking import Scored
-from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.trial_folder import TrialFolder
 from trainers import files
+from trainers.attempt import SIGNS
 from trainers.files import Damaged
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
@@ -34,6 +39,10 @@ class TrialStatus(NamedTuple):
     steps_per_second: float | None
     seconds: float
     reason: str
+    last_sign: float | None
+    """Seconds since a running trial last showed progress."""
+    stalled: bool
+    """That is longer than it may be."""
 
 
 class Best(NamedTuple):
@@ -56,6 +65,8 @@ class RunStatus(NamedTuple):
     best: list[Best]
     seconds_left: float | None
     """From the mean time of ended trials and the number running; None where there are none."""
+    driver: str
+    """What there is to say of a driver that gives no sign; empty where all is well."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,6 +105,7 @@ class Reader:
             trials=trials,
             best=self._best(),
             seconds_left=_seconds_left(trials),
+            driver="" if held else driver_lock.left_behind(self.folder.path),
         )
 
     def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
@@ -142,6 +154,8 @@ def _status(
         state = "failed" if folder.failed() else "planned"
     step = _last_line(folder.path / "metrics.jsonl") if state == "running" else {}
     seconds = step.get("seconds")
+    silent = _last_sign(folder) if state == "running" else None
+    started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
         last.get("reason", "") if state == "failed" else ""
     )
@@ -160,7 +174,18 @@ def _status(
         steps_per_second=step["step"] / seconds if seconds else None,
         seconds=sum(event.get("seconds", 0.0) for event in attempts if event["event"] == "done"),
         reason=reason,
+        last_sign=silent,
+        stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),
     )
+
+
+def _last_sign(folder: TrialFolder) -> float | None:
+    """Seconds since the latest sign of an attempt, by the wall clock."""
+    times = []
+    for name in (SIGNS, "attempts.jsonl"):
+        with contextlib.suppress(OSError):
+            times.append((folder.path / name).stat().st_mtime)
+    return max(0.0, time.time() - max(times)) if times else None
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -123,17 +123,26 @@ class TrialFolder:
         scores = sum(1 for _ in (self.path / "scores").glob("*.json"))
         return [int(self.trained()), max(steps, default=0), scores]
 
-    def failures(self) -> int:
+    def failures(self, setting: str | None = None, fingerprints: list[str] | None = None) -> int:
         """Failures of training or evaluation since it last ended well that count against retries.
+
+        Not those of another training setting than `setting`, nor those before an evaluation among
+        `fingerprints` was asked for: what has been mended since is tried anew.
 
         Not those of machines: being blocked by a parent, cut off from the object store or out of
         disk; nor a process that died or stalled after its trial had got further than any attempt
         before it, as when a node is preempted.
         """
         count, furthest = 0, [0, 0, 0]
+        wanted = set(self.missing(fingerprints or []))
+        started: dict[str, Any] = {}
         for event in self.attempts():
             if event["event"] == "done":
                 count = 0
+            elif event["event"] == "started":
+                started = event
+            elif _is_mended(event, started, setting, wanted):
+                continue
             elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
                 progress = event.get("progress", furthest)
                 machine = event.get("died") or event.get("stalled")
@@ -163,3 +172,13 @@ class TrialFolder:
 
     def log_attempt(self, event: str, **facts: Any) -> None:
         files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])
+
+
+def _is_mended(
+    failure: dict[str, Any], started: dict[str, Any], setting: str | None, missing: set[str]
+) -> bool:
+    """Whether what an attempt failed of is no longer what a further one would do."""
+    if failure.get("phase") == "train":
+        return setting is not None and started.get("setting", setting) != setting
+    before = started.get("missing")
+    return before is not None and not missing <= set(before)

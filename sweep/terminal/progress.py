@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sweep.execution.job import Outcome
 from sweep.plan.trials import Trial
-from sweep.storage.status_reader import RunStatus
+from sweep.storage.status_reader import RunStatus, TrialStatus
 
 
 def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:
@@ -54,14 +54,16 @@ def status(run: RunStatus) -> RenderableType:
     """Counts, a row per running trial, and the best cell of each benchmark so far."""
     counts = "  ".join(f"{number} {state}" for state, number in run.counts.items() if number)
     left = "" if run.seconds_left is None else f"  about {duration(run.seconds_left)} left"
-    return Group(Text(f"{run.name}: {counts}{left}"), _running(run), _bests(run))
+    head = [Text(f"{run.name}: {counts}{left}"), *([Text(run.driver)] if run.driver else [])]
+    return Group(*head, _running(run), _bests(run))
 
 
 def _running(run: RunStatus) -> RenderableType:
     shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
     if not shown:
         return Text("")
-    table = Table("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "", box=None)
+    columns = ("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "last sign", "")
+    table = Table(*columns, box=None)
     for trial in shown[-20:]:
         rate = trial.steps_per_second
         table.add_row(
@@ -72,10 +74,17 @@ def _running(run: RunStatus) -> RenderableType:
             trial.phase if trial.state == "running" else trial.state,
             f"{trial.step}/{trial.steps or '?'}" if trial.step else "",
             "" if trial.loss is None else f"{trial.loss:.3f}",
-            "" if rate is None else f"{rate:.1f}",
+            "" if rate is None or trial.stalled else f"{rate:.1f}",
+            _sign(trial),
             trial.reason[:80],
         )
     return table
+
+
+def _sign(trial: TrialStatus) -> str:
+    if trial.last_sign is None:
+        return ""
+    return f"{'stalled: ' if trial.stalled else ''}{duration(trial.last_sign)} ago"
 
 
 def _bests(run: RunStatus) -> RenderableType:

@@ -111,13 +111,6 @@ def test_shares_of_the_memory_leave_room_for_every_context(total, share):
     assert 0.75 * min(share, 1) < fraction < min(share, 1)
 
 
-def test_memory_left_is_the_share_less_what_tensors_hold():
-    half = devices.memory_fraction(0.5, H100)
-    assert devices.memory_left(H100, half, 0) == 39 * 2**30
-    assert devices.memory_left(H100, half, 10 * 2**30) == 29 * 2**30
-    assert devices.memory_left(H100, half, H100) == 0
-
-
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_of_one_trial_meet_at_one_port_and_have_a_device_each(ranks):
     parts = [devices.rank_environment(rank, ranks, 29500) for rank in range(ranks)]

@@ -35,11 +35,11 @@ def open_model(loaded: load.Loaded, spec: EvaluateSpec):
     import torch
 
     from trainers.inference import harness_model as scoring
-    from trainers.ops.out_of_memory import once_more
+    from trainers.ops import memory
 
     model = loaded.model
     if load.bfloat16(spec.dtype) and model.dtype != torch.bfloat16:
-        model = once_more(lambda: scoring.in_bfloat16(loaded.model))
+        model = memory.with_room(lambda: scoring.in_bfloat16(loaded.model))
     return scoring.open_lm(model, loaded.tokenizer, spec.items_per_batch)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from trainers import devices
 from trainers.inference.decoder import Decoder
 from trainers.inference.prefix_attention import Carry, Span
 from trainers.inference.prefix_tree import Prefixes
-from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops import memory
+from trainers.ops.memory import out_of_memory
 
 CPU_TOKENS = 1024
 """Tokens of a micro-batch."""
@@ -47,7 +47,7 @@ class Budget:
         self.key_bytes = config.num_hidden_layers * per_layer
         """Keys and values of one token."""
         if decoder.like.device.type == "cuda":
-            free = devices.free_memory(decoder.like.device) * GPU_SHARE
+            free = memory.room_on(decoder.like.device) * GPU_SHARE
             activations = 12 * width + 3 * (inner or 4 * width) + 6 * heads * size
             mask = 2 * longest * decoder.like.queries_per_key
             self.tokens = int(free / ((activations + mask) * bytes_each + 3 * per_layer))
@@ -66,7 +66,7 @@ class Budget:
         if self.tokens <= 16:
             raise MemoryError("out of memory with 16 tokens at a time")
         self.tokens, self.keys, self.head = self.tokens // 2, self.keys // 2, max(self.head // 2, 1)
-        give_back()
+        memory.release()
 
 
 class Forward:

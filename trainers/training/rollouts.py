@@ -94,7 +94,12 @@ class Rollouts(ExactBatches):
         drawn = np.random.SeedSequence([self.args.seed, self.state.global_step])
         torch.manual_seed(int(drawn.generate_state(1)[0]))
         rows = [
-            {"prompt": one.messages, "dataset": one.dataset, "ground_truth": one.ground_truth}
+            {
+                "prompt": one.messages,
+                "dataset": one.dataset,
+                "ground_truth": one.ground_truth,
+                "columns": one.columns,
+            }
             for one in asked
             for _ in range(self.num_generations)
         ]

@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.columns import EFFECTIVE, PER_DEVICE_SOMETIMES, plain
 from analysis.tables.numbers import numbers
 
+NO_BATCH_SIZE = 1
+"""Stands for the one batch size of a table that does not say which it is."""
+
 
 def effective_batch_size(
     frame: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, str], source: str
 ) -> tuple[pd.Series, list[str]]:
-    """The batch size of each row with notes; NaN everywhere where the table has none.
+    """The batch size of each row with notes; `NO_BATCH_SIZE` everywhere where the table has none.
 
     Batch sizes per device are multiplied by the accumulation steps and the devices.
 
@@ -28,9 +30,10 @@ def effective_batch_size(
         sizes = _numbers(frame, "batch_size", name, source)
         return sizes, _suffix_notes(frame, name) + _devices_notes(frame, mapping)
     if not per_device:
-        return pd.Series(np.nan, frame.index), [
-            "no batch size: learning rates are compared as of one batch size (name its column with "
-            "--columns batch_size=COLUMN, or its value with --columns batch_size=32)"
+        return pd.Series(float(NO_BATCH_SIZE), frame.index), [
+            f"no batch size in the table: learning rates are compared as those of one batch size, "
+            f"for which {NO_BATCH_SIZE} stands, and there is no ratio; name its column with "
+            "--columns batch_size=COLUMN, or its value with --columns batch_size=32"
         ]
     missing = [role for role in ("accumulation", "devices") if role not in mapping]
     if missing:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.external.directions import higher_is_better
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "learning_rate": (
@@ -48,6 +49,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "stderr": ("std_err", "standard_error"),
     "n": ("n_samples",),
     "status": ("state",),
+    "diverged": ("has_diverged", "is_diverged"),
     "reason": (),
     "stage": (),
     "arm": (),
@@ -86,7 +88,8 @@ RUN_NAMES = ("id", "run_id", "trial_id", "run", "run_name", "name", "exp_name", 
 
 _AT = r"(.*[/_. ])?"
 UNUSED: tuple[tuple[str, str], ...] = (
-    (_AT + r"(lr(_\d+)?|learning_rate)", "the scheduler's rate, not the peak"),
+    (r"(lr|learning_rate)_(to_)?(bs|batch|batch_size)_ratio", "computed from the axes"),
+    (_AT + r"(lr(_\d+|_adamw?.*|_sgd)?|learning_rate)", "the scheduler's rate, not the peak"),
     (
         r".*(runtime|duration|seconds|latency|elapsed|throughput)(_.*)?|.*per_(second|sec|s|step)"
         rf"|{_AT}(time|secs|minutes|hours|it/s|speed|eta|wall_?clock|tok/s)(_.*)?",
@@ -107,7 +110,7 @@ UNUSED: tuple[tuple[str, str], ...] = (
         "the machine",
     ),
     (
-        r".*grad(ient)?_?norm.*|.*(logps?|logits)[/_](chosen|rejected).*"
+        r".*(?<!max_)grad(ient)?_?norm.*|.*(logps?|logits)[/_](chosen|rejected).*"
         r"|.*rewards[/_](chosen|rejected|margins).*|.*(?<!cross_)(?<!x)entropy|.*clip_ratio.*"
         r"|.*completions?[/_](mean|min|max)_.*length.*|.*loss_scale|.*_(std|stdev|var|variance)"
         r"|.*frac_reward_zero_std",
@@ -207,7 +210,8 @@ def unused_reason(column: str) -> str | None:
 
 
 def is_progress(column: str) -> bool:
-    return bool(PROGRESS.fullmatch(str(column)))
+    """Whether a column counts steps or epochs; val_loss_epoch is a loss."""
+    return bool(PROGRESS.fullmatch(str(column))) and higher_is_better(column) is None
 
 
 def is_setting(column: str, values: Any, cells: pd.Series) -> bool:

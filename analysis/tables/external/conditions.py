@@ -111,6 +111,8 @@ def refuse_conditions(
         f"a surface for each: --by {','.join(chosen)}",
         f"one of them: {' '.join(f'--where {name}={value}' for name, value in first.items())}",
     ]
+    if sizes := [name for name in different if "batch" in name.lower()]:
+        ways.insert(0, f"the batch size: --columns batch_size={sizes[0]}")
     if progress:
         ways.insert(0, f"the last row of each run: --last {progress[0]}")
     raise ResultsError(

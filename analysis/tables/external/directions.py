@@ -91,9 +91,10 @@ def higher_is_better(benchmark: str, metric: str = "") -> bool | None:
 
 def _of_benchmark(benchmark: str) -> bool | None:
     name = benchmark.partition(ON_DATA_OF)[0]
-    by_name = _of_path(name)
-    if by_name is not None:
-        return by_name
+    for whole in (benchmark, name):  # pass@1 has the mark too
+        by_name = _of_path(whole)
+        if by_name is not None:
+            return by_name
     plain = re.sub(r"[\s\-/]+", "_", name.lower())
     return True if plain in BENCHMARKS_HIGHER or plain in TASKS else None
 

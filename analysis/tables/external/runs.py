@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
 from analysis.tables.numbers import numbers
-from analysis.tables.schema import COLUMNS
+from analysis.tables.schema import COLUMNS, booleans
 from analysis.text import counted
 
 SAME_RATE = 0.01
@@ -51,6 +51,8 @@ def runs(
     rows = pd.DataFrame(index=raw.index)
     rows["learning_rate"] = axis(raw, "learning_rate", mapping["learning_rate"], source)
     sizes, size_notes = effective_batch_size(raw, mapping, given, source)
+    if not {"batch_size", "per_device_batch_size"} & set(mapping):
+        sizes = sizes.where(rows.learning_rate.notna())
     rows["batch_size"] = sizes
     notes += size_notes
     for name in ("stage", "arm", "model", "reason"):
@@ -63,6 +65,9 @@ def runs(
     _check_axes(rows, source)
     rows["learning_rate"] = _snapped(rows.learning_rate, notes)
     rows["status"], rows["stated"] = _stated(raw, mapping, source)
+    if mapping.get("diverged") in raw:
+        diverged = booleans(raw[mapping["diverged"]]).fillna(False).astype(bool)
+        rows.loc[diverged, ["status", "stated"]] = "diverged"
     for name in ("epochs", "steps", "tokens", "examples", "warmup_steps", "adam_beta2"):
         rows[name] = _fact(raw, mapping.get(name), COLUMNS[name])
     rows["model_parameters"] = _fact(raw, mapping.get("model_parameters"), "Int64")
@@ -92,13 +97,12 @@ def _without_training(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _check_axes(rows: pd.DataFrame, source: str) -> None:
     rates, sizes = rows.learning_rate, rows.batch_size
-    none = sizes.isna().all()
     problems = {
         "learning_rate is not above 0": rates <= 0,
         "batch_size is not above 0": sizes <= 0,
         "batch_size: not a whole number of examples": sizes.notna() & (sizes != sizes.round()),
         "learning_rate and batch_size must be numbers, or both empty outside the grid": (
-            (rates.isna() != sizes.isna()) & (not none)
+            rates.isna() != sizes.isna()
         ),
     }
     for problem, wrong in problems.items():

@@ -1,6 +1,7 @@
 """The cells of a long table -> values, statuses and directions, in the schema."""
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,11 @@ from analysis.tables.schema import COLUMNS, booleans, named_metrics, validated
 from analysis.text import counted
 
 PREFERRED_METRICS = ("acc_norm", "exact_match", "acc", "mean", "smoothed", "loss")
+FRACTION = re.compile(
+    r"(^|[_ ])(acc|accuracy|accuracies|acc_norm|exact_match|em|f1|recall|precision)$"
+)
+"""Names of metrics that lie between 0 and 1."""
+
 FRACTIONS_AND_PERCENT = 20
 """Between the largest value up to 1 and the smallest above it: a wider gap is two units."""
 
@@ -27,9 +33,10 @@ def in_schema(
     table = table.copy()
     table["row"] = table.index
     table = table.reset_index(drop=True)
-    table["value"], words = _values(table, source, notes)
+    table["value"], words, percent = _values(table, source, notes)
     for name in ("stderr", "n"):
         table[name] = numbers(table[name]).values if name in table else np.nan
+    table["stderr"] = table.stderr.where(~percent, table.stderr / 100)
     table["n"] = table.n.where(table.n == table.n.round())
     table["status"], table["reason"] = _statuses(table, words)
     table.loc[table.status != "ok", "value"] = np.nan
@@ -46,14 +53,24 @@ def in_schema(
     return validated(table.reindex(columns=list(COLUMNS)), source)
 
 
-def _values(table: pd.DataFrame, source: str, notes: list[str]) -> tuple[pd.Series, pd.Series]:
-    """Values of each score, and the words that stand where one should be.
+class Values(NamedTuple):
+    """`words` stand where a value should be; `percent` values were plain numbers up to 100."""
+
+    values: pd.Series
+    words: pd.Series
+    percent: pd.Series
+
+
+def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
+    """The values of each score.
+
 
     Raises:
         ResultsError: a score has values with and without a percent sign, or in two units.
     """
     values = pd.Series(np.nan, table.index)
     words = pd.Series("", table.index)
+    percent = pd.Series(False, table.index)
     groups: Any = table.groupby(["benchmark", "metric"], sort=False)
     for (benchmark, metric), part in groups:
         name = "/".join(text for text in (benchmark, metric) if text and text != "value")
@@ -68,6 +85,9 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> tuple[pd.Seri
                 "column in one unit"
             )
         _refuse_two_units(name, parsed.values, part.row, source)
+        if is_percent(benchmark, metric, parsed.values):
+            parsed = parsed._replace(values=parsed.values / 100, percent=~plain | plain)
+            percent[part.index] = True
         if parsed.percent.any():
             notes.append(f"{name}: percent, read as fractions")
         values[part.index], words[part.index] = parsed.values, parsed.words
@@ -81,7 +101,15 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> tuple[pd.Seri
                 f"{name}: {counted(len(lost), 'cell')} with {texts} in place of a number (row "
                 f"{rows}): failed"
             )
-    return values, words
+    return Values(values, words, percent)
+
+
+def is_percent(benchmark: str, metric: str, values: Any) -> bool:
+    """Whether a score that is a fraction by its name is written as a number up to 100."""
+    largest = values.max()
+    last = re.split(r"[/,]", metric if metric not in ("", "value") else benchmark)[-1].lower()
+    chance = task(benchmark).chance is not None and metric in ("", "value")
+    return bool(1 < largest <= 100 and (chance or FRACTION.search(last)))
 
 
 def _refuse_two_units(name: str, values: Any, rows: Any, source: str) -> None:

@@ -51,6 +51,7 @@ def explorer(browser, planted_report):
     browser.get_log("browser")
     browser.set_window_size(1200, 1000)
     browser.get(planted_report.as_uri())
+    browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
     wait(browser, "document.querySelector('.explorer').dataset.drawn === 'yes'")
     return browser
 

@@ -150,3 +150,17 @@ def test_record_that_is_no_text_is_refused_by_name(run: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(load.ResultsError, match=r"manifest\.json: not JSON"):
         load.read(run)
+
+
+def test_another_axis_of_the_grid_is_an_arm_and_no_seed(run: Path) -> None:
+    for path in sorted(run.glob("trials/sft-*/trial.json")):
+        trial = json.loads(path.read_text())
+        trial["spec"]["epochs"] = 1
+        path.write_text(json.dumps(trial))
+        again = path.parent.with_name(path.parent.name + "-3")
+        shutil.copytree(path.parent, again)
+        trial["spec"]["epochs"], trial["key"] = 3, trial["key"] + "x"
+        (again / "trial.json").write_text(json.dumps(trial))
+    frame = load.read(run)
+    assert set(frame.arm[frame.stage == "sft"]) == {"epochs=1", "epochs=3"}
+    assert set(frame.arm[frame.stage != "sft"]) == {""}

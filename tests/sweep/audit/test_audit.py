@@ -139,6 +139,27 @@ def test_languages_of_no_text_are_exit_3(place):
     assert "talks: no text was read in 1 conversations" in ended.stderr
 
 
+SHAREGPT = {
+    "conversations": [
+        {"from": "human", "value": f"Tell me: {QUESTION}"},
+        {"from": "gpt", "value": "I do not know."},
+    ]
+}
+HH = {
+    "chosen": f"\n\nHuman: Tell me: {QUESTION}\n\nAssistant: Six.",
+    "rejected": f"\n\nHuman: Tell me: {QUESTION}\n\nAssistant: Who knows.",
+}
+
+
+@pytest.mark.parametrize("row", [SHAREGPT, HH], ids=["ShareGPT", "HH-RLHF"])
+def test_the_audit_reads_the_turns_that_training_reads(place, row):
+    (place / "talks.jsonl").write_text(lines(row, said("Hello there, my friend.")))
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl")
+    assert ended.exit_code == 0, ended.output
+    (pair,) = contaminated(place)
+    assert (pair["row"], pair["turn"]) == (1, 1)
+
+
 AUDITED = """\
 name: audited
 model: tiny

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep.resolve.fetch import CannotStart
 
 from sweep.execution import backends
+from sweep.resolve.resolve import CannotStart
 
 ROOT = Path(__file__).parents[3]
 
@@ -118,3 +118,14 @@ def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits)
 
     asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus)
     assert ray_cluster.fitting(asked, nodes) == fits
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "share", "fits"),
+    [(64, 8, 0.5, 16), (64, 1, 0.2, 5), (8, 2, 1, 2), (2, 0, 0.5, 2), (64, 1, 2, 1), (1, 0, 0, 1)],
+)
+def test_calibration_runs_as_many_as_trials_fit_here(cores, gpus, share, fits):
+    from sweep.execution import calibrate
+    from sweep.gridfile.schema import Resources
+
+    assert calibrate.fit_here(Resources(gpus_per_trial=share), cores, gpus) == fits

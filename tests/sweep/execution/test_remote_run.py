@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from sweep import run
 from sweep.execution import remote_run, remote_trial
 from sweep.storage import driver_lock, remote_lock
-from sweep.storage.mirror import NOTE, Mirror
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import NOTE
 from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from tests.faults.runs import Run, judged, wait_until

@@ -86,7 +86,8 @@ BROKEN = {
     ),
     "no data file": ("world:sft", "mine.jsonl", 6, ["stages.sft.data", "no file 'mine.jsonl'"]),
     "data of unknown form": (
-        "world:sft", "./mine.txt", 6, ["stages.sft.data", "'./mine.txt'", ".jsonl or .parquet"],
+        "world:sft", "./mine.txt", 6,
+        ["stages.sft.data", "'./mine.txt'", ".jsonl, .json, .parquet"],
     ),
     "unknown world": (
         "world:sft", "world:dpo", 6,

@@ -97,6 +97,16 @@ def test_record_that_is_no_text_is_damaged_too(tmp_path):
         TrialFolder(tmp_path).training()
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '"ok"', "{}", '{"status": 7}', '{"status": "great"}', '{"status": "ok", "steps": -1}'],
+)
+def test_record_that_no_training_leaves_is_refused_by_name(content, tmp_path):
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(ValueError, match=r"train\.json: .*; delete it to"):
+        TrialFolder(tmp_path).training()
+
+
 def test_attempts_are_read_in_order(tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     assert folder.attempts() == []
