@@ -88,7 +88,9 @@ def train(
     monitor = Monitor(spec, folder / CHECKPOINTS if distributed.is_first() else None, deadline)
     if newest.checkpoint is not None:
         monitor.go_on_from(newest.checkpoint)
-    reason = ""
+    reason = against = ""
+    packed, budget = False, 0
+    compilation = compiled.Compiled(False, "")
     trainer: ExactBatches | None = None
     try:
         with ExitStack() as stack:
@@ -174,7 +176,7 @@ def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
     if trainer is None:
         return
     if trainer.optimizer is not None:
-        trainer.optimizer.state.clear()
+        cast(Any, trainer.optimizer).state.clear()
     for parameter in trainer.trained:
         parameter.grad = None
     vars(monitor).pop("engine", None)
