@@ -93,7 +93,7 @@ def config(layers: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=layers,
         num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
-        max_position_embeddings=8192, rms_norm_eps=1e-5, rope_theta=100_000.0,
+        max_position_embeddings=8192, rms_norm_eps=1e-5,
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def traced(kind: str, batch: int, tokenizer: Any) -> tuple[Count, Count]:
                 each = [summed(counter) for counter in counters]
                 counts.append(Count(*(sum(part) / len(each) for part in zip(*each, strict=True))))
             case "heldout":
-                counts.append(summed(*heldout(layers, batch, tokenizer)))
+                counts.append(summed(heldout(layers, batch, tokenizer)[0]))
             case _:
                 short, long = map(summed, decoded(layers, batch))
                 counts.append(Count(*((b - a) / 8 for a, b in zip(short, long, strict=True))))
@@ -244,7 +244,7 @@ def kernels_of_a_layer() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--batches", default="4,32,128")
     parser.add_argument("--kinds", default="sft,heldout,dpo,decode")
     parser.add_argument("--uncompiled", action="store_true", help="spare the minute of inductor")

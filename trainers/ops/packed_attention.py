@@ -113,8 +113,9 @@ def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Row
     owners = torch.arange(len(examples)).repeat_interleave(counts)
     parts = [torch.cat(places), torch.cat(targets), owners]
     if not packed:
-        return Rows(*to_device([pad_sequence(ids, batch_first=True)], device), None, None,
-                    *to_device(parts, device))  # fmt: skip
+        (padded,) = to_device([pad_sequence(ids, batch_first=True)], device)
+        places_there, targets_there, owners_there = to_device(parts, device)
+        return Rows(padded, None, None, places_there, targets_there, owners_there)
     positions = torch.cat([torch.arange(length) for length in lengths])
     parts += [torch.cat(ids)[None], positions[None], torch.from_numpy(bounds)]
     *ends, row, positions, edges = to_device(parts, device)

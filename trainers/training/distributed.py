@@ -53,7 +53,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """
     if ranks == 1:
         return work(*arguments)
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
     from torch.multiprocessing.spawn import ProcessException, spawn
 
     # Bound here and kept open, so that no other process takes the port before the ranks meet.

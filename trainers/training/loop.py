@@ -29,7 +29,6 @@ from trainers.models import load
 from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
-from trainers.ops.out_of_memory import give_back
 from trainers.specs.spec import StageResult, TrainingSpec
 from trainers.training import checkpoints, compiled, distributed, schedule
 from trainers.training import state as resume
@@ -89,7 +88,9 @@ def train(
     monitor = Monitor(spec, folder / CHECKPOINTS if distributed.is_first() else None, deadline)
     if newest.checkpoint is not None:
         monitor.go_on_from(newest.checkpoint)
-    reason = ""
+    reason = against = ""
+    packed, budget = False, 0
+    compilation = compiled.Compiled(False, "")
     trainer: ExactBatches | None = None
     try:
         with ExitStack() as stack:
@@ -175,7 +176,7 @@ def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
     if trainer is None:
         return
     if trainer.optimizer is not None:
-        trainer.optimizer.state.clear()
+        cast(Any, trainer.optimizer).state.clear()
     for parameter in trainer.trained:
         parameter.grad = None
     vars(monitor).pop("engine", None)
@@ -251,7 +252,7 @@ def _forget_process_state() -> None:
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
     if torch.cuda.is_available():
-        give_back()
+        memory.release()
 
 
 def _finite(value: float) -> float | None:

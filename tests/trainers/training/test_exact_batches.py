@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from trainers.ops.out_of_memory import out_of_memory
 
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
+from trainers.ops.memory import out_of_memory
 from trainers.specs.spec import SftSpec
-from trainers.training import sft
+from trainers.training import exact_batches, sft
 from trainers.training.batch_loader import _Rows
 from trainers.training.exact_batches import ExactBatches
 
@@ -126,6 +126,24 @@ def test_running_out_of_memory_halves_the_budget_and_repeats_the_step(train, who
     assert figures["budgets_too_large"] == [150]
     assert figures["tokens_per_micro_batch"] == 75
     assert figures["examples"] == 57
+
+
+def test_a_halved_budget_grows_again_after_calm_steps(train, whole, monkeypatch):
+    """It fails in the second step, and the third is the second one without a failure."""
+    plain, failed = ExactBatches._backward, []
+
+    def backward(self, *arguments):
+        if self.state.global_step == 1 and not failed:
+            failed.append(self.budget)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(exact_batches, "CALM_STEPS", 1)
+    monkeypatch.setattr(ExactBatches, "_backward", backward)
+    found, figures = train(tokens_per_micro_batch=150)
+    assert figures["budgets_too_large"] == [150]
+    assert figures["tokens_per_micro_batch"] == 150
+    assert distance(found, whole()) < EXACT
 
 
 def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):
