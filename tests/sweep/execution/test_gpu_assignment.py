@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweep.resolve.resolve import CannotStart
 
 from sweep.execution import backends
+from sweep.resolve.resolve import CannotStart
 
 ROOT = Path(__file__).parents[3]
 
