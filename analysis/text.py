@@ -1,6 +1,7 @@
 """How numbers and lists are written in reports and on axes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,3 +60,48 @@ def title(stage: str, arm: str = "") -> str:
 def safe(text: str) -> str:
     """Letters, digits, dots and underscores, for names of files and elements."""
     return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """1.1e-3 (6.5e-4 to 1.8e-3): a rate or ratio with as many digits as its interval supports."""
+    middle, start, end = rounded(value, low, high)
+    return f"{middle} ({start} to {end})"
+
+
+def rounded(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A rate or ratio and its bounds: one digit where the interval spans two octaves or more (a
+    factor of 4), three where it spans 5 % or less, else two."""
+    span = high / low if low > 0 else np.inf
+    digits = 1 if span >= 4 else 3 if span < 1.05 else 2
+    middle, start, end = (number(one, digits, smallest=1e-2) for one in (value, low, high))
+    return middle, start, end
+
+
+class Unit(NamedTuple):
+    """How differences of a metric are written: `points` for shares between 0 and 1, whose
+    hundredths are points, else the metric's own units."""
+
+    name: str
+    points: bool
+
+    def amount(self, value: float) -> str:
+        """0.8 points; 0.012 of loss; less than 0.1 points."""
+        shown = 100 * abs(value) if self.points else abs(value)
+        if shown < 1e-9:
+            return "nothing"
+        if self.points and shown < 0.05:
+            return "less than 0.1 points"
+        text = f"{shown:.1f}" if self.points and shown < 10 else number(shown, smallest=1e-5)
+        return f"{text} points" if self.points else f"{text} of {self.name}"
+
+    def signed(self, value: float, stderr: float | None = None) -> str:
+        """+7.5 ± 1.2 points; +55 ± 7 points; -0.12 ± 0.03, rounded to what the error supports."""
+        scale = 100 if self.points else 1
+        places = 1
+        if not self.points:
+            size = stderr or abs(value) or 1.0
+            places = int(np.clip(1 - np.floor(np.log10(size)), 0, 6))
+        elif stderr is not None and scale * stderr >= 3:
+            places = 0
+        error = "" if stderr is None else f" ± {scale * stderr:.{places}f}"
+        return f"{scale * value:+.{places}f}{error}{' points' if self.points else ''}"

@@ -10,10 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.tables.run_folder import ResultsError
-from sweep import terminal
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_run
 from sweep.execution.backends import Runner, runner
@@ -28,13 +25,16 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
 from sweep.schedule import selection
 from sweep.schedule.progress import Progress
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
 from sweep.storage import manifest
+from sweep.storage.driver_lock import RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder, RunHeld
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
+from sweep.terminal import answer, progress
 from sweep.tracking import follow
 from trainers.files import Damaged
 
@@ -43,7 +43,7 @@ WORKER_DIED_OR_CUT_OFF = "the worker died (killed, or out of memory), or could n
 
 
 def drive(
-    grid: Grid, planned: list[Trial], path: Path, options: Options, console: Console
+    grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
 ) -> Counter[str]:
     """Run what is not done and write the report; returns how many trials are in which state.
 
@@ -60,7 +60,8 @@ def drive(
     say = partial(_print, console)
     may_start = _allowance(grid, len(planned), time.monotonic())
     try:
-        with folder.lock(), remote_run.held(options.store, folder, say) as stored:
+        with folder.lock(say), remote_run.held(options.store, folder, say) as stored:
+            console.keep_in(folder.path)
             run = Orchestrator(resolved, folder, options, console, stored)
             preflight.check_unchanged(folder, resolved.fingerprints)
             if not options.changed_code:
@@ -81,11 +82,14 @@ def drive(
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
-        cause = full(error)
-        if cause is None or isinstance(error, CannotStart):
+        no_room = full(error)
+        if isinstance(error, CannotStart) or not (no_room or isinstance(error, OSError)):
             raise
-        path = getattr(cause, "filename", None) or folder.path
-        raise CannotStart(f"{path}: {cause}; make room, and the same command goes on") from error
+        path = getattr(no_room or error, "filename", None) or folder.path
+        advice = "make room" if no_room else "mend it"
+        raise CannotStart(
+            f"{path}: {no_room or error}; {advice}, and the same command continues"
+        ) from error
 
 
 class Orchestrator:
@@ -96,7 +100,7 @@ class Orchestrator:
         resolved: ResolvedGrid,
         folder: RunFolder,
         options: Options,
-        console: Console,
+        console: RunConsole,
         stored: StoredRun | None,
     ):
         self.resolved = resolved
@@ -105,7 +109,7 @@ class Orchestrator:
         self.console = console
         self.stored = stored
         self.events = Events(folder.events)
-        self.progress = Progress(resolved.grid, folder, resolved.evaluations, options)
+        self.progress = Progress(resolved, folder, options)
         self.keeper = Keeper(resolved.grid, folder, resolved.evaluations)
         self.outcomes: list[Outcome] = []
         self.done = 0
@@ -127,19 +131,18 @@ class Orchestrator:
     @property
     def total(self) -> int:
         """Trials that there will be in the end."""
-        return self.pool.trials_wanted(self.planned) if self.pool else len(self.planned)
+        return self.pool.total(self.planned) if self.pool else len(self.planned)
 
     @property
     def passed_over(self) -> frozenset[str]:
         """Keys of cells that a search which has ended never asked for."""
-        return self.pool.spared() if self.pool else frozenset()
+        return self.pool.passed_over() if self.pool else frozenset()
 
     def pending(self) -> list[Trial]:
         return self.progress.pending(self.planned, self.passed_over)
 
     def prepare(self, backend: Runner) -> None:
         """Write the plan, tokenise the data of pending trials, and write the manifest."""
-        self.folder.write_plan(self.resolved.grid, self.planned)
         waiting = [t for t in self.planned if t.waits and self.options.only is None]
         pending = self.pending()
         preparations = prepare_data(
@@ -150,6 +153,7 @@ class Orchestrator:
         )
         for line in dict.fromkeys(line for p in preparations for line in p.lines()):
             self.say(line)
+        self.folder.write_plan(self.resolved.grid, self.planned)  # a refusal leaves no folders
         manifest.write(self.folder, self.resolved, preparations)
 
     def execute(self, backend: Runner, may_start: Callable[[], bool]) -> None:
@@ -168,14 +172,14 @@ class Orchestrator:
             return
         started = time.monotonic()
         queue = self.queue(pending, may_start)
-        with terminal.live(self.console, Reader(self.folder.path).read):
+        with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key, parent in queue.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
-        terminal.times(self.console, time.monotonic() - started, work, at_once)
+        progress.times(self.console, time.monotonic() - started, work, at_once)
 
-    def start(self, backend: Runner, queue: Frontier, jobs: dict[str, Job]) -> dict[str, int]:
+    def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
         if self.stored is None:
             return backend.run(queue, jobs, self)
@@ -184,7 +188,7 @@ class Orchestrator:
         self.stored.settle()
         return at_once
 
-    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> Frontier:
+    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> TrialQueue:
         def usable(key: str) -> bool:
             return self.progress.usable(self.by_key[key])
 
@@ -195,11 +199,11 @@ class Orchestrator:
             return may_start()
 
         if self.pool is None:
-            return Frontier(pending, usable, store_answers)
-        from sweep.schedule.search import SearchFrontier
+            return TrialQueue(pending, usable, store_answers)
+        from sweep.schedule.search import SearchQueue
 
         study = self.folder.path / "search" / "study.log"
-        return SearchFrontier(self.pool, pending, usable, store_answers, study)
+        return SearchQueue(self.pool, pending, usable, store_answers, study)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
@@ -222,13 +226,16 @@ class Orchestrator:
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
         self.events.retried(trial, last.get("reason", self.reason_unrecorded))
 
+    def died(self, key: str) -> None:
+        self.with_reason(Outcome(key, "failed", "", 0.0, 0.0))
+
     def ended(self, ended: Outcome) -> None:
         ended = self.with_reason(ended)
         self.keeper.ended(ended.key)
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
         self.events.ended(trial, *ended[1:])
-        terminal.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
+        progress.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
 
     @property
     def reason_unrecorded(self) -> str:
@@ -241,11 +248,17 @@ class Orchestrator:
             return ended
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
-        if last.get("event") != "failed":
+        if last.get("event") not in ("failed", "stopped", "superseded"):
             phase = "evaluate" if folder.training() else "train"
             if self.stored and self.stored.away:
                 phase = "store"  # does not count against the trial's retries
-            folder.log_attempt("failed", phase=phase, reason=self.reason_unrecorded)
+            folder.log_attempt(
+                "failed",
+                phase=phase,
+                reason=self.reason_unrecorded,
+                died=True,
+                progress=folder.progress(),
+            )
             last = {"reason": self.reason_unrecorded}
         return ended._replace(reason=last["reason"])
 
@@ -273,6 +286,7 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
+        answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
         self.events.finished(states)
         return states
@@ -295,5 +309,5 @@ def _allowance(grid: Grid, planned: int, started: float) -> Callable[[], bool]:
     return may_start
 
 
-def _print(console: Console, line: str) -> None:
+def _print(console: RunConsole, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)

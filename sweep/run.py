@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from sweep import terminal
+from sweep.execution import preemption
 from sweep.gridfile import load
 from sweep.gridfile.load import GridError
 from sweep.gridfile.schema import Grid
@@ -24,19 +23,30 @@ from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
-from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, LIMIT_REACHED, SOME_FAILED, stop
+from sweep.storage.run_log import RunConsole, outlive_terminal
+from sweep.terminal.plan import show_plan
+from trainers.cli import (
+    BAD_INPUT,
+    CANNOT_RUN,
+    INTERRUPTED,
+    LIMIT_REACHED,
+    SOME_FAILED,
+    refusing,
+    stop,
+)
 from trainers.files import Damaged
 
 MANY_TRIALS = 1000
-"""More are started only where `--yes` says so: a count that is wrong costs days."""
+"""Above this `--yes` is required: a wrong count costs days."""
 
-STOPPED = "interrupted; the same command goes on from here"
+STOPPED = "interrupted; the same command continues from here"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = RunConsole()
 
 
 @app.command()
+@refusing
 def main(
     grid_file: Annotated[
         Path, typer.Argument(metavar="GRID", help="A grid file, e.g. grids/quickstart.yaml.")
@@ -93,6 +103,8 @@ def main(
         grid = load.load(grid_file, overrides)
     except GridError as error:
         stop(BAD_INPUT, str(error))
+    for note in grid.notes:
+        typer.echo(note, err=True)
     if not math.isfinite(wait):
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
@@ -108,7 +120,7 @@ def main(
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
         folder = RunFolder(path)
-        terminal.plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
         return
     try:
         problem = RunFolder(path).problem(url)
@@ -128,13 +140,14 @@ def main(
     options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
     if url is not None:
         _reach(url)
-    # Even where a script started us in the background with SIGINT ignored.
+    outlive_terminal()
+    # A shell script that starts this in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         states = orchestrate.drive(grid, planned, path, options, console)
     except CannotStart as error:
-        stop(CANNOT_RUN, str(error))
+        stop(error.code, str(error))
     except KeyboardInterrupt:
         stop(INTERRUPTED, STOPPED)
     if states["failed"]:
@@ -144,7 +157,7 @@ def main(
 
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:
-    """The run folder, and the URL that it is the mirror of."""
+    """The run folder, and the URL that it mirrors, if any."""
     if "://" not in runs:
         return Path(runs, name), None
     from sweep.storage import object_store
@@ -167,18 +180,20 @@ def _reach(url: str) -> None:
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
-    """Trials that the command may start at most. A search says itself how many."""
+    """The most trials that the command may start; a search limits itself."""
     if grid.search is not None:
         return 0
     most = len(planned if chosen is None else chosen)
     return min(most, grid.limits.max_trials or most)
 
 
-def _interrupt(*_: Any) -> None:
-    """The first ends the run in order; the second at once, which no record minds: Ray's processes
-    go with this one."""
+def _interrupt(received: int, _: Any) -> None:
+    """The first signal ends the run in order, after a checkpoint of running trials on SIGTERM; the
+    second ends it at once: records survive that, and Ray's processes end with this one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    if received == signal.SIGTERM and preemption.notice():
+        return
     raise KeyboardInterrupt
 
 

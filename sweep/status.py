@@ -10,14 +10,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweep import terminal
 from sweep.storage.status_reader import Reader
+from sweep.terminal import answer, progress
+from trainers.cli import refusing
 from trainers.files import Damaged
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@refusing
 def main(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -41,7 +43,9 @@ def main(
         }
         print(json.dumps(record, indent=1))
     else:
-        Console().print(terminal.status(status))
+        console = Console()
+        console.print(progress.status(status))
+        answer.show(console, run_dir)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,32 @@ def grid_file(tmp_path):
     return write
 
 
+PERPLEXITY_TASK = """\
+task: my_ppl
+dataset_path: json
+dataset_kwargs: {data_files: {test: texts.jsonl}}
+output_type: loglikelihood_rolling
+test_split: test
+doc_to_text: ""
+doc_to_target: "{{page}}"
+metric_list:
+  - metric: word_perplexity
+  - metric: byte_perplexity
+  - metric: bits_per_byte
+"""
+
+
+@pytest.fixture
+def perplexity_task(tmp_path) -> Path:
+    """A user's task whose metrics are all the better the lower; its data lie beside it."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    rows = [f'{{"page": "the old cat and the {word} dog sit near a tree"}}' for word in "abcdef"]
+    (folder / "texts.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "my_ppl.yaml").write_text(PERPLEXITY_TASK)
+    return folder / "my_ppl.yaml"
+
+
 @pytest.fixture
 def load(grid_file):
     """A grid from its text and `--set` overrides."""

@@ -1,12 +1,14 @@
 """Every shipped grid loads and plans, and says the truth about its size."""
 
 import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from sweep.gridfile import load
 from sweep.plan import trials as plan
+from trainers.evaluate import benchmarks
 
 ROOT = Path(__file__).parent.parent
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
@@ -71,3 +73,15 @@ def _product(factors: str) -> int:
 def test_quickstart_states_its_number_of_trials():
     text = (ROOT / "grids" / "quickstart.yaml").read_text()
     assert COUNT.search(text), "no comment of the form `# 5 x 4 = 20 trials`"
+
+
+def test_keys_and_fingerprints_of_a_shipped_grid_have_not_changed(monkeypatch):
+    """Every run folder in use relies on them. Change these texts only with a reason for users."""
+    monkeypatch.chdir(ROOT)
+    grid = load.load(ROOT / "grids" / "lr_bs.yaml")
+    keys = [trial.key for trial in plan.trials(grid)][:4]
+    assert keys == ["a0084a990544", "e9162a2b629a", "9defa36c1a49", "302f9fb40773"]
+    if metadata.version("lm_eval") != "0.4.13":
+        pytest.skip("fingerprints of scores cover the version of lm-eval")
+    marks = [benchmarks.fingerprint(benchmarks.find(n), grid.evaluate) for n in ("arc", "gsm8k")]
+    assert marks == ["7fa9a4c4eae9c309", "853e77815c75a2bb"]

@@ -67,7 +67,7 @@ ROOMS = {
     """,
     "trainers": """
         dispatch hub training evaluate inference ops data rewards models specs world
-        process cli files devices
+        process cli attempt files devices
     """,
     "analysis": "report figures advice audit fit tables benchmarks text",
 }

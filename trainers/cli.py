@@ -1,14 +1,37 @@
 """How a command ends where it does not end well; README.md has the table."""
 
-from typing import NoReturn
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 import typer
-from rich.console import Console
 
 BAD_INPUT, SOME_FAILED, CANNOT_RUN, LIMIT_REACHED, INTERRUPTED = 2, 3, 4, 5, 130
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def refusing(command: Command) -> Command:
+    """A command that ends with one sentence and exit code 4 where the operating system refuses what
+    it needs: a disk that fails, a file that is gone, a name that is too long."""
+
+    @wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except OSError as error:
+            at = f"{error.filename}: " if error.filename else ""
+            stop(CANNOT_RUN, f"{at}{error.strerror or error}")
+
+    return cast(Command, guarded)
+
+
 def stop(code: int, message: str) -> NoReturn:
     """Say why on stderr, and end with this code."""
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+    with suppress(OSError):  # the terminal was closed
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
     raise typer.Exit(code)

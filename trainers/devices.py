@@ -147,6 +147,6 @@ def name() -> str | None:
 def cores() -> int:
     """CPU cores that this process may use: those of its affinity, within the quota of its cgroup
     (version 1 or 2), as a container or a batch system sets it."""
-    import joblib
+    from joblib import cpu_count
 
-    return joblib.cpu_count()
+    return cpu_count()

@@ -31,7 +31,11 @@ def train(
         OutOfTime: the monotonic clock has passed `deadline`.
     """
     from trainers.data import prepare
+    from trainers.models import chat_template
 
+    if spec.chat_template is not None:
+        chat_template.use_template(loaded.tokenizer, spec.chat_template)
+        chat_template.stop_at_turn_ends(loaded.model, loaded.tokenizer)
     prepared = prepare.prepare(spec, loaded.tokenizer, cache)
     match spec.kind:
         case "sft":
@@ -96,7 +100,9 @@ def score_heldout(
             with _no_wandb():
                 from trainers.evaluate import heldout_reward
 
-            return heldout_reward.score(loaded, prepared.heldout, slice_of.max_new_tokens, dtype)
+            return heldout_reward.score(
+                loaded, prepared.heldout, slice_of.max_new_tokens, dtype, slice_of.reward
+            )
 
 
 @contextmanager

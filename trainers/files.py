@@ -59,7 +59,10 @@ def read_json(path: Path) -> Any:
         Damaged: the file is not whole.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise Damaged(f"{path}: damaged (it holds no object); delete it to make it anew")
+        return record
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

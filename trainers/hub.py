@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainers.data import sources
-from trainers.evaluate import benchmarks, task_files
+from trainers.evaluate import benchmarks
 from trainers.evaluate.benchmarks import Benchmark
 from trainers.models import load as models
 from trainers.specs.spec import DataSpec, EvaluateSpec, Model, Strict
 
-DATASET = re.compile(r"^dataset_path: *['\"]?([\w.-]+/[\w.-]+)", re.MULTILINE)
+DATASET = re.compile(r"[\w.-]+/[\w.-]+")
 """An id on the hub, told from `json` and its like by its slash."""
 
 
@@ -53,7 +53,7 @@ def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> N
         ModelUnavailable: a model is in a package that is not installed.
     """
     on_hub = [d for d in dict.fromkeys(data) if _on_hub(d)]
-    hub_benchmarks = any(hub_data(benchmarks.find(b), evaluate) for b in evaluate.benchmarks)
+    hub_benchmarks = any(hub_data(one, evaluate) for one in _benchmarks(evaluate))
     return Needs(
         models=tuple(one for one in named if models.on_hub(one.name) or _to_convert(one.name)),
         data=tuple(on_hub),
@@ -81,9 +81,13 @@ def hub_data(benchmark: Benchmark, spec: EvaluateSpec) -> list[str]:
         return []
     if benchmark.pairs is not None:
         return [benchmark.pairs.data]
-    texts = [task_files.text(path) for path in benchmarks.task_paths(benchmark)]
-    found = [DATASET.search(text) for text in texts]  # the task's own stands before an included one
-    return list(dict.fromkeys(match[1] for match in found if match))
+    named = [str(keys.get("dataset_path")) for keys in benchmarks.task_configs(benchmark)]
+    return list(dict.fromkeys(name for name in named if DATASET.fullmatch(name)))
+
+
+def _benchmarks(evaluate: EvaluateSpec) -> list[Benchmark]:
+    named = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    return [benchmarks.find(name) for name in named]
 
 
 def pinned_model(model: Model, commits: Commits) -> Model:
@@ -154,8 +158,8 @@ def main() -> int:
         for data in needed.data:
             commits |= _fetch_data(data)
         if needed.evaluate is not None:
-            for name in needed.evaluate.benchmarks:
-                commits |= _fetch_benchmark(benchmarks.find(name), needed.evaluate)
+            for benchmark in _benchmarks(needed.evaluate):
+                commits |= _fetch_benchmark(benchmark, needed.evaluate)
     except FetchFailed as error:
         print(error)
         return 1

@@ -1,4 +1,4 @@
-"""Two or more runs side by side: how far apart their optima lie, with intervals.
+"""Two or more runs side by side: how far apart their best scores and their optima lie.
 
     difference = log2 ratio at one optimum - log2 ratio at the other, in octaves
 
@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.advice import compare_scores
+from analysis.advice.compare_scores import BestScores, counterpart
+from analysis.advice.recommend import Advice
+from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.fit.surface import Fit, FitStatus
 from analysis.text import listed, probability, rate, title
@@ -42,6 +46,51 @@ class Difference:
         return title(self.stage)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Of every pair of runs: best scores, and optima over both axes. Empty with one run."""
+
+    scores: list[BestScores]
+    optima: list[Difference]
+
+    @property
+    def headline(self) -> str:
+        """One sentence over all pairs: which run scores better, where, and where none does."""
+        if not self.scores:
+            return "These runs share no benchmark and metric, so there is nothing to compare."
+        parts = []
+        better: dict[tuple[str, str], list[str]] = {}
+        for row in self.scores:
+            if row.apart:
+                gain = row.difference.gain > 0
+                pair = (row.second, row.first) if gain else (row.first, row.second)
+                better.setdefault(pair, []).append(row.label)
+        for (winner, loser), labels in better.items():
+            parts.append(f"the best of {winner} beats that of {loser} on {listed(labels)}")
+        same = list(dict.fromkeys(row.label for row in self.scores if not row.apart))
+        if same:
+            parts.append(f"no difference beyond noise on {listed(same)}")
+        return f"Between these runs {'; '.join(parts)}."
+
+    def as_json(self) -> dict[str, Any]:
+        """For recommendations.json."""
+        return {
+            "headline": self.headline,
+            "scores": compare_scores.as_json(self.scores),
+            "optima": [asdict(one) for one in self.optima],
+        }
+
+
+def compare(runs: dict[str, tuple[Source, list[Advice]]]) -> Comparison:
+    """Of all pairs of runs, by name."""
+    cells = {
+        name: (source, [fit.cells for one in advice for fit in one.fits])
+        for name, (source, advice) in runs.items()
+    }
+    fits = {name: [fit for one in advice for fit in one.fits] for name, (_, advice) in runs.items()}
+    return Comparison(compare_scores.compare_scores(cells), differences(fits))
+
+
 def differences(runs: dict[str, list[Fit]]) -> list[Difference]:
     """Every pair of runs on every surface that both have (same benchmark and metric; the same
     stage, or the only one each has); `runs` holds the fits of each by name."""
@@ -54,47 +103,10 @@ def differences(runs: dict[str, list[Fit]]) -> list[Difference]:
     return found
 
 
-def as_json(found: list[Difference]) -> list[dict[str, Any]]:
-    """For recommendations.json."""
-    return [asdict(one) for one in found]
-
-
-def headline(found: list[Difference]) -> str:
-    """One sentence over all pairs: what differs, what does not, what cannot be told."""
-    if not found:
-        return "These runs share no benchmark and metric, so there is nothing to compare."
-    apart = [one for one in found if one.ratio and (one.ratio[1] > 0 or one.ratio[2] < 0)]
-    same = [one for one in found if one.ratio and one.ratio[1] <= 0 <= one.ratio[2]]
-    open_ = [one for one in found if one.ratio is None]
-    pairs = {(one.first, one.second) for one in found}
-
-    def named(one: Difference) -> str:
-        return one.label if len(pairs) == 1 else f"{one.label} ({one.first} to {one.second})"
-
-    parts = []
-    for group, said in (
-        (apart, "the best ratios differ on"),
-        (same, "no difference beyond the uncertainty on"),
-        (open_, "undecided on"),
-    ):
-        if group:
-            parts.append(f"{said} {listed(list(dict.fromkeys(named(one) for one in group)))}")
-    return f"Between these runs: {'; '.join(parts)}."
-
-
 def _counterpart(one: Fit, fits: list[Fit], others: list[Fit]) -> Fit | None:
-    same = [
-        fit
-        for fit in others
-        if (fit.cells.benchmark, fit.cells.metric) == (one.cells.benchmark, one.cells.metric)
-    ]
-    exact = [
-        fit for fit in same if (fit.cells.stage, fit.cells.arm) == (one.cells.stage, one.cells.arm)
-    ]
-    if exact:
-        return exact[0]
-    alone = len({(fit.cells.stage, fit.cells.arm) for fit in fits}) == 1
-    return same[0] if alone and len(same) == 1 else None
+    by_cells = {id(other.cells): other for other in others}
+    cells = counterpart(one.cells, [fit.cells for fit in fits], [fit.cells for fit in others])
+    return None if cells is None else by_cells[id(cells)]
 
 
 def _difference(first: str, second: str, one: Fit, other: Fit) -> Difference:

@@ -95,14 +95,10 @@ def difference(
 ) -> np.ndarray:
     """Draws of D over the batch sizes given."""
     means = [
-        np.mean([_mean_top(curves, sizes) for curves in group], axis=0)
+        np.mean([curves.mean_top(sizes) for curves in group], axis=0)
         for group in (reasoning, pattern)
     ]
     return means[0] - means[1]
-
-
-def _mean_top(curves: Curves, sizes: Sequence[int]) -> np.ndarray:
-    return curves.tops[:, np.isin(curves.batch_sizes, sizes)].mean(axis=1)
 
 
 def _missing(groups: dict[str, list[Fit]], used: dict[str, list[Fit]]) -> str:

@@ -1,11 +1,13 @@
-"""The grid file that would decide what a grid left undecided: its axes, longer where that helps.
+"""What to run next: a sentence, and the grid file that does exactly what the sentence says.
 
-Where the run's own grid file is known, the whole file with the new axes: the same command runs only
-the cells that are new. Without one, the part of a file that holds the axes.
+Learning rates are added where a best one lies at or beyond an end of the measured ones, batch sizes
+where the next one may still gain more than a difference of no importance, seeds where noise hides
+the answer. Where the run's own grid file is known the text is the whole file with longer axes: the
+same command runs only the cells that are new. Without one it is the part that holds the axes.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,120 +17,177 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
+from analysis.advice.answers import BenchmarkAnswer, Signal
 from analysis.benchmarks import task
-from analysis.fit.surface import CLIFF, Fit, FitStatus
+from analysis.fit.batch import Batch
+from analysis.fit.cells import Cells
+from analysis.fit.rates import RateStatus
+from analysis.fit.surface import Fit
 from analysis.text import counted, listed, rate
 
 OCTAVE = 2.0
 BEYOND = 2
-"""Learning rates to add beyond a border that holds the optimum."""
+"""Learning rates to add beyond an end."""
 
 ENOUGH = 5
-"""Values of an axis below which a grid of too few cells is completed to this many."""
+"""Learning rates below which a grid that places nothing is completed to this many."""
 
+USUAL_HIGHEST = 1e-2
+"""Where every cell diverged, the search goes on below this or below the lowest rate that did."""
 
 NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "seed"}
 
 
-class NextGrid(NamedTuple):
-    """A grid file's text, what running it adds to the cells there are, and the names of the
-    benchmarks that are undecided."""
+class NextStep(NamedTuple):
+    """`sentence` says what to add, why, and how many cells that is; `text` is the grid file, "" and
+    `cells` 0 where nothing needs to be run."""
 
-    text: str
     sentence: str
-    undecided: str
+    text: str
+    cells: int
 
 
-def next_grid(fits: Iterable[Fit], rows: pd.DataFrame, file: Path | None) -> NextGrid | None:
-    """For the undecided among the fits of one grid; None where all are identified.
+class _Reasons(NamedTuple):
+    """Labels of the benchmarks that ask for more of an axis."""
 
-    `rows` are the grid's own results; `file` is the run's grid.yaml.
-    """
-    undecided = [fit for fit in fits if fit.status is not FitStatus.IDENTIFIED]
-    if not undecided:
-        return None
-    table = undecided[0].cells.table
+    higher: list[str]
+    lower: list[str]
+    smaller: list[str]
+    larger: list[str]
+    seeds: list[str]
+
+
+def next_step(
+    fits: Sequence[Fit], answers: Sequence[BenchmarkAnswer], rows: pd.DataFrame, file: Path | None
+) -> NextStep:
+    """Of one grid; `answers` in the order of `fits`. `rows` are the grid's own results; `file` is
+    the run's grid.yaml."""
+    cells = [fit.cells for fit in fits]
+    reasons = _reasons(answers)
+    ok = pd.concat([one.table.loc[one.ok] for one in cells])
+    rates = sorted({float(r) for one in cells for r in one.table.learning_rate})
+    sizes = sorted({int(size) for one in cells for size in one.table.batch_size})
     seeds = sorted({int(seed) for seed in rows.seed.dropna()}) or [0]
-    rates = sorted({float(rate) for fit in undecided for rate in _rates(fit)})
-    sizes = sorted({int(size) for fit in undecided for size in _sizes(fit)})
-    if any(_needs_seeds(fit) for fit in undecided):
-        seeds = seeds + [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
-    axes = {"learning_rate": [float(f"{rate:.4g}") for rate in rates]}
-    axes |= {"batch_size": sizes, "seed": seeds}
+    step = _step(np.array(sorted(ok.learning_rate.unique())))
+    added: dict[str, tuple[list[Any], str]] = {}
+    new_rates, why = _new_rates(cells, ok, reasons, step)
+    if new_rates:
+        added["learning_rate"] = (new_rates, why)
+    new_sizes, why = _new_sizes(sizes, reasons)
+    if new_sizes:
+        added["batch_size"] = (new_sizes, why)
+    if reasons.seeds and not added:
+        more = [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
+        added["seed"] = (more, f"noise still hides the answer for {listed(reasons.seeds)}")
+    if not added:
+        return NextStep(_settled(answers), "", 0)
+    axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
+    axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
+    axes["learning_rate"] = [float(f"{value:.4g}") for value in axes["learning_rate"]]
     had = set(zip(rows.learning_rate, rows.batch_size, rows.seed.fillna(0), strict=True))
-    known = {(float(f"{rate:.4g}"), int(size), int(seed)) for rate, size, seed in had}
-    new = sum(cell not in known for cell in product(*axes.values()))
-    if not new:
-        return None
-    stage = undecided[0].cells.stage
+    known = {(float(f"{value:.4g}"), int(size), int(seed)) for value, size, seed in had}
+    count = sum(cell not in known for cell in product(*axes.values()))
+    parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     sentence = (
-        f"{counted(new, 'new cell')} beside the {len(table)} there are: "
-        f"{counted(len(rates), 'learning rate')} x {counted(len(sizes), 'batch size')} x "
-        f"{counted(len(seeds), 'seed')}. New: {_new(axes, known)}. "
-        "Running it runs only what is new."
+        f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')} beside the {len(known)} "
+        "there are; running the grid file runs only what is new."
     )
-    names = listed([task(fit.cells.benchmark).label for fit in undecided])
-    return NextGrid(_text(stage, axes, file), sentence, names)
+    return NextStep(sentence, _text(cells[0].stage, axes, file), count)
 
 
-def _new(axes: dict[str, list[Any]], known: set[tuple[float, int, int]]) -> str:
-    """The values of each axis that no cell has yet, or that the cells lack in combination."""
-    parts = []
-    for place, (name, values) in enumerate(axes.items()):
-        new = [value for value in values if value not in {cell[place] for cell in known}]
-        if new:
-            texts = [rate(value) if name == "learning_rate" else str(value) for value in new]
-            parts.append(f"{NAMES[name]}{'s' if len(new) > 1 else ''} {listed(texts)}")
-    return "; ".join(parts) or "combinations that were not scored"
+def _reasons(answers: Sequence[BenchmarkAnswer]) -> _Reasons:
+    reasons = _Reasons([], [], [], [], [])
+    for answer in answers:
+        if answer.signal in (Signal.CONSTANT, Signal.CHANCE):
+            continue  # no further cell tells more
+        for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
+            if any(one.status is RateStatus.EDGE and one.side == side for one in answer.rates):
+                labels.append(answer.label)
+        way = answer.direction
+        if way is not None and way.next_gain_high is not None:
+            matters = way.next_gain_high > answer.epsilon
+            if way.verdict is Batch.SMALLER and matters and way.next_batch_size:
+                reasons.smaller.append(answer.label)
+            if way.verdict is Batch.LARGER and matters and way.next_batch_size:
+                reasons.larger.append(answer.label)
+        level = [one for one in answer.rates if one.status is RateStatus.LEVEL]
+        if answer.signal is Signal.FLAT or len(level) > len(answer.rates) / 2:
+            reasons.seeds.append(answer.label)
+    return reasons
 
 
-def _needs_seeds(fit: Fit) -> bool:
-    return fit.status is FitStatus.FLAT
-
-
-def _rates(fit: Fit) -> list[float]:
-    """Learning rates of the cells, and those that the fit asks for, at the cells' own step."""
-    table = fit.cells.table
-    ok = table.loc[fit.cells.ok]
-    rates = np.unique(table.learning_rate)
+def _new_rates(
+    cells: Sequence[Cells], ok: pd.DataFrame, reasons: _Reasons, step: float
+) -> tuple[list[float], str]:
+    """Learning rates to add, and why."""
+    tables = pd.concat([one.table for one in cells])
     if ok.empty:
-        return [*rates, rates.min() / OCTAVE**2, rates.min() / OCTAVE**4]
-    step = _step(rates)
+        start = min(float(tables.learning_rate.min()), USUAL_HIGHEST)
+        added = [start / OCTAVE ** (2 * k) for k in range(1, 4)]
+        return [float(f"{value:.3g}") for value in added], "no cell has a score yet"
     low, high = float(ok.learning_rate.min()), float(ok.learning_rate.max())
-    added: list[float] = []
-    if any(side in ("higher learning rates", CLIFF) for side in fit.edges):
-        wall = table.learning_rate[(table.status == "diverged") & (table.learning_rate > high)]
-        if wall.empty:
-            added += [high * step**k for k in range(1, BEYOND + 1)]
-        else:
-            added += [high * (float(wall.min()) / high) ** share for share in (1 / 3, 2 / 3)]
-    if "lower learning rates" in fit.edges:
-        added += [low / step**k for k in range(1, BEYOND + 1)]
-    if fit.status is FitStatus.TOO_FEW:
-        diverges = bool((table.status[table.learning_rate > high] == "diverged").any())
-        added += _completed(np.unique(ok.learning_rate), step, upwards=not diverges)
-    return [*rates, *added]
+    walls = tables.learning_rate[(tables.status == "diverged") & (tables.learning_rate > high)]
+    wall = float(walls.min()) if len(walls) else np.inf
+    above = [high * step**k for k in range(1, BEYOND + 1) if high * step ** (k + 0.5) < wall]
+    if not above:  # between the highest that trains and the lowest above it that does not
+        above = [high * (wall / high) ** share for share in (1 / 3, 2 / 3)]
+    below = [low / step**k for k in range(1, BEYOND + 1)]
+    added, why = [], []
+    if reasons.higher or (wall > high * step ** (BEYOND + 0.5) and _best_at(cells, high)):
+        added += above
+        labels = reasons.higher or _best_at(cells, high)
+        why.append(f"{_verb(labels, 'improves', 'improve')} up to the highest one")
+    if reasons.lower:
+        added += below
+        why.append(f"{_verb(reasons.lower, 'improves', 'improve')} down to the lowest one")
+    missing = ENOUGH - int(ok.learning_rate.nunique())
+    if ok.learning_rate.nunique() < 3 and not added:
+        added = (above + below + [low / step**3])[:missing]
+        why.append("three are the least that place a best one")
+    return [float(f"{value:.3g}") for value in added], listed(why)
 
 
-def _sizes(fit: Fit) -> list[int]:
-    sizes = np.unique(fit.cells.table.batch_size)
-    added: list[float] = []
-    if "larger batches" in fit.edges:
-        added += [sizes.max() * OCTAVE]
-    if "smaller batches" in fit.edges:
-        added += [sizes.min() / OCTAVE]
-    if fit.status is FitStatus.TOO_FEW:
-        added += _completed(sizes, OCTAVE)
-    return [int(size) for size in (*sizes, *added) if size >= 1]
+def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
+    """Labels of the benchmarks whose best cell has this learning rate, below a diverged cell so far
+    above that it says nothing of the rates between."""
+    return [
+        task(one.benchmark).label
+        for one in cells
+        if (one.table.status == "diverged").any()
+        and one.best is not None
+        and one.table.learning_rate.iloc[one.best] == learning_rate
+    ]
 
 
-def _completed(values: np.ndarray, step: float, upwards: bool = True) -> list[float]:
-    """What is missing to `ENOUGH` values, half of it on either side, or all of it below."""
-    missing = max(0, ENOUGH - len(values))
-    count = missing - missing // 2 if upwards else 0
-    above = [float(values.max()) * step**k for k in range(1, count + 1)]
-    below = [float(values.min()) / step**k for k in range(1, missing - count + 1)]
-    return above + below
+def _new_sizes(sizes: list[int], reasons: _Reasons) -> tuple[list[int], str]:
+    """Batch sizes to add, and why."""
+    added, why = [], []
+    if reasons.smaller and sizes[0] > 1:
+        added.append(sizes[0] // 2)
+        why.append(f"smaller ones may still help {listed(reasons.smaller)}")
+    if reasons.larger:
+        added.append(sizes[-1] * 2)
+        why.append(f"larger ones may still help {listed(reasons.larger)}")
+    return added, listed(why)
+
+
+def _verb(labels: Sequence[str], one: str, several: str) -> str:
+    return f"{listed(labels)} still {one if len(labels) == 1 else several}"
+
+
+def _values(name: str, values: list[Any]) -> str:
+    texts = [rate(value) if name == "learning_rate" else str(value) for value in sorted(values)]
+    return f"{NAMES[name]}{'s' if len(values) > 1 else ''} {listed(texts)}"
+
+
+def _settled(answers: Sequence[BenchmarkAnswer]) -> str:
+    silent = [one.label for one in answers if one.signal in (Signal.CONSTANT, Signal.CHANCE)]
+    if silent and len(silent) == len(answers):
+        return (
+            f"No further cell would tell more: the scores of {listed(silent)} do not depend on the "
+            "setting. A larger model, more training or more items may."
+        )
+    return "Nothing has to be run for these answers. More seeds would narrow the intervals."
 
 
 def _step(values: np.ndarray) -> float:

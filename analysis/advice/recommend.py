@@ -6,13 +6,14 @@ A mix of benchmarks has weights of its own (`analysis.advice.task_mix`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from analysis.advice.answers import Answers, answers
 from analysis.advice.claims import Claim, claims
-from analysis.advice.next_grid import NextGrid
 from analysis.advice.task_mix import Compromise, compromise
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.cells import Cells
@@ -54,7 +55,7 @@ class Recommendation:
 @dataclass(frozen=True)
 class Advice:
     """All that is said about one grid: a stage, or one arm of it. `mix` is the compromise of its
-    benchmarks, None where there is but one."""
+    benchmarks, None where there is but one. `answers` come first wherever both are shown."""
 
     stage: str
     arm: str
@@ -63,72 +64,56 @@ class Advice:
     task_types: dict[str, Recommendation]
     claims: dict[str, Claim]
     mix: Compromise | None
+    answers: Answers
 
     @property
     def name(self) -> str:
         return f"{self.stage}-{self.arm}" if self.arm else self.stage
 
 
-def advise(fits: Iterable[Fit], weights: Mapping[str, float] | None = None) -> list[Advice]:
+def advise(
+    fits: Iterable[Fit],
+    weights: Mapping[str, float] | None = None,
+    frame: pd.DataFrame | None = None,
+) -> list[Advice]:
     """One `Advice` per stage and arm, in the order of the fits; `weights` by benchmark are those of
-    the mix (`compromise.equal_weights` where None)."""
+    the mix (`task_mix.equal_weights` where None); `frame` holds the results, whose sizes of models
+    and data some published rules need."""
     groups: dict[tuple[str, str], list[Fit]] = {}
     for fit in fits:
         groups.setdefault((fit.cells.stage, fit.cells.arm), []).append(fit)
-    return [_advice(stage, arm, members, weights) for (stage, arm), members in groups.items()]
+    return [
+        _advice(stage, arm, members, weights, _rows(frame, stage, arm))
+        for (stage, arm), members in groups.items()
+    ]
 
 
-def as_json(
-    advice: list[Advice], next_grids: Mapping[str, NextGrid] | None = None
-) -> dict[str, Any]:
-    """The content of recommendations.json: the first grid at the top, every grid under `stages`.
-    `next_grids` holds, by the name of a grid, the cells that would decide what is open there."""
-    wanted = next_grids or {}
-    stages = {
-        one.name: _plain(one)
-        | {"next_grid": wanted[one.name]._asdict() if one.name in wanted else None}
-        for one in advice
-    }
-    first = advice[0].name if advice else ""
-    empty: dict[str, Any] = {"benchmarks": {}, "task_types": {}, "claims": {}}
-    empty |= {"mix": None, "next_grid": None}
-    return {"stage": first, **stages.get(first, empty), "stages": stages}
+def _rows(frame: pd.DataFrame | None, stage: str, arm: str) -> pd.DataFrame | None:
+    return None if frame is None else frame.loc[(frame.stage == stage) & (frame.arm == arm)]
 
 
-def _plain(advice: Advice) -> dict[str, Any]:
-    parts = {
-        part: {name: asdict(record) for name, record in getattr(advice, part).items()}
-        for part in ("benchmarks", "task_types", "claims")
-    }
-    return parts | {"mix": None if advice.mix is None else _plain_mix(advice.mix)}
-
-
-def _plain_mix(mix: Compromise) -> dict[str, Any]:
-    """As the other records; the front as a list of rows."""
-    front = None if mix.front is None else mix.front.to_dict("records")
-    cell = None if mix.cell is None else {"learning_rate": mix.cell[0], "batch_size": mix.cell[1]}
-    return mix._asdict() | {
-        "decided": mix.decided,
-        "cell": cell,
-        "prices": [price._asdict() for price in mix.prices],
-        "front": front,
-    }
-
-
-def _advice(stage: str, arm: str, fits: list[Fit], weights: Mapping[str, float] | None) -> Advice:
+def _advice(
+    stage: str,
+    arm: str,
+    fits: list[Fit],
+    weights: Mapping[str, float] | None,
+    rows: pd.DataFrame | None,
+) -> Advice:
     types: dict[str, list[Fit]] = {kind: [] for kind in TASK_TYPE_LABELS}
     for fit in fits:
         types[task(fit.cells.benchmark).task_type].append(fit)
     # one task of no type is no type
     named = {kind: members for kind, members in types.items() if members and kind != "other"}
+    answer = answers(fits, weights, rows)
     return Advice(
         stage=stage,
         arm=arm,
         fits=tuple(fits),
         benchmarks={fit.cells.benchmark: _for_benchmark(fit) for fit in fits},
         task_types={kind: _for_type(kind, members) for kind, members in named.items()},
-        claims=claims(stage, fits),
+        claims=claims(stage, fits, answer),
         mix=compromise(fits, weights),
+        answers=answer,
     )
 
 

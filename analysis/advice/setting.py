@@ -14,9 +14,10 @@ import numpy as np
 
 from analysis.benchmarks import task
 from analysis.fit.curves import Curves
+from analysis.fit.optimum import LEVELS
 from analysis.fit.surface import Fit
 
-BOUND = 0.95
+BOUND = LEVELS[1]
 
 
 class Price(NamedTuple):
@@ -43,11 +44,11 @@ class Price(NamedTuple):
 class Setting(NamedTuple):
     """Learning rate and batch size to use.
 
-    expected_regret and regret_high (95 % bound): in the metric's units for one benchmark, as a
-    share of the benchmarks' ranges for several (`unit`: "metric" or "range"). `score` and `stderr`:
-    posterior mean and standard deviation of the cell's score, one benchmark only; the score as
-    measured, which is too good for a chosen cell, is `observed`. `disagree`: labels of the
-    benchmarks whose own cell is better by more than epsilon.
+    expected_regret and regret_high (upper end of the 95 % interval): in the metric's units for one
+    benchmark, as a share of the benchmarks' ranges for several (`unit`: "metric" or "range").
+    `score` and `stderr`: posterior mean and standard deviation of the cell's score, one benchmark
+    only; the score as measured, which is too good for a chosen cell, is `observed`. `disagree`:
+    labels of the benchmarks whose own cell is better by more than epsilon.
     """
 
     label: str

@@ -1,6 +1,6 @@
 """One thing to report on: a run folder, a table, or a published one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ from analysis.advice import without_contaminated
 from analysis.audit import tables
 from analysis.tables import load as results
 from analysis.tables import run_folder
-from analysis.tables.external import selected
+from analysis.tables.options import ReadOptions
 
 
 @dataclass(frozen=True)
 class Source:
     """A table with its name; `folder`, `items` and `manifest` are a run folder's, else None or
-    empty."""
+    empty. `notes` say how the columns of another's table were read."""
 
     name: str
     frame: pd.DataFrame
     folder: Path | None
     items: pd.DataFrame | None
     manifest: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def grid_file(self) -> Path | None:
@@ -59,17 +60,19 @@ class Source:
         )
 
 
-def load(path: Path | str, where: Mapping[str, str] | None = None) -> Source:
+def load(path: Path | str, options: ReadOptions | None = None) -> Source:
     """Read one source; a run folder's results.csv and .parquet are rebuilt on the way.
 
     Raises:
         ResultsError: the path is neither, or what is there cannot be read.
     """
+    options = options or ReadOptions()
     folder = Path(path)
     if not folder.is_dir():
         name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
-        return Source(name, results.read(path, where), None, None, {})
-    frame = selected(results.write(folder), where or {}, str(path)).reset_index(drop=True)
+        table = results.read_table(path, options)
+        return Source(name, table.frame, None, None, {}, table.notes)
+    frame = results.ours(results.write(folder), str(path), options).frame
     manifest = run_folder.manifest(folder)
     return Source(
         manifest.get("name") or folder.name, frame, folder, results.items(folder), manifest

@@ -1,5 +1,6 @@
-"""Figures: plain data first, then one renderer for paper and one for the page.
+"""Figures: a chart as plain data first, then one renderer for paper and one for the page.
 
-Reading order: `data`, `interpolate`, `density_region`, `scaling_rules`; then `contour`, `ratio`,
-`mix`, `style`, and `interactive`.
+Reading order: `chart` (axes and layers), `surface_view`, then what builds charts: `contour` (with
+`interpolate`, `density_region`, `scaling_rules`), `scores`, `mix`, `training_curves`; then what
+draws them: `draw` with `style` (matplotlib), `interactive` and `interactive.js` (plotly).
 """

@@ -1,201 +1,233 @@
-"""A surface as a filled contour: cells, ratio lines, optimum with its region, references."""
+"""The contour of a surface over learning rate and batch size, as a chart.
 
+It is filled from the measured cells, not from the fit; the fit adds its optimum with the 95 %
+region and the best learning rate of each batch size.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
-from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.figures.data import LINEAR_NAME, ContourInfo
-from analysis.figures.style import GREY, PURPLE, VERMILION, legend, new_figure, styled
+from analysis.figures import scaling_rules
+from analysis.figures.chart import (
+    GREY,
+    PURPLE,
+    VERMILION,
+    Axis,
+    Chart,
+    Colours,
+    Dash,
+    Fill,
+    Line,
+    Points,
+    log2_axis,
+)
+from analysis.figures.density_region import holds, region
+from analysis.figures.interpolate import interpolated
+from analysis.figures.surface_view import SurfaceView
+from analysis.fit.peak import Box, box_of
+from analysis.fit.surface import FitStatus
 from analysis.text import number, rate
 
-LEVELS = 12
-DASHES = ("--", ":", "-.")
+MESH = 61
+"""Points of the fill along each axis."""
+
+DASHES: tuple[Dash, ...] = ("dash", "dot", "dashdot")
+RATIOS, REGION, RULES, PUBLISHED = "ratios", "region", "rules", "published"
+"""What a page switches on and off."""
 
 
-@styled
-def draw_contour(info: ContourInfo) -> Figure:
-    """Everything in `info`; the linear rule is left to the ratio lines, parallel to it."""
-    figure, (axes,) = new_figure(info.heading)
-    bounds = np.linspace(info.vmin, info.vmax, LEVELS + 1)
-    colours = "viridis" if info.higher_is_better else "viridis_r"
-    norm = BoundaryNorm(bounds, 256)
-    shown = info.cells.value.dropna()
-    extend = {
-        (False, False): "neither",
-        (True, False): "min",
-        (False, True): "max",
-        (True, True): "both",
-    }[bool((shown < info.vmin).any()), bool((shown > info.vmax).any())]
-    if info.mesh is not None:
-        axes.contourf(
-            info.mesh_x, info.mesh_y, info.mesh, bounds, cmap=colours, norm=norm, extend=extend
+def contour(view: SurfaceView) -> Chart:
+    """Everything the contour shows; drawn in this order."""
+    x, y = view.cells.x.to_numpy(), view.cells.y.to_numpy()
+    x_axis, y_axis = axes(view)
+    layers: list[Fill | Line | Points] = []
+    mesh_x, mesh_y = (np.linspace(axis.min(), axis.max(), MESH) for axis in (x, y))
+    mesh = interpolated(view.cells, mesh_x, mesh_y)
+    if mesh is not None:
+        layers.append(Fill(mesh_x, mesh_y, mesh))
+    layers += _ratio_lines(ratio_lines(x, y), x_axis, y_axis)
+    layers += _rules(view)
+    likely = optimum_region(view)
+    for order, polygon in enumerate(likely):
+        name = "95 % region of that setting" if order == 0 else ""
+        layers.append(
+            Line(*polygon.T, name=name, colour=VERMILION, filled=True, width=1.4, layer=REGION)
         )
-    _cell_axes(axes, info)
-    _draw_ratio_lines(axes, info.log2_ratios)
-    _draw_references(axes, info)
-    for order, polygon in enumerate(info.region):
-        axes.add_patch(
-            Polygon(
-                polygon,
-                closed=True,
-                facecolor="none",
-                edgecolor="white",
-                hatch="////",
-                alpha=0.55,
-                lw=0,
-                zorder=4,
-            )
-        )
-        label = "95 % region of the optimum" if order == 0 else None
-        axes.plot(*polygon.T, color=VERMILION, lw=1.4, zorder=4, label=label)
-    if info.optimum and info.log2_ratio_interval:
-        _draw_optimum(axes, info.optimum, info.log2_ratio_interval)
-    _draw_cells(axes, info, colours, norm)
-    if len(shown):
-        bar = figure.colorbar(
-            ScalarMappable(norm, colours), ax=axes, extend=extend, fraction=0.05, pad=0.11
-        )
-        bar.set_label(info.score_label)
-        bar.set_ticks(list(bounds[::3]))
-        bar.ax.set_yticklabels([number(value, 3) for value in bounds[::3]])
-        bar.outline.set_visible(False)  # type: ignore[operator]
-    legend(axes)
-    return figure
+    layers += _best_rates(view)
+    layers += _cells(view)
+    layers += _optimum(view)
+    layers += _published(view, x_axis, y_axis)
+    colours = Colours(view.score_label, view.vmin, view.vmax, view.higher_is_better)
+    return Chart(view.heading, x_axis, y_axis, layers, colours)
 
 
-def _draw_cells(axes: Axes, info: ContourInfo, colours: str, norm: Normalize) -> None:
-    cells = info.cells
-
-    def mark(rows: pd.DataFrame, label: str, **style: Any) -> None:
-        if len(rows):
-            axes.scatter(rows.x, rows.y, label=label, **{"zorder": 5, **style})
-
-    ok, diverged, failed = (cells.loc[cells.status == s] for s in ("ok", "diverged", "failed"))
-    filled = "" if info.mesh is None else " (the fill is between cells)"
-    tint: dict[str, Any] = {"c": ok.value, "cmap": colours, "norm": norm}
-    mark(ok, f"measured cell{filled}", s=34, edgecolors="white", linewidths=1.1, **tint)
-    mark(diverged, "diverged", marker="X", s=60, c=VERMILION)
-    hollow = {"facecolors": "none", "edgecolors": GREY, "linewidths": 1.6}
-    mark(failed, "failed, no score", marker="s", s=46, **hollow)
-    if info.best is not None:
-        best = cells.iloc[[info.best]]
-        star = {"c": "white", "edgecolors": "black", "linewidths": 0.9, "zorder": 6}
-        name = f"best cell ({number(best.value.iloc[0], 3)})"
-        mark(best, name, marker="*", s=210, **star)
+def axes(view: SurfaceView) -> tuple[Axis, Axis]:
+    """Ticks at the learning rates and batch sizes of the cells."""
+    cells = view.cells
+    rates = log2_axis(cells.x.to_numpy(), [rate(r) for r in cells.learning_rate], "learning rate")
+    sizes = log2_axis(
+        cells.y.to_numpy(), [f"{size:g}" for size in cells.batch_size],
+        "batch size (examples per step)",
+    )  # fmt: skip
+    return rates, sizes
 
 
-def _draw_optimum(axes: Axes, optimum: tuple[float, float], interval: tuple[float, float]) -> None:
-    """The fit's optimum, and its ratio's interval as a bar across the ratio lines."""
-    x, y = optimum
-    ends = np.array(interval) - (x - y)
-    # along (1, -1) / 2 the ratio moves by one octave for one unit
-    axes.plot(x + ends / 2, y - ends / 2, color="black", lw=3.4, solid_capstyle="butt", zorder=6)
-    axes.plot(
-        x + ends / 2,
-        y - ends / 2,
-        color="white",
-        lw=1.6,
-        solid_capstyle="butt",
-        zorder=6,
-    )
-    axes.scatter(
-        x,
-        y,
-        marker="D",
-        s=52,
-        c=VERMILION,
-        edgecolors="white",
-        linewidths=1,
-        zorder=7,
-        label="optimum of the fit, 95 % interval of its ratio",
-    )
+def ratio_lines(x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
+    """Whole powers of two between the corners' ratios, at most seven."""
+    low, high = x.min() - y.max(), x.max() - y.min()
+    step = max(1, int(np.ceil((high - low) / 7)))
+    first = int(np.ceil(low / step)) * step
+    return tuple(float(value) for value in np.arange(first, high + 1e-9, step))
 
 
-def _draw_ratio_lines(axes: Axes, log2_ratios: tuple[float, ...]) -> None:
-    """Lines y = x - r, named where they leave the box, at the top or at the right."""
-    (x_low, x_high), (y_low, y_high) = axes.get_xlim(), axes.get_ylim()
+def optimum_region(view: SurfaceView) -> list[np.ndarray]:
+    """The 95 % region of an identified optimum, as polygons; none where none is identified."""
+    fit = view.fit
+    if fit is None or fit.status is not FitStatus.IDENTIFIED or fit.draws is None:
+        return []
+    return region(fit.draws, box_of(view.cells.x.to_numpy(), view.cells.y.to_numpy()))
+
+
+def outlier_note(view: SurfaceView) -> str:
+    """Why the best measured cell lies outside the region that it should be in; "" where it does
+    not."""
+    likely = optimum_region(view)
+    box = box_of(view.cells.x.to_numpy(), view.cells.y.to_numpy())
+    if not likely or view.best is None:
+        return ""
+    best = view.cells.iloc[view.best]
+    if holds(likely, (float(best.x), float(best.y)), box):
+        return ""
+    cell = f"{rate(best.learning_rate)} x {best.batch_size}"
+    start = f"The best measured cell ({cell}) lies outside the 95 % region of the best setting"
+    if best.possible:
+        return f"{start}, which lies between cells; it is as good as the best within the noise."
+    scores = f"{number(best.value, 3)} was measured there, {number(best.fit, 3)} is expected"
+    return f"{start}: {scores} from all cells together, so that its score is most likely luck."
+
+
+def _ratio_lines(log2_ratios: tuple[float, ...], x: Axis, y: Axis) -> Iterator[Line]:
+    """Lines of one ratio, x - y = r, named where they leave the chart, at the top or the right."""
     for ratio in log2_ratios:
-        ends = np.array([max(x_low, y_low + ratio), min(x_high, y_high + ratio)])
-        if ends[0] >= ends[1]:
+        ends = np.array([max(x.low, y.low + ratio), min(x.high, y.high + ratio)])
+        if ends[0] < ends[1]:
+            text = rate(2**ratio)
+            yield Line(ends, ends - ratio, width=0.8, halo=True, text=text, layer=RATIOS)
+
+
+def _rules(view: SurfaceView) -> Iterator[Line]:
+    """Scaling rules through the optimum, or the best cell where none is identified. The linear
+    rule is left to the lines of one ratio, parallel to it."""
+    fit, best = view.fit, view.best
+    if fit is None or best is None:
+        return
+    x, y = view.cells.x.to_numpy(), view.cells.y.to_numpy()
+    anchor = (float(x[best]), float(y[best]))
+    if fit.status is FitStatus.IDENTIFIED and fit.optimum is not None:
+        anchor = fit.optimum[:2]
+    rules = scaling_rules.lines(anchor, box_of(x, y), view.noise)
+    drawn = [rule for rule in rules if rule.name != scaling_rules.LINEAR_NAME]
+    for rule, dash in zip(drawn, DASHES, strict=False):
+        yield Line(
+            rule.x, rule.y, name=rule.name, colour=PURPLE, dash=dash, note=rule.note, layer=RULES
+        )
+
+
+def _best_rates(view: SurfaceView) -> Iterator[Points | Line]:
+    """The best learning rate of each batch size with its interval; hollow where it is not inside
+    the grid."""
+    table = view.best_rates
+    if table is None or table.empty:
+        return
+    name = "best learning rate at this batch size (95 %)"
+    yield Line(table.x.to_numpy(), table.y.to_numpy(), width=1.2, halo=True, layer=REGION)
+    for inside in (True, False):
+        rows = table.loc[(table.status == "interior") == inside]
+        if rows.empty:
             continue
-        for colour, width, alpha in (("black", 1.7, 0.35), ("white", 0.8, 0.9)):
-            axes.plot(ends, ends - ratio, color=colour, lw=width, alpha=alpha, zorder=3)
-        at_top = ends[1] < x_high - 1e-9
-        axes.annotate(
-            rate(2**ratio),
-            (ends[1], ends[1] - ratio),
-            xytext=(0, 3) if at_top else (4, 0),
-            textcoords="offset points",
-            ha="center" if at_top else "left",
-            va="bottom" if at_top else "center",
-            fontsize=7.5,
-            annotation_clip=False,
+        yield Points(
+            rows.x.to_numpy(),
+            rows.y.to_numpy(),
+            name=name if inside else "the same, at the edge or open",
+            marker="circle" if inside else "diamond-tall",
+            size=4.5,
+            colour="#ffffff" if inside else "#bbbbbb",
+            edge="#000000",
+            x_low=rows.low.to_numpy(),
+            x_high=rows.high.to_numpy(),
+            notes=[best_rate_note(row) for row in rows.to_dict("records")],
+            layer=REGION,
         )
-    axes.annotate(
-        "LR/BS",
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(6, 3),
-        textcoords="offset points",
-        fontsize=7.5,
+
+
+def best_rate_note(row: dict[str, Any]) -> str:
+    """What a row of `SurfaceView.best_rates` says where it is pointed at."""
+    return (
+        f"batch size {row['batch_size']:g}: best learning rate {rate(2 ** row['x'])}\n"
+        f"95 % interval {rate(2 ** row['low'])} to {rate(2 ** row['high'])} ({row['status']})"
     )
-    axes.set_xlim(x_low, x_high)
-    axes.set_ylim(y_low, y_high)
 
 
-def _draw_references(axes: Axes, info: ContourInfo) -> None:
-    """Rules as dashed curves; published settings as triangles, hollow ones lie outside."""
-    drawn = [line for line in info.lines if line.name != LINEAR_NAME]
-    for line, dash in zip(drawn, DASHES, strict=False):
-        axes.plot(line.x, line.y, color=PURPLE, lw=1.6, ls=dash, zorder=4, label=line.name)
-    inside = [point for point in info.points if point.inside]
-    outside = [point for point in info.points if not point.inside]
-    for points, face, label in (
-        (inside, PURPLE, "published setting"),
-        (outside, "none", "published settings outside the grid"),
-    ):
-        if points:
-            axes.scatter(
-                [point.x for point in points],
-                [point.y for point in points],
-                marker="v",
-                s=56,
-                facecolors=face,
-                edgecolors="black" if face == PURPLE else PURPLE,
-                linewidths=0.9,
-                zorder=6,
-                label=label,
-                clip_on=False,
+def _cells(view: SurfaceView) -> Iterator[Points]:
+    cells = view.cells
+
+    def points(rows: np.ndarray, name: str, **style) -> Points:
+        x, y = cells.x.to_numpy()[rows], cells.y.to_numpy()[rows]
+        return Points(x, y, name=name, cells=rows, **style)
+
+    ok, diverged, failed = (view.rows(status) for status in ("ok", "diverged", "failed"))
+    values = cells.value.to_numpy(dtype=float)
+    if len(ok):
+        yield points(ok, "measured cell", values=values[ok], size=6, edge="#ffffff")
+    if len(diverged):
+        yield points(diverged, "diverged", marker="x", size=8, colour=VERMILION)
+    if len(failed):
+        yield points(failed, "failed, no score", marker="square", size=7, colour=GREY, hollow=True)
+    if view.best is not None:
+        best = np.array([view.best])
+        name = f"best cell as measured ({number(values[view.best], 3)})"
+        yield points(best, name, marker="star", size=14, colour="#ffffff", edge="#000000")
+
+
+def _optimum(view: SurfaceView) -> Iterator[Line | Points]:
+    """The best setting of all with its ratio's interval, a bar across the lines of one ratio."""
+    fit = view.fit
+    if fit is None or fit.status is not FitStatus.IDENTIFIED or fit.optimum is None:
+        return
+    if fit.low is None or fit.high is None:
+        return
+    x, y = fit.optimum[:2]
+    # along (1, -1) / 2 the ratio moves by one octave for one unit
+    ends = np.array([fit.low, fit.high]) - (x - y)
+    yield Line(x + ends / 2, y - ends / 2, colour="#000000", width=2.6, layer=REGION)
+    note = (
+        f"best setting from all cells: learning rate {rate(2**x)}, batch size {2**y:.3g}\n"
+        f"LR/BS {rate(2 ** (x - y))}, 95 % interval {rate(2**fit.low)} to {rate(2**fit.high)}"
+    )
+    yield Points(
+        np.array([x]), np.array([y]), name="best setting from all cells",
+        marker="diamond", size=8, colour=VERMILION, edge="#ffffff", notes=[note], layer=REGION,
+    )  # fmt: skip
+
+
+def _published(view: SurfaceView, x: Axis, y: Axis) -> Iterator[Points]:
+    """Published settings as triangles; hollow ones lie outside and stand at the nearest border."""
+    points = scaling_rules.points(view.stage, Box(x.low, x.high, y.low, y.high))
+    for inside in (True, False):
+        group = [point for point in points if point.inside == inside]
+        if group:
+            yield Points(
+                np.array([point.x for point in group]),
+                np.array([point.y for point in group]),
+                name="published setting" if inside else "published, outside the grid",
+                marker="triangle-down",
+                size=8,
+                colour=PURPLE,
+                edge="#000000",
+                hollow=not inside,
+                notes=[f"{point.name}\n{point.note}" for point in group],
+                texts=[point.name for point in group] if inside else [],
+                layer=PUBLISHED,
             )
-    for point in inside:
-        axes.annotate(
-            point.name,
-            (point.x, point.y),
-            xytext=(6, 5),
-            textcoords="offset points",
-            fontsize=7.5,
-            zorder=6,
-            color="black",  # over the fill, whatever the page's colour
-            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.75},
-        )
-
-
-def _cell_axes(axes: Axes, info: ContourInfo) -> None:
-    """Ticks at the cells' own learning rates and batch sizes, at most about ten of each."""
-    for axis, (places, labels, name, limits) in (
-        (axes.xaxis, info.x_axis),
-        (axes.yaxis, info.y_axis),
-    ):
-        axis.set_major_locator(FixedLocator(places))
-        axis.set_minor_locator(NullLocator())
-        axis.set_ticklabels(labels)
-        axis.set_label_text(name)
-        (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(*limits)
-    axes.spines[:].set_visible(False)

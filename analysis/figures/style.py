@@ -1,8 +1,4 @@
-"""What both figures share: style, colours, and the formats a figure is saved in.
-
-`contour_figure` and `ratio_figure` draw from the plain data of `plots`. Colours are viridis and
-Okabe and Ito's palette, which colour-blind readers tell apart.
-"""
+"""What all still figures share: size, fonts, legend, and the formats a figure is saved in."""
 
 import functools
 import io
@@ -11,15 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-VERMILION = "#d55e00"
-PURPLE = "#cc79a7"
-GREY = "#8a8f98"
-TEXT = "#010203"  # no other ink has these two colours, so that an SVG's can be told apart
+from analysis.figures.chart import TEXT
+
 PAPER = "#fefdfc"
+"""The background. No layer has its colour or that of `TEXT`, so both can be replaced in an SVG."""
+
 STYLE: dict[Any, Any] = {
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
@@ -38,7 +36,7 @@ Info = TypeVar("Info")
 
 
 def styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:
-    """Draw in the house style, whatever matplotlib is set to."""
+    """Draw in the project's style, whatever matplotlib is set to."""
 
     @functools.wraps(draw)
     def in_style(info: Info) -> Figure:
@@ -51,9 +49,8 @@ def styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:
 def save(figure: Figure, path: Path) -> str:
     """Write PATH.png (200 dots per inch), .svg and .pdf; returns the SVG to stand in a page."""
     with matplotlib.rc_context(STYLE):
-        # lay it out once and for all: each format would do it again
         figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # or each would draw it twice
+        figure.set_layout_engine(None)  # laid out once: each format would do it again
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=200, facecolor="white")
         nameless = dict.fromkeys(("Creator", "Producer", "CreationDate"))
         figure.savefig(path.with_name(f"{path.name}.pdf"), facecolor="white", metadata=nameless)
@@ -89,16 +86,16 @@ def new_figure(heading: str, below: bool = False) -> tuple[Figure, list[Axes]]:
     grid = figure.subplots(1 + below, 1, sharex=True, squeeze=False, **shape)
     axes = list(grid[:, 0])
     axes[0].set_title(heading, fontsize=11, fontweight="bold", loc="left", pad=16)
-    for one in axes:
-        one.tick_params(labelsize=8.5)
+    for panel in axes:
+        panel.tick_params(labelsize=8.5)
     return figure, axes
 
 
-def legend(axes: Axes) -> None:
+def legend(panels: list[Axes]) -> None:
     """Below the figure, in two columns."""
-    handles, labels = axes.get_legend_handles_labels()
+    handles, labels = panels[0].get_legend_handles_labels()
     if handles:
-        axes.figure.legend(  # type: ignore[union-attr]
+        panels[0].figure.legend(  # type: ignore[union-attr]
             handles,
             labels,
             loc="outside lower left",
@@ -108,3 +105,10 @@ def legend(axes: Axes) -> None:
             handletextpad=0.5,
             columnspacing=1.4,
         )
+
+
+def shades(count: int) -> list[str]:
+    """Colours from small to large, legible on light and dark pages."""
+    places = np.linspace(0.3, 0.9, max(count, 1))
+    parts = [colormaps["viridis"](place)[:3] for place in places]
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in parts]

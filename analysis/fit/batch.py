@@ -7,8 +7,11 @@ import numpy as np
 
 from analysis.fit.curves import Curves
 
-CALLED = 0.8
+CALLED = 0.7
 """Share of draws that decides a direction."""
+
+INDIFFERENT = 0.9
+"""Share of draws in which all batch sizes are as good for them to be called so."""
 
 BOUND = 0.95
 
@@ -63,7 +66,7 @@ def direction(curves: Curves, shaped: bool) -> Direction:
     likely = max(shares, key=lambda side: shares[side])
     if count < 2 or not shaped:
         verdict = Batch.UNDECIDED
-    elif p_indifferent >= CALLED:
+    elif p_indifferent >= INDIFFERENT:
         verdict = Batch.INDIFFERENT
     else:
         verdict = likely if shares[likely] >= CALLED else Batch.UNDECIDED

@@ -4,6 +4,7 @@ Every answer about rate, ratio, exponent, batch size, setting and task types is 
 draws, so that no two of them can disagree.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -79,10 +80,37 @@ class Curves:
     @cached_property
     def tops(self) -> np.ndarray:
         """log2 of the best learning rate at each batch size, draws x K; between mesh points by the
-        parabola through the highest point and its neighbours."""
+        parabola through the highest point and its neighbours. A draw that still rises where
+        training diverges has its best rate anywhere between the last rate that trains and the
+        first that does not."""
         top = self.inside.argmax(axis=2)
         if len(self.x) < 3:
             return self.x[top]
+        tops = self._between(top)
+        rng = np.random.default_rng(len(tops))
+        for row, (low, high) in self._walls().items():
+            at_wall = np.flatnonzero(top[:, row] == self.ends[1][row])
+            share = (rng.permutation(len(at_wall)) + 0.5) / max(len(at_wall), 1)
+            tops[at_wall, row] = low + share * (high - low)
+        return tops
+
+    def mean_top(self, sizes: Sequence[int]) -> np.ndarray:
+        """Mean over these batch sizes of log2 of the best rate, one per draw."""
+        return self.tops[:, np.isin(self.batch_sizes, sizes)].mean(axis=1)
+
+    def _walls(self) -> dict[int, tuple[float, float]]:
+        """By position of the batch size: log2 of the last rate that trains and of the first above
+        it that diverged, where there are both."""
+        table, walls = self.cells.table, {}
+        for row in np.flatnonzero(self.wall):
+            own = table.loc[table.batch_size == self.batch_sizes[row]]
+            last = own.x[own.status == "ok"].max()
+            beyond = own.x[(own.status == "diverged") & (own.x > last)]
+            if not beyond.empty:
+                walls[int(row)] = (float(last), float(beyond.min()))
+        return walls
+
+    def _between(self, top: np.ndarray) -> np.ndarray:
         draws, sizes = np.ogrid[: len(top), : len(self.y)]
         middle = np.clip(top, 1, len(self.x) - 2)
         left, centre, right = (self.height[draws, sizes, middle + k] for k in (-1, 0, 1))
@@ -109,16 +137,26 @@ class Curves:
         above = self.profile - self.height[:, sizes, last] > needed
         return Falls(below, above | (self.wall & (last > first)))
 
+    @cached_property
+    def priced(self) -> np.ndarray:
+        """`height`, but the lowest measured one between the last rate that trains and the first
+        that diverged: a rule to keep must not depend on where in between training breaks."""
+        height = self.height.copy()
+        lowest = np.where(self.measured, self.height, np.inf).min(axis=2)
+        for row, (last, _) in self._walls().items():
+            height[:, row, self.x > last + 1e-9] = lowest[:, [row]]
+        return height
+
     def at(self, x: np.ndarray) -> np.ndarray:
-        """Scores at log2 rates x (K x C: a column per candidate), draws x K x C, linear between
-        mesh points and constant beyond the mesh."""
+        """Scores (`priced`) at log2 rates x (K x C: a column per candidate), draws x K x C, linear
+        between mesh points and constant beyond the mesh."""
         if len(self.x) < 2:
             return np.broadcast_to(self.height, (*self.height.shape[:2], x.shape[1]))
         place = np.clip((x - self.x[0]) / (self.x[1] - self.x[0]), 0, len(self.x) - 1)
         left = np.minimum(place.astype(int), len(self.x) - 2)
         share = place - left
         sizes = np.arange(len(self.y))[:, None]
-        lower, upper = self.height[:, sizes, left], self.height[:, sizes, left + 1]
+        lower, upper = self.priced[:, sizes, left], self.priced[:, sizes, left + 1]
         return (1 - share) * lower + share * upper
 
 

@@ -5,6 +5,7 @@ evidence of a surface.
 """
 
 import numpy as np
+from scipy.linalg import orth
 from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
@@ -12,8 +13,8 @@ from analysis.fit.cells import DRAWS, Cells
 from analysis.fit.peak import box_of
 from analysis.fit.quadratic import design, inverse_variances, variances
 
-NEIGHBOURS = 4
-"""Nearest cells with which each is compared."""
+NEIGHBOURS = 2
+"""Nearest cells with which each is compared, for each axis of the grid."""
 
 
 def flatness(cells: Cells) -> tuple[float, str]:
@@ -52,11 +53,12 @@ def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:
     rng = np.random.default_rng(len(score))
     ranks = rankdata(score)  # ties share a rank: else their order in the table would count
     shuffled = np.vstack([ranks, rng.permuted(np.tile(ranks, (DRAWS, 1)), axis=1)])
-    neighbours = min(NEIGHBOURS, len(score) - 1)
+    axes = int((steps.max(axis=0) > 0).sum())
+    neighbours = min(NEIGHBOURS * axes, len(score) - 1)
     near = np.asarray(KDTree(steps).query(steps, k=neighbours + 1)[1])[:, 1:]
     smooth = -((shuffled[:, :, None] - shuffled[:, near]) ** 2).sum(axis=(1, 2))
     box = box_of(steps[:, 0], steps[:, 1])
-    basis = np.linalg.qr(design(box, steps[:, 0], steps[:, 1]))[0]
+    basis = orth(design(box, steps[:, 0], steps[:, 1]))  # fewer columns along one axis
     explained = ((shuffled @ basis) ** 2).sum(axis=1)
     tails = [
         float((one[1:] >= one[0] - 1e-9).sum() + 1) / (DRAWS + 1) for one in (smooth, explained)

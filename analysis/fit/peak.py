@@ -10,25 +10,47 @@ gamma is the direction of the ridge (0: the learning rate counts alone; 1: the r
 square-root rule, Malladi et al. 2022), w and h half-widths in octaves, skew the steeper side (a
 cliff), power the flatness of the top (1: a quadratic, 2: a plateau), tail how soon the score levels
 off far away. A quadratic is power = 1, tail -> 0, skew = 0.
+
+A rival without a top along the learning rate rises and levels off (sign 1) or falls from a level
+(sign -1), so that a curve that levels off does not pass for a peak near the end of the grid:
+
+    level(x, y) = -exp(-sign u / w) - (v / h)^2
 """
 
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
-NAMES = ("a", "b", "gamma", "log_width", "log_height", "skew", "log_tail", "log_power")
+NAMES = ("a", "b", "gamma", "log_width", "log_height", "skew", "log_tail", "log_power", "sign")
 PLACE = 0.5
 """Normal prior of a and b: this share of the grid's span round its middle, so that a priori the top
 of two grids in five lies inside. Grids are laid round the expected top: over Step Law's 17 dense
 surfaces it lies 0.14 of the span from the middle (root mean square)."""
 
-CENTRES = np.array([0.45, np.log(2.0), np.log(5.0), 0.0, -1.5, 0.15])
-SPREADS = np.array([0.5, 0.7, 1.0, 0.4, 1.2, 0.3])
-"""Normal priors of all but a and b. Published paths have gamma between 0 and 1: Step Law's own
-grids 0.30, the square-root rule 1/2, the linear rule 1."""
+CENTRES = np.array([0.45, np.log(2.0), np.log(5.0), -0.4, -1.5, 0.15])
+SPREADS = np.array([0.5, 0.7, 1.0, 0.6, 1.2, 0.3])
+"""Normal priors of all but a, b and the sign. Published paths have gamma between 0 and 1: Step
+Law's own grids 0.30, the square-root rule 1/2, the linear rule 1. The side of higher rates is
+expected to be the steeper: it ends where training diverges."""
 
 QUADRATIC = np.array([0.0, -6.0, 0.0])
 """skew, log_tail and log_power of a peak that is a quadratic."""
+
+STEEPEST = 30.0
+"""Bound of exponents, far above any that a grid shows."""
+
+
+class Family(StrEnum):
+    """Shapes that are weighed against each other."""
+
+    QUADRATIC = "quadratic"
+    PEAK = "peak"
+    LEVEL = "level"
+
+
+FREE = {Family.QUADRATIC: 5, Family.PEAK: 8, Family.LEVEL: 5}
+"""How many of `NAMES`, from the first, a family fits."""
 
 
 class Box(NamedTuple):
@@ -55,20 +77,30 @@ def box_of(x: np.ndarray, y: np.ndarray) -> Box:
     return Box(x_low, x_high, y_low, y_high)
 
 
-def draw_prior(box: Box, count: int, quadratic: bool, rng: np.random.Generator) -> np.ndarray:
-    """Parameters (`NAMES`) from the prior, count x 8; of quadratics alone, or of any shape."""
+def draw_prior(box: Box, count: int, family: Family, rng: np.random.Generator) -> np.ndarray:
+    """Parameters (`NAMES`) of one family from the prior, count x 9."""
     centres, spreads = _prior(box)
-    found = centres + spreads * rng.standard_normal((count, len(centres)))
-    if quadratic:
-        found[:, -len(QUADRATIC) :] = QUADRATIC
-    return found
+    parameters = np.zeros((count, len(NAMES)))
+    parameters[:, :-1] = centres + spreads * rng.standard_normal((count, len(centres)))
+    if family is not Family.PEAK:
+        parameters[:, FREE[family] : -1] = QUADRATIC
+    if family is Family.LEVEL:
+        parameters[:, -1] = rng.choice([-1, 1], count)
+    return parameters
 
 
 def log_prior(box: Box, parameters: np.ndarray) -> np.ndarray:
-    """Log density up to a constant, per row of parameters (rows x 8). That of quadratics too, whose
-    last three are always the same."""
+    """Log density up to a constant, per row of parameters (rows x 9); parameters that a family does
+    not fit are always the same."""
     centres, spreads = _prior(box)
-    return -0.5 * (((parameters - centres) / spreads) ** 2).sum(axis=1)
+    return -0.5 * (((parameters[:, :-1] - centres) / spreads) ** 2).sum(axis=1)
+
+
+def tops(parameters: np.ndarray) -> np.ndarray:
+    """Place of each peak, rows x 2 in log2 units; infinite along the rate where there is none."""
+    x = parameters[:, 0].copy()
+    x[parameters[:, -1] > 0], x[parameters[:, -1] < 0] = np.inf, -np.inf
+    return np.column_stack([x, parameters[:, 1]])
 
 
 def _prior(box: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -78,13 +110,30 @@ def _prior(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def peak(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Height of each peak at each point, rows of parameters x points; 0 at the top, else below."""
-    a, b, gamma, width, height, skew, tail, power = parameters.T[:, :, None]
+    """Height of each shape at each point, rows of parameters x points; a peak is 0 at its top."""
+    levels = parameters[:, -1] != 0
+    height = np.empty((len(parameters), len(x)))
+    height[~levels] = _peak(parameters[~levels], x, y)
+    height[levels] = _level(parameters[levels], x, y)
+    return height
+
+
+def _peak(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    a, b, gamma, width, height, skew, tail, power, _ = parameters.T[:, :, None]
     v = y - b
     u = (x - a) - gamma * v
     across = u * np.exp(-width - np.where(u > 0, skew, -skew))
     distance = across * across + (v * np.exp(-height)) ** 2
     tail = np.exp(tail)
     with np.errstate(over="ignore"):
-        far = np.exp(np.clip(np.exp(power) * np.log(distance + 1e-12), -30, 30))
+        log_far = np.exp(power) * np.log(distance + 1e-12)
+        far = np.exp(np.clip(log_far, -STEEPEST, STEEPEST))
     return -np.log1p(tail * far) / tail
+
+
+def _level(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    a, b, gamma, width, height, _, _, _, sign = parameters.T[:, :, None]
+    v = y - b
+    exponent = -sign * ((x - a) - gamma * v) * np.exp(-width)
+    rise = np.exp(np.clip(exponent, -STEEPEST, STEEPEST))
+    return -rise - (v * np.exp(-height)) ** 2

@@ -73,8 +73,9 @@ class Posterior:
         return self.best + height
 
 
-def condition(cells: Cells) -> Posterior:
-    """The posterior given the ok cells; the same cells give the same draws."""
+def condition(cells: Cells, sampler: int = 0) -> Posterior:
+    """The posterior given the ok cells; the same cells give the same draws. `sampler` is a seed of
+    the sampler, to see what depends on it."""
     ok = cells.table.loc[cells.ok]
     x, y = ok.x.to_numpy(), ok.y.to_numpy()
     score = cells.sign * ok.value.to_numpy()
@@ -85,7 +86,8 @@ def condition(cells: Cells) -> Posterior:
     # a thousand draws of sixty cells scatter too: the same shrinking as of the items
     covariance = ledoit_wolf(cells.own_noise[:, used])[0]
     unmeasured = cells.seed_sd is None
-    seed = zlib.crc32(f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}".encode())
+    name = f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}"
+    seed = zlib.crc32(name.encode()) + 1000 * sampler
 
     shared = None
     if unmeasured and not cells.higher_is_better:

@@ -8,7 +8,7 @@ import numpy as np
 from analysis.fit.curves import Curves
 from analysis.fit.optimum import LEVELS
 
-INTERIOR = 0.85
+INTERIOR = 0.65
 """Share of draws that must fall on both sides of their top for an optimum inside the rates."""
 
 EDGE = 0.7

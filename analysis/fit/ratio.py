@@ -7,26 +7,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.fit.curves import Curves
+from analysis.fit.curves import FALL, Curves
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import EDGE, INTERIOR, RateStatus
 
-WIDEST = 0.4
+WIDEST = 0.45
 """Of the measured ratios' span: a wider interval places no ratio."""
 
 RULES = {"ratio": 1.0, "root": 0.5, "fixed": 0.0}
 """Exponent of the batch size in learning rate = c B^exponent: one ratio, the square root, one
 rate."""
 
-REGRET_LEVEL = 0.95
-
 
 class KeptRule(NamedTuple):
     """One rule learning rate = constant x B^exponent for all batch sizes, with the constant of
     least expected regret at the worst batch size.
 
-    expected and high: mean and 95 % bound over draws of the regret at the worst batch size, in the
-    metric's units; `worst_batch_size` is where the expected regret is largest.
+    expected and high: mean and upper end of the 95 % interval of the regret at the worst batch
+    size, in the metric's units; `worst_batch_size` is where the expected regret is largest.
     """
 
     name: str
@@ -55,7 +53,7 @@ class BestRatio(NamedTuple):
 def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
     """The best ratio over the measured batch sizes and rates."""
     draws = np.arange(len(curves.best))
-    size = curves.profile.argmax(axis=1)
+    size = _best_size(curves)
     below, above = (side[draws, size] for side in curves.falls)
     ratios = curves.tops[draws, size] - curves.y[size]
     inside = below & above
@@ -82,6 +80,16 @@ def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
     )
 
 
+def _best_size(curves: Curves) -> np.ndarray:
+    """Position of each draw's best batch size; of those as good (within `FALL` of the range), one
+    whose best rate is interior: along a ridge of equal ratios any of them shows the ratio."""
+    lowest = np.where(curves.measured, curves.height, np.inf).min(axis=(1, 2))
+    good = curves.best - FALL * (curves.best - lowest)
+    bounded = np.where(curves.falls.both, curves.profile, -np.inf)
+    as_good = bounded.max(axis=1) >= good
+    return np.where(as_good, bounded.argmax(axis=1), curves.profile.argmax(axis=1))
+
+
 def keep(curves: Curves, name: str, exponent: float) -> KeptRule:
     """What the rule c B^exponent costs at the worst batch size, c chosen on the draws."""
     constants = candidates(curves, exponent)
@@ -94,7 +102,7 @@ def keep(curves: Curves, name: str, exponent: float) -> KeptRule:
         constant=float(2 ** constants[chosen]),
         worst_batch_size=int(curves.batch_sizes[regret[:, :, chosen].mean(axis=0).argmax()]),
         expected=float(worst[:, chosen].mean()),
-        high=float(np.quantile(worst[:, chosen], REGRET_LEVEL)),
+        high=float(np.quantile(worst[:, chosen], LEVELS[1])),
     )
 
 

@@ -18,22 +18,23 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
-from analysis.fit.peak import QUADRATIC, Box, draw_prior, log_prior, peak
+from analysis.fit.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
 
-PRIOR_DRAWS = 1024
-PARTICLES = 400
+PRIOR_DRAWS = 2048
+PARTICLES = 800
 MOVES = 4
 FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
 
-QUADRATIC_SHARE = 0.75
-"""A priori chance of a quadratic, chosen on simulated surfaces: with less, intervals of all shapes
-are wider than they need to be; with more, those of cliffs hold their top less often."""
+QUADRATIC_SHARE = 0.45
+SHARES = {Family.QUADRATIC: QUADRATIC_SHARE, Family.PEAK: 0.3, Family.LEVEL: 0.25}
+"""A priori chance of each family, chosen on simulated surfaces: with more quadratics, intervals of
+cliffs hold their top less often; with fewer curves that level off, those pass for peaks."""
 
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
-each in inverse proportion to its size, so that a large one is what the cells ask for."""
+each in inverse proportion to its square, so that a large one is what the cells ask for."""
 
 UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
@@ -109,7 +110,7 @@ def mixture(data: Data) -> list[Settings]:
     shares = SHARED if data.unmeasured else SHARED[:1]
     points = unit(data.box, data.x, data.y)
     ones = np.ones(len(data.score))
-    priors = 1 / np.array([size for size, _ in RESIDUALS])
+    priors = np.array([size for size, _ in RESIDUALS]) ** -2.0
     priors /= priors.sum() * len(shares) * len(noise)
     found = []
     for share in shares:
@@ -175,36 +176,35 @@ def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.nda
 def averaged(
     data: Data, mixed: list[Settings], rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """theta of both families, each by its posterior share, and the log evidence of both together.
+    """theta of all families, each by its posterior share, and the log evidence of all together.
 
-    A surface is a quadratic or a peak of any shape: the second always fits more closely and asks
-    for wider intervals, which a surface that the first describes does not need (Bayesian model
-    averaging: Hoeting et al. 1999).
+    A surface is a quadratic, a peak of any shape, or levels off: the second always fits more
+    closely and asks for wider intervals, which a surface that the first describes does not need
+    (Bayesian model averaging: Hoeting et al. 1999).
     """
-    found = [sample(data, mixed, quadratic, rng) for quadratic in (True, False)]
-    known = np.array([evidence for _, evidence in found])
-    known += np.log([QUADRATIC_SHARE, 1 - QUADRATIC_SHARE])
+    samples = [sample(data, mixed, family, rng) for family in SHARES]
+    known = np.array([evidence for _, evidence in samples]) + np.log(list(SHARES.values()))
     total = float(np.logaddexp.reduce(known))
-    first = int(np.round(PARTICLES * np.exp(known[0] - total)))
+    ends = np.round(PARTICLES * np.cumsum(np.exp(known - total))).astype(int)
+    counts = np.diff(ends, prepend=0)
     parts = [
         points[rng.permutation(PARTICLES)[:count]]
-        for (points, _), count in zip(found, (first, PARTICLES - first), strict=True)
+        for (points, _), count in zip(samples, counts, strict=True)
     ]
     return np.vstack(parts)[rng.permutation(PARTICLES)], total
 
 
 def sample(
-    data: Data, mixed: list[Settings], quadratic: bool, rng: np.random.Generator
+    data: Data, mixed: list[Settings], family: Family, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """`PARTICLES` equally weighted theta from the posterior of one family, rows x 8, and its log
+    """`PARTICLES` equally weighted theta from the posterior of one family, rows x 9, and its log
     evidence."""
 
     def log_likelihood(parameters: np.ndarray) -> np.ndarray:
         shape = standardised(parameters, data)[0]
         return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
 
-    points = draw_prior(data.box, PRIOR_DRAWS, quadratic, rng)
-    free = points.shape[1] - (len(QUADRATIC) if quadratic else 0)
+    points, free = draw_prior(data.box, PRIOR_DRAWS, family, rng), FREE[family]
     shape = standardised(points, data)[0]
     each = likelihoods(data, mixed, shape)[0]
     known = np.asarray(logsumexp(each, axis=0))
@@ -270,7 +270,7 @@ def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np
 class Surfaces:
     """Joint draws of a whole surface, each a function that can be read at any point.
 
-    `parameters` (draws x 8) is each draw's peak. Heights are in units of `Data.score`. `evidence`
+    `parameters` (draws x 9) is each draw's peak. Heights are in units of `Data.score`. `evidence`
     is the log density of the scores given the whole model, up to a constant of the cells' number.
     """
 
@@ -301,7 +301,7 @@ class Surfaces:
     @cached_property
     def tops(self) -> np.ndarray:
         """Each draw's peak, which may lie outside the box: draws x 2, log2 units."""
-        return self.parameters[:, :2]
+        return tops(self.parameters)
 
 
 def posterior(data: Data, rng: np.random.Generator) -> Surfaces:

@@ -184,8 +184,8 @@ class Fit:
         )
 
 
-def fit(cells: Cells) -> Fit:
-    """One surface's fit and its status; never raises on thin data."""
+def fit(cells: Cells, sampler: int = 0) -> Fit:
+    """One surface's fit and its status; never raises on thin data. `sampler`: see `condition`."""
     ok = cells.table.loc[cells.ok]
     rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
@@ -200,7 +200,7 @@ def fit(cells: Cells) -> Fit:
             f"{counted(sizes, 'batch size')}; the fit needs {MIN_CELLS} over at least 3 of each",
         )
     flat_p, flat_test = flatness(cells)
-    posterior = condition(cells)
+    posterior = condition(cells, sampler)
     where = mesh(cells, posterior)
     draws = best_points(cells, where)
     sides = _sides(posterior, where)

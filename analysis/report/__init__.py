@@ -1,4 +1,6 @@
 """The report page. Command: `python -m analysis.report RUN_OR_TABLE`.
 
-Reading order: `build` (all of it), `section` (one surface), `summary_tables`, `evidence`, `render`.
+Reading order: `__main__`, `build` (all of it), `section` (one grid), `overview` (what was run),
+`sentences` (the seven answers in words), `records` (recommendations.json), `evidence`,
+`summary_tables`, `training`, `contaminated`, `render` with `templates/`.
 """

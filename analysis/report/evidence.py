@@ -1,4 +1,4 @@
-"""The evidence behind the recommendations as plain rows: optima, rivals of the ratio, paths."""
+"""The evidence behind the answers as plain rows."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,51 +8,40 @@ from analysis.fit.optimum import ChosenCell, tolerance
 from analysis.fit.surface import Fit
 
 
-class OptimumRow(NamedTuple):
-    """One surface: the cell to run, how good it is once its luck is taken off, and what choosing it
-    costs; how many cells are as good; how the best learning rate follows the batch size.
-
-    `slope` is (middle, low, high) in octaves of rate per octave of batch; `epsilon` in the metric's
-    units; `p_flat` the chance of cells this unlike each other on a constant surface.
-    """
+class ChosenRow(NamedTuple):
+    """One surface: its chosen cell, how many cells are as good within epsilon (in the metric's
+    units), the probability that the best of both axes lies inside the grid, and the p-value of a
+    flat surface."""
 
     label: str
     metric: str
     cell: ChosenCell
-    good: int
     possible: int
     cells: int
     epsilon: float
-    slope: tuple[float, float, float] | None
     inside: float | None
     p_flat: float | None
 
 
-def optima(fits: Sequence[Fit]) -> list[OptimumRow]:
+def chosen(fits: Sequence[Fit]) -> list[ChosenRow]:
     """A row per surface that has a fit."""
-    rows = []
-    for fit in fits:
-        if fit.best_cell is None or fit.epsilon_set is None:
-            continue
-        path = fit.path
-        rows.append(
-            OptimumRow(
-                label=task(fit.cells.benchmark).label,
-                metric=fit.cells.metric,
-                cell=fit.best_cell,
-                good=int(fit.epsilon_set.good.sum()),
-                possible=int(fit.epsilon_set.possible.sum()),
-                cells=len(fit.epsilon_set),
-                epsilon=tolerance(fit.cells),
-                slope=(path.slope, path.low, path.high) if path and len(path.table) > 1 else None,
-                inside=fit.inside,
-                p_flat=fit.flat_p,
-            )
+    return [
+        ChosenRow(
+            label=task(fit.cells.benchmark).label,
+            metric=fit.cells.metric,
+            cell=fit.best_cell,
+            possible=int(fit.epsilon_set.possible.sum()),
+            cells=len(fit.epsilon_set),
+            epsilon=tolerance(fit.cells),
+            inside=fit.inside,
+            p_flat=fit.flat_p,
         )
-    return rows
+        for fit in fits
+        if fit.best_cell is not None and fit.epsilon_set is not None
+    ]
 
 
-def rivals(fits: Sequence[Fit]) -> list[dict[str, Any]]:
+def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
     """Per surface with a fit: its label, the five descriptions and the sentence that follows."""
     return [
         {

@@ -37,17 +37,24 @@ def plotly() -> Markup:
 
 def data(records: Any) -> Markup:
     """JSON to stand in a <script> element: nothing in it can end the element."""
-    text = json.dumps(records, allow_nan=False, separators=(",", ":"), default=_scalar)
+    text = json.dumps(_finite(records), allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
 def as_json(records: Any) -> str:
     """JSON for a file."""
-    return json.dumps(records, indent=2, allow_nan=False, default=_scalar) + "\n"
+    return json.dumps(_finite(records), indent=2, allow_nan=False) + "\n"
 
 
-def _scalar(value: Any) -> Any:
-    return value.item()
+def _finite(value: Any) -> Any:
+    """Numpy's numbers as Python's own, and null for what is no number."""
+    if isinstance(value, dict):
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _script() -> Markup:
@@ -56,7 +63,7 @@ def _script() -> Markup:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    loader = jinja2.PackageLoader("analysis.report", "")
+    loader = jinja2.PackageLoader("analysis.report", "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -69,8 +76,9 @@ def _template(name: str) -> jinja2.Template:
         "percent": tables.percent,
         "data": data,
         "difference": difference_text,
+        "upper_first": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "QUADRATIC_SHARE": QUADRATIC_SHARE}
     environment.globals |= {"LOSS_ERROR": LOSS_ERROR}
-    environment.globals |= {"log2": np.log2, "plotly": plotly, "explorer": _script, "zip": zip}
+    environment.globals |= {"log2": np.log2, "plotly": plotly, "script": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

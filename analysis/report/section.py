@@ -2,82 +2,98 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.advice import without_contaminated
+from analysis.advice.answers import BenchmarkAnswer, answers
 from analysis.advice.confounds import Confounds, confounds
-from analysis.advice.next_grid import next_grid
-from analysis.advice.recommend import Advice, advise, headline
+from analysis.advice.next_grid import next_step
+from analysis.advice.recommend import Advice
 from analysis.advice.source import Source
+from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import task
-from analysis.figures import data, interactive, scaling_rules, style
-from analysis.figures.contour import draw_contour
-from analysis.figures.mix import draw_prices
-from analysis.figures.ratio import draw_ratio
-from analysis.fit.cells import Cells, surfaces
-from analysis.fit.surface import Fit, fit
-from analysis.report import evidence, summary_tables
-from analysis.text import rate, safe, title
+from analysis.figures import contour, interactive, scaling_rules, scores, style, surface_view
+from analysis.figures.chart import Chart, plain
+from analysis.figures.draw import draw
+from analysis.figures.mix import mix_costs
+from analysis.figures.surface_view import SurfaceView
+from analysis.figures.training_curves import training_curves
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.report import evidence, overview, summary_tables
+from analysis.report.records import Answered
+from analysis.report.training import read_curves
+from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8
 """Surfaces whose still figures stand in the page; of more, their files are listed."""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One surface: its figures as SVG text to embed and by the name of its files, and its record
-    for the explorer."""
+class Panel(NamedTuple):
+    """One surface: its figures as SVG text by kind, the name of its files, its record for the
+    page's interactive figures."""
 
     label: str
-    contour: Markup
-    ratio: Markup
+    metric: str
+    figures: dict[str, Markup]
     name: str
     record: dict[str, Any]
 
 
-def section(
-    advice: Advice, source: Source, folder: Path, prefix: str, all_metrics: bool
-) -> dict[str, Any]:
-    """Everything the page says about one grid; figures go to FOLDER/figures, their names and the
-    section's id begin with `prefix`. `all_metrics` fits those that are not primary too."""
+@dataclass(frozen=True)
+class Place:
+    """Where figures go (FOLDER/figures) and what their names begin with."""
+
+    folder: Path
+    prefix: str
+
+    def save(self, name: str, kind: str, chart: Chart, table: pd.DataFrame) -> Markup:
+        """PREFIX + NAME-KIND as PNG, SVG, PDF and CSV; returns the SVG to stand in the page."""
+        path = self.folder / "figures" / f"{self.prefix}{name}-{kind}"
+        table.to_csv(path.with_name(f"{path.name}.csv"), index=False)
+        return Markup(style.save(draw(chart), path))
+
+
+def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> dict[str, Any]:
+    """Everything the page says about one grid. `all_metrics` fits those that are not primary
+    too."""
     frame = source.frame
     here = frame.loc[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
-    before = summary_tables.before_training(frame, advice.stage)
+    answered = answer(advice, source, here)
     noise = scaling_rules.noise_scale(here)
-    benchmarks, trials = summary_tables.scores(here)
-    cells = [one.cells for one in advice.fits]
-    panels = [
-        _panel(one, before.get(one.cells.benchmark), noise, advice, folder, prefix)
-        for one in advice.fits
-    ]
+    before = overview.scores_before(frame, advice.stage)
+    panels = []
+    for one in advice.fits:
+        name = one.cells.benchmark
+        said = answered.answers.benchmarks[name]
+        view = surface_view.fitted(one, best_rates(said), before.get(name), noise)
+        panels.append(_panel(view, _optimum_sentence(one), place))
     if all_metrics:
         secondary = here.assign(primary=~here.primary.fillna(False).astype(bool))
-        panels += [
-            _panel(fit(one), None, noise, None, folder, prefix)
-            for one in surfaces(secondary, source.items)
-        ]
-    others = [] if all_metrics else list(interactive.measured(here))
+        for cells in surfaces(secondary, source.items):
+            view = surface_view.fitted(fit(cells), noise=noise)
+            panels.append(_panel(view, f"{view.label}, {view.metric}.", place, primary=False))
+    others = [] if all_metrics else list(surface_view.unfitted(here))
+    benchmarks, trials = summary_tables.scores(here)
+    heading = f"Training loss, {title(advice.stage, advice.arm)}"
+    curves = training_curves(heading, read_curves(source, here))
     return {
-        "id": f"{prefix}{safe(advice.name)}",
+        "id": f"{place.prefix}{safe(advice.name)}",
         "title": title(advice.stage, advice.arm),
-        "headline": headline(advice),
-        "cards": list((advice.task_types or advice.benchmarks).values()),
-        "next": next_grid(advice.fits, here, source.grid_file),
+        "said": answered,
         "advice": advice,
-        "mix": _mix(advice, folder, prefix),
-        "axis": _ratio_axis(cells),
+        "mix": _mix(advice, place),
         "panels": panels,
         "embed": len(panels) <= EMBEDDED,
-        "surfaces": [panel.record for panel in panels] + others,
-        "optima": evidence.optima(advice.fits),
-        "rivals": evidence.rivals(advice.fits),
+        "surfaces": [panel.record for panel in panels] + [_unfitted(view) for view in others],
+        "curves": None if curves is None else plain(curves),
+        "chosen": evidence.chosen(advice.fits),
+        "descriptions": evidence.descriptions(advice.fits),
         "noise_scale": noise,
-        "ends": [end for one in cells for end in summary_tables.ends(one)],
-        "noise": [(task(one.benchmark).label, one.noise_source) for one in cells],
+        "noise": [(task(one.cells.benchmark).label, one.cells.noise_source) for one in advice.fits],
         "before": before,
         "benchmarks": benchmarks,
         "trials": trials,
@@ -85,28 +101,40 @@ def section(
     }
 
 
-def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> dict[str, Any]:
-    """What becomes of a grid's scores and recommendations without the contaminated items."""
-    if clean is None:
-        return {"leaks": [], "changes": []}
-    here = (clean.scores.stage == advice.stage) & (clean.scores.arm == advice.arm)
-    scores = clean.scores.loc[here]
-    touched = set(scores.benchmark)
-    rows = clean.frame.loc[
-        (clean.frame.stage == advice.stage)
-        & (clean.frame.arm == advice.arm)
-        & clean.frame.benchmark.isin(touched)
-    ]
-    anew = {cells.benchmark: fit(cells) for cells in surfaces(rows, clean.items)}
-    after = advise(
-        anew[one.cells.benchmark] if one.cells.benchmark in touched else one
-        for one in advice.fits
-        if one.cells.benchmark not in touched or one.cells.benchmark in anew
-    )
-    return {
-        "leaks": without_contaminated.summary(scores),
-        "changes": without_contaminated.changes(advice, after[0], touched) if after else [],
+def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
+    """The first screen and the seven answers of one grid; `here` are its rows."""
+    weights = None if advice.mix is None else advice.mix.weights
+    found = answers(advice.fits, weights, here)
+    by_type = {
+        kind: type_rates([f for f in advice.fits if task(f.cells.benchmark).task_type == kind])
+        for kind in found.task_types
     }
+    cells = [one.cells for one in advice.fits]
+    benchmarks = list(found.benchmarks.values())
+    return Answered(
+        found,
+        {one.benchmark: overview.unit_of(one) for one in cells},
+        {kind: rates for kind, rates in by_type.items() if rates},
+        overview.overview(cells, found.benchmarks, source.frame, source.items),
+        next_step(advice.fits, benchmarks, here, source.grid_file),
+    )
+
+
+def best_rates(said: BenchmarkAnswer) -> pd.DataFrame | None:
+    """LR*(B) as `SurfaceView.best_rates`."""
+    if not said.rates:
+        return None
+    table = pd.DataFrame([one._asdict() for one in said.rates])
+    return pd.DataFrame(
+        {
+            "batch_size": table.batch_size,
+            "y": np.log2(table.batch_size),
+            "x": np.log2(table.learning_rate),
+            "low": np.log2(table.low),
+            "high": np.log2(table.high),
+            "status": [str(status) for status in table.status],
+        }
+    )
 
 
 def stage_confounds(advice: Advice, source: Source, every: list[Advice]) -> Confounds | None:
@@ -117,53 +145,52 @@ def stage_confounds(advice: Advice, source: Source, every: list[Advice]) -> Conf
     return confounds(source.frame, advice.stage, [fit for one in arms for fit in one.fits])
 
 
-def _panel(
-    one: Fit,
-    before: float | None,
-    noise: scaling_rules.NoiseScale | None,
-    advice: Advice | None,
-    folder: Path,
-    prefix: str,
-) -> Panel:
-    """`advice` is None for a metric that is not its benchmark's primary one."""
-    cells = one.cells
-    parts = [cells.stage, cells.arm, cells.benchmark, "" if advice else cells.metric]
-    name = prefix + "-".join(safe(part) for part in parts if part)
-    contour, ratio = data.contour_info(one, noise), data.ratio_info(one, before)
-    drawn = {}
-    for kind, table, figure in (
-        ("contour", contour.cells, draw_contour(contour)),
-        ("ratio", ratio.points, draw_ratio(ratio)),
-    ):
-        path = folder / "figures" / f"{name}-{kind}"
-        drawn[kind] = Markup(style.save(figure, path))
-        table.to_csv(path.with_name(f"{path.name}.csv"), index=False)
-    label = task(cells.benchmark).label
-    advised = advice.benchmarks.get(cells.benchmark) if advice else None
-    sentence = advised.sentence if advised else f"{label}, {cells.metric}: {one.reason}."
-    if advised and advised.ratio and advised.low and advised.high:
-        interval = f"{rate(advised.low)} to {rate(advised.high)}"
-        sentence = f"{label}: best LR/BS near {rate(advised.ratio)}, 95 % interval {interval}."
-    sentence = f"{sentence} {contour.apart}".strip()
-    record = interactive.fitted(one, contour, ratio, sentence, name)
-    return Panel(label, drawn["contour"], drawn["ratio"], name, record)
+def _panel(view: SurfaceView, sentence: str, place: Place, primary: bool = True) -> Panel:
+    """The figures of one surface, written and to stand in the page."""
+    parts = [view.stage, view.arm, view.benchmark, "" if primary else view.metric]
+    name = "-".join(safe(part) for part in parts if part)
+    charts = _charts(view)
+    drawn = {kind: place.save(name, kind, chart, view.cells) for kind, chart in charts.items()}
+    record = interactive.record(view, charts, sentence, f"{place.prefix}{name}")
+    return Panel(view.label, view.metric, drawn, f"{place.prefix}{name}", record)
 
 
-def _mix(advice: Advice, folder: Path, prefix: str) -> dict[str, Any] | None:
-    """The compromise, with its figure where it has a front."""
+def _charts(view: SurfaceView) -> dict[str, Chart]:
+    """A contour and scores against the ratio need two axes; scores against the rate always are."""
+    charts = {"rate": scores.against_rate(view)}
+    if view.cells.x.nunique() > 1 and view.cells.y.nunique() > 1:
+        charts = {"contour": contour.contour(view)} | charts
+        charts["ratio"] = scores.against_ratio(view)
+    return charts
+
+
+def _unfitted(view: SurfaceView) -> dict[str, Any]:
+    sentence = "Cells only: this metric was not fitted (--all-metrics fits every one)."
+    return interactive.record(view, _charts(view), sentence)
+
+
+def _optimum_sentence(one: Fit) -> str:
+    """What the contour says of the best setting over both axes."""
+    label = task(one.cells.benchmark).label
+    if one.status is FitStatus.IDENTIFIED and one.optimum and one.low and one.high:
+        x, y, ratio = one.optimum
+        text = (
+            f"{label}: over both axes the best setting is near learning rate {rate(2**x)} with "
+            f"batch size {number(2**y)}, LR/BS {rate(2**ratio)} ({rate(2**one.low)} to "
+            f"{rate(2**one.high)})."
+        )
+    elif min(one.cells.table.x.nunique(), one.cells.table.y.nunique()) < 2:
+        text = f"{label}."
+    else:
+        text = f"{label}: no single best setting inside both axes ({one.reason})."
+    return f"{text} {contour.outlier_note(surface_view.fitted(one))}".strip()
+
+
+def _mix(advice: Advice, place: Place) -> dict[str, Any] | None:
+    """The compromise over ratios, with its figure where it has a front."""
     mix = advice.mix
-    if mix is None:
+    if mix is None or mix.front is None:
         return None
-    if mix.front is None:
-        return {"found": mix, "figure": None, "name": ""}
-    name = f"{prefix}{safe(advice.name)}-mix"
-    path = folder / "figures" / f"{name}-prices"
-    figure = Markup(style.save(draw_prices(mix), path))
-    mix.front.to_csv(path.with_name(f"{path.name}.csv"), index=False)
-    return {"found": mix, "figure": figure, "name": name}
-
-
-def _ratio_axis(grids: list[Cells]) -> dict[str, float]:
-    """Ends of the log2 ratio axis shared by a grid's intervals."""
-    ratios = np.concatenate([(cells.table.x - cells.table.y).to_numpy() for cells in grids])
-    return {"low": float(ratios.min()), "high": float(ratios.max())}
+    name = f"{safe(advice.name)}-mix"
+    figure = place.save(name, "prices", mix_costs(mix), mix.front)
+    return {"found": mix, "figure": figure, "name": f"{place.prefix}{name}"}

@@ -1,30 +1,9 @@
-"""The tables of the report as plain rows: scores, ends of the learning-rate axis, progress."""
+"""The tables of the report as plain rows: every trial with its scores, progress."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-
-from analysis.benchmarks import ON_DATA_OF, task
-from analysis.fit.cells import Cells
-
-
-class End(NamedTuple):
-    """The best cell at one end of the learning-rate axis against the best cell of all.
-
-    difference is end minus best, in the metric's units; `errors` is |difference| / stderr, None
-    where nothing can be compared (`note` says why).
-    """
-
-    benchmark: str
-    end: str
-    learning_rate: float
-    batch_size: int | None
-    difference: float | None
-    stderr: float | None
-    errors: float | None
-    note: str
 
 
 class Progress(NamedTuple):
@@ -33,57 +12,6 @@ class Progress(NamedTuple):
     planned: int
     done: int
     failed: int
-
-
-def ends(cells: Cells) -> list[End]:
-    """Both ends of the axis, each by its best batch size: the comparison kindest to the end."""
-    label = task(cells.benchmark).label
-    table = cells.table
-    rates = sorted(table.learning_rate.unique())
-    found = []
-    for name, rate in (("lowest", rates[0]), ("highest", rates[-1])):
-        here = np.flatnonzero((table.learning_rate == rate).to_numpy() & cells.ok)
-        if cells.best is None or not len(here):
-            statuses = table.status[table.learning_rate == rate].unique()
-            note = "all " + " or ".join(sorted(statuses))
-            found.append(End(label, name, rate, None, None, None, None, note))
-            continue
-        row = int(here[np.argmax(cells.sign * table.value.to_numpy()[here])])
-        size = int(table.batch_size[row])
-        if row == cells.best:
-            found.append(End(label, name, rate, size, None, None, None, "is the best cell"))
-            continue
-        difference, stderr = cells.difference(row, cells.best)
-        note = "paired over items" if cells.paired else "cells taken for independent"
-        errors = abs(difference) / stderr if stderr > 0 else None
-        known = stderr if stderr > 0 else None
-        note = note if known else "no standard error known"
-        found.append(End(label, name, rate, size, difference, known, errors, note))
-    return found
-
-
-def before_training(frame: pd.DataFrame, stage: str) -> dict[str, float]:
-    """Primary score per benchmark of what a stage starts from: its one parent, else the base.
-
-    Empty where the stage's trials start from several parents. The loss that counts is the one on
-    this stage's data (`heldout_loss@sft`), not on the data that the parent was trained on: where it
-    was not measured, as for pairs, there is none.
-    """
-    scored = frame.loc[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
-    parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
-    if len(parents) > 1:
-        return {}
-    rows = scored.loc[scored.key.isin(parents)]
-    if rows.empty:
-        rows = scored.loc[scored.stage == "base"]
-    found = dict(zip(rows.benchmark, rows.value, strict=True))
-    here = {name: value for name, value in found.items() if name.endswith(f"{ON_DATA_OF}{stage}")}
-    others = {
-        name: value
-        for name, value in found.items()
-        if ON_DATA_OF not in name and task(name).task_type != "loss"
-    }
-    return others | {name.partition(ON_DATA_OF)[0]: value for name, value in here.items()}
 
 
 def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:

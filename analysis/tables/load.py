@@ -1,67 +1,87 @@
 """The one table every analysis reads: a row per trial x benchmark x metric.
 
-`read` takes a run folder, our own results.csv or results.parquet, any CSV or parquet that has at
-least learning_rate, batch_size and scores (`analysis.tables.external` says which spellings), or a
-published table by name. `write` rebuilds both files of a run folder.
+`read` takes a run folder, our own results.csv or results.parquet, a table from elsewhere that has
+learning rates, batch sizes and scores (`analysis.tables.external`), or a published table by name.
+`write` rebuilds both files of a run folder.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.tables import published
-from analysis.tables.external import EMPTY, adopted, selected
+from analysis.tables.errors import ResultsError
+from analysis.tables.external.adopt import Table, adopt
+from analysis.tables.external.adopt import adopted as adopted
+from analysis.tables.files import read_file
+from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import (
-    ResultsError,
     manifest,
     refuse_mixtures,
     trial_rows,
     trials,
     wanted,
+    with_settings,
 )
-from analysis.tables.schema import COLUMNS, OPTIONAL, validated
+from analysis.tables.schema import COLUMNS, OPTIONAL, named_metrics, validated
+from analysis.tables.selection import arms, resolve, selected
 
 ITEM_COLUMNS = ("key", "benchmark", "metric", "item", "value")
 
 
 def read(path: Path | str, where: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """The validated table of a run folder, a .csv or .parquet file or a published table
-    ("published:smoltulu"), in the order of `COLUMNS`; of the rows in which the columns of `where`
-    have the values given.
+    """The table that `read_table` returns, without its notes."""
+    return read_table(path, ReadOptions(where=where or {})).frame
+
+
+def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
+    """The validated table of a run folder, a file or a published table ("published:smoltulu"), in
+    the order of `COLUMNS`, with notes on how another's table was read.
 
     Rows of a run folder come sorted: stages and benchmarks as the manifest has them, then the axes.
 
     Raises:
         ResultsError: nothing there, not a run folder, missing columns or impossible values.
     """
+    options = options or ReadOptions()
     source = str(path)
     if source.startswith(published.PREFIX):
-        frame = published.table(source.removeprefix(published.PREFIX))
-        return selected(frame, where or {}, source).reset_index(drop=True)
+        return ours(published.table(source.removeprefix(published.PREFIX)), source, options)
     path = Path(path)
     if path.is_dir():
-        return selected(_read_run(path), where or {}, source).reset_index(drop=True)
-    if not path.exists():
-        raise ResultsError(f"{path}: no such file or folder")
-    match path.suffix:
-        case ".csv":
-            frame = _read_csv(path)
-        case ".parquet":
-            frame = _read_parquet(path)
-        case suffix:
-            raise ResultsError(
-                f"{path}: '{suffix}' is not read; give a run folder, a .csv or a .parquet, or "
-                f"{', '.join(published.PREFIX + name for name in published.NAMES)}"
-            )
-    frame = selected(frame, where or {}, source)
+        return ours(_read_run(path), source, options)
+    frame = read_file(path)
     if set(COLUMNS) - set(OPTIONAL) <= set(frame):
-        return validated(frame, source)
-    return adopted(frame, source)
+        return ours(validated(named_metrics(frame), source), source, options)
+    return adopt(frame, source, options)
+
+
+def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
+    """A table in the schema: its rows by `where`, an arm for each value of the columns `by`, and
+    directions as given.
+
+    Raises:
+        ResultsError: an option names a column, value or score that is not there, or is for other
+            tables only.
+    """
+    if options.columns or options.last:
+        option = "--columns" if options.columns else "--last"
+        raise ResultsError(f"{source}: {option} is for tables from elsewhere; leave it out")
+    frame = selected(frame, options.where, source).reset_index(drop=True)
+    by = resolve(frame, options.by, "--by", source)
+    frame = frame.assign(arm=arms(frame, frame.arm, by))
+    for name, best in options.directions.items():
+        here = (frame.metric == name) | (frame.benchmark == name)
+        here |= frame.benchmark + "/" + frame.metric == name
+        if not here.any():
+            names = ", ".join(frame.benchmark.drop_duplicates())
+            raise ResultsError(f"{source}: --direction {name}={best}: no such score; {names}")
+        frame.loc[here, "higher_is_better"] = best == "max"
+    return Table(frame)
 
 
 def write(run_dir: Path | str) -> pd.DataFrame:
@@ -113,33 +133,10 @@ def _items_of(path: Path) -> pa.Table:
         ) from error
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    numeric = {name: EMPTY for name, dtype in COLUMNS.items() if dtype != "str"}
-    dtypes: dict[Any, Any] = {
-        name: dtype for name, dtype in COLUMNS.items() if dtype in ("str", "boolean")
-    }
-    try:
-        named = set(pd.read_csv(path, nrows=0).columns)
-        ours = set(COLUMNS) - set(OPTIONAL) <= named
-        # another's table may have empty cells in any column
-        return pd.read_csv(
-            path, dtype=dtypes, keep_default_na=not ours, na_values=numeric if ours else EMPTY
-        )
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: not a readable CSV: {error}") from error
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ResultsError(f"{path}: not a readable parquet file: {error}") from error
-
-
 def _read_run(run_dir: Path) -> pd.DataFrame:
     stages = manifest(run_dir).get("stages", {})
     rows = []
-    for folder, trial in trials(run_dir):
+    for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
     refuse_mixtures(rows)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -161,7 +158,7 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
         kind="stable",
         na_position="first",
     )
-    return validated(ranked.loc[:, list(COLUMNS)], str(run_dir))
+    return validated(named_metrics(ranked.loc[:, list(COLUMNS)]), str(run_dir))
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from analysis.benchmarks import task
+from analysis.tables.errors import ResultsError
 
+MARKS = (
+    ("documents", "", "on different items"),
+    ("prompts", "model", "on different prompts, as rendered,"),
+    ("model_class", "model", "by different model classes"),
+)
+"""What the scores of one benchmark have in common, all of them or those of one model, and how
+they differ where they do not."""
+
+AXES = ("learning_rate", "batch_size", "seed")
 TRAIN_COLUMNS = (
     "model_parameters",
     "steps",
@@ -22,10 +32,6 @@ TRAIN_COLUMNS = (
     "noise_scale",
     "train_seconds",
 )
-
-
-class ResultsError(ValueError):
-    """The path or table given is not one the analysis can read; the message says why."""
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:
@@ -88,17 +94,35 @@ def trial_rows(
         record = load(score_path)
         base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
         base |= {"scored": (score_path, record.get("settings") or {})}
-        rows += [base | _score(score) for score in record["scores"]]
+        rows += [base | _score(score, score_path) for score in record["scores"]]
     return rows
 
 
-MARKS = (
-    ("documents", "", "on different items"),
-    ("prompts", "model", "on different prompts, as rendered,"),
-    ("model_class", "model", "by different model classes"),
-)
-"""What the scores of one benchmark have in common, all of them or those of one model, and how
-they differ where they do not."""
+def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
+    """The trials, with the settings in which trials of one stage, arm, parent, learning rate, batch
+    size and seed differ in the name of the arm: another axis of the grid is no seed."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for _, trial in trials:
+        spec = trial.get("spec") or {}
+        cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
+        cells.setdefault(json.dumps(cell), []).append(spec)
+    differing: dict[str, dict[str, None]] = {}
+    for cell, specs in cells.items():
+        stage = json.loads(cell)[0]
+        names = dict.fromkeys(name for spec in specs for name in spec)
+        for name in names:
+            if len({json.dumps(spec.get(name), sort_keys=True) for spec in specs}) > 1:
+                differing.setdefault(stage, {})[name] = None
+    return [
+        (folder, trial | {"arm": _arm(trial, list(differing.get(trial["stage"], {})))})
+        for folder, trial in trials
+    ]
+
+
+def _arm(trial: dict[str, Any], names: list[str]) -> str:
+    spec = trial.get("spec") or {}
+    settings = [f"{name}={spec.get(name)}" for name in names]
+    return ", ".join([*([trial["arm"]] if trial.get("arm") else []), *settings])
 
 
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
@@ -138,22 +162,48 @@ def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str,
     }
 
 
-def _score(score: dict[str, Any]) -> dict[str, Any]:
+PROPORTIONS = ("acc", "acc_norm", "exact_match", "accuracy", "pass@1")
+"""Metrics, by the beginning of their names, that lie between 0 and 1."""
+
+
+def _score(score: dict[str, Any], path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ResultsError: no benchmark gives such a value.
+    """
     names = ("metric", "primary", "higher_is_better", "value", "stderr", "n")
     row = {name: score.get(name) for name in names}
     if row["value"] is None or not np.isfinite(row["value"]):
         row |= {"status": "failed", "reason": "the score is not a finite number", "value": None}
+    elif str(row["metric"]).split(",")[0] in PROPORTIONS and not 0 <= row["value"] <= 1:
+        raise ResultsError(
+            f"{path}: {row['metric']} is {row['value']}, which has to lie between 0 and 1; delete "
+            "the file to have the trial scored anew"
+        )
     return row
+
+
+def training_log(folder: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl in a trial's folder, one per logged step; none where training
+    has not begun."""
+    path = folder / "metrics.jsonl"
+    return json_lines(path) if path.exists() else []
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file; half a line, which a killed writer leaves, is skipped."""
+    records = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def _last_failure(path: Path) -> str | None:
     """Why the latest attempt failed; None when it did not fail, or nothing was tried."""
     if not path.exists():
         return None
-    event: dict[str, Any] = {}
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError):  # a killed writer leaves half a line
-            event = json.loads(line)
+    event = (json_lines(path) or [{}])[-1]
     return (event.get("reason") or "no reason recorded") if event.get("event") == "failed" else None
 
 

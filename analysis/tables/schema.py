@@ -5,10 +5,13 @@ noise_scale the gradient noise scale in examples (McCandlish et al., arXiv 1812.
 it was not measured; value and stderr are in the metric's own units; n counts its items.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from analysis.tables.run_folder import ResultsError
+from analysis.tables.errors import ResultsError
+from analysis.tables.numbers import numbers
 
 COLUMNS: dict[str, str] = {
     "key": "str",
@@ -47,8 +50,12 @@ OPTIONAL = ("noise_scale",)
 """Columns that older tables do not have; empty there."""
 
 
+TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True}
+TRUTHS |= {"false": False, "0": False, "0.0": False, "no": False}
+
+
 def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table with exactly `COLUMNS`, in order and typed.
+    """The table with exactly `COLUMNS`, in order and typed; cells may be text.
 
     Raises:
         ResultsError: naming the source, the column and the first offending row.
@@ -57,13 +64,7 @@ def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise ResultsError(f"{source}: missing columns: {', '.join(missing)}")
-    columns = {}
-    for name, dtype in COLUMNS.items():
-        try:
-            column = frame[name].fillna("") if dtype == "str" else frame[name]
-            columns[name] = column.astype(dtype)  # type: ignore[call-overload]
-        except (TypeError, ValueError) as error:
-            raise ResultsError(f"{source}: column {name} is not {dtype}: {error}") from error
+    columns = {name: _typed(frame[name], dtype, source) for name, dtype in COLUMNS.items()}
     table = pd.DataFrame(columns).reset_index(drop=True)
     wrong = {
         f"status is none of {', '.join(STATUSES)}": ~table.status.isin(STATUSES),
@@ -75,4 +76,61 @@ def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     for problem, rows in wrong.items():
         if rows.any():
             raise ResultsError(f"{source}: row {int(np.argmax(rows)) + 1}: {problem}")
+    return table
+
+
+def _typed(column: Any, dtype: str, source: str) -> Any:
+    """
+    Raises:
+        ResultsError: a cell is of another type; names the row.
+    """
+    if dtype == "str":
+        return column.fillna("").astype("str")
+    if dtype == "boolean":
+        return booleans(column)
+    if pd.api.types.is_numeric_dtype(column):
+        values, wrong = column, pd.Series(False, column.index)
+    else:
+        parsed = numbers(column)
+        values, wrong = parsed.values, (parsed.words != "") & (parsed.words.str.lower() != "nan")
+    if dtype == "Int64":
+        floats = values.astype("float64")
+        wrong |= floats.notna() & (floats != floats.round())
+    if wrong.any():
+        place = int(np.argmax(wrong.to_numpy()))
+        kind = "a whole number" if dtype == "Int64" else "a number"
+        cell = column.iloc[place]
+        raise ResultsError(
+            f"{source}: row {place + 1}: column {column.name}: '{cell}' is not {kind}"
+        )
+    return values.astype(dtype)
+
+
+def booleans(column: Any) -> Any:
+    """True, False or empty, also from text."""
+    if pd.api.types.is_bool_dtype(column) or column.dtype == "boolean":
+        return column.astype("boolean")
+    return column.astype("str").str.lower().map(TRUTHS).astype("boolean")
+
+
+def named_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that failed or diverged and name no metric have that of their benchmark's scores."""
+    nameless: Any = (table.metric.fillna("") == "") & (table.status != "ok")
+    scored: Any = table[(table.status == "ok") & (table.metric.fillna("") != "")]
+    if "primary" in scored:
+        primary = booleans(scored.primary).fillna(False)
+        scored = scored[primary] if primary.any() else scored
+    if not nameless.any() or scored.empty:
+        return table
+    metrics = scored.drop_duplicates("benchmark").set_index("benchmark").metric
+    own = scored.drop_duplicates(["stage", "arm", "benchmark"]).set_index(
+        ["stage", "arm", "benchmark"]
+    )
+    failed: Any = table[nameless]
+    names = [
+        own.metric.get((stage, arm, benchmark), metrics.get(benchmark, ""))
+        for stage, arm, benchmark in zip(failed.stage, failed.arm, failed.benchmark, strict=True)
+    ]
+    table = table.copy()
+    table.loc[nameless, "metric"] = names
     return table

@@ -4,7 +4,7 @@
     python -m sweep.audit languages conversations.jsonl
 
 In a sweep, `audit:` in the grid file runs both before any trial. Exit codes: 0 done, 2 the command
-line is wrong, 4 data or items are missing, 130 interrupted.
+line is wrong, 3 nothing was read of some data, 4 data or items are missing, 130 interrupted.
 """
 
 import json
@@ -23,7 +23,7 @@ from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.schema import Audit
 from trainers import devices
-from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, stop
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate import items as audit_items
@@ -92,6 +92,7 @@ def contamination(
     if data_dir is not None and not data_dir.is_dir():
         problems.append(f"--data-dir: no folder {str(data_dir)!r}")
     asked = {"contamination": names, "n": n, "threshold": threshold, "turns": turns}
+    audit = Audit()
     try:
         audit = Audit.model_validate({**asked, "normalisation": normalisation})
     except ValidationError as error:
@@ -112,7 +113,7 @@ def contamination(
         stop(INTERRUPTED, "interrupted")
     show_contamination(record)
     show_pairs(out / page.CONTAMINATED)
-    _page(out)
+    _end(out, record)
 
 
 @app.command()
@@ -133,13 +134,19 @@ def languages(
     except KeyboardInterrupt:
         stop(INTERRUPTED, "interrupted")
     show_languages(record)
-    _page(out)
+    _end(out, record)
 
 
-def _page(out: Path) -> None:
+def _end(out: Path, record: dict[str, Any]) -> None:
+    """Write the page; exit code 3 where nothing was read, of which the page says nothing either."""
     from analysis.report import build
 
+    for data in record["data"]:
+        if data["unreadable"]:
+            _say(f"{data['name']}: {data['unreadable']:,} rows cannot be read and are left out")
     _say(f"page: {build.write_audit(out)}")
+    if lines := records.nothing_read(record):
+        stop(SOME_FAILED, "\n".join(lines))
 
 
 def _data(names: list[str], split: str, examples: int | None) -> dict[str, Reading]:

@@ -12,10 +12,9 @@ from analysis.audit import contamination as overlap
 from analysis.audit import languages as tongues
 from analysis.audit.tables import CONTAMINATED, CONTAMINATION, LANGUAGES
 from sweep.audit import scan
+from sweep.audit.conversations import Numbered, Work, parts
 from sweep.gridfile.schema import Audit
 from trainers import files
-from trainers.data.conversation import Turn, turns
-from trainers.data.sources import DataUnavailable
 from trainers.evaluate.items import Item, Items
 
 AROUND = 240
@@ -29,9 +28,9 @@ class Held(NamedTuple):
     roles: str
 
 
-def count_overlaps(held: Held, rows: scan.Rows) -> overlap.Found:
+def count_overlaps(held: Held, conversations: Numbered) -> overlap.Found:
     places, texts = [], []
-    for number, said in _conversations(rows):
+    for number, said in conversations:
         for place, turn in enumerate(said):
             if held.roles in ("all", turn.role) or turn.role == "text":
                 places.append((number, place))
@@ -39,28 +38,35 @@ def count_overlaps(held: Held, rows: scan.Rows) -> overlap.Found:
     return overlap.find(held.items, texts, places)
 
 
-def count_languages(_nothing: None, rows: scan.Rows) -> tongues.Tally:
+def count_languages(_nothing: None, conversations: Numbered) -> tongues.Tally:
     tally = tongues.Tally()
-    for _number, said in _conversations(rows):
+    for _number, said in conversations:
         tally.add([turn.text for turn in said if turn.role != "system"])
     return tally
 
 
-def _conversations(rows: scan.Rows) -> Iterator[tuple[int, list[Turn]]]:
-    for number, row in rows:
-        try:
-            yield number, turns(row)
-        except ValueError as error:
-            raise DataUnavailable(f"row {number + 1}: {error}") from error
-
-
-def _scan(name: str, reading: scan.Reading, work: Any, context: Any, cores: int) -> Iterator[Any]:
-    """`scan`, with the data's name in front of what is wrong with a row."""
-    try:
-        yield from scan.scan(reading, work, context, cores)
-    except DataUnavailable as error:
-        told = str(error)
-        raise DataUnavailable(f"{name}: {told}" if told.startswith("row ") else told) from error
+def nothing_read(record: dict[str, Any]) -> list[str]:
+    """Where an audit read nothing, and so says nothing: a line for each, empty where none."""
+    if "rule" not in record:
+        return [
+            f"{data['name']}: no text was read in {sum(data['conversations'].values()):,} "
+            "conversations, so nothing is known of its languages"
+            for data in record["data"]
+            if not sum(data["characters"].values())
+        ]
+    rule = record["rule"]
+    lines = [
+        f"{data['name']}: no token was read in {data['rows']:,} rows ({rule['turns']} turns), "
+        "so nothing is known of its contamination; use --turns all (turns: all) or other data"
+        for data in record["data"]
+        if not data["tokens"]
+    ]
+    return lines + [
+        f"{one['name']}: all {one['items']:,} items are shorter than {rule['n']} tokens, so none "
+        "can be found; use a smaller --n (n)"
+        for one in record["benchmarks"]
+        if one["too_short"] == one["items"]
+    ]
 
 
 def contamination(
@@ -74,7 +80,7 @@ def contamination(
     """Look for the benchmarks' items in each data set; writes the records and returns the table.
 
     Raises:
-        DataUnavailable: data cannot be had, or a row of it is in no known form.
+        DataUnavailable: data cannot be had, or too many of its rows cannot be read.
     """
     rule = overlap.Rule(asked.n, asked.threshold, asked.normalisation)
     index = overlap.Index([item.fields for one in benchmarks for item in one.items], rule)
@@ -82,20 +88,25 @@ def contamination(
     for name, reading in data.items():
         begun = time.monotonic()
         best = overlap.Best(index.items, rule.threshold)
-        rows = 0
-        for count, found in _scan(name, reading, count_overlaps, Held(index, asked.turns), cores):
-            best.add(found)
-            rows += count
+        rows = unreadable = 0
+        work = Work(count_overlaps, Held(index, asked.turns))
+        for part in parts(name, reading, work, cores):
+            best.add(part.result)
+            rows += part.rows
+            unreadable += len(part.unreadable)
         counts = dict(zip(("documents", "tokens"), best.read.tolist(), strict=True))
-        read.append({"name": name, "rows": rows, **counts, "seconds": _since(begun)})
+        counts |= {"rows": rows, "unreadable": unreadable}
+        read.append({"name": name, **counts, "seconds": _since(begun)})
         for benchmark, first in _with_first(benchmarks):
             hit = best.share[first : first + len(benchmark.items)] > rule.threshold
-            table.append({"data": name, **_row(benchmark, hit)})
+            short = index.too_short[first : first + len(benchmark.items)]
+            known = counts["tokens"] > 0 and not short.all()
+            table.append({"data": name, **_row(benchmark, hit, known)})
             for place in np.flatnonzero(hit).tolist():
                 item = benchmark.items[place]
                 pair = _pair(item, first + place, best, rule)
                 pairs.append({"data": name, "benchmark": benchmark.benchmark, **pair})
-    record = {
+    record: dict[str, Any] = {
         **facts,
         "rule": {**rule._asdict(), "turns": asked.turns},
         "data": read,
@@ -126,10 +137,18 @@ def _with_first(benchmarks: Sequence[Items]) -> Iterator[tuple[Items, int]]:
         first += len(one.items)
 
 
-def _row(benchmark: Items, hit: np.ndarray) -> dict[str, Any]:
-    """A share with its counts, and its interval where the items are a sample of the benchmark's."""
+def _row(benchmark: Items, hit: np.ndarray, known: bool) -> dict[str, Any]:
+    """A share with its counts, and its interval where the items are a sample of the benchmark's;
+    without a share where nothing could be found."""
     hits, items = int(hit.sum()), len(hit)
-    row = {"benchmark": benchmark.benchmark, "contaminated": hits, "items": items}
+    row: dict[str, Any] = {
+        "benchmark": benchmark.benchmark,
+        "contaminated": hits,
+        "items": items,
+        "share": None,
+    }
+    if not known:
+        return row
     if benchmark.public is not None and items < benchmark.public:
         row |= dict(zip(("low", "high"), overlap.interval(hits, items), strict=True))
     return row | {"share": hits / items}
@@ -155,15 +174,18 @@ def languages(
     """Count the languages of each data set; writes the record and returns it.
 
     Raises:
-        DataUnavailable: data cannot be had, or a row of it is in no known form.
+        DataUnavailable: data cannot be had, or too many of its rows cannot be read.
     """
     found = []
     for name, reading in data.items():
         begun = time.monotonic()
         tally = tongues.Tally()
-        for _, part in _scan(name, reading, count_languages, None, cores):
-            tally.merge(part)
+        unreadable = 0
+        for part in parts(name, reading, Work(count_languages, None), cores):
+            tally.merge(part.result)
+            unreadable += len(part.unreadable)
         counts = {
+            "unreadable": unreadable,
             "conversations": dict(tally.conversations.most_common()),
             "characters": dict(tally.characters.most_common()),
         }

@@ -18,7 +18,7 @@ from trainers.evaluate import items as audit_items
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.spec import DataSpec, TrainingSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same audit would find something else, or write it down otherwise."""
 
 
@@ -49,14 +49,21 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
                         offline=resolved.needed.offline,
                     )
                 )
-                records.contamination(data, items, audit, out, devices.cores(), facts)
+                record = records.contamination(data, items, audit, out, devices.cores(), facts)
+                _tell(record, say)
         if audit.languages:
             facts = {**seen, "fingerprint": files.short_hash(content, FORMAT)}
             if _anew(out / page.LANGUAGES, facts):
                 say("audit: counting the languages of the data")
-                records.languages(data, out, devices.cores(), facts)
+                _tell(records.languages(data, out, devices.cores(), facts), say)
     except (DataUnavailable, EvaluationUnavailable) as error:
         raise CannotStart(f"audit: {error}") from error
+
+
+def _tell(record: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say what the audit could not read; the sweep goes on."""
+    for line in records.nothing_read(record):
+        say(f"audit: {line}")
 
 
 def _anew(path: Path, facts: dict[str, Any]) -> bool:

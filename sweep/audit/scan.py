@@ -53,6 +53,8 @@ def scan(
         DataUnavailable: the data cannot be had, or a file of it is damaged.
     """
     stored = sources.stored_rows(reading.data)
+    if len(stored) == 0:
+        return
     rows = np.unique(sources.order([reading.data], [len(stored)], reading.seed).index)
     parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
     held = _Held(stored, work, context)

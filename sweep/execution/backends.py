@@ -1,15 +1,18 @@
 """Where trials run: in this process, or on Ray, joined once for all waves of a run."""
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sweep.execution import local
 from sweep.execution.job import Job, Watch
+from sweep.execution.retries import Retries
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
 from sweep.resolve.resolve import CannotStart
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from trainers import devices, hub
 from trainers.hub import Needs
 
@@ -25,7 +28,7 @@ class Runner(Protocol):
         """
         ...
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         """Run the frontier; returns how many trials of each stage fit at once.
 
         Raises:
@@ -42,7 +45,7 @@ class Runner(Protocol):
 def runner(grid: Grid, options: Options, needed: Needs, say: Say) -> Iterator[Runner]:
     """What `options` asks for, until the end of the block; `needed` is what every node fetches."""
     if options.local:
-        yield Here(grid)
+        yield Here(grid, say)
         return
     ray = OnRay(grid, options, needed, say)
     try:
@@ -52,15 +55,18 @@ def runner(grid: Grid, options: Options, needed: Needs, say: Say) -> Iterator[Ru
 
 
 class Here:
-    def __init__(self, grid: Grid):
+    def __init__(self, grid: Grid, say: Say):
         self._retries = grid.resources.retries
+        self._deadline = _deadline(grid)
+        self._say = say
 
     def join(self) -> None:
         pass
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
-        local.run(frontier, jobs, self._retries, watch)
+        retries = Retries(jobs, self._retries, watch, self._say)
+        local.run(frontier, jobs, retries, watch, self._deadline)
         return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
 
     def leave(self) -> None:
@@ -86,6 +92,7 @@ class OnRay:
         self._options = options
         self._needed = needed if options.store is None else hub.elsewhere(needed)
         self._say = say
+        self._deadline = _deadline(grid)
         self._joined = contextlib.ExitStack()
         self._dashboard: str | None = None
 
@@ -102,7 +109,7 @@ class OnRay:
         if warning := ray_cluster.exposed(self._dashboard):
             self._say(warning)
 
-    def run(self, frontier: Frontier, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         from sweep.execution import ray_cluster, ray_tune
 
         self.join()
@@ -119,12 +126,21 @@ class OnRay:
                 ray_cluster.fetch_on_other_nodes(self._needed)
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._dashboard}   trials at once: {most}")
-            ray_tune.run(frontier, jobs, resources, asked, most, watch)
+            retries = Retries(jobs, resources.retries, watch, self._say)
+            ray_tune.run(frontier, jobs, resources, asked, most, watch, retries, self._deadline)
+            if retries.hopeless:
+                raise CannotStart(retries.hopeless)
         return at_once
 
     def leave(self) -> None:
         self._dashboard = None
         self._joined.close()
+
+
+def _deadline(grid: Grid) -> float:
+    """When limits.max_hours ends, by the monotonic clock."""
+    hours = grid.limits.max_hours
+    return time.monotonic() + hours * 3600 if hours else math.inf
 
 
 @contextlib.contextmanager
@@ -135,3 +151,9 @@ def _cannot_start() -> Iterator[None]:
         yield
     except ray_cluster.CannotRun as error:
         raise CannotStart(str(error)) from error
+    except ray_cluster.RAY_ERRORS as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise CannotStart(
+            f"Ray does not answer any more ({type(error).__name__}: {reason}); the same command "
+            "goes on from here"
+        ) from error

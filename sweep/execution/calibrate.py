@@ -212,19 +212,21 @@ def _evaluations(grid: Grid, place: int) -> Iterator[tuple[str, dict[str, Any]]]
     process.prepare(grid.resources.evaluation_threads, grid.resources.gpus_per_trial)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    most = grid.evaluate.limit or 4 * grid.evaluate.batch_size
+    most = grid.evaluate.limit or 4 * grid.evaluate.items_per_batch
     for name in grid.evaluate.benchmarks:
+        if name in benchmarks.OF_STAGES:
+            continue
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
 
-        def timed(limit: int, benchmark=benchmark) -> tuple[int, float, int]:
+        def timed(limit: int, benchmark=benchmark) -> tuple[int, float, dict[str, Any]]:
             begun = time.monotonic()
             spec = grid.evaluate.model_copy(update={"limit": limit})
             score = harness.score(lm, benchmark, spec)
-            return score.scores[0].n, time.monotonic() - begun, score.settings["items"]
+            return score.scores[0].n, time.monotonic() - begun, score.settings
 
-        items, seconds, total = timed(1)
+        items, seconds, settings = timed(1)
         points = [(items, seconds)]
         if seconds < SECONDS / 2:
             points = [timed(1)[:2]]  # the first one also read the task
@@ -234,7 +236,9 @@ def _evaluations(grid: Grid, place: int) -> Iterator[tuple[str, dict[str, Any]]]
         if place == 0:
             _say(f"{name}: {per_item:.3f} s an item")
         limit = grid.evaluate.limit
-        items = total if limit is None else min(total, limit * len(benchmark.tasks))
+        items = settings["items"]
+        if limit is not None:
+            items = min(items, limit * len(settings["tasks"]))
         yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
 
 

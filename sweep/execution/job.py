@@ -1,6 +1,8 @@
 """A trial with all that is needed to run it in any process on any node, and what became of it."""
 
+import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -8,9 +10,11 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.resolve import pin
 from sweep.resolve.resolve import ResolvedGrid
+from sweep.schedule.progress import training_setting
+from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.spec import EvaluateSpec, function_file
 
 
 class Stored(NamedTuple):
@@ -20,6 +24,24 @@ class Stored(NamedTuple):
     """Of the run's folder in the store."""
     inputs: dict[str, str]
     """Files and folders that the grid names, as the job has them -> their names in the store."""
+
+
+class Limits(NamedTuple):
+    """When an attempt at a trial is ended."""
+
+    stalled_seconds: float = math.inf
+    """Without a sign of progress."""
+    max_seconds: float = math.inf
+    """From the start of the attempt."""
+
+    @property
+    def hard_seconds(self) -> float:
+        """From the start of the attempt; one that looks at the time itself has ended by then."""
+        return self.max_seconds + GRACE_SECONDS
+
+
+GRACE_SECONDS = 60.0
+"""After a time limit, for a step or a benchmark to end by itself."""
 
 
 class Job(NamedTuple):
@@ -35,8 +57,11 @@ class Job(NamedTuple):
     """Of each process that trains."""
     evaluation_threads: int
     """Of the one that evaluates."""
-    max_seconds: float | None = None
-    """Where it takes longer the trial ends as failed."""
+    limits: Limits = Limits()
+    code: str = ""
+    """Hash of the code that the plan was made with; an attempt refuses to run another."""
+    setting: str = ""
+    """Hash of what its training could fail of (`progress.training_setting`)."""
     ranks: int = 1
     """Processes that train it together."""
     gpus: float = 0.0
@@ -65,6 +90,10 @@ class Watch(Protocol):
         """The attempt before this one has failed."""
         ...
 
+    def died(self, key: str) -> None:
+        """The attempt has failed; where no reason was recorded, one is to be recorded now."""
+        ...
+
     def ended(self, ended: Outcome) -> None: ...
 
 
@@ -88,9 +117,20 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         evaluation_threads=resources.evaluation_threads,
         ranks=resources.ranks,
         gpus=resources.gpus_per_trial,
-        max_seconds=hours * 3600 if hours else None,
+        limits=Limits(
+            stalled_seconds=grid.resources.stalled_minutes * 60,
+            max_seconds=hours * 3600 if hours else math.inf,
+        ),
+        code=_planned_code(),
+        setting=training_setting(trial, resolved),
     )
     return pinned(job, resolved.commits)
+
+
+@cache
+def _planned_code() -> str:
+    """Of this start of the command, whatever happens to the files while it runs."""
+    return manifest.code_hash()
 
 
 def pinned(job: Job, commits: Commits) -> Job:
@@ -111,6 +151,11 @@ def moved(job: Job, to: Callable[[str], str]) -> Job:
         update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
         if judge := getattr(one, "reward_model", None):
             update["reward_model"] = to(judge)
+        if one.chat_template is not None:
+            update["chat_template"] = to(one.chat_template)
+        if (reward := getattr(one, "reward", None)) and function_file(reward):
+            path, _, function = reward.rpartition(":")
+            update["reward"] = f"{to(path)}:{function}"
         return one.model_copy(update=update)
 
     trial, evaluate = job.trial, job.evaluate

@@ -1,31 +1,89 @@
 """Trials one after another in this process, for tests, laptops and pdb."""
 
-from sweep.execution import remote_trial, trial
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sweep.execution import preemption, remote_trial, trial
 from sweep.execution.job import Job, Outcome, Watch
+from sweep.execution.retries import Retries
+from sweep.execution.supervisor import STOP_SECONDS
 from sweep.execution.trial import TrialFailed
-from sweep.schedule.queue import Frontier
-from trainers import devices
+from sweep.execution.watchdog import GO_ON
+from sweep.resolve.resolve import CannotStart
+from sweep.schedule.queue import TrialQueue
+from trainers import attempt, devices
+from trainers.cli import INTERRUPTED, LIMIT_REACHED
+
+LOOK_SECONDS = 0.5
 
 
-def run(frontier: Frontier, jobs: dict[str, Job], retries: int, watch: Watch) -> None:
-    """Run every trial of the frontier; a failed one is tried `retries` more times and then left.
+def run(
+    frontier: TrialQueue, jobs: dict[str, Job], retries: Retries, watch: Watch, deadline: float
+) -> None:
+    """Run every trial of the frontier, until `deadline` by the monotonic clock.
 
     CUDA looks at what is visible once in a process, so all of them see what the largest asks for.
+
+    Raises:
+        CannotStart: the first trials failed, and this machine is to blame.
+        KeyboardInterrupt: SIGTERM came, and the trial has saved a checkpoint.
     """
     with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
         while (planned := frontier.next()) is not None:
             watch.started(planned.key)
-            watch.ended(_attempt(jobs[planned.key], retries, watch))
+            watch.ended(_until_it_ends(jobs[planned.key], retries, watch, deadline))
             frontier.ended(planned.key)
+            if retries.hopeless:
+                raise CannotStart(retries.hopeless)
+            if preemption.noticed():
+                raise KeyboardInterrupt
 
 
-def _attempt(job: Job, retries: int, watch: Watch) -> Outcome:
-    for left in range(retries, -1, -1):
+def _until_it_ends(job: Job, retries: Retries, watch: Watch, deadline: float) -> Outcome:
+    key = job.trial.key
+    while True:
         try:
-            with remote_trial.here(job) as mine:
-                return trial.run(mine)
+            with remote_trial.here(job) as here, _stopping(Path(here.folder), deadline):
+                outcome = trial.run(here)
         except TrialFailed as error:
-            if left == 0:
-                return Outcome(job.trial.key, "failed", str(error), 0, 0)
-            watch.retried(job.trial.key)
-    raise AssertionError("retries is not negative")
+            if not retries.again(key):
+                return Outcome(key, "failed", str(error), 0, 0)
+            watch.retried(key)
+        else:
+            if outcome.status in ("ok", "diverged"):
+                retries.ended(key)
+            return outcome
+
+
+@contextlib.contextmanager
+def _stopping(folder: Path, deadline: float) -> Iterator[None]:
+    """Ask the trial to stop at the deadline or at SIGTERM, and end the command where it does not
+    do so in time."""
+    over = threading.Event()
+
+    def watch() -> None:
+        asked = math.inf
+        while not over.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            late = now > deadline
+            if asked == math.inf and (late or preemption.noticed()):
+                why = "the limit of limits.max_hours is reached" if late else "SIGTERM"
+                attempt.ask_to_stop(folder, why)
+                asked = now
+            if preemption.is_due() or (late and now > asked + STOP_SECONDS):
+                os.write(2, f"{folder}: ended without a checkpoint; {GO_ON}\n".encode())
+                os._exit(LIMIT_REACHED if late else INTERRUPTED)
+
+    thread = threading.Thread(target=watch, name="stopping", daemon=True)
+    thread.start()
+    try:
+        with preemption.heard():
+            yield
+    finally:
+        over.set()
+        thread.join()

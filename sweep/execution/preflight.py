@@ -1,6 +1,7 @@
 """Checks before anything starts: there is room for what the run needs, and it is what it was."""
 
 import shutil
+from typing import Any
 
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
@@ -9,6 +10,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
+from trainers.specs.spec import DataSpec
 
 
 def check_resources(
@@ -48,15 +50,30 @@ def check_resources(
 
 
 def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
-    """Trials of one run saw one content under one name, or they cannot stand in one table."""
+    """Trials of one run saw one content under one name, or they cannot stand in one table. Data on
+    which no trial was trained yet may be mended."""
     earlier = (files.read_json(folder.manifest) or {}).get("data", {})
     for name, fingerprint in data.items():
-        if earlier.get(name, fingerprint) != fingerprint:
+        if earlier.get(name, fingerprint) != fingerprint and _in_use(folder, name):
             raise CannotStart(
                 f"{folder.path}: {name!r} has changed since the run began "
                 f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
                 "grid another name"
             )
+
+
+def _in_use(folder: RunFolder, name: str) -> bool:
+    """Whether a model that has been trained, or one that was scored, has seen it."""
+    trained = [path.parent for path in folder.path.glob("trials/*/train.json")]
+    if name.startswith(("model:", "benchmark:")):
+        return bool(trained)
+    specs = [(files.read_json(path / "trial.json") or {}).get("spec") for path in trained]
+    return any(name in _labels(spec) for spec in specs if spec)
+
+
+def _labels(spec: dict[str, Any]) -> list[str]:
+    mixture = spec["data"] if isinstance(spec["data"], list) else [spec["data"]]
+    return [DataSpec.model_validate(source).label for source in mixture]
 
 
 def check_code(folder: RunFolder, changed: list[str]) -> None:

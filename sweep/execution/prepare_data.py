@@ -27,7 +27,9 @@ def prepare_data(
     """
     jobs = list(jobs)
     read = [job.trial.spec for job in jobs] + [w.heldout for job in jobs for w in job.wanted]
-    specs = {str(row_counts.asked(spec)): spec for spec in read if spec is not None}
+    by_batch_size = sorted((s for s in read if s is not None), key=lambda s: s.batch_size)
+    # Of specs that share their data the one with the largest batch, whose rows must suffice.
+    specs = {str(row_counts.asked(spec)): spec for spec in by_batch_size}
     if not specs:
         return []
     model = next(job.trial.model for job in jobs if job.trial.stage != REFERENCE)

@@ -4,7 +4,6 @@ which runs trials on it, the only `import ray`."""
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import time
@@ -28,7 +27,9 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+from sweep.execution import processes, ray_local  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
+from sweep.execution.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
 from trainers import devices, hub  # noqa: E402
 from trainers.hub import Needs  # noqa: E402
@@ -37,8 +38,8 @@ WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABL
 """Settings that travel with the code; secrets come from each node's own environment."""
 
 
-class CannotRun(Exception):
-    """The cluster cannot give a trial what the grid asks for."""
+RAY_ERRORS = (RayError, ConnectionError)
+"""What Ray raises where a part of it has died."""
 
 
 Node = dict[str, float]
@@ -77,24 +78,31 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         CannotRun: no cluster there.
     """
     if address is None:
-        _private_token()
+        ray_local.check_temporary_folder()
+        ray_local.private_token()
     else:
         _check_answers(address)
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
-    if address:
-        options = {"runtime_env": {"env_vars": environment, "py_modules": _packages()}}
     on_terminate = signal.getsignal(signal.SIGTERM)
     reaper = Reaper() if address is None else None
     try:
-        context: Any = ray.init(
-            address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
-        )
+        code = ray_local.code_copy()
+        if address:
+            options = {"runtime_env": {"env_vars": environment, "working_dir": str(code)}}
+        with contextlib.chdir(code):  # what workers have first on their path
+            context: Any = ray.init(
+                address=address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
+            )
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
-    except (ConnectionError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones too
         if reaper:
             reaper.done()
-        raise CannotRun(f"--address {address}: {error}") from error
+        where = f"--address {address}" if address else "no Ray could be started here"
+        raise CannotRun(f"{where}: {error}") from error
     try:
         if reaper:
             reaper.watch(context.address_info["session_dir"])
@@ -137,24 +145,6 @@ def _last_started() -> str:
         return os.environ["RAY_ADDRESS"]
     file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     return file.read_text().strip() if file.is_file() else ""
-
-
-def _private_token() -> None:
-    """Ray writes its token for a local cluster readable by all; one that exists it leaves alone."""
-    path = Path.home() / ".ray" / "auth_token"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-
-
-def _packages() -> list[str]:
-    import analysis
-    import sweep
-    import trainers
-
-    return [str(Path(str(package.__file__)).parent) for package in (sweep, trainers, analysis)]
 
 
 def exposed(dashboard: str) -> str | None:
@@ -209,6 +199,27 @@ def _fits(resources: TrialResources, nodes: list[Node]) -> bool:
 
 def _nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def fits_elsewhere(resources: TrialResources, nodes: Collection[str]) -> bool:
+    """Whether a trial fits on a node that is none of these, given by their ids."""
+    if not nodes:
+        return False
+    others = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in nodes]
+    return _fits(resources, others)
+
+
+_ending: list[ray.ObjectRef] = []
+"""Tasks of `end_attempt`: Ray cancels what nobody refers to."""
+
+
+def end_attempt(started: dict[str, Any]) -> None:
+    """End the process of an attempt, given its `started` event, on the node where it runs."""
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end)
+    on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
+    _ending.append(
+        task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
+    )
 
 
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:

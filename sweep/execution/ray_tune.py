@@ -1,8 +1,12 @@
 """Trials on Ray Tune, which schedules, places, retries and shows; the records in the run folder say
 what happened."""
 
+import faulthandler
 import os
+import signal
 import tempfile
+import time
+from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +20,26 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweep.execution import remote_trial as scratch
-from sweep.execution import trial
+from sweep.execution import preemption, ray_cluster, remote_trial, trial
 from sweep.execution.job import Job, Outcome, Watch
+from sweep.execution.retries import Retries
+from sweep.execution.supervisor import Supervisor
 from sweep.gridfile.schema import Resources, TrialResources
-from sweep.schedule.queue import Frontier
+from sweep.plan.trials import Trial
+from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
-from sweep.storage.run_folder import TrialFolder
-from trainers import devices
+from sweep.storage.trial_folder import TrialFolder
+from trainers import attempt, devices
+
+NODE = "ray.io/node-id"
+"""The label by which Ray names each node."""
+
+MOST_ATTEMPTS = 10_000
+"""Of a trial, where each goes further than the one before."""
+
+PREEMPTED = "preempted (SIGTERM)"
+
+UNPLACED_LOOK_SECONDS = 10.0
 
 # Tune sends AWS keys along with the trials, and Ray's agent writes what is sent to its log.
 class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
@@ -32,37 +48,47 @@ class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
 
 
 def run(
-    frontier: Frontier,
+    frontier: TrialQueue,
     jobs: dict[str, Job],
     resources: Resources,
     asked: dict[str, TrialResources],
     at_once: int,
     watch: Watch,
+    retries: Retries,
+    deadline: float,
 ) -> None:
-    """Run every trial of the frontier under Ray Tune, `at_once` of them; `asked` has what a trial
-    of each stage gets.
+    """Run every trial of the frontier under Ray Tune, `at_once` of them, until `deadline` by the
+    monotonic clock; `asked` has what a trial of each stage gets.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
-    out each trial as soon as its parent is done.
+    out each trial as soon as its parent is done, and again where it is to be retried. Tune itself
+    retries nothing: it would not know whose fault a failure was, nor send the trial elsewhere.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     on_gpu = any(one.gpus_per_trial for one in asked.values())
+    supervisor = Supervisor(jobs, ray_cluster.end_attempt, deadline)
+    queue = _Queue(frontier, watch, retries, supervisor, asked)
 
     def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        one = asked[config["stage"]]
-        return tune.PlacementGroupFactory([{"CPU": one.cpus_per_trial, "GPU": one.gpus_per_trial}])
+        mine = asked[config["stage"]]
+        options = {}
+        if nodes := config.get("not_on"):
+            options["bundle_label_selector"] = [{NODE: f"!in({','.join(nodes)})"}]
+        return tune.PlacementGroupFactory(
+            [{"CPU": mine.cpus_per_trial, "GPU": mine.gpus_per_trial}], **options
+        )
 
-    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch, preemption.heard():
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_run_job, jobs=[ray.put(jobs)]),
+                tune.with_parameters(_Attempt, jobs=[ray.put(jobs)]),
                 bundle,
             ),
             tune_config=tune.TuneConfig(
-                search_alg=_Ready(frontier, watch),
-                scheduler=_Forgetting(),
-                num_samples=len(jobs),
+                search_alg=queue,
+                scheduler=_Forgetting(asked),
+                num_samples=MOST_ATTEMPTS * len(jobs),
                 max_concurrent_trials=at_once,
                 reuse_actors=not on_gpu if reuse is None else reuse,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -71,8 +97,8 @@ def run(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Told(watch)],
-                failure_config=tune.FailureConfig(max_failures=resources.retries),
+                callbacks=[_Progress(watch, supervisor)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
@@ -84,21 +110,47 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
     return ray.get(jobs)
 
 
-def _run_job(config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
-    job = _opened(jobs[0])[config["key"]]
-    devices.restrict(job.gpus)
-    with scratch.here(job) as mine, trial_log.output(TrialFolder(Path(mine.folder)).log):
-        outcome = trial.run(mine)
-    tune.report(outcome._asdict())
+class _Attempt(tune.Trainable):
+    """One attempt at a trial, in the main thread of a worker, where signals arrive."""
+
+    def setup(self, config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
+        self._jobs = jobs
+        faulthandler.enable(file=2, all_threads=True)  # the trial's log, while one runs
+        before = signal.getsignal(signal.SIGTERM)
+
+        def preempted(number: int, frame: Any) -> None:
+            if (this := attempt.current()) is not None:
+                attempt.ask_to_stop(this.folder, PREEMPTED)
+            elif callable(before):
+                before(number, frame)
+
+        signal.signal(signal.SIGTERM, preempted)
+
+    def step(self) -> dict[str, Any]:
+        job = _opened(self._jobs[0])[self.config["key"]]
+        devices.restrict(job.gpus)
+        node = ray.get_runtime_context().get_node_id()
+        with (
+            remote_trial.here(job) as here,
+            trial_log.output(TrialFolder(Path(here.folder)).log),
+        ):
+            outcome = trial.run(here, node, shared=False)
+        return outcome._asdict() | {"done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config = new_config
+        return True
 
 
-class _Told(TrialProgressCallback):
-    """Passes on the beginning of each attempt; what Tune would pickle of it is nothing. In the
-    place of Tune's own, which prints, and keeps every trial in mind to do so."""
+class _Progress(TrialProgressCallback):
+    """Passes on the beginning of each attempt, and looks after those that run; pickles to nothing.
+    In the place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
-    def __init__(self, watch: Watch):
+    def __init__(self, watch: Watch, supervisor: Supervisor):
         super().__init__()
         self._watch = watch
+        self._supervisor = supervisor
+        self._asked = False
 
     def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
         pass
@@ -107,10 +159,17 @@ class _Told(TrialProgressCallback):
         pass
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._supervisor.started(trial.config["key"])
         self._watch.started(trial.config["key"])
 
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._watch.retried(trial.config["key"])
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self._supervisor.look()
+        if preemption.noticed():
+            if not self._asked:
+                self._asked = True
+                self._supervisor.ask_all_to_stop("SIGTERM")
+            if preemption.is_due() or not self._supervisor.running:
+                raise KeyboardInterrupt
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -121,6 +180,25 @@ class _Forgetting(FIFOScheduler):
     folder: Tune keeps each with its results (30 kB), and goes through all of them at every step.
 
     By Tune's own names, which may change: pyproject.toml holds Ray at 2.60."""
+
+    def __init__(self, asked: dict[str, TrialResources]):
+        super().__init__()
+        self._asked = asked
+        self._looked = 0.0
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A trial that waits for other nodes than those it failed on comes back to the queue when
+        they are gone: it would wait for ever."""
+        now = time.monotonic()
+        if now - self._looked > UNPLACED_LOOK_SECONDS:
+            self._looked = now
+            for one in list(tune_controller.get_trials()):
+                nodes = one.config.get("not_on")
+                if nodes and one.status == one.PENDING:
+                    resources = self._asked[one.config["stage"]]
+                    if not ray_cluster.fits_elsewhere(resources, nodes):
+                        tune_controller.stop_trial(one)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Of those that ended before this one; Tune still needs this one, and one at the end."""
@@ -134,33 +212,67 @@ class _Forgetting(FIFOScheduler):
         trials[:] = [one for one in trials if not one.is_finished()]
 
 
-class _Ready(Searcher):
-    """Hands Tune the frontier's trials; holds no state that Tune would have to restore."""
+class _Queue(Searcher):
+    """Hands Tune the trials that may run; holds no state that Tune would have to restore."""
 
-    def __init__(self, frontier: Frontier, watch: Watch):
+    def __init__(
+        self,
+        frontier: TrialQueue,
+        watch: Watch,
+        retries: Retries,
+        supervisor: Supervisor,
+        asked: dict[str, TrialResources],
+    ):
         super().__init__()
         self._frontier = frontier
         self._watch = watch
-        self._keys: dict[str, str] = {}
+        self._retries = retries
+        self._supervisor = supervisor
+        self._asked = asked
+        self._open: dict[str, Trial] = {}
+        """Trials that Tune has, by its id."""
+        self._again: deque[Trial] = deque()
 
     def suggest(self, trial_id: str) -> Any:
-        planned = self._frontier.next()
-        if planned is not None:
-            self._keys[trial_id] = planned.key
-            shown = {"key": planned.key, "stage": planned.stage}
-            if planned.spec is not None:
-                shown |= planned.spec.model_dump(include={"learning_rate", "batch_size", "seed"})
-            return shown
-        return Searcher.FINISHED if self._frontier.exhausted else None
+        stops = self._retries.hopeless or preemption.noticed() or self._supervisor.is_over
+        planned = None
+        if not stops:
+            planned = self._again.popleft() if self._again else self._frontier.next()
+        if planned is None:
+            waits = self._open or (not stops and (self._again or not self._frontier.exhausted))
+            return None if waits else Searcher.FINISHED
+        self._open[trial_id] = planned
+        shown: dict[str, Any] = {"key": planned.key, "stage": planned.stage}
+        if planned.spec is not None:
+            shown |= planned.spec.model_dump(include={"learning_rate", "batch_size", "seed"})
+        nodes = self._retries.avoided(planned.key)
+        if ray_cluster.fits_elsewhere(self._asked[planned.stage], nodes):
+            shown["not_on"] = list(nodes)
+        return shown
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        key = self._keys[trial_id]
-        self._frontier.ended(key)
-        if error or not result or "status" not in result:
-            self._watch.ended(Outcome(key, "failed", "", 0.0, 0.0))
+        planned = self._open.pop(trial_id)
+        key = planned.key
+        self._supervisor.ended(key)
+        if not error and not (result and "status" in result):  # it could not be placed
+            self._again.append(planned)
+            return
+        if error:
+            if self._retries.again(key):
+                self._watch.retried(key)
+                self._again.append(planned)
+                return
+            outcome = Outcome(key, "failed", "", 0.0, 0.0)
         else:
-            self._watch.ended(Outcome(*(result[field] for field in Outcome._fields)))
-        del self._keys[trial_id]
+            outcome = Outcome(*(result[field] for field in Outcome._fields))
+            if outcome.status == "stopped" and outcome.reason.startswith(PREEMPTED):
+                self._watch.retried(key)
+                self._again.append(planned)
+                return
+            if outcome.status in ("ok", "diverged"):
+                self._retries.ended(key)
+        self._frontier.ended(key)
+        self._watch.ended(outcome)
 
     def save(self, checkpoint_path: str) -> None:
         pass

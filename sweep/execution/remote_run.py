@@ -7,6 +7,7 @@ trial is its worker's while it runs, and the driver's before and after.
 """
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -17,12 +18,15 @@ from typing import Annotated
 import typer
 
 from sweep.execution.job import Job, Outcome, Stored, Watch, moved
-from sweep.storage.mirror import Mirror, content, is_own
+from sweep.storage.driver_lock import RunHeld
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import content, is_own
 from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
-from sweep.storage.remote_lock import Lease
-from sweep.storage.run_folder import MARK, RunFolder, RunHeld
+from sweep.storage.remote_lock import lease
+from sweep.storage.run_folder import MARK, RunFolder
 from trainers import files
-from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
+from trainers.evaluate import task_files
 
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""
@@ -110,7 +114,7 @@ class StoredRun:
             RunHeld: another driver has it, or has taken it meanwhile.
             Unreachable: the store cannot be read or written.
         """
-        with Lease(self._mirror, self._say) as lease:
+        with lease(self._mirror, self._say) as lock:
             if self._is_gone():
                 raise Unreachable(
                     f"{self._url}: nothing is there, and {self._folder.path} has a run that was; "
@@ -124,12 +128,12 @@ class StoredRun:
                 yield self
             except BaseException:
                 self._end(follower)
-                if not lease.lost:
+                if not lock.lost:
                     with contextlib.suppress(Unreachable):
                         self.push()
                 raise
             self._end(follower)
-            if not lease.lost:
+            if not lock.lost:
                 self.push()
 
     @property
@@ -158,7 +162,7 @@ class StoredRun:
                 self._mirror.pull(name)
                 self._unseen.discard(name)
         except Unreachable as error:
-            raise Unreachable(f"{error}; when it is back, the same command goes on") from error
+            raise Unreachable(f"{error}; when it is back, the same command continues") from error
 
     def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
         """The same jobs for nodes that share no folder; what they name goes up.
@@ -221,22 +225,23 @@ class StoredRun:
         follower.join()
 
     def _bring_up(self, path: Path) -> str:
-        """A file, or a folder with all in it, under a name of its content; what a task file may
-        need lies beside it."""
+        """A file, or a folder with all in it, under a name of its content; a task file with all
+        that it needs."""
         files = _files(path)
-        at = f"inputs/{content(path.parent, files)}"
+        root = Path(os.path.commonpath([path.parent, *(file.parent for file in files)]))
+        at = f"inputs/{content(root, files)}"
         there = {name: info["size"] for name, info in self._mirror.there(at).items()}
         with asking(self._url):
             for file in files:
-                name = f"{at}/{file.relative_to(path.parent).as_posix()}"
+                name = f"{at}/{file.relative_to(root).as_posix()}"
                 if there.get(name) != file.stat().st_size:
                     self._mirror.system.put_file(str(file), f"{self._mirror.path}/{name}")
-        return f"{at}/{path.name}"
+        return f"{at}/{path.relative_to(root).as_posix()}"
 
 
 def _files(path: Path) -> list[Path]:
     if path.suffix in (".yaml", ".yml"):
-        return sorted(f for f in path.parent.iterdir() if f.suffix in (".yaml", ".yml", ".py"))
+        return sorted(task_files.needed(path))
     if path.is_file():
         return [path]
     files = [file for file in path.rglob("*") if file.is_file()]
@@ -257,6 +262,10 @@ class _Watch:
         self._run.look(self._names[key])
         self._told.retried(key)
 
+    def died(self, key: str) -> None:
+        self._run.look(self._names[key])
+        self._told.died(key)
+
     def ended(self, ended: Outcome) -> None:
         self._run.over(self._names[ended.key])
         self._told.ended(ended)
@@ -266,6 +275,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@refusing
 def main(
     url: Annotated[str, typer.Argument(metavar="URL", help="A run, e.g. s3://bucket/runs/lr_bs.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Its mirror, new or not.")],

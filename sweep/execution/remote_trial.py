@@ -21,26 +21,24 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from sweep.execution.job import Job, moved
-from sweep.storage.mirror import Mirror, content
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import content
 from sweep.storage.object_store import Unreachable, asking
 from sweep.storage.trial_log import LOG
 from trainers import files
+from trainers.attempt import SIGNS, Superseded
 
 LOOK_EVERY = 0.5
 CURVES_EVERY = 15.0
 """Seconds from one upload of what merely grows to the next; the rest goes up when it is there."""
 
-GROWING = {"metrics.jsonl", "log.txt"}
+GROWING = {"metrics.jsonl", "log.txt", SIGNS}
 
 PATIENCE = (0.0, 5.0, 15.0, 40.0, 120.0)
 """Seconds before each try to have from the store what a trial begins with, and to bring up what it
 leaves at its end."""
 
 Had = TypeVar("Had")
-
-
-class Superseded(Exception):
-    """Another process has this trial now; what this one would write is of no use."""
 
 
 @contextlib.contextmanager

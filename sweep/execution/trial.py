@@ -4,6 +4,8 @@ A trial that is started again goes on from its records: what has been trained is
 and an evaluation that has its file is not run again.
 """
 
+import contextlib
+import errno
 import gc
 import math
 import os
@@ -11,90 +13,185 @@ import shutil
 import socket
 import time
 import traceback
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+import trainers
+from sweep.execution import scoring
 from sweep.execution.job import Job, Outcome
+from sweep.execution.watchdog import Watchdog
 from sweep.gridfile.schema import BASE
 from sweep.plan.disk import full
-from sweep.plan.evaluations import Wanted
-from sweep.storage import trial_log
-from sweep.storage.run_folder import TrialFolder
+from sweep.storage import manifest, trial_log
+from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import devices, files, process
-from trainers.evaluate import benchmarks, scores
-from trainers.evaluate.scores import Evaluation
+from trainers import attempt, devices, files, process
+from trainers.attempt import Attempt, Stopped, Superseded
 from trainers.models import load
 from trainers.specs.spec import OutOfTime, StageResult
 from trainers.training import distributed as ranks
+
+MACHINE_ERRORS = (
+    errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
+"""Errors of the operating system that no trial brings about."""
+
+NO_DEVICE = ("CUDA error", "No CUDA", "CUDA unknown error", "NCCL")
+"""How errors of torch begin that no trial brings about."""
 
 
 class TrialFailed(Exception):
     """Training or evaluation failed; the reason is in attempts.jsonl and may be tried again."""
 
 
-class EvaluationFailed(Exception):
-    """Some evaluations of a trained model failed; the others have their records."""
+class WrongCode(Exception):
+    """The code here is not what the plan was made with."""
 
 
-def run(job: Job) -> Outcome:
-    """Bring one trial to its end.
+def run(job: Job, node: str = "", *, shared: bool = True) -> Outcome:
+    """Bring one trial to its end. `node` names the machine in the records of attempts; `shared`:
+    this process is the driver's too.
 
     Raises:
         TrialFailed: something went wrong, and was written to attempts.jsonl.
     """
     folder = TrialFolder(Path(job.folder))
     with trial_log.records(folder.log):
-        return _attempt(job, folder)
+        return _attempt(job, folder, node, shared)
 
 
-def _attempt(job: Job, folder: TrialFolder) -> Outcome:
-    attempt = 1 + sum(event["event"] == "started" for event in folder.attempts())
-    facts = {"memory_kills_here": _memory_kills_here(), "gpus": devices.visible()}
-    folder.log_attempt("started", attempt=attempt, **facts)
-    LOG.info("attempt %d, host %s, process %d", attempt, socket.gethostname(), os.getpid())
+def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
+    number = 1 + sum(event["event"] == "started" for event in folder.attempts())
+    with attempt.begun(folder.path, node=node) as this:
+        folder.log_attempt(
+            "started",
+            attempt=number,
+            id=this.id,
+            node=node,
+            process_created=psutil.Process().create_time(),
+            memory_kills_here=_memory_kills_here(),
+            gpus=devices.visible(),
+            setting=job.setting,
+            missing=folder.missing([want.fingerprint for want in job.wanted]),
+            stalled_seconds=_finite(job.limits.stalled_seconds),
+        )
+        LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
+        with Watchdog(this, job.limits, folder.log, shared=shared) as watchdog:
+            try:
+                return _work(job, folder, number)
+            except (TrialFailed, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic in a Rust library is no Exception
+                _record_failure(folder, number, watchdog, error)
+                raise TrialFailed(watchdog.reason or str(error)) from error
+            finally:
+                gc.collect()
+
+
+def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
+    """Train and evaluate what has no record yet."""
     started = time.monotonic()
+    deadline = started + job.limits.max_seconds
     train_seconds = eval_seconds = 0.0
-    phase = "train"
     try:
-        deadline = started + (job.max_seconds or math.inf)
+        _check_code(job)
         if folder.training() is None:
             process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
-        phase = "evaluate"
         if folder.usable():
             process.prepare(job.evaluation_threads, job.gpus)
-            eval_seconds = _evaluate(job, folder, deadline)
+            eval_seconds = scoring.evaluate(job, folder, deadline)
     except OutOfTime as error:
+        phase = _phase(folder)
         reason = f"{phase}: {error}"
-        folder.log_attempt("failed", attempt=attempt, phase=phase, reason=reason)
+        folder.log_attempt("failed", attempt=number, phase=phase, reason=reason)
         LOG.error("failed: %s", reason)
         return Outcome(job.trial.key, "failed", reason, train_seconds, eval_seconds)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic in a Rust library is no Exception
-        reason = f"{phase}: {type(error).__name__}: {error}"
-        if full(error):  # not the trial's fault: it does not count against its retries
-            reason, phase = f"no room in {folder.path}: {reason}", "disk"
-        folder.log_attempt(
-            "failed",
-            attempt=attempt,
-            phase=phase,
-            reason=reason,
-            killed=getattr(error, "killed", False),
-            traceback=traceback.format_exc(limit=-12),
-        )
-        LOG.exception("failed: %s", reason)
-        raise TrialFailed(reason) from error
-    finally:
-        gc.collect()
+    except Stopped as error:
+        folder.log_attempt("stopped", attempt=number, reason=str(error))
+        LOG.info("stopped: %s", error)
+        return Outcome(job.trial.key, "stopped", str(error), train_seconds, eval_seconds)
     _keep_libraries()
     seconds = round(time.monotonic() - started, 3)
-    folder.log_attempt("done", attempt=attempt, seconds=seconds)
+    attempt.check()
+    folder.log_attempt("done", attempt=number, seconds=seconds)
     LOG.info("done in %.1f s", seconds)
     record = folder.training() or {}
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
+
+
+def _record_failure(
+    folder: TrialFolder, number: int, watchdog: Watchdog, error: BaseException
+) -> None:
+    """Write the failure to attempts.jsonl, unless it is another attempt's trial by now, or the
+    watchdog has ended it and has said why."""
+    if watchdog.reason:
+        return
+    try:
+        attempt.check()
+    except Superseded as superseded:
+        error = superseded
+    if isinstance(error, Superseded):
+        watchdog.reason = str(error)
+        LOG.error("%s", error)
+        with contextlib.suppress(OSError):  # its folder may be gone
+            folder.log_attempt("superseded", attempt=number, reason=str(error))
+        return
+    phase = _phase(folder)
+    reason = f"{phase}: {type(error).__name__}: {error}"
+    if full(error):
+        reason, phase = f"no room in {folder.path}: {reason}", "disk"
+    elif isinstance(error, WrongCode):
+        phase = "code"
+    elif _is_of_machine(error):
+        phase = "machine"
+    watchdog.reason = reason
+    folder.log_attempt(
+        "failed",
+        attempt=number,
+        phase=phase,
+        reason=reason,
+        killed=getattr(error, "killed", False),
+        progress=folder.progress(),
+        traceback=traceback.format_exc(limit=-12),
+    )
+    LOG.error("failed: %s", reason, exc_info=error)
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity."""
+    return seconds if math.isfinite(seconds) else None
+
+
+def _phase(folder: TrialFolder) -> str:
+    return "evaluate" if folder.trained() else "train"
+
+
+def _is_of_machine(error: BaseException | None) -> bool:
+    """Whether the machine is to blame and not the trial, so that it uses up no retry."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            return True
+        if isinstance(error, RuntimeError) and str(error).startswith(NO_DEVICE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _check_code(job: Job) -> None:
+    """
+    Raises:
+        WrongCode: what would train and score here is not what the plan was made with.
+    """
+    if job.code and (here := manifest.code_hash()) != job.code:
+        raise WrongCode(
+            f"{Path(trainers.__file__).parent} is not the code that the plan was made with "
+            f"({here}, not {job.code}): it was changed while the command ran; put it back, or "
+            "start the command again with --changed-code"
+        )
 
 
 @cache
@@ -104,43 +201,41 @@ def _keep_libraries() -> None:
     gc.freeze()
 
 
-def _open(job: Job) -> load.Loaded:
-    """The weights that the trial starts from."""
-    if job.parent_folder is None or job.trial.parent is None:
-        return load.load(job.trial.model.name, job.trial.model.revision)
-    parent = TrialFolder(Path(job.parent_folder))
-    if not parent.model.exists():  # the stage `base` keeps no copy of the grid's model
-        return load.load(job.trial.model.name, job.trial.model.revision)
-    return load.load(str(parent.model))
-
-
 def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     """Train and write model/ and then, last, train.json; returns the seconds of training."""
     from trainers.training import checkpoints
 
     folder.path.mkdir(parents=True, exist_ok=True)
     if job.trial.spec is None:
-        result = StageResult("ok", "", _untrained(_open(job)))
+        result = StageResult("ok", "", _untrained(scoring.start_weights(job)))
     else:
         _note_checkpoints(folder)
-        result = ranks.run(job.ranks, _fit, job, deadline)
+        result = ranks.run(job.ranks, _fit, job, deadline, attempt.current())
         if result.status == "ok":
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
+    record["code"] = manifest.code_hash()
     record["gpu"] = devices.name()
+    attempt.check()
     files.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
     LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
     return result.figures["train_seconds"]
 
 
-def _fit(job: Job, deadline: float) -> StageResult:
+def _fit(job: Job, deadline: float, this: Attempt) -> StageResult:
     """Train and write model/; in each of the trial's processes, of which the first writes."""
+    with attempt.joined(this):
+        _check_code(job)
+        return _fit_here(job, deadline)
+
+
+def _fit_here(job: Job, deadline: float) -> StageResult:
     from trainers import dispatch
 
     process.prepare(job.threads, job.gpus)
     assert job.trial.spec is not None
-    folder, loaded = TrialFolder(Path(job.folder)), _open(job)
+    folder, loaded = TrialFolder(Path(job.folder)), scoring.start_weights(job)
     result = dispatch.train(
         spec=job.trial.spec,
         loaded=loaded,
@@ -185,90 +280,12 @@ def _untrained(loaded: load.Loaded) -> dict[str, Any]:
 
 
 def _save(loaded: load.Loaded, folder: Path) -> None:
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    attempt.check()
+    aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
     for file in (*aside.iterdir(), aside):
         files.fsync(file)
+    attempt.check()
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-
-
-def _evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
-    """Run the evaluations that have no file yet, on the weights as they were kept.
-
-    Returns the seconds. One that fails does not keep the others from running.
-
-    Raises:
-        EvaluationFailed: naming each that failed, or the weights were not kept.
-    """
-    missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
-    if not missing:
-        return 0.0
-    if folder.model.exists():
-        judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
-        loaded = (load.load_judge if judge else load.load)(str(folder.model))
-    elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
-        loaded = load.load(job.trial.model.name, job.trial.model.revision)
-    else:
-        names = ", ".join(want.benchmark for want in missing)
-        raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
-    score = _Scorer(job, loaded)
-    started = time.monotonic()
-    failures = {}
-    for want in missing:
-        begun = time.monotonic()
-        if begun > deadline:
-            raise OutOfTime(f"over the time limit before {want.benchmark}")
-        try:
-            found = score(want)
-        except Exception as error:  # a user's task file can raise anything
-            failures[want.benchmark] = error
-        else:
-            seconds = time.monotonic() - begun
-            place = folder.scores(want.fingerprint)
-            scores.write(place, want.benchmark, want.fingerprint, found, seconds)
-            LOG.info("%s: %.1f s", want.benchmark, seconds)
-    if failures:
-        parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
-        raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
-    return time.monotonic() - started
-
-
-class _Scorer:
-    """Runs evaluations of one model; lm-eval's view of it is made when the first one needs it."""
-
-    def __init__(self, job: Job, loaded: load.Loaded):
-        self._job = job
-        self._loaded = loaded
-
-    def __call__(self, want: Wanted) -> Evaluation:
-        job, spec = self._job, self._job.trial.spec
-        if want.heldout is not None:
-            from trainers import dispatch
-
-            own = spec if spec is not None else want.heldout
-            return dispatch.score_heldout(
-                spec=own,
-                slice_of=want.heldout,
-                loaded=self._loaded,
-                cache=Path(job.data),
-                start=job.trial.parent or BASE,
-                open_start=lambda: _open(job),
-                dtype=job.evaluate.dtype,
-            )
-        benchmark = benchmarks.find(want.task)
-        if benchmark.pairs is not None:
-            from trainers.evaluate import pair_accuracy
-
-            return pair_accuracy.score(self._loaded, benchmark, job.evaluate)
-        from trainers.evaluate import harness as evaluate
-
-        return evaluate.score(self._lm, benchmark, job.evaluate)
-
-    @cached_property
-    def _lm(self) -> Any:
-        from trainers.evaluate import harness as evaluate
-
-        return evaluate.open_model(self._loaded, self._job.evaluate)

@@ -18,7 +18,9 @@ from analysis.benchmarks import task
 from analysis.text import counted, number, safe
 from sweep.execution import remote_run
 from sweep.export import model_card
+from sweep.storage import ranking
 from sweep.storage.object_store import Unreachable
+from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
@@ -38,14 +40,12 @@ class CannotExport(Exception):
         self.code = code
 
 
-class Found(NamedTuple):
-    """A trial of the run: its folder, trial.json, the primary score that it was ranked by."""
+class Candidate(NamedTuple):
+    """The first seed of a cell: its folder and trial.json, and the cell's place among others."""
 
     folder: TrialFolder
     trial: dict[str, Any]
-    value: float
-    better: float
-    """The value, or its negative where lower is better."""
+    cell: Cell
 
 
 def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None = None) -> Path:
@@ -67,9 +67,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
     best = _benchmark(stage, kind, [want["benchmark"] for want in wanted], best)
     want = next(one for one in wanted if one["benchmark"] == best)
-    ranked = sorted(
-        _scored(trials, stage, want["fingerprint"]), key=lambda one: one.better, reverse=True
-    )
+    ranked = _ranked(trials, stage, want)
     if not ranked:
         raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
     chosen = ranked[0]
@@ -83,8 +81,8 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     ]
     figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
     told = (
-        f"Chosen as the best of {counted(len(ranked), 'trial')} by {task(best).label} "
-        f"({number(chosen.value, 4)}). The best of several looks a little better than it is."
+        f"Chosen as the best of {counted(len(ranked), 'cell')} by {task(best).label} "
+        f"({_measured(chosen.cell)}). The best of several looks a little better than it is."
     )
     facts = model_card.Facts(
         name=to.name,
@@ -151,18 +149,26 @@ def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> st
     return asked
 
 
-def _scored(trials: dict[str, Any], stage: str, fingerprint: str) -> list[Found]:
-    found = []
-    for folder, record in trials.values():
-        scores = files.read_json(folder.scores(fingerprint)) if record["stage"] == stage else None
-        for score in (scores or {}).get("scores", []):
-            if score["primary"] and score["value"] is not None:
-                sign = 1 if score["higher_is_better"] else -1
-                found.append(Found(folder, record, score["value"], sign * score["value"]))
-    return found
+def _ranked(trials: dict[str, Any], stage: str, evaluation: dict[str, Any]) -> list[Candidate]:
+    """The cells of a stage by an evaluation, best first."""
+    of_stage = {
+        key: (folder, record)
+        for key, (folder, record) in trials.items()
+        if record["stage"] == stage
+    }
+    cells = ranking.rank(
+        ranking.with_score(ranking.of_record(record), folder, evaluation)
+        for folder, record in of_stage.values()
+    )
+    return [Candidate(*of_stage[cell.key], cell) for cell in cells]
 
 
-def _gone(chosen: Found, ranked: list[Found], best: str) -> str:
+def _measured(cell: Cell) -> str:
+    value = number(cell.value, 4)
+    return value if cell.seeds == 1 else f"{value}, the mean of {cell.seeds} seeds"
+
+
+def _gone(chosen: Candidate, ranked: list[Candidate], best: str) -> str:
     why = chosen.folder.weights_removed() or "they are not there"
     left = [one.trial["key"] for one in ranked if one.folder.has_weights()]
     return (

@@ -27,7 +27,7 @@ def expand(values: Any) -> Iterator[Scalar]:
     """
     match values:
         case list():
-            found = values
+            expanded = values
         case {"log": [low, high], "count": count, **rest} if not rest:
             _check_range(low, high)
             if not isinstance(count, int) or isinstance(count, bool):
@@ -35,27 +35,52 @@ def expand(values: Any) -> Iterator[Scalar]:
             if not 2 <= count <= MAX_VALUES:
                 raise ValueError(f"count: {count} is not between 2 and {MAX_VALUES}")
             step = (math.log(high) - math.log(low)) / (count - 1)
-            found = [_rounded(low * math.exp(i * step), low, high) for i in range(count)]
+            expanded = [_rounded(low * math.exp(i * step), low, high) for i in range(count)]
         case {"log2": [low, high], **rest} if not rest:
             _check_range(low, high)
             octaves = math.floor(math.log2(high) - math.log2(low) + 1e-9)
             if octaves < 1:
                 raise ValueError(f"[{low!r}, {high!r}] is narrower than a factor of two")
-            found = [_rounded(low * 2**i, low, high) for i in range(octaves + 1)]
+            expanded = [_rounded(low * 2**i, low, high) for i in range(octaves + 1)]
         case _:
-            raise ValueError(
-                f"{values!r}: use a list, {{log: [low, high], count: n}}, or {{log2: [low, high]}}"
-            )
-    if not found:
+            raise ValueError(f"{values!r}: {_meant(values)}")
+    if not expanded:
         raise ValueError("has no values")
-    if len(found) > MAX_VALUES:
-        raise ValueError(f"has {len(found):,} values; at most {MAX_VALUES} are allowed")
-    for index, value in enumerate(found):
+    if len(expanded) > MAX_VALUES:
+        raise ValueError(f"has {len(expanded):,} values; at most {MAX_VALUES} are allowed")
+    for index, value in enumerate(expanded):
         if isinstance(value, dict | list) or value is None:
             raise ValueError(f"{value!r}: values are numbers or words")
-        if repr(value) in map(repr, found[:index]):
+        if repr(value) in map(repr, expanded[:index]):
             raise ValueError(f"{value!r} stands twice")
-    yield from found
+    yield from expanded
+
+
+FORMS = "use a list, {log: [low, high], count: n}, or {log2: [low, high]}"
+
+
+LISTS = ("values", "choice", "grid_search")
+LOG_RANGES = ("loguniform", "qloguniform", "lograndint", "log_uniform")
+RANDOM = ("uniform", "quniform", "randint", "range")
+"""How W&B, Ray and Optuna write the values of a key."""
+
+
+def _meant(values: Any) -> str:
+    """What an axis in the form of another library, or one value, is in ours."""
+    if not isinstance(values, dict):
+        return f"{FORMS}; one value is the list [{values!r}], or stands beside `grid`"
+    for key, given in values.items():
+        if key in LISTS and isinstance(given, list):
+            return f"did you mean {given!r}?"
+        ends = f"[{given[0]!r}, {given[1]!r}]" if isinstance(given, list) and given[1:] else ""
+        if key in LOG_RANGES and ends:
+            return f"did you mean {{log: {ends}, count: n}}?"
+        if key in RANDOM and ends:
+            return f"a grid has no random values; name them in a list, as {ends}"
+    if "min" in values and "max" in values:
+        ends = f"[{values['min']!r}, {values['max']!r}]"
+        return f"did you mean {{log2: {ends}}}, or {{log: {ends}, count: n}}?"
+    return FORMS
 
 
 def _check_range(low: Any, high: Any) -> None:

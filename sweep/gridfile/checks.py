@@ -3,12 +3,15 @@ models are scored on, and what is searched. (Place in the file, sentence) for ea
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sweep.gridfile.schema import BASE, EACH, MAX_CELLS, Best, Search, Stage
 from sweep.gridfile.yaml import KeyPath
-from trainers.data import sources
+from trainers.data import row_counts, sources
+from trainers.data.stored_rows import DataUnavailable
 from trainers.evaluate import benchmarks
+from trainers.rewards import own_function
 from trainers.specs.kinds import KINDS
 from trainers.specs.spec import EvaluateSpec
 
@@ -61,13 +64,45 @@ def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | No
         yield from _models(name, stage, stages)
         if stage.parent != EACH:
             yield from _parent(name, stage, stages, evaluate, search)
+    yield from _measured(stages, evaluate)
+    yield from _items(evaluate)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
         return
     for index, benchmark in enumerate(evaluate.benchmarks):
+        if benchmark in benchmarks.OF_STAGES:
+            continue
         if benchmarks.find(benchmark).scores == "reward":
             path = ("evaluate", "benchmarks", index)
             message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
             yield path, message
+
+
+def _measured(stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
+    """A model that is scored on nothing would leave no row in any table."""
+    listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    for name, stage in stages.items():
+        spec = stage.cells[0][1]
+        fitting = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+        if not fitting and (spec.HELDOUT is None or spec.heldout == 0):
+            yield (
+                ("stages", name, "heldout"),
+                "0, and no benchmark is for its models, so nothing would be measured; hold "
+                "examples out, or name a benchmark",
+            )
+    if not stages and not listed:
+        yield ("evaluate", "benchmarks"), "empty, so that nothing would be measured; name one"
+
+
+def _items(evaluate: EvaluateSpec) -> Problems:
+    """Local items are looked for before anything is trained."""
+    for name in evaluate.benchmarks if evaluate.data_dir is not None else ():
+        if name not in benchmarks.OF_STAGES:
+            lacks = benchmarks.missing_items(benchmarks.find(name), evaluate)
+            if lacks is not None:
+                yield (
+                    ("evaluate", "data_dir"),
+                    f"{name}: {lacks.removeprefix('evaluate.data_dir: ')}",
+                )
 
 
 def _data(name: str, stage: Stage) -> Problems:
@@ -83,6 +118,43 @@ def _data(name: str, stage: Stage) -> Problems:
                 f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
                 f"{spec.FORM}; use {' or '.join(fitting)}, or other data",
             )
+    yield from _files(name, stage)
+    parts = [problem for source in spec.sources if (problem := sources.part_problem(source))]
+    yield from ((("stages", name, "data"), problem) for problem in parts)
+    if not parts:
+        yield from _enough(name, stage)
+
+
+def _files(name: str, stage: Stage) -> Problems:
+    """Chat templates and reward functions of the user's are there."""
+    cells = [spec for _, spec in stage.cells]
+    for path in dict.fromkeys(spec.chat_template for spec in cells):
+        if path is not None and not Path(path).is_file():
+            yield ("stages", name, "chat_template"), f"no file {path!r} (from {Path.cwd()})"
+    for reward in dict.fromkeys(getattr(spec, "reward", None) for spec in cells):
+        if reward is not None and (problem := own_function.problem(reward)):
+            yield ("stages", name, "reward"), problem
+
+
+def _enough(name: str, stage: Stage) -> Problems:
+    """Each cell has at least a whole batch to train on, as far as the data lies here."""
+    told = set()
+    for arm, spec in stage.cells:
+        try:
+            rows = sources.total(spec.sources)
+        except DataUnavailable as error:
+            yield ("stages", name, "data"), str(error)
+            return
+        if rows is None:
+            return
+        problem = row_counts.too_few(spec, max(rows - spec.heldout_examples(rows), 0))
+        if problem is None or problem in told:
+            continue
+        told.add(problem)
+        held = f"{spec.heldout_examples(rows):,} of {rows:,} rows are held out"
+        key = "batch_size" if rows > spec.heldout_examples(rows) else "data"
+        of_arm = f" (arm {arm})" if arm else ""
+        yield ("stages", name, key), f"{problem}; {held}{of_arm}"
 
 
 def _ranks(name: str, stage: Stage) -> Problems:
@@ -122,8 +194,8 @@ def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) 
         return
     (stage,) = swept
     own = stage.cells[0][1].HELDOUT
-    allowed = [*([own.benchmark] if own else []), *evaluate.benchmarks]
-    if search.objective not in allowed:
+    allowed = list(dict.fromkeys([*([own.benchmark] if own else []), *evaluate.benchmarks]))
+    if not any(benchmarks.same(search.objective, one) for one in allowed):
         yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")
@@ -155,10 +227,13 @@ def _parent(
             "first and give the parent's key",
         )
     spec = start.cells[0][1]
-    allowed = [one for one in evaluate.benchmarks if benchmarks.find(one).scores == spec.LEAVES]
-    if spec.HELDOUT is not None and spec.heldout:
+    listed = [one for one in evaluate.benchmarks if one not in benchmarks.OF_STAGES]
+    allowed = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+    if spec.HELDOUT is not None and spec.heldout != 0:
         allowed.insert(0, spec.HELDOUT.benchmark)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
-    elif stage.parent.best not in (None, *allowed):
-        yield (*path, "best"), f"{stage.parent.best!r}: use one of {', '.join(allowed)}"
+    elif (best := stage.parent.best) is not None and not any(
+        benchmarks.same(best, one) for one in allowed
+    ):
+        yield (*path, "best"), f"{best!r}: use one of {', '.join(allowed)}"

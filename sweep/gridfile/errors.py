@@ -1,18 +1,19 @@
 """What is wrong with a grid file, each problem with its place and what is allowed there."""
 
-import difflib
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
+from sweep.gridfile import foreign
 from sweep.gridfile.schema import STAGE_KEYS
 from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.specs.spec import DataSpec, Strict, TrainingSpec
 
 MOST = 100
-"""Problems that are told; of the others, how many there are."""
+"""Problems that are shown; of the others, how many there are."""
 
-Found = TypeVar("Found", bound=Strict)
+Validated = TypeVar("Validated", bound=Strict)
 
 
 class Problems:
@@ -30,14 +31,13 @@ class Problems:
             self.lines.append(line)
         self._seen.add(line)
 
-    def unknown(self, path: KeyPath, allowed) -> None:
+    def unknown(self, path: KeyPath, allowed: Iterable[str]) -> None:
         if len(self._seen) >= MOST:
             return self.add(path, "unknown key")
-        near = difflib.get_close_matches(str(path[-1]), list(allowed), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(sorted(allowed))}"
-        self.add(path, f"unknown key; {hint}")
+        names = list(allowed)
+        self.add(path, f"unknown key; {foreign.hint(str(path[-1]), names)}")
 
-    def validated(self, model: type[Found], data: Any, path: KeyPath) -> Found | None:
+    def validated(self, model: type[Validated], data: Any, path: KeyPath) -> Validated | None:
         if data is None:
             return None
         if not isinstance(data, dict | str):
@@ -62,7 +62,29 @@ class Problems:
             case "value_error":
                 self.add(path, str(detail["ctx"]["error"]))
             case _:
-                self.add(path, f"{detail['input']!r}: {_lower_first(detail['msg'])}")
+                self.add(path, self._explained(detail, path))
+
+    def _explained(self, detail: Any, path: KeyPath) -> str:
+        """pydantic's sentence, or a better one for what YAML and other tools make likely."""
+        given, kind = detail["input"], detail["type"]
+        written = self.document.written.get(path)
+        if kind == "string_type" and written is not None:
+            read = "true or false" if isinstance(given, bool) else f"the number {given!r}"
+            return f"{written} is read as {read}; put it in quotes: {written!r}"
+        if kind in ("int_type", "int_parsing", "float_type", "float_parsing"):
+            what = "number" if kind.startswith("float") else "integer"
+            if isinstance(given, str) and (number := foreign.number(given)) is not None:
+                return f"{given!r} is a text, not a valid {what}; write {number} without quotes"
+            if isinstance(given, list) and path[:1] == ("stages",) and len(path) == 3:
+                return (
+                    f"{given!r}: a list; put it into `grid:` of the stage, which tries each of its "
+                    f"values: grid: {{{path[-1]}: {given!r}}}"
+                )
+            if isinstance(given, float) and given.is_integer():
+                return f"{given!r} is not a valid integer; write {int(given)}"
+            if isinstance(given, float) and path == ("evaluate", "limit"):
+                return f"{given!r}: items per task, an integer; shares of a task are not taken"
+        return f"{given!r}: {_lower_first(detail['msg'])}"
 
     def sorted(self) -> list[str]:
         more = len(self._seen) - len(self.lines)

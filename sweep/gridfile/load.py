@@ -6,7 +6,7 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile import checks
+from sweep.gridfile import checks, paths
 from sweep.gridfile import stages as stagefile
 from sweep.gridfile import yaml as yamlfile
 from sweep.gridfile.errors import Problems
@@ -21,11 +21,14 @@ from sweep.gridfile.schema import (
     Search,
     Tracking,
 )
-from sweep.gridfile.yaml import Document, KeyPath
+from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.data import sources
 from trainers.evaluate import benchmarks, items
 from trainers.models import load as models
-from trainers.specs.spec import EvaluateSpec, Model
+from trainers.specs.spec import OLD_ITEMS_PER_BATCH, EvaluateSpec, Model
+
+OWN = "x-"
+"""Begins keys that are the user's own, for what YAML's anchors share."""
 
 
 class GridError(Exception):
@@ -48,7 +51,10 @@ def load(path: Path, overrides: list[str] | None = None) -> Grid:
             _override(document, override)
     except yamlfile.YamlProblem as error:
         raise GridError([str(error)]) from error
-    return _Checker(document).grid()
+    document.data = {k: v for k, v in document.data.items() if not k.startswith(OWN)}
+    checker = _Checker(document)
+    document.data = checker.data = paths.expanded(document.data, checker.problems)
+    return checker.grid()
 
 
 def _override(document: Document, override: str) -> None:
@@ -65,11 +71,14 @@ def _override(document: Document, override: str) -> None:
         target = target[part]
         if not isinstance(target, dict):
             raise yamlfile.YamlProblem(where, f"{'.'.join(parts[: depth + 1])} holds no keys")
-    target[parts[-1]] = yamlfile.parse_value(text, where)
-    below = [place for place in document.places if place[: len(parts)] == tuple(parts)]
-    for place in below:
-        del document.places[place]
-    document.places[tuple(parts)] = where
+    value = yamlfile.parse_value(text, where)
+    target[parts[-1]] = value.data
+    path = tuple(parts)
+    for known in (document.places, document.written):
+        for place in [place for place in known if place[: len(path)] == path]:
+            del known[place]
+    document.places[path] = where
+    document.written |= {(*path, *place): text for place, text in value.written.items()}
 
 
 class _Checker:
@@ -78,11 +87,16 @@ class _Checker:
     def __init__(self, document: Document):
         self.data = document.data
         self.problems = Problems(document)
+        self.notes: list[str] = []
 
     def grid(self) -> Grid:
         data, validated = self.data, self.problems.validated
         for key in data.keys() - set(GRID_KEYS):
             self.problems.unknown((key,), GRID_KEYS)
+        if isinstance(data.get("evaluate"), dict) and OLD_ITEMS_PER_BATCH in data["evaluate"]:
+            self.note(
+                ("evaluate", OLD_ITEMS_PER_BATCH), "is called items_per_batch now; read as that"
+            )
         for key in ("name", "model", "stages", "evaluate"):
             if key not in data and not (key == "stages" and data.get("references")):
                 self.problems.add((), f"the key `{key}` is missing")
@@ -108,7 +122,11 @@ class _Checker:
                 self.problems.add(path, message)
         if self.problems.lines or name is None:
             raise GridError(self.problems.sorted())
-        return Grid(name=name.name, declared=data, **parts)
+        return Grid(name=name.name, declared=data, notes=tuple(self.notes), **parts)
+
+    def note(self, path: KeyPath, message: str) -> None:
+        """Something that was read otherwise than it was written."""
+        self.notes.append(f"{dotted(path)}: {message}")
 
     def names(self) -> None:
         """Models, data and benchmarks that cannot exist; hub names are taken on trust."""
@@ -135,11 +153,13 @@ class _Checker:
         evaluate = data.get("evaluate")
         if not isinstance(evaluate, dict):
             return
-        names = _list(evaluate.get("benchmarks"))
+        names = [n for n in _list(evaluate.get("benchmarks")) if isinstance(n, str)]
+        known = [benchmarks.canonical(name) for name in names]
         for index, name in enumerate(names):
             path = ("evaluate", "benchmarks", index)
-            self.named(path, name, benchmarks.problem)
-            if name in names[:index]:
+            if name not in benchmarks.OF_STAGES:
+                self.named(path, name, benchmarks.problem)
+            if known[index] in known[:index]:
                 self.problems.add(path, f"{name!r} stands twice")
         folder = evaluate.get("data_dir")
         if isinstance(folder, str) and not Path(folder).is_dir():

@@ -80,15 +80,18 @@ class Resources(TrialResources):
     """Trials at once; as many as fit when empty."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
+    stalled_minutes: Positive = 30.0
+    """A trial without a sign of progress (a micro-batch, a batch of items) for so long is ended,
+    its stacks are written to its log, and it is tried again. Compiling and first batches count."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
 
 
 class Limits(Strict):
-    """When one start of the command stops on its own; the same command goes on from there."""
+    """When one start of the command stops on its own; the same command continues from there."""
 
     max_hours: Positive | None = None
-    """Start no trial after this many hours; running ones finish."""
+    """Start no trial after this many hours; running ones save a checkpoint and stop."""
     max_trials: Count | None = None
     """Start at most this many trials."""
     max_trial_hours: Positive | None = None
@@ -132,7 +135,7 @@ class Audit(Strict):
     before any trial. Never part of a trial's identity."""
 
     contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Benchmarks to look for: names from trainers/evaluate/benchmarks.py or of the paper's Table 1
+    """Benchmarks to look for: names from trainers/evaluate/registry.py or of the paper's Table 1
     (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
     languages: bool = False
     n: Count = 8
@@ -229,6 +232,8 @@ class Grid(Named):
     audit: Audit = Audit()
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it was written, a line each."""
 
     @property
     def scored_stages(self) -> tuple[str, ...]:
@@ -240,7 +245,7 @@ class Grid(Named):
         return self.stages[stage].resources if stage in self.stages else self.resources
 
 
-GRID_KEYS = tuple(key for key in Grid.model_fields if key != "declared")
+GRID_KEYS = tuple(key for key in Grid.model_fields if key not in ("declared", "notes"))
 SAME_FOR_ALL = ("data", "data_seed")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
 STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")

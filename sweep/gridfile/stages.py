@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from sweep.gridfile import checks
-from sweep.gridfile.axes import RATIO, expand, ratio_cell
+from sweep.gridfile.axes import RATIO, Scalar, expand, ratio_cell
 from sweep.gridfile.errors import Problems
 from sweep.gridfile.schema import (
     BASE,
@@ -93,7 +93,11 @@ class _Reader:
         spec = KINDS[kind]
         axes = self.axes(settings.get("grid", {}), (*path, "grid"), spec)
         arms = self.arms(settings.get("arms", []), (*path, "arms"), spec)
-        plain = {key: value for key, value in settings.items() if key not in STAGE_KEYS}
+        plain = {
+            key: value
+            for key, value in settings.items()
+            if key not in STAGE_KEYS and not key.startswith("x-")
+        }
         for key in plain.keys() & axes.keys():
             self.problems.add((*path, key), "is an axis of `grid` too; give it in one place")
         keep = settings.get("keep", "all")
@@ -177,9 +181,10 @@ class _Reader:
                 self.problems.unknown((*path, key), scalars)
                 continue
             try:
-                axes[key] = tuple(expand(values))
+                axes[key] = _whole(key, tuple(expand(values)), spec)
             except ValueError as error:
-                self.problems.add((*path, key), str(error))
+                more = "; three seeds are [0, 1, 2]" if key == "seed" else ""
+                self.problems.add((*path, key), f"{error}{more}")
                 axes[key] = ()
         return axes
 
@@ -213,6 +218,14 @@ class _Reader:
                     f"no model in the folder {name!r} (from {Path.cwd()}); give the `model` folder "
                     "of a trial of a reward stage",
                 )
+
+
+def _whole(key: str, values: tuple[Scalar, ...], spec: type[Strict]) -> tuple[Scalar, ...]:
+    """Values of an axis; 8.0 is the 8 that a whole number's key takes."""
+    field = spec.model_fields.get(key)
+    if field is None or int not in (field.annotation, *get_args(field.annotation)):
+        return values
+    return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
 
 
 def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:

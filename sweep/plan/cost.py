@@ -157,8 +157,8 @@ def _tokens(
 
 
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
-    names = [name for name in grid.evaluate.benchmarks if fits(grid, trial.stage, name)]
-    found = [benchmarks.find(name) for name in names]
+    names = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
+    found = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
     return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
 
 

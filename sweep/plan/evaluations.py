@@ -1,13 +1,13 @@
 """Which evaluations the models of each stage should have, known before anything runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sweep.gridfile.schema import Grid
 from trainers import files
-from trainers.evaluate import benchmarks
+from trainers.evaluate import benchmarks, metrics
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Strict, TrainingSpec
+from trainers.specs.spec import Strict, TrainingSpec, identity
 
 
 class Wanted(Strict):
@@ -22,6 +22,11 @@ class Wanted(Strict):
     higher_is_better: bool
     heldout: StageSpec | None = None
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """As the manifest has it."""
+        return self.model_dump(exclude={"heldout", "task"})
+
 
 WantedByStage = dict[str, tuple[Wanted, ...]]
 
@@ -33,17 +38,19 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
     start from it, on theirs (`heldout_loss@sft`). One slice serves all cells of a stage: that of
     its first cell.
     """
+    listed = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
+    labels = benchmarks.labels(listed)
     common = []
-    for name in grid.evaluate.benchmarks:
+    for name in listed:
         benchmark = benchmarks.find(name)
-        by_path = benchmark.name != name
+        metric = metrics.primary(benchmark)
         common.append(
             Wanted(
-                benchmark=benchmark.name,
-                task=benchmark.tasks[0] if by_path else name,
+                benchmark=labels[name],
+                task=benchmarks.canonical(name),
                 fingerprint=benchmarks.fingerprint(benchmark, grid.evaluate),
-                metric=benchmark.metric or "",
-                higher_is_better=True,
+                metric=metric.name,
+                higher_is_better=metric.higher_is_better is not False,
             )
         )
     return {
@@ -58,7 +65,16 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
 def fits(grid: Grid, stage: str, benchmark: str) -> bool:
     """Whether a benchmark is for the models of a stage: those that write, or those that judge."""
     leaves = grid.stages[stage].cells[0][1].LEAVES if stage in grid.stages else "policy"
-    return benchmarks.find(benchmark).scores == leaves
+    return benchmark in benchmarks.OF_STAGES or benchmarks.find(benchmark).scores == leaves
+
+
+def named(wants: Iterable[Wanted], name: str) -> Wanted:
+    """The evaluation that a grid means by a benchmark's name or task file.
+
+    Raises:
+        StopIteration: the stage has no such evaluation.
+    """
+    return next(w for w in wants if name == w.benchmark or benchmarks.canonical(name) == w.task)
 
 
 def best_by(wants: tuple[Wanted, ...]) -> Wanted:
@@ -82,7 +98,8 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
             benchmark = f"{slice_.benchmark}@{other}"
         else:
             continue
-        decides = [getattr(spec, field) for field in spec.DATA_FIELDS]
+        facts = identity(spec)
+        decides = [facts[field] for field in spec.DATA_FIELDS if field in facts]
         mark = files.short_hash(
             grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
         )

@@ -179,7 +179,7 @@ def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     parameters = load.parameters(trial.model.name)
     steps = trial.spec.steps
     examples = None
-    train_rows = None if rows is None else max(rows - trial.spec.heldout, 0)
+    train_rows = None if rows is None else max(rows - trial.spec.heldout_examples(rows), 0)
     if prepared is not None:
         train_rows = prepared.train
     if trial.spec.tokens is not None:

@@ -6,20 +6,31 @@ after the plan takes the `ResolvedGrid`, or the part of it that it needs.
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
 from trainers import hub, process
+from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data import sources
-from trainers.evaluate import benchmarks
+from trainers.evaluate import benchmarks, try_out
 from trainers.hub import Commits, Needs
 from trainers.models import load
-from trainers.specs.spec import DataSpec, Model
+from trainers.specs.spec import DataSpec, EvaluateSpec, Model
 
 
 class CannotStart(Exception):
     """The grid is right but cannot run here and now."""
+
+    code = CANNOT_RUN
+    """Exit code of the command."""
+
+
+class WrongBenchmark(CannotStart):
+    """A benchmark of the grid cannot be scored, whatever the machine."""
+
+    code = BAD_INPUT
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,16 @@ def resolve(grid: Grid) -> ResolvedGrid:
     except hub.FetchFailed as error:
         raise CannotStart(str(error)) from error
     process.go_offline()
+    if wrong := try_out.problems(_absolute(grid.evaluate)):
+        raise WrongBenchmark("\n".join(wrong))
     marks = fingerprints(grid, commits)
     return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks))
+
+
+def _absolute(evaluate: EvaluateSpec) -> EvaluateSpec:
+    if evaluate.data_dir is None:
+        return evaluate
+    return evaluate.model_copy(update={"data_dir": str(Path(evaluate.data_dir).absolute())})
 
 
 def check_benchmarks(grid: Grid) -> None:
@@ -65,10 +84,8 @@ def check_benchmarks(grid: Grid) -> None:
     Raises:
         CannotStart: items, or a GPU for vLLM, are missing; all of them in one message.
     """
-    missing = [
-        benchmarks.missing(benchmarks.find(name), grid.evaluate)
-        for name in grid.evaluate.benchmarks
-    ]
+    named = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    missing = [benchmarks.missing(benchmarks.find(name), grid.evaluate) for name in named]
     problems = list(dict.fromkeys(problem for problem in missing if problem))
     least = min(grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages)
     if grid.evaluate.backend == "vllm" and least < 1:

@@ -2,20 +2,33 @@
 
 from collections.abc import Collection
 
-from sweep.gridfile.schema import Grid
 from sweep.options import Options
-from sweep.plan.evaluations import WantedByStage
 from sweep.plan.trials import Trial
+from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
+from trainers import files
+
+
+def training_setting(trial: Trial, resolved: ResolvedGrid) -> str:
+    """Hash of what a training could fail of: settings, data, resources and limits."""
+    spec, grid = trial.spec, resolved.grid
+    sources = () if spec is None else spec.sources
+    return files.short_hash(
+        None if spec is None else spec.model_dump(mode="json"),
+        [resolved.fingerprints.get(source.label) for source in sources],
+        grid.trial_resources(trial.stage).model_dump(),
+        grid.limits.max_trial_hours,
+    )
 
 
 class Progress:
     """The state of planned trials, read from their records at each call."""
 
-    def __init__(self, grid: Grid, folder: RunFolder, evaluations: WantedByStage, options: Options):
-        self._retries = grid.resources.retries
+    def __init__(self, resolved: ResolvedGrid, folder: RunFolder, options: Options):
+        self._resolved = resolved
+        self._retries = resolved.grid.resources.retries
         self._folder = folder
-        self._evaluations = evaluations
+        self._evaluations = resolved.evaluations
         self._options = options
         self.impossible: dict[str, str] = {}
         """Stages whose parent cannot be chosen, and why."""
@@ -41,10 +54,14 @@ class Progress:
             and trial.key not in passed_over
             and self.state(trial) in ("planned", "failed")
             and not self.weights_missing(trial)
-            and (
-                self._options.retry_failed or self._folder.trial(trial).failures() <= self._retries
-            )
+            and (self._options.retry_failed or self._failures(trial) <= self._retries)
         ]
+
+    def _failures(self, trial: Trial) -> int:
+        """Failures under what the grid, the data and the task files are now: what was mended since
+        is tried again."""
+        setting = training_setting(trial, self._resolved)
+        return self._folder.trial(trial).failures(setting, self._fingerprints(trial))
 
     def weights_missing(self, trial: Trial) -> bool:
         """Whether a model was trained, lacks an evaluation, and its weights were not kept."""

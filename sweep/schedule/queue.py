@@ -6,7 +6,7 @@ from functools import cache
 from sweep.plan.trials import Trial
 
 
-class Frontier:
+class TrialQueue:
     """Hands out pending trials in order as their parents become usable; each exactly once."""
 
     def __init__(
@@ -15,26 +15,27 @@ class Frontier:
         usable: Callable[[str], bool],
         may_start: Callable[[], bool] = lambda: True,
     ):
-        """`usable(key)` says whether a trial's weights are there, perhaps while it is still scored.
+        """`usable(key)` says whether a trial's weights exist, perhaps while it is still scored.
 
-        `may_start()` is asked for each trial about to be handed out; after its first no, none is.
+        `may_start()` is called for each trial about to be handed out; after its first False the
+        queue stops.
         """
-        found = list(pending)
-        parents = {trial.parent for trial in found}
-        # Others wait for them; the sort keeps the order of the rest.
-        found.sort(key=lambda trial: trial.key not in parents)
-        self.waiting = {trial.key: trial for trial in found}
+        trials = list(pending)
+        parents = {trial.parent for trial in trials}
+        # Parents first, since others wait for them; the sort keeps the order of the rest.
+        trials.sort(key=lambda trial: trial.key not in parents)
+        self.waiting = {trial.key: trial for trial in trials}
         self.running: set[str] = set()
         self.blocked: dict[str, str] = {}
-        """Trials that cannot run, with the parent that is why."""
+        """Trials that cannot run -> the parent whose weights are missing."""
         self.stopped = False
         self._before: dict[str, bool] = {}
-        """Waiting parents, and whether an earlier start has left their weights."""
+        """Waiting parents -> whether an earlier start left their weights."""
         self._usable = usable
         self._may_start = may_start
 
     def next(self) -> Trial | None:
-        """The next trial that may run; None when none can now, or none will (`exhausted`)."""
+        """The next trial that may run; None where none can now, or none ever will (`exhausted`)."""
         usable = cache(self._has_weights)  # thousands may have one parent
         for trial in list(self.waiting.values()):
             if trial.parent in self.blocked:
@@ -53,7 +54,7 @@ class Frontier:
         return self.stopped or not self.waiting
 
     def _has_weights(self, parent: str) -> bool:
-        """Nothing happens to one that waits itself: it is asked about once."""
+        """The answer for a parent that waits itself cannot change, so it is looked up once."""
         if parent not in self.waiting:
             return self._usable(parent)
         if parent not in self._before:

@@ -1,7 +1,9 @@
 """Which weights stay: the `keep` of a stage, carried out by the driver.
 
 A trial's weights are removed once all its scores are there and no child has to start from them any
-more. A marker beside the records says that they went on purpose.
+more. A marker beside the records says that they were removed on purpose. `keep: best` keeps the
+first seed of the best cell (sweep/storage/ranking.py), and until that is decided those of every
+cell that may yet be it.
 """
 
 from collections import defaultdict
@@ -10,8 +12,8 @@ from collections.abc import Collection
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
 from sweep.plan.trials import Trial
+from sweep.storage import ranking
 from sweep.storage.run_folder import RunFolder
-from trainers import files
 
 
 class Keeper:
@@ -30,59 +32,71 @@ class Keeper:
         self._children: dict[str | None, list[Trial]] = defaultdict(list)
         for trial in planned:
             self._children[trial.parent].append(trial)
+        self._known = {
+            trial.key: ranking.unscored(trial)
+            for trial in planned
+            if self._keep.get(trial.stage) == "best" and not trial.waits
+        }
+        """Of stages with `keep: best`: the scores, as far as they were looked at."""
+        self._diverged: set[str] = set()
+        """Settings of which a seed has diverged, so that their cell can never be best."""
         waiting = {trial.stage for trial in planned if trial.waits}
         self._awaited = {self._grid.stages[name].start_from for name in waiting}
         """Stages of which a parent is still to be chosen."""
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:
         """For the start and the end of a run. `spared` are trials that will never run."""
-        mine = [trial for trial in self._trials.values() if self._limited(trial)]
-        for trial in mine:
-            self._compare(trial)
-        for trial in mine:
-            self._remove_if_free(trial, spared)
+        limited = [trial for trial in self._trials.values() if self._limited(trial)]
+        for trial in limited:
+            self._look(trial)
+        held = {stage: self._held(stage) for stage in {trial.stage for trial in limited}}
+        for trial in limited:
+            self._remove_if_free(trial, held[trial.stage], spared)
 
     def ended(self, key: str) -> None:
-        """A trial has ended: its weights, its parent's, or the best so far may be free."""
+        """A trial has ended: its weights, its parent's, or those of a beaten cell may be free."""
         trial = self._trials[key]
         free = [trial]
         if trial.parent is not None:
             free.append(self._trials[trial.parent])
-        if self._limited(trial) and (before := self._compare(trial)) is not None:
-            free.append(before)
-        for one in free:
-            if self._limited(one):
-                self._remove_if_free(one)
+        before = self._held(trial.stage)
+        self._look(trial)
+        held = {stage: self._held(stage) for stage in {candidate.stage for candidate in free}}
+        free += [self._trials[key] for key in before - held[trial.stage]]
+        for candidate in free:
+            if self._limited(candidate):
+                self._remove_if_free(candidate, held[candidate.stage])
 
     def _limited(self, trial: Trial) -> bool:
         return trial.spec is not None and self._keep[trial.stage] != "all"
 
-    def _compare(self, trial: Trial) -> Trial | None:
-        """Take note of a better one; returns the one that it takes the place of."""
-        value = self._value(trial)
-        if value is None:
-            return None
-        best = self._best.get(trial.stage)
-        if best is not None and best[0] >= value:
-            return None
-        self._best[trial.stage] = (value, trial)
-        return best[1] if best else None
-
-    def _value(self, trial: Trial) -> float | None:
-        """The score that `keep: best` compares, the higher the better; None where it is missing."""
-        want = best_by(self._wants[trial.stage])
-        record = files.read_json(self._folder.trial(trial).scores(want.fingerprint))
-        for score in (record or {}).get("scores", []):
-            if score["primary"] and score["value"] is not None:
-                return score["value"] if score["higher_is_better"] else -score["value"]
-        return None
-
-    def _remove_if_free(self, trial: Trial, spared: Collection[str] = ()) -> None:
-        folder = self._folder.trial(trial)
-        keep = self._keep[trial.stage]
-        if not folder.has_weights() or trial.stage in self._awaited:
+    def _look(self, trial: Trial) -> None:
+        """Take note of its score, or that it diverged."""
+        if trial.key not in self._known:
             return
-        if keep == "best" and self._best.get(trial.stage, (0, trial))[1].key == trial.key:
+        folder = self._folder.trial(trial)
+        evaluation = best_by(self._wants[trial.stage]).record
+        self._known[trial.key] = ranking.scored(trial, folder, evaluation)
+        if (folder.training() or {}).get("status") == "diverged":
+            self._diverged.add(self._known[trial.key].setting)
+
+    def _held(self, stage: str) -> set[str]:
+        """Keys of the trials that `keep: best` holds: the best one, and the first seed of each cell
+        that still lacks a seed."""
+        trials = [trial for trial in self._known if self._trials[trial].stage == stage]
+        cells = ranking.rank(self._known[key] for key in trials)
+        undecided = [
+            cell
+            for cell in cells
+            if not cell.complete and self._known[cell.key].setting not in self._diverged
+        ]
+        return {cell.key for cell in (*cells[:1], *undecided)}
+
+    def _remove_if_free(
+        self, trial: Trial, held: Collection[str], spared: Collection[str] = ()
+    ) -> None:
+        folder = self._folder.trial(trial)
+        if not folder.has_weights() or trial.stage in self._awaited or trial.key in held:
             return
         scored = folder.done([want.fingerprint for want in self._wants[trial.stage]])
         needed = any(
@@ -90,4 +104,4 @@ class Keeper:
             for child in self._children[trial.key]
         )
         if scored and not needed:
-            folder.remove_weights(f"keep: {keep}")
+            folder.remove_weights(f"keep: {self._keep[trial.stage]}")

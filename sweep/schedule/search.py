@@ -1,9 +1,9 @@
-"""Which cells to run next, where the whole grid is not wanted. The only `import optuna`.
+"""Which cells to run next in a search with Optuna. The only `import optuna`.
 
-A sampler sees an axis as the places 0, 1, 2, ... of its ordered values and is asked for one cell at
-a time; a cell that has been asked for before is answered by the nearest one that has not. The study
-in the run folder is for going on and for looking at (optuna-dashboard); where it differs from the
-records, it is made anew from them.
+A sampler sees an axis as the indices 0, 1, 2, ... of its ordered values and proposes one cell at a
+time; for a cell that was proposed before, the nearest unused one is taken. The study in the run
+folder serves restarts and optuna-dashboard; where it differs from the records, it is rebuilt from
+them.
 """
 
 import itertools
@@ -22,24 +22,25 @@ from scipy.stats import qmc
 
 from sweep.gridfile.axes import Scalar
 from sweep.gridfile.schema import Grid, Search
-from sweep.plan.evaluations import WantedByStage
+from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
+from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 from trainers.specs.spec import identity
 
 Cell = tuple[int, ...]
-"""A place on each searched axis, among its ordered values."""
+"""An index on each searched axis, into its ordered values."""
 
 FIRST_CELLS = 5
-"""Spread over the whole grid before a model of it is asked; not for `random`."""
+"""A Latin hypercube over the grid before the sampler proposes; not for `random`."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Study:
-    """What has been asked and told, as Optuna keeps it, and what its sampler wants next."""
+    """An Optuna study of the cells, and the sampler's next proposal."""
 
     def __init__(
         self,
@@ -60,15 +61,16 @@ class Study:
         self._study = self._create()
 
     def propose(self, free: Collection[Cell]) -> Cell:
-        """The cell of `free` that is nearest to what the sampler wants."""
-        wish = self._wish()
-        return min(free, key=lambda cell: (self._distance(cell, wish), cell))
+        """The cell of `free` that is nearest to the sampler's proposal."""
+        proposal = self._proposal()
+        return min(free, key=lambda cell: (self._distance(cell, proposal), cell))
 
     def start(self, cell: Cell) -> None:
         self._study.add_trial(self._trial(cell, TrialState.RUNNING))
 
     def tell(self, cell: Cell, value: float | None, status: str) -> None:
-        """How a cell ended; without a value it failed in Optuna's terms, diverged ones too."""
+        """Record how a cell ended. For Optuna a cell without a value has failed, if diverged
+        too."""
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         running = [trial for trial in self._trials(TrialState.RUNNING) if self._cell(trial) == cell]
         if not running:
@@ -78,7 +80,7 @@ class Study:
         self._study.tell(running[0].number, value, state=state)
 
     def agree(self, records: dict[Cell, tuple[float | None, str]], running: set[Cell]) -> None:
-        """Make the study say what the records say of every cell that was started."""
+        """Bring the study into line with the records of every started cell."""
         values = {cell: value for cell, (value, _) in records.items()}
         for trial in self._trials(TrialState.COMPLETE):
             if values.get(self._cell(trial)) != trial.value:
@@ -94,7 +96,7 @@ class Study:
                 self.tell(self._cell(trial), None, "never started")
 
     def _create(self) -> optuna.Study:
-        # Proposals are not made by this study's own sampler, so it gets one that costs nothing.
+        # This study's own sampler proposes nothing, so it is the cheapest one.
         return optuna.create_study(
             study_name=self._name,
             storage=self._storage,
@@ -103,8 +105,8 @@ class Study:
             load_if_exists=True,
         )
 
-    def _wish(self) -> Cell:
-        """What the sampler wants next, used or not; the same after a restart."""
+    def _proposal(self) -> Cell:
+        """The sampler's next cell, used or not; the same after a restart."""
         asked = len(self._trials())
         if self._settings.sampler != "random" and asked < FIRST_CELLS:
             return self._spread()[asked]
@@ -131,8 +133,8 @@ class Study:
                 return optuna.samplers.RandomSampler(seed=seed)
 
     def _shown(self) -> list[FrozenTrial]:
-        """The study as the sampler is shown it: samplers ignore failed trials and would ask for
-        the neighbours of what diverged again and again, so that counts as the worst value seen."""
+        """The study for the sampler. Samplers ignore failed trials and would propose the neighbours
+        of diverged cells again and again, so these count as the worst value seen."""
         values = [trial.values[0] for trial in self._trials(TrialState.COMPLETE)]
         if not values:
             return self._trials()
@@ -145,7 +147,7 @@ class Study:
         ]
 
     def _distance(self, cell: Cell, other: Cell) -> float:
-        """In shares of each axis's length; words are all equally far from one another."""
+        """Euclidean, in shares of each axis's length; words all have the same distance."""
         total = 0.0
         for here, there, (key, values) in zip(cell, other, self.axes.items(), strict=True):
             ordered = isinstance(self._distributions[key], IntDistribution)
@@ -178,9 +180,9 @@ _FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
 def ordered(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
-    """Numbers as they rise, words as the file has them."""
-    found = tuple(values)
-    return tuple(sorted(found)) if _are_numbers(found) else found  # type: ignore[type-var]
+    """Numbers in rising order, words in the order of the file."""
+    values = tuple(values)
+    return tuple(sorted(values)) if _are_numbers(values) else values  # type: ignore[type-var]
 
 
 def _are_numbers(values: tuple[Scalar, ...]) -> bool:
@@ -194,8 +196,8 @@ def _distribution(values: tuple[Scalar, ...]) -> BaseDistribution:
 
 
 def _open(path: Path) -> JournalStorage:
-    """The study's file; one that is damaged is put aside. Only the holder of the run folder's lock
-    comes here, so a lock left by a killed driver means nothing."""
+    """Open the study's file; a damaged one is renamed. Only the holder of the run folder's lock
+    calls this, so a lock file that a killed driver left can be removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
@@ -208,23 +210,20 @@ def _open(path: Path) -> JournalStorage:
 
 
 class Pool:
-    """The cells of the searched stage, their trials, and what the records say of them."""
+    """The cells of the searched stage, their trials, and their results in the records."""
 
     def __init__(self, grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage):
         assert grid.search is not None, "the grid asks for no search"
         self.settings = grid.search
         stage = next(stage for stage in grid.stages.values() if stage.searched_axes)
         self.axes = {key: ordered(values) for key, values in stage.searched_axes.items()}
-        self.objective = next(
-            want
-            for want in wants[stage.name]
-            if self.settings.objective in (want.benchmark, want.task)
-        )
+        self.objective = named(wants[stage.name], self.settings.objective)
         self._folder = folder
         by_spec = {_mark(trial): trial for trial in planned if trial.stage == stage.name}
         self.cells: dict[Cell, list[Trial]] = {}
         self.cell_of: dict[str, Cell] = {}
-        """By key; trials that start from one of the cell's belong to it too."""
+        """Key of a trial -> its cell; trials that start from a cell's trial belong to the cell
+        too."""
         for values, (_, spec) in zip(
             itertools.product(*stage.axes.values()), stage.cells, strict=True
         ):
@@ -241,23 +240,23 @@ class Pool:
         self.budget = min(self.settings.trials, len(self.cells))
 
     def started(self) -> set[Cell]:
-        """Cells that any start of the command has begun with."""
+        """Cells that any start of the command has begun."""
         return {
             cell
             for cell, trials in self.cells.items()
             if any(self._folder.trial(trial).attempts() for trial in trials)
         }
 
-    def spared(self) -> frozenset[str]:
-        """Keys of the trials that nobody will ask for; none until the wanted number of cells has
-        been started."""
+    def passed_over(self) -> frozenset[str]:
+        """Keys of the trials that the search will never run; none until it has started its whole
+        number of cells."""
         started = self.started()
         if len(started) < self.budget:
             return frozenset()
         return frozenset(key for key, cell in self.cell_of.items() if cell not in started)
 
-    def trials_wanted(self, planned: list[Trial]) -> int:
-        """Trials of `planned` that there will be once the search has ended."""
+    def total(self, planned: list[Trial]) -> int:
+        """How many of the `planned` trials will exist once the search has ended."""
         cells = max(self.budget, len(self.started()))
         per_cell = len(self.cell_of) // len(self.cells)
         return len(planned) - (len(self.cells) - cells) * per_cell
@@ -267,13 +266,10 @@ class Pool:
         folders = [self._folder.trial(trial) for trial in self.cells[cell]]
         if any((folder.training() or {}).get("status") == "diverged" for folder in folders):
             return None, "diverged"
-        values = []
-        for folder in folders:
-            record = files.read_json(folder.scores(self.objective.fingerprint)) or {"scores": []}
-            values += [score["value"] for score in record["scores"] if score["primary"]]
-        if len(values) < len(folders) or not np.isfinite(values).all():
+        scores = [primary_score(folder, self.objective.record) for folder in folders]
+        if not all(scores):
             return None, "failed"
-        return float(np.mean(values)), "ok"
+        return float(np.mean([score["value"] for score in scores])), "ok"
 
 
 def _mark(trial: Trial) -> str:
@@ -281,8 +277,8 @@ def _mark(trial: Trial) -> str:
     return str(identity(trial.spec))
 
 
-class SearchFrontier(Frontier):
-    """A frontier that holds back the searched cells until its study asks for them."""
+class SearchQueue(TrialQueue):
+    """A queue that holds back the searched cells until the study proposes them."""
 
     def __init__(
         self,
@@ -292,7 +288,7 @@ class SearchFrontier(Frontier):
         may_start: Callable[[], bool] = lambda: True,
         path: Path | None = None,
     ):
-        """`path` is the file of the study. Cells begun by an earlier start go on first."""
+        """`path` is the file of the study. Cells begun by an earlier start continue first."""
         started = pool.started()
         pending = list(pending)
         now = [t for t in pending if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
@@ -318,14 +314,14 @@ class SearchFrontier(Frontier):
         self._entered = set(started)
 
     def next(self) -> Trial | None:
-        found = super().next()
-        while found is None and self._may_ask():
+        trial = super().next()
+        while trial is None and self._may_ask():
             cell = self._study.propose(self._held)
             self._asked.add(cell)
             self._open.add(cell)
-            self.waiting.update({trial.key: trial for trial in self._held.pop(cell)})
-            found = super().next()
-        return found
+            self.waiting.update({held.key: held for held in self._held.pop(cell)})
+            trial = super().next()
+        return trial
 
     def ended(self, key: str) -> None:
         super().ended(key)
@@ -354,7 +350,8 @@ class SearchFrontier(Frontier):
         return self._pool.parent in self.waiting or self._pool.parent in self.running
 
     def _asks_left(self) -> bool:
-        """Where the cells' start has no weights, one is asked for and blocked, to say so."""
+        """Where the parent of the cells has no weights, one cell is handed out and blocked, so
+        that the reason is recorded."""
         return (
             bool(self._held)
             and len(self._asked) < self._pool.budget

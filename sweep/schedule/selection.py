@@ -4,18 +4,16 @@ The record, choices/<stage>.json, is what counts afterwards: a restart starts fr
 also where a cell that was added to the grid since would have been better.
 """
 
-import json
-from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sweep.gridfile.schema import BASE, Best, Grid
-from sweep.plan.evaluations import Wanted, WantedByStage, best_by
+from sweep.plan.evaluations import Wanted, WantedByStage, best_by, named
 from sweep.plan.trials import Trial
+from sweep.storage import ranking
+from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import RunFolder
 from trainers import files
-from trainers.specs.spec import identity
 
 
 class Resolved(NamedTuple):
@@ -48,71 +46,45 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         marks = [want.fingerprint]
         if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):
             continue
-        cells = _cells(candidates, folder, want)
+        cells = [cell for cell in rank(candidates, folder, want) if cell.complete]
         if not cells:
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"
             continue
-        best = max(cells, key=lambda cell: cell.merit)
+        best = cells[0]
+        parent = next(trial for trial in candidates if trial.key == best.key)
         files.write_json(
             folder.choice(name),
             {
                 "rule": _rule(grid, name),
                 "benchmark": want.benchmark,
-                "parent": best.first.key,
-                "trial": best.first.readable,
+                "parent": best.key,
+                "trial": parent.readable,
                 "value": best.value,
+                "higher_is_better": best.higher_is_better,
                 "seeds": best.seeds,
-                "candidates": {cell.first.key: cell.value for cell in cells},
+                "candidates": {cell.key: cell.value for cell in cells},
                 "time": files.now(),
             },
         )
         seeds = f"mean of {best.seeds} seeds" if best.seeds > 1 else "one seed each"
+        better = "higher" if best.higher_is_better else "lower"
         made.append(
-            f"{name} starts from {best.first.readable} ({best.first.key}): {want.benchmark} "
-            f"{best.value:.4g}, the best of {len(cells)} cells, {seeds}"
+            f"{name} starts from {parent.readable} ({best.key}): {want.benchmark} "
+            f"{best.value:.4g}, the best of {len(cells)} cells ({better} is better), {seeds}"
         )
     return Resolved(made, impossible)
 
 
-class _Cell(NamedTuple):
-    first: Trial
-    """Of the lowest seed: the better one of two seeds would be better by chance."""
-    value: float
-    merit: float
-    """The value, the higher the better."""
-    seeds: int
-
-
-def _cells(candidates: list[Trial], folder: RunFolder, want: Wanted) -> list[_Cell]:
-    """Seeds of one setting together; a setting that diverged with one of them is left out."""
-    groups: dict[str, list[Trial]] = defaultdict(list)
-    for trial in candidates:
-        spec = {} if trial.spec is None else identity(trial.spec) | {"seed": None}
-        groups[json.dumps([trial.arm, trial.parent, spec], sort_keys=True)].append(trial)
-    found = []
-    for group in groups.values():
-        values = [_value(folder, trial, want) for trial in group]
-        numbers = [value for value in values if value is not None]
-        if len(numbers) == len(group):
-            value = float(np.mean(numbers))
-            merit = value if want.higher_is_better else -value
-            first = min(group, key=lambda trial: trial.spec.seed if trial.spec else 0)
-            found.append(_Cell(first, value, merit, len(group)))
-    return found
-
-
-def _value(folder: RunFolder, trial: Trial, want: Wanted) -> float | None:
-    record: dict[str, Any] = files.read_json(folder.trial(trial).scores(want.fingerprint)) or {}
-    scores = record.get("scores", [])
-    return next((score["value"] for score in scores if score["primary"]), None)
+def rank(trials: Iterable[Trial], folder: RunFolder, want: Wanted) -> list[Cell]:
+    """Cells of one stage's trials by an evaluation, best first (sweep/storage/ranking.py)."""
+    evaluation = want.record
+    return ranking.rank(ranking.scored(trial, folder.trial(trial), evaluation) for trial in trials)
 
 
 def _want(grid: Grid, stage: str, wants: WantedByStage) -> Wanted:
-    rule, mine = grid.stages[stage].parent, wants[grid.stages[stage].start_from]
+    rule, evaluations = grid.stages[stage].parent, wants[grid.stages[stage].start_from]
     assert isinstance(rule, Best)
-    if rule.best is None:
-        return best_by(mine)
-    return next(want for want in mine if rule.best in (want.benchmark, want.task))
+    return best_by(evaluations) if rule.best is None else named(evaluations, rule.best)
 
 
 def _rule(grid: Grid, stage: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | started | its first attempt of this start | `key`, `trial` |
 | retried | a further attempt | `key`, `trial`, `reason` of the one before |
-| done, failed | its end | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
+| done, failed, stopped | its end; one that was stopped goes on at the next start | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
 
 `time` is the wall clock's. `seconds` are those since `begun`, and every duration is a monotonic
 clock's: a clock that is set back shows in `time` alone. The one writer is the driver, so lines
@@ -63,7 +63,7 @@ class Events:
             "train_seconds": round(train_seconds, 3),
             "eval_seconds": round(eval_seconds, 3),
         }
-        self._write([("failed" if status == "failed" else "done", facts)])
+        self._write([(status if status in ("failed", "stopped") else "done", facts)])
 
     def finished(self, states: Mapping[str, int]) -> None:
         duration = round(time.monotonic() - self._zero, 3)

@@ -44,8 +44,8 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.model_dump(exclude={"heldout", "task"}) for want in mine]}
-            for stage, mine in resolved.evaluations.items()
+            stage: {"evaluations": [want.record for want in of_stage]}
+            for stage, of_stage in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)
@@ -54,13 +54,18 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
 def code() -> dict[str, str]:
     """Content of every file that decides weights or scores, by its name."""
     root = Path(trainers.__file__).parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
+    paths = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".yaml"))
     return {
         f"trainers/{file.relative_to(root).as_posix()}": hashlib.sha256(
             file.read_bytes()
         ).hexdigest()[:16]
-        for file in files
+        for file in paths
     }
+
+
+def code_hash() -> str:
+    """One hash of all of `code()`."""
+    return files.short_hash(code())
 
 
 def packages() -> dict[str, str]:

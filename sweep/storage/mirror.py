@@ -10,82 +10,38 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from sweep.storage.mirror_files import (
+    DATA,
+    HAPPENED,
+    NEVER,
+    NOT_IN_LIGHT,
+    NOTE,
+    OF_TRIALS,
+    WEIGHTS,
+    Stat,
+    aside_of,
+    below,
+    is_large,
+    is_own,
+    of_checkpoints_cut_off,
+    promise,
+    stat_of,
+    version_of,
+)
 from sweep.storage.object_store import asking, opened
-from sweep.storage.run_folder import CALIBRATION, MARK, REMOVED, Lock
+from sweep.storage.trial_folder import REMOVED
 from trainers import files
-
-NOTE = "IN_THE_STORE.txt"
-"""Lies in model/ of a light mirror, in the place of weights."""
-
-OWN = {
-    MARK, CALIBRATION, Lock.HOLDER, "worker.json",
-    "tracking.json", "tracking.log", "wandb", "tensorboard",
-}  # fmt: skip
-"""Files and folders of one machine, and who is at work: neither brought up nor down."""
 
 ASIDE = ".aside-"
 
 AT_ONCE = 16
 """Folders that are listed at the same time."""
-
-OF_TRIALS = ("trials", "choices", "search")
-NOT_IN_LIGHT = ("checkpoints", "inputs")
-WEIGHTS, DATA = "model", "data"
-
-
-class Stat(NamedTuple):
-    """Tells a file from what it was."""
-
-    size: int
-    changed: int
-    inode: int
-
-
-NEVER = Stat(-1, -1, -1)
-
-
-def content(root: Path, paths: Iterable[Path]) -> str:
-    """Hash of files and of their names below `root`."""
-    ordered = sorted(paths)
-    names = [file.relative_to(root).as_posix() for file in ordered]
-    return files.short_hash(names, files.content_hash(*ordered))
-
-
-HAPPENED = 4
-
-
-def promise(name: str) -> int:
-    """The place of a file in the order of uploads: nothing is promised that is not there."""
-    folder, _, file = name.rpartition("/")
-    if file == "attempts.jsonl":
-        return HAPPENED
-    if file == "train.json":
-        return 3
-    if file in ("checksums.json", "counts.json") or (folder.endswith("scores") and "json" in file):
-        return 2
-    return int(not _large(name))
-
-
-def _large(name: str) -> bool:
-    """Written aside and renamed, never changed, and perhaps large."""
-    parts = name.split("/")
-    return parts[-1].endswith((".arrow", ".parquet", ".npz")) or bool(
-        {WEIGHTS, "checkpoints"} & set(parts[:-1])
-    )
-
-
-def is_own(name: str) -> bool:
-    """Whether it stays on its machine: no record, or one that is still being written."""
-    return any(
-        part in OWN or part.startswith(".") or part.endswith((".part", ".part.npz", ".lock"))
-        for part in name.split("/")
-    )
 
 
 class Mirror:
@@ -125,7 +81,7 @@ class Mirror:
             }
             names = [name for name in found if self._follows(name)]
             new = [name for name in names if self._is_new(name, found[name])]
-            cut_off = _of_checkpoints_cut_off(new, found)
+            cut_off = of_checkpoints_cut_off(new, found)
             self._fetch(sorted(set(new) - cut_off, key=promise), found)
             self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
             self._note_weights(folders, found)
@@ -134,9 +90,9 @@ class Mirror:
                     shutil.rmtree(left)
             before = list(self._known if self._looked else self._scan(""))
             if not self._looked:
-                before = [name for name in before if _below(name, OF_TRIALS)]
-            for name in [one for one in before if _below(one, folders) and one not in found]:
-                if Path(name).name != NOTE and not (self.light and _below(name, [DATA])):
+                before = [name for name in before if below(name, OF_TRIALS)]
+            for name in [one for one in before if below(one, folders) and one not in found]:
+                if Path(name).name != NOTE and not (self.light and below(name, [DATA])):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
             self._looked = True
@@ -146,18 +102,18 @@ class Mirror:
         away in the moment that it was looked at; then nothing has gone up."""
         with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
             here = self._scan("")
-            changed = [name for name in self._changed(here) if not _below(name, spared)]
-            gone = [name for name in self._known if name not in here and not _below(name, spared)]
+            changed = [name for name in self._changed(here) if not below(name, spared)]
+            gone = [name for name in self._known if name not in here and not below(name, spared)]
             try:
                 frozen = self._freeze(changed, here, Path(aside))
             except FileNotFoundError:
                 return False
-            self._remove([name for name in gone if not _large(name)])
+            self._remove([name for name in gone if not is_large(name)])
             for _, some in groupby(sorted(changed, key=promise), promise):
                 names = list(some)
                 self._upload({name: frozen[name] for name in names})
                 self._known |= {name: here[name] for name in names}
-            self._remove([name for name in gone if _large(name)])
+            self._remove([name for name in gone if is_large(name)])
             return True
 
     def changed(self) -> list[str]:
@@ -207,21 +163,21 @@ class Mirror:
 
     def _is_new(self, name: str, info: dict[str, Any]) -> bool:
         if name in self._versions:
-            return self._versions[name] != _version(info)
-        if not _large(name) and not _below(name, [DATA]):
+            return self._versions[name] != version_of(info)
+        if not is_large(name) and not below(name, [DATA]):
             return True
         path = self.here / name
         if path.exists() and path.stat().st_size == info["size"]:
-            self._known[name] = _stat(path)
-            self._versions[name] = _version(info)
+            self._known[name] = stat_of(path)
+            self._versions[name] = version_of(info)
             return False
-        return not (self.light and _below(name, [DATA]))  # the driver prepares the same again
+        return not (self.light and below(name, [DATA]))  # the driver prepares the same again
 
     def _fetch(self, names: list[str], found: dict[str, Any]) -> None:
         """All of them aside, then each in its place, what is promised first."""
         if not names:
             return
-        asides = [_aside(self.here / name) for name in names]
+        asides = [aside_of(self.here / name) for name in names]
         try:
             for aside in asides:
                 aside.parent.mkdir(parents=True, exist_ok=True)
@@ -230,8 +186,8 @@ class Mirror:
             for name, aside in zip(names, asides, strict=True):
                 if not self._is_longer(name, aside):
                     aside.replace(self.here / name)
-                    self._known[name] = _stat(self.here / name)
-                self._versions[name] = _version(found[name])
+                    self._known[name] = stat_of(self.here / name)
+                self._versions[name] = version_of(found[name])
         finally:
             for aside in asides:
                 aside.unlink(missing_ok=True)
@@ -266,7 +222,7 @@ class Mirror:
             note = self.here / name / NOTE
             if not note.exists():
                 files.write_text(note, f"{self.url}/{name}\n")
-            self._known[f"{name}/{NOTE}"] = _stat(note)
+            self._known[f"{name}/{NOTE}"] = stat_of(note)
 
     def _freeze(
         self, names: list[str], here: dict[str, Stat], aside: Path
@@ -274,7 +230,7 @@ class Mirror:
         """One moment of these files, that they may be removed while they go up. What has happened
         is left out where it came after the look at the rest; curves may be ahead of it."""
         found: dict[str, Path | bytes] = {}
-        for number, name in enumerate(name for name in names if _large(name)):
+        for number, name in enumerate(name for name in names if is_large(name)):
             path = found[name] = aside / str(number)
             try:
                 path.hardlink_to(self.here / name)
@@ -316,30 +272,3 @@ class Mirror:
         for name in names:
             self._known.pop(name, None)
             self._versions.pop(name, None)
-
-
-def _below(name: str, folders: Iterable[str]) -> bool:
-    return any(not folder or name.startswith(f"{folder}/") for folder in folders)
-
-
-def _of_checkpoints_cut_off(names: Iterable[str], found: dict[str, Any]) -> set[str]:
-    """Files of checkpoints that never went up whole: nobody goes on from these."""
-    return {
-        name
-        for name in names
-        if "checkpoints" in (parts := name.split("/"))[:-1]
-        and "/".join([*parts[:-1], "checksums.json"]) not in found
-    }
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
-def _stat(path: Path) -> Stat:
-    stat = path.stat()
-    return Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
-
-
-def _version(info: dict[str, Any]) -> int:
-    return hash(repr(sorted(info.items(), key=str)))

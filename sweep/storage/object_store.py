@@ -59,7 +59,10 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises:
         BadUrl: it has a password, leads nowhere, or its protocol is not known or not installed.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
     if parts.password or parts.query:
         raise BadUrl(
             f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "

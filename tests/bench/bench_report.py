@@ -81,13 +81,19 @@ def main() -> None:
         )
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        told = json.loads((out / "recommendations.json").read_text())["benchmarks"]
-        known = sum(one["status"] == "identified" for one in told.values())
+        record = json.loads((out / "recommendations.json").read_text())
+        rates = [
+            one
+            for stage in record["stages"].values()
+            for benchmark in stage["learning_rate"]["benchmarks"].values()
+            for one in benchmark
+        ]
+        known = sum(one["status"] == "interior" for one in rates)
         page = (out / "index.html").stat().st_size / 1e6
         figures = len(list((out / "figures").iterdir()))
     print(
-        f"report: {seconds:.1f} s, {peak:.2f} GB at most; {known} of {len(told)} benchmarks "
-        f"identified, {figures} figure files, a page of {page:.1f} MB"
+        f"report: {seconds:.1f} s, {peak:.2f} GB at most; {known} of {len(rates)} best "
+        f"rates inside, {figures} figure files, a page of {page:.1f} MB"
     )
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from sweep import orchestrate, terminal
+from sweep import orchestrate
 from sweep.execution.backends import runner
 from sweep.execution.job import Outcome
 from sweep.gridfile import load
@@ -40,6 +40,7 @@ from sweep.resolve.resolve import resolve
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.status_reader import Reader
+from sweep.terminal.plan import show_plan
 from trainers.evaluate import scores
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def planned(folder: Path, cells: int) -> tuple[Grid, list[Trial]]:
     print(f" {loaded - began:.2f} s for the file; {megabytes() - before:.0f} MiB")
     began = time.monotonic()
     with open(os.devnull, "w") as nowhere:
-        terminal.plan(Console(file=nowhere), grid, trials)
+        show_plan(Console(file=nowhere), grid, trials)
     print(f"dry run's table: {time.monotonic() - began:.2f} s")
     return grid, trials
 
@@ -126,6 +127,9 @@ class Counted(orchestrate.Orchestrator):
         super().__init__(*arguments)
         self.ends: list[float] = []
         self.memory: list[float] = []
+
+    def died(self, key: str) -> None:
+        pass
 
     def retried(self, key: str) -> None:
         raise AssertionError(key)

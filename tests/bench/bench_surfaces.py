@@ -33,7 +33,7 @@ from analysis.fit.optimum import best_points, mesh
 from analysis.fit.posterior import LOSS_ERROR
 from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.tables import load
-from trainers.data.prepare_process import cores
+from trainers.devices import cores
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

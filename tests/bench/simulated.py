@@ -4,6 +4,7 @@ Axes are octaves from the corner. Interior optima lie in the middle half of each
 the edge families a tenth to six tenths of a side beyond it. A surface ranges over 3 to 6 points in
 the grid. A run's own noise is 0.8 to 1.3 points: a quarter of its variance from the items, which
 all cells share (correlation 0.7, so that a larger part is common to all), the rest from the seed.
+Where a surface is not a number training diverges.
 """
 
 from collections.abc import Callable
@@ -17,13 +18,16 @@ from analysis.tables import load
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-SHAPES = ("quadratic", "skewed", "plateau", "ridge, ratio", "ridge, root")
+SHAPES = ("quadratic", "skewed", "plateau", "cliff", "ridge, ratio", "ridge, root")
 REFUSED = ("flat", "edge: rate", "edge: batch", "edge: corner", "slope", "saturating")
 ITEMS = 100
 ITEM_SHARE = 0.25
 CORRELATION = 0.7
 RATE, BATCH = -13.0, 2.0
 """log2 of the corner's learning rate and batch size."""
+
+WALL = 0.6
+"""Octaves above the best rate at which cells of the cliff family diverge."""
 
 LEVEL = 0.02
 """Of the range: points this near the best are as good, where a top is not unique."""
@@ -60,6 +64,8 @@ def truth(shape: str, x_span: float, y_span: float, rng: np.random.Generator) ->
             case "plateau":
                 cliff = 1 / (1 + np.exp(-(u * w - 1.2) / 0.3))
                 return -cliff - 0.25 * np.maximum(0, -u) - 0.2 * v**2
+            case "cliff":
+                return np.where(u * w > WALL, np.nan, -(u**2) - 0.2 * v**2)
             case "ridge, ratio":
                 return -(((x - a - (y - b)) / w) ** 2) - 0.15 * v**2
             case "ridge, root":
@@ -75,11 +81,11 @@ def truth(shape: str, x_span: float, y_span: float, rng: np.random.Generator) ->
 
     mesh_x, mesh_y = np.meshgrid(np.linspace(0, x_span, 101), np.linspace(0, y_span, 101))
     heights = raw(mesh_x, mesh_y)
-    span = float(np.ptp(heights))
+    span = float(np.nanmax(heights) - np.nanmin(heights))
     points = rng.uniform(3, 6)
     scale = points / span if span > 0 else 1.0
-    top = np.unravel_index(heights.argmax(), heights.shape)
-    good = heights >= heights.max() - LEVEL * span
+    top = np.unravel_index(np.nanargmax(heights), heights.shape)
+    good = heights >= np.nanmax(heights) - LEVEL * span
     ratios = (mesh_x - mesh_y) + RATE - BATCH
     return Truth(
         lambda x, y: 40 + scale * raw(x - RATE, y - BATCH),
@@ -130,6 +136,7 @@ def measured(
             "value": values.mean(axis=1),
             "stderr": values.std(axis=1, ddof=1) / np.sqrt(items),
             "n": items,
+            "status": np.where(np.isnan(values[:, 0]), "diverged", "ok"),
         }
     )
     table = load.adopted(frame, "simulated")
@@ -142,4 +149,4 @@ def measured(
             "value": values.ravel(),
         }
     )
-    return surfaces(table, long)[0]
+    return surfaces(table, long.dropna())[0]

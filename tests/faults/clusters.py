@@ -62,7 +62,7 @@ def node_dies(run: Run, chance: random.Random) -> None:
             run.options = ("--address", address)
             run.environment = second.environment
             process = run.start()
-            victim = wait_until(lambda: _at_work_among(run, second.workers()), process)
+            victim = wait_until(lambda: at_work_among(run, second.workers()), process)
             second.kill()
             ended(process, 0)
     must_have_gone_on(run, victim)
@@ -169,7 +169,7 @@ def _raylets(pid: int) -> list[psutil.Process]:
     return [child for child in children if child.name() == "raylet"]
 
 
-def _at_work_among(run: Run, workers: set[int]) -> Path | None:
+def at_work_among(run: Run, workers: set[int]) -> Path | None:
     """A trial in the middle of its training, past a checkpoint, by one of these processes."""
     for folder, steps in run.steps().items():
         if steps > 6 and folder.name.startswith("second"):

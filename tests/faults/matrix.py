@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tests.faults import checkpoints, clusters, memory, processes, records, stores
+from tests.faults import (
+    checkpoints,
+    clusters,
+    liveness,
+    memory,
+    processes,
+    records,
+    stores,
+    surroundings,
+    writers,
+)
 from tests.faults.runs import Broken, Run, Verdict, judged
 
 Does = Callable[[Run, random.Random], None]
@@ -48,6 +58,24 @@ FAULTS = (
     Fault("evaluation crashes", records.evaluation_crashes, local=True),
     Fault("data changed between starts", records.data_changed, local=True),
     Fault("code changed between starts", records.code_changed, local=True),
+    Fault("a worker stops answering", liveness.worker_stopped, times=5),
+    Fault("a worker of another node stops", liveness.worker_stopped_on_another_node, times=5),
+    Fault("an evaluation never returns", liveness.evaluation_hangs),
+    Fault("an evaluation never returns, no Ray", liveness.evaluation_hangs_in_driver, local=True),
+    Fault("an evaluation over its time", liveness.evaluation_over_its_time),
+    Fault("two preemptions of one trial", liveness.preempted_twice),
+    Fault("SIGTERM to a worker", liveness.preemption_notice),
+    Fault("two writers of one trial", writers.two_writers, local=True, times=3),
+    Fault("a file lock that says yes to everybody", writers.lock_of_everybody, local=True),
+    Fault("the run folder moved away", writers.folder_moved, local=True, times=3),
+    Fault("a dead driver on another host", writers.driver_elsewhere_dead, local=True),
+    Fault("the reader of the output goes", surroundings.reader_gone, local=True),
+    Fault("the terminal is closed", surroundings.terminal_closed),
+    Fault("code edited while Ray runs", surroundings.code_edited),
+    Fault("code edited while one process runs", surroundings.code_edited_here, local=True),
+    Fault("one broken node of two", surroundings.one_broken_node),
+    Fault("the local raylet killed", surroundings.raylet_killed),
+    Fault("Ray's temporary folder full", surroundings.temporary_folder_full),
     Fault("W&B answers nothing", clusters.silent_tracker, local=True),
 )
 
@@ -72,4 +100,8 @@ def tried(fault: Fault, folder: Path, undisturbed: pd.DataFrame, seed: int) -> T
         fault.does(run, random.Random(seed))
     except Broken as error:
         return Tried(None, str(error))
+    if run.judged_against:
+        other = Run(folder / "undisturbed", options=("--local",))
+        other.end(*run.judged_against)
+        undisturbed = other.table()
     return Tried(judged(run.table(), undisturbed))

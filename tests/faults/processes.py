@@ -120,7 +120,7 @@ def _interrupted(
     said = ended(process, 130, seconds + 20)
     took = time.monotonic() - last
     must(took < seconds, f"{took:.1f} s until it ended, not {seconds:g}")
-    must("the same command goes on from here" in said, said[-500:])
+    must("the same command continues from here" in said, said[-500:])
     none_left(processes, LEFT_SECONDS)
     go_on(run)
 

@@ -161,20 +161,29 @@ def data_changed(run: Run, chance: random.Random) -> None:
     before.check(run)
 
 
-def code_changed(run: Run, chance: random.Random) -> None:
-    """A line of the trainers is another one at the second start."""
+def copied_code(run: Run) -> Path:
+    """A copy of the code that the run's command runs."""
     copy = run.folder / "code"
     source = Path(run_folder.__file__).parents[2]
     for package in ("sweep", "trainers", "analysis"):
         shutil.copytree(source / package, copy / package)
     run.environment = {"PYTHONPATH": str(copy)}
+    return copy
+
+
+CODE_FILES = ("training/loop.py", "training/sft.py", "inference/harness_model.py")
+
+
+def code_changed(run: Run, chance: random.Random) -> None:
+    """A line of the trainers is another one at the second start."""
+    copy = copied_code(run)
     run.end("--set", "limits.max_trials=3", code=5)
     before = Before.of(run)
-    file = copy / "trainers" / chance.choice(["loss.py", "sft.py", "scoring.py"])
+    file = copy / "trainers" / chance.choice(CODE_FILES)
     original = file.read_text()
     file.write_text(original + "\nANOTHER = 1\n")
     said = run.end(code=4)
-    must(f"trainers/{file.name}" in said, said[-500:])
+    must(f"trainers/{file.relative_to(copy / 'trainers')}" in said, said[-500:])
     file.write_text(original)
     run.end()
     before.check(run)

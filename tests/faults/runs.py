@@ -94,6 +94,8 @@ class Run:
         self.cut_lines = 0
         """So many lines of a record may have been cut off, and others written after them."""
         self.runs = folder / "runs"
+        self.judged_against: tuple[str, ...] = ()
+        """Options of an undisturbed run to compare with, where it is not that of all faults."""
         self.place = str(self.runs)
         """What `--runs` is told: the folder, or a URL whose mirror `path` is then."""
 
@@ -121,7 +123,7 @@ class Run:
         assert self.largest_file is not None
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, self.largest_file))
 
-    def end(self, *options: str, code: int = 0, seconds: float = 200) -> str:
+    def end(self, *options: str, code: int = 0, seconds: float = 600) -> str:
         """The command from start to end, which has to have this exit code; returns its output."""
         return ended(self.start(*options), code, seconds)
 
@@ -183,7 +185,7 @@ class Before(NamedTuple):
             must(lost <= SAVE_EVERY, f"{folder.name}: {lost} steps lost")
 
 
-def ended(process: subprocess.Popen[str], code: int | None, seconds: float = 200) -> str:
+def ended(process: subprocess.Popen[str], code: int | None, seconds: float = 600) -> str:
     """Wait for the end of a command; its output."""
     try:
         output, _ = process.communicate(timeout=seconds)
@@ -196,7 +198,7 @@ def ended(process: subprocess.Popen[str], code: int | None, seconds: float = 200
 
 
 def wait_until(
-    true: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 100
+    true: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 300
 ) -> Any:
     """What `true()` returns when it first is; the process has to be alive until then."""
     end = time.monotonic() + seconds

@@ -41,6 +41,19 @@ def test_limit_of_time_starts_no_further_trial(quick, drive, tmp_path):
     assert started(tmp_path / "run") == []
 
 
+def test_running_trial_stops_with_a_checkpoint_when_the_time_is_over(quick, drive, tmp_path):
+    slow = quick.replace("steps: 1", "steps: 100000").replace("[0.001, 0.002]", "[0.001]")
+    run = tmp_path / "run"
+    assert drive(slow + "limits: {max_trials: 1}\n", run).code == 5, "the model as it is"
+    ended = drive(slow + "limits: {max_hours: 0.005}\n", run)
+    assert ended.code == 5
+    assert "limits.max_hours" in ended.output
+    (folder,) = run.glob("trials/sft*")
+    events = [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["started", "stopped"]
+    assert len(list((folder / "checkpoints").glob("step-*"))) == 1
+
+
 def test_trial_over_its_time_fails_and_says_so(quick, drive, tmp_path):
     slow = quick.replace("steps: 1", "steps: 100000").replace("[0.001, 0.002]", "[0.001]")
     ended = drive(slow + "limits: {max_trial_hours: 5.0e-4}\n", tmp_path / "run")

@@ -9,10 +9,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from sweep import terminal
 from sweep.plan import trials as plan
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status_reader import Reader
+from sweep.terminal import progress
 from trainers import files
 from trainers.files import Damaged
 
@@ -63,7 +63,7 @@ def test_failed_trial_is_shown_with_its_reason(copied):
     failed = {"event": "failed", "phase": "evaluate", "reason": "evaluate: the disk is full"}
     (folder / "attempts.jsonl").write_text(json.dumps(failed) + "\n")
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(terminal.status(Reader(copied).read()))
+    console.print(progress.status(Reader(copied).read()))
     text = console.export_text()
     assert "1 failed" in text
     assert "the disk is full" in text

@@ -172,7 +172,7 @@ def _device(args: Any, kwargs: Any) -> bool:
 
 def _answer(tensor: torch.Tensor, name: str) -> Any:
     value = torch.full(
-        tuple(tensor.shape), ANSWER if tensor.dtype.is_floating_point else 1, dtype=tensor.dtype
+        tuple(tensor.shape), ANSWER if tensor.dtype.is_floating_point else 0, dtype=tensor.dtype
     )
     match name:
         case "tolist":

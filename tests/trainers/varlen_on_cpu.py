@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 from torch.nn.attention import varlen
 
-from trainers.ops import packed_attention
+from trainers.ops import half_weights, packed_attention
 
 
 def _segments(bounds: torch.Tensor, *tensors: torch.Tensor) -> Any:
@@ -69,8 +69,7 @@ def backward(
 
 @contextmanager
 def used() -> Iterator[list[tuple[torch.dtype, ...]]]:
-    """While open, packed attention takes the path that a GPU takes; yields the dtypes of query, key
-    and value of each call."""
+    """As `chosen`; yields the dtypes of query, key and value of each call."""
     calls: list[tuple[torch.dtype, ...]] = []
     plain = varlen.varlen_attn
 
@@ -78,14 +77,22 @@ def used() -> Iterator[list[tuple[torch.dtype, ...]]]:
         calls.append((query.dtype, key.dtype, value.dtype))
         return plain(query, key, value, *arguments, **named)
 
-    def half(query: torch.Tensor) -> bool:
-        return query.dtype in (torch.bfloat16, torch.float16)
-
-    with (
-        mock.patch.object(packed_attention, "has_kernel", half),
-        mock.patch.object(varlen, "varlen_attn", counted),
-    ):
+    with chosen(), mock.patch.object(varlen, "varlen_attn", counted):
         yield calls
+
+
+@contextmanager
+def chosen() -> Iterator[None]:
+    """While open, packed attention takes the path that a GPU takes."""
+    with (
+        mock.patch.object(packed_attention, "has_kernel", _half),
+        mock.patch.object(half_weights, "DEVICES", ("cpu",)),
+    ):
+        yield
+
+
+def _half(query: torch.Tensor) -> bool:
+    return query.dtype in (torch.bfloat16, torch.float16)
 
 
 varlen._varlen_attn.register_kernel("cpu", forward)

@@ -1,45 +1,190 @@
-"""A row of any stage's data -> who says what in it."""
+"""A row of any stage's data -> who says what in it: the one reader for training, held-out slices
+and audits. Loads no torch.
 
-from collections.abc import Iterator
+A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
+`completion`, Alpaca's `instruction` with `input` and `output`, `question` and `answer`), a pair of
+answers (`chosen` and `rejected`), or plain `text`. Where a row has several of these, the
+conversation is read, then the question with its answer.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-FORMS = ("messages", "prompt", "chosen", "rejected", "completion", "text")
+from trainers.data.messages import Messages, answer, messages, shown, tools
+from trainers.data.stored_rows import Damaged, Row
+
+CONVERSATIONS = ("messages", "conversations", "conversation")
+
+QUESTIONS = (
+    ("prompt", None, "completion"),
+    ("instruction", "input", "output"),
+    ("instruction", "context", "response"),
+    ("question", None, "answer"),
+)
+"""Columns of what is asked, of what it is about, and of the answer: TRL, Alpaca, Dolly, GSM8K."""
+
+PAIR_QUESTIONS = (("prompt", None), ("instruction", "input"), ("question", None))
+"""Of pairs: columns of what is asked, and of what it is about."""
+
+FORMS = (
+    "`messages`, `conversations`, `prompt` with `completion`, `instruction` with `output`, "
+    "`question` with `answer`, `chosen` with `rejected`, or `text`"
+)
+
+WAY_OUT = "name the columns in the grid file, as data: {name: ..., columns: {prompt: question}}"
 
 
 class Turn(NamedTuple):
     role: str
-    """user, assistant, system or tool; `text` for plain text, which nobody says."""
+    """user, assistant, system, developer or tool; `text` for plain text, which nobody says."""
     text: str
 
 
-def turns(row: dict[str, Any]) -> list[Turn]:
-    """All turns of a row, each once: the two answers of a preference share their question.
+class Conversation(NamedTuple):
+    messages: Messages
+    tools: Sequence[Any] = ()
+    """JSON schemas of the functions that the assistant may call."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """The row's own arguments for the chat template (TRL's column `chat_template_kwargs`)."""
 
-    Conversations (`messages`), prompts with completions or with a chosen and a rejected answer,
-    each a text or a list of messages, and plain `text`.
+
+def filled(row: Row) -> Row:
+    """The columns that hold something.
 
     Raises:
-        ValueError: the row has none of these forms.
+        ValueError: the row could not be read from its file.
     """
-    found = list(dict.fromkeys(_turns(row)))
-    if not found:
-        raise ValueError(f"a row has {', '.join(row)}; it needs one of {', '.join(FORMS)}")
-    return found
+    if isinstance(row, Damaged):
+        raise ValueError(row.reason)
+    return {name: value for name, value in row.items() if value is not None}
 
 
-def _turns(row: dict[str, Any]) -> Iterator[Turn]:
-    for form in FORMS:
-        value = row.get(form)
-        if isinstance(value, str):
-            role = {"prompt": "user", "text": "text"}.get(form, "assistant")
-            yield Turn(role, value)
-        elif isinstance(value, list):
-            yield from (Turn(str(said.get("role", "")), _text(said)) for said in value)
+def conversation(row: Row) -> Conversation | str:
+    """The conversation in a row, or its plain text.
+
+    Raises:
+        ValueError: the row has none of the forms, or a message in it has an unknown role.
+    """
+    row = filled(row)
+    for column in CONVERSATIONS:
+        if column in row:
+            return with_extras(row, messages(row[column], column))
+    for asked, about, answered in QUESTIONS:
+        if asked in row and answered in row:
+            said = answer(row[answered], answered, "assistant")
+            return with_extras(row, question(row, asked, about) + said)
+    if isinstance(row.get("text"), str):
+        return row["text"]
+    if {"chosen", "rejected"} <= row.keys():
+        raise ValueError(
+            "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
+            "columns: {messages: chosen} trains on the chosen answers"
+        )
+    raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
+                     f"{WAY_OUT}")  # fmt: skip
 
 
-def _text(message: dict[str, Any]) -> str:
-    """A message's text; of a list of parts, those that are text."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part.get("text") or "") for part in content)
+def with_extras(row: Row, turns: Messages) -> Conversation:
+    """Messages with what stands beside them: a `system` turn, `tools`, the template's arguments."""
+    system = row.get("system", row.get("system_prompt"))
+    if isinstance(system, str) and system.strip() and (not turns or turns[0]["role"] != "system"):
+        turns = [{"role": "system", "content": system}, *turns]
+    options = row.get("chat_template_kwargs")
+    given = options.items() if isinstance(options, dict) else ()
+    kept = {name: value for name, value in given if value is not None}
+    return Conversation(turns, tools(row.get("tools")), kept)
+
+
+def question(row: Row, asked: str, about: str | None) -> Messages:
+    """The turns up to an answer."""
+    before: Messages = []
+    for entry in row.get("history") or []:  # LLaMA-Factory's: earlier questions with their answers
+        if not (isinstance(entry, list) and len(entry) == 2):
+            raise ValueError(f"`history` has {shown(entry)}; give pairs of question and answer")
+        before += [
+            {"role": "user", "content": str(entry[0])},
+            {"role": "assistant", "content": str(entry[1])},
+        ]
+    value = row[asked]
+    if about is not None and isinstance(value, str):
+        matter = row.get(about)
+        if isinstance(matter, str) and matter.strip():
+            value = f"{value}\n\n{matter}" if value.strip() else matter
+    return before + answer(value, asked, "user")
+
+
+class Pair(NamedTuple):
+    """What was asked, and two ways to go on."""
+
+    prompt: Messages
+    chosen: Messages
+    rejected: Messages
+
+
+def pair_of(row: Row) -> Pair:
+    """A row with a chosen and a rejected answer: texts, lists of messages, or whole conversations
+    that begin alike (an implicit prompt), as in TRL's preference format,
+    `allenai/llama-3.1-tulu-3-8b-preference-mixture`, `allenai/ultrafeedback_binarized_cleaned` and
+    the transcripts of Anthropic's HH-RLHF.
+
+    Raises:
+        ValueError: the row is no pair, or a message in it has an unknown role.
+    """
+    row = filled(row)
+    if not {"chosen", "rejected"} <= row.keys():
+        raise ValueError(
+            f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
+            f"`prompt` where they are the answers alone: {WAY_OUT}"
+        )
+    given = next((question(row, *names) for names in PAIR_QUESTIONS if names[0] in row), [])
+    asked = with_extras(row, given).messages if given else []
+    chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if not side or side[-1]["role"] != "assistant":
+            raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
+    if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):
+        return Pair(asked, chosen, rejected) if asked else _implicit(chosen, rejected)
+    shared = 0
+    for left, right in zip(chosen[:-1], rejected[:-1], strict=False):
+        if left != right:
+            break
+        shared += 1
+    return Pair(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def _implicit(chosen: Messages, rejected: Messages) -> Pair:
+    """Two texts without a prompt: the words with which both begin are what is asked, as TRL's
+    `extract_prompt` has it."""
+    texts = [side[0]["content"] for side in (chosen, rejected)]
+    cut = os.path.commonprefix(texts).rfind(" ")  # noqa: RUF071 (no paths)
+    if len(chosen) != 1 or len(rejected) != 1 or cut < 1:
+        return Pair([], chosen, rejected)
+    sides = ([{"role": "assistant", "content": text[cut:]}] for text in texts)
+    return Pair([{"role": "user", "content": texts[0][:cut]}], *sides)
+
+
+def turns(row: Row) -> list[Turn]:
+    """All turns of a row, each once: the two answers of a preference share their question.
+
+    Raises:
+        ValueError: the row has none of the known forms.
+    """
+    return list(dict.fromkeys(_turns(row)))
+
+
+def _turns(row: Row) -> list[Turn]:
+    content = filled(row)
+    if {"chosen", "rejected"} <= content.keys():
+        pair = pair_of(row)
+        return [turn for side in pair for turn in _said(side)]
+    answered = any(asked in content and said in content for asked, _, said in QUESTIONS)
+    if "prompt" in content and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
+        return _said(answer(content["prompt"], "prompt", "user"))  # of RLVR, which has no answer
+    read = conversation(row)
+    return [Turn("text", read)] if isinstance(read, str) else _said(read.messages)
+
+
+def _said(turns: Messages) -> list[Turn]:
+    return [Turn(turn["role"], turn["content"]) for turn in turns]

@@ -9,7 +9,8 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from trainers.data import preference_pairs, rlvr_prompts, tokenize
-from trainers.data.sources import Row
+from trainers.data.stored_rows import Row
+from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.spec import SftSpec, TrainingSpec
 
 COLUMNS = Features(
@@ -34,8 +35,8 @@ class Form(NamedTuple):
     width: int
     """Texts of an example, which lie one after the other."""
     texts: Callable[[Row, TrainingSpec, PreTrainedTokenizerBase], tuple[tokenize.Text, ...]]
-    """Raises ValueError where the row has another form."""
-    extra: Callable[[Row, list[int]], tuple] = lambda row, sizes: ()
+    """Raises ValueError where the row cannot be read as one of this form."""
+    extra: Callable[[Row, TrainingSpec, list[int]], tuple] = lambda row, spec, sizes: ()
     """What stands in the columns beyond `COLUMNS`, by the row and the tokens of each text."""
     may_be_cut: bool = True
     """Whether an example goes without what lies beyond `max_length`, or is dropped."""
@@ -48,19 +49,24 @@ def _text(
     return (tokenize.text_of(row, tokenizer, spec.loss_on),)
 
 
+def _prompt(row: Row, spec: TrainingSpec, check: bool = True) -> rlvr_prompts.Prompt:
+    assert isinstance(spec, RlvrSpec)
+    return rlvr_prompts.read(row, spec.reward, check)
+
+
 FORMS: dict[str, Form] = {
     "texts": Form(COLUMNS, 1, _text),
     "pairs": Form(
         PAIR_COLUMNS,
         2,
         lambda row, spec, tokenizer: preference_pairs.texts(row, tokenizer),
-        lambda row, sizes: (sizes[0],),
+        lambda row, spec, sizes: (sizes[0],),
     ),
     "prompts": Form(
         PROMPT_COLUMNS,
         1,
-        lambda row, spec, tokenizer: (rlvr_prompts.text(rlvr_prompts.read(row), tokenizer),),
-        lambda row, sizes: (rlvr_prompts.read(row).json,),
+        lambda row, spec, tokenizer: (rlvr_prompts.text(row, _prompt(row, spec), tokenizer),),
+        lambda row, spec, sizes: (_prompt(row, spec, check=False).json,),
         may_be_cut=False,  # nobody knows what a prompt asks that is cut off
     ),
 }

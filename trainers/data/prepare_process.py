@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainers import devices
-from trainers.data.row_counts import Preparation
+from trainers.data.row_counts import Preparation, too_few
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
 from trainers.specs.spec import Strict
@@ -81,11 +81,14 @@ def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:
     from trainers.data import prepare, sources
 
     try:
-        tokenizer = load.tokenizer(request.model, request.revision)
-        return [
-            prepare.prepare(spec, tokenizer, Path(request.cache), processes, _Line()).preparation
-            for spec in request.specs
-        ]
+        tokenizer, cache = load.tokenizer(request.model, request.revision), Path(request.cache)
+        found = []
+        for spec in request.specs:
+            prepared = prepare.prepare(spec, tokenizer, cache, processes, _Line()).preparation
+            if problem := too_few(spec, prepared.total.train):
+                raise PrepareFailed("\n".join([problem, *prepared.lines()]))
+            found.append(prepared)
+        return found
     except (sources.DataUnavailable, load.ModelUnavailable, ValueError) as error:
         raise PrepareFailed(str(error)) from error
     except OSError as error:  # Arrow's own name no file

@@ -1,52 +1,114 @@
 """A row of RLVR data -> what is asked, and what its answer is held against. Loads no torch.
 
-Rows have `messages`, `ground_truth` and `dataset`, as allenai/RLVR-GSM-MATH-IF-Mixed-Constraints,
-or a `prompt` with IFEval's `instruction_id_list` and `kwargs`.
+Rows have what is asked (`messages`, `prompt` or `question`) and the truth (`ground_truth`, `answer`
+or `solution`), with the `dataset` that names the grader, as
+allenai/RLVR-GSM-MATH-IF-Mixed-Constraints, or without, as TRL's and openai/gsm8k; or a `prompt`
+with IFEval's `instruction_id_list` and `kwargs`.
 """
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.sources import Row
-from trainers.data.tokenize import Text, render
-from trainers.rewards import graders
+from trainers.data.conversation import CONVERSATIONS, WAY_OUT, filled, question, with_extras
+from trainers.data.messages import Messages, messages, shown
+from trainers.data.rendering import Rendering
+from trainers.data.stored_rows import Row
+from trainers.data.tokenize import Text
+from trainers.rewards import graders, own_function
+
+TRUTHS = ("ground_truth", "answer", "solution")
+
+ASKED = (*CONVERSATIONS, "prompt", "question")
 
 
 class Prompt(NamedTuple):
-    messages: list[dict[str, Any]]
+    messages: Messages
     """Up to where the assistant answers."""
     dataset: str
-    """Names the grader; a key of `rewards.GRADERS`."""
+    """Names the grader, a key of `graders.GRADERS`; empty where a function of the user's grades."""
     ground_truth: str
+    columns: Mapping[str, Any] = MappingProxyType({})
+    """The row's columns, for a reward function of the user's."""
 
     @property
     def json(self) -> str:
-        return json.dumps(self._asdict())
+        facts = self._asdict()
+        return json.dumps(facts if self.columns else {k: facts[k] for k in self._fields[:3]})
 
 
-def read(row: Row) -> Prompt:
+def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
     """
+    `reward` is the grader or the function of all rows (`RlvrSpec.reward`). Without `check`, a truth
+    that no answer could reach is no error.
+
     Raises:
-        ValueError: the row is no prompt, or no answer to it could be graded.
+        ValueError: the row is no prompt, or no answer to it could earn anything.
     """
-    match row:
-        case {"messages": [*messages], "ground_truth": truth, "dataset": str(dataset)}:
-            text = truth if isinstance(truth, str) else json.dumps(truth)
-            found = Prompt(_asked(messages), dataset.lower(), text)
-        case {"prompt": str(asked), "instruction_id_list": [*names], "kwargs": [*arguments]}:
-            truth = json.dumps({"instruction_id_list": names, "kwargs": arguments})
-            found = Prompt([{"role": "user", "content": asked}], "ifeval", truth)
-        case _:
-            raise ValueError(
-                f"a row with columns {sorted(row)}; use `messages`, `ground_truth` and `dataset`, "
-                "or `prompt`, `instruction_id_list` and `kwargs`"
-            )
-    problem = graders.problem(found.dataset, found.ground_truth)
+    row = filled(row)
+    asked = _asked(row)
+    if reward is not None and own_function.is_own(reward):
+        columns = {name: value for name, value in row.items() if name not in ASKED}
+        return Prompt(asked, "", "", columns)
+    if "instruction_id_list" in row and "kwargs" in row:
+        constraints = {name: row[name] for name in ("instruction_id_list", "kwargs")}
+        return _graded(asked, reward or "ifeval", json.dumps(constraints), check)
+    name = next((name for name in TRUTHS if name in row), None)
+    if name is None:
+        raise ValueError(
+            f"a row with the columns {', '.join(row)}; it needs what answers are held against, in "
+            f"`ground_truth`, `answer` or `solution`, or a `reward: path.py:function`: {WAY_OUT}"
+        )
+    truth = _single(row[name], name)
+    dataset = reward or _single(row.get("dataset"), "dataset")
+    if dataset is None:
+        dataset = "gsm8k" if graders.is_number(truth) else "math"
+    return _graded(asked, str(dataset), truth, check)
+
+
+def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
+    text = graders.written(dataset, truth)
+    problem = graders.problem(dataset, text) if check else None
     if problem:
         raise ValueError(problem)
-    return found
+    return Prompt(asked, dataset.lower(), text)
+
+
+def _asked(row: Row) -> Messages:
+    """Without answers at the end, which some sets have."""
+    for column in ASKED:
+        if column in row:
+            turns = (
+                messages(row[column], column)
+                if column in CONVERSATIONS
+                else question(row, column, None)
+            )
+            break
+    else:
+        raise ValueError(
+            f"a row with the columns {', '.join(row) or 'none'}; it needs what is asked, in "
+            f"`messages`, `prompt` or `question`: {WAY_OUT}"
+        )
+    turns = with_extras(row, turns).messages
+    end = len(turns)
+    while end and turns[end - 1]["role"] == "assistant":
+        end -= 1
+    return turns[:end]
+
+
+def _single(value: Any, column: str) -> Any:
+    """A value, or the only one of a list."""
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise ValueError(
+            f"`{column}` has {len(value)} values, {shown(value)}; give one, or grade the answers "
+            "with a `reward: path.py:function`"
+        )
+    return value[0]
 
 
 def read_prompts(rows: list[dict[str, Any]]) -> list[Prompt]:
@@ -54,17 +116,12 @@ def read_prompts(rows: list[dict[str, Any]]) -> list[Prompt]:
     return [Prompt(**json.loads(row["asked"])) for row in rows]
 
 
-def text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:
+def text(row: Row, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:
     """As the model reads it, up to where its answer begins."""
-    blank = not any((message["content"] or "").strip() for message in prompt.messages)
-    if blank:
+    if not any(turn["content"].strip() for turn in prompt.messages):
         return Text("", [], blank=True)
-    return Text(render(tokenizer, prompt.messages, add_generation_prompt=True), None, blank=False)
-
-
-def _asked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without answers at the end, which some sets have."""
-    end = len(messages)
-    while end and messages[end - 1]["role"] == "assistant":
-        end -= 1
-    return messages[:end]
+    talk = with_extras(filled(row), prompt.messages)
+    if talk.tools:
+        raise ValueError("`tools` are not called in RLVR; use data without that column")
+    read = Rendering.of(tokenizer).prompt(talk)
+    return Text(read.text, None, blank=False, folded=read.folded)

@@ -3,17 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from trainers.data import sources
 from trainers.specs.spec import DataSpec, Strict, TrainingSpec
 
 FILE = "counts.json"
 
+KEPT_REASONS, SHOWN_REASONS = 100, 5
+"""Reasons why rows of a data set cannot be read."""
+
 
 class Counts(Strict):
     """Of one data set, or of a whole mixture. Every row is in exactly one of `train`, `heldout`,
-    `dropped`, `duplicates` and `empty`."""
+    `dropped`, `duplicates`, `empty` and `unreadable`."""
 
     rows: int
     """Rows of one epoch, the held-out ones too."""
@@ -32,10 +35,19 @@ class Counts(Strict):
     """Of the examples to train on."""
     loss_tokens: int
     """Those of them that count in the loss."""
+    unreadable: int = 0
+    """In no known form, or refused by the chat template."""
+    folded: int = 0
+    """Of those kept, the ones whose system turn stands at the beginning of the first user turn,
+    since the chat template writes no system turn."""
 
     @property
     def tokens_per_example(self) -> float:
         return self.tokens / max(self.train, 1)
+
+    @property
+    def unreadable_share(self) -> float:
+        return self.unreadable / max(self.rows, 1)
 
     def line(self) -> str:
         """In words, for the start of a run and its plan."""
@@ -46,6 +58,7 @@ class Counts(Strict):
                 (self.dropped, "without a token that counts"),
                 (self.duplicates, "like a held-out one"),
                 (self.empty, "empty"),
+                (self.unreadable, "that cannot be read"),
             )
             if number
         ]
@@ -54,10 +67,74 @@ class Counts(Strict):
             f" each, {self.loss_tokens / max(self.tokens, 1):.0%} of them count), "
             f"{self.heldout:,} held out, {self.truncated:,} truncated "
             f"({self.truncated / kept:.1%}); left out: {', '.join(left_out) or 'none'}"
+            + (f"; {self.folded:,} with the system turn in the first user turn" * bool(self.folded))
         )
 
 
 KINDS = tuple(Counts.model_fields)
+
+
+class Unreadable(Strict):
+    """Why rows of one data set cannot be read: the most frequent reasons."""
+
+    reasons: dict[str, int]
+    """Rows for each reason."""
+    first: dict[str, int]
+    """The number of the first row for each reason, from 1."""
+    others: int
+    """Rows for whose reasons there is no place."""
+
+    def lines(self) -> list[str]:
+        """One for each reason, by the number of its first row."""
+        shown = sorted(self.first.items(), key=lambda reason: reason[1])[:SHOWN_REASONS]
+        left = self.others + sum(self.reasons.values())
+        left -= sum(self.reasons[reason] for reason, _ in shown)
+        lines = [f"row {row:,}{_more(self.reasons[reason] - 1)}: {reason}" for reason, row in shown]
+        return lines + ([f"{left:,} rows for other reasons"] if left else [])
+
+    def refusal(self, counts: Counts, allowed: float) -> str:
+        """Why none of the data is used."""
+        what = (
+            f"{counts.unreadable:,} of {counts.rows:,} rows cannot be read "
+            f"({counts.unreadable_share:.1%}, and `max_unreadable` allows {allowed:.1%}):"
+        )
+        return "\n  ".join([what, *self.lines()])
+
+
+def _more(rows: int) -> str:
+    return f" and {rows:,} more" if rows else ""
+
+
+class Reasons:
+    """Collects why rows cannot be read, by source."""
+
+    def __init__(self, names: list[str]):
+        self._names = names
+        self._by_source: list[dict[str, list[int]]] = [{} for _ in names]
+        """The number of the first row, and how many, for each reason."""
+        self._others = [0] * len(names)
+
+    def add(self, problems: list[tuple[int, int, str]]) -> None:
+        for source, row, reason in problems:
+            known = self._by_source[source]
+            if reason in known:
+                first, rows = known[reason]
+                known[reason] = [min(first, row), rows + 1]
+            elif len(known) < KEPT_REASONS:
+                known[reason] = [row, 1]
+            else:
+                self._others[source] += 1
+
+    def by_name(self) -> dict[str, Unreadable]:
+        return {
+            name: Unreadable(
+                reasons={reason: rows for reason, (_, rows) in known.items()},
+                first={reason: first for reason, (first, _) in known.items()},
+                others=others,
+            )
+            for name, known, others in zip(self._names, self._by_source, self._others, strict=True)
+            if known
+        }
 
 
 class Preparation(Strict):
@@ -65,25 +142,47 @@ class Preparation(Strict):
 
     asked: dict[str, Any]
     sources: dict[str, Counts]
+    unreadable: dict[str, Unreadable] = Field(default_factory=dict)
+    template_date: str | None = None
+    """The date that the chat template prints into every prompt, whatever today is."""
 
     @property
     def total(self) -> Counts:
-        counts = self.sources.values()
-        return Counts(**{kind: sum(getattr(one, kind) for one in counts) for kind in KINDS})
+        sources = self.sources.values()
+        return Counts(**{kind: sum(getattr(counts, kind) for counts in sources) for kind in KINDS})
 
     def lines(self) -> list[str]:
-        """One for each data set."""
-        return [
-            f"data {place.rpartition('/')[2] if place.startswith('/') else place}: {counts.line()}"
-            for place, counts in self.sources.items()
-        ]
+        """One for each data set, and what cannot be read of it."""
+        lines = []
+        for place, counts in self.sources.items():
+            name = place.rpartition("/")[2] if place.startswith("/") else place
+            lines.append(f"data {name}: {counts.line()}")
+            if place in self.unreadable:
+                lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
+        if self.template_date:
+            lines.append(f"chat template: it prints the date, which is {self.template_date} always")
+        return lines
+
+
+def too_few(spec: TrainingSpec, rows: int) -> str | None:
+    """Why so many rows to train on are too few, or None. An optimizer step takes a whole batch, or
+    the ratio of learning rate and batch size would be another than the grid's."""
+    if rows == 0:
+        return "no example is left to train on"
+    if rows >= spec.rows_per_step:
+        return None
+    examples = rows * spec.examples_per_row
+    return (
+        f"batch_size {spec.batch_size:,} is more than the {examples:,} {spec.UNIT} that are left "
+        f"to train on; use at most {examples:,}, or hold out fewer (`heldout`)"
+    )
 
 
 def asked(spec: TrainingSpec) -> dict[str, Any]:
     """The part of a spec that decides its examples, by names that hold wherever it is asked."""
     return {
         "data": [name(source) for source in spec.sources],
-        **spec.model_dump(include=set(spec.DATA_FIELDS)),
+        **spec.data_settings,
         "data_seed": spec.data_seed,
     }
 

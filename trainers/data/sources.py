@@ -1,7 +1,6 @@
-"""Named data -> raw rows, their number and their fingerprint. Loads no torch.
+"""Named data -> its rows, their number, their order and their fingerprint. Loads no torch.
 
-A row is a conversation (`messages`), a `prompt` with its `completion`, or plain `text`. Rows are
-read by their number, from where they lie: no file has to fit into memory.
+How files are read is in trainers/data/stored_rows.py, what a row says in conversation.py.
 """
 
 import functools
@@ -9,15 +8,16 @@ import hashlib
 import json
 import os
 import re
-from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers import files
-from trainers.specs.spec import DataSpec
+from trainers.data import hub_data
+from trainers.data import stored_rows as storage
+from trainers.data.stored_rows import DataUnavailable, Row, Rows
+from trainers.specs.spec import DataSpec, expanded
 from trainers.world import generate
 
 WORLD: dict[str, generate.Split] = {
@@ -45,51 +45,97 @@ KNOWN_EXAMPLES = {
 }
 """Rows of hub data by name and split, for plans made offline. Source: the data set's card."""
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
+LOCAL_SUFFIXES = (*storage.JSON, *storage.TABLES)
 
-LOCAL_SUFFIXES = (".jsonl", ".parquet")
+DICTIONARY = "dataset_dict.json"
+"""Marks a folder of several splits that `save_to_disk` has written."""
 
-Row = dict[str, Any]
-
-
-class DataUnavailable(Exception):
-    """The data cannot be had here and now; the message says what was tried."""
-
-
-class Rows(Protocol):
-    """One data set as it is stored; any row at any time, in any process that was forked."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: Sequence[int]) -> list[Row]: ...
+SPLIT_NAMES = re.compile(
+    r"(^|[^a-z])(train|training|test|testing|eval|evaluation|valid|validation|val|dev)([^a-z]|$)"
+)
+"""File and folder names by which `datasets` tells splits apart."""
 
 
 def is_local(name: str) -> bool:
-    return name.endswith(LOCAL_SUFFIXES) or name.startswith((".", "/")) or Path(name).is_dir()
+    return (
+        storage.suffix(name) in LOCAL_SUFFIXES or name.startswith((".", "/")) or Path(name).is_dir()
+    )
 
 
-def data_files(name: str) -> list[Path]:
-    """The files of local data; those of a folder, and of the folders in it, ordered by name."""
-    path = Path(name)
-    if not path.is_dir():
-        return [path]
-    return sorted(file for suffix in LOCAL_SUFFIXES for file in path.rglob(f"*{suffix}"))
+def data_files(data: DataSpec) -> list[Path]:
+    """The files of local data, ordered by name; of a folder whose files or README name splits,
+    those of the split alone, as `datasets` tells them apart.
+
+    Raises:
+        DataUnavailable: the folder has no such split or configuration.
+    """
+    folder = Path(data.name)
+    if not folder.is_dir():
+        return [folder]
+    paths = _folder_files(folder)
+    if _saved_to_disk(data.name):
+        return paths
+    named = any(SPLIT_NAMES.search(str(path.relative_to(folder)).lower()) for path in paths)
+    if not named and data.config is None:
+        return paths
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(str(folder), name=data.config)
+    except Exception as error:  # datasets raises a dozen unrelated types
+        raise DataUnavailable(f"{folder}: {_reason(error)}") from error
+    splits = {str(name): paths for name, paths in (builder.config.data_files or {}).items()}
+    if data.split not in splits:
+        raise DataUnavailable(
+            f"{folder}: no split {data.split!r}; `split` is one of {', '.join(splits)}"
+        )
+    return sorted(Path(path) for path in splits[data.split])
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    """JSON lines and parquet; files of the other kinds only where there are none of these."""
+    for suffixes in ((".jsonl", ".parquet"), LOCAL_SUFFIXES):
+        paths = sorted(
+            path
+            for path in folder.rglob("*")
+            if storage.suffix(path) in suffixes and path.name not in ("state.json", DICTIONARY)
+        )
+        if paths:
+            return paths
+    return []
 
 
 def problem(name: str) -> str | None:
     """What is wrong with a data name, or None. A hub id is taken on trust: it needs the network."""
+    name = expanded(name)
     if name in WORLD:
         return None
     if name.startswith("world:"):
         return f"{name!r} is not part of the miniature world; use one of {', '.join(WORLD)}"
+    if name.startswith("$"):
+        return f"{name!r}: no such environment variable is set; set it, or write the path out"
+    if "://" in name:
+        return f"{name!r} is a URL; copy the file here, or use a data set's id on the hub"
     if not is_local(name) and not Path(name).exists():
         return None
-    allowed = " or ".join(LOCAL_SUFFIXES)
+    allowed = ", ".join(LOCAL_SUFFIXES[:-1]) + f" or {LOCAL_SUFFIXES[-1]} (also with .gz)"
     if Path(name).is_dir():
-        return None if data_files(name) else f"no file in the folder {name!r} ends in {allowed}"
-    if not name.endswith(LOCAL_SUFFIXES):
+        return None if _folder_files(Path(name)) else (
+            f"no file in the folder {name!r} ends in {allowed}"
+        )  # fmt: skip
+    if storage.suffix(name) not in LOCAL_SUFFIXES:
         return f"{name!r} is not a data file or a folder of them; local data ends in {allowed}"
     return None if Path(name).is_file() else f"no file {name!r} (from {os.getcwd()})"
+
+
+def part_problem(data: DataSpec) -> str | None:
+    """What is wrong with the split or configuration of named data, or None."""
+    if not (data.name in WORLD or (is_local(data.name) and not Path(data.name).is_dir())):
+        return None
+    for key, value in (("split", data.split), ("config", data.config)):
+        if value not in ("train", None):
+            return f"{key} {value!r}: {data.name!r} has no such parts; leave `{key}` out"
+    return None
 
 
 def count(data: DataSpec) -> int | None:
@@ -108,18 +154,15 @@ def _stored(data: DataSpec) -> int | None:
     if data.name in WORLD:
         return data.examples or WORLD_EXAMPLES
     if is_local(data.name):
-        return sum(_file_rows(str(path), path.stat().st_mtime_ns) for path in data_files(data.name))
+        if _saved_to_disk(data.name):
+            return len(_from_disk(data))
+        return sum(_file_rows(str(path), path.stat().st_mtime_ns) for path in data_files(data))
     return KNOWN_EXAMPLES.get((data.name, data.split)) or data.examples
 
 
 @functools.cache
-def _file_rows(name: str, _changed: int) -> int:
-    if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_metadata(name).num_rows
-    with open(name, "rb") as file:
-        return sum(1 for line in file if not line.isspace())
+def _file_rows(path: str, _changed: int) -> int:
+    return storage.count(Path(path))
 
 
 def _taken(data: DataSpec, stored: int) -> int:
@@ -135,8 +178,8 @@ def fingerprint(data: DataSpec) -> str:
     if data.name in WORLD:
         return _world_fingerprint(data.name, _stored(data) or 0)
     if not is_local(data.name):
-        return _hub_commit(data)
-    hashes = [_file_hash(str(path), path.stat().st_mtime_ns) for path in data_files(data.name)]
+        return hub_data.commit(data)
+    hashes = [_file_hash(str(path), path.stat().st_mtime_ns) for path in data_files(data)]
     if len(hashes) == 1:
         return hashes[0][:16]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
@@ -199,7 +242,11 @@ def rows(data: DataSpec) -> Iterator[Row]:
     stored = stored_rows(data)
     index = order([data], [len(stored)]).index.tolist()
     for start in range(0, len(index), AT_A_TIME):
-        yield from stored.read(index[start : start + AT_A_TIME])
+        part = index[start : start + AT_A_TIME]
+        for row in stored.read(part):
+            if isinstance(row, storage.Damaged):
+                raise DataUnavailable(row.told)
+            yield row
 
 
 def stored_rows(data: DataSpec) -> Rows:
@@ -208,142 +255,43 @@ def stored_rows(data: DataSpec) -> Rows:
     Raises:
         DataUnavailable: the data cannot be had, or a file of it is damaged.
     """
+    rows = _all_rows(data)
+    return rows if data.columns is None else storage.Renamed(rows, data.columns)
+
+
+def _all_rows(data: DataSpec) -> Rows:
     if data.name in WORLD:
-        return _InMemory(list(generate.rows(WORLD[data.name], _stored(data) or 0, WORLD_SEED)))
+        world = generate.rows(WORLD[data.name], _stored(data) or 0, WORLD_SEED)
+        return storage.InMemory(list(world))
     if not is_local(data.name):
-        return _Table(_hub_table(data))
-    parts = [_file(path) for path in data_files(data.name)]
-    return parts[0] if len(parts) == 1 else _Parts(parts)
+        return storage.Table(hub_data.table(data))
+    if _saved_to_disk(data.name):
+        return storage.Table(_from_disk(data))
+    parts = [storage.opened(path) for path in data_files(data)]
+    return parts[0] if len(parts) == 1 else storage.Parts(parts)
 
 
-def _file(path: Path) -> Rows:
-    return _JsonLines(path) if path.suffix == ".jsonl" else _Table(_parquet_table(path))
+def _saved_to_disk(name: str) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return any((Path(name) / file).is_file() for file in ("state.json", DICTIONARY))
 
 
-class _InMemory:
-    def __init__(self, found: list[Row]):
-        self._rows = found
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        return [self._rows[index] for index in indices]
-
-
-class _JsonLines:
-    """Holds where each line starts: eight bytes a row."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._starts = array("q")
-        at = 0
-        try:
-            with open(path, "rb") as file:
-                for line in file:
-                    if not line.isspace():
-                        self._starts.append(at)
-                    at += len(line)
-        except OSError as error:
-            raise DataUnavailable(f"{path}: {error.strerror}") from error
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        found = []
-        with open(self._path, "rb") as file:
-            for index in indices:
-                file.seek(self._starts[index])
-                line = file.readline()
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise self._damaged(index, f"not JSON ({error})") from error
-                if not isinstance(row, dict):
-                    shown = line[:40].decode(errors="replace").strip()
-                    raise self._damaged(index, f"{shown!r} is not an object")
-                found.append(row)
-        return found
-
-    def _damaged(self, index: int, what: str) -> DataUnavailable:
-        with open(self._path, "rb") as file:
-            number = file.read(self._starts[index]).count(b"\n") + 1
-        return DataUnavailable(f"{self._path}:{number}: {what}")
-
-
-class _Table:
-    """A memory-mapped data set of the `datasets` library."""
-
-    def __init__(self, table):
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        columns = self._table[list(indices)]
-        values = zip(*columns.values(), strict=True)
-        return [dict(zip(columns, row, strict=True)) for row in values]
-
-
-class _Parts:
-    def __init__(self, parts: list[Rows]):
-        self._parts = parts
-        self._starts = np.cumsum([0, *(len(part) for part in parts)])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        owners = np.searchsorted(self._starts, indices, side="right") - 1
-        found: dict[int, Row] = {}
-        for owner in np.unique(owners).tolist():
-            mine = [i for i, part in zip(indices, owners, strict=True) if part == owner]
-            read = self._parts[owner].read([int(i - self._starts[owner]) for i in mine])
-            found |= dict(zip(mine, read, strict=True))
-        return [found[index] for index in indices]
-
-
-def _parquet_table(path: Path):
-    """Columns in row groups cannot be read by the row: kept once more as Arrow, per content."""
+def _from_disk(data: DataSpec) -> Any:
     import datasets
 
     try:
-        return datasets.Dataset.from_parquet(
-            str(path), cache_dir=str(files.cache_folder("parquet") / files.content_hash(path))
+        saved = datasets.load_from_disk(data.name)
+    except Exception as error:  # datasets raises a dozen unrelated types
+        raise DataUnavailable(f"{data.name}: {_reason(error)}") from error
+    if not isinstance(saved, dict):
+        return saved
+    if data.split not in saved:
+        raise DataUnavailable(
+            f"{data.name}: no split {data.split!r}; `split` is one of {', '.join(map(str, saved))}"
         )
-    except Exception as error:  # pyarrow and datasets raise a dozen unrelated types
-        raise DataUnavailable(f"{path}: {error}") from error
+    return saved[data.split]
 
 
-def _hub_table(data: DataSpec):
-    """Of the commit that is asked for and of no other, also offline: each has a folder of its own.
-
-    `datasets` falls back to the newest thing in its cache folder on any error.
-    """
-    import datasets
-
-    commit = _hub_commit(data)
-    try:
-        return datasets.load_dataset(
-            data.name,
-            split=data.split,
-            revision=commit,
-            cache_dir=str(files.cache_folder("datasets") / commit),
-        )
-    except Exception as error:  # the hub client raises a dozen unrelated types
-        raise DataUnavailable(f"data set {data.name!r}: {error}") from error
-
-
-def _hub_commit(data: DataSpec) -> str:
-    """The commit that a revision means now, or, offline, meant when it was last fetched."""
-    if COMMIT.fullmatch(data.revision or ""):
-        return str(data.revision)
-    from huggingface_hub import HfApi
-
-    try:
-        found = HfApi().resolve_revision(data.name, repo_type="dataset", revision=data.revision)
-    except Exception as error:  # the hub client raises a dozen unrelated types
-        raise DataUnavailable(f"data set {data.name!r}: {error}") from error
-    return found.resolved
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

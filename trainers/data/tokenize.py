@@ -1,15 +1,14 @@
-"""One row -> the tokens that the model reads, and which of them count in the loss.
-
-Labels are made here, not by the chat template's generation marks: SmolLM2's template has none.
-"""
+"""One row -> the tokens that the model reads, and which of them count in the loss."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.sources import Row
+from trainers.data.conversation import conversation
+from trainers.data.rendering import Rendering
+from trainers.data.stored_rows import Row
 
 IGNORED = -100
 """The label of a token that does not count in the loss (torch's ignore_index)."""
@@ -23,16 +22,19 @@ class Text(NamedTuple):
     """Character ranges that count in the loss; None where all do."""
     blank: bool
     """Whether nothing but white space was to count."""
+    folded: bool = False
+    """Whether the system turn stands in the first user turn, as the template has none."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
     """`input_ids` and `labels` of a conversation, a prompt with its completion, or a text.
 
     With `loss_on: assistant` the labels are the tokens of each assistant turn up to and including
-    its end token. Plain text ends with the end token and counts in full.
+    its end token. Plain text begins as the tokenizer begins every text, ends with the end token and
+    counts in full.
 
     Raises:
-        ValueError: the row has none of the three forms, or the template rewrites earlier turns.
+        ValueError: the row has none of the known forms, or the chat template refuses it.
     """
     ((ids, labels),) = encode([text_of(row, tokenizer, loss_on)], tokenizer)
     return {"input_ids": ids.tolist(), "labels": labels.tolist()}
@@ -66,52 +68,25 @@ def encode(
 
 
 def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
-    if "text" in row:
-        return Text(row["text"] + (tokenizer.eos_token or ""), None, not row["text"].strip())
-    messages = _messages(row)
-    said = [
-        message["content"]
-        for message in messages
-        if loss_on == "all" or message["role"] == "assistant"
+    """
+    Raises:
+        ValueError: the row has none of the known forms, or the chat template refuses it.
+    """
+    talk = conversation(row)
+    if isinstance(talk, str):
+        text = Rendering.of(tokenizer).opening + talk + str(tokenizer.eos_token or "")
+        return Text(text, None, blank=not talk.strip())
+    counted = [
+        turn
+        for turn in talk.messages
+        if (loss_on == "all" or turn["role"] == "assistant") and turn.get("weight") != 0
     ]
-    if (said or not messages) and not any((part or "").strip() for part in said):
+    says = any(turn["content"].strip() or turn.get("tool_calls") for turn in counted)
+    if (counted or not talk.messages) and not says:
         return Text("", [], blank=True)
-    text = render(tokenizer, messages)
-    spans = None if loss_on == "all" else list(assistant_spans(tokenizer, messages, text))
-    return Text(text, spans, blank=False)
-
-
-def _messages(row: Row) -> list[dict[str, Any]]:
-    if "messages" in row:
-        return row["messages"]
-    if "prompt" in row and "completion" in row:
-        prompt, completion = row["prompt"], row["completion"]
-        prompt = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        answer = completion if isinstance(completion, list) else None
-        return prompt + (answer or [{"role": "assistant", "content": completion}])
-    raise ValueError(
-        f"a row with columns {sorted(row)}; use `messages`, `prompt` and `completion`, or `text`"
-    )
-
-
-def assistant_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], text: str, first: int = 0
-) -> Iterator[tuple[int, int]]:
-    """Character ranges of what the assistant writes from message `first` on, without the line break
-    after its end token."""
-    for turn, message in enumerate(messages):
-        if turn < first or message["role"] != "assistant":
-            continue
-        before = render(tokenizer, messages[:turn], add_generation_prompt=True)
-        last = turn + 1 == len(messages)
-        through = (text if last else render(tokenizer, messages[: turn + 1])).rstrip()
-        if not (text.startswith(before) and text.startswith(through)):
-            raise ValueError(
-                "the chat template rewrites earlier turns, so the assistant's tokens cannot be "
-                "told apart; use loss_on: all"
-            )
-        yield len(before), len(through)
-
-
-def render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **options) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    rendering = Rendering.of(tokenizer)
+    if loss_on == "all":
+        read = rendering.text(talk)
+        return Text(read.text, None, blank=False, folded=read.folded)
+    read = rendering.with_spans(talk)
+    return Text(read.text, read.spans, blank=False, folded=read.folded)

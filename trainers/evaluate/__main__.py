@@ -18,8 +18,8 @@ from rich.table import Table
 
 from trainers import devices, files, hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
-from trainers.evaluate import benchmarks, scores
-from trainers.evaluate.benchmarks import Benchmark
+from trainers.evaluate import benchmarks, metrics, scores
+from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
 from trainers.specs.spec import EvaluateSpec, Model
@@ -48,7 +48,9 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder of the scores.")] = Path("runs/scores"),
     revision: Annotated[str | None, typer.Option(help="Commit or branch of a hub id.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Sequences at a time.")] = 16,
+    items_per_batch: Annotated[
+        int, typer.Option("--items-per-batch", "--batch-size", help="Sequences at a time.")
+    ] = 16,
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     backend: Annotated[Literal["transformers", "vllm"], typer.Option()] = "transformers",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = devices.cores(),
@@ -60,7 +62,7 @@ def main(
             limit=limit,
             preset=preset,
             data_dir=str(data_dir.absolute()) if data_dir else None,
-            batch_size=batch_size,
+            items_per_batch=items_per_batch,
             dtype=dtype,
             backend=backend,
         )
@@ -114,8 +116,8 @@ def _record_model(
         one.name: {
             "benchmark": one.name,
             "fingerprint": benchmarks.fingerprint(one, spec),
-            "metric": one.metric or "",
-            "higher_is_better": True,
+            "metric": metrics.primary(one).name,
+            "higher_is_better": metrics.primary(one).higher_is_better is not False,
         }
         for one in found
     }

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from trainers.evaluate.benchmarks import HELDOUT
+from trainers.evaluate.registry import HELDOUT
 from trainers.evaluate.scores import Evaluation, contributions, summarise
 from trainers.models import load
 from trainers.ops.likelihood import losses

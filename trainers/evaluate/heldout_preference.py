@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from trainers.evaluate.benchmarks import HELDOUT
+from trainers.evaluate.registry import HELDOUT
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.models import load
 from trainers.ops.dpo_loss import losses

@@ -7,34 +7,35 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from trainers.data.rlvr_prompts import read_prompts
+from trainers.data.rlvr_prompts import Prompt, read_prompts
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.inference import generation
 from trainers.inference.decoder import Decoder, Unservable
 from trainers.inference.stopping import Stop
 from trainers.inference.token_budget import Budget
 from trainers.models import load
-from trainers.rewards import graders
+from trainers.rewards import graders, own_function
 from trainers.specs.rlvr import HELDOUT_REWARD
 
 
-def score(loaded: load.Loaded, heldout: Dataset, max_new_tokens: int, dtype: str) -> Evaluation:
-    """Mean verified reward of the most probable answers.
+def score(
+    loaded: load.Loaded,
+    heldout: Dataset,
+    max_new_tokens: int,
+    dtype: str,
+    reward: str | None = None,
+) -> Evaluation:
+    """Mean verified reward of the most probable answers; `reward` as in `RlvrSpec.reward`.
 
     Raises:
-        ValueError: there is no held-out prompt.
+        ValueError: there is no held-out prompt, or a reward function of the user's fails.
     """
     if len(heldout) == 0:
         raise ValueError("no prompt is held out; set `heldout` of the stage")
     texts = answers(loaded, list(heldout["input_ids"]), max_new_tokens, dtype)
     columns: Any = heldout.select_columns(["asked"])
     asked = read_prompts(list(columns))
-    values = np.array(
-        [
-            graders.reward(text, one.dataset, one.ground_truth)
-            for text, one in zip(texts, asked, strict=True)
-        ]
-    )
+    values = np.array(earned(texts, asked, reward))
     return summarise(
         {"reward": float(values.mean())},
         {"reward": values},
@@ -43,6 +44,18 @@ def score(loaded: load.Loaded, heldout: Dataset, max_new_tokens: int, dtype: str
         lower_is_better=(),
         settings={"benchmark": HELDOUT_REWARD, "max_new_tokens": max_new_tokens},
     )
+
+
+def earned(texts: list[str], asked: list[Prompt], reward: str | None) -> list[float]:
+    """What the answer to each prompt earns."""
+    if reward is not None and own_function.is_own(reward):
+        said = [[{"role": "assistant", "content": text}] for text in texts]
+        columns = [dict(prompt.columns) for prompt in asked]
+        return own_function.rewards(reward, [prompt.messages for prompt in asked], said, columns)
+    return [
+        graders.reward(text, prompt.dataset, prompt.ground_truth)
+        for text, prompt in zip(texts, asked, strict=True)
+    ]
 
 
 def answers(

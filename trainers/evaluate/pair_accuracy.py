@@ -14,8 +14,8 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
-from trainers.data import preference_pairs, sources, tokenize
-from trainers.evaluate.benchmarks import Benchmark
+from trainers.data import conversation, preference_pairs, sources, tokenize
+from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.evaluate.task_files import local_file
 from trainers.evaluate.tasks import first
@@ -84,7 +84,7 @@ def score(loaded: load.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Eval
     texts = [
         text
         for row in rows
-        for text in preference_pairs.rendered(preference_pairs.read(row), loaded.tokenizer)
+        for text in preference_pairs.rendered(conversation.pair_of(row), loaded.tokenizer)
     ]
     sides = [_example(*one) for one in tokenize.encode(texts, loaded.tokenizer)]
     margins = _score_pairs(loaded, list(zip(sides[::2], sides[1::2], strict=True)), spec.dtype)

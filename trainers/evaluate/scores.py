@@ -30,15 +30,21 @@ def contributions(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarra
     return ratio + (numerators - ratio * denominators) * len(numerators) / denominators.sum()
 
 
-def mean_of_tasks(values: list[np.ndarray]) -> np.ndarray:
-    """Per-item values, all tasks' items in a row, whose mean is the unweighted mean of the tasks'
-    means.
+def mean_of_tasks(values: list[np.ndarray], by_size: bool = False) -> np.ndarray:
+    """Per-item values, all tasks' items in a row, whose mean is the mean of the tasks' means, each
+    task weighing the same or as its number of items (`by_size`).
 
-    c_i = m + (x_i - m_task) N / (k n_task) for k tasks with N items in all.
+    c_i = m + (x_i - m_task) w_task N / n_task for tasks of weights w with N items in all.
     """
-    total, count = sum(len(v) for v in values), len(values)
-    mean = np.mean([v.mean() for v in values])
-    return np.concatenate([mean + (v - v.mean()) * total / (count * len(v)) for v in values])
+    total = sum(len(v) for v in values)
+    shares = [len(v) / total if by_size else 1 / len(values) for v in values]
+    mean = sum(share * v.mean() for share, v in zip(shares, values, strict=True))
+    return np.concatenate(
+        [
+            mean + (v - v.mean()) * share * total / len(v)
+            for share, v in zip(shares, values, strict=True)
+        ]
+    )
 
 
 def summarise(
@@ -52,6 +58,8 @@ def summarise(
 ) -> Evaluation:
     """A score for every `reported` metric, with an error where it has per-item `values`.
 
+    `values` are per item of `items`, nan for an item that has no part in the metric.
+
     Raises:
         ValueError: the primary metric is not among them.
     """
@@ -62,20 +70,22 @@ def summarise(
             metric=name,
             value=value,
             stderr=_standard_error(values.get(name)),
-            n=len(items),
+            n=len(items) if name not in values else int(np.isfinite(values[name]).sum()),
             primary=name == primary,
             higher_is_better=name not in lower_is_better,
         )
         for name, value in reported.items()
     ]
     columns = [pd.DataFrame({"item": items, "metric": k, "value": v}) for k, v in values.items()]
-    empty = pd.DataFrame({"item": [], "metric": [], "value": []})
-    return Evaluation(scores, pd.concat(columns, ignore_index=True) if columns else empty, settings)
+    types = {"item": "str", "metric": "str", "value": "float64"}  # also of a table without rows
+    table = pd.concat(columns, ignore_index=True) if columns else pd.DataFrame(columns=list(types))
+    return Evaluation(scores, table.dropna(ignore_index=True).astype(types), settings)
 
 
 def _standard_error(values: np.ndarray | None) -> float | None:
     """std / sqrt(n), as lm-eval has it; of answers that are all wrong, or all right, that of
     (hits + 1) / (n + 2): no hit in n items is not certainty."""
+    values = None if values is None else values[np.isfinite(values)]
     if values is None or len(values) < 2:
         return None
     if np.isin(values, (0.0, 1.0)).all() and np.ptp(values) == 0:
@@ -84,7 +94,9 @@ def _standard_error(values: np.ndarray | None) -> float | None:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, seconds: float) -> None:
+def write(
+    path: Path, benchmark: str, fingerprint: str, evaluation: Evaluation, seconds: float
+) -> None:
     """The record of one evaluation, `<fingerprint>.json`, and its items beside it as .parquet.
 
     The items first, the scores last, each aside and renamed: an evaluation is there when its .json
@@ -93,10 +105,18 @@ def write(path: Path, benchmark: str, fingerprint: str, found: Evaluation, secon
     record = {
         "benchmark": benchmark,
         "fingerprint": fingerprint,
-        "settings": found.settings,
+        "settings": evaluation.settings,
         "eval_seconds": seconds,
-        "scores": [score._asdict() for score in found.scores],
+        "scores": [_finite(score._asdict()) for score in evaluation.scores],
     }
     with files.replacing(path.with_suffix(".parquet")) as part:
-        found.items.to_parquet(part)
+        evaluation.items.to_parquet(part)
     files.write_json(path, record)
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that are not finite, which JSON has no word for, as null: a score that failed."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in record.items()
+    }

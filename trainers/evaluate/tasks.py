@@ -5,14 +5,15 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.evaluate import task_files
-from trainers.evaluate.benchmarks import Benchmark, fingerprint, local_splits, settings, task_paths
+from trainers.evaluate import task_files, task_groups
+from trainers.evaluate.benchmarks import fingerprint, local_splits, settings, task_paths
+from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.spec import EvaluateSpec
 
@@ -84,25 +85,49 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
     """The tasks by name, under the spec's preset; also how their data is fetched beforehand.
 
     Raises:
-        EvaluationUnavailable: the items are missing.
+        EvaluationUnavailable: the items are missing, or a task file is wrong.
     """
-    from lm_eval.tasks import TaskManager
-
-    with localised(benchmark, spec) as files:
-        try:
-            # Without the defaults: indexing every stock task takes ten seconds.
-            tasks = TaskManager(include_defaults=False).load(files)["tasks"]
-        except Exception as error:  # hub client, datasets and yaml each raise their own
-            raise EvaluationUnavailable(f"benchmark {benchmark.name!r}: {error}") from error
-    wanted = settings(benchmark, spec)
+    try:
+        tasks = _load(benchmark, spec)
+    except EvaluationUnavailable:
+        raise
+    except Exception as error:  # hub client, datasets, yaml and a user's functions raise their own
+        raise EvaluationUnavailable(f"benchmark {benchmark.name!r}: {_reason(error)}") from error
+    preset = settings(benchmark, spec)
     for task in tasks.values():
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
-        shots = task.get_config("num_fewshot") if wanted.shots is None else wanted.shots
+        shots = task.get_config("num_fewshot") if preset.shots is None else preset.shots
         task.set_config(key="num_fewshot", value=shots or 0)
-        if wanted.max_gen_toks is not None:
-            limit = {"max_gen_toks": wanted.max_gen_toks}
+        if preset.max_gen_toks is not None:
+            limit = {"max_gen_toks": preset.max_gen_toks}
             task.set_config(key="generation_kwargs", value=limit, update=True)
     return tasks
+
+
+def _load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
+    """Relative names in a user's task file are relative to its folder, where lm-eval and datasets
+    would take them from the working folder."""
+    from lm_eval.tasks import TaskManager
+
+    path = task_paths(benchmark)[0]
+    own_folder = chdir(path.parent) if Path(benchmark.tasks[0]).is_absolute() else nullcontext()
+    if benchmark.group:
+        with task_groups.manager(path) as manager, own_folder:
+            return manager.load([benchmark.group])["tasks"]
+    with localised(benchmark, spec) as files, own_folder:
+        # Without the defaults: indexing every stock task takes ten seconds.
+        return TaskManager(include_defaults=False).load(files)["tasks"]
+
+
+def _reason(error: Exception) -> str:
+    """One line; a key that a task does not have with the nearest that it has."""
+    from lm_eval.config.task import TaskConfig
+
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if unknown := re.search(r"unexpected keyword argument '(\w+)'", line):
+        meant = task_files.meant(unknown[1], TaskConfig.__dataclass_fields__)
+        return f"its task file has an unknown key {unknown[1]!r}{meant}"
+    return f"{line} ({type(error).__name__})"
 
 
 @contextmanager

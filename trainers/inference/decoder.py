@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from trainers import attempt
 from trainers.inference import prefix_attention, proof
 from trainers.inference.prefix_attention import Attend, Ids, Like
 from trainers.inference.proof import Unservable
@@ -49,6 +50,7 @@ class Decoder:
 
     def body(self, tokens: Ids, positions: Ids, attend: Attend) -> torch.Tensor:
         """Token ids and position ids of one packed row -> last hidden states, `[tokens, width]`."""
+        attempt.sign("evaluation")
         body: Any = self.model.base_model
         return body(
             input_ids=self.like.index(tokens)[None],

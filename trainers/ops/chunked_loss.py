@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
+from trainers.ops import half_weights
 from trainers.ops.packed_attention import Rows
 
 PIECE = {"cuda": 2**28, "cpu": 2**24}
@@ -180,7 +181,7 @@ class Head:
 
 def hidden_states(model: PreTrainedModel, row: Rows) -> torch.Tensor:
     """Where a token that counts is predicted, (targets, size)."""
-    states = model.base_model(**row.options).last_hidden_state
+    states = half_weights.forward(model.base_model, row.options).last_hidden_state
     return states.flatten(0, 1).index_select(0, row.places)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from trainers import attempt
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
+from trainers.ops.out_of_memory import give_back, out_of_memory
 from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
 
@@ -78,18 +80,19 @@ def in_micro_batches(
         parts = [[waiting[place] for place in part] for part in parts]
         try:
             for part in parts:
+                attempt.sign("log-probabilities")
                 row = packed_attention.rows([examples[n] for n in part], packed, model.device)
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
                     scores.append(score(row))
                 order += part
         except (MemoryError, RuntimeError) as error:
-            if not memory.out_of_memory(error) or budget // 2 < SMALLEST_BUDGET:
+            if not out_of_memory(error) or budget // 2 < SMALLEST_BUDGET:
                 raise
         done = set(order)
         waiting = [place for place in waiting if place not in done]
         if waiting:
             budget //= 2
-            memory.release()
+            give_back()
     values = torch.zeros(len(examples))
     if order:
         values[order] = torch.cat(scores).float().cpu()

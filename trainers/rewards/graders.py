@@ -8,6 +8,7 @@ that cannot be read is the data's fault and raises.
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 from trainers.rewards import ifeval as constraints
 from trainers.rewards import math as math_grader
@@ -17,12 +18,41 @@ Grader = Callable[[str, str], float]
 """Told the answer and the row's `ground_truth`."""
 
 
+NUMBER = re.compile(r"[-+]?\d*\.\d+|\d+")
+"""As Tulu 3's verifier finds numbers: without the sign of whole ones."""
+
+SIGNED = re.compile(r"(?<![\d.])-?\d*\.\d+|(?<![\d.])-?\d+|\d+")
+"""With the sign, which is no sign after a digit: 10-3 has a 3."""
+
+TRUTH = re.compile(r"-?\d*\.?\d+")
+
+
 def gsm8k(answer: str, truth: str) -> float:
     """The last number of the answer is the truth, as text: Tulu 3's verifier (allenai/open-instruct
     at 0039262, open_instruct/ground_truth_utils.py, GSM8KVerifier), which strips commas between
-    digits and reads no sign before whole numbers."""
-    numbers = re.findall(r"[-+]?\d*\.\d+|\d+", re.sub(r"(\d),(\d)", r"\1\2", answer))
-    return float(bool(numbers) and numbers[-1] == truth.strip())
+    digits and reads no sign before whole numbers. A truth below zero, which it could never find, is
+    held against the last number with its sign."""
+    truth = truth.strip()
+    text = re.sub(r"(\d),(\d)", r"\1\2", answer)
+    negative = truth.startswith("-")
+    numbers = (SIGNED if negative else NUMBER).findall(text.replace("\u2212", "-"))
+    return float(bool(numbers) and numbers[-1] == truth)
+
+
+def number(truth: Any) -> str:
+    """A number as an answer would have it: of a worked solution what follows its last `####`,
+    without thousands separators, currency, plus sign or final full stop."""
+    if isinstance(truth, float) and truth.is_integer():
+        truth = int(truth)
+    text = str(truth).rpartition("####")[2].strip().rstrip(".").strip()
+    text = text.replace("\u2212", "-").lstrip("+")
+    text = re.sub(r"^(-?)\s*[$\u20ac\u00a3]\s*", r"\1", text)
+    return re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text)
+
+
+def is_number(truth: Any) -> bool:
+    """Whether a truth, or the end of a worked solution, is a number."""
+    return not isinstance(truth, bool) and TRUTH.fullmatch(number(truth)) is not None
 
 
 def math(answer: str, truth: str) -> float:
@@ -65,13 +95,41 @@ GRADERS: dict[str, Grader] = {
 """By the `dataset` column, in lower case: the mixed data has `MATH`."""
 
 
+NUMERIC = ("gsm8k", "world_arithmetic")
+"""Graders that hold a number against the truth."""
+
+
+RIGHT = {
+    "gsm8k": "{}",
+    "math": r"\boxed{{{}}}",
+    "world_arithmetic": "#### {}",
+    "world_choice": "{}",
+}
+"""The answer that is right where a truth can be reached at all, by grader."""
+
+
+def written(dataset: str, truth: Any) -> str:
+    """A truth as its grader compares it."""
+    if dataset.lower() in NUMERIC:
+        return number(truth)
+    if isinstance(truth, str):
+        return truth.strip() if dataset.lower() != "ifeval" else truth
+    return json.dumps(truth)
+
+
 def problem(dataset: str, truth: str) -> str | None:
-    """Why no answer could be graded so, or None."""
-    if dataset.lower() not in GRADERS:
+    """Why no answer could earn anything by a truth, or None."""
+    name = dataset.lower()
+    if name not in GRADERS:
         return f"dataset {dataset!r} has no grader; use one of {', '.join(GRADERS)}"
     if not truth.strip():
         return "its ground_truth is empty"
-    if dataset.lower() == "ifeval":
+    if name in RIGHT and GRADERS[name](RIGHT[name].format(truth), truth) != 1.0:
+        return (
+            f"no answer can earn the ground_truth {truth[:60]!r}: the grader {name} reads it as "
+            "wrong itself; correct it, or set another `reward:`, a grader or a path.py:function"
+        )
+    if name == "ifeval":
         try:
             constraints.read(truth)
         except ValueError as error:

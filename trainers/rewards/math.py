@@ -35,10 +35,11 @@ def equal(answer: str, truth: str) -> bool:
 
 
 class _Grader:
-    """The process, started when it is first asked."""
+    """The process, started when it is first asked, and anew in a forked one."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
 
     def ask(self, answer: str, truth: str) -> bool:
         process = self._started()
@@ -52,6 +53,8 @@ class _Grader:
         return json.loads(line)
 
     def _started(self) -> subprocess.Popen[bytes]:
+        if self._owner != os.getpid():  # the one that forked this process asks the other
+            self._inherited, self._process, self._owner = self._process, None, os.getpid()
         if self._process is not None and self._process.poll() is None:
             return self._process
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -74,7 +77,7 @@ class _Grader:
         return (process.stdout.readline() or None) if ready else None
 
     def stop(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self._owner == os.getpid():
             self._process.kill()
             self._process.communicate()
             self._process = None

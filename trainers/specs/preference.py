@@ -35,9 +35,9 @@ class DpoSpec(PairSpec):
     beta: Positive = 5.0
     """How far the policy is held to the reference. 5 is Tulu 3's for `dpo_norm`; for `sigmoid`,
     whose sums are larger, 0.1 is usual."""
-    heldout: Annotated[int, Field(ge=0)] = 200
+    heldout: Annotated[int, Field(ge=0)] | None = None
     """Pairs kept out of training, the same for every trial; their loss against the same reference
-    is the benchmark `heldout_loss`."""
+    is the benchmark `heldout_loss`. When empty, 200, and at most a tenth of the data."""
 
 
 class RewardSpec(PairSpec):
@@ -47,5 +47,6 @@ class RewardSpec(PairSpec):
     HELDOUT = HeldoutScore(PAIR_ACCURACY, "accuracy", True, before=False)
 
     kind: Literal["reward"]
-    heldout: Annotated[int, Field(ge=0)] = 200
-    """Pairs kept out of training, the same for every trial; the benchmark `pair_accuracy`."""
+    heldout: Annotated[int, Field(ge=0)] | None = None
+    """Pairs kept out of training, the same for every trial; the benchmark `pair_accuracy`. When
+    empty, 200, and at most a tenth of the data."""

@@ -19,6 +19,7 @@ class RlvrSpec(TrainingSpec):
     against the others of its group. There is no value function, as PPO has one."""
 
     FORM = "prompts"
+    DATA_FIELDS = ("heldout", "max_length", "chat_template", "reward")
     UNIT = "completions"
     HELDOUT = HeldoutScore(HELDOUT_REWARD, "reward", True, before=True)
 
@@ -40,13 +41,21 @@ class RlvrSpec(TrainingSpec):
     """Longest completion in tokens."""
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest prompt in tokens; a longer one is left out."""
+    reward: Annotated[str | None, Field(exclude_if=lambda reward: reward is None)] = None
+    """What an answer earns: `gsm8k`, `math` or another grader (trainers/rewards/graders.py) for all
+    rows, or a function of your own as `path.py:function`, called as TRL calls its reward functions:
+    `function(prompts, completions, **columns)` returns a number for each completion; `columns` has
+    the row's other columns, each as a list. The file's content is part of a trial's key. When
+    empty, a row's `dataset` names its grader; without one, `gsm8k` where the truth is a number and
+    `math` where it is not."""
     reward_model: str | None = None
     """Folder of a reward model, whose score is added to the verified reward ..."""
     reward_model_weight: Annotated[float, Field(ge=0)] = 1.0
     """... with this weight."""
-    heldout: Annotated[int, Field(ge=0)] = 200
+    heldout: Annotated[int, Field(ge=0)] | None = None
     """Prompts kept out of training, the same for every trial; the reward of the most probable
-    answers to them is the benchmark `heldout_reward`."""
+    answers to them is the benchmark `heldout_reward`. When empty, 200, and at most a tenth of the
+    data."""
     noise_scale_every: Annotated[int, Field(ge=0, le=0)] = 0
     """Not measured: the completions of a group are no independent examples."""
 

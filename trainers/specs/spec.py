@@ -4,7 +4,10 @@ The fields are the keys of a stage in a grid file; their docstrings are the docu
 file.
 """
 
+import functools
+import hashlib
 import math
+import os
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
@@ -28,6 +31,9 @@ NOT_IN_IDENTITY = frozenset(
 """Fields that decide memory and speed but not weights; `identity` leaves them out."""
 
 
+HELDOUT_EXAMPLES = 200
+"""Examples that are held out where the grid file names no number, at most a tenth of the data."""
+
 INSTEAD = (
     ("epochs", "steps", "tokens"),
     ("warmup_ratio", "warmup_steps", "warmup_tokens"),
@@ -44,6 +50,11 @@ class Strict(BaseModel):
     )
 
 
+def expanded(path: str) -> str:
+    """A local path with `~` and `${VARIABLE}` replaced; any other name as it is."""
+    return os.path.expanduser(os.path.expandvars(path)) if path[:1] in ("~", "$") else path
+
+
 class Model(Strict):
     name: str
     """`tiny`, a local folder, or a model id on the hub."""
@@ -53,15 +64,55 @@ class Model(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            return value | {"name": expanded(value["name"])}
+        return value
+
+
+def _absent(value: Any) -> bool:
+    return value is None
+
+
+class Columns(Strict):
+    """Which column of the data has what: for names that the reader does not know by itself."""
+
+    messages: str | None = None
+    """The turns of a conversation."""
+    prompt: str | None = None
+    """What is asked: a text, or the turns up to the answer."""
+    completion: str | None = None
+    """The answer to `prompt`."""
+    text: str | None = None
+    """Plain text, trained on as it stands."""
+    chosen: str | None = None
+    rejected: str | None = None
+    """The better and the worse answer of a pair."""
+    system: str | None = None
+    """The system turn."""
+    tools: str | None = None
+    """JSON schemas of the functions that the assistant may call."""
+    answer: str | None = None
+    """What RLVR holds an answer against."""
+    dataset: str | None = None
+    """Names the grader of an RLVR row."""
 
 
 class DataSpec(Strict):
     name: Annotated[str, Field(min_length=1)]
-    """`world:sft`, `world:pretrain`, a local .jsonl or .parquet file, a folder of such files, or a
-    data set id on the hub."""
+    """`world:sft`, `world:pretrain`, a local file (.jsonl, .json, .csv, .tsv, .parquet, also
+    as .gz), a folder of such files, or a data set id on the hub. `~` and `${VARIABLE}` are
+    replaced."""
+    config: Annotated[str | None, Field(exclude_if=_absent)] = None
+    """Configuration of a hub data set, or of a snapshot of one in a local folder."""
     split: str = "train"
-    """Split of a hub data set; local files and the miniature world have only `train`."""
+    """Split of a hub data set, or of a local folder; a local file and the miniature world have only
+    `train`."""
+    columns: Annotated[Columns | None, Field(exclude_if=_absent)] = None
+    """What the columns hold, where their names do not tell: `{prompt: ask, completion: reply}`."""
+    max_unreadable: Annotated[Share, Field(exclude_if=lambda share: share == 0.01)] = 0.01
+    """Largest share of rows that may be left out because they cannot be read; they are counted and
+    shown. Where more cannot be read, nothing is trained."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; pin it to keep a run from changing under you."""
     examples: Count | None = None
@@ -74,19 +125,24 @@ class DataSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            return value | {"name": expanded(value["name"])}
+        return value
 
     @property
-    def place(self) -> tuple[str, str, str | None]:
+    def place(self) -> tuple[str, str | None, str, str | None]:
         """What is read, whatever part of it is taken."""
-        return self.name, self.split, self.revision
+        return self.name, self.config, self.split, self.revision
 
     @property
     def label(self) -> str:
-        """Which part of what is read, as the grid names it: `NAME@REVISION:SPLIT[:EXAMPLES]`."""
+        """Which part of what is read, as the grid names it:
+        `NAME(CONFIG)@REVISION:SPLIT[:EXAMPLES]`."""
+        config = f"({self.config})" if self.config else ""
         at = f"@{self.revision}" if self.revision else ""
         part = f"[:{self.examples}]" if self.examples else ""
-        return f"{self.name}{at}:{self.split}{part}"
+        return f"{self.name}{config}{at}:{self.split}{part}"
 
     @property
     def cache_key(self) -> str:
@@ -141,7 +197,7 @@ class TrainingSpec(Strict):
     is to answer itself (trainers/data/prepare.py)."""
     UNIT: ClassVar[str] = "examples"
     """What `batch_size` counts, for the plan."""
-    DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length")
+    DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length", "chat_template")
     """Fields that decide how rows become examples, beside those that say which rows."""
     LEAVES: ClassVar[Literal["policy", "reward"]] = "policy"
     """What the stage leaves: a model that writes, or one that judges. Decides which benchmarks it
@@ -193,9 +249,13 @@ class TrainingSpec(Strict):
     adam_epsilon: Annotated[Positive, Field(exclude_if=lambda epsilon: epsilon == 1e-8)] = 1e-8
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest example in tokens; what lies beyond is cut off."""
-    heldout: Annotated[int, Field(ge=0)] = 200
+    heldout: Annotated[int, Field(ge=0)] | None = None
     """Examples kept out of training, the same for every trial; their loss is the benchmark
-    `heldout_loss`."""
+    `heldout_loss`. When empty, 200, and at most a tenth of the data."""
+    chat_template: Annotated[str | None, Field(exclude_if=_absent)] = None
+    """File of a Jinja chat template (.jinja) that the stage's models are trained and evaluated
+    with, in place of the tokenizer's own. Its content is part of a trial's key, its path is not.
+    Mark what the assistant writes with `{% generation %}` ... `{% endgeneration %}`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward and backward pass; `auto` is bfloat16 where the GPU has it.
     Weights are float32."""
@@ -226,6 +286,17 @@ class TrainingSpec(Strict):
         if self.adam_beta2 is None and self.adam_beta2_half_life_tokens is None:
             raise ValueError("give adam_beta2 or adam_beta2_half_life_tokens")
         return self
+
+    def heldout_examples(self, rows: int) -> int:
+        """Examples to hold out of `rows` rows."""
+        return min(HELDOUT_EXAMPLES, rows // 10) if self.heldout is None else self.heldout
+
+    @property
+    def data_settings(self) -> dict[str, Any]:
+        """What decides, beside the rows, how they become examples; a file by its content."""
+        given = self.model_dump(include=set(self.DATA_FIELDS))
+        return {name: given[name] if name == "heldout" else _identified(name, given[name])
+                for name in self.DATA_FIELDS if name in given}  # fmt: skip
 
     @property
     def sources(self) -> tuple[DataSpec, ...]:
@@ -267,7 +338,7 @@ class TrainingSpec(Strict):
 class SftSpec(TrainingSpec):
     """Supervised fine-tuning with a fixed effective batch."""
 
-    DATA_FIELDS = ("heldout", "max_length", "loss_on")
+    DATA_FIELDS = ("heldout", "max_length", "loss_on", "chat_template")
 
     kind: Literal["sft"]
     loss: Literal["token_mean", "example_mean"] = "token_mean"
@@ -277,19 +348,24 @@ class SftSpec(TrainingSpec):
     of them."""
 
 
+OLD_ITEMS_PER_BATCH = "batch_size"
+"""Earlier name of `evaluate.items_per_batch`, still read, and written where it is hashed."""
+
+
 class EvaluateSpec(Strict):
     """How every model of the sweep is scored."""
 
-    benchmarks: Annotated[list[str], Field(min_length=1)]
-    """Names from trainers/evaluate/benchmarks.py, names of lm-eval's tasks, or paths of task files
-    in YAML. `rewardbench` and `ufb` score reward models alone, all others the models that write."""
+    benchmarks: list[str]
+    """Names from trainers/evaluate/registry.py, names of lm-eval's tasks or groups, or paths of
+    task files in YAML. `rewardbench` and `ufb` score reward models alone, all others the models
+    that write. Empty to have the scores on held-out data alone, which every stage has."""
     preset: Literal["paper", "lm_eval"] = "paper"
-    """`paper`: chat template, shots and answer length as trainers/evaluate/benchmarks.py has them.
+    """`paper`: chat template, shots and answer length as trainers/evaluate/registry.py has them.
     `lm_eval`: no chat template, the rest as lm-eval's task has it."""
     limit: Count | None = None
     """Items per task, a seeded random subset that is the same for every model; all of them when
     empty."""
-    batch_size: Count = 16
+    items_per_batch: Annotated[Count, Field(serialization_alias=OLD_ITEMS_PER_BATCH)] = 16
     """Sequences at a time; part of the setting, since padding moves scores in the last digits."""
     chat_template: bool | None = None
     """Wrap prompts in the chat template, or do not, whatever the preset says."""
@@ -299,6 +375,16 @@ class EvaluateSpec(Strict):
     backend: Literal["transformers", "vllm"] = "transformers"
     """What runs the model: this process, or lm-eval's vLLM class, which takes a whole GPU (`python
     -m pip install 'lm-eval[vllm]'` first)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or OLD_ITEMS_PER_BATCH not in value:
+            return value
+        if "items_per_batch" in value:
+            raise ValueError(f"{OLD_ITEMS_PER_BATCH} is the old name of items_per_batch; give one")
+        rest = {key: given for key, given in value.items() if key != OLD_ITEMS_PER_BATCH}
+        return rest | {"items_per_batch": value[OLD_ITEMS_PER_BATCH]}
 
 
 class Score(NamedTuple):
@@ -328,5 +414,44 @@ class StageResult(NamedTuple):
 
 
 def identity(spec: TrainingSpec) -> dict[str, Any]:
-    """The part of a spec that decides the weights, as plain data for hashing."""
-    return spec.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))
+    """The part of a spec that decides the weights, as plain data for hashing.
+
+    Raises:
+        OSError: a file that the spec names cannot be read.
+    """
+    facts = spec.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))
+    return {name: _identified(name, value) for name, value in facts.items()}
+
+
+def _identified(name: str, value: Any) -> Any:
+    """The value of a field for hashing: of a file its content. An empty `heldout` keeps the key
+    that it had as 200."""
+    if name == "heldout" and value is None:
+        return HELDOUT_EXAMPLES
+    if name == "chat_template" and value is not None:
+        return content(value)
+    if name == "reward" and value is not None and function_file(value) is not None:
+        path, _, function = value.rpartition(":")
+        return f"{content(path)}:{function}"
+    return value
+
+
+def function_file(reward: str) -> str | None:
+    """The file of a `path.py:function`, or None of another name."""
+    path, _, function = reward.rpartition(":")
+    return path if path.endswith(".py") and function else None
+
+
+@functools.cache
+def _content(path: str, _changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def content(path: str) -> str:
+    """Hash of a file's content.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return _content(path, os.stat(path).st_mtime_ns)

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, TrainerCallback
 
+from trainers import attempt
 from trainers.specs.spec import OutOfTime, TrainingSpec
 from trainers.training import checkpoints
 from trainers.training import state as resume
@@ -124,13 +125,18 @@ class Monitor(TrainerCallback):
         learning_rate = self.spec.learning_rate * self.engine.settings.factor(state.global_step - 1)
         progress.add(step, learning_rate, seconds)
         progress.budgets = self.engine.shrunk
+        attempt.sign(f"step {progress.steps} of {state.max_steps}")
+        attempt.check()
         self.file.write(json.dumps(_line(progress, step, learning_rate)) + "\n")
         self.file.flush()
         self._check_start()
         if now > self.deadline:
             raise OutOfTime(f"over the time limit at step {progress.steps} of {state.max_steps}")
-        if progress.steps < state.max_steps and self._is_time_to_save(now):
+        stop = attempt.asked_to_stop()
+        if progress.steps < state.max_steps and (stop or self._is_time_to_save(now)):
             self._save()
+            if stop:
+                raise attempt.Stopped(f"{stop}, at step {progress.steps} of {state.max_steps}")
 
     def _check_start(self) -> None:
         """

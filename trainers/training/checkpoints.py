@@ -8,6 +8,7 @@ disk damages later is found by the checksums. Nothing is pickled.
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainers import files
+from trainers import attempt, files
 
 KEPT = 2
 """The newest may be damaged; the one before it is what that costs."""
+
+STALE_SECONDS = 600.0
+"""A part file of another attempt that was not written to for so long is nobody's any more."""
 
 FORMAT = 1
 """Raised when an older checkpoint would be misread."""
@@ -57,10 +61,12 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[
 
     Raises:
         OSError: it could not be written (disk full); the earlier ones are as they were.
+        Superseded: another attempt holds the trial folder.
     """
+    attempt.check()
     folder.mkdir(parents=True, exist_ok=True)
-    _remove(folder.glob(".*.part"))
-    target, aside = folder / f"step-{step:08}", folder / f".{step}.new.part"
+    _remove(_unused_parts(folder))
+    target, aside = folder / f"step-{step:08}", folder / f".{step}.{attempt.name()}.new.part"
     try:
         aside.mkdir()
         _write_tensors(aside / TENSORS, tensors)
@@ -68,17 +74,18 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[
         digests = {name: _digest(aside / name) for name in (TENSORS, STATE)}
         _write_json(aside / CHECKSUMS, {"format": FORMAT, "step": step, "sha256": digests})
         files.fsync(aside)
+        attempt.check()
     except BaseException:
         _remove([aside])
         raise
     if target.exists():
-        target.rename(folder / f".{step}.old.part")
+        target.rename(folder / f".{step}.{attempt.name()}.old.part")
     aside.rename(target)
     files.fsync(folder)
     steps = _steps(folder)
     kept = [number for number in steps if number <= step][-KEPT:]
     _remove([path for number, path in steps.items() if number not in kept])
-    _remove(folder.glob(".*.part"))
+    _remove(_unused_parts(folder))
     return target
 
 
@@ -148,6 +155,23 @@ def _write_json(path: Path, record: dict[str, Any]) -> None:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unused_parts(folder: Path) -> list[Path]:
+    """Part files of this attempt, and those that nobody has written to for long."""
+    return [
+        path
+        for path in folder.glob(".*.part")
+        if f".{attempt.name()}." in path.name or time.time() - _changed(path) > STALE_SECONDS
+    ]
+
+
+def _changed(path: Path) -> float:
+    """When a folder or a file in it was last written to; now where it goes meanwhile."""
+    try:
+        return max(one.stat().st_mtime for one in (path, *path.glob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _remove(paths) -> None:

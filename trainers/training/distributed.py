@@ -1,15 +1,30 @@
 """One training by several processes of one node, on a GPU each; on CPUs they share the cores.
 
-The effective batch is divided over them exactly (engine.py). A process that fails or is killed ends
-the others.
+The effective batch is divided over them exactly (exact_batches.py). A process that fails or is
+killed ends the others, and so does the end of the process that started them.
 """
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from trainers import devices
+from trainers.attempt import Stopped, Superseded
 from trainers.specs.spec import OutOfTime
+
+TIMEOUT = 600
+"""Seconds that a rank waits for the others in one exchange of gradients: the first rank may be
+writing a checkpoint meanwhile. torch's default is 1800."""
+
+LOCALHOST = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
+"""Linux, prctl(2): the signal that a process gets when its parent ends."""
+ENDS = (OutOfTime, Stopped, Superseded)
+"""Exceptions of the first process that are no failure of the others."""
 
 
 class RankFailed(Exception):
@@ -18,7 +33,7 @@ class RankFailed(Exception):
     def __init__(self, message: str, killed: bool):
         super().__init__(message)
         self.killed = killed
-        """Whether it went without a word, as for want of memory."""
+        """Whether a signal killed it without a traceback, as when memory runs out."""
 
 
 def is_first() -> bool:
@@ -30,50 +45,71 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Call `work(*arguments)` in `ranks` processes, set up as torchrun does; returns what the first
     of them returned.
 
-    `work` and what it takes and returns are pickled on their way between processes.
+    `work`, its arguments and its result are pickled on their way between processes.
 
     Raises:
-        OutOfTime: the first process ran out of time.
+        OutOfTime, Stopped, Superseded: so the first process ended.
         RankFailed: a process failed in another way.
     """
     if ranks == 1:
         return work(*arguments)
-    from accelerate.utils.other import get_free_port
+    from torch.distributed import TCPStore
     from torch.multiprocessing.spawn import ProcessException, spawn
 
-    found = multiprocessing.get_context("spawn").SimpleQueue()
+    # Bound here and kept open, so that no other process takes the port before the ranks meet.
+    store = TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
+    results = multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        spawn(_rank, (ranks, get_free_port(), found, work, arguments), nprocs=ranks, daemon=True)
+        spawn(
+            _rank,
+            (ranks, os.getpid(), store.port, results, work, arguments),
+            nprocs=ranks,
+            daemon=True,
+        )
     except ProcessException as error:
-        first = None if found.empty() else found.get()
-        if isinstance(first, OutOfTime):  # the others waited for it in vain
+        first = None if results.empty() else results.get()
+        if isinstance(first, ENDS):  # the others failed because it ended
             raise first from error
         killed = getattr(error, "signal_name", None) == "SIGKILL"
         raise RankFailed(f"process {error.error_index} of {ranks}: {error}", killed) from error
-    return found.get()
+    return results.get()
 
 
 def _rank(
-    number: int, ranks: int, port: int, found: Any, work: Callable[..., Any], arguments: Any
+    number: int,
+    ranks: int,
+    parent: int,
+    port: int,
+    results: Any,
+    work: Callable[..., Any],
+    arguments: Any,
 ) -> None:
-    os.environ |= {
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+    _end_with(parent)
+    os.environ |= devices.rank_environment(number, ranks, port)
+    # the parent has the store, as under torchrun
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.set_device(number)
     try:
         result = work(*arguments)
-    except OutOfTime as error:
-        found.put(error)
+    except ENDS as error:
+        results.put(error)
         raise
     if number == 0:
-        found.put(result)
+        results.put(result)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends.
+
+    torch asks for SIGINT, which Python handles only when the process comes back from NCCL: ranks of
+    a worker that was killed would hold their GPUs until the timeout.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before this
+        os._exit(1)

@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.memory import out_of_memory
+from trainers.ops.out_of_memory import give_back, out_of_memory
 from trainers.ops.packed_attention import Example, rows, to_device
 from trainers.training import gradients
 from trainers.training.batch_loader import BatchLoader
@@ -188,7 +189,8 @@ class ExactBatches(Trainer):
         batch is read first, while the device is at work."""
         if self.loader is not None:
             self.loader.prefetch()
-        numbers = torch.cat([totals, norm[None], *(half[None] for half in half_norms)]).tolist()
+        numbers = torch.cat([totals, norm[None], *(half[None] for half in half_norms)])
+        numbers = numbers.cpu().tolist()
         loss, *facts = numbers[: len(totals)]
         grad_norm, *half = numbers[len(totals) :]
         noise = None
@@ -258,6 +260,7 @@ class ExactBatches(Trainer):
             total = totals
             try:
                 for part in parts:
+                    attempt.sign("training")
                     places = [new[place] for place in part]
                     total = total + self._backward(model, examples, worth, places)
                 return total
@@ -269,8 +272,7 @@ class ExactBatches(Trainer):
             self.budget //= 2
             self._calm, self._patience = 0, 2 * self._patience
             model.zero_grad()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            give_back()
             new, done, totals = done + new, [], torch.zeros_like(totals)
 
     def _backward(

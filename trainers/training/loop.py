@@ -1,14 +1,14 @@
 """One training from its spec to its records, whatever its kind.
 
 What the kinds have in common beside TRL's trainers: the course (schedule.py), the effective batch
-as it was asked for (engine.py), no token computed for nothing (packing.py, loss.py), divergence as
-a result and a record of every step (monitor.py), checkpoints to go on from (checkpoints.py).
+exactly as the spec says (exact_batches.py), no padding (packed_attention.py, chunked_loss.py),
+divergence as a result and a record of every step (callbacks.py), checkpoints (checkpoints.py).
 """
 
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,8 +29,9 @@ from trainers.models import load
 from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
+from trainers.ops.out_of_memory import give_back
 from trainers.specs.spec import StageResult, TrainingSpec
-from trainers.training import checkpoints, distributed, schedule
+from trainers.training import checkpoints, compiled, distributed, schedule
 from trainers.training import state as resume
 from trainers.training.callbacks import Monitor, Progress
 from trainers.training.exact_batches import Diverged, ExactBatches, Settings
@@ -82,28 +83,27 @@ def train(
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    found = checkpoints.newest(folder / CHECKPOINTS)
+    newest = checkpoints.newest(folder / CHECKPOINTS)
     course = schedule.course(spec, data.lengths)
+    bfloat16 = load.bfloat16(spec.dtype)
     monitor = Monitor(spec, folder / CHECKPOINTS if distributed.is_first() else None, deadline)
-    if found.checkpoint is not None:
-        monitor.go_on_from(found.checkpoint)
+    if newest.checkpoint is not None:
+        monitor.go_on_from(newest.checkpoint)
     reason = ""
+    trainer: ExactBatches | None = None
     try:
-        pack = nullcontext(False) if kind.forward is None else packed_attention.used(model)
-        with pack as packed, _metrics(folder, monitor):
+        with ExitStack() as stack:
+            packed = kind.forward is not None and stack.enter_context(
+                packed_attention.used(model, bfloat16)
+            )
+            stack.enter_context(_metrics(folder, monitor))
             budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
-                model, packed, load.bfloat16(spec.dtype)
+                model, packed, bfloat16
             )
-            monitor.engine = trainer = kind.engine(
-                model=model,
-                args=kind.arguments(**_arguments(spec, course, folder)),
-                train_dataset=rows,
-                processing_class=tokenizer,
-                data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
-                callbacks=[monitor],
-                **kind.options,
-            )
-            trainer.remove_callback(PrinterCallback)
+            micro_batches = course.steps * math.ceil(course.tokens_per_step / budget)
+            against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+            compilation = stack.enter_context(compiled.layers(model, against))
+            trainer = _trainer(kind, spec, course, model, tokenizer, rows, folder, monitor)
             trainer.set_batches(
                 Settings(
                     order=Order(len(data.train), spec.rows_per_step, spec.seed),
@@ -119,9 +119,13 @@ def train(
             )
             with loss.installed(model, kind.forward and kind.forward(model)):
                 trainer.train()
+            budget = trainer.budget
     except Diverged as error:
         reason = str(error)
+        assert trainer is not None
+        budget = trainer.budget
     finally:
+        _release(trainer, monitor)
         _forget_process_state()
     figures = {
         **_figures(monitor.progress),
@@ -131,13 +135,53 @@ def train(
         "adam_beta2": course.adam_beta2,
         "model_parameters": model.num_parameters(),
         "packed": packed,
-        "tokens_per_micro_batch": trainer.budget,
-        "dtype": "bfloat16" if load.bfloat16(spec.dtype) else "float32",
+        "compiled": compilation.used,
+        **({"compilation_failed": compilation.reason} if compilation.reason != against else {}),
+        "tokens_per_micro_batch": budget,
+        "dtype": "bfloat16" if bfloat16 else "float32",
         "device": str(load.device()),
         **{f"data_{name}": number for name, number in data.counts.items()},
-        **({"checkpoints_refused": list(found.refused)} if found.refused else {}),
+        **({"checkpoints_refused": list(newest.refused)} if newest.refused else {}),
     }
     return StageResult("diverged" if reason else "ok", reason, figures)
+
+
+def _trainer(
+    kind: Kind,
+    spec: TrainingSpec,
+    course: schedule.Course,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    folder: Path,
+    monitor: Monitor,
+) -> ExactBatches:
+    monitor.engine = trainer = kind.engine(
+        model=model,
+        args=kind.arguments(**_arguments(spec, course, folder)),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more
+        callbacks=[monitor],
+        **kind.options,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
+    """Free the optimizer's state and the gradients: the evaluation that follows in this process
+    needs the memory, and trainer, callbacks and accelerator refer to each other in circles."""
+    if trainer is None:
+        return
+    if trainer.optimizer is not None:
+        trainer.optimizer.state.clear()
+    for parameter in trainer.trained:
+        parameter.grad = None
+    vars(monitor).pop("engine", None)
+    trainer.accelerator._models.clear()
+    trainer.accelerator._optimizers.clear()
+    vars(trainer).clear()
 
 
 def _arguments(spec: TrainingSpec, course: schedule.Course, folder: Path) -> dict[str, Any]:
@@ -156,9 +200,9 @@ def _arguments(spec: TrainingSpec, course: schedule.Course, folder: Path) -> dic
         "seed": spec.seed,
         "bf16": load.bfloat16(spec.dtype),
         "use_cpu": load.device().type == "cpu",
-        "ddp_find_unused_parameters": False,
-        "ddp_broadcast_buffers": False,  # would need as many forward passes on every rank
+        "ddp_timeout": distributed.TIMEOUT,
         "logging_strategy": "no",  # the monitor writes the records
+        "logging_nan_inf_filter": False,  # hides them, and makes the host wait twice a step
         "save_strategy": "no",  # and the checkpoints
         "report_to": "none",
         "disable_tqdm": True,
@@ -170,9 +214,9 @@ def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
     """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
     path = folder / METRICS if distributed.is_first() else Path(os.devnull)
     steps = monitor.progress.steps
-    if steps and distributed.is_first():
+    if distributed.is_first():
         resume.cut(path, steps)
-    with open(path, "a" if steps else "w", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8") as file:
         monitor.file = file
         yield
 
@@ -207,7 +251,7 @@ def _forget_process_state() -> None:
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        give_back()
 
 
 def _finite(value: float) -> float | None:

@@ -15,12 +15,13 @@ import torch
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
-from trainers.data import tokenize
+from trainers.data.conversation import Conversation
 from trainers.data.prepare import Prepared
+from trainers.data.rendering import Rendering
 from trainers.models import load
 from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
-from trainers.rewards import graders
+from trainers.rewards import graders, own_function
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.spec import StageResult
 from trainers.training import loop
@@ -40,13 +41,23 @@ def verified(
     ]
 
 
+def own(reward: str) -> Reward:
+    """A reward function of the user's, with the columns of its rows."""
+
+    def rewards(prompts: list[Any], completions: list[Any], columns: Any, **_: Any) -> list[float]:
+        return own_function.rewards(reward, prompts, completions, columns)
+
+    return rewards
+
+
 def judged(judge: load.Loaded, dtype: str) -> Reward:
     """The score that a reward model gives the prompt with each completion."""
 
     def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
         # as the judge was trained: up to the end of the answer, in its own template
+        rendering = Rendering.of(judge.tokenizer)
         texts = [
-            tokenize.render(judge.tokenizer, asked + said).rstrip()
+            rendering.text(Conversation(asked + said)).text.rstrip()
             for asked, said in zip(prompts, completions, strict=True)
         ]
         ids = judge.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -79,7 +90,9 @@ def train(
         ModelUnavailable: there is no reward model in the folder.
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    functions, weights = [verified], [1.0]
+    is_own = spec.reward is not None and own_function.is_own(spec.reward)
+    functions = [own(str(spec.reward)) if is_own else verified]
+    weights = [1.0]
     if spec.reward_model is not None:
         functions.append(judged(load.load_judge(spec.reward_model), spec.dtype))
         weights.append(spec.reward_model_weight)

@@ -4,7 +4,7 @@ group of completions, and the effective batch is exact whatever the memory.
 TRL writes the completions, grades them, and has the advantages and the loss; it takes its
 micro-batches from a fixed number of completions, padded to the longest of all. Here one item of the
 data loader is one effective batch, answered as a whole by the policy that is about to be stepped,
-and the engine (engine.py) cuts it by the token budget.
+and the engine (exact_batches.py) cuts it by the token budget.
 """
 
 import copy
@@ -18,6 +18,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from trainers.data.rlvr_prompts import Prompt, read_prompts
+from trainers.ops.out_of_memory import once_more
 from trainers.training.exact_batches import ExactBatches, Step
 
 
@@ -58,7 +59,7 @@ class Rollouts(ExactBatches):
             raise ValueError("rlvr trains on one process; set resources.ranks_per_trial: 1")
         args.beta = self.beta = beta
         if beta:
-            reference = copy.deepcopy(options["model"])
+            reference = once_more(lambda: copy.deepcopy(options["model"]))
             reference.__dict__.pop("forward", None)
             reference.requires_grad_(False)
             add_fused_lm_head(reference, temperature=self.temperature)
@@ -93,7 +94,12 @@ class Rollouts(ExactBatches):
         drawn = np.random.SeedSequence([self.args.seed, self.state.global_step])
         torch.manual_seed(int(drawn.generate_state(1)[0]))
         rows = [
-            {"prompt": one.messages, "dataset": one.dataset, "ground_truth": one.ground_truth}
+            {
+                "prompt": one.messages,
+                "dataset": one.dataset,
+                "ground_truth": one.ground_truth,
+                "columns": one.columns,
+            }
             for one in asked
             for _ in range(self.num_generations)
         ]

@@ -7,6 +7,8 @@ import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from trainers import attempt, files
+
 WEIGHT = "weight"
 RANDOM = "random"
 
@@ -38,8 +40,13 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: O
 
 
 def cut(metrics: Path, step: int) -> None:
-    """Leave the lines of metrics.jsonl up to `step`: the others will be written anew."""
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    """Leave the lines of metrics.jsonl up to `step`: the others will be written anew. The file is
+    replaced, so that lines of an attempt that was superseded go nowhere.
+
+    Raises:
+        Superseded: another attempt holds the trial folder.
+    """
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if step else []
     kept = []
     for line in lines:
         try:
@@ -48,4 +55,5 @@ def cut(metrics: Path, step: int) -> None:
         except json.JSONDecodeError:  # cut off as the process was killed
             break
         kept.append(line)
-    metrics.write_text("".join(kept), encoding="utf-8")
+    attempt.check()
+    files.write_text(metrics, "".join(kept))

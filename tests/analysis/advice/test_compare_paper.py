@@ -8,7 +8,7 @@ import pytest
 
 from analysis.advice import compare_paper
 from analysis.advice.source import Source, load
-from analysis.report import build
+from analysis.report.__main__ import main
 from analysis.tables import published
 
 
@@ -103,7 +103,7 @@ def test_every_printed_column_is_in_some_table_and_every_cell_has_its_number() -
 def test_tables_are_printed_and_stand_on_the_page(tmp_path: Path, capsys) -> None:
     scored = [row("sft", 9e-5, 8, "gsm8k", 0.52), row("sft", 3.1e-6, 32, "gsm8k", 0.40)]
     run(tmp_path, scored)
-    assert build.main([str(tmp_path / "run.csv"), "--against", "smoltulu"]) == 0
+    assert main([str(tmp_path / "run.csv"), "--against", "smoltulu"]) == 0
     told = capsys.readouterr().out
     for number in (3, 6, 8, 9):
         assert f"Table {number}, " in told

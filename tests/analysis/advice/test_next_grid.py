@@ -1,12 +1,15 @@
-"""The grid file that an undecided report prints."""
+"""What to run next: the sentence and the grid file say the same."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from ruamel.yaml import YAML
 
-from analysis.advice.next_grid import NextGrid, next_grid
+from analysis.advice.answers import answers
+from analysis.advice.next_grid import NextStep, next_step
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
 from tests.analysis.planted import RATES, SIZES, bowl, table
@@ -24,29 +27,75 @@ evaluate: {benchmarks: [arc]}
 """
 
 
-def asked(frame: pd.DataFrame, file: Path | None = None) -> NextGrid | None:
-    return next_grid([fit(cells) for cells in surfaces(frame)], frame, file)
+def asked(frame: pd.DataFrame, file: Path | None = None) -> NextStep:
+    fits = [fit(cells) for cells in surfaces(frame)]
+    return next_step(fits, list(answers(fits).benchmarks.values()), frame, file)
 
 
-def axes(found: NextGrid | None) -> dict:
-    assert found is not None
-    return YAML(typ="safe").load(found.text)["stages"]["all"]["grid"]
+def axes(step: NextStep) -> dict:
+    return YAML(typ="safe").load(step.text)["stages"]["all"]["grid"]
+
+
+def new_cells(frame: pd.DataFrame, grid: dict) -> int:
+    """Cells of the grid file that the table does not have."""
+    had = {
+        (float(f"{rate:.4g}"), int(size), int(seed))
+        for rate, size, seed in zip(frame.learning_rate, frame.batch_size, frame.seed, strict=True)
+    }
+    values = (grid["learning_rate"], grid["batch_size"], grid.get("seed", [0]))
+    return len(set(product(*values)) - had)
 
 
 def test_an_optimum_beyond_the_highest_rate_asks_for_higher_rates() -> None:
     found = asked(table(lambda x, y: 0.03 * x, noise=0.002))
     grid = axes(found)
     assert set(RATES) < set(grid["learning_rate"]) and max(grid["learning_rate"]) > 2 * RATES[-1]
-    assert found is not None and "beside the 20 there are" in found.sentence
-    assert "New: learning rates 0.032 and 0.1" in found.sentence
+    assert "beside the 20 there are" in found.sentence
+    assert "learning rates 0.032 and 0.1, because ARC still improves" in found.sentence
 
 
 def test_below_a_wall_of_diverged_cells_rates_are_asked_between() -> None:
     frame = table(lambda x, y: 0.03 * x, noise=0.002)
     wall = frame.learning_rate == 1e-2
     frame.loc[wall, ["status", "value"]] = ["diverged", np.nan]
-    rates = axes(asked(frame))["learning_rate"]
-    assert max(rates) == 1e-2 and len([rate for rate in rates if 3e-3 < rate < 1e-2]) == 2
+    step = asked(frame)
+    if step.text:
+        rates = axes(step)["learning_rate"]
+        assert max(rates) == 1e-2 and len([rate for rate in rates if 3e-3 < rate < 1e-2]) == 2
+
+
+def test_far_below_a_rate_that_diverged_the_step_is_the_grids_own() -> None:
+    """A cell that diverged at 1e6 says nothing of 62,500 and 250,000."""
+    frame = pd.concat(
+        [table(lambda x, y: 0.03 * x, noise=0.002), table(bowl, rates=(1e6,), sizes=(4,))],
+        ignore_index=True,
+    )
+    last = frame.learning_rate == 1e6
+    frame.loc[last, ["status", "value", "reason"]] = ["diverged", np.nan, "loss is nan"]
+    added = set(axes(asked(frame))["learning_rate"]) - set(RATES) - {1e6}
+    assert added and max(added) < 1
+
+
+def test_where_every_cell_diverged_usual_rates_are_asked() -> None:
+    frame = table(bowl, rates=(1e6, 4e6))
+    frame = frame.assign(status="diverged", value=np.nan, reason="loss is nan")
+    added = set(axes(asked(frame))["learning_rate"]) - {1e6, 4e6}
+    assert len(added) == 3 and max(added) < 1e-2
+
+
+@pytest.mark.parametrize(
+    "score",
+    [lambda x, y: 0.03 * x, lambda x, y: -0.03 * x, lambda x, y: bowl(x, 3 * y), bowl],
+    ids=["higher", "lower", "a border of the batch", "inside"],
+)
+def test_sentence_and_file_ask_for_the_same_cells(score) -> None:
+    frame = table(score, noise=0.002)
+    step = asked(frame)
+    if step.text:
+        assert new_cells(frame, axes(step)) == step.cells > 0
+        assert f"{step.cells} new cells" in step.sentence
+    else:
+        assert step.cells == 0
 
 
 def test_a_flat_surface_asks_for_seeds() -> None:
@@ -54,19 +103,23 @@ def test_a_flat_surface_asks_for_seeds() -> None:
     assert grid["seed"] == [0, 1, 2, 3] and set(grid["batch_size"]) == set(SIZES)
 
 
-def test_a_few_cells_are_completed_to_a_grid() -> None:
-    grid = axes(asked(table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8))))
-    assert len(grid["learning_rate"]) == 5 and len(grid["batch_size"]) == 5
+def test_two_learning_rates_are_completed() -> None:
+    frame = table(bowl, rates=(1e-4, 1e-3), sizes=(4, 8))
+    step = asked(frame)
+    grid = axes(step)
+    assert len(grid["learning_rate"]) >= 4 and grid["batch_size"] == [4, 8]
+    assert new_cells(frame, grid) == step.cells
 
 
-def test_an_identified_grid_asks_for_nothing() -> None:
-    assert asked(table(bowl, noise=0.002)) is None
+def test_a_decided_grid_asks_for_nothing() -> None:
+    step = asked(table(bowl, noise=0.002))
+    assert step.text == "" and "Nothing has to be run" in step.sentence
 
 
 def test_the_runs_own_file_is_printed_whole_with_new_axes(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text(FILE)
     found = asked(table(lambda x, y: np.zeros_like(x), noise=0.01), path)
-    assert found is not None and "# kept" in found.text and "benchmarks: [arc]" in found.text
+    assert "# kept" in found.text and "benchmarks: [arc]" in found.text
     assert set(axes(found)["learning_rate"]) == set(RATES)
     assert len(axes(found)["seed"]) == 3

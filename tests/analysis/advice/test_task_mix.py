@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.advice.task_mix import compromise, equal_weights
-from analysis.figures.mix import draw_prices
+from analysis.figures.draw import draw
+from analysis.figures.mix import mix_costs
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
 from tests.analysis.planted import bowl, table
@@ -75,7 +76,7 @@ def test_the_front_holds_the_ratios_between_the_optima() -> None:
     front = found.front.log2_ratio[found.front.pareto]
     assert -15 < front.min() < -13.6 and -13.2 < front.max() < -12
     assert found.front.pareto[found.front.mixed.idxmin()]
-    assert draw_prices(found).axes[0].get_lines()
+    assert draw(mix_costs(found)).axes[0].get_lines()
 
 
 def test_with_an_undecided_benchmark_nothing_is_recommended_but_the_rest_is_told() -> None:
@@ -87,7 +88,7 @@ def test_with_an_undecided_benchmark_nothing_is_recommended_but_the_rest_is_told
     fewer = compromise([peaked("arc", -9.0), level("gsm8k")])
     assert fewer and fewer.ratio is None and fewer.front is None and not fewer.decided
     with pytest.raises(ValueError, match="nothing to draw"):
-        draw_prices(fewer)
+        mix_costs(fewer)
 
 
 def test_an_undecided_benchmark_without_a_weight_does_not_matter() -> None:

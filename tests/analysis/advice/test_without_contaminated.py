@@ -14,6 +14,7 @@ from analysis.advice.recommend import advise
 from analysis.fit.surface import FitStatus, fit
 from analysis.report import build
 from analysis.tables import load
+from analysis.tables.options import ReadOptions
 from tests.analysis.planted import run_folder
 
 LEAKED = [f"item{number}" for number in range(20)]
@@ -85,14 +86,14 @@ def test_nothing_else_is_touched(run):
 
 def test_an_item_that_occurs_twice_leaks_twice():
     frame = load.adopted(
-        pd.DataFrame([{"learning_rate": 1e-3, "batch_size": 4, "benchmark": "x", "value": 0.5}]),
+        pd.DataFrame([{"learning_rate": 1e-3, "batch_size": 4, "benchmark": "arc", "value": 0.5}]),
         "here",
     )
     items = pd.DataFrame(
-        {"key": "row-0", "benchmark": "x", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
+        {"key": "row-0", "benchmark": "arc", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
         | {"item": ["a", "a-2", "b", "c", "d"]}
     )
-    clean = without_contaminated.without(frame, items, {("all", "x"): frozenset({"a"})})
+    clean = without_contaminated.without(frame, items, {("all", "arc"): frozenset({"a"})})
     assert clean.items.item.tolist() == ["b", "c", "d"]
     assert clean.frame.value.tolist() == pytest.approx([1 / 3])
 
@@ -141,7 +142,7 @@ ONE = {"benchmark": "world_choice"}
 
 
 def test_report_shows_scores_both_ways_and_links_the_audit(run):
-    index = build.write(run, where=ONE)
+    index = build.write(run, options=ReadOptions(where=ONE))
     text = index.read_text()
     assert "Without the items that the training data contains" in text
     assert "20 of 60" in text
@@ -152,7 +153,7 @@ def test_report_shows_scores_both_ways_and_links_the_audit(run):
 
 
 def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_run, tmp_path):
-    index = build.write([planted_run, run], tmp_path / "out", where=ONE)
+    index = build.write([planted_run, run], tmp_path / "out", options=ReadOptions(where=ONE))
     text = index.read_text()
     assert text.count("Without the items that the training data contains") == 1
     for link in ("planted__2_-audit.html", "planted__2_-without_contaminated.csv"):
@@ -168,5 +169,5 @@ def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_ru
 def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
     run = run_folder(tmp_path / "run")
     _audit(run, "truthfulqa", ["elsewhere"])
-    text = build.write(run, where=ONE).read_text()
+    text = build.write(run, options=ReadOptions(where=ONE)).read_text()
     assert "No scored item of the audited benchmarks is contaminated" in text

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.path import Path
 
-from analysis.figures import data, scaling_rules
+from analysis.figures import contour, scaling_rules, scores, surface_view
 from analysis.figures.density_region import region
 from analysis.figures.scaling_rules import NoiseScale
 from analysis.fit.cells import surfaces
@@ -21,7 +21,9 @@ def by_name(noise: NoiseScale | None = None) -> dict[str, scaling_rules.Line]:
     return {line.name: line for line in scaling_rules.lines(ANCHOR, BOX, noise)}
 
 
-@pytest.mark.parametrize(("name", "slope"), [("square-root rule", 0.5), (data.LINEAR_NAME, 1.0)])
+@pytest.mark.parametrize(
+    ("name", "slope"), [("square-root rule", 0.5), (scaling_rules.LINEAR_NAME, 1.0)]
+)
 def test_rules_go_through_the_optimum_at_their_slope(name: str, slope: float) -> None:
     line = by_name()[name]
     assert np.interp(4.0, line.y, line.x) == pytest.approx(-10)
@@ -29,7 +31,7 @@ def test_rules_go_through_the_optimum_at_their_slope(name: str, slope: float) ->
 
 
 def test_rules_stay_in_the_grid() -> None:
-    line = by_name()[data.LINEAR_NAME]
+    line = by_name()[scaling_rules.LINEAR_NAME]
     assert line.x.max() <= BOX.x_high + 1e-9 and line.x.min() >= BOX.x_low - 1e-9
     steep = scaling_rules.lines((-6.0, 2.0), BOX, None)
     assert [one.name for one in steep] == [], "both leave the grid at once"
@@ -48,7 +50,7 @@ def test_surge_curve_peaks_at_the_noise_scale_and_falls_both_ways() -> None:
 
 
 def test_without_a_measured_noise_scale_there_is_neither_surge_nor_critical_batch() -> None:
-    assert set(by_name()) == {"square-root rule", data.LINEAR_NAME}
+    assert set(by_name()) == {"square-root rule", scaling_rules.LINEAR_NAME}
 
 
 def test_noise_scale_is_the_median_over_trials_that_measured_it() -> None:
@@ -93,21 +95,27 @@ def test_two_likely_places_are_two_regions() -> None:
     assert len(region(draws, BOX)) == 2
 
 
-def test_contour_of_an_identified_surface_has_region_path_and_references() -> None:
+def test_contour_of_an_identified_surface_has_region_and_references() -> None:
     frame = table(bowl, noise=0.002).assign(stage="sft")
-    info = data.contour_info(fit(surfaces(frame)[0]), NoiseScale(10.0, 8.0, 12.0, 20))
-    assert info.region and info.optimum is not None
-    assert any(Path(polygon).contains_point(info.optimum) for polygon in info.region)
-    assert info.path is not None and list(info.path.batch_size) == [4, 8, 16, 32]
-    assert info.path.x.to_numpy() == pytest.approx(np.full(4, -10), abs=0.4)
-    assert len(info.points) == 4 and len(info.lines) == 4
+    view = surface_view.fitted(fit(surfaces(frame)[0]), noise=NoiseScale(10.0, 8.0, 12.0, 20))
+    drawn = contour.contour(view)
+    (optimum,) = drawn.named("best setting")
+    inside = (float(optimum.x[0]), float(optimum.y[0]))
+    assert any(Path(polygon).contains_point(inside) for polygon in contour.optimum_region(view))
+    published = [*drawn.named("published setting"), *drawn.named("published, outside")]
+    assert sum(len(layer.x) for layer in published) == 4
+    assert len([layer for layer in drawn.layers if getattr(layer, "layer", "") == "rules"]) == 3
 
 
-def test_residual_is_what_the_ratio_leaves_over() -> None:
+def test_the_lower_panel_is_what_the_ratio_leaves_over() -> None:
     found = fit(surfaces(table(bowl, noise=0.002))[0])
-    info = data.ratio_info(found)
-    assert info.curve is not None and found.quadratic is not None
-    rest = info.points.dropna(subset="residual")
+    drawn = scores.against_ratio(surface_view.fitted(found))
+    (curve,) = drawn.named("fit on the ratio alone")
+    assert found.quadratic is not None
+    left = [one for one in drawn.layers if getattr(one, "panel", 0) and hasattr(one, "cells")]
+    rest = np.concatenate([one.y for one in left])
+    rows = np.concatenate([one.cells for one in left])
     assert len(rest) == found.quadratic.used.sum()
-    fitted = np.interp(rest.log2_ratio, info.curve.log2_ratio, info.curve.score)
-    assert (rest.value - fitted).to_numpy() == pytest.approx(rest.residual.to_numpy(), abs=1e-3)
+    cells = found.cells.table.iloc[rows]
+    fitted = np.interp(cells.x - cells.y, curve.x, curve.y)
+    assert (cells.value - fitted).to_numpy() == pytest.approx(rest, abs=1e-3)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import halfnorm
 
-from analysis.fit.peak import box_of, draw_prior
+from analysis.fit.peak import Family, box_of, draw_prior
 from analysis.fit.smc import (
     RESIDUALS,
     Data,
@@ -49,12 +49,12 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
     unmeasured: bool,
 ) -> None:
     data = planted(unmeasured)
-    parameters = draw_prior(data.box, 3, False, np.random.default_rng(1))
+    parameters = draw_prior(data.box, 3, Family.PEAK, np.random.default_rng(1))
     shape = standardised(parameters, data)[0]
     settings = mixture(data)
     found = likelihoods(data, settings, shape)[0]
     points = unit(data.box, data.x, data.y)
-    prior = 1 / np.array([size for size, _ in RESIDUALS])
+    prior = 1 / np.array([size for size, _ in RESIDUALS]) ** 2
     prior /= prior.sum() * len(found) / len(RESIDUALS)
     row = 0
     for number, its in enumerate(settings):
@@ -70,7 +70,7 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
 
 def test_a_top_far_outside_has_a_finite_evidence() -> None:
     data = planted(False)
-    parameters = draw_prior(data.box, 4, False, np.random.default_rng(2))
+    parameters = draw_prior(data.box, 4, Family.PEAK, np.random.default_rng(2))
     parameters[:, 0] += 1e4
     shape = standardised(parameters, data)[0]
     assert np.isfinite(likelihoods(data, mixture(data), shape)[0]).all()

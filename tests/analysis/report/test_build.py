@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.report import build
+from analysis.report.__main__ import main
 from analysis.tables import load
 from tests.analysis.planted import bowl, table
 
@@ -22,7 +23,7 @@ def written(planted_report: Path) -> Path:
 def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
     assert written.parts[-2:] == ("report", "index.html")
     figures = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len([name for name in figures if "-mix-" not in name]) == 5 * 2 * 4
+    assert len([name for name in figures if "-mix-" not in name]) == 5 * 3 * 4
     for end in ("png", "svg", "pdf", "csv"):
         assert f"sft-world_choice-contour.{end}" in figures
         assert f"sft-heldout_loss-ratio.{end}" in figures
@@ -55,7 +56,7 @@ def test_every_cell_is_in_the_interactive_figures_with_its_numbers(written: Path
     surfaces = {one["benchmark"]: one for one in surfaces_of(written)}
     assert len(surfaces) == 5
     cells = surfaces["world_choice"]["cells"]
-    assert len(cells["x"]) == 19 and set(cells["status"]) == {"ok", "diverged", "failed"}
+    assert len(cells["value"]) == 19 and set(cells["status"]) == {"ok", "diverged", "failed"}
     rows = frame.query("benchmark == 'world_choice' and stage == 'sft' and status == 'ok'")
     shown = [value for value in cells["value"] if value is not None]
     assert sorted(shown) == pytest.approx(sorted(rows.value), rel=1e-4)
@@ -71,10 +72,11 @@ def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_pat
     whole[columns].to_csv(source, index=False)
     first = {one["metric"]: one for one in surfaces_of(build.write(source), "all")}
     assert set(first) == {"acc_norm", "margin"}
-    assert [name for name, one in first.items() if "lines" in one] == ["acc_norm"]
-    assert first["margin"]["mesh"] and "--all-metrics" in first["margin"]["sentence"]
+    assert [name for name, one in first.items() if one["fitted"]] == ["acc_norm"]
+    kinds = [layer["kind"] for layer in first["margin"]["charts"]["contour"]["layers"]]
+    assert kinds[0] == "fill" and "--all-metrics" in first["margin"]["sentence"]
     index = build.write(source, all_metrics=True)
-    assert all("lines" in one for one in surfaces_of(index, "all"))
+    assert all(one["fitted"] for one in surfaces_of(index, "all"))
     assert (index.parent / "figures" / "all-arc-margin-contour.pdf").exists()
 
 
@@ -92,12 +94,68 @@ def test_page_shows_reasons_of_cells_without_scores(written: Path) -> None:
     assert "loss is nan at step 3" in text and "MemoryError: 2 GB wanted" in text
 
 
+ORDER = [
+    "learning_rate", "ratio", "gamma", "batch_size", "setting", "contrast", "published_rules"
+]  # fmt: skip
+
+
+def recommendations(index: Path, stage: str = "sft") -> dict:
+    record = json.loads((index.parent / "recommendations.json").read_text())
+    assert record["stage"] == stage and "octaves" in record["units"]
+    return record["stages"][stage]
+
+
+def test_recommendations_have_the_seven_answers_in_order(written: Path) -> None:
+    keys = list(recommendations(written))
+    assert keys[2] == "summary" and keys[3:10] == ORDER
+    page = re.sub(r"<svg.*?</svg>", "", written.read_text(), flags=re.DOTALL)
+    titles = ("at each batch", "Which ratio", "follow the batch", "Which batch", "What to run",
+              "Do reasoning", "published rules hold")  # fmt: skip
+    places = [page.index(title) for title in titles]
+    assert places == sorted(places)
+
+
 def test_recommendations_recover_the_planted_ratios(written: Path) -> None:
-    records = json.loads((written.parent / "recommendations.json").read_text())
-    assert records["stage"] == "sft"
-    loss = records["benchmarks"]["heldout_loss"]
-    assert loss["status"] == "identified" and loss["low"] <= 2**-13.5 * 1.1
-    assert loss["high"] >= 2**-13.5 / 1.1
+    """The best rate of the loss is 2^-13.5 times the batch size, at every batch size."""
+    record = recommendations(written)
+    for one in record["learning_rate"]["benchmarks"]["heldout_loss"]:
+        best = 2**-13.5 * one["batch_size"]
+        assert (
+            one["status"] == "interior" and one["low"] <= 1.1 * best and best <= 1.1 * one["high"]
+        )
+    assert record["contrast"]["verdict"] == "supported" and record["contrast"]["low"] > 0
+
+
+def test_page_terminal_and_file_say_the_same(written: Path) -> None:
+    summary = recommendations(written)["summary"]
+    text = written.read_text()
+    assert summary["headline"] in text and summary["next_step"]["sentence"] in text
+    for row in summary["learning_rates"]["rows"]:
+        for cell in row[1:]:
+            assert cell.split(" (")[0] in text
+
+
+def test_first_screen_has_scores_gains_and_lost_cells(written: Path) -> None:
+    text = written.read_text()
+    assert (
+        "19 cells (5 learning rates x 4 batch sizes), 1 seed each; 1 diverged and 1 failed" in text
+    )
+    gains = recommendations(written)["summary"]["what_was_run"]["benchmarks"]
+    choice = gains["world_choice"]
+    assert choice["items"] == 60 and choice["gain_stderr"] > 0
+    assert choice["gain"] == pytest.approx(choice["best"] - choice["before_training"])
+    assert text.index("What training gained") < text.index("Learning rate for each batch size")
+    assert text.index("A setting to use") < text.index("Next step") < text.index("Seven answers")
+
+
+def test_no_raw_code_stands_on_the_page(written: Path) -> None:
+    """What a reader sees; scripts, figures and attributes left out."""
+    text = re.sub(r"<(script|style|svg|code).*?</\1>", "", written.read_text(), flags=re.DOTALL)
+    seen = re.sub(r"<[^>]+>", " ", text)
+    assert (
+        re.findall(r"too_few|rivals|\bas it is\b|\bclaims\b|\bprice\b|None|nan\b(?! at)", seen)
+        == []
+    )
 
 
 def test_same_records_same_report(planted_run: Path, tmp_path: Path) -> None:
@@ -139,7 +197,11 @@ def test_several_sources_are_compared_surface_by_surface(compared: Path) -> None
     assert compared.parent.name == "small-against-large"
     told = json.loads((compared.parent / "recommendations.json").read_text())
     assert set(told["runs"]) == {"small", "large"}
-    (one,) = told["comparison"]
+    (score,) = told["comparison"]["scores"]
+    assert (
+        score["difference"]["stderr"] > 0 and "Between these runs" in told["comparison"]["headline"]
+    )
+    (one,) = told["comparison"]["optima"]
     middle, low, high = one["ratio"]
     assert 0 < low < 1.5 < high and middle == pytest.approx(1.5, abs=0.4)
     assert (one["first"], one["second"]) == ("small", "large")
@@ -149,7 +211,7 @@ def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -
     text = compared.read_text()
     places = [text.index(mark) for mark in ('id="comparison"', 'id="small-sft"', 'id="large-sft"')]
     assert places == sorted(places)
-    assert "octaves above that of small" in text
+    assert "no difference beyond noise on ARC" in text
     ids = re.findall(r'\bid="([^"]+)"', re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
     assert len(ids) == len(set(ids))
     for link in re.findall(r'<a href="([^"]+)"', text):
@@ -165,19 +227,19 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, up in (("arc", 1.0), ("hellaswag", -1.0))
     ]
     pd.concat(parts).assign(stage="sft").to_csv(source, index=False)
-    assert build.main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
+    assert main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
     return source.parent / "report" / "index.html"
 
 
-def test_a_mix_is_recommended_with_its_price_and_front(mixed: Path) -> None:
-    mix = json.loads((mixed.parent / "recommendations.json").read_text())["mix"]
-    assert mix["decided"] and mix["weights"] == {"arc": 0.75, "hellaswag": 0.25}
-    assert mix["low"] <= mix["ratio"] <= mix["high"] and 2**-13.4 < mix["ratio"] < 2**-12.4
-    price = {one["benchmark"]: one["expected"] for one in mix["prices"]}
-    assert 0 < price["arc"] < price["hellaswag"]
-    assert {"log2_ratio", "arc", "hellaswag", "mixed", "pareto"} <= set(mix["front"][0])
+def test_a_mix_has_one_setting_and_says_where_its_benchmarks_disagree(mixed: Path) -> None:
+    record = recommendations(mixed)["setting"]
+    weights = {one["benchmark"]: one["weight"] for one in record["mix"]["prices"]}
+    assert weights == {"arc": 0.75, "hellaswag": 0.25}
+    loss = {one["benchmark"]: one["expected"] for one in record["mix"]["prices"]}
+    assert 0 < loss["arc"] < loss["hellaswag"] and "HellaSwag" in record["mix"]["disagree"]
     text = mixed.read_text()
-    assert mix["sentence"] in text and "--weights arc=0.75,hellaswag=0.25" in text
+    assert "Its benchmarks disagree:" in text and "HellaSwag loses" in text
+    assert "--weights arc=0.75,hellaswag=0.25" in text
     for end in ("png", "svg", "pdf", "csv"):
         assert (mixed.parent / "figures" / f"sft-mix-prices.{end}").exists()
 
@@ -197,27 +259,41 @@ def test_weights_that_cannot_be_are_refused_before_anything_is_written(
     source = tmp_path / "table.csv"
     table(bowl).to_csv(source, index=False)
     try:
-        code = build.main([str(source), "--weights", weights])
+        code = main([str(source), "--weights", weights])
     except SystemExit as refused:
         code = refused.code
     assert code == 2 and said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_an_undecided_report_prints_the_grid_file_that_would_decide(tmp_path: Path) -> None:
+def test_the_next_step_is_the_same_in_sentence_and_grid_file(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
     index = build.write(source)
     text = index.read_text()
     assert 'data-copies="all-next"' in text and "learning_rate: [0.0001" in text
-    told = json.loads((index.parent / "recommendations.json").read_text())["next_grid"]
-    assert (
-        "learning_rate: [0.0001" in told["text"] and "new cells beside the 20" in told["sentence"]
-    )
+    step = recommendations(index, "all")["summary"]["next_step"]
+    assert step["sentence"] in text and f"({step['cells']} new cells)" in text
+    assert f"{step['cells']} new cells beside the 20 there are" in step["sentence"]
+
+
+@pytest.mark.parametrize("axis", ["batch_size", "learning_rate"])
+def test_one_value_of_an_axis_gets_a_page_of_one_dimension(tmp_path: Path, axis: str) -> None:
+    source = tmp_path / "table.csv"
+    one = {"sizes": (8,)} if axis == "batch_size" else {"rates": (1e-3,)}
+    table(bowl, noise=0.002, **one).to_csv(source, index=False)
+    index = build.write(source)
+    (surface,) = surfaces_of(index, "all")
+    assert list(surface["charts"]) == ["rate"]
+    record = recommendations(index, "all")
+    assert record["summary"]["headline"].startswith("Use learning rate")
+    if axis == "batch_size":
+        (best,) = record["learning_rate"]["benchmarks"]["arc"]
+        assert best["low"] <= 2**-10 <= best["high"]
 
 
 def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:
-    assert build.main([str(tmp_path / "nothing.csv")]) == 2
+    assert main([str(tmp_path / "nothing.csv")]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "no such file or folder" in told
 

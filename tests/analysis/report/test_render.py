@@ -51,6 +51,7 @@ def explorer(browser, planted_report):
     browser.get_log("browser")
     browser.set_window_size(1200, 1000)
     browser.get(planted_report.as_uri())
+    browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
     wait(browser, "document.querySelector('.explorer').dataset.drawn === 'yes'")
     return browser
 
@@ -70,7 +71,7 @@ def audit_page(tmp_path_factory) -> Path:
     return build.write_audit(planted_audit.folder(tmp_path_factory.mktemp("page") / "audit"))
 
 
-def test_page_opens_without_a_word_on_the_console(browser, page):
+def test_page_opens_with_an_empty_console(browser, page):
     assert browser.get_log("browser") == []
     assert "chain" in browser.title
 
@@ -101,7 +102,7 @@ def test_page_does_not_scroll_sideways(browser, page, width):
     assert whole <= inner
 
 
-def test_interactive_figures_are_drawn_without_a_word_or_a_request(explorer):
+def test_interactive_figures_are_drawn_with_an_empty_console_and_no_request(explorer):
     drawn = explorer.execute_script(
         "return [...document.querySelectorAll('.explorer .main-svg')].map("
         "e => e.getBoundingClientRect().width)"
@@ -117,7 +118,7 @@ def test_interactive_figures_are_drawn_without_a_word_or_a_request(explorer):
 def test_every_cell_tells_its_numbers_where_it_is_pointed_at(explorer):
     texts = explorer.execute_script(
         "return document.querySelector('.explorer .contour').data"
-        ".filter(t => ['measured cell', 'diverged', 'failed'].includes(t.name))"
+        ".filter(t => ['measured cell', 'diverged', 'failed, no score'].includes(t.name))"
         ".flatMap(t => t.hovertemplate)"
     )
     assert len(texts) == 19
@@ -139,29 +140,82 @@ def test_benchmark_and_layers_are_chosen_by_keyboard(explorer):
     said = explorer.find_element(By.CSS_SELECTOR, ".explorer .said").text
     assert said != first and said.startswith("Held-out loss")
     label = explorer.find_element(By.CSS_SELECTOR, ".explorer .contour").get_attribute("aria-label")
-    assert label.startswith("Held-out loss, loss")
+    assert label.startswith("Held-out loss, SFT")
     names = "return document.querySelector('.explorer .contour').data.map(t => t.name)"
     assert "square-root rule" not in explorer.execute_script(names)
     rules = explorer.find_element(By.CSS_SELECTOR, ".layer[value=rules]")
     rules.send_keys(Keys.SPACE)
     assert "square-root rule" in explorer.execute_script(names)
     assert "lower is better" in explorer.execute_script(
-        "return document.querySelector('.explorer .ratio').layout.yaxis.title.text"
+        "return document.querySelector('.explorer .scores').layout.yaxis.title.text"
     )
     assert explorer.get_log("browser") == []
 
 
-def test_the_region_of_the_optimum_is_drawn_where_one_is_identified(explorer, planted_report):
-    told = json.loads((planted_report.parent / "recommendations.json").read_text())["benchmarks"]
-    known = {name for name, one in told.items() if one["status"] == "identified"}
+def test_the_region_of_the_best_setting_is_drawn_where_one_is_identified(explorer, planted_report):
+    record = json.loads((planted_report.parent / "recommendations.json").read_text())
+    optima = record["stages"]["sft"]["optimum"]
+    known = {name for name, one in optima.items() if one["status"] == "identified"}
     assert known
-    for name in told:
+    for name in optima:
         drawn = explorer.execute_script(
             "const select = document.querySelector('.explorer .benchmark');"
             f"select.value = '{name}'; select.dispatchEvent(new Event('change'));"
             "return document.querySelector('.explorer .contour').data.map(t => t.name)"
         )
-        assert ("95 % region of the optimum" in drawn) == (name in known), name
+        assert ("95 % region of that setting" in drawn) == (name in known), name
+
+
+def test_the_right_chart_is_chosen_by_its_list(explorer):
+    title = "return document.querySelector('.explorer .scores').layout.xaxis.title.text"
+    assert explorer.execute_script(title) == "learning rate"
+    explorer.execute_script(
+        "const select = document.querySelector('.explorer .kind');"
+        "select.value = 'ratio'; select.dispatchEvent(new Event('change'));"
+    )
+    assert explorer.execute_script(title) == "learning rate / batch size"
+
+
+def test_no_error_bar_leaves_its_chart(explorer):
+    cut = explorer.execute_script(
+        "const {data, layout} = document.querySelector('.explorer .scores');"
+        "const [low, high] = layout.yaxis.range;"
+        "return data.filter(t => t.error_y && t.yaxis !== 'y2').flatMap(t => t.y.filter("
+        "(y, i) => y + t.error_y.array[i] > high || y - t.error_y.array[i] < low))"
+    )
+    assert cut == []
+
+
+def test_scores_of_each_benchmark_are_one_click_away(explorer):
+    shown = (
+        "return [...document.querySelectorAll('.tab')].filter(e => e.offsetHeight > 0)"
+        ".map(e => e.querySelectorAll('td').length)"
+    )
+    assert explorer.execute_script(shown) == [20]
+    explorer.execute_script("document.querySelectorAll('.tabs label')[4].click()")
+    assert explorer.execute_script(shown) == [20]
+    assert "loss (lower is better)" in explorer.execute_script(
+        "return [...document.querySelectorAll('.tab')].find(e => e.offsetHeight > 0).textContent"
+    )
+
+
+def test_a_cell_shows_its_training_curve(browser, page):
+    browser.get(page.as_uri())
+    browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
+    wait(browser, "document.querySelector('.explorer').dataset.drawn === 'yes'")
+    names = browser.execute_script(
+        "document.querySelector('.training').open = true;"
+        "return [...document.querySelector('.cell').options].map(o => o.value)"
+    )
+    assert "0.001 x 4" in names
+    browser.execute_script(
+        "const select = document.querySelector('.cell');"
+        "select.value = '0.001 x 4'; select.dispatchEvent(new Event('change'));"
+    )
+    widths = browser.execute_script(
+        "return document.querySelector('.curves').data.map(t => [t.cell, t.line.width])"
+    )
+    assert {cell: width > 2 for cell, width in widths}["0.001 x 4"]
 
 
 def test_cells_are_a_table_and_a_download_too(explorer):
@@ -179,26 +233,26 @@ def test_cells_are_a_table_and_a_download_too(explorer):
 
 
 def test_grid_file_is_copied_by_its_button(explorer):
-    wanted = explorer.execute_script("return document.querySelector('.snippet code').textContent")
-    assert wanted.startswith("stages:") or "learning_rate: [" in wanted
+    expected = explorer.execute_script("return document.querySelector('.snippet code').textContent")
+    assert expected.startswith("stages:") or "learning_rate: [" in expected
     explorer.execute_script(
         "document.querySelectorAll('details').forEach(e => e.open = true);"
         "navigator.clipboard.writeText = async text => { window.copied = text };"
         "document.querySelector('.snippet button').click()"
     )
     wait(explorer, "document.querySelector('.snippet button').textContent === 'Copied'")
-    assert explorer.execute_script("return window.copied") == wanted
+    assert explorer.execute_script("return window.copied") == expected
 
 
-def test_an_undecided_surface_has_the_grid_that_would_decide_and_its_copy_button(browser, tmp_path):
+def test_the_next_grid_file_has_a_copy_button(browser, tmp_path):
     source = tmp_path / "table.csv"
     table(lambda x, y: 0.03 * x, noise=0.002).to_csv(source, index=False)
     browser.get(build.write(source).as_uri())
-    button = browser.find_element("css selector", ".decide[open] button[data-copies='all-next']")
     browser.execute_script(
+        "document.querySelector('.decide').open = true;"
         "navigator.clipboard.writeText = async text => { window.copied = text };"
     )
-    button.click()
+    browser.find_element("css selector", "button[data-copies='all-next']").click()
     wait(browser, "document.querySelector('[data-copies=all-next]').textContent === 'Copied'")
     copied = YAML(typ="safe").load(browser.execute_script("return window.copied"))
     assert max(copied["stages"]["all"]["grid"]["learning_rate"]) > 1e-2

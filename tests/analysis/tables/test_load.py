@@ -116,10 +116,10 @@ def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "missing columns: learning_rate"),
+        ("rate,batch_size,benchmark,value\n1,1,a,1\n", "no column for the learning rate"),
         ("learning_rate,batch_size,benchmark,value\n-1,8,arc,1\n", "learning_rate is not above 0"),
         ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "'x' is not a number"),
-        ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,done\n", "status is none of"),
+        ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,odd\n", "status is none of"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
@@ -150,3 +150,17 @@ def test_record_that_is_no_text_is_refused_by_name(run: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(load.ResultsError, match=r"manifest\.json: not JSON"):
         load.read(run)
+
+
+def test_another_axis_of_the_grid_is_an_arm_and_no_seed(run: Path) -> None:
+    for path in sorted(run.glob("trials/sft-*/trial.json")):
+        trial = json.loads(path.read_text())
+        trial["spec"]["epochs"] = 1
+        path.write_text(json.dumps(trial))
+        again = path.parent.with_name(path.parent.name + "-3")
+        shutil.copytree(path.parent, again)
+        trial["spec"]["epochs"], trial["key"] = 3, trial["key"] + "x"
+        (again / "trial.json").write_text(json.dumps(trial))
+    frame = load.read(run)
+    assert set(frame.arm[frame.stage == "sft"]) == {"epochs=1", "epochs=3"}
+    assert set(frame.arm[frame.stage != "sft"]) == {""}

@@ -112,7 +112,52 @@ def test_a_row_in_no_known_form_is_told_with_its_number_and_is_exit_4(place):
     (place / "talks.jsonl").write_text(lines(said("Hello."), {"dialogue": "x"}))
     ended = command("languages", "talks.jsonl")
     assert ended.exit_code == 4
-    assert "talks: row 2: a row has dialogue" in ended.stderr
+    assert "talks: 1 of 2 rows cannot be read" in ended.stderr
+    assert "row 2: a row" in ended.stderr and "dialogue" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "reason"),
+    [
+        ([{"prompt": "", "completion": "x y z"}], [], "talks: no token was read in 1 rows"),
+        ([], [], "talks: no token was read in 0 rows"),
+        ([said("Hello.")], ["--n", "40"], "quiz: all 2 items are shorter than 40 tokens"),
+    ],
+)
+def test_an_audit_that_read_nothing_says_so_and_is_exit_3(place, rows, options, reason):
+    (place / "talks.jsonl").write_text(lines(*rows))
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl", *options)
+    assert ended.exit_code == 3
+    assert reason in ended.stderr
+    assert "0.00" not in ended.output
+
+
+def test_languages_of_no_text_are_exit_3(place):
+    (place / "talks.jsonl").write_text(lines(said("", "")))
+    ended = command("languages", "talks.jsonl")
+    assert ended.exit_code == 3
+    assert "talks: no text was read in 1 conversations" in ended.stderr
+
+
+SHAREGPT = {
+    "conversations": [
+        {"from": "human", "value": f"Tell me: {QUESTION}"},
+        {"from": "gpt", "value": "I do not know."},
+    ]
+}
+HH = {
+    "chosen": f"\n\nHuman: Tell me: {QUESTION}\n\nAssistant: Six.",
+    "rejected": f"\n\nHuman: Tell me: {QUESTION}\n\nAssistant: Who knows.",
+}
+
+
+@pytest.mark.parametrize("row", [SHAREGPT, HH], ids=["ShareGPT", "HH-RLHF"])
+def test_the_audit_reads_the_turns_that_training_reads(place, row):
+    (place / "talks.jsonl").write_text(lines(row, said("Hello there, my friend.")))
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl")
+    assert ended.exit_code == 0, ended.output
+    (pair,) = contaminated(place)
+    assert (pair["row"], pair["turn"]) == (1, 1)
 
 
 AUDITED = """\

@@ -246,7 +246,7 @@ def test_interrupted_run_goes_on_to_the_same_table(sent, folder, uninterrupted):
     wait_until_gone(path)
     if sent is not signal.SIGKILL:
         assert process.returncode == 130, output
-        assert "the same command goes on from here" in output
+        assert "the same command continues from here" in output
     done = {path.parent for path in path.glob("trials/*/train.json")}
     before = {folder: (folder / "train.json").stat().st_mtime_ns for folder in done}
     assert 1 <= len(done) < 6

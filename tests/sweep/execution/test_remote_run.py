@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from sweep import run
 from sweep.execution import remote_run, remote_trial
-from sweep.storage import remote_lock
-from sweep.storage.mirror import NOTE, Mirror
+from sweep.storage import driver_lock, remote_lock
+from sweep.storage.mirror import Mirror
+from sweep.storage.mirror_files import NOTE
 from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from tests.faults.runs import Run, judged, wait_until
@@ -30,7 +31,7 @@ ROWS = "".join(
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path) -> str:
-    monkeypatch.setattr(remote_lock, "SETTLED_AFTER", 0.1)
+    monkeypatch.setattr(driver_lock, "SETTLE_SECONDS", 0.1)
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "node"))
     return f"memory://bucket-{uuid.uuid4().hex}/runs"
 
@@ -219,9 +220,9 @@ def test_folder_with_a_run_of_its_own_is_no_mirror_nor_a_mirror_a_run(
 def test_second_driver_is_refused_whatever_folder_it_works_in(
     small, drive, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(remote_lock, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr(driver_lock, "RENEW_SECONDS", 0.1)
     mirror = Mirror(tmp_path / "first", f"{bucket}/small")
-    with remote_lock.Lease(mirror, print, lambda: None):
+    with remote_lock.lease(mirror, print, lambda: None):
         ended = drive(small, tmp_path / "second")
     assert ended.exit_code == 4
     assert f"held by process {os.getpid()}" in ended.output
@@ -231,7 +232,7 @@ def test_second_driver_is_refused_whatever_folder_it_works_in(
 def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
     small, drive, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(remote_lock, "RENEWED_EVERY", 0.1)
+    monkeypatch.setattr(driver_lock, "RENEW_SECONDS", 0.1)
     there = Mirror(tmp_path / "none", f"{bucket}/small")
     other = json.dumps({"id": "x", "pid": 7, "host": "elsewhere", "since": "noon"}).encode()
     here = remote_trial.here

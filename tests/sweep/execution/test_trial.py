@@ -534,4 +534,4 @@ def test_full_disk_fails_the_trial_with_its_path_and_does_not_count_against_it(
     assert f"no room in {folder.path}" in ended.output
     assert folder.failed()
     assert folder.failures() == 0
-    assert drive(grid, run).code == 0, "the same command goes on, without --retry-failed"
+    assert drive(grid, run).code == 0, "the same command continues, without --retry-failed"

@@ -84,10 +84,10 @@ BROKEN = {
     "no task file": (
         "[world_choice]", "[mine.yaml]", 14, ["evaluate.benchmarks[0]", "'mine.yaml'"],
     ),
-    "no benchmark": ("[world_choice]", "[]", 14, ["evaluate.benchmarks", "[]", "at least 1"]),
     "no data file": ("world:sft", "mine.jsonl", 6, ["stages.sft.data", "no file 'mine.jsonl'"]),
     "data of unknown form": (
-        "world:sft", "./mine.txt", 6, ["stages.sft.data", "'./mine.txt'", ".jsonl or .parquet"],
+        "world:sft", "./mine.txt", 6,
+        ["stages.sft.data", "'./mine.txt'", ".jsonl, .json, .parquet"],
     ),
     "unknown world": (
         "world:sft", "world:dpo", 6,
@@ -135,7 +135,9 @@ BROKEN = {
         "model: tiny", "model: !!python/name:os.system tiny", 2, ["model", "tag", "not allowed"],
     ),
     "key that is no text": ("    steps: 3", "    3: 3", 4, ["3", "not a text"]),
-    "date": ("name: small", "name: 2020-01-01", 1, ["name", "not a plain value"]),
+    "date": (
+        "name: small", "name: 2020-01-01", 1, ["name", "not a plain value", "quotes: '2020-01-01'"],
+    ),
     "bracket left open": ("name: small", "name: [small", 2, ["expected"]),
 }  # fmt: skip
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from sweep import terminal
 from sweep.gridfile import load as config
 from sweep.plan import trials
+from sweep.terminal.plan import show_plan
 
 GRID = """
 name: rl
@@ -36,7 +36,7 @@ def grid(tmp_path):
 
 def test_the_plan_shows_prompts_and_completions(grid):
     found, text = grid(), io.StringIO()
-    terminal.plan(Console(file=text, width=100), found, trials.trials(found))
+    show_plan(Console(file=text, width=100), found, trials.trials(found))
     (line,) = [line for line in text.getvalue().splitlines() if "prompts x completions" in line]
     assert "4 x 8" in line
     (trial,) = [trial for trial in trials.trials(found) if trial.spec is not None]

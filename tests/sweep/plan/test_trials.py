@@ -164,7 +164,7 @@ def test_folders_differ_and_end_in_the_key(planned, chain):
          6, 16 + 5 + 5),
         (["stages.sft.steps=null", "stages.sft.grid.batch_size=[5]", "stages.sft.epochs=0.5"],
          2, 10),
-        (["stages.sft.steps=null", "stages.sft.grid.batch_size=[32]"], 1, 16),
+        (["stages.sft.steps=null", "stages.sft.grid.batch_size=[16]"], 1, 16),
         (["stages.sft.steps=7", "stages.sft.grid.batch_size=[5]"], 7, 16 + 15),
         (["stages.sft.steps=3"], 3, 12),
         (["stages.sft.steps=4", "stages.sft.heldout=0"], 4, 16),

@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import Frontier
+from sweep.schedule.queue import TrialQueue
 from trainers.specs.spec import Model
 
 
@@ -26,7 +26,7 @@ class Weights:
         return key in self.trained and key not in self.broken
 
 
-def drain(frontier: Frontier, weights: Weights) -> list[str]:
+def drain(frontier: TrialQueue, weights: Weights) -> list[str]:
     """Run what may run, one after another, until nothing may."""
     order = []
     while (found := frontier.next()) is not None:
@@ -38,7 +38,7 @@ def drain(frontier: Frontier, weights: Weights) -> list[str]:
 
 def test_each_trial_is_handed_out_once_and_parents_first():
     weights = Weights()
-    frontier = Frontier(FAMILY, weights.usable)
+    frontier = TrialQueue(FAMILY, weights.usable)
     assert drain(frontier, weights) == ["a", "b", "c", "d", "e"]
     assert frontier.exhausted
     assert not frontier.blocked
@@ -47,7 +47,7 @@ def test_each_trial_is_handed_out_once_and_parents_first():
 
 def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
     weights = Weights()
-    frontier = Frontier(FAMILY, weights.usable)
+    frontier = TrialQueue(FAMILY, weights.usable)
     assert frontier.next().key == "a"
     assert frontier.next().key == "e", "what has no parent need not wait"
     assert frontier.next() is None
@@ -63,13 +63,13 @@ def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
 
 
 def test_child_starts_at_once_where_its_parent_had_ended_before():
-    assert Frontier([trial("b", "a")], usable=lambda key: key == "a").next().key == "b"
+    assert TrialQueue([trial("b", "a")], usable=lambda key: key == "a").next().key == "b"
 
 
 @pytest.mark.parametrize("order", [FAMILY, FAMILY[::-1]], ids=["parents first", "children first"])
 def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(order):
     weights = Weights("a")
-    frontier = Frontier(order, weights.usable)
+    frontier = TrialQueue(order, weights.usable)
     assert set(drain(frontier, weights)) == {"a", "e"}
     while not frontier.exhausted:
         assert frontier.next() is None
@@ -78,13 +78,13 @@ def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(or
 
 def test_only_descendants_are_blocked():
     weights = Weights("b")
-    frontier = Frontier(FAMILY, weights.usable)
+    frontier = TrialQueue(FAMILY, weights.usable)
     assert drain(frontier, weights) == ["a", "b", "c", "e"]
     assert frontier.blocked == {"d": "b"}
 
 
 def test_nothing_pending_is_exhausted_from_the_start():
-    frontier = Frontier([], usable=lambda key: True)
+    frontier = TrialQueue([], usable=lambda key: True)
     assert frontier.exhausted
     assert frontier.next() is None
 
@@ -99,7 +99,7 @@ def test_thousands_that_wait_are_not_asked_about_again_and_again():
         asked.append(key)
         return False
 
-    frontier = Frontier([*parents, *children], usable)
+    frontier = TrialQueue([*parents, *children], usable)
     for _ in parents:
         assert frontier.next() is not None
     before = len(asked)

@@ -16,7 +16,7 @@ from sweep.gridfile.schema import Search
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
-from sweep.schedule.search import Pool, SearchFrontier, Study, ordered
+from sweep.schedule.search import Pool, SearchQueue, Study, ordered
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -92,9 +92,9 @@ class Records:
         )
         self.pool = Pool(grid, self.planned, self.folder, {"sft": (want,)})
 
-    def frontier(self, **options) -> SearchFrontier:
+    def frontier(self, **options) -> SearchQueue:
         pending = [trial for trial in self.planned if not self.folder.trial(trial).training()]
-        return SearchFrontier(self.pool, pending, self.usable, path=self.path, **options)
+        return SearchQueue(self.pool, pending, self.usable, path=self.path, **options)
 
     def usable(self, key: str) -> bool:
         return self.folder.trial(next(t for t in self.planned if t.key == key)).usable()
@@ -110,9 +110,7 @@ class Records:
             files.write_json(here.scores("f"), {"scores": [score]})
         here.log_attempt("done")
 
-    def run(
-        self, frontier: SearchFrontier, value=lambda trial: 0.5, count: int = 99
-    ) -> list[Trial]:
+    def run(self, frontier: SearchQueue, value=lambda trial: 0.5, count: int = 99) -> list[Trial]:
         """As the runner with one trial at a time does it."""
         ran = []
         while len(ran) < count and (trial := frontier.next()) is not None:
@@ -218,8 +216,8 @@ def test_search_runs_as_many_cells_as_wanted_with_all_their_seeds(records):
     assert len(cells(ran)) == 6
     assert len(ran) == 2 + 6 * 2
     assert frontier.exhausted
-    assert len(run.pool.spared()) == 9 * 2
-    assert run.pool.trials_wanted(run.planned) == len(ran)
+    assert len(run.pool.passed_over()) == 9 * 2
+    assert run.pool.total(run.planned) == len(ran)
 
 
 def test_cell_is_told_the_mean_over_its_seeds(records):
@@ -326,7 +324,7 @@ def test_limit_that_stops_the_search_leaves_nothing_running(records):
     run.run(frontier)
     assert frontier.exhausted
     assert TrialState.RUNNING not in states(run.path)
-    assert not run.pool.spared(), "cells are still wanted"
+    assert not run.pool.passed_over(), "cells are still wanted"
 
 
 def test_whole_command_asks_runs_and_is_done(drive, small, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.export import __main__ as command
 from sweep.gridfile import checks
 from sweep.gridfile import load as config
 from sweep.plan import trials
@@ -12,6 +13,7 @@ from sweep.plan.evaluations import wanted
 from sweep.schedule import selection
 from sweep.schedule.retention import Keeper
 from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.status_reader import Reader
 from trainers.files import write_json
 
 DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
@@ -80,6 +82,37 @@ def test_lower_loss_is_better(run):
     (dpo,) = pipeline.of("dpo")
     parent = next(trial for trial in pipeline.planned if trial.key == dpo.parent)
     assert parent.spec.learning_rate == 0.001
+
+
+def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perplexity_task):
+    """The direction is the task's own, known before anything is scored."""
+    pipeline = run(
+        f"evaluate.benchmarks=[{perplexity_task}]",
+        "stages.sft.heldout=0",
+        "stages.sft.keep=best",
+        "stages.dpo.parent={best: " + str(perplexity_task) + "}",
+    )
+    (want,) = pipeline.wants["sft"]
+    assert (want.metric, want.higher_is_better) == ("word_perplexity", False)
+    pipeline.end_all(9.0, 9.5, 30.0, 2.0)
+    (line,) = pipeline.resolve().made
+    assert "lower is better" in line
+    (dpo,) = pipeline.of("dpo")
+    parent = next(trial for trial in pipeline.planned if trial.key == dpo.parent)
+    assert (parent.spec.learning_rate, parent.spec.seed) == (0.001, 0)
+    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    kept = [trial.key for trial in pipeline.of("sft") if pipeline.folder.trial(trial).has_weights()]
+    assert kept == [parent.key]
+    folder = pipeline.folder
+    folder.write_plan(pipeline.grid, pipeline.planned)
+    stages = {
+        stage: {"evaluations": [w.record for w in ws]} for stage, ws in pipeline.wants.items()
+    }
+    write_json(folder.manifest, {"name": "run", "stages": stages})
+    best = {found.stage: found for found in Reader(folder.path).read().best}
+    assert (best["sft"].key, best["sft"].value) == (parent.key, 9.25)
+    exported = command._ranked(command._trials(folder.path), "sft", want.record)
+    assert exported[0].trial["key"] == parent.key
 
 
 def test_nothing_is_chosen_before_all_are_scored(run):

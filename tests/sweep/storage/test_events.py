@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweep.execution.job import Outcome
-from sweep.storage import events, run_folder, trial_log
+from sweep.storage import events, trial_log
+from trainers import files
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_further_attempt_is_a_retry_with_the_reason_of_the_one_before(trials, tm
     log.started(trial)
     log.retried(trial, "killed")
     log.started(trial)
-    log.ended(trial, Outcome(trial.key, "failed", "killed again", 1.0, 2.0))
+    log.ended(trial, *Outcome(trial.key, "failed", "killed again", 1.0, 2.0)[1:])
     assert [event["event"] for event in events.read(path)] == ["started", "retried", "failed"]
     assert [event["reason"] for event in named(path, "retried", "failed")] == [
         "killed", "killed again",
@@ -73,9 +74,9 @@ def test_clock_that_is_set_back_changes_no_duration(trials, tmp_path, monkeypatc
     path, trial = tmp_path / "events.jsonl", trials[1]
     log = events.Events(path)
     log.started(trial)
-    monkeypatch.setattr(run_folder, "now", lambda: "2001-01-01T00:00:00+00:00")
+    monkeypatch.setattr(files, "now", lambda: "2001-01-01T00:00:00+00:00")
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    log.ended(trial, Outcome(trial.key, "ok", "", 0.0, 0.0))
+    log.ended(trial, *Outcome(trial.key, "ok", "", 0.0, 0.0)[1:])
     started, done = events.read(path)
     assert done["time"] < started["time"]
     assert 0 <= done["duration"] < 5

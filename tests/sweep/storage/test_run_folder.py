@@ -11,14 +11,9 @@ from pathlib import Path
 import pytest
 
 from sweep.storage import run_folder
-from sweep.storage.run_folder import (
-    RunFolder,
-    RunHeld,
-    TrialFolder,
-    read_json,
-    write_json,
-    write_text,
-)
+from sweep.storage.driver_lock import RunHeld
+from sweep.storage.run_folder import RunFolder, TrialFolder
+from trainers.files import read_json, write_json, write_text
 
 HOLDER = """
 import sys, time
@@ -99,6 +94,16 @@ def test_damaged_record_names_the_file_and_the_way_out(content, tmp_path):
 def test_record_that_is_no_text_is_damaged_too(tmp_path):
     (tmp_path / "train.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"train\.json: damaged"):
+        TrialFolder(tmp_path).training()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '"ok"', "{}", '{"status": 7}', '{"status": "great"}', '{"status": "ok", "steps": -1}'],
+)
+def test_record_that_no_training_leaves_is_refused_by_name(content, tmp_path):
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(ValueError, match=r"train\.json: .*; delete it to"):
         TrialFolder(tmp_path).training()
 
 

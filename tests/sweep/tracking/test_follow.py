@@ -83,8 +83,9 @@ class Run:
         figures = self.path / "report" / "figures"
         figures.mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(figures / "sft-world_choice-contour.png")
-        found = {"status": "edge", "ratio": 2.5e-4, "sentence": "At the edge."}
-        record = {"benchmarks": {"world_choice": found}, "task_types": {"reasoning": found}}
+        setting = {"learning_rate": 2e-3, "batch_size": 8, "expected_regret": 0.01}
+        kinds = {"benchmarks": {"world_choice": setting}, "task_types": {"reasoning": setting}}
+        record = {"stage": "sft", "stages": {"sft": {"setting": kinds}}}
         files.write_json(self.path / "report" / "recommendations.json", record)
         row = f"key,status,value\n{self.good.key},ok,0.75\n{self.bad.key},diverged,\n"
         (self.path / "results.csv").write_text(row)

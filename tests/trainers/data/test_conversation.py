@@ -19,8 +19,8 @@ REFUSED = {"role": "assistant", "content": "No."}
         ({"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [REFUSED]},
          [("user", "How are you?"), ("assistant", "Well."), ("assistant", "No.")]),
         ({"text": "Once."}, [("text", "Once.")]),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}, {"text": "What?"}]}]},
-         [("user", "\nWhat?")]),
+        ({"messages": [{"role": "user", "content": [{"text": "What?"}, {"type": "text",
+          "text": "Where?"}]}]}, [("user", "What?\nWhere?")]),
     ],
 )  # fmt: skip
 def test_turns_of_each_form(row, expected):
@@ -33,5 +33,5 @@ def test_a_question_that_both_answers_repeat_is_one_turn():
 
 
 def test_an_unknown_form_names_its_keys_and_what_is_known():
-    with pytest.raises(ValueError, match="a row has question; it needs one of messages, prompt"):
+    with pytest.raises(ValueError, match="a row with the columns question; it needs `messages`"):
         turns({"question": "x"})

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from trainers.data import preference_pairs, prepare, tokenize
+from trainers.data import conversation, preference_pairs, prepare, tokenize
 from trainers.data.tokenize import IGNORED
 from trainers.specs.preference import DpoSpec
 
 USER = {"role": "user", "content": "Which is red?"}
 RIGHT = {"role": "assistant", "content": "the apple"}
 WRONG = {"role": "assistant", "content": "the pear"}
-SAME = preference_pairs.Pair([USER], [RIGHT], [WRONG])
+SAME = conversation.Pair([USER], [RIGHT], [WRONG])
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ SAME = preference_pairs.Pair([USER], [RIGHT], [WRONG])
     ids=["texts", "messages", "conversations", "conversations with their prompt"],
 )
 def test_forms_say_the_same(row):
-    assert preference_pairs.read(row) == SAME
+    assert conversation.pair_of(row) == SAME
 
 
 def test_row_that_is_no_pair_is_told_what_is_needed():
-    with pytest.raises(ValueError, match=r"\['messages'\]; use `chosen` and `rejected`"):
-        preference_pairs.read({"messages": [USER, RIGHT]})
+    with pytest.raises(ValueError, match="columns messages; use `chosen` and `rejected`"):
+        conversation.pair_of({"messages": [USER, RIGHT]})
 
 
 def test_only_what_follows_the_shared_turns_counts(tiny):

@@ -7,6 +7,7 @@ import torch
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
 from trainers.evaluate import heldout_loss
+from trainers.ops import memory
 from trainers.specs.spec import SftSpec
 
 
@@ -46,7 +47,7 @@ def test_loss_is_that_of_all_tokens_that_count(tiny, rows):
 
 def test_loss_does_not_hang_on_the_batches(tiny, rows, monkeypatch):
     before = heldout_loss.score(tiny, rows, "float32")
-    monkeypatch.setattr(heldout_loss, "TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr(memory, "FORWARD_ON_CPU", 1)
     alone = heldout_loss.score(tiny, rows, "float32")
     assert alone.items.value.to_numpy() == pytest.approx(before.items.value.to_numpy(), rel=1e-4)
 

@@ -36,6 +36,7 @@ def test_tasks_groups_and_tags_are_read_from_their_lines(files):
     assert found["task"] == {"one": "a/one.yaml", "two": "b/two.yaml", "three": "d/python.yaml"}
     assert found["group"] == {"all": "c/_all.yaml"}
     assert found["tag"] == {"fast": "a/one.yaml", "small": "b/two.yaml"}
+    assert found["tagged"] == {"fast": ["one", "two"], "small": ["two"]}
 
 
 def test_every_stock_task_of_lm_eval_is_found_by_its_name():
@@ -57,6 +58,8 @@ def test_index_is_lm_evals_own():
     assert set(found["group"]) == set(theirs.all_groups)
     for name, place in found["task"].items():
         assert theirs.task_index[name].yaml_path == task_index.folder() / place
+    tags = {n: sorted(e.tags) for n, e in theirs.task_index.items() if e.kind.name == "TAG"}
+    assert found["tagged"] == tags
 
 
 def test_our_own_benchmark_comes_before_the_stock_task_of_its_name():
@@ -66,8 +69,10 @@ def test_our_own_benchmark_comes_before_the_stock_task_of_its_name():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mmlu", "is a group of lm-eval tasks (lm_eval/tasks/mmlu/default)"),
         ("math_word_problems", "is a tag of lm-eval tasks"),
+        ("truthfulqa", "name tasks of it: truthfulqa_gen, truthfulqa_mc1, truthfulqa_mc2"),
+        ("GSM8K", "did you mean gsm8k?"),
+        ("ARC", "did you mean arc?"),
         ("winogrand", "did you mean winogrande"),
         ("hellaswga", "did you mean hellaswag"),
         ("zzzzzz", "use one of arc, gsm8k"),

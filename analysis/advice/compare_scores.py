@@ -1,0 +1,132 @@
+"""The best cell of one run against the best cell of another, on each benchmark that both have.
+
+Both bests are chosen on the scores that are compared, which flatters each; runs with more cells are
+flattered a little more.
+"""
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from analysis.advice.score_difference import (
+    Scored,
+    ScoreDifference,
+    best_keys,
+    score_difference,
+)
+from analysis.advice.source import Source
+from analysis.benchmarks import task
+from analysis.fit.cells import Cells
+from analysis.text import Unit, number, rate
+
+
+class BestScores(NamedTuple):
+    """`difference` is second minus first, positive where the second is better; the cells are
+    learning rate x batch size. `apart`: its 95 % interval leaves out 0."""
+
+    first: str
+    second: str
+    stage: str
+    benchmark: str
+    label: str
+    metric: str
+    first_cell: str
+    second_cell: str
+    difference: ScoreDifference
+    apart: bool
+    sentence: str
+
+
+def compare_scores(runs: dict[str, tuple[Source, list[Cells]]]) -> list[BestScores]:
+    """Every pair of runs on every benchmark and metric that both have; `runs` by name."""
+    rows = []
+    for (first, (source, grids)), (second, (other_source, others)) in combinations(runs.items(), 2):
+        for cells in grids:
+            other = counterpart(cells, grids, others)
+            if other is None or cells.best is None or other.best is None:
+                continue
+            row = _compare(first, source, cells, second, other_source, other)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def counterpart(cells: Cells, grids: list[Cells], others: list[Cells]) -> Cells | None:
+    """The other run's surface of the same benchmark and metric: of the same stage and arm, or of
+    the only ones that each has."""
+    same = [
+        other
+        for other in others
+        if (other.benchmark, other.metric) == (cells.benchmark, cells.metric)
+    ]
+    exact = [other for other in same if (other.stage, other.arm) == (cells.stage, cells.arm)]
+    if exact:
+        return exact[0]
+    alone = len({(one.stage, one.arm) for one in grids}) == 1
+    return same[0] if alone and len(same) == 1 else None
+
+
+def _compare(
+    first: str, source: Source, cells: Cells, second: str, other_source: Source, other: Cells
+) -> BestScores | None:
+    scored, places = [], []
+    for one, grid in ((source, cells), (other_source, other)):
+        best = grid.table.iloc[grid.best if grid.best is not None else 0]
+        rows = one.frame.loc[(one.frame.stage == grid.stage) & (one.frame.arm == grid.arm)]
+        keys = best_keys(rows, best.learning_rate, int(best.batch_size))
+        scored.append(Scored(rows, one.items, keys, grid.seed_sd))
+        places.append(f"{rate(best.learning_rate)} x {best.batch_size}")
+    difference = score_difference(
+        scored[0], scored[1], cells.benchmark, cells.metric, cells.higher_is_better
+    )
+    if difference is None:
+        return None
+    interval = difference.interval
+    apart = interval is not None and not interval[0] <= 0 <= interval[1]
+    label = task(cells.benchmark).label
+    return BestScores(
+        first=first,
+        second=second,
+        stage=cells.stage,
+        benchmark=cells.benchmark,
+        label=label,
+        metric=cells.metric,
+        first_cell=places[0],
+        second_cell=places[1],
+        difference=difference,
+        apart=apart,
+        sentence=_sentence(label, first, second, difference, apart, cells),
+    )
+
+
+def _sentence(
+    label: str, first: str, second: str, difference: ScoreDifference, apart: bool, cells: Cells
+) -> str:
+    share = cells.higher_is_better and 0 <= difference.first <= 1 and 0 <= difference.second <= 1
+    unit = Unit(cells.metric.replace("_", " "), share)
+    better, worse = (second, first) if difference.gain >= 0 else (first, second)
+    scores = f"{number(difference.first, 3)} against {number(difference.second, 3)}"
+    if difference.interval is None:
+        return (
+            f"{label}: the best of {better} is {unit.amount(difference.gain)} better than that of "
+            f"{worse} ({scores}); no standard error is known."
+        )
+    low, high = sorted(abs(end) for end in difference.interval)
+    how = f"paired over {difference.items} items" if difference.items else "taken as independent"
+    if not apart:
+        return (
+            f"{label}: no difference beyond noise between the best of {first} and of {second} "
+            f"({scores}; {how})."
+        )
+    return (
+        f"{label}: the best of {better} is {unit.amount(difference.gain)} better than that of "
+        f"{worse} (95 % interval {unit.amount(low)} to {unit.amount(high)}; {scores}; {how})."
+    )
+
+
+def as_json(rows: list[BestScores]) -> list[dict[str, Any]]:
+    """For recommendations.json."""
+    return [
+        row._asdict()
+        | {"difference": row.difference._asdict() | {"interval": row.difference.interval}}
+        for row in rows
+    ]

@@ -1,0 +1,100 @@
+"""How far apart two models score, paired by the items that both answered."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+MIN_ITEMS = 20
+"""Fewer shared items give no error of their own."""
+
+
+class Scored(NamedTuple):
+    """One model, or the same setting trained with several seeds: their rows in `frame`
+    (`tables.load.read`) and `items` (`tables.load.items`, None for a table), and their keys."""
+
+    frame: pd.DataFrame
+    items: pd.DataFrame | None
+    keys: tuple[str, ...]
+    seed_sd: float | None = None
+
+
+class ScoreDifference(NamedTuple):
+    """second minus first, in the metric's units, positive when the second is better.
+
+    stderr: over shared items where there are any (`items` says how many, 0 where the two are taken
+    for independent), with the seeds' share where it is known; None where no error is known.
+    """
+
+    first: float
+    second: float
+    gain: float
+    stderr: float | None
+    items: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 %."""
+        if self.stderr is None:
+            return None
+        return self.gain - 1.96 * self.stderr, self.gain + 1.96 * self.stderr
+
+
+def score_difference(
+    first: Scored,
+    second: Scored,
+    benchmark: str,
+    metric: str,
+    higher_is_better: bool,
+    first_benchmark: str = "",
+) -> ScoreDifference | None:
+    """None where either has no score. `first_benchmark` where the first has another name for it
+    (`heldout_loss@sft` is the loss on this stage's data)."""
+    names = (first_benchmark or benchmark, benchmark)
+    values, errors = [], []
+    for scored, name in zip((first, second), names, strict=True):
+        rows = scored.frame.loc[
+            (scored.frame.benchmark == name)
+            & (scored.frame.metric == metric)
+            & scored.frame.key.isin(scored.keys)
+            & (scored.frame.status == "ok")
+        ]
+        if rows.empty:
+            return None
+        values.append(float(rows.value.mean()))
+        errors.append(float(rows.stderr.mean()) if rows.stderr.notna().all() else np.nan)
+    sign = 1 if higher_is_better else -1
+    tables = [
+        _by_item(scored, name, metric) for scored, name in zip((first, second), names, strict=True)
+    ]
+    shared = pd.concat(tables, axis=1, join="inner") if all(map(len, tables)) else pd.DataFrame()
+    if len(shared) >= MIN_ITEMS:
+        apart = (shared.iloc[:, 1] - shared.iloc[:, 0]).to_numpy(dtype=float)
+        variance = float(apart.var(ddof=1) / len(apart))
+        count = len(shared)
+    else:
+        variance, count = float(np.square(errors).sum()), 0
+    for scored in (first, second):
+        if scored.seed_sd is not None:
+            variance += scored.seed_sd**2 / len(scored.keys)
+    stderr = float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else None
+    gain = sign * (values[1] - values[0])
+    return ScoreDifference(values[0], values[1], gain, stderr, count)
+
+
+def _by_item(scored: Scored, benchmark: str, metric: str) -> pd.Series:
+    """Mean over the keys of each item's value."""
+    items = scored.items
+    if items is None or items.empty:
+        return pd.Series(dtype="float64")
+    here = items.loc[
+        items.key.isin(scored.keys) & (items.benchmark == benchmark) & (items.metric == metric)
+    ]
+    return here.groupby("item").value.mean()
+
+
+def best_keys(frame: pd.DataFrame, learning_rate: float, batch_size: int) -> tuple[str, ...]:
+    """Keys of the trials of one cell, over seeds; `frame` holds one grid."""
+    here = np.isclose(frame.learning_rate.to_numpy(float), learning_rate, rtol=1e-6)
+    here &= (frame.batch_size.fillna(0) == batch_size).to_numpy(bool)
+    return tuple(dict.fromkeys(frame.key[here]))

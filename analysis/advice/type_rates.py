@@ -1,0 +1,57 @@
+"""LR*(B) of a task type: one learning rate per batch size for all benchmarks of the type.
+
+    regret(x, B) = mean over benchmarks of (best at B - score(x, B)) / range
+
+in joint draws; range is that of the benchmark's mean scores, so that metrics of different units
+count alike. The best learning rate of a draw is the one of least regret, which is not the mean of
+the benchmarks' own best rates. Benchmarks whose cells do not differ beyond noise have no say.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+
+from analysis.fit.curves import Curves
+from analysis.fit.rates import RateAt, learning_rates
+from analysis.fit.surface import Fit
+
+
+def type_rates(fits: Sequence[Fit]) -> tuple[RateAt, ...]:
+    """Of the benchmarks of one type in one grid; empty where none of them can say anything, or
+    where they were not scored on the same cells."""
+    curves = [fit.curves for fit in fits if fit.shaped and fit.curves is not None]
+    if not curves:
+        return ()
+    first = curves[0]
+    if any(not _same_mesh(first, other) for other in curves):
+        return ()
+    count = min(len(one.height) for one in curves)
+    ranges = [_range(one) for one in curves]
+    mixed = Curves.__new__(Curves)
+    mixed.__dict__ = {
+        name: copy(value)
+        for name, value in vars(first).items()
+        if name in ("cells", "posterior", "batch_sizes", "y", "x", "measured", "wall")
+    }
+    mixed.epsilon = float(
+        np.mean([one.epsilon / span for one, span in zip(curves, ranges, strict=True)])
+    )
+    mixed.height = np.mean(
+        [one.height[:count] / span for one, span in zip(curves, ranges, strict=True)], axis=0
+    )
+    return learning_rates(mixed, shaped=True)
+
+
+def _same_mesh(first: Curves, other: Curves) -> bool:
+    return (
+        first.x.shape == other.x.shape
+        and np.allclose(first.x, other.x)
+        and np.array_equal(first.batch_sizes, other.batch_sizes)
+        and np.array_equal(first.measured, other.measured)
+    )
+
+
+def _range(curves: Curves) -> float:
+    mean = curves.height.mean(axis=0)[curves.measured]
+    return max(float(np.ptp(mean)), curves.epsilon, 1e-12)

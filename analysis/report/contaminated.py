@@ -1,0 +1,32 @@
+"""What becomes of a grid's scores and recommendations without contaminated items."""
+
+from typing import Any
+
+from analysis.advice import without_contaminated
+from analysis.advice.recommend import Advice, advise
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import fit
+
+
+def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> dict[str, Any]:
+    """Of one grid; `clean` is None where no audit looked for contaminated items."""
+    if clean is None:
+        return {"leaks": [], "changes": []}
+    here = (clean.scores.stage == advice.stage) & (clean.scores.arm == advice.arm)
+    scores = clean.scores.loc[here]
+    touched = set(scores.benchmark)
+    rows = clean.frame.loc[
+        (clean.frame.stage == advice.stage)
+        & (clean.frame.arm == advice.arm)
+        & clean.frame.benchmark.isin(touched)
+    ]
+    refitted = {cells.benchmark: fit(cells) for cells in surfaces(rows, clean.items)}
+    after = advise(
+        refitted[one.cells.benchmark] if one.cells.benchmark in touched else one
+        for one in advice.fits
+        if one.cells.benchmark not in touched or one.cells.benchmark in refitted
+    )
+    return {
+        "leaks": without_contaminated.summary(scores),
+        "changes": without_contaminated.changes(advice, after[0], touched) if after else [],
+    }

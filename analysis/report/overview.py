@@ -1,0 +1,292 @@
+"""What stands first on the page: what was run, the table of scores, and the gain of training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.advice.answers import BenchmarkAnswer, Signal
+from analysis.advice.score_difference import (
+    Scored,
+    ScoreDifference,
+    best_keys,
+    score_difference,
+)
+from analysis.benchmarks import ON_DATA_OF, task
+from analysis.figures.interpolate import colour_range
+from analysis.fit.cells import Cells
+from analysis.text import Unit, counted, listed, number, rate
+
+
+class Score(NamedTuple):
+    """One cell of the table: `text` of its score, or its status where it has none; `shade` from 0
+    (worst) to 1 (best) of the scores shown, None without a score."""
+
+    text: str
+    error: str
+    shade: float | None
+    best: bool
+    status: str
+
+
+class ScoreTable(NamedTuple):
+    """Scores of one benchmark: a row per learning rate, a column per batch size."""
+
+    benchmark: str
+    label: str
+    metric: str
+    better: str
+    sizes: list[int]
+    rows: list[tuple[str, list[Score | None]]]
+
+
+class Gain(NamedTuple):
+    """Best cell of one benchmark against the model before training.
+
+    `difference` is None where the model before training has no score. `note`: whether the scores
+    say anything at all. `points`: whether differences are written in points.
+    """
+
+    benchmark: str
+    label: str
+    metric: str
+    best: str
+    cell: str
+    before: str
+    gain: str
+    items: int | None
+    note: str
+    difference: ScoreDifference | None
+
+
+class Overview(NamedTuple):
+    """`facts`: cells, axes, seeds, diverged and failed cells, in words."""
+
+    facts: str
+    tables: list[ScoreTable]
+    gains: list[Gain]
+    unscored: list[str]
+
+
+def unit_of(cells: Cells) -> Unit:
+    """Points for shares between 0 and 1, else the metric's own units."""
+    values = cells.table.value[cells.ok]
+    share = cells.higher_is_better and bool(values.between(0, 1).all()) and len(values) > 0
+    is_loss = "loss" in task(cells.benchmark).label.lower()
+    return Unit("loss" if is_loss else cells.metric.replace("_", " "), share)
+
+
+def overview(
+    grids: Sequence[Cells],
+    answers: Mapping[str, BenchmarkAnswer],
+    frame: pd.DataFrame,
+    items: pd.DataFrame | None,
+) -> Overview:
+    """Of the surfaces of one grid; `frame` is the whole table, with the model before training."""
+    first = grids[0]
+    rows = frame.loc[(frame.stage == first.stage) & (frame.arm == first.arm)]
+    return Overview(
+        facts=_facts(rows, grids),
+        tables=[score_table(cells) for cells in grids],
+        gains=[_gain(cells, answers[cells.benchmark], frame, rows, items) for cells in grids],
+        unscored=_unscored(rows),
+    )
+
+
+def score_table(cells: Cells) -> ScoreTable:
+    """The scores as measured, mean over seeds, with their standard errors."""
+    table = cells.table
+    values = table.value.to_numpy(dtype=float)
+    low, high = colour_range(values[cells.ok], cells.higher_is_better)
+    places = _decimals(table.stderr[cells.ok], high - low)
+    by_cell: dict[tuple[float, int], Score] = {}
+    for row, cell in enumerate(table.to_dict("records")):
+        if cell["status"] == "ok":
+            error = "" if pd.isna(cell["stderr"]) else f"{cell['stderr']:.{places}f}"
+            shade = float(np.clip((cell["value"] - low) / (high - low), 0, 1))
+            shade = shade if cells.higher_is_better else 1 - shade
+            score = Score(f"{cell['value']:.{places}f}", error, shade, row == cells.best, "ok")
+        else:
+            score = Score(cell["status"], "", None, False, cell["status"])
+        by_cell[(cell["learning_rate"], cell["batch_size"])] = score
+    sizes = sorted(int(size) for size in table.batch_size.unique())
+    rates = sorted(table.learning_rate.unique())
+    return ScoreTable(
+        cells.benchmark,
+        task(cells.benchmark).label,
+        cells.metric,
+        "higher" if cells.higher_is_better else "lower",
+        sizes,
+        [(rate(r), [by_cell.get((r, size)) for size in sizes]) for r in rates],
+    )
+
+
+def before_training(frame: pd.DataFrame, stage: str) -> dict[str, tuple[str, str]]:
+    """Benchmark -> (key, name of the benchmark there) of the model that a stage starts from: its
+    one parent, else the base. Empty where the stage's trials start from several parents.
+
+    The loss that counts is the one on this stage's data (`heldout_loss@sft`), not on the data that
+    the parent was trained on: where it was not measured, as for pairs, there is none.
+    """
+    scored = frame.loc[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
+    parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
+    if len(parents) > 1:
+        return {}
+    rows = scored.loc[scored.key.isin(parents)]
+    if rows.empty:
+        rows = scored.loc[scored.stage == "base"]
+    names = {
+        name: key
+        for name, key in zip(rows.benchmark, rows.key, strict=True)
+        if ON_DATA_OF in name or task(name).task_type != "loss"
+    }
+    here = {
+        name.partition(ON_DATA_OF)[0]: (key, name)
+        for name, key in names.items()
+        if name.endswith(f"{ON_DATA_OF}{stage}")
+    }
+    return {name: (key, name) for name, key in names.items() if ON_DATA_OF not in name} | here
+
+
+def scores_before(frame: pd.DataFrame, stage: str) -> dict[str, float]:
+    """Primary score by benchmark of the model that a stage starts from."""
+    primary = frame.loc[frame.primary.fillna(False).astype(bool)]
+    values = {
+        (key, name): value
+        for key, name, value in zip(primary.key, primary.benchmark, primary.value, strict=True)
+    }
+    return {name: float(values[place]) for name, place in before_training(frame, stage).items()}
+
+
+def _gain(
+    cells: Cells,
+    answer: BenchmarkAnswer,
+    frame: pd.DataFrame,
+    rows: pd.DataFrame,
+    items: pd.DataFrame | None,
+) -> Gain:
+    known = task(cells.benchmark)
+    note = _note(answer, known.chance)
+    if cells.best is None:
+        nothing = dict.fromkeys(("best", "cell", "before", "gain"), "-")
+        return Gain(
+            cells.benchmark, known.label, cells.metric, **nothing, items=None, note=note,
+            difference=None,
+        )  # fmt: skip
+    best = cells.table.iloc[cells.best]
+    low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
+    places = _decimals(cells.table.stderr[cells.ok], high - low)
+    parent = before_training(frame, cells.stage).get(cells.benchmark)
+    difference = None
+    if parent is not None:
+        keys = best_keys(rows, best.learning_rate, int(best.batch_size))
+        difference = score_difference(
+            Scored(frame, items, (parent[0],)),
+            Scored(frame, items, keys, cells.seed_sd),
+            cells.benchmark,
+            cells.metric,
+            cells.higher_is_better,
+            first_benchmark=parent[1],
+        )
+    gain = "-"
+    if difference is not None:
+        # the difference is positive where training helped, the score rises or falls with it
+        sign = 1 if unit_of(cells).points else cells.sign
+        gain = unit_of(cells).signed(sign * difference.gain, difference.stderr)
+    count = best.n
+    return Gain(
+        benchmark=cells.benchmark,
+        label=known.label,
+        metric=cells.metric,
+        best=f"{best.value:.{places}f}",
+        cell=f"{rate(best.learning_rate)} x {best.batch_size}",
+        before="-" if difference is None else f"{difference.first:.{places}f}",
+        gain=gain,
+        items=int(count) if np.isfinite(count) and np.isfinite(best.stderr) else None,
+        note=note,
+        difference=difference,
+    )
+
+
+def _note(answer: BenchmarkAnswer, chance: float | None) -> str:
+    match answer.signal:
+        case Signal.CHANCE:
+            return f"at chance ({number(chance or 0.0)}): no cell learned it"
+        case Signal.CONSTANT:
+            return "the same in every cell"
+        case Signal.FLAT:
+            return "cells do not differ beyond noise"
+    return "" if chance is None else f"chance is {number(chance)}"
+
+
+def _decimals(stderr: pd.Series, spread: float) -> int:
+    """Decimal places of scores, no finer than a tenth of their standard error; without one, than a
+    thirtieth of their spread."""
+    middle = float(stderr.median()) if stderr.notna().any() else spread / 30
+    if not np.isfinite(middle) or middle <= 0:
+        return 3
+    places = np.ceil(-np.log10(middle))
+    return int(np.clip(places + (middle * 10**places < 2.5), 1, 5))
+
+
+def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
+    """20 cells (5 learning rates x 4 batch sizes), 1 seed each; 1 diverged, none failed."""
+    first = grids[0]
+    statuses = _worst_status(grids)
+    seeds = rows.drop_duplicates("key").groupby(["learning_rate", "batch_size"]).key.nunique()
+    each = (
+        f"{seeds.min()} to {seeds.max()} seeds"
+        if seeds.min() < seeds.max()
+        else counted(int(seeds.max()), "seed")
+    )
+    table = first.table
+    lost = {name: list(statuses.values()).count(name) for name in ("diverged", "failed")}
+    without = listed([f"{count or 'none'} {status}" for status, count in lost.items()])
+    rates, sizes = table.learning_rate.nunique(), table.batch_size.nunique()
+    return (
+        f"{counted(len(statuses), 'cell')} ({counted(rates, 'learning rate')} x "
+        f"{counted(sizes, 'batch size')}), {each} each; {without}."
+    )
+
+
+def _worst_status(grids: Sequence[Cells]) -> dict[tuple[float, int], str]:
+    order = ("ok", "failed", "diverged")
+    worst: dict[tuple[float, int], str] = {}
+    for cells in grids:
+        axes = zip(cells.table.learning_rate, cells.table.batch_size, strict=True)
+        for cell, status in zip(axes, cells.table.status, strict=True):
+            worst[cell] = max(worst.get(cell, "ok"), status, key=order.index)
+    return worst
+
+
+def _unscored(rows: pd.DataFrame) -> list[str]:
+    """Why cells have no score: one line per reason, with its cells."""
+    bad = rows.loc[(rows.status != "ok") & (rows.reason != "")]
+    lines = []
+    for (status, reason), part in bad.groupby(["status", "reason"], sort=False):
+        cells = part.drop_duplicates(["learning_rate", "batch_size"])
+        axes = zip(cells.learning_rate, cells.batch_size, strict=True)
+        names = [f"{rate(learning_rate)} x {size}" for learning_rate, size in axes]
+        shown = listed(names[:4] + ([f"{len(names) - 4} more"] if len(names) > 4 else []))
+        lines.append(f"{shown} {status}: {reason}")
+    return lines
+
+
+def as_json(one: Overview) -> dict[str, Any]:
+    """For recommendations.json."""
+    gains = {}
+    for gain in one.gains:
+        difference = gain.difference
+        gains[gain.benchmark] = {
+            "label": gain.label,
+            "metric": gain.metric,
+            "best_cell": gain.cell,
+            "items": gain.items,
+            "note": gain.note,
+            "before_training": None if difference is None else difference.first,
+            "best": None if difference is None else difference.second,
+            "gain": None if difference is None else difference.gain,
+            "gain_stderr": None if difference is None else difference.stderr,
+        }
+    return {"facts": one.facts, "benchmarks": gains, "without_score": one.unscored}

@@ -1,0 +1,158 @@
+"""recommendations.json: the first screen and the seven answers, in the order of the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.advice.answers import Answers, plain
+from analysis.advice.next_grid import NextStep
+from analysis.advice.recommend import Advice, Recommendation
+from analysis.fit.rates import RateAt
+from analysis.report import overview as first
+from analysis.report import sentences
+from analysis.report.sentences import RateRow
+from analysis.text import Unit
+
+UNITS = {
+    "learning_rate": "peak learning rate",
+    "batch_size": "examples per optimizer step",
+    "lr_bs_ratio": "learning rate / batch size",
+    "regret": "the metric's own units; a share of the range of scores for several benchmarks",
+    "octaves": "log2: one octave is a factor of 2",
+    "interval": "low to high is 95 %",
+}
+
+
+class Answered:
+    """The answers of one grid with what is said about them; made once, shown everywhere."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        units: Mapping[str, Unit],
+        type_rates: Mapping[str, Sequence[RateAt]],
+        overview: first.Overview,
+        next_step: NextStep,
+    ) -> None:
+        self.answers = answers
+        self.overview = overview
+        self.next_step = next_step
+        self.type_rates = type_rates
+        benchmarks = answers.benchmarks.values()
+        self.settings = list(answers.task_types.values()) or [
+            one.setting for one in benchmarks if one.setting is not None
+        ]
+        self.headline = sentences.headline(self.settings)
+        self.rates = [sentences.rates(one) for one in benchmarks]
+        self.ratio = [sentences.ratio(one, units[one.benchmark]) for one in benchmarks]
+        self.gamma = [sentences.gamma(one) for one in benchmarks]
+        self.batch_size = [sentences.batch_size(one, units[one.benchmark]) for one in benchmarks]
+        shared = [*answers.task_types.values(), *([answers.mix] if answers.mix else [])]
+        self.shared_settings = [sentences.setting(one, units) for one in shared]
+        each = [one.setting for one in benchmarks if one.setting is not None]
+        self.every_setting = list(
+            dict.fromkeys([*self.shared_settings, *(sentences.setting(one, units) for one in each)])
+        )
+        self.contrast = sentences.contrast(answers.contrast)
+        self.rules = [(rule, sentences.rule(rule, units)) for rule in answers.rules]
+
+    @property
+    def one_batch_size(self) -> bool:
+        """Only one was measured, so that questions about the batch size cannot be asked."""
+        return all(len(one.rates) < 2 for one in self.answers.benchmarks.values())
+
+    @property
+    def one_learning_rate(self) -> bool:
+        """Only one was measured, so that none can be the best."""
+        return all(len(table.rows) < 2 for table in self.overview.tables)
+
+    @property
+    def rate_columns(self) -> list[str]:
+        """Labels of the columns of the table of learning rates: task types, or benchmarks where
+        they have none."""
+        if self.type_rates:
+            return [self.answers.task_types[kind].label for kind in self.type_rates]
+        return [one.label for one in self.answers.benchmarks.values()]
+
+    @property
+    def rate_rows(self) -> list[RateRow]:
+        """The table of learning rates, a row per batch size, a text per column."""
+        benchmarks = [one.rates for one in self.answers.benchmarks.values()]
+        return sentences.rate_rows(list(self.type_rates.values()) or benchmarks)
+
+    @property
+    def benchmark_rates(self) -> list[tuple[str, list[str]]]:
+        """A row per benchmark, a text per measured batch size."""
+        return [
+            (one.label, [sentences.rate_text(rate) for rate in one.rates])
+            for one in self.answers.benchmarks.values()
+        ]
+
+
+def grid_record(one: Answered, advice: Advice) -> dict[str, Any]:
+    """One grid: `summary`, the seven answers in the order of the page, the optimum over both
+    axes."""
+    answers = one.answers
+    by_benchmark = answers.benchmarks
+    return {
+        "stage": advice.stage,
+        "arm": advice.arm,
+        "summary": {
+            "headline": one.headline,
+            "what_was_run": first.as_json(one.overview),
+            "learning_rates": {
+                "columns": ["batch size", *one.rate_columns],
+                "rows": [[row.batch_size, *row.texts] for row in one.rate_rows],
+            },
+            "settings": one.shared_settings or one.every_setting,
+            "next_step": one.next_step._asdict(),
+        },
+        "learning_rate": {
+            "sentences": one.rates,
+            "benchmarks": {name: plain(each.rates) for name, each in by_benchmark.items()},
+            "task_types": {kind: plain(tuple(rates)) for kind, rates in one.type_rates.items()},
+        },
+        "ratio": {
+            "sentences": one.ratio,
+            "benchmarks": {name: plain(each.ratio) for name, each in by_benchmark.items()},
+        },
+        "gamma": {
+            "sentences": one.gamma,
+            "benchmarks": {
+                name: {
+                    "gamma": plain(each.gamma),
+                    "ratio_is_sufficient": each.ratio_is_sufficient,
+                }
+                for name, each in by_benchmark.items()
+            },
+        },
+        "batch_size": {
+            "sentences": one.batch_size,
+            "benchmarks": {name: plain(each.direction) for name, each in by_benchmark.items()},
+        },
+        "setting": {
+            "sentences": one.every_setting,
+            "benchmarks": {name: plain(each.setting) for name, each in by_benchmark.items()},
+            "task_types": plain(answers.task_types),
+            "mix": plain(answers.mix),
+        },
+        "contrast": {"sentence": one.contrast} | plain(answers.contrast),
+        "published_rules": [plain(rule) | {"sentence": text} for rule, text in one.rules],
+        "signal": {name: each.signal for name, each in by_benchmark.items()},
+        "optimum": {name: _optimum(each) for name, each in advice.benchmarks.items()},
+    }
+
+
+def _optimum(one: Recommendation) -> dict[str, Any]:
+    """The best setting over both axes; the ratio and its bounds are null unless identified."""
+    return {
+        "status": one.status,
+        "reason": one.reason,
+        "ratio": one.ratio,
+        "low": one.low,
+        "high": one.high,
+    }
+
+
+def document(grids: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The file: units, and every grid by its name."""
+    return {"stage": next(iter(grids), ""), "units": UNITS, "stages": dict(grids)}

@@ -1,0 +1,267 @@
+"""The seven answers as sentences and rows, the same on the page, in the terminal and in
+recommendations.json.
+
+Every word is computed from the answers; numbers have as many digits as their intervals support.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from analysis.advice.answers import BenchmarkAnswer, Signal
+from analysis.advice.contrast import CONTRADICTED, SUPPORTED, Contrast
+from analysis.advice.published_rules import Rule, Verdict
+from analysis.advice.setting import Setting
+from analysis.benchmarks import task
+from analysis.fit.batch import Batch
+from analysis.fit.rates import RateAt, RateStatus
+from analysis.text import Unit, listed, number, probability, rate, rounded, with_interval
+
+RULE_NAMES = {
+    "ratio": "one ratio",
+    "root": "the square-root rule",
+    "fixed": "one learning rate",
+}
+"""Rules that set the learning rate for every batch size."""
+
+
+HIGHER_RATIO = "higher_ratio_helps_reasoning"
+"""The rule that the contrast of task types answers."""
+
+
+class RateRow(NamedTuple):
+    """One batch size of the table of learning rates: a text per column."""
+
+    batch_size: int
+    texts: list[str]
+
+
+def rate_text(one: RateAt | None) -> str:
+    """1.1e-3 (7e-4 to 2e-3); above 4.5e-3, at the edge; any of 4e-4 to 4e-3."""
+    if one is None:
+        return "-"
+    match one.status:
+        case RateStatus.INTERIOR:
+            return with_interval(one.learning_rate, one.low, one.high)
+        case RateStatus.EDGE if one.side == "higher":
+            return f"above {number(one.low, 1, smallest=1e-2)}, at the upper edge"
+        case RateStatus.EDGE:
+            return f"below {number(one.high, 1, smallest=1e-2)}, at the lower edge"
+    start, end = rounded(one.learning_rate, one.level_low, one.level_high)[1:]
+    if start == end:
+        start, end = rounded(one.learning_rate, one.low, one.high)[1:]
+    return f"open: {start} to {end}"
+
+
+def rate_rows(columns: Sequence[Sequence[RateAt]]) -> list[RateRow]:
+    """A row per batch size, a text per column (a benchmark or a task type)."""
+    by_size = [{one.batch_size: one for one in rates} for rates in columns]
+    sizes = sorted({size for rates in by_size for size in rates})
+    return [RateRow(size, [rate_text(rates.get(size)) for rates in by_size]) for size in sizes]
+
+
+def rates(answer: BenchmarkAnswer) -> str:
+    """Answer 1: which learning rate at each batch size."""
+    if not answer.rates:
+        return f"{answer.label}: too few scored cells to say."
+    if (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {why}, so no learning rate is better than another."
+    texts = [f"{rate_text(one)} at batch size {one.batch_size}" for one in answer.rates]
+    return f"{answer.label}: {listed(texts, '; ')}."
+
+
+def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
+    """Answer 2: which ratio, and what keeping one for all batch sizes costs."""
+    best = answer.ratio
+    if best is None or (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {'too few scored cells' if best is None else why}."
+    match best.status:
+        case RateStatus.INTERIOR:
+            text = f"the best LR/BS is {with_interval(best.ratio, best.low, best.high)}"
+        case RateStatus.EDGE:
+            text = f"the best LR/BS lies at the {_end(best.side)} end, near {rate(best.ratio)}"
+        case _:
+            start, end = rounded(best.ratio, best.low, best.high)[1:]
+            text = f"the best LR/BS is open within {start} to {end}"
+    if len(answer.rates) < 2:
+        return f"{answer.label}: {text}."
+    costs = [
+        f"{RULE_NAMES[name]} {unit.amount(kept.expected)} (at most {unit.amount(kept.high)})"
+        for name, kept in best.keep.items()
+        if name in RULE_NAMES
+    ]
+    return (
+        f"{answer.label}: {text}. One rule for all batch sizes loses, at its worst batch size: "
+        f"{listed(costs)}."
+    )
+
+
+def gamma(answer: BenchmarkAnswer) -> str:
+    """Answer 3: how the best learning rate follows the batch size."""
+    slope = answer.gamma
+    if slope is None or (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {_no_slope(answer) if slope is None else why}."
+    text = f"grows as B^{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
+    if slope.p_linear >= 0.5:
+        text += f", about in proportion (probability {probability(slope.p_linear)})"
+    elif slope.p_root >= 0.5:
+        text += f", about as the square root (probability {probability(slope.p_root)})"
+    else:
+        text += (
+            f"; in proportion with probability {probability(slope.p_linear)}, as the square root "
+            f"with {probability(slope.p_root)}"
+        )
+    follows = {
+        Verdict.TRUE: "one ratio serves all batch sizes here",
+        Verdict.FALSE: "one ratio does not serve all batch sizes: take the rate of each",
+        Verdict.UNDECIDED: "whether one ratio serves all batch sizes is open",
+    }[answer.ratio_is_sufficient]
+    return f"{answer.label}: {text}; {follows}."
+
+
+def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
+    """Answer 4: which batch size, each at its own best learning rate."""
+    way = answer.direction
+    if way is None or len(way.batch_sizes) < 2:
+        return f"{answer.label}: one batch size was measured, so there is nothing to compare."
+    if (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {why}."
+    share = probability(max(way.p_best))
+    match way.verdict:
+        case Batch.SMALLER:
+            text = f"smaller is better: {way.best}, the smallest, is the best ({share})"
+        case Batch.LARGER:
+            text = f"larger is better: {way.best}, the largest, is the best ({share})"
+        case Batch.INTERIOR:
+            text = f"the best lies inside, most likely {way.best} ({share})"
+        case Batch.INDIFFERENT:
+            text = f"all from {way.batch_sizes[0]} to {way.batch_sizes[-1]} score alike"
+        case _:
+            text = f"open; most likely {way.best} ({share})"
+    if way.next_batch_size is None or way.next_gain_high is None or way.next_gain is None:
+        return f"{answer.label}: {text}."
+    if way.verdict in (Batch.SMALLER, Batch.LARGER):
+        text += (
+            f". Batch size {way.next_batch_size} was not run; it might gain "
+            f"{unit.amount(way.next_gain)}, at most {unit.amount(way.next_gain_high)}"
+        )
+    return f"{answer.label}: {text}."
+
+
+def setting(one: Setting, units: Mapping[str, Unit]) -> str:
+    """Answer 5: what to run and what it may lose; `units` by benchmark."""
+    text = f"{one.label}: learning rate {rate(one.learning_rate)} with batch size {one.batch_size}"
+    if len(one.prices) == 1:
+        unit = units[one.prices[0].benchmark]
+        return (
+            f"{text}; expected to lose {unit.amount(one.expected_regret)} against the best of this "
+            f"grid, at most {unit.amount(one.regret_high)}."
+        )
+    text += (
+        f"; expected to lose {one.expected_regret:.0%} of the range of scores, at most "
+        f"{one.regret_high:.0%}"
+    )
+    if not one.disagree:
+        return f"{text}. Its benchmarks agree within noise."
+    own = []
+    for price in one.prices:
+        if price.dearer:
+            unit = units[price.benchmark]
+            cell = f"{rate(price.own_learning_rate)} x {price.own_batch_size}"
+            own.append(
+                f"{price.label} loses {unit.amount(price.expected)} here and "
+                f"{unit.amount(price.own_expected)} with {cell}"
+            )
+    return f"{text}. Its benchmarks disagree: {listed(own)}."
+
+
+def rule(one: Rule, units: Mapping[str, Unit]) -> str:
+    """Answer 7: one published rule, with the benchmarks for which it holds and does not."""
+    is_setting = one.name.startswith("setting_")
+    statement = one.statement[:1].upper() + one.statement[1:]
+    if is_setting:
+        statement = f"The setting of {one.source.split(', ')[0]}, {one.statement}"
+    if one.name == HIGHER_RATIO:
+        return f"{statement}: see the answer above."
+    if not one.benchmarks:
+        return f"{statement}: cannot be asked here, as no benchmark's cells differ beyond noise."
+    if all(each.probability is None for each in one.benchmarks):
+        why = "it lies outside the measured cells" if is_setting else "it needs other cells"
+        return f"{statement}: cannot be asked here, as {why}."
+    parts = []
+    for verdict, word in (
+        (Verdict.TRUE, "true"),
+        (Verdict.FALSE, "false"),
+        (Verdict.UNDECIDED, "open"),
+    ):
+        labels = [each.label for each in one.benchmarks if each.verdict is verdict]
+        if labels:
+            everywhere = len(labels) == len(one.benchmarks) > 1
+            parts.append(f"{word} for {'every benchmark' if everywhere else listed(labels)}")
+    text = f"{statement}: {'; '.join(parts)}."
+    losses = [
+        f"{units[each.benchmark].amount(each.regret)} ({each.label})"
+        for each in one.benchmarks
+        if each.regret is not None
+    ]
+    return f"{text} Following it loses {listed(losses)}." if losses else text
+
+
+def contrast(one: Contrast) -> str:
+    """Answer 6: whether reasoning and pattern recognition want different learning rates."""
+    if one.octaves is None or one.low is None or one.high is None or one.visible is None:
+        return f"Cannot be compared here: {one.missing}."
+    way = "higher" if one.octaves > 0 else "lower"
+    text = (
+        f"At equal batch sizes the best learning rate of reasoning is {abs(one.octaves):.1f} "
+        f"octaves {way} ({one.low:+.1f} to {one.high:+.1f}; probability that it is higher: "
+        f"{probability(one.p_higher or 0.0)}). This grid would have seen a difference of "
+        f"{one.visible:.1f} octaves or more."
+    )
+    verdict = {
+        SUPPORTED: "So it supports the paper's claim that reasoning wants a higher ratio.",
+        CONTRADICTED: "So it contradicts the paper's claim that reasoning wants a higher ratio.",
+    }.get(
+        one.verdict, "So it does not resolve the paper's claim that reasoning wants a higher one."
+    )
+    left = ""
+    if one.left_out:
+        labels = listed([task(name).label for name in one.left_out])
+        left = f" Left out, because cells do not differ beyond noise: {labels}."
+    return f"{text} {verdict}{left}"
+
+
+def headline(settings: Sequence[Setting]) -> str:
+    """One sentence for the top: a setting for each task type or benchmark."""
+    if not settings:
+        return "No cell has a score yet."
+    same = {(one.learning_rate, one.batch_size) for one in settings}
+    if len(same) == 1:
+        first = settings[0]
+        labels = listed([one.label.lower() for one in settings])
+        return (
+            f"Use learning rate {rate(first.learning_rate)} with batch size {first.batch_size} "
+            f"for {labels}."
+        )
+    parts = [
+        f"{rate(one.learning_rate)} with batch size {one.batch_size} for {one.label.lower()}"
+        for one in settings
+    ]
+    return f"Use learning rate {listed(parts)}."
+
+
+def _no_signal(answer: BenchmarkAnswer) -> str | None:
+    return {
+        Signal.CONSTANT: "every cell has the same score",
+        Signal.CHANCE: "every cell is at chance",
+        Signal.FLAT: "cells do not differ beyond noise",
+    }.get(answer.signal)
+
+
+def _no_slope(answer: BenchmarkAnswer) -> str:
+    if len(answer.rates) < 2:
+        return "one batch size was measured, so the rate cannot follow it"
+    return "too few batch sizes have their best learning rate inside the grid"
+
+
+def _end(side: str) -> str:
+    return "upper" if side == "higher" else "lower"

@@ -1,0 +1,7 @@
+"""Tables from elsewhere -> the one schema, with notes on how each column was read.
+
+Nothing is guessed: what a name does not say is asked for, and what cannot be read is refused with
+file, row, column and the way out. Reading order: `adopt` (the whole path), `columns` (names),
+`batch_size`, `runs` (a row per run), `scores` and `directions` (which columns, what is better),
+`conditions` (seeds or settings), `values` (cells to numbers and statuses).
+"""

@@ -1,0 +1,188 @@
+"""A table from elsewhere -> the one schema.
+
+Long tables have a row per cell, seed and benchmark; wide ones, as W&B exports them, a row per run
+and a column per score (`scores/arc/acc_norm`, `eval/loss`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables.errors import ResultsError
+from analysis.tables.external import columns, conditions, scores
+from analysis.tables.external.runs import runs
+from analysis.tables.external.values import in_schema
+from analysis.tables.numbers import numbers
+from analysis.tables.options import ReadOptions
+from analysis.tables.selection import arms, resolve, selected
+from analysis.text import counted
+
+OF_A_SCORE = ("benchmark", "metric", "value", "stderr", "n")
+
+
+class Table(NamedTuple):
+    """A table in the schema, and how the file's columns and rows were read."""
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """`adopt` without options, the table alone."""
+    return adopt(frame, source).frame
+
+
+def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) -> Table:
+    """A table from elsewhere in the schema, validated.
+
+    A row of learning rate 0, or without axes, is a model outside the grid. A word where a score
+    should stand is a failed cell. Repeated rows of a cell without a seed are seeds 0, 1, ... if no
+    setting differs between them.
+
+    Raises:
+        ResultsError: a column is missing or may mean two things, rows repeat a cell and are no
+            seeds, or a value is impossible.
+    """
+    options = options or ReadOptions()
+    if frame.empty:
+        raise ResultsError(f"{source}: the table has no rows")
+    raw: Any = selected(frame.rename(columns=str), options.where, source)
+    raw, mapping, notes = _step_law(raw, columns.roles(raw, options.columns, source))
+    long = "value" in mapping and ("benchmark" in mapping or "metric" in mapping)
+    if not long:
+        kept = [role for role in mapping if role not in OF_A_SCORE or role in options.columns]
+        mapping = {role: mapping[role] for role in kept}
+    notes += _names_notes(mapping)
+    rows: Any = runs(raw, mapping, options.columns, source, notes)
+    rest = [name for name in raw.columns if name not in mapping.values()]
+    kinds = scores.Columns([], [], {})
+    if long:
+        rows = rows.join(_scores_of_long(raw, mapping))
+    else:
+        kinds = scores.find(raw, rest, rows, options.directions, source)
+    notes += kinds.notes
+    columns_of_values = [score.column for score in kinds.scores] or [mapping["value"]]
+    rows["result"], rows["results"] = _results(raw, rows, columns_of_values)
+    by = resolve(raw, options.by, "--by", source)
+    rows["arm"] = arms(raw, rows.arm, by)
+    if options.last:
+        last = resolve(raw, [options.last], "--last", source)[0]
+        final = conditions.last_rows(rows, raw, last, by, source)
+        notes.append(f"--last {last}: {int(final.sum())} of {len(rows)} rows are kept")
+        rows, raw = rows[final].copy(), raw[final]
+    if mapping.get("model") not in by:
+        rows["arm"] = conditions.split_models(rows, notes)
+    unscored = [name for name in rest if name not in [*kinds.used, *by]]
+    settings = [mapping[role] for role in columns.SETTINGS_ROLES if mapping.get(role) in raw]
+    candidates = [name for name in [*unscored, *settings] if name not in by]
+    conditions.refuse_conditions(rows, raw, candidates, source)
+    rows = conditions.without_reruns(rows, source, notes)
+    rows["seed"] = conditions.seeds(rows)
+    raw = raw.loc[rows.index]
+    notes += _unused_notes(raw, unscored, kinds) + _failed_notes(rows)
+    table = rows if long else _melted(raw, rows, kinds.scores)
+    frame = in_schema(_marked_everywhere(table), options, source, notes, told=not long)
+    return Table(frame, tuple(dict.fromkeys(notes)))
+
+
+def _step_law(
+    raw: pd.DataFrame, mapping: dict[str, str]
+) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """The published grids of step-law/steplaw: an arm per model size N and token count D."""
+    if not {"N", "D", "smooth loss", "loss"} <= set(raw):
+        return raw, mapping, []
+    sizes, tokens = numbers(raw["N"]).values, numbers(raw["D"]).values
+    names = [f"{n / 1e6:.0f}M, {d / 1e9:.3g}B tokens" for n, d in zip(sizes, tokens, strict=True)]
+    losses = {"smooth loss": "eval/pretraining_loss/smoothed", "loss": "eval/pretraining_loss/last"}
+    raw = raw.assign(arm=names, stage="pretraining").rename(columns=losses)
+    raw = raw.drop(columns=["D", "D/N", "ti"], errors="ignore")
+    mapping |= {"arm": "arm", "stage": "stage", "model_parameters": "N"}
+    return raw, mapping, ["N, D: a surface for each model size and token count (Step Law)"]
+
+
+def _scores_of_long(raw: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
+    """Benchmark, metric and value of each row, the value as written."""
+    part = pd.DataFrame(index=raw.index)
+    names = [mapping[role] for role in ("benchmark", "metric") if mapping.get(role) in raw]
+    texts = [raw[name].fillna("").astype("str") for name in names]
+    part["benchmark"] = texts[0]
+    metric = texts[1] if len(texts) > 1 else pd.Series("", raw.index)
+    part["metric"] = metric.str.removesuffix(",none")
+    part["value"] = raw[mapping["value"]]
+    for name in ("stderr", "n", "primary", "higher_is_better"):
+        if mapping.get(name) in raw:
+            part[name] = raw[mapping[name]]
+    return part
+
+
+def _results(
+    raw: pd.DataFrame, rows: pd.DataFrame, names: Sequence[str]
+) -> tuple[pd.Series, pd.Series]:
+    """Whether each row has a result that counts, and all its results as one text."""
+    finite = np.column_stack([np.isfinite(numbers(raw[name]).values) for name in names])
+    texts = [" ".join(map(str, cells)) for cells in raw[list(names)].itertuples(index=False)]
+    return finite.any(axis=1) & (rows.status == "ok"), pd.Series(texts, raw.index)
+
+
+def _melted(raw: pd.DataFrame, rows: pd.DataFrame, found: list[scores.Score]) -> pd.DataFrame:
+    """A wide table's scores as rows; without the row of a sweep's summary, which has neither axes
+    nor scores."""
+    parts = []
+    for score in found:
+        part = rows.assign(
+            benchmark=score.benchmark,
+            metric=score.metric,
+            higher_is_better=score.higher_is_better,
+            value=raw[score.column],
+        )
+        for name, column in (("stderr", score.stderr), ("n", score.n)):
+            part[name] = raw[column] if column else np.nan
+        parts.append(part)
+    table: Any = pd.concat(parts)
+    return table.loc[table.learning_rate.notna() | numbers(table["value"]).values.notna()]
+
+
+def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:
+    """Failed and diverged rows that name no benchmark stand for those of all the others."""
+    scored: Any = table[(table.benchmark != "") & (table.status == "ok")]
+    pairs: Any = scored[["benchmark", "metric"]].drop_duplicates()
+    nameless = (table.benchmark == "") & (table.status != "ok")
+    if not nameless.any() or pairs.empty:
+        return table
+    rows: Any = table[nameless].drop(columns=["benchmark", "metric"])
+    marked = rows.merge(pairs, how="cross").set_axis(np.repeat(rows.index, len(pairs)))
+    named: Any = table[~nameless]
+    return pd.concat([named, marked])
+
+
+def _names_notes(mapping: Mapping[str, str]) -> list[str]:
+    """Which columns the schema's are, where their names differ."""
+    names = [f"{role} from {name}" for role, name in mapping.items() if role != name]
+    return [f"read: {', '.join(names)}"] if names else []
+
+
+def _failed_notes(rows: pd.DataFrame) -> list[str]:
+    """Runs that did not finish, by the table's own word."""
+    states = rows.stated[rows.status != "ok"].value_counts()
+    return [f"{counted(int(n), 'run')} {state or 'without a state'}" for state, n in states.items()]
+
+
+def _unused_notes(raw: pd.DataFrame, unscored: list[str], kinds: scores.Columns) -> list[str]:
+    """The columns that are not used, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for column in unscored:
+        reason = kinds.unused.get(column) or columns.unused_reason(column) or scores.SETTING
+        if column in kinds.unknown:
+            reason = "no known score; if it is one, say --direction COLUMN=max or min"
+        elif reason in (scores.SETTING, scores.NO_NUMBERS):
+            several = len(set(raw[column].astype("str"))) > 1
+            reason = (
+                "differs between cells, so what it does is part of what the axes seem to do; keep "
+                "one value with --where or split with --by"
+                if several
+                else "the same everywhere"
+            )
+        reasons.setdefault(reason, []).append(column)
+    return [f"not used: {', '.join(names)} ({reason})" for reason, names in reasons.items()]

@@ -1,0 +1,213 @@
+"""Rows that repeat a cell: seeds, or something else that nobody may average.
+
+A repeated row is a seed only if nothing else differs. What does is named, and has a surface of its
+own (`--by`), is left out (`--where`), or is the history of a run (`--last`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables.errors import ResultsError
+from analysis.tables.external import columns
+from analysis.tables.numbers import numbers
+from analysis.text import counted, listed
+
+CELL = ["stage", "arm", "learning_rate", "batch_size"]
+SHOWN_VALUES = 4
+MODEL = "model"
+
+
+def last_rows(
+    rows: pd.DataFrame, raw: pd.DataFrame, column: str, kept: Sequence[str], source: str
+) -> pd.Series:
+    """Whether each row is the last of its run by the numbers (or dates) of `column`.
+
+    A run is a cell with its seed, its name and the values of the columns `kept`. Rows without any
+    result are older than those with one.
+
+    Raises:
+        ResultsError: the column holds words.
+    """
+    order = numbers(raw[column])
+    position = order.values
+    if order.share < 1:
+        dates = pd.to_datetime(raw[column], errors="coerce", format="mixed", utc=True)
+        if dates.notna().sum() <= len(raw) / 2:
+            raise ResultsError(
+                f"{source}: --last {column}: neither numbers nor dates, such as "
+                f"'{raw[column].iloc[0]}'; name the column that counts steps or epochs"
+            )
+        position = dates.map(lambda date: date.timestamp(), na_action="ignore").astype("float64")
+    names = [name for name in columns.run_names(raw) if raw[name].duplicated().any()]
+    keys = [rows[name] for name in [*CELL, "seed", "benchmark", "metric"] if name in rows]
+    keys += [raw[name].astype("str") for name in [*names[:1], *kept]]
+    group = pd.concat(keys, axis=1).fillna(-1).apply(tuple, axis=1)
+    ranked = pd.DataFrame({"group": group, "result": rows.result, "position": position})
+    final = ranked.sort_values(["result", "position"], kind="stable", na_position="first")
+    return pd.Series(rows.index.isin(final.drop_duplicates("group", keep="last").index), rows.index)
+
+
+def split_models(rows: pd.DataFrame, notes: list[str]) -> pd.Series:
+    """The arms, with the model's name where one stage and arm has several.
+
+    A model in a single cell is a run with a name.
+    """
+    arms = rows.arm.copy()
+    if MODEL not in rows:
+        return arms
+    groups: Any = rows[rows.learning_rate.notna()].groupby(["stage", "arm"], sort=False)
+    for (_, arm), part in groups:
+        cells = part.groupby(["learning_rate", "batch_size"], dropna=False).ngroup()
+        if part.model.nunique() < 2:
+            continue
+        if cells.groupby(part.model).nunique().max() < 2:
+            notes.append("not used: model (another in every cell: a name of the run)")
+        else:
+            names = part.model.replace("", "no model")
+            arms[part.index] = f"{arm}, " + names if arm else names
+            values = listed([str(name) for name in names.drop_duplicates()])
+            notes.append(f"model: a surface for each of {values}")
+    return arms
+
+
+def refuse_conditions(
+    rows: pd.DataFrame, raw: pd.DataFrame, candidates: Sequence[str], source: str
+) -> None:
+    """Refuse settings that differ between the rows of a cell, which would pass for seeds.
+
+    `rows` has `CELL`, perhaps benchmark, metric and seed, and `result` (whether the row has one);
+    `candidates` are the columns of `raw` that are no axis, fact or score.
+
+    Raises:
+        ResultsError: naming the columns, their values and the ways out.
+    """
+    here = rows.result & rows.learning_rate.notna()
+    part = rows[here]
+    scored = [name for name in ("benchmark", "metric") if name in rows]
+    cell = part.groupby([*CELL, *scored], dropna=False).ngroup()
+    repeated = cell.duplicated(keep=False)
+    if not repeated.any():
+        return
+    places = part.groupby(["learning_rate", "batch_size"], dropna=False).ngroup()
+    run = cell if "seed" not in part else part.groupby(["seed", cell], dropna=False).ngroup()
+    different: dict[str, pd.Series] = {}
+    for column in candidates:
+        values = raw.loc[part.index, column].astype("str")
+        progress = columns.is_progress(column)
+        if not (progress or columns.is_setting(column, values, places)):
+            continue
+        if (values.groupby(run if progress else cell).nunique() > 1).any():
+            different[column] = values
+    if not different:
+        return
+    progress = [name for name in different if columns.is_progress(name)]
+    chosen = _smallest(different, cell)
+    values = "; ".join(f"{name}: {_values(different[name])}" for name in different)
+    first = {name: different[name].iloc[0] for name in chosen}
+    ways = [
+        f"a surface for each: --by {','.join(chosen)}",
+        f"one of them: {' '.join(f'--where {name}={value}' for name, value in first.items())}",
+    ]
+    if sizes := [name for name in different if "batch" in name.lower()]:
+        ways.insert(0, f"the batch size: --columns batch_size={sizes[0]}")
+    if progress:
+        ways.insert(0, f"the last row of each run: --last {progress[0]}")
+    raise ResultsError(
+        f"{source}: {int(repeated.sum())} of {len(part)} rows repeat a learning rate and batch "
+        f"size, and are not seeds: {listed(list(different))} "
+        f"{'differs' if len(different) == 1 else 'differ'} within a cell ({values}). They are not "
+        f"averaged; choose {'; or '.join(ways)}"
+    )
+
+
+def _smallest(different: dict[str, pd.Series], cell: pd.Series) -> list[str]:
+    """Few columns that tell apart what all of them do: several may change together."""
+    everything = _groups(list(different.values()), cell)
+    chosen: list[str] = []
+    while _groups([different[name] for name in chosen], cell) < everything:
+        rest = [name for name in different if name not in chosen]
+        chosen.append(
+            max(rest, key=lambda name: _groups([different[n] for n in [*chosen, name]], cell))
+        )
+    return chosen
+
+
+def _groups(values: Sequence[pd.Series], cell: pd.Series) -> int:
+    return int(
+        pd.concat([cell, *values], axis=1).T.reset_index(drop=True).T.drop_duplicates().shape[0]
+    )
+
+
+def _values(values: pd.Series) -> str:
+    distinct = [value or "empty" for value in values.drop_duplicates()]
+    more = f" and {len(distinct) - SHOWN_VALUES} more" if len(distinct) > SHOWN_VALUES else ""
+    return ", ".join(distinct[:SHOWN_VALUES]) + more
+
+
+def seeds(rows: pd.DataFrame) -> pd.Series:
+    """Seeds as whole numbers: those of the table, and the next free ones for rows without."""
+    scored = [name for name in ("benchmark", "metric") if name in rows]
+    cell = [*CELL, MODEL, *scored] if MODEL in rows else [*CELL, *scored]
+    if "seed" not in rows:
+        return rows.groupby(cell, dropna=False).cumcount()
+    given = numbers(rows.seed)
+    whole = given.values.notna() & (given.values == given.values.round())
+    named = whole | (given.words != "")
+    if not (named == whole).all():
+        codes = pd.Series(pd.factorize(rows.seed.where(named))[0], rows.index, dtype="float64")
+        numbered = codes.where(named)
+    else:
+        numbered = given.values.where(whole)
+    keys = [rows[name] for name in cell]
+    highest: Any = numbered.groupby(keys, dropna=False).transform("max")
+    free = highest.fillna(-1) + 1
+    missing = numbered.isna().astype(int)
+    order = missing.groupby(keys, dropna=False).cumsum() - 1
+    return numbered.where(numbered.notna(), free + order)
+
+
+def without_reruns(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
+    """The rows without runs that ended early where the same run also finished, and without exact
+    repeats of a seed.
+
+    Raises:
+        ResultsError: a cell and seed has two different results.
+    """
+    scored = ("benchmark", "metric")
+    cell = [name for name in [*CELL, "seed", MODEL, *scored] if name in rows]
+    here: Any = rows[rows.learning_rate.notna()]
+    finished = here.result.groupby([here[name] for name in cell], dropna=False).transform("any")
+    early = here.index[finished & ~here.result & (here.status != "diverged")]
+    if len(early):
+        states = listed(sorted(set(here.stated[early]) - {""}) or ["no result"])
+        notes.append(
+            f"{counted(len(early), 'row')} ({states}) beside a finished run of the same cell and "
+            f"seed: the finished one counts (row {_numbers(early)} is left out)"
+        )
+        rows = rows.drop(early)
+    if "seed" not in rows:
+        return rows
+    here = rows[rows.learning_rate.notna() & rows.result & rows.seed.notna() & (rows.seed != "")]
+    same = here.index[here.duplicated([*cell, "results"])]
+    if len(same):
+        notes.append(f"{counted(len(same), 'row')} repeated with the same results: left out")
+        rows, here = rows.drop(same), here.drop(same)
+    twice = here[here.duplicated(cell, keep=False)]
+    if len(twice):
+        first = twice[cell].fillna(-1).iloc[0]
+        pair = twice.index[(twice[cell].fillna(-1) == first).all(axis=1)]
+        raise ResultsError(
+            f"{source}: rows {_numbers(pair)} have the same learning rate, batch size and seed "
+            f"({twice.seed.iloc[0]}) and different results, and no setting that differs; leave one "
+            "out (--where, or --last COLUMN with a date or a step), or say --columns seed= if they "
+            "are repeats of which the seed was not noted"
+        )
+    return rows
+
+
+def _numbers(index: pd.Index) -> str:
+    numbers_ = [str(int(place) + 1) for place in np.sort(index.to_numpy())]
+    return ", ".join(numbers_[:6]) + (" ..." if len(numbers_) > 6 else "")

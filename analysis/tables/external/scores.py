@@ -1,0 +1,231 @@
+"""Which columns of a wide table are scores: a row per run, a column per score.
+
+A column is a score where its name says which value is best (`analysis.tables.directions`) and its
+cells are numbers. The training loss is one only where the table has nothing else.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.benchmarks import TASKS
+from analysis.tables.errors import ResultsError
+from analysis.tables.external import columns
+from analysis.tables.external.directions import higher_is_better
+from analysis.tables.numbers import numbers
+
+PREFIXES = ("scores", "score", "eval", "test", "val", "valid", "validation", "results")
+PREFIXES += ("benchmarks", "benchmark", "summary", "user_attrs", "metrics")
+TRAINING = re.compile(r"(train|training)[/._ ].*|train(ing)?loss")
+METRICS = ("acc_norm", "acc", "accuracy", "exact_match", "em", "f1", "score", "loss", "ppl")
+MOSTLY = 0.5
+"""Share of the cells that are not empty which are numbers, in a column of numbers."""
+
+KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se")
+
+
+class Score(NamedTuple):
+    """A column of a wide table and what it scores; `stderr` and `n` name columns, or are ""."""
+
+    column: str
+    benchmark: str
+    metric: str
+    higher_is_better: bool
+    stderr: str = ""
+    n: str = ""
+
+
+SETTING, NO_NUMBERS = "a setting", "no numbers"
+"""Reasons that a column is no score."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """`unknown` are columns of numbers whose best value their name does not say; `unused` maps
+    columns to the reason."""
+
+    scores: list[Score]
+    unknown: list[str]
+    unused: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> list[str]:
+        return [name for score in self.scores for name in (score.column, score.stderr, score.n)]
+
+
+def find(
+    frame: pd.DataFrame,
+    candidates: Sequence[str],
+    rows: pd.DataFrame,
+    directions: Mapping[str, str],
+    source: str,
+) -> Columns:
+    """The scores among the candidates, columns that have no role. `rows` has the axes and the state
+    of each row; `directions` maps columns, benchmarks or metrics to "min" or "max".
+
+    Raises:
+        ResultsError: there are none, none of which the direction is known, or `directions` names
+            another.
+    """
+    cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).ngroup()
+    kinds = _sorted(frame, candidates, cells, directions)
+    notes = []
+    if not kinds.scores and (score := _objective(frame, rows, kinds.unknown)):
+        unknown = [name for name in kinds.unknown if name != score.column]
+        kinds = Columns([score], unknown, kinds.unused)
+        worse = "lower" if score.higher_is_better else "higher"
+        notes.append(
+            f"{score.column}: the trials that were pruned as the worse have {worse} values; if "
+            f"that is an accident, say --direction {score.column}=min or max"
+        )
+    _require_scores(frame, kinds, source)
+    _refuse_strangers(directions, kinds.scores, source)
+    notes += [
+        f"score {score.column}: {'higher' if score.higher_is_better else 'lower'} is better"
+        for score in kinds.scores
+    ]
+    return replace(kinds, notes=notes)
+
+
+def _sorted(
+    frame: pd.DataFrame, candidates: Sequence[str], cells: pd.Series, directions: Mapping[str, str]
+) -> Columns:
+    scores: list[Score] = []
+    training: list[Score] = []
+    unknown: list[str] = []
+    unused: dict[str, str] = {}
+    errors = _errors_of(candidates)
+    for column in candidates:
+        if column in errors.values():
+            continue
+        benchmark, metric = split(column)
+        direction = stated(directions, column, benchmark, metric)
+        if direction is None:
+            reason = columns.unused_reason(column)
+            if reason or columns.is_progress(column):
+                unused[column] = reason or "how far the run has come"
+                continue
+            if columns.in_config(column):
+                unused[column] = SETTING
+                continue
+        parsed = numbers(frame[column])
+        if not (parsed.values.notna() | (parsed.words != "")).any():
+            unused[column] = "empty"
+            continue
+        if parsed.share <= MOSTLY:
+            unused[column] = NO_NUMBERS
+            continue
+        if direction is None:
+            direction = higher_is_better(benchmark, metric)
+            setting = columns.is_setting(column, frame[column].astype("str"), cells)
+            if direction is None and setting:
+                unused[column] = SETTING
+                continue
+        if direction is None:
+            unknown.append(column)
+            continue
+        score = Score(column, benchmark, metric or "value", direction, errors.get(column, ""))
+        score = score._replace(n=column + "_n" if column + "_n" in candidates else "")
+        (training if TRAINING.fullmatch(columns.plain(column)) else scores).append(score)
+    if any(_is_evaluated_loss(score.column) for score in scores):
+        training += [score for score in scores if columns.plain(score.column) == "loss"]
+    if training and any(score not in training for score in scores):
+        unused |= {score.column: "of the training, not of an evaluation" for score in training}
+        scores = [score for score in scores if score not in training]
+    else:
+        scores += [score for score in training if score not in scores]
+    return Columns(scores, unknown, unused)
+
+
+def split(column: str) -> tuple[str, str]:
+    """Benchmark and metric of a column, the latter "" where the name is one: scores/arc/acc_norm,
+    arc_easy/acc,none, gsm8k_exact_match, eval/loss."""
+    parts = [part for part in re.split(r"[/.]", column) if part]
+    while len(parts) > 1 and parts[0].lower() in PREFIXES:
+        parts = parts[1:]
+    benchmark, metric = parts[0], "/".join(parts[1:])
+    for known in sorted(TASKS, key=len, reverse=True):
+        head, _, rest = benchmark.lower().partition(known + "_")
+        if not metric and not head and rest in METRICS:
+            benchmark, metric = known, rest
+    benchmark = benchmark.lower() if benchmark.lower() in TASKS else benchmark
+    return benchmark.removesuffix(",none"), metric.removesuffix(",none")
+
+
+def stated(directions: Mapping[str, str], column: str, benchmark: str, metric: str) -> bool | None:
+    """The direction that was given for a column, a benchmark's metric, a metric or a benchmark."""
+    for name in (column, f"{benchmark}/{metric}", metric, benchmark):
+        if name and name in directions:
+            return directions[name] == "max"
+    return None
+
+
+def ask(source: str, names: Sequence[str]) -> ResultsError:
+    """The question that a name does not answer."""
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    answers = " ".join(f"--direction '{name}=max'" for name in names[:2])
+    return ResultsError(
+        f"{source}: is a higher or a lower value better? The names do not say for: {shown}. "
+        f"Answer for each that is a score, with min or max: {answers}"
+    )
+
+
+def _errors_of(candidates: Sequence[str]) -> dict[str, str]:
+    """Score column -> the column of its standard error: acc,none and acc_stderr,none."""
+    errors = {}
+    for column in candidates:
+        name, comma, rest = column.partition(",")
+        for suffix in KNOWN_SUFFIXES:
+            if (error := f"{name}{suffix}{comma}{rest}") in candidates:
+                errors[column] = error
+    return errors
+
+
+def _is_evaluated_loss(column: str) -> bool:
+    return bool(re.fullmatch(r"(eval|val|valid|validation|test)[/_. ].*loss.*", column.lower()))
+
+
+def _objective(frame: pd.DataFrame, rows: pd.DataFrame, unknown: Sequence[str]) -> Score | None:
+    """Optuna's `value`, whose direction a frame does not say: pruners stop what is worse, so the
+    values of pruned trials show it. None where there are none, or they lie on both sides."""
+    if "value" not in unknown:
+        return None
+    values: Any = numbers(frame["value"]).values
+    complete, pruned = (
+        values[rows.status == "ok"].dropna(),
+        values[rows.stated == "pruned"].dropna(),
+    )
+    if complete.empty or pruned.empty:
+        return None
+    above, below = pruned.min() > complete.median(), pruned.max() < complete.median()
+    return Score("value", "value", "value", bool(below)) if above or below else None
+
+
+def _require_scores(frame: pd.DataFrame, kinds: Columns, source: str) -> None:
+    if kinds.scores:
+        return
+    if kinds.unknown:
+        raise ask(source, kinds.unknown)
+    unused = "; ".join(f"{name}: {reason}" for name, reason in kinds.unused.items())
+    raise ResultsError(
+        f"{source}: no column is a score. A table has a column for each score (eval/loss, gsm8k), "
+        "or the columns benchmark, metric and value; name a score with --direction COLUMN=min or "
+        f"max. Not scores: {unused or ', '.join(frame.columns)}"
+    )
+
+
+def _refuse_strangers(directions: Mapping[str, str], scores: Sequence[Score], source: str) -> None:
+    names = [
+        {score.column, score.benchmark, score.metric, f"{score.benchmark}/{score.metric}"}
+        for score in scores
+    ]
+    strangers = [name for name in directions if not any(name in known for known in names)]
+    if strangers:
+        raise ResultsError(
+            f"{source}: --direction {strangers[0]}={directions[strangers[0]]}: no score of that "
+            f"name; scores: {', '.join(score.column for score in scores)}"
+        )

@@ -1,0 +1,190 @@
+"""The cells of a long table -> values, statuses and directions, in the schema."""
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.benchmarks import task
+from analysis.tables.errors import ResultsError
+from analysis.tables.external import scores
+from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.runs import STATES
+from analysis.tables.numbers import numbers
+from analysis.tables.options import ReadOptions
+from analysis.tables.schema import COLUMNS, booleans, named_metrics, validated
+from analysis.text import counted
+
+PREFERRED_METRICS = ("acc_norm", "exact_match", "acc", "mean", "smoothed", "loss")
+FRACTION = re.compile(
+    r"(^|[_ ])(acc|accuracy|accuracies|acc_norm|exact_match|em|f1|recall|precision)$"
+)
+"""Names of metrics that lie between 0 and 1."""
+
+FRACTIONS_AND_PERCENT = 20
+"""Between the largest value up to 1 and the smallest above it: a wider gap is two units."""
+
+
+def in_schema(
+    table: pd.DataFrame, options: ReadOptions, source: str, notes: list[str], told: bool
+) -> pd.DataFrame:
+    """The long table in the schema: values, statuses, directions and keys."""
+    table = table.copy()
+    table["row"] = table.index
+    table = table.reset_index(drop=True)
+    table["value"], words, percent = _values(table, source, notes)
+    for name in ("stderr", "n"):
+        table[name] = numbers(table[name]).values if name in table else np.nan
+    table["stderr"] = table.stderr.where(~percent, table.stderr / 100)
+    table["n"] = table.n.where(table.n == table.n.round())
+    table["status"], table["reason"] = _statuses(table, words)
+    table.loc[table.status != "ok", "value"] = np.nan
+    table = named_metrics(table)
+    table["metric"] = table.metric.replace("", "value")
+    table["higher_is_better"] = _directions(table, options, source, [] if told else notes)
+    cell = ["model", "stage", "arm", "learning_rate", "batch_size", "seed"]
+    table["key"] = "row-" + table.groupby(cell, dropna=False).ngroup().astype("str")
+    if "primary" not in table:
+        table["primary"] = table["metric"] == _primary_metrics(table)
+    table["lr_bs_ratio"] = table["learning_rate"] / table["batch_size"]
+    table["task_type"] = [task(name).task_type for name in table["benchmark"]]
+    table["parent"] = ""
+    return validated(table.reindex(columns=list(COLUMNS)), source)
+
+
+class Values(NamedTuple):
+    """`words` stand where a value should be; `percent` values were plain numbers up to 100."""
+
+    values: pd.Series
+    words: pd.Series
+    percent: pd.Series
+
+
+def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
+    """The values of each score.
+
+
+    Raises:
+        ResultsError: a score has values with and without a percent sign, or in two units.
+    """
+    values = pd.Series(np.nan, table.index)
+    words = pd.Series("", table.index)
+    percent = pd.Series(False, table.index)
+    groups: Any = table.groupby(["benchmark", "metric"], sort=False)
+    for (benchmark, metric), part in groups:
+        name = "/".join(text for text in (benchmark, metric) if text and text != "value")
+        parsed = numbers(part["value"])
+        plain = parsed.values.notna() & ~parsed.percent & (parsed.values != 0)
+        if parsed.percent.any() and plain.any():
+            one, other = (
+                part.row[part.index[mask]].iloc[0] + 1 for mask in (parsed.percent, plain)
+            )
+            raise ResultsError(
+                f"{source}: {name}: row {one} is in percent and row {other} is not; write the "
+                "column in one unit"
+            )
+        _refuse_two_units(name, parsed.values, part.row, source)
+        if is_percent(benchmark, metric, parsed.values):
+            parsed = parsed._replace(values=parsed.values / 100, percent=~plain | plain)
+            percent[part.index] = True
+        if parsed.percent.any():
+            notes.append(f"{name}: percent, read as fractions")
+        values[part.index], words[part.index] = parsed.values, parsed.words
+        lost = part[(parsed.words != "") & (part.status == "ok")]
+        if len(lost):
+            texts = ", ".join(
+                f"'{word}'" for word in parsed.words[lost.index].drop_duplicates()[:3]
+            )
+            rows = ", ".join(str(row + 1) for row in lost.row[:6])
+            notes.append(
+                f"{name}: {counted(len(lost), 'cell')} with {texts} in place of a number (row "
+                f"{rows}): failed"
+            )
+    return Values(values, words, percent)
+
+
+def is_percent(benchmark: str, metric: str, values: Any) -> bool:
+    """Whether a score that is a fraction by its name is written as a number up to 100."""
+    largest = values.max()
+    last = re.split(r"[/,]", metric if metric not in ("", "value") else benchmark)[-1].lower()
+    chance = task(benchmark).chance is not None and metric in ("", "value")
+    return bool(1 < largest <= 100 and (chance or FRACTION.search(last)))
+
+
+def _refuse_two_units(name: str, values: Any, rows: Any, source: str) -> None:
+    """Fractions and percent in one column of an accuracy, told by the gap between them.
+
+    Raises:
+        ResultsError: naming a row of each.
+    """
+    if higher_is_better(name, name.rpartition("/")[2]) is not True:
+        return
+    small, large = values[values.between(0, 1, inclusive="right")], values[values > 1]
+    if small.empty or large.empty or large.max() > 100:
+        return
+    alike = large.min() / 2 <= 100 * small.median() <= 2 * large.max()
+    if alike and large.min() > FRACTIONS_AND_PERCENT * small.max():
+        raise ResultsError(
+            f"{source}: {name}: {small.iloc[0]:g} in row {rows[small.index[0]] + 1} and "
+            f"{large.iloc[0]:g} in row {rows[large.index[0]] + 1} look like a fraction and a "
+            "percentage; write the column in one unit, or a % sign after every percentage"
+        )
+
+
+def _statuses(table: pd.DataFrame, words: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Status and reason of each row; one that is ok by name has no score unless it is finite."""
+    finite: Any = np.isfinite(table["value"])
+    by_word = words.str.lower().map(STATES).where(words.str.lower() != "ok")
+    status = table.status.where((table.status != "ok") | finite, by_word.fillna("failed"))
+    status = status.mask((status == "ok") & ~finite, "failed")
+    said = ("the table says '" + words + "'").where(words != "", "the table has no value here")
+    reason = table.reason.where((table.reason != "") | (status == "ok"), said)
+    by_state = (table.status != "ok") & (table.reason == "") & (table.stated != "")
+    return status, reason.mask(by_state, "the run is " + table.stated)
+
+
+def _directions(
+    table: pd.DataFrame, options: ReadOptions, source: str, notes: list[str]
+) -> pd.Series:
+    """Whether higher is better, by the options, the table or the names.
+
+    Raises:
+        ResultsError: a name does not say.
+    """
+    given = booleans(table.higher_is_better) if "higher_is_better" in table else None
+    pairs = table[["benchmark", "metric"]].drop_duplicates()
+    known: dict[tuple[str, str], bool] = {}
+    unknown = []
+    names: set[str] = set()
+    for benchmark, metric in pairs.itertuples(index=False):
+        names |= {benchmark, metric, f"{benchmark}/{metric}"}
+        direction = scores.stated(options.directions, "", benchmark, metric)
+        if direction is None and given is not None:
+            here = given[(table.benchmark == benchmark) & (table.metric == metric)].dropna()
+            direction = bool(here.iloc[0]) if len(here) else None
+        if direction is None:
+            direction = higher_is_better(benchmark, "" if metric == "value" else metric)
+        if direction is None:
+            unknown.append(benchmark if metric == "value" else f"{benchmark}/{metric}")
+            continue
+        known[benchmark, metric] = direction
+        better = "higher" if direction else "lower"
+        notes.append(f"score {benchmark}, {metric}: {better} is better")
+    if unknown:
+        raise scores.ask(source, unknown)
+    return pd.Series(
+        [known[pair] for pair in zip(table.benchmark, table.metric, strict=True)], table.index
+    )
+
+
+def _primary_metrics(table: pd.DataFrame) -> pd.Series:
+    """Per row the metric that stands for its benchmark: the first of `PREFERRED_METRICS` that was
+    scored, or the first there is."""
+    pairs = table[["benchmark", "metric"]].drop_duplicates()
+    primary = {}
+    for benchmark, metrics in pairs.groupby("benchmark", sort=False).metric:
+        bare = {name.split(",")[0]: name for name in reversed(list(metrics))}
+        first = next((bare[name] for name in PREFERRED_METRICS if name in bare), None)
+        primary[benchmark] = first or metrics.iloc[0]
+    return table.benchmark.map(primary)

@@ -1,0 +1,190 @@
+"""A file of rows -> a data frame, cell by cell as written.
+
+Delimited text (comma, semicolon, tab, bar or spaces; also with decimal commas, a byte order mark or
+as a Markdown table), JSON, JSON lines and parquet, each also as .gz.
+"""
+
+import gzip
+import io
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from analysis.tables.errors import ResultsError
+
+DELIMITED = (".csv", ".tsv", ".txt", ".md")
+JSON_LINES = (".jsonl", ".ndjson")
+SUFFIXES = (*DELIMITED, ".json", *JSON_LINES, ".parquet")
+SEPARATORS = (",", ";", "\t", "|")
+
+EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
+"""A number with a decimal comma, and perhaps dots between thousands."""
+
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
+"""A number that a decimal comma or commas between thousands would explain: 1,024."""
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """The rows of a file; the cells of text files are strings, empty where nothing is written.
+
+    Raises:
+        ResultsError: no such file, a form that is not read, or a damaged file; names the line.
+    """
+    if not path.exists():
+        raise ResultsError(f"{path}: no such file or folder")
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() == ".parquet":
+        return _parquet(path)
+    if suffix.lower() not in SUFFIXES:
+        raise ResultsError(
+            f"{path}: '{suffix}' is not read; give a run folder or a table that ends in "
+            f"{', '.join(SUFFIXES)} (save a spreadsheet as .csv)"
+        )
+    text = _text(path)
+    if not text.strip():
+        raise ResultsError(f"{path}: the file is empty")
+    if suffix.lower() in DELIMITED:
+        return _delimited(text, path)
+    return _records(_json(text, path, lines=suffix.lower() in JSON_LINES), path)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(f"{path}: not a readable parquet file; write it again") from error
+
+
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 (Excel's "Unicode text") or Windows-1252."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ResultsError(f"{path}: not a whole gzip file; compress it again") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content:
+        raise ResultsError(f"{path}: not a text file; save the table as .csv or .parquet")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
+def _delimited(text: str, path: Path) -> pd.DataFrame:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines[0].startswith("|"):  # a Markdown table, as lm-eval prints it
+        rows = [line for line in lines if not re.fullmatch(r"[\s|:-]+", line)]
+        text = "\n".join(line.strip().strip("|") for line in rows)
+    separator = None
+    if marked := re.fullmatch(r"sep=(.)", lines[0].strip()):  # Excel's own first line
+        separator = marked[1]
+        text = text.split("\n", 1)[1]
+    separator = separator or _separator(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skipinitialspace=True,
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        line = re.search(r"line (\d+)", str(error))
+        where = f"line {line[1]}" if line else "a row"
+        raise ResultsError(
+            f"{path}: {where} has more cells than the header (separator {separator!r}); put cells "
+            "that hold the separator in quotes"
+        ) from error
+    frame = frame.fillna("").rename(columns=lambda name: str(name).strip())
+    for name in frame:
+        frame[name] = frame[name].str.strip()
+    return _decimal_points(frame, separator)
+
+
+def _separator(text: str) -> str:
+    """The separator that the header holds most often outside quotes; runs of spaces where none."""
+    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
+    separator = max(SEPARATORS, key=header.count)
+    if header.count(separator):
+        return separator
+    return r"\s+" if len(header.split()) > 1 else ","
+
+
+def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
+    """Numbers with a decimal comma rewritten with a point.
+
+    Where the comma separates cells, a column has to show that its commas are no thousands.
+    """
+    european = {
+        name: frame[name].str.fullmatch(EUROPEAN) for name in frame if frame[name].dtype == "str"
+    }
+    clear = {
+        name: bool((cells & ~frame[name].str.fullmatch(THOUSANDS)).any())
+        for name, cells in european.items()
+    }
+    for name, cells in european.items():
+        if not (clear[name] or (separator != "," and any(clear.values()))):
+            continue
+        dotted = frame[name].str.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+")
+        plain = frame[name].str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+        frame[name] = frame[name].where(~(cells | dotted), plain)
+    return frame
+
+
+def _json(text: str, path: Path, lines: bool) -> Any:
+    if not lines:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            if text.lstrip()[0] != "{" or "\n" not in text.strip():
+                raise ResultsError(f"{path}: not JSON ({_place(error)})") from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except ValueError as error:
+            raise ResultsError(f"{path}: line {number} is not JSON: {line.strip()[:40]}") from error
+    return rows
+
+
+def _place(error: ValueError) -> str:
+    return f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "no JSON text"
+
+
+def _records(content: Any, path: Path) -> pd.DataFrame:
+    """A list of objects, {"columns": ..., "data": ...}, an object of columns, or an object that
+    holds one such list; nested objects become columns a/b."""
+    if isinstance(content, dict):
+        if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
+            return pd.DataFrame(content["data"], columns=content["columns"])
+        nested = [value for value in content.values() if _is_records(value)]
+        if len(nested) == 1:
+            content = nested[0]
+        elif content and all(isinstance(value, list | dict) for value in content.values()):
+            return pd.DataFrame({k: _cells(v) for k, v in content.items()}).reset_index(drop=True)
+    if not _is_records(content):
+        raise ResultsError(
+            f"{path}: not a list of rows; a JSON table is a list of objects, one a row: "
+            '[{"learning_rate": 1e-5, "batch_size": 8, "eval_loss": 2.1}, ...]'
+        )
+    return pd.json_normalize(content, sep="/")
+
+
+def _is_records(content: Any) -> bool:
+    return isinstance(content, list) and content != [] and all(isinstance(r, dict) for r in content)
+
+
+def _cells(column: list[Any] | dict[str, Any]) -> pd.Series:
+    return pd.Series(list(column.values()) if isinstance(column, dict) else column)

@@ -1,0 +1,119 @@
+"""The evaluations of one trial's weights that have no record yet."""
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sweep.execution.job import Job
+from sweep.gridfile.schema import BASE
+from sweep.plan.evaluations import Wanted
+from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_log import LOG
+from trainers import attempt
+from trainers.attempt import Stopped, Superseded
+from trainers.evaluate import benchmarks, scores
+from trainers.evaluate.scores import Evaluation
+from trainers.models import load
+from trainers.specs.spec import OutOfTime
+
+
+class EvaluationFailed(Exception):
+    """Some evaluations of a trained model failed; the others have their records."""
+
+
+def start_weights(job: Job) -> load.Loaded:
+    """The weights that the trial starts from."""
+    if job.parent_folder is None or job.trial.parent is None:
+        return load.load(job.trial.model.name, job.trial.model.revision)
+    parent = TrialFolder(Path(job.parent_folder))
+    if not parent.model.exists():  # the stage `base` keeps no copy of the grid's model
+        return load.load(job.trial.model.name, job.trial.model.revision)
+    return load.load(str(parent.model))
+
+
+def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
+    """Run the evaluations that have no file yet, on the weights as they were kept.
+
+    Returns the seconds. One that fails does not keep the others from running.
+
+    Raises:
+        EvaluationFailed: naming each that failed, or the weights were not kept.
+        OutOfTime, Stopped: before a benchmark; those before it have their records.
+    """
+    missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
+    if not missing:
+        return 0.0
+    if folder.model.exists():
+        judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
+        loaded = (load.load_judge if judge else load.load)(str(folder.model))
+    elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
+        loaded = load.load(job.trial.model.name, job.trial.model.revision)
+    else:
+        names = ", ".join(want.benchmark for want in missing)
+        raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
+    loaded.model.register_forward_pre_hook(lambda *_: attempt.sign("evaluation"))
+    score = _Scorer(job, loaded)
+    started = time.monotonic()
+    failures = {}
+    for want in missing:
+        begun = time.monotonic()
+        attempt.sign(want.benchmark)
+        if stop := attempt.asked_to_stop():
+            raise Stopped(f"{stop}, before {want.benchmark}")
+        if begun > deadline:
+            raise OutOfTime(f"over the time limit before {want.benchmark}")
+        try:
+            result = score(want)
+        except (Superseded, Stopped):
+            raise
+        except Exception as error:  # a user's task file can raise anything
+            failures[want.benchmark] = error
+        else:
+            seconds = time.monotonic() - begun
+            path = folder.scores(want.fingerprint)
+            attempt.check()
+            scores.write(path, want.benchmark, want.fingerprint, result, seconds)
+            LOG.info("%s: %.1f s", want.benchmark, seconds)
+    if failures:
+        parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
+        raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
+    return time.monotonic() - started
+
+
+class _Scorer:
+    """Runs evaluations of one model; lm-eval's view of it is made when the first one needs it."""
+
+    def __init__(self, job: Job, loaded: load.Loaded):
+        self._job = job
+        self._loaded = loaded
+
+    def __call__(self, want: Wanted) -> Evaluation:
+        job, spec = self._job, self._job.trial.spec
+        if want.heldout is not None:
+            from trainers import dispatch
+
+            own = spec if spec is not None else want.heldout
+            return dispatch.score_heldout(
+                spec=own,
+                slice_of=want.heldout,
+                loaded=self._loaded,
+                cache=Path(job.data),
+                start=job.trial.parent or BASE,
+                open_start=lambda: start_weights(job),
+                dtype=job.evaluate.dtype,
+            )
+        benchmark = benchmarks.find(want.task)
+        if benchmark.pairs is not None:
+            from trainers.evaluate import pair_accuracy
+
+            return pair_accuracy.score(self._loaded, benchmark, job.evaluate)
+        from trainers.evaluate import harness as evaluate
+
+        return evaluate.score(self._lm, benchmark, job.evaluate)
+
+    @cached_property
+    def _lm(self) -> Any:
+        from trainers.evaluate import harness as evaluate
+
+        return evaluate.open_model(self._loaded, self._job.evaluate)

@@ -1,0 +1,134 @@
+"""Looks from the driver at the signs of running trials, and ends what shows none.
+
+A worker that hangs ends itself (`watchdog`); one that is stopped, swapped out, or on a machine that
+does not answer cannot. So the driver waits a little longer than the worker would, records the
+failure and kills the process.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.execution.job import Job
+from sweep.execution.watchdog import last_sign
+from sweep.storage.trial_folder import TrialFolder
+from trainers import attempt
+
+LOOK_SECONDS = 2.0
+
+GRACE_SECONDS = 30.0
+"""Longer than the worker's own limits, or as long again where that is less."""
+
+KILL_SECONDS = 60.0
+"""After which a process that is still there is killed again."""
+
+STOP_SECONDS = 60.0
+"""For a running trial to save a checkpoint when it is asked to stop."""
+
+
+class Supervisor:
+    """Of the trials that run at this moment."""
+
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        kill: Callable[[dict[str, Any]], None],
+        deadline: float = math.inf,
+    ):
+        """`kill` ends the process of an attempt, given its `started` event. From `deadline`, by
+        the monotonic clock, running trials are asked to stop."""
+        self._jobs = jobs
+        self._kill = kill
+        self._deadline = deadline
+        self._running: dict[str, _Running] = {}
+        self._looked = -math.inf
+
+    def started(self, key: str) -> None:
+        self._running[key] = _Running(self._jobs[key])
+
+    def ended(self, key: str) -> None:
+        self._running.pop(key, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no attempt may go on."""
+        return time.monotonic() > self._deadline
+
+    @property
+    def running(self) -> list[str]:
+        return list(self._running)
+
+    def look(self) -> None:
+        """To be called often; looks every few seconds."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        for trial in self._running.values():
+            if why := trial.look(now, self._deadline):
+                event, facts = why
+                trial.end(now, event, facts, self._kill)
+
+    def ask_all_to_stop(self, reason: str) -> None:
+        for trial in self._running.values():
+            attempt.ask_to_stop(trial.folder.path, reason)
+
+
+class _Running:
+    """One running trial."""
+
+    def __init__(self, job: Job):
+        self.folder = TrialFolder(Path(job.folder))
+        self._limits = job.limits
+        self._begun = self._changed = time.monotonic()
+        self._sign = last_sign(self.folder.path)
+        self._killed = -math.inf
+        self._asked = False
+
+    def look(self, now: float, deadline: float) -> tuple[str, dict[str, Any]] | None:
+        """The event that ends it, with its facts; None where it may go on."""
+        latest = last_sign(self.folder.path)
+        if latest != self._sign:
+            self._sign, self._changed = latest, now
+        limits = self._limits
+        silent = now - self._changed
+        if silent > _late(limits.stalled_seconds):
+            reason = (
+                f"no sign of progress for {silent:.0f} s (resources.stalled_minutes), and the "
+                "process did not end by itself"
+            )
+            return "failed", {"reason": reason, "stalled": True}
+        if now - self._begun > _late(limits.hard_seconds):
+            reason = f"over the time limit of {limits.max_seconds:.0f} s (limits.max_trial_hours)"
+            return "failed", {"reason": reason, "out_of_time": True}
+        if now > deadline and not self._asked:
+            self._asked = True
+            attempt.ask_to_stop(self.folder.path, "the limit of limits.max_hours is reached")
+        if now > deadline + STOP_SECONDS:
+            return "stopped", {"reason": "ended at limits.max_hours, without a checkpoint"}
+        return None
+
+    def end(
+        self,
+        now: float,
+        event: str,
+        facts: dict[str, Any],
+        kill: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Record it, once, and kill the process."""
+        if now - self._killed < KILL_SECONDS:
+            return
+        if self._killed == -math.inf:
+            phase = "evaluate" if self.folder.trained() else "train"
+            facts = facts | {"reason": f"{phase}: {facts['reason']}", "phase": phase}
+            self.folder.log_attempt(event, progress=self.folder.progress(), **facts)
+        self._killed = now
+        started = [one for one in self.folder.attempts() if one["event"] == "started"]
+        if started:
+            kill(started[-1])
+
+
+def _late(seconds: float) -> float:
+    return seconds + min(GRACE_SECONDS, seconds)

@@ -1,0 +1,134 @@
+"""Ends an attempt that makes no progress, that is over its time, or that another has superseded.
+
+A thread beside the work looks at the attempt's signs (`trainers/attempt.py`). It writes the stacks
+of all threads to the trial's log, records the failure and ends the process: what hangs inside a
+kernel or a collective cannot be stopped in another way. The driver does the same from outside for a
+process that cannot (`sweep/execution/supervisor.py`).
+"""
+
+import faulthandler
+import math
+import multiprocessing
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from sweep.execution.job import GRACE_SECONDS, Limits
+from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_log import LOG
+from trainers.attempt import SIGNS, Attempt, Superseded
+from trainers.cli import CANNOT_RUN
+
+LOOK_SECONDS = 1.0
+
+GO_ON = "the same command goes on from here"
+
+
+def last_sign(folder: Path) -> bytes:
+    """What the latest sign of a trial says, to be compared with an earlier one."""
+    try:
+        return (folder / SIGNS).read_bytes()
+    except OSError:
+        return b""
+
+
+class Watchdog:
+    """Watches one attempt of this process, from the start to the end of the block.
+
+    `shared`: the process is also the driver (`--local`). Then the ranks of a trial are ended alone,
+    and the driver where there are none.
+    """
+
+    def __init__(self, attempt: Attempt, limits: Limits, log: Path, *, shared: bool):
+        self.reason = ""
+        """Why it ended the ranks of the attempt; the failure is recorded."""
+        self._attempt = attempt
+        self._limits = limits
+        self._log = log
+        self._shared = shared
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        limits, folder = self._limits, self._attempt.folder
+        begun = changed = time.monotonic()
+        sign = last_sign(folder)
+        with open(self._log, "a", encoding="utf-8") as log:
+            self._arm(log)
+            while not self.reason and not self._stop.wait(
+                min(LOOK_SECONDS, limits.stalled_seconds / 10)
+            ):
+                now = time.monotonic()
+                if (latest := last_sign(folder)) != sign:
+                    sign, changed = latest, now
+                    self._arm(log)
+                silent = now - changed
+                if silent > limits.stalled_seconds:
+                    why = f"no sign of progress for {silent:.0f} s (resources.stalled_minutes)"
+                    self._end(log, why, stalled=True)
+                elif now - begun > limits.hard_seconds:
+                    limit = limits.max_seconds
+                    why = f"over the time limit of {limit:.0f} s (limits.max_trial_hours)"
+                    self._end(log, why, out_of_time=True)
+                elif self._superseded():
+                    self._exit()
+            faulthandler.cancel_dump_traceback_later()
+
+    def _arm(self, log: TextIO) -> None:
+        """Code that holds the interpreter's lock stops this thread too: then faulthandler's own
+        ends the process, without a record."""
+        seconds = self._limits.stalled_seconds
+        if not self._shared and math.isfinite(seconds):
+            late = seconds + min(GRACE_SECONDS, seconds)
+            faulthandler.dump_traceback_later(late, exit=True, file=log)
+
+    def _superseded(self) -> bool:
+        try:
+            self._attempt.check()
+        except OSError:  # looked at again
+            return False
+        except Superseded as error:
+            LOG.error("%s", error)
+            self.reason = str(error)
+            return True
+        return False
+
+    def _end(self, log: TextIO, why: str, **facts: bool) -> None:
+        """Dump, record and exit."""
+        log.write(f"{why}; the stacks of process {os.getpid()}:\n")
+        log.flush()
+        faulthandler.dump_traceback(log, all_threads=True)
+        folder = TrialFolder(self._attempt.folder)
+        if not self._superseded():
+            phase = "evaluate" if folder.trained() else "train"
+            reason = f"{phase}: {why}; log.txt has the stacks"
+            if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
+                folder.log_attempt(
+                    "failed", phase=phase, reason=reason, progress=folder.progress(), **facts
+                )
+            LOG.error("failed: %s", reason)
+            self.reason = reason
+        self._exit()
+
+    def _exit(self) -> None:
+        """With the ranks, which would wait for each other."""
+        if self._stop.is_set():  # the work has just ended
+            return
+        ranks = multiprocessing.active_children()
+        for rank in ranks:
+            rank.kill()
+        if self._shared and ranks:
+            return
+        if self._shared:
+            os.write(2, f"{self._attempt.folder}: {self.reason}; {GO_ON}\n".encode())
+        os._exit(CANNOT_RUN)

@@ -1,0 +1,120 @@
+"""Which trial of a stage is best by a benchmark: the one place that says so.
+
+`parent: best`, `keep: best`, the export, the status and the search all ask here, so they agree.
+Seeds of one setting are one cell, ranked by their mean, in the direction of the task's own metric.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweep.plan.trials import Trial
+from sweep.storage.run_folder import TrialFolder
+from trainers import files
+from trainers.specs.spec import NOT_IN_IDENTITY
+
+
+class Scored(NamedTuple):
+    """A planned trial of one stage and its primary score by one benchmark."""
+
+    key: str
+    setting: str
+    """The same for trials that differ in their seed alone."""
+    seed: int
+    value: float | None = None
+    """None where there is no finite score (yet)."""
+    stderr: float | None = None
+    """Standard error of `value` over items."""
+    higher_is_better: bool = True
+
+
+class Cell(NamedTuple):
+    """Seeds of one setting, ranked together."""
+
+    key: str
+    """Of the trial with the lowest seed among those with a score: the better of two seeds would be
+    better by chance."""
+    value: float
+    """Mean over the seeds that have a score."""
+    stderr: float | None
+    """Standard error over items; None where there are several seeds, whose scatter it lacks."""
+    seeds: int
+    complete: bool
+    """Whether every planned seed has a score."""
+    higher_is_better: bool
+
+    @property
+    def merit(self) -> float:
+        """The value, signed so that more is better."""
+        return self.value if self.higher_is_better else -self.value
+
+
+def rank(trials: Iterable[Scored]) -> list[Cell]:
+    """Cells with a score, best first; those that lack a seed come after all complete ones.
+
+    Cells of equal merit are in the order of their keys, so that every caller has the same first.
+    """
+    settings: dict[str, list[Scored]] = defaultdict(list)
+    for trial in trials:
+        settings[trial.setting].append(trial)
+    cells = [cell for group in settings.values() if (cell := _cell(group)) is not None]
+    return sorted(cells, key=lambda cell: (not cell.complete, -cell.merit, cell.key))
+
+
+def _cell(group: list[Scored]) -> Cell | None:
+    scored = [trial for trial in group if trial.value is not None]
+    values = [trial.value for trial in group if trial.value is not None]
+    if not scored:
+        return None
+    first = min(scored, key=lambda trial: (trial.seed, trial.key))
+    return Cell(
+        key=first.key,
+        value=float(np.mean(values)),
+        stderr=first.stderr if len(scored) == 1 else None,
+        seeds=len(scored),
+        complete=len(scored) == len(group),
+        higher_is_better=first.higher_is_better,
+    )
+
+
+def unscored(trial: Trial) -> Scored:
+    """A planned trial before its score is looked at."""
+    spec = None if trial.spec is None else trial.spec.model_dump(mode="json")
+    return of_record({"key": trial.key, "arm": trial.arm, "parent": trial.parent, "spec": spec})
+
+
+def of_record(record: dict[str, Any]) -> Scored:
+    """The same of the content of a trial.json."""
+    spec = record.get("spec") or {}
+    decisive = {key: value for key, value in spec.items() if key not in {"seed", *NOT_IN_IDENTITY}}
+    setting = json.dumps([record.get("arm"), record.get("parent"), decisive], sort_keys=True)
+    return Scored(record["key"], setting, spec.get("seed", 0))
+
+
+def with_score(trial: Scored, folder: TrialFolder, evaluation: dict[str, Any]) -> Scored:
+    """A trial with its primary score; `evaluation` is a record as the manifest has it."""
+    score = primary_score(folder, evaluation)
+    return trial._replace(
+        value=score.get("value"),
+        stderr=score.get("stderr"),
+        higher_is_better=score.get("higher_is_better", evaluation["higher_is_better"]),
+    )
+
+
+def scored(trial: Trial, folder: TrialFolder, evaluation: dict[str, Any]) -> Scored:
+    """A planned trial with its score."""
+    return with_score(unscored(trial), folder, evaluation)
+
+
+def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The score that the evaluation goes by; empty where there is none, or no finite one."""
+    record = files.read_json(folder.scores(evaluation["fingerprint"])) or {"scores": []}
+    for score in record["scores"]:
+        value = score["value"]
+        if score["primary"] and value is not None and math.isfinite(value):
+            return score
+    return {}

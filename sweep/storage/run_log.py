@@ -1,0 +1,57 @@
+"""What the command says: to the terminal while there is one, and to driver.log of the run folder.
+
+The terminal is no part of the run: a pipe whose reader has gone or a terminal that was closed ends
+nothing.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from trainers import files
+
+NAME = "driver.log"
+
+
+class RunConsole(Console):
+    """A console that outlives its terminal. Until `keep_in` is called it has no log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log: TextIO | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """From here on write what is printed to `driver.log` of a run folder too."""
+        self._log = open(folder / NAME, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:  # the terminal was closed
+            self.on_broken_pipe()
+        if self._log is not None and objects and all(isinstance(one, str) for one in objects):
+            with contextlib.suppress(OSError):  # a full disk is found where it matters
+                self._log.write(f"{files.now()} {' '.join(objects)}\n")
+
+    def on_broken_pipe(self) -> None:
+        """Go on without a terminal."""
+        self.quiet = True
+        leave_terminal()
+
+
+def leave_terminal() -> None:
+    """Have further output of this process go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def outlive_terminal() -> None:
+    """The end of the terminal (SIGHUP) is not the end of this process, nor of those it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,184 @@
+"""The folder of one trial: its paths, its records, and what they say of its attempts."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sweep.plan.trials import Trial
+from trainers import files
+from trainers.files import Damaged
+
+REMOVED = "weights_removed.json"
+"""Says why a trial that was trained has no weights any more."""
+
+
+class TrainRecord(BaseModel):
+    """What has to hold of train.json; its other figures are the trainer's."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    status: Literal["ok", "diverged"]
+    reason: str = ""
+    steps: int = Field(default=0, ge=0)
+
+
+class TrialFolder:
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Of a training that has not ended."""
+        return self.path / "checkpoints"
+
+    def write_identity(self, trial: Trial) -> None:
+        if not (self.path / "trial.json").exists():
+            record = trial.model_dump(mode="json") | {
+                "model": trial.model.name,
+                "model_revision": trial.model.revision,
+                "kind": trial.spec.kind if trial.spec else trial.stage,
+            }
+            files.write_json(self.path / "trial.json", record)
+
+    def training(self) -> dict[str, Any] | None:
+        """train.json, or None while training has not ended.
+
+        Raises:
+            Damaged: it cannot be read, or holds what no training leaves.
+        """
+        path = self.path / "train.json"
+        record = files.read_json(path)
+        if record is not None:
+            try:
+                TrainRecord.model_validate(record)
+            except ValidationError as error:
+                first = error.errors()[0]
+                at = ".".join(map(str, first["loc"])) or "the record"
+                raise Damaged(
+                    f"{path}: {at}: {first['msg']}; delete it to train the trial anew"
+                ) from error
+        return record
+
+    def trained(self) -> bool:
+        """Whether training has ended, well or not."""
+        return (self.path / "train.json").exists()
+
+    def usable(self) -> bool:
+        """Whether training has ended with weights; `has_weights` says whether they are there."""
+        record = self.training()
+        return record is not None and record["status"] == "ok"
+
+    def has_weights(self) -> bool:
+        return self.model.exists()
+
+    def weights_removed(self) -> str | None:
+        """Why the weights were removed on purpose; None where they were not."""
+        record = files.read_json(self.path / REMOVED)
+        return None if record is None else record["reason"]
+
+    def remove_weights(self, reason: str) -> None:
+        """The marker first: what is cut off here is gone on the next look."""
+        files.write_json(self.path / REMOVED, {"reason": reason, "time": files.now()})
+        aside = self.path / ".model.removed.part"
+        shutil.rmtree(aside, ignore_errors=True)
+        self.model.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def weights_written(self) -> None:
+        (self.path / REMOVED).unlink(missing_ok=True)
+
+    def scores(self, fingerprint: str) -> Path:
+        return self.path / "scores" / f"{fingerprint}.json"
+
+    def missing(self, fingerprints: list[str]) -> list[str]:
+        return [mark for mark in fingerprints if not self.scores(mark).exists()]
+
+    def done(self, fingerprints: list[str]) -> bool:
+        """Training has ended and each wanted evaluation has its file; a diverged model has no
+        scores."""
+        record = self.training()
+        if record is None:
+            return False
+        return record["status"] == "diverged" or not self.missing(fingerprints)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Events of all attempts, oldest first; a line that was cut off by a crash is left out."""
+        return files.read_events(self.path / "attempts.jsonl")
+
+    def progress(self) -> list[int]:
+        """What a further attempt would not do again; a greater one is further: whether training
+        has ended, the newest checkpoint's step, the number of scores."""
+        names = [path.name for path in self.checkpoints.glob("step-*")]
+        steps = [int(name[5:]) for name in names if name[5:].isdecimal()]
+        scores = sum(1 for _ in (self.path / "scores").glob("*.json"))
+        return [int(self.trained()), max(steps, default=0), scores]
+
+    def failures(self, setting: str | None = None, fingerprints: list[str] | None = None) -> int:
+        """Failures of training or evaluation since it last ended well that count against retries.
+
+        Not those of another training setting than `setting`, nor those before an evaluation among
+        `fingerprints` was asked for: what has been mended since is tried anew.
+
+        Not those of machines: being blocked by a parent, cut off from the object store or out of
+        disk; nor a process that died or stalled after its trial had got further than any attempt
+        before it, as when a node is preempted.
+        """
+        count, furthest = 0, [0, 0, 0]
+        wanted = set(self.missing(fingerprints or []))
+        started: dict[str, Any] = {}
+        for event in self.attempts():
+            if event["event"] == "done":
+                count = 0
+            elif event["event"] == "started":
+                started = event
+            elif _is_mended(event, started, setting, wanted):
+                continue
+            elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
+                progress = event.get("progress", furthest)
+                machine = event.get("died") or event.get("stalled")
+                count += not (machine and progress > furthest)
+                furthest = max(furthest, progress)
+        return count
+
+    def memory_kills(self) -> int:
+        """Attempts that died without a reason while their machine killed for want of memory."""
+        count, before = 0, None
+        for event in self.attempts():
+            if event["event"] in ("done", "failed") and not (
+                event.get("killed") or event.get("died")
+            ):
+                before = None
+            elif event["event"] == "started":
+                if before is not None and before["host"] == event["host"]:
+                    then, now = (one.get("memory_kills_here") for one in (before, event))
+                    count += then is not None and now is not None and now > then
+                before = event
+        return count
+
+    def failed(self) -> bool:
+        """Whether the latest attempt that ended failed."""
+        ended = [event for event in self.attempts() if event["event"] in ("done", "failed")]
+        return bool(ended) and ended[-1]["event"] == "failed"
+
+    def log_attempt(self, event: str, **facts: Any) -> None:
+        files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])
+
+
+def _is_mended(
+    failure: dict[str, Any], started: dict[str, Any], setting: str | None, missing: set[str]
+) -> bool:
+    """Whether what an attempt failed of is no longer what a further one would do."""
+    if failure.get("phase") == "train":
+        return setting is not None and started.get("setting", setting) != setting
+    before = started.get("missing")
+    return before is not None and not missing <= set(before)

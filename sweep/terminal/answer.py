@@ -1,0 +1,53 @@
+"""The end of a run in a terminal: the answer, as on the first screen of the report.
+
+Read from report/recommendations.json, so a program that reads that file sees the same.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainers.files import read_json
+
+RECOMMENDATIONS = Path("report") / "recommendations.json"
+
+
+def show(console: Console, run_dir: Path) -> None:
+    """Print the answer of a run folder; nothing where it has no report yet."""
+    record = read_json(run_dir / RECOMMENDATIONS)
+    if record is not None:
+        console.print(answer(record))
+
+
+def answer(record: dict[str, Any]) -> RenderableType:
+    """Of each grid: the sentence, the learning rates by batch size, what to do next."""
+    stages = record.get("stages", {})
+    return Group(*(_stage(name, stage["summary"]) for name, stage in stages.items()))
+
+
+def _stage(name: str, summary: dict[str, Any]) -> RenderableType:
+    rates = summary["learning_rates"]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for column in rates["columns"]:
+        table.add_column(column, justify="right" if column == "batch size" else "left")
+    for size, *texts in rates["rows"]:
+        break_line = "\n" if len(texts) > 2 else " "  # or 80 columns are too few
+        table.add_row(str(size), *(_rate(text, break_line) for text in texts))
+    lines = [Text.assemble((f"{name}: ", "bold"), (summary["headline"], "bold green")), Text()]
+    if rates["rows"]:
+        lines += [Text("best learning rate at each batch size (95 % interval)"), table]
+    lines += [Text(f"- {text}") for text in summary["settings"]]
+    lines.append(Text.assemble(("next: ", "bold"), summary["next_step"]["sentence"]))
+    return Group(*lines, Text())
+
+
+def _rate(text: str, separator: str) -> Text:
+    """The rate bright, its interval dim; what is open or at an edge in yellow."""
+    value, bracket, interval = text.partition(" (")
+    if bracket:
+        return Text.assemble((value, "bold"), separator, (f"({interval}", "dim"))
+    return Text(text, style="" if text == "-" else "yellow")

@@ -1,0 +1,122 @@
+"""The seven answers of planted grids: what they say, and that no two of them disagree."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from analysis.advice.answers import Answers, Signal, answers, plain
+from analysis.advice.claims import claims
+from analysis.advice.contrast import CONTRADICTED, SUPPORTED, UNRESOLVED
+from analysis.advice.published_rules import Verdict, step_law
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import Fit, fit
+from tests.analysis.planted import table
+
+SIX = (2, 4, 8, 16, 32, 64)
+RATES = tuple(float(rate) for rate in 2.0 ** np.arange(-14, -5))
+
+
+@cache
+def planted(benchmark: str, best: float, gamma: float = 0.0) -> Fit:
+    """Best at log2 rate best + gamma (y - 3.5), smaller batches a little better."""
+
+    def score(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return 0.6 - 0.02 * (x - best - gamma * (y - 3.5)) ** 2 - 0.01 * y
+
+    frame = table(score, rates=RATES, sizes=SIX, noise=0.005, seeds=2, benchmark=benchmark)
+    return fit(surfaces(frame)[0])
+
+
+@cache
+def noise(benchmark: str, value: float, spread: float) -> Fit:
+    frame = table(lambda x, y: value + 0 * x, noise=spread, seeds=2, benchmark=benchmark)
+    return fit(surfaces(frame)[0])
+
+
+def of(*fits: Fit) -> Answers:
+    return answers(fits)
+
+
+def test_higher_rates_for_reasoning_support_the_paper() -> None:
+    result = of(planted("arc", -9.0), planted("hellaswag", -11.0))
+    contrast = result.contrast
+    assert contrast.verdict == SUPPORTED and contrast.p_higher and contrast.p_higher > 0.99
+    assert contrast.low is not None and contrast.high is not None
+    assert contrast.low <= 2 <= contrast.high and contrast.batch_sizes == SIX
+    assert contrast.visible is not None and 0 < contrast.visible < 1
+    assert {rule.name: rule.verdict for rule in result.rules}["higher_ratio_helps_reasoning"] == (
+        Verdict.TRUE
+    )
+    swapped = of(planted("arc", -11.0), planted("hellaswag", -9.0))
+    assert swapped.contrast.verdict == CONTRADICTED
+
+
+def test_a_type_without_signal_leaves_the_contrast_unresolved_and_says_why() -> None:
+    contrast = of(planted("arc", -9.0), noise("hellaswag", 0.4, 0.01)).contrast
+    assert contrast.verdict == UNRESOLVED and contrast.octaves is None
+    assert "HellaSwag" in contrast.missing and contrast.left_out == ("hellaswag",)
+
+
+def test_there_is_always_a_setting() -> None:
+    for result in (of(planted("arc", -9.0)), of(noise("arc", 0.4, 0.01))):
+        setting = result.benchmarks["arc"].setting
+        assert setting is not None and setting.unit == "metric"
+        assert 0 <= setting.expected_regret <= setting.regret_high
+
+
+def test_benchmarks_that_disagree_are_named_with_the_price_of_each() -> None:
+    result = of(planted("arc", -8.0), planted("gsm8k", -12.0))
+    setting = result.task_types["reasoning"]
+    assert setting.disagree == ("ARC", "GSM8K") and setting.unit == "range"
+    assert {price.own_learning_rate for price in setting.prices} == {2.0**-8, 2.0**-12}
+    for price in setting.prices:
+        assert price.expected > price.own_expected + price.epsilon
+    together = of(planted("arc", -9.0), planted("gsm8k", -9.0)).task_types["reasoning"]
+    assert together.learning_rate == 2.0**-9 and not together.disagree
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_the_claim_of_a_sufficient_ratio_is_that_of_the_table(gamma: float) -> None:
+    result = of(planted("arc", -10.0, gamma), planted("gsm8k", -10.0, gamma))
+    wanted = Verdict.TRUE if gamma == 1.0 else Verdict.FALSE
+    claim = claims("sft", [planted("arc", -10.0, gamma)], result)["ratio_is_sufficient"]
+    assert claim.probability is None, "evidence of benchmarks that share models is not added up"
+    for name, answer in result.benchmarks.items():
+        assert answer.ratio_is_sufficient is wanted
+        assert answer.gamma and answer.gamma.p_sufficient <= answer.gamma.p_linear
+        assert claim.evidence[name]["verdict"] is wanted
+
+
+def test_constant_scores_and_scores_at_chance_are_called_that() -> None:
+    frame = table(lambda x, y: 0 * x, benchmark="gsm8k").assign(value=0.0, stderr=0.0)
+    constant = of(fit(surfaces(frame)[0])).benchmarks["gsm8k"]
+    assert constant.signal is Signal.CONSTANT and constant.setting is not None
+    chance = of(noise("arc", 0.25, 0.01)).benchmarks["arc"]
+    assert chance.signal is Signal.CHANCE
+    assert of(noise("arc", 0.5, 0.01)).benchmarks["arc"].signal is Signal.FLAT
+
+
+def test_answers_are_plain_json() -> None:
+    record = plain(of(planted("arc", -9.0), planted("hellaswag", -11.0)))
+    again = json.loads(json.dumps(record))
+    assert again["benchmarks"]["arc"]["rates"][0]["status"] == "interior"
+    assert again["contrast"]["verdict"] == SUPPORTED
+
+
+def test_one_batch_size_is_answered_as_far_as_it_goes() -> None:
+    frame = table(lambda x, y: -0.02 * (x + 9) ** 2, rates=RATES, sizes=(8,), noise=0.004)
+    result = of(fit(surfaces(frame)[0])).benchmarks["arc"]
+    assert [rate.status for rate in result.rates] == ["interior"]
+    assert result.gamma is None and result.ratio_is_sufficient is Verdict.UNDECIDED
+    assert result.setting is not None and result.setting.batch_size == 8
+
+
+def test_step_law_s_setting_needs_the_sizes_of_model_and_data() -> None:
+    frame = table(lambda x, y: 0 * x)
+    assert step_law(frame) is None
+    known = frame.assign(model_parameters=1e9, tokens=1e11, examples=1e11 / 2048)
+    rate, size = step_law(known) or (0.0, 0.0)
+    assert rate == pytest.approx(1.79 * 1e9**-0.713 * 1e11**0.307)
+    assert size == pytest.approx(0.58 * 1e11**0.571 / 2048)

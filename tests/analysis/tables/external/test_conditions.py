@@ -1,0 +1,142 @@
+"""A repeated row is a seed only if nothing else differs."""
+
+import pandas as pd
+import pytest
+
+from analysis.tables import load
+
+DIFFERS = "differs? within a cell"
+
+
+def both(sweep: pd.DataFrame, column: str, values: tuple, shift: float = 0.3) -> pd.DataFrame:
+    parts = [
+        sweep.assign(**{column: value, "eval/loss": sweep["eval/loss"] + shift * place})
+        for place, value in enumerate(values)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("weight_decay", (0.0, 0.1)),
+        ("num_train_epochs", (1, 3)),
+        ("filter", ("strict-match", "flexible-extract")),
+        ("config/optimizer", ("adamw", "muon")),
+        ("anything", ("a", "b")),
+        ("Na", (2e8, 5e8)),
+    ],
+)
+def test_a_setting_that_differs_is_named_and_never_averaged(sweep, read, column, values):
+    frame = both(sweep, column, values)
+    with pytest.raises(load.ResultsError, match=DIFFERS) as refused:
+        read(frame)
+    assert f"--by {column}" in str(refused.value)
+    assert f"--where {column}={values[0]}" in str(refused.value)
+    table = read(frame, by=(column,)).frame
+    assert table.arm.nunique() == 2 and set(table.seed) == {0}
+    assert table.groupby("arm").size().tolist() == [20, 20]
+    assert len(read(frame, where={column: str(values[1])}).frame) == 20
+
+
+def test_a_setting_that_changes_with_the_seed_is_no_seed(sweep, read):
+    frame = both(sweep, "weight_decay", (0.0, 0.1)).assign(seed=[0] * 20 + [1] * 20)
+    with pytest.raises(load.ResultsError, match="weight_decay differs within a cell"):
+        read(frame)
+
+
+def test_several_settings_need_few_columns(sweep, read):
+    frame = both(sweep, "h", (1024, 1408))
+    frame = frame.assign(layers=frame.h.map({1024: 20, 1408: 16}))
+    with pytest.raises(load.ResultsError, match=r"h and layers differ .* --by h;"):
+        read(frame)
+
+
+def test_two_models_have_a_surface_each(sweep, read):
+    table = read(both(sweep, "model", ("Qwen2.5-0.5B", "Llama-3.2-1B")))
+    assert list(table.frame.arm.unique()) == ["Qwen2.5-0.5B", "Llama-3.2-1B"]
+    assert "model: a surface for each of Qwen2.5-0.5B and Llama-3.2-1B" in table.notes
+    runs = read(sweep.assign(model=[f"run-{n}" for n in range(20)]))
+    assert set(runs.frame.arm) == {""}, "a model in every cell is a run's name"
+
+
+def test_the_history_of_a_run_is_its_last_row(sweep, read):
+    history = both(sweep, "step", (300, 200, 100), shift=0.1)
+    with pytest.raises(load.ResultsError, match="choose the last row of each run: --last step"):
+        read(history)
+    table = read(history, last="step")
+    assert list(table.frame.value) == list(sweep["eval/loss"])
+    assert "--last step: 20 of 60 rows are kept" in table.notes
+    seeds = pd.concat([history.assign(seed=0), history.assign(seed=1)])
+    assert read(seeds, last="step").frame.seed.nunique() == 2
+    named = pd.concat([history.assign(Name="a"), history.assign(Name="b")])
+    assert len(read(named, last="step").frame) == 40, "a run is not two"
+    dates = history.assign(Created=history.step.map(lambda n: f"2026-03-0{n // 100}T10:00:00Z"))
+    assert list(read(dates.drop(columns="step"), last="Created").frame.value) == list(
+        sweep["eval/loss"]
+    )
+
+
+def test_a_measured_column_is_no_setting(sweep, read):
+    frame = pd.concat([sweep, sweep.assign(**{"eval/loss": sweep["eval/loss"] + 0.01})])
+    measured = frame.assign(drift=[0.001 * place**2 for place in range(40)])
+    assert set(read(measured).frame.seed) == {0, 1}
+
+
+def test_a_crashed_run_and_its_rerun(sweep, read):
+    frame = sweep.assign(seed=0, State="finished")
+    crashed = frame.iloc[[9]].assign(State="crashed", **{"eval/loss": 3.2})
+    table = read(pd.concat([frame.iloc[:9], crashed, frame.iloc[9:]]))
+    assert len(table.frame) == 20 and (table.frame.status == "ok").all()
+    assert any(
+        "(crashed) beside a finished run" in note and "row 10" in note for note in table.notes
+    )
+    alone = read(pd.concat([frame.drop(9), crashed])).frame
+    assert (alone.status == "failed").sum() == 1, "nothing finished there"
+
+
+def test_two_results_of_one_seed_are_a_question(sweep, read):
+    frame = pd.concat([sweep, sweep.assign(**{"eval/loss": sweep["eval/loss"] + 0.01})])
+    with pytest.raises(load.ResultsError, match=r"rows 1, 21 have the same .* and seed"):
+        read(frame.assign(seed=42))
+    assert set(read(frame.assign(seed=42), columns={"seed": ""}).frame.seed) == {0, 1}
+    again = read(pd.concat([sweep, sweep]).assign(seed=42))
+    assert len(again.frame) == 20
+    assert "20 rows repeated with the same results: left out" in again.notes
+
+
+def test_empty_seeds_are_seeds_of_their_own(sweep, read):
+    frame = both(sweep, "seed", (0, 1, ""), shift=0.01)
+    assert set(read(frame).frame.seed) == {0, 1, 2}
+
+
+def test_diverged_rows_without_a_metric_make_no_second_surface(sweep, read):
+    long = sweep.rename(columns={"eval/loss": "value"}).assign(benchmark="qa", metric="acc")
+    diverged = pd.DataFrame(
+        {"learning_rate": [1e-2], "batch_size": [8], "status": "diverged", "benchmark": "qa"}
+    )
+    for rows in (diverged, diverged.drop(columns="benchmark")):
+        frame = read(pd.concat([long.assign(status="ok"), rows])).frame
+        assert set(frame.metric) == {"acc"} and set(frame.benchmark) == {"qa"}
+        assert (frame.status == "diverged").sum() == 1
+
+
+def test_a_column_that_says_diverged(sweep, read):
+    frame = read(sweep.assign(diverged=[True] + [False] * 19)).frame
+    assert frame.status.value_counts().to_dict() == {"ok": 19, "diverged": 1}
+
+
+def test_a_batch_size_by_another_name_is_offered(sweep, read):
+    with pytest.raises(load.ResultsError, match="--columns batch_size=batch_in_tokens"):
+        read(sweep.rename(columns={"batch_size": "batch_in_tokens"}))
+
+
+def test_step_laws_variants_of_one_size_are_no_seeds(sweep, read):
+    law = sweep.rename(columns={"learning_rate": "lr", "batch_size": "bs", "eval/loss": "loss"})
+    law = law.assign(**{"smooth loss": law.loss, "N": 2.15e9, "D": 2e10, "D/N": 9.3, "ti": 1000})
+    names = [f"moe_{n}" for n in range(40)]
+    table = pd.concat([law.assign(top_k=1, Na=2e8), law.assign(top_k=4, Na=5e8)])
+    with pytest.raises(load.ResultsError, match="top_k and Na differ within a cell"):
+        read(table.assign(exp_name=names))
+    arms = read(table.assign(exp_name=names), by=("top_k",)).frame.arm.unique()
+    assert list(arms) == ["2150M, 20B tokens, top_k=1", "2150M, 20B tokens, top_k=4"]

@@ -1,0 +1,97 @@
+"""The same sweep in the forms that tools and people write: one table comes out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.tables import load
+
+
+def european(sweep: pd.DataFrame, separator: str, quote: str = "") -> str:
+    lines = [separator.join(["lr", "bs", "eval_loss"])]
+    for rate, size, value in sweep.itertuples(index=False):
+        cells = (f"{rate:.7f}", f"{size}", f"{value:.4f}")
+        lines.append(separator.join(f"{quote}{c.replace('.', ',')}{quote}" for c in cells))
+    return "\n".join(lines)
+
+
+def same(sweep: pd.DataFrame, frame: pd.DataFrame) -> None:
+    assert list(frame.learning_rate) == list(sweep.learning_rate)
+    assert list(frame.batch_size) == list(sweep.batch_size)
+    assert list(frame.value) == list(sweep["eval/loss"])
+    assert not frame.higher_is_better.any() and (frame.status == "ok").all()
+
+
+def test_separators_and_decimal_commas(sweep, read):
+    for separator in (",", ";", "\t", "|", " "):
+        same(sweep, read(sweep.to_csv(index=False, sep=separator)).frame)
+    same(sweep, read(european(sweep, ";")).frame)
+    same(sweep, read(european(sweep, "\t"), ".tsv").frame)
+    same(sweep, read(european(sweep, ",", quote='"')).frame)
+
+
+def test_excel_and_markdown(sweep, read):
+    same(sweep, read("sep=;\n" + european(sweep, ";")).frame)
+    same(sweep, read(sweep.to_csv(index=False).encode("utf-8-sig")).frame)
+    same(sweep, read(sweep.to_csv(index=False, sep="\t").encode("utf-16"), ".txt").frame)
+    rows = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in sweep.itertuples(index=False))
+    same(sweep, read("| lr | bs | eval/loss |\n|---|---:|---|\n" + rows, ".md").frame)
+
+
+def test_json_in_its_forms(sweep, read):
+    for orient in ("records", "columns", "split", "list"):
+        text = (
+            json.dumps(sweep.to_dict("list")) if orient == "list" else sweep.to_json(orient=orient)
+        )
+        same(sweep, read(text, ".json").frame)
+    rows = [
+        {"config": {"lr": a, "batch_size": b}, "eval": {"loss": c}}
+        for a, b, c in sweep.itertuples(index=False)
+    ]
+    same(sweep, read("\n".join(map(json.dumps, rows)), ".jsonl").frame)
+    same(sweep, read(json.dumps({"results": rows}), ".json").frame)
+
+
+def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
+    scores = sweep.drop(columns="eval/loss").assign(gsm8k=np.linspace(0.1, 0.3, 20))
+    texts = [f"{value:.1%}" for value in scores.gsm8k]
+    assert list(read(scores.assign(gsm8k=texts)).frame.value) == pytest.approx(
+        list(scores.gsm8k), abs=1e-3
+    )
+    with pytest.raises(load.ResultsError, match="row 2 is in percent and row 1 is not"):
+        read(scores.assign(gsm8k=["0.1", *texts[1:]]))
+    mixed = [value * 100 if place % 2 else value for place, value in enumerate(scores.gsm8k)]
+    with pytest.raises(load.ResultsError, match="look like a fraction and a percentage"):
+        read(scores.assign(gsm8k=mixed))
+    low = read(scores.assign(gsm8k=np.linspace(0.5, 3, 20)))
+    assert low.frame.value.max() == 0.03, "small percentages are one unit"
+    assert "gsm8k: percent, read as fractions" in low.notes
+
+
+def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
+    grouped = sweep.assign(batch_size=[f"{size * 128:,}" for size in sweep.batch_size])
+    assert set(read(grouped).frame.batch_size) == {1024, 2048, 4096, 8192}
+    table = read(sweep.assign(batch_size=[f"{size}k" for size in sweep.batch_size]))
+    assert set(table.frame.batch_size) == {8000, 16000, 32000, 64000}
+    assert any("'8k' is read as 8,000" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix", "reason"),
+    [
+        ("lr,bs,eval_loss\n1e-5,8,2\n1e-5,16,2,4\n", ".csv", "line 3 has more cells"),
+        ('{"lr": 1e-5}\n{"lr":\n', ".jsonl", "line 2 is not JSON"),
+        ("[1, 2]", ".json", "not a list of rows"),
+        ("", ".csv", "the file is empty"),
+        ("lr,bs,eval_loss\n", ".csv", "the table has no rows"),
+        (b"PK\x03\x04\0\0", ".csv", "not a text file"),
+        (b"PK\x03\x04", ".xlsx", "'.xlsx' is not read; .*save a spreadsheet as .csv"),
+        (b"\x1f\x8b12", ".csv.gz", "not a whole gzip file"),
+        ("Step,a - eval/loss\n1,2\n", ".csv", "no column for the learning rate"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_place(read, content, suffix, reason):
+    with pytest.raises(load.ResultsError, match=reason):
+        read(content, suffix)

@@ -1,0 +1,115 @@
+"""A process that makes no progress ends itself, and the driver ends one that cannot."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sweep.execution import processes, watchdog
+from sweep.execution.job import Limits
+from sweep.execution.supervisor import Supervisor
+from sweep.storage.trial_folder import TrialFolder
+from trainers import attempt, files
+
+ROOT = Path(watchdog.__file__).parents[2]
+
+WORK = """
+import faulthandler, psutil, sys, time
+from pathlib import Path
+from sweep.execution.job import Limits
+from sweep.execution.watchdog import Watchdog
+from sweep.storage.trial_folder import TrialFolder
+from trainers import attempt
+
+def never_returns():
+    time.sleep(1000)
+
+folder = Path(sys.argv[1])
+log = folder / "log.txt"
+with attempt.begun(folder) as this:
+    faulthandler.enable(open(log, "a"))
+    created = psutil.Process().create_time()
+    TrialFolder(folder).log_attempt("started", node="", process_created=created)
+    with Watchdog(this, Limits(float(sys.argv[2]), float(sys.argv[3])), log, shared=False):
+        print("working", flush=True)
+        never_returns()
+"""
+
+
+def work(folder: Path, stalled: float, most: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK, str(folder), str(stalled), str(most)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("stalled", "most", "said", "fact"),
+    [
+        (2.0, 1e9, "no sign of progress", "stalled"),
+        (1e9, 1.0, "over the time limit", "out_of_time"),
+    ],
+)
+def test_hanging_process_records_its_stacks_and_the_failure_and_ends(
+    stalled, most, said, fact, tmp_path
+):
+    assert work(tmp_path, stalled, most).wait(60) == 4
+    failure = TrialFolder(tmp_path).attempts()[-1]
+    assert (failure["event"], failure[fact]) == ("failed", True)
+    assert said in failure["reason"]
+    assert "never_returns" in (tmp_path / "log.txt").read_text()
+
+
+def test_superseded_process_ends_without_a_record(tmp_path):
+    process = work(tmp_path, 1e9, 1e9)
+    files.write_json(tmp_path / attempt.HOLDER, {"id": "other"})
+    assert process.wait(60) == 4
+    assert [event["event"] for event in TrialFolder(tmp_path).attempts()] == ["started"]
+
+
+def test_stopped_process_is_ended_from_outside_with_its_stacks(tmp_path, monkeypatch):
+    class Job:
+        folder = str(tmp_path)
+        limits = Limits(stalled_seconds=1.0)
+
+    process = work(tmp_path, 1e9, 1e9)
+    os.kill(process.pid, signal.SIGSTOP)
+    ended = []
+
+    def kill(started):
+        ended.append(started["pid"])
+        processes.end(started["pid"], started["process_created"])
+
+    monkeypatch.setattr("sweep.execution.supervisor.LOOK_SECONDS", 0.1)
+    supervisor = Supervisor({"key": Job()}, kill)  # pyright: ignore[reportArgumentType]
+    supervisor.started("key")
+    end = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < end:
+        supervisor.look()
+        time.sleep(0.05)
+    assert process.poll() is not None
+    assert ended == [process.pid]
+    failure = TrialFolder(tmp_path).attempts()[-1]
+    assert failure["stalled"]
+    assert "did not end by itself" in failure["reason"]
+    assert "never_returns" in (tmp_path / "log.txt").read_text()
+
+
+def test_process_that_got_the_number_of_another_is_left_alone():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        processes.end(process.pid, psutil.Process(process.pid).create_time() - 100)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,184 @@
+"""Conversations by the real chat templates of model families: each turn of the assistant counts."""
+
+import copy
+import json
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from tests.trainers.families import FAMILIES, template, tokenizer
+from trainers.data import prepare
+from trainers.data.tokenize import IGNORED, tokenise
+from trainers.models import chat_template, tiny, training_templates
+from trainers.specs.spec import SftSpec
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is 0 plus 2?"},
+    {"role": "assistant", "content": "It is 2."},
+    {"role": "user", "content": "And plus 3?"},
+    {"role": "assistant", "content": "Then it is 3."},
+]
+
+THOUGHTLESS = "<think>\n\n</think>\n\n"
+
+WRITTEN = {
+    "qwen3": (THOUGHTLESS + "{}<|im_end|>",) * 2,
+    # its prompt has already opened the thought
+    "qwen3_5_think": ("\n</think>\n\n{}<|im_end|>",) * 2,
+    "phi3": ("{}<|end|>",) * 2,
+    "deepseekv3": ("{}<\uff5cend▁of▁sentence\uff5c>",) * 2,
+    # <|end|> also ends thoughts, so generation goes on behind it and it is not trained
+    "gptoss": ("<|channel|>final<|message|>{}", "<|channel|>final<|message|>{}<|return|>"),
+    "llama3_2": ("{}<|eot_id|>",) * 2,
+    "gemma": ("{}<end_of_turn>",) * 2,
+    "gemma3": ("{}<end_of_turn>",) * 2,
+    "qwen2_5": ("{}<|im_end|>",) * 2,
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    made = tokenizer(request.param)
+    chat_template.complete_tokenizer(made)
+    return request.param, made
+
+
+def counted(tokens, example) -> list[str]:
+    """Texts of the runs of tokens that count."""
+    runs: list[list[int]] = [[]]
+    for token, label in zip(example["input_ids"], example["labels"], strict=True):
+        if label != IGNORED:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokens.decode(run) for run in runs if run]
+
+
+def test_every_turn_of_the_assistant_counts_up_to_its_end_token(family):
+    name, tokens = family
+    example = tokenise({"messages": TALK}, tokens, "assistant")
+    said = [turn["content"] for turn in TALK if turn["role"] == "assistant"]
+    assert counted(tokens, example) == [
+        form.format(text) for form, text in zip(WRITTEN[name], said, strict=True)
+    ]
+    assert "Be brief." in tokens.decode(example["input_ids"])
+
+
+def test_every_end_that_is_trained_ends_generation(family, fresh):
+    _name, tokens = family
+    chat_template.complete(fresh.model, tokens)
+    example = tokenise({"messages": TALK}, tokens, "assistant")
+    ends = fresh.model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    last = [label for label in example["labels"] if label != IGNORED][-1]
+    assert last in ends
+
+
+def test_text_of_a_conversation_is_that_of_the_own_template_where_it_keeps_earlier_turns():
+    tokens = tokenizer("llama3_2")
+    chat_template.complete_tokenizer(tokens)
+    text = tokens.apply_chat_template(TALK, tokenize=False)
+    example = tokenise({"messages": TALK}, tokens, "assistant")
+    assert tokens.decode(example["input_ids"]) == text
+
+
+def test_date_of_a_template_is_the_same_every_day():
+    for family in ("llama3_2", "gptoss"):
+        tokens = tokenizer(family)
+        assert chat_template.CLOCK not in str(tokens.chat_template)
+        chat_template.complete_tokenizer(tokens)
+        once = str(tokens.chat_template)
+        chat_template.complete_tokenizer(tokens)
+        assert tokens.chat_template == once, "a saved tokenizer is not changed again"
+        text = tokens.apply_chat_template(TALK[1:2], tokenize=False, add_generation_prompt=True)
+        assert "26 Jul 2024" in text or "2024-07-26" in text
+        assert chat_template.date_in(tokens) == "2024-07-26"
+
+
+def test_system_turn_that_the_template_refuses_opens_the_first_user_turn(tmp_path):
+    tokens = tokenizer("gemma")
+    chat_template.complete_tokenizer(tokens)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": TALK}) + "\n")
+    spec = SftSpec.model_validate({
+        "kind": "sft", "data": {"name": str(path)}, "heldout": 0, "learning_rate": 1e-3,
+        "batch_size": 1,
+    })  # fmt: skip
+    prepared = prepare.prepare(spec, tokens, tmp_path / "data")
+    text = tokens.decode(prepared.train[0]["input_ids"])
+    assert "<start_of_turn>user\nBe brief.\n\nWhat is 0 plus 2?<end_of_turn>" in text
+    assert prepared.counts["folded"] == 1
+    assert "1 with the system turn in the first user turn" in prepared.preparation.lines()[0]
+
+
+def test_tool_calls_are_written_as_the_template_has_them():
+    tokens = tokenizer("qwen3")
+    chat_template.complete_tokenizer(tokens)
+    schema = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+    call = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+    row = {
+        "tools": [schema],
+        "messages": [
+            TALK[1],
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "2"},
+            TALK[2],
+        ],
+    }
+    first, second = counted(tokens, tokenise(row, tokens, "assistant"))
+    assert '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>' in first
+    assert second.endswith("It is 2.<|im_end|>")
+
+
+def test_unknown_template_that_rewrites_turns_says_the_way_out_and_a_file_is_one(tmp_path):
+    tokens = tiny.tokenizer()
+    tokens.chat_template = template("qwen3") + "{# mine #}"
+    with pytest.raises(ValueError, match=r"rewrites earlier turns.*chat_template:"):
+        tokenise({"messages": TALK}, tokens, "assistant")
+    own = tmp_path / "own.jinja"
+    own.write_text(str(training_templates.training_version(template("qwen3"))))
+    chat_template.use_template(tokens, str(own))
+    assert len(counted(tokens, tokenise({"messages": TALK}, tokens, "assistant"))) == 2
+
+
+def test_broken_template_file_is_named_with_its_line(tmp_path):
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for m in messages %}\n{{ m.content }")
+    with pytest.raises(ValueError, match=r"chat_template: .*own\.jinja:2"):
+        chat_template.use_template(tiny.tokenizer(), str(own))
+
+
+def test_plain_text_opens_as_the_tokenizer_opens_every_text():
+    tokens = with_first_token(tiny.tokenizer())
+    stock = tokens("the cat")["input_ids"]
+    example = tokenise({"text": "the cat"}, tokens, "all")
+    assert example["input_ids"] == [*stock, tokens.eos_token_id]
+
+
+def test_base_model_without_template_opens_conversations_so_too():
+    tokens = with_first_token(tiny.tokenizer())
+    tokens.chat_template = None
+    chat_template.complete_tokenizer(tokens)
+    ids = tokenise({"messages": TALK}, tokens, "assistant")["input_ids"]
+    assert ids[0] == tokens.bos_token_id
+    assert tokens.decode(ids[1:4]).startswith("<|im_start|>")
+
+
+def with_first_token(tokens):
+    tokens = copy.deepcopy(tokens)
+    tokens.add_special_tokens({"bos_token": "<s>"})
+    tokens.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokens.bos_token_id)]
+    )
+    return tokens
+
+
+def test_trl_still_ships_its_templates_as_files():
+    """Written for TRL 1.16, whose `get_training_chat_template` would load torch."""
+    from trl import chat_template_utils
+
+    for name in ("qwen3", "phi3", "deepseekv3", "gptoss", "gemma"):
+        asked = tokenizer(name)
+        expected = chat_template_utils.get_training_chat_template(asked)
+        assert training_templates.training_version(str(asked.chat_template)) == expected

@@ -1,0 +1,44 @@
+"""Weights cast a layer at a time give the same numbers as autocast, to the last bit."""
+
+import pytest
+import torch
+
+from tests.trainers.small_models import EXAMPLES, small
+from trainers.ops import half_weights
+from trainers.ops.packed_attention import rows
+
+
+@pytest.mark.parametrize("biases", [False, True])
+def test_states_and_gradients_are_those_of_autocast(biases, monkeypatch):
+    model = small(attention_bias=biases, mlp_bias=biases).train()
+    options = rows(EXAMPLES, False, torch.device("cpu")).options
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        for _ in range(2):  # the second pass adds to the first one's
+            with torch.autocast("cpu", torch.bfloat16):
+                states = half_weights.forward(model.base_model, options).last_hidden_state
+            (
+                states.float() * torch.linspace(-1, 1, states.numel()).view_as(states)
+            ).sum().backward()
+        body = model.base_model.named_parameters()
+        return [states.detach(), *(parameter.grad.clone() for _, parameter in body)]
+
+    expected = gradients()
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    calls = []
+    copies = half_weights._copies
+    monkeypatch.setattr(half_weights, "_copies", lambda *given: calls.append(1) or copies(*given))
+    found = gradients()
+    assert len(calls) == 2 * 2 * len(model.model.layers)
+    assert all(map(torch.equal, found, expected))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_without_a_gradient_or_autocast_nothing_is_cast(monkeypatch):
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    monkeypatch.setattr(half_weights, "_cast", lambda *_: pytest.fail("cast"))
+    model, options = small(), rows(EXAMPLES, False, torch.device("cpu")).options
+    half_weights.forward(model.base_model, options)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half_weights.forward(model.base_model, options)

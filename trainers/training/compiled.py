@@ -1,0 +1,115 @@
+"""Compiled decoder layers: fewer and larger kernels, where a training is long enough to gain by it.
+
+Uncompiled, a step of a 30-layer model launches some 5,000 kernels for each micro-batch, and at
+small batches the launches are the time. `torch.compile` makes about a third of them. All layers
+share one compilation, with symbolic lengths, and inductor keeps it on disk for the next process.
+`TORCHDYNAMO_DISABLE=1` turns it off.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from trainers.ops import half_weights
+from trainers.ops.out_of_memory import out_of_memory
+from trainers.ops.packed_attention import Example, rows
+
+FEWEST_MICRO_BATCHES = 5000
+"""Of a whole training. An estimate (tests/bench/bench_launches.py): a micro-batch saves about
+3,500 launches of 5 us, and compiling takes about 90 s."""
+
+PROOF = ((130, 70, 17), (40, 9))
+"""Lengths of the examples of two rows that must give the same compiled and uncompiled."""
+
+TOLERANCE = 3e-2
+"""Relative L2 distance of hidden states and of gradients, in bfloat16."""
+
+
+LONGEST_REASON = 300
+"""Characters of a compiler's message that the records keep."""
+
+
+class Compiled(NamedTuple):
+    used: bool
+    reason: str
+    """Why not."""
+
+
+def worthwhile(device: str, packed: bool, bfloat16: bool, micro_batches: float) -> str:
+    """Why a training is not compiled; "" where it is. The same for every attempt of a trial, so
+    that a resumed training goes on with the kernels that it began with."""
+    if device != "cuda":
+        return f"the device is {device}"
+    if not packed or not bfloat16:
+        return "only packed attention in bfloat16 is"
+    if micro_batches < FEWEST_MICRO_BATCHES:
+        return f"{micro_batches:.0f} micro-batches are fewer than {FEWEST_MICRO_BATCHES}"
+    return ""
+
+
+@contextmanager
+def layers(model: PreTrainedModel, reason: str, backend: Any = "inductor") -> Iterator[Compiled]:
+    """While open, the decoder layers are compiled, unless there is a `reason` against it or they
+    fail the proof; the model is left as it was."""
+    if reason:
+        yield Compiled(False, reason)
+        return
+    modules = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    try:
+        reason = _compile(model, modules, backend)
+        if reason:
+            _restore(modules)
+        yield Compiled(not reason, reason)
+    finally:
+        _restore(modules)
+        torch.compiler.reset()
+
+
+def _compile(model: PreTrainedModel, modules: list[Any], backend: Any) -> str:
+    """Compile and prove; returns what went wrong."""
+    if not modules:
+        return f"{type(model).__name__} has no decoder layers known to transformers"
+    expected = [_pass(model, lengths) for lengths in PROOF]
+    try:
+        for module in modules:
+            module.compile(dynamic=True, backend=backend)
+        found = [_pass(model, lengths) for lengths in PROOF]
+    except Exception as error:  # any part of the compiler, or the C++ compiler that it calls
+        if out_of_memory(error):
+            raise
+        return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+    for before, after in zip(expected, found, strict=True):
+        for plain, other in zip(before, after, strict=True):
+            distance = float((other - plain).norm() / plain.norm())
+            if not distance < TOLERANCE:
+                return f"compiled layers differ by {distance:.2g}"
+    return ""
+
+
+def _pass(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states of random examples, and a gradient that all layers hand down."""
+    training = model.training
+    model.train()
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = [torch.randint(vocabulary, (n + 1,), generator=generator) for n in lengths]
+    row = rows([Example(tokens, tokens) for tokens in ids], True, model.device)
+    with torch.autocast(model.device.type, torch.bfloat16):
+        hidden = half_weights.forward(model.base_model, row.options).last_hidden_state.float()
+    weigh = torch.randn(hidden.shape, generator=generator).to(hidden.device)
+    (hidden * weigh).sum().backward()
+    gradient = model.get_input_embeddings().weight.grad
+    assert isinstance(gradient, torch.Tensor)
+    gradient = gradient.clone()
+    model.zero_grad()
+    model.train(training)
+    return hidden.detach(), gradient
+
+
+def _restore(modules: list[Any]) -> None:
+    for module in modules:
+        module._compiled_call_impl = None  # torch has no call that undoes `Module.compile`
