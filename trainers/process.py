@@ -20,6 +20,7 @@ def prepare(threads: int, gpus: float = 0.0) -> None:
     import transformers
 
     torch.set_num_threads(threads)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # else 32 processes
     devices.limit_memory(gpus)
     # On Hopper and Blackwell, SDPA tries cuDNN first. cuDNN builds a plan for each new shape, some
     # 35 ms and never freed, and the lengths of texts and answers are nearly always new.

@@ -12,7 +12,7 @@ from trainers import attempt
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
-from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops.memory import out_of_memory
 from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
 
@@ -92,7 +92,7 @@ def in_micro_batches(
         waiting = [place for place in waiting if place not in done]
         if waiting:
             budget //= 2
-            give_back()
+            memory.release()
     values = torch.zeros(len(examples))
     if order:
         values[order] = torch.cat(scores).float().cpu()

@@ -1,9 +1,16 @@
-"""How many tokens a micro-batch may have where the spec does not say: as suits the device."""
+"""How many tokens a micro-batch may have where the spec does not say, and what running out means.
+
+A process may use its fraction of the GPU (`torch.cuda.set_per_process_memory_fraction`, 1 by
+default) and no more than what others leave. What it holds itself in torch's cache counts as free.
+"""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
-from trainers import devices
 from trainers.ops.packed_attention import Example, rows
 
 ON_CPU = 1024
@@ -26,14 +33,68 @@ workspaces of the libraries."""
 SAMPLE = 128
 """Tokens of the shorter of two forward passes that are weighed; the other has twice as many."""
 
+SIGNS = (
+    "not enough memory", "DefaultCPUAllocator", "out of memory", "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""Parts of messages that say that memory ran out, on a GPU or on the host."""
+
+Result = TypeVar("Result")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out, on a GPU or on the host."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in str(error) for sign in SIGNS
+    )
+
+
+def release() -> None:
+    """Give back what the process no longer uses."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def with_room(work: Callable[[], Result]) -> Result:
+    """`work()`; once more with emptied caches if memory ran out, as for loading or copying a model
+    beside the leftovers of an earlier one."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+    release()  # not in the handler: the error holds the tensors of the failed attempt
+    return work()
+
+
+def room(total: int, free: int, fraction: float, reserved: int, allocated: int) -> int:
+    """Bytes that this process may still allocate on a GPU of `total` bytes, `free` of them unused
+    by any process.
+
+    `fraction` is its share of the GPU, `reserved` what it holds with its cache and `allocated` what
+    its tensors take.
+    """
+    own_limit = int(fraction * total) - allocated
+    others_leave = free + reserved - allocated
+    return max(min(own_limit, others_leave), 0)
+
+
+def room_on(device: torch.device) -> int:
+    """`room` of a CUDA device, now."""
+    free, total = torch.cuda.mem_get_info(device)
+    fraction = torch.cuda.get_per_process_memory_fraction(device)
+    reserved, allocated = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return room(total, free, fraction, reserved, allocated)
+
 
 def tokens_per_micro_batch(model: PreTrainedModel, packed: bool, bfloat16: bool) -> int:
-    """On a CPU a constant; on a GPU what fits its share of the memory, from two weighed passes."""
+    """On a CPU a constant; on a GPU what fits, from the room and two weighed passes."""
     if model.device.type != "cuda":
         return ON_CPU
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     states = 3 * trained  # gradients, and AdamW's two moments
-    left = devices.free_memory(model.device) - states - WORKSPACE
+    left = room_on(model.device) - states - WORKSPACE
     return _between(SHARE * left / bytes_per_token(model, packed, bfloat16))
 
 
@@ -44,7 +105,7 @@ def tokens_per_forward(model: PreTrainedModel) -> int:
     config = model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     per_token = 4 * (16 * config.hidden_size + 4 * inner)
-    return _between(SHARE * (devices.free_memory(model.device) - WORKSPACE) / per_token)
+    return _between(SHARE * (room_on(model.device) - WORKSPACE) / per_token)
 
 
 def _between(tokens: float) -> int:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainers.ops import half_weights
-from trainers.ops.out_of_memory import out_of_memory
+from trainers.ops.memory import out_of_memory
 from trainers.ops.packed_attention import Example, rows
 
 FEWEST_MICRO_BATCHES = 5000

@@ -19,7 +19,7 @@ from transformers import Trainer
 
 from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops.memory import out_of_memory, release
 from trainers.ops.packed_attention import Example, rows, to_device
 from trainers.training import gradients
 from trainers.training.batch_loader import BatchLoader
@@ -272,7 +272,7 @@ class ExactBatches(Trainer):
             self.budget //= 2
             self._calm, self._patience = 0, 2 * self._patience
             model.zero_grad()
-            give_back()
+            release()
             new, done, totals = done + new, [], torch.zeros_like(totals)
 
     def _backward(

@@ -29,7 +29,6 @@ from trainers.models import load
 from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
-from trainers.ops.out_of_memory import give_back
 from trainers.specs.spec import StageResult, TrainingSpec
 from trainers.training import checkpoints, compiled, distributed, schedule
 from trainers.training import state as resume
@@ -251,7 +250,7 @@ def _forget_process_state() -> None:
     for state in (AcceleratorState, GradientState, PartialState):
         state._shared_state.clear()
     if torch.cuda.is_available():
-        give_back()
+        memory.release()
 
 
 def _finite(value: float) -> float | None:

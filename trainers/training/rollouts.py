@@ -18,7 +18,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from trainers.data.rlvr_prompts import Prompt, read_prompts
-from trainers.ops.out_of_memory import once_more
+from trainers.ops.memory import with_room
 from trainers.training.exact_batches import ExactBatches, Step
 
 
@@ -59,7 +59,7 @@ class Rollouts(ExactBatches):
             raise ValueError("rlvr trains on one process; set resources.ranks_per_trial: 1")
         args.beta = self.beta = beta
         if beta:
-            reference = once_more(lambda: copy.deepcopy(options["model"]))
+            reference = with_room(lambda: copy.deepcopy(options["model"]))
             reference.__dict__.pop("forward", None)
             reference.requires_grad_(False)
             add_fused_lm_head(reference, temperature=self.temperature)

@@ -18,7 +18,7 @@ from datasets import Dataset
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
-from trainers.ops.out_of_memory import out_of_memory
+from trainers.ops.memory import out_of_memory
 from trainers.specs.spec import SftSpec
 from trainers.training import sft
 from trainers.training.batch_loader import _Rows
