@@ -1,4 +1,5 @@
-"""Any table of results as one long table: a run folder, a foreign file, a published one.
+"""Any table of results as one long table: a run folder, a table from elsewhere, a published one.
 
-Reading order: `schema`, `run_folder`, `external`, `published`, `load`, `source`.
+Reading order: `schema`, `run_folder`, `files` and `numbers` (files to cells to numbers), `external`
+(other people's tables), `published`, `options` and `selection` (the command line), `load`.
 """

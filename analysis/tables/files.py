@@ -126,19 +126,17 @@ def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
 
     Where the comma separates cells, a column has to show that its commas are no thousands.
     """
-    european = {
-        name: frame[name].str.fullmatch(EUROPEAN) for name in frame if frame[name].dtype == "str"
-    }
-    clear = {
-        name: bool((cells & ~frame[name].str.fullmatch(THOUSANDS)).any())
+    with_comma = [name for name in frame if frame[name].str.contains(",", regex=False).any()]
+    european = {name: frame[name].str.fullmatch(EUROPEAN) for name in with_comma}
+    clear = [
+        name
         for name, cells in european.items()
-    }
-    for name, cells in european.items():
-        if not (clear[name] or (separator != "," and any(clear.values()))):
-            continue
+        if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any()
+    ]
+    for name in frame if clear and separator != "," else clear:
         dotted = frame[name].str.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+")
         plain = frame[name].str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-        frame[name] = frame[name].where(~(cells | dotted), plain)
+        frame[name] = frame[name].where(~(european.get(name, False) | dotted), plain)
     return frame
 
 

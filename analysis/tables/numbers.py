@@ -39,12 +39,27 @@ def numbers(column: Any) -> Numbers:
         words = pd.Series(np.where(np.isinf(values), "infinite", ""), column.index)
         nothing = pd.Series(False, column.index)
         return Numbers(values, words, nothing, nothing)
+    if (plain := _plain(column)) is not None:
+        nothing = pd.Series(False, column.index)
+        return Numbers(plain, pd.Series("", column.index, dtype="str"), nothing, nothing)
     parsed = [_number(cell) for cell in column]
     types = ("float64", "str", bool, bool)
     columns = zip(*parsed, strict=True) if parsed else [[], [], [], []]
     return Numbers(
         *(pd.Series(c, column.index, dtype=t) for c, t in zip(columns, types, strict=True))
     )
+
+
+def _plain(column: Any) -> pd.Series | None:
+    """A column of text that is finite numbers and empty cells only, all at once."""
+    if column.dtype != "str":
+        return None
+    empty = (column == "").to_numpy()
+    try:
+        values = pd.Series(column.mask(empty, "nan").to_numpy(dtype="float64"), column.index)
+    except (TypeError, ValueError):
+        return None
+    return values if bool((np.isfinite(values) | empty).all()) else None
 
 
 def _number(cell: Any) -> tuple[float, str, bool, bool]:

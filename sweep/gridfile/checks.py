@@ -152,9 +152,11 @@ def _enough(name: str, stage: Stage) -> Problems:
             continue
         told.add(problem)
         held = f"{spec.heldout_examples(rows):,} of {rows:,} rows are held out"
-        key = "batch_size" if rows > spec.heldout_examples(rows) else "data"
+        key = ("batch_size",) if rows > spec.heldout_examples(rows) else ("data",)
+        if key[0] in stage.axes:
+            key = ("grid", *key)
         of_arm = f" (arm {arm})" if arm else ""
-        yield ("stages", name, key), f"{problem}; {held}{of_arm}"
+        yield ("stages", name, *key), f"{problem}; {held}{of_arm}"
 
 
 def _ranks(name: str, stage: Stage) -> Problems:

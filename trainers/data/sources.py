@@ -112,8 +112,6 @@ def problem(name: str) -> str | None:
         return None
     if name.startswith("world:"):
         return f"{name!r} is not part of the miniature world; use one of {', '.join(WORLD)}"
-    if name.startswith("$"):
-        return f"{name!r}: no such environment variable is set; set it, or write the path out"
     if "://" in name:
         return f"{name!r} is a URL; copy the file here, or use a data set's id on the hub"
     if not is_local(name) and not Path(name).exists():

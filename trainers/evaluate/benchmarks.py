@@ -56,7 +56,10 @@ def find(name: str) -> Benchmark:
         path = Path(name).resolve()
         if not path.is_file():
             raise KeyError(name)
-        group = task_files.config(path).get("group", "") if _is_group(path) else ""
+        try:
+            group = task_files.config(path)["group"] if _is_group(path) else ""
+        except TaskFileError as error:
+            raise TaskFileError(f"benchmark {path.stem!r}: {error}") from error
         return Benchmark(path.stem, (str(path),), None, group=group)
     if (task := task_index.find(name)) is not None:
         return Benchmark(name, (task,), None)

@@ -5,64 +5,23 @@ audit found. Items are read by a process of their own (`python -m trainers.evalu
 request on stdin), which may be online and whose lm-eval and torch leave with it.
 """
 
-import csv
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainers import files
 from trainers.evaluate import benchmarks
+from trainers.evaluate.item_sources import SUFFIXES, TABLE_1, Source, data_files, hub_rows, rows_of
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.spec import EvaluateSpec, Strict
 
-
-class Source(NamedTuple):
-    """Where a benchmark of SmolTulu's Table 1 is on the hub, and what of it is compared."""
-
-    hub: str
-    subset: str | None
-    """None: all of them, one after another."""
-    split: str
-    fields: tuple[str, ...]
-    items: int | None
-    """Items of the public data; fewer are a sample. None: not known here."""
-    first: int | None = None
-    """Items taken of each subset, where not all are."""
-
-
-# Data sets, splits and fields are Tulu 3's (open-instruct, decontamination/search.py) but for
-# three: its fields of PopQA are too short for any 8-gram, so the question is compared; the two
-# safety sets stand in SmolTulu's table alone.
-TABLE_1 = {
-    "mmlu": Source("cais/mmlu", "all", "test", ("question",), 14042),
-    "humaneval": Source("openai/openai_humaneval", None, "test", ("prompt",), 164),
-    "gsm8k": Source("openai/gsm8k", "main", "test", ("question",), 1319),
-    "drop": Source("ucinlp/drop", None, "validation", ("passage", "question"), 9535),
-    "math": Source("lighteval/MATH", "all", "test", ("problem",), 5000),
-    "ifeval": Source("google/IFEval", None, "train", ("prompt",), 541),
-    "popqa": Source("akariasai/PopQA", None, "test", ("question",), 14267),
-    "alpaca_eval": Source("tatsu-lab/alpaca_eval", None, "eval", ("instruction",), 805),
-    "bbh": Source("lukaemon/bbh", None, "test", ("input",), 6511),
-    "truthfulqa": Source("truthfulqa/truthful_qa", "generation", "validation", ("question",), 817),
-    "wildguardmix": Source("allenai/wildguardmix", "wildguardtest", "test", ("prompt",), 1725),
-    "wildjailbreak": Source("allenai/wildjailbreak", "eval", "train", ("adversarial",), 2210),
-    "mmlu_pro": Source("TIGER-Lab/MMLU-Pro", None, "test", ("question",), 12032),
-    "gpqa": Source("Idavidrein/gpqa", "gpqa_extended", "train", ("Question",), 546),
-    "agi_eval": Source("lighteval/agi_eval_en", None, "train", ("passage", "question"), None),
-    "bigcodebench": Source("bigcode/bigcodebench", None, "v0.1.2", ("instruct_prompt",), 1140),
-    "math_dataset": Source("deepmind/math_dataset", None, "test", ("question",), None, first=50),
-}
-
 QUESTION = ("question", "query", "prompt", "instruction", "input", "problem", "goal", "ctx", "text")
 """Fields that hold what is asked; the first that a document has is compared where none is named."""
-
-SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
 class Item(NamedTuple):
@@ -96,7 +55,7 @@ def problem(given: str) -> str | None:
     if path is not None:
         found = Path(path)
         if found.is_dir():
-            return None if _files(found) else f"no {', '.join(SUFFIXES)} file in {path!r}"
+            return None if data_files(found) else f"no {', '.join(SUFFIXES)} file in {path!r}"
         if not found.is_file():
             return f"no file or folder {path!r} (from {os.getcwd()})"
         return None if found.suffix in SUFFIXES else f"{path!r} is none of {', '.join(SUFFIXES)}"
@@ -121,7 +80,7 @@ def local_files(given: str) -> list[Path]:
     _, path, _ = _parts(given)
     if path is None:
         return []
-    return _files(Path(path))
+    return data_files(Path(path))
 
 
 def _parts(given: str) -> tuple[str, str | None, tuple[str, ...]]:
@@ -187,11 +146,15 @@ def _load(given: str, evaluate: EvaluateSpec) -> Items:
     name, path, fields = _parts(given)
     known = TABLE_1.get(name)
     if path is not None:
-        found = Items(name, path, known and known.items, _of_rows(path, _rows(path), known, fields))
+        found = Items(
+            name, path, known and known.items, _of_rows(path, rows_of(path), known, fields)
+        )
     elif known is None or name in {*benchmarks.BENCHMARKS, *evaluate.benchmarks}:
         found = _of_tasks(name, evaluate)
     else:
-        found = Items(name, known.hub, known.items, _of_rows(name, _hub(name, known), known, ()))
+        found = Items(
+            name, known.hub, known.items, _of_rows(name, hub_rows(name, known), known, ())
+        )
     if not found.items:
         raise EvaluationUnavailable(f"benchmark {name!r}: no items in {found.source}")
     return found
@@ -250,68 +213,6 @@ def _plain(value: Any) -> Any:
     from lm_eval.utils import handle_non_serializable
 
     return handle_non_serializable(value)
-
-
-def _files(path: Path) -> list[Path]:
-    """The file, or all of a folder."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-
-
-def _rows(path: str) -> Iterator[dict[str, Any]]:
-    for file in _files(Path(path)):
-        try:
-            yield from _file_rows(file)
-        except (OSError, ValueError, csv.Error) as error:
-            raise EvaluationUnavailable(f"{file}: {error}") from error
-
-
-def _file_rows(path: Path) -> Iterator[dict[str, Any]]:
-    match path.suffix:
-        case ".parquet":
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(path).to_pylist()
-        case ".csv":
-            with open(path, encoding="utf-8", newline="") as file:
-                yield from csv.DictReader(file)
-        case _:
-            with open(path, encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.isspace():
-                        yield _object(line, number)
-
-
-def _object(line: str, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"line {number}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number}: {line[:40].strip()!r} is not an object")
-    return row
-
-
-def _hub(name: str, source: Source) -> Iterator[dict[str, Any]]:
-    import datasets
-
-    folder = str(files.cache_folder("benchmarks"))
-    try:
-        subsets = [source.subset]
-        if source.subset is None:
-            subsets = datasets.get_dataset_config_names(source.hub)
-        for subset in subsets:
-            rows: Any = datasets.load_dataset(
-                source.hub, subset, split=source.split, cache_dir=folder
-            )
-            yield from list(rows)[: source.first]
-    except Exception as error:  # the hub client and datasets raise a dozen unrelated types
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EvaluationUnavailable(
-            f"benchmark {name!r}: {source.hub} cannot be read ({first}); with a local file in its "
-            f"place: {name}=PATH"
-        ) from error
 
 
 if __name__ == "__main__":

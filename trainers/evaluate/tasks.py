@@ -14,7 +14,7 @@ import numpy as np
 from trainers.evaluate import task_files, task_groups
 from trainers.evaluate.benchmarks import fingerprint, local_splits, settings, task_paths
 from trainers.evaluate.registry import Benchmark
-from trainers.evaluate.task_files import EvaluationUnavailable
+from trainers.evaluate.task_files import EvaluationUnavailable, TaskFileError
 from trainers.specs.spec import EvaluateSpec
 
 SUBSET_SEED = 0
@@ -49,7 +49,10 @@ def asked(benchmark: Benchmark, spec: EvaluateSpec, template: str) -> Asked:
     """
     if sum(map(_characters, _kept.values())) > KEPT_CHARACTERS:
         _kept.clear()
-    key = (fingerprint(benchmark, spec), template)
+    try:
+        key = (fingerprint(benchmark, spec), template)
+    except TaskFileError as error:
+        raise EvaluationUnavailable(f"benchmark {benchmark.name!r}: {error}") from error
     if key not in _kept:
         tasks = load(benchmark, spec)
         for task in tasks.values():

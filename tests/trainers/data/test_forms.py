@@ -226,7 +226,6 @@ def test_home_and_variables_in_a_name_are_replaced(jsonl, monkeypatch, tmp_path)
     for name in ("~/rows.jsonl", "${DATA_DIR}/rows.jsonl"):
         assert sources.problem(name) is None
         assert sources.count(sft(name).sources[0]) == 12
-    assert "no such environment variable" in str(sources.problem("${NOT_THERE}/rows.jsonl"))
     assert "is a URL" in str(sources.problem("s3://bucket/rows.jsonl"))
 
 
@@ -359,3 +358,44 @@ def test_case_of_rlvr_has_truths_that_are_right(name, tiny, tmp_path):
 
 def test_form_of_python_text_is_that_of_pandas():
     assert ast.literal_eval(FORMS["python text"]["messages"]) == [ASK, SAY]
+
+
+@pytest.mark.parametrize(("rows", "heldout"), [(60, 6), (1999, 199), (2000, 200), (50_000, 200)])
+def test_a_tenth_at_most_is_held_out_unless_asked(rows, heldout):
+    assert sft("rows.jsonl", heldout=None).heldout_examples(rows) == heldout
+    assert sft("rows.jsonl", heldout=50).heldout_examples(rows) == 50
+
+
+def test_small_data_keeps_rows_to_train_on(jsonl, tiny, tmp_path):
+    path = jsonl(*[{"prompt": f"{n}", "completion": "x"} for n in range(60)])
+    prepared = prepare.prepare(sft(path, heldout=None), tiny.tokenizer, tmp_path / "data")
+    assert (len(prepared.train), len(prepared.heldout)) == (54, 6)
+
+
+def test_batch_above_what_is_left_is_refused_when_the_data_is_prepared(jsonl, tmp_path):
+    """Duplicates of held-out rows and empty rows are known only then."""
+    from trainers.data.prepare_process import PrepareFailed, Request, prepare_here
+
+    path = jsonl(*[{"prompt": f"{n}", "completion": "x" if n < 10 else " "} for n in range(20)])
+    spec = sft(path, batch_size=16)
+    request = Request(model="tiny", revision=None, specs=(spec,), cache=str(tmp_path / "data"))
+    with pytest.raises(PrepareFailed, match="batch_size 16 is more than the 10 examples"):
+        prepare_here(request)
+
+
+def test_batch_above_the_data_is_refused_by_its_key_in_the_plan(jsonl, tmp_path):
+    from sweep.gridfile import load
+
+    jsonl(*[{"prompt": f"{n}", "completion": "x"} for n in range(120)])
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "name: small\nmodel: tiny\nstages:\n  sft:\n    kind: sft\n"
+        f"    data: {tmp_path / 'rows.jsonl'}\n    heldout: 20\n"
+        "    grid:\n      learning_rate: [1.0e-3]\n      batch_size: [32, 128]\n"
+        "evaluate: {benchmarks: [world_choice]}\n"
+    )
+    with pytest.raises(load.GridError) as refused:
+        load.load(grid)
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{grid}:10: stages.sft.grid.batch_size: batch_size 128 is more")
+    assert "100 examples" in problem
