@@ -12,6 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from trainers import devices
+
+if len(devices.visible()) > 1:
+    devices.restrict(1)  # TRL refuses to train in one process that sees several
+
 ROOT = Path(__file__).parent.parent
 
 SMALL = """\

@@ -28,7 +28,13 @@ def test_every_measurement_is_tested():
     assert measurements().keys() == EXPECTED.keys()
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+SLOW = {"two halves of a GPU": pytest.mark.slow}
+"""Three processes of their own."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in EXPECTED]
+)
 def test_measurement_runs_and_holds_what_it_checks(name):
     results = measure(setting.small(), {name: measurements()[name]}, 1000)
     result = results[name]

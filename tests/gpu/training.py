@@ -168,12 +168,10 @@ def resume(setting: Setting, folder: Path) -> dict[str, Any]:
     steps = {"steps": 6, "save_every_steps": 2}
     expected = train(setting, folder / "whole", **steps).figures["final_loss"]
     loaded = load.load(setting.model)
-    calls = 0
+    metrics = folder / "cut" / "metrics.jsonl"
 
     def killed(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if len((folder / "cut" / "metrics.jsonl").read_text().splitlines()) >= 3:
+        if metrics.is_file() and len(metrics.read_text(encoding="utf-8").splitlines()) >= 3:
             raise _Killed
 
     body: Any = loaded.model.base_model

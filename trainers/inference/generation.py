@@ -20,7 +20,7 @@ from trainers.inference.prefix_attention import Span
 from trainers.inference.prefix_tree import find
 from trainers.inference.slots import Prompts, Slots
 from trainers.inference.token_budget import Budget, Forward
-from trainers.ops.out_of_memory import out_of_memory
+from trainers.ops.memory import out_of_memory
 
 MOST_SLOTS = 256
 BUSY_SLOTS = 32

@@ -15,7 +15,7 @@ from trainers.inference.decoder import Decoder
 from trainers.inference.prefix_attention import Carry, Span
 from trainers.inference.prefix_tree import Prefixes
 from trainers.ops import memory
-from trainers.ops.out_of_memory import give_back, out_of_memory
+from trainers.ops.memory import out_of_memory
 
 CPU_TOKENS = 1024
 """Tokens of a micro-batch."""
@@ -66,7 +66,7 @@ class Budget:
         if self.tokens <= 16:
             raise MemoryError("out of memory with 16 tokens at a time")
         self.tokens, self.keys, self.head = self.tokens // 2, self.keys // 2, max(self.head // 2, 1)
-        give_back()
+        memory.release()
 
 
 class Forward:
