@@ -30,7 +30,7 @@ def flat(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def test_records_have_the_published_fields() -> None:
     record = json.loads(json.dumps(as_json([advice(arc=-10, hellaswag=flat)]), allow_nan=False))
-    parts = {"stage", "benchmarks", "task_types", "claims", "mix", "next_grid", "stages"}
+    parts = {"stage", "answers", "benchmarks", "task_types", "claims", "mix", "next_grid", "stages"}
     assert set(record) == parts
     assert set(record["task_types"]) == {"reasoning", "pattern"}
     wanted = {"status", "ratio", "low", "high", "log2_ratio", "learning_rate", "best_cell"}
