@@ -65,7 +65,7 @@ class BenchmarkAnswer(NamedTuple):
     higher_is_better: bool
     signal: Signal
     p_flat: float | None
-    epsilon: float
+    epsilon: float | None
     rates: tuple[RateAt, ...]
     ratio: BestRatio | None
     gamma: Gamma | None
@@ -146,7 +146,7 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
         higher_is_better=fit.cells.higher_is_better,
         signal=_signal(fit),
         p_flat=fit.flat_p,
-        epsilon=float("nan") if curves is None else curves.epsilon,
+        epsilon=None if curves is None else curves.epsilon,
         rates=rates,
         ratio=ratio,
         gamma=gamma,

@@ -141,6 +141,7 @@ def _surface(result: Fit, answer: BenchmarkAnswer, true: Known, surface: Any) ->
         answer.setting,
     )
     assert ratio is not None and direction is not None and setting is not None
+    assert answer.epsilon is not None
     best = int(true.profile.argmax())
     near = true.score >= true.profile.max() - LEVEL * true.span
     ratios = (true.x[None, :] - true.y[:, None])[near]

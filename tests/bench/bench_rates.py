@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python tests/bench/bench_rates.py [steplaw_dense.csv] [--each]
 
-Step Law's dense surfaces (`bench_surfaces.py`) without their batch sizes up to the best one, so
-that the two-dimensional optimum lies on the border, as it does in most grids at a fixed number of
+Step Law's dense surfaces (`bench_surfaces.py`) without batch sizes up to the best one, so that the
+two-dimensional optimum lies on the border, as it does in most grids at a fixed number of
 epochs. A batch size counts if its best measured rate is neither the lowest nor the highest of
 those measured there. `covered`: the 95 % interval meets the rates within 0.05 % of the least loss
 of that batch size (Akima between cells).

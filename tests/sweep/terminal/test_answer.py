@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweep import answer
+from sweep.terminal import answer
 
 SUMMARY = {
     "headline": "Use learning rate 1e-3 with batch size 8 for reasoning.",
