@@ -105,7 +105,7 @@ def _reasons(answers: Sequence[BenchmarkAnswer]) -> _Reasons:
                 labels.append(answer.label)
         way = answer.direction
         if way is not None and way.next_gain_high is not None:
-            matters = way.next_gain_high > answer.epsilon
+            matters = answer.epsilon is not None and way.next_gain_high > answer.epsilon
             if way.verdict is Batch.SMALLER and matters and way.next_batch_size:
                 reasons.smaller.append(answer.label)
             if way.verdict is Batch.LARGER and matters and way.next_batch_size:

@@ -7,6 +7,7 @@ only the best share of the cells: the largest in `CUTS` whose misfit the noise e
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import chdtrc
@@ -51,15 +52,19 @@ def fit_quadratic(cells: Cells, kept: float) -> Quadratic:
     noise = cells.own_noise[:, used]
     basis, target = design(box, x[used], y[used]), score[used]
     variance = variances(noise)
-    model_variance = 0.0
-    for _ in range(2):
+    freedom = len(target) - basis.shape[1]
+
+    def solve(model_variance: float) -> tuple[Any, ...]:
         weights = inverse_variances(variance, model_variance)
         operator = np.linalg.pinv(basis * np.sqrt(weights)[:, None]) * np.sqrt(weights)
         coefficients = operator @ target
         residuals = target - basis @ coefficients
-        freedom = len(target) - basis.shape[1]
         scatter = float(weights @ residuals**2 / weights.sum()) * len(target) / max(freedom, 1)
-        model_variance = max(0.0, scatter - float(weights @ variance / weights.sum()))
+        excess = max(0.0, scatter - float(weights @ variance / weights.sum()))
+        return weights, operator, coefficients, residuals, scatter, excess
+
+    *_, first_excess = solve(0.0)
+    weights, operator, coefficients, residuals, scatter, model_variance = solve(first_excess)
     centred = target - weights @ target / weights.sum()
     return Quadratic(
         box=box,

@@ -72,8 +72,10 @@ def rates(answer: BenchmarkAnswer) -> str:
 def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
     """Answer 2: which ratio, and what keeping one for all batch sizes costs."""
     best = answer.ratio
-    if best is None or (why := _no_signal(answer)) is not None:
-        return f"{answer.label}: {'too few scored cells' if best is None else why}."
+    if best is None:
+        return f"{answer.label}: too few scored cells."
+    if (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {why}."
     match best.status:
         case RateStatus.INTERIOR:
             text = f"the best LR/BS is {with_interval(best.ratio, best.low, best.high)}"
@@ -98,8 +100,10 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
 def gamma(answer: BenchmarkAnswer) -> str:
     """Answer 3: how the best learning rate follows the batch size."""
     slope = answer.gamma
-    if slope is None or (why := _no_signal(answer)) is not None:
-        return f"{answer.label}: {_no_slope(answer) if slope is None else why}."
+    if slope is None:
+        return f"{answer.label}: {_no_slope(answer)}."
+    if (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {why}."
     text = f"grows as B^{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
     if slope.p_linear >= 0.5:
         text += f", about in proportion (probability {probability(slope.p_linear)})"

@@ -227,7 +227,7 @@ def _evaluations(grid: Grid, place: int) -> Iterator[tuple[str, dict[str, Any]]]
             return score.scores[0].n, time.monotonic() - begun, score.settings
 
         items, seconds, settings = timed(1)
-        points = [(items, seconds)]
+        points: list[tuple[float, float]] = [(items, seconds)]
         if seconds < SECONDS / 2:
             points = [timed(1)[:2]]  # the first one also read the task
             more = min(most, max(2, int(SECONDS / max(points[0][1], 1e-3))))

@@ -113,7 +113,9 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
 class _Attempt(tune.Trainable):
     """One attempt at a trial, in the main thread of a worker, where signals arrive."""
 
-    def setup(self, config: dict[str, Any], jobs: list[ray.ObjectRef]) -> None:
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  (Tune passes its parameters)
+        self, config: dict[str, Any], jobs: list[ray.ObjectRef]
+    ) -> None:
         self._jobs = jobs
         faulthandler.enable(file=2, all_threads=True)  # the trial's log, while one runs
         before = signal.getsignal(signal.SIGTERM)

@@ -196,7 +196,8 @@ def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) 
         return
     (stage,) = swept
     own = stage.cells[0][1].HELDOUT
-    allowed = list(dict.fromkeys([*([own.benchmark] if own else []), *evaluate.benchmarks]))
+    own_names: list[str] = [own.benchmark] if own else []
+    allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
     if not any(benchmarks.same(search.objective, one) for one in allowed):
         yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
     if len({arm for arm, _ in stage.cells}) > 1:

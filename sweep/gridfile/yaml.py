@@ -140,6 +140,7 @@ def _convert(node: Node | None, path: KeyPath, document: Document) -> Any:
         for index, value in enumerate(node.value):
             document.places[(*path, index)] = f"{document.file}:{value.start_mark.line + 1}"
         return [_convert(value, (*path, index), document) for index, value in enumerate(node.value)]
+    assert isinstance(node, ScalarNode)
     return _scalar(node, path, document)
 
 

@@ -247,12 +247,12 @@ def _open(path: Path, rows: int) -> Dataset:
     """
     try:
         part = Dataset.from_file(str(path))
-        found = f"{len(part):,} of {rows:,} rows" if len(part) != rows else ""
+        damage = f"{len(part):,} of {rows:,} rows" if len(part) != rows else ""
+        if not damage:
+            return part
     except (pa.ArrowException, OSError) as error:
-        found = str(error)
-    if found:
-        raise ValueError(
-            f"{path}: damaged ({found}); delete {path.parent}, and the same command prepares the "
-            "data again"
-        )
-    return part
+        damage = str(error)
+    raise ValueError(
+        f"{path}: damaged ({damage}); delete {path.parent}, and the same command prepares the "
+        "data again"
+    )

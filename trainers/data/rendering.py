@@ -40,7 +40,8 @@ class Rendering:
         self._templates: dict[bool, str] = {}
         self._writes: dict[str, bool] = {}
         self._inner = chat_template.inner_ends(tokenizer)
-        self._added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+        added: Any = tokenizer.get_added_vocab
+        self._added = sorted(added(), key=len, reverse=True)
         self.opening = chat_template.opening(tokenizer)
         """What the tokenizer writes before every plain text."""
         self._prompt = self._generation_prompt()

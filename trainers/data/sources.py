@@ -202,7 +202,7 @@ class Order(NamedTuple):
     """One epoch: row `index[i]` of source `source[i]`, for each i."""
 
     source: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __len__(self) -> int:
         return len(self.index)

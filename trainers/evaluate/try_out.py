@@ -97,7 +97,7 @@ def _model() -> Any:
     from lm_eval.api.model import LM
 
     class Nonsense(LM):
-        tokenizer_name = ""
+        tokenizer_name: Any = ""  # pyright: ignore
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             return [(-1.0 - len(request.args[1]), False) for request in requests]

@@ -160,7 +160,9 @@ class Like(NamedTuple):
     queries_per_key: int
     """Query heads that share a key head."""
 
-    def index(self, values: Ids) -> torch.Tensor:
+    def index(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, values: Ids
+    ) -> torch.Tensor:
         """On the model's device; what is there already stays."""
         given = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
         return given.to(self.device)
