@@ -129,7 +129,7 @@ def test_every_command_is_one_of_the_kinds_tested_here():
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
     for name in ("conversations.jsonl", "pairs.jsonl"):
-        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n')
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n' * 300)
         text = text.replace(name, str(tmp_path / name))
     grid = tmp_path / "grid.yaml"
     grid.write_text(text)

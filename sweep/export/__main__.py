@@ -194,8 +194,9 @@ def _line(trial: dict[str, Any], trials: dict[str, Any]) -> list[model_card.Step
 def _figure(run_dir: Path, stage: str, arm: str, benchmark: str) -> Path | None:
     """The report's contour of the benchmark, where the stage has a grid and a report."""
     parts = [safe(part) for part in (stage, arm, benchmark) if part]
-    path = run_dir / "report" / "figures" / f"{'-'.join(parts)}-contour.png"
-    return path if path.is_file() else None
+    figures = run_dir / "report" / "figures"
+    names = [f"{'-'.join(parts)}-{kind}.png" for kind in ("contour", "rate")]
+    return next((figures / name for name in names if (figures / name).is_file()), None)
 
 
 @app.command()

@@ -82,8 +82,8 @@ def test_key_of_no_single_trial_is_refused(key, said, chain, drive, tmp_path):
 
 
 def test_wall_time_is_shown_against_the_work(chain_run):
-    assert "wall " in chain_run.output
-    assert "1 at once" in chain_run.output
+    assert "Took " in chain_run.output
+    assert "on 1 slot " in chain_run.output
 
 
 def test_each_trial_has_a_line_with_its_end(chain_run):

@@ -56,9 +56,12 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = devices.cores(),
 ) -> None:
     """Score a model and keep the scores with their items."""
+    listed = list(dict.fromkeys(filter(None, map(str.strip, names.split(",")))))
+    if not listed:
+        stop(BAD_INPUT, f"--benchmarks {names!r}: name at least one, e.g. arc,gsm8k")
     try:
         spec = EvaluateSpec(
-            benchmarks=list(dict.fromkeys(filter(None, map(str.strip, names.split(","))))),
+            benchmarks=listed,
             limit=limit,
             preset=preset,
             data_dir=str(data_dir.absolute()) if data_dir else None,

@@ -12,6 +12,7 @@ import pytest
 from analysis.report import build
 from analysis.report.__main__ import main
 from analysis.tables import load
+from analysis.tables.options import ReadOptions
 from tests.analysis.planted import bowl, table
 
 
@@ -70,12 +71,14 @@ def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_pat
     )
     columns = ["learning_rate", "batch_size", "benchmark", "metric", "value"]
     whole[columns].to_csv(source, index=False)
-    first = {one["metric"]: one for one in surfaces_of(build.write(source), "all")}
+    directions = ReadOptions(directions={"arc/margin": "max"})
+    index = build.write(source, options=directions)
+    first = {one["metric"]: one for one in surfaces_of(index, "all")}
     assert set(first) == {"acc_norm", "margin"}
     assert [name for name, one in first.items() if one["fitted"]] == ["acc_norm"]
     kinds = [layer["kind"] for layer in first["margin"]["charts"]["contour"]["layers"]]
     assert kinds[0] == "fill" and "--all-metrics" in first["margin"]["sentence"]
-    index = build.write(source, all_metrics=True)
+    index = build.write(source, options=directions, all_metrics=True)
     assert all(one["fitted"] for one in surfaces_of(index, "all"))
     assert (index.parent / "figures" / "all-arc-margin-contour.pdf").exists()
 
@@ -160,7 +163,8 @@ def test_no_raw_code_stands_on_the_page(written: Path) -> None:
 
 def test_same_records_same_report(planted_run: Path, tmp_path: Path) -> None:
     def content(name: str) -> dict[str, bytes]:
-        index = build.write(planted_run, tmp_path / name, {"benchmark": "world_choice"})
+        options = ReadOptions(where={"benchmark": "world_choice"})
+        index = build.write(planted_run, tmp_path / name, options)
         files = [path for path in index.parent.rglob("*") if path.is_file()]
         return {path.name: path.read_bytes() for path in files}
 
@@ -179,7 +183,8 @@ def test_names_from_the_table_are_escaped(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     frame = table(bowl, benchmark="<script>x</script>")
     frame[["learning_rate", "batch_size", "benchmark", "value"]].to_csv(source, index=False)
-    text = build.write(source).read_text()
+    options = ReadOptions(directions={"<script>x</script>": "max"})
+    text = build.write(source, options=options).read_text()
     assert "<script>x" not in text and text.count("</script>") == text.count("<script") == 3
 
 

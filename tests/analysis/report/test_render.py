@@ -229,7 +229,7 @@ def test_cells_are_a_table_and_a_download_too(explorer):
         "text.trim().split('\\n')])"
     )
     assert rows == 19 and len(lines) == 20
-    assert lines[0].startswith("x,y,learning_rate,batch_size,value,stderr")
+    assert lines[0].startswith("learning_rate,batch_size,value,stderr")
 
 
 def test_grid_file_is_copied_by_its_button(explorer):

@@ -18,7 +18,7 @@ def job(load, planned, small, monkeypatch):
         marks = {cell.data.label: "x" for _, cell in grid.stages["sft"].cells}
         return Job(
             trial=trial, folder="", parent_folder=None, data="", wanted=wanted(grid, marks)["sft"],
-            evaluate=grid.evaluate, threads=1, evaluation_threads=1, max_seconds=None,
+            evaluate=grid.evaluate, threads=1, evaluation_threads=1,
         )  # fmt: skip
 
     return make
@@ -34,7 +34,7 @@ def test_hub_names_run_at_the_commits_that_were_fetched(job):
 
 def test_local_names_run_as_absolute_paths(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n' * 40)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     pinned = pin(job("model=model", "stages.sft.data.name=rows.jsonl"), {})

@@ -75,6 +75,12 @@ def copied(chain_run, tmp_path) -> Path:
     return Path(shutil.copytree(chain_run.path, tmp_path / "chain"))
 
 
+def fails(error: str) -> str:
+    """The body of a task that scores one item, so that its trial passes, and raises at the next."""
+    count = "process_results.calls = getattr(process_results, 'calls', 0) + 1"
+    return f"{count}\n    if process_results.calls > 1: raise {error}\n    return {{'length': 1.0}}"
+
+
 @pytest.fixture
 def own_task(tmp_path, small):
     """A grid whose only benchmark is a task of the user's; `write(body)` sets what it does."""
@@ -330,7 +336,7 @@ def test_failing_evaluation_leaves_the_training_and_is_repaired_without_it(
     own_task, drive, tmp_path
 ):
     run = tmp_path / "run"
-    broken = drive(own_task("raise ValueError('the task is broken')"), run)
+    broken = drive(own_task(fails("ValueError('the task is broken')")), run)
     assert broken.code == 3
     assert "the task is broken" in broken.output
     folder = trials(run)["sft 0.001"]
@@ -386,7 +392,7 @@ def test_killed_during_an_evaluation_it_is_evaluated_and_not_trained_again(
 
 
 def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path):
-    grid = own_task("raise ValueError('broken')").replace("retries: 0", "retries: 1")
+    grid = own_task(fails("ValueError('broken')")).replace("retries: 0", "retries: 1")
     assert drive(grid, tmp_path / "run").code == 3
     folder = trials(tmp_path / "run")["sft 0.001"]
     assert starts(folder) == 2
@@ -410,7 +416,7 @@ def test_evaluation_has_the_cpus_of_its_trial_and_not_the_threads_of_the_trainin
 
 
 def test_trial_that_failed_and_was_repaired_gets_new_benchmarks_too(own_task, drive, tmp_path):
-    assert drive(own_task("raise ValueError"), tmp_path / "run").code == 3
+    assert drive(own_task(fails("ValueError")), tmp_path / "run").code == 3
     repaired = own_task("return {'length': len(results[0])}")
     assert drive(repaired, tmp_path / "run", "--retry-failed").code == 0
     more = repaired.replace("mine.yaml]", "mine.yaml, world_choice]")

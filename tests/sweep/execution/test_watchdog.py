@@ -21,10 +21,13 @@ ROOT = Path(watchdog.__file__).parents[2]
 WORK = """
 import faulthandler, psutil, sys, time
 from pathlib import Path
+from sweep.execution import job
 from sweep.execution.job import Limits
 from sweep.execution.watchdog import Watchdog
 from sweep.storage.trial_folder import TrialFolder
 from trainers import attempt
+
+job.GRACE_SECONDS = 1.0
 
 def never_returns():
     time.sleep(1000)
@@ -83,6 +86,7 @@ def test_stopped_process_is_ended_from_outside_with_its_stacks(tmp_path, monkeyp
         limits = Limits(stalled_seconds=1.0)
 
     process = work(tmp_path, 1e9, 1e9)
+    time.sleep(0.5)  # it is in `never_returns` by then
     os.kill(process.pid, signal.SIGSTOP)
     ended = []
 

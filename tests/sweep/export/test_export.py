@@ -22,8 +22,9 @@ def run(chain_run, tmp_path) -> Path:
     path = Path(shutil.copytree(chain_run.path, tmp_path / "chain"))
     one = next(p for p in (path / "trials").glob("second-*") if (p / "model").exists())
     other = Path(shutil.copytree(one, path / "trials" / "second-other"))
+    record = read(one / "trial.json")
     (other / "trial.json").write_text(
-        json.dumps(read(one / "trial.json") | {"key": "other0000000"})
+        json.dumps(record | {"key": "other0000000", "spec": record["spec"] | {"weight_decay": 0.5}})
     )
     for record in (other / "scores").glob("*.json"):
         content = read(record)
@@ -90,7 +91,7 @@ def test_the_card_is_written_from_the_records(chain_run, exported: Path) -> None
 def test_the_best_is_by_the_score_that_is_named(run: Path, tmp_path: Path) -> None:
     assert told(run, "--best", "world_choice", "--to", tmp_path / "a")[0] == 0
     text = (tmp_path / "a" / "README.md").read_text()
-    assert "trial `other0000000`" in text and "the best of 2 trials by World choice" in text
+    assert "trial `other0000000`" in text and "the best of 2 cells by World choice" in text
     assert told(run, "--to", tmp_path / "b")[0] == 0  # the held-out loss: lower is better
     assert "other0000000" not in (tmp_path / "b" / "README.md").read_text()
     assert told(run, "--stage", "first", "--to", tmp_path / "c")[0] == 0

@@ -100,7 +100,7 @@ def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perple
     (dpo,) = pipeline.of("dpo")
     parent = next(trial for trial in pipeline.planned if trial.key == dpo.parent)
     assert (parent.spec.learning_rate, parent.spec.seed) == (0.001, 0)
-    Keeper(pipeline.grid, pipeline.planned, pipeline.folder, pipeline.wants).look_at_all()
+    look_at_all(pipeline)
     kept = [trial.key for trial in pipeline.of("sft") if pipeline.folder.trial(trial).has_weights()]
     assert kept == [parent.key]
     folder = pipeline.folder
@@ -247,7 +247,10 @@ def test_wrong_graph_is_refused_in_a_sentence(override, message, load, pipeline)
 def test_plan_says_what_is_waited_for_and_counts_pairs(drive, pipeline, tmp_path):
     told = drive(pipeline, tmp_path / "pipeline", "--dry-run").output
     plain = " ".join(told.split())
-    assert "dpo: 1 trial, from the best of sft by world_choice, to be chosen" in plain
+    assert (
+        "dpo: 1 trial, from the best of sft by world_choice, chosen once all candidates have their scores"
+        in plain
+    )
     assert "pairs 8" in plain
     assert not (tmp_path / "pipeline").exists()
 

@@ -142,9 +142,10 @@ def test_run_folder_of_a_sweep_is_not_written_to(run, tmp_path):
 
 
 def test_benchmark_that_fails_does_not_keep_the_others(run, tmp_path):
+    (tmp_path / "items.jsonl").write_text("no JSON\n")
     (tmp_path / "mine.yaml").write_text(
         "task: mine\ndataset_path: json\ntest_split: test\n"
-        "dataset_kwargs: {data_files: {test: not_there.jsonl}}\n"
+        "dataset_kwargs: {data_files: {test: items.jsonl}}\n"
     )
     code, said = run("--benchmarks", f"{tmp_path / 'mine.yaml'},world_choice", "--limit", "8")
     assert code == 3

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from trainers.training import checkpoints
 from trainers.training.checkpoints import CHECKSUMS, STATE, TENSORS, clear, newest, save
 
 EXPONENTS = torch.tensor([1.0, -0.0, 1e-45, float("inf"), float("nan")])
@@ -176,7 +177,10 @@ for folder in sys.argv[1:]:
 """Saves step 9 in each folder, killed at the call whose number is the folder's name."""
 
 
-def test_killed_save_leaves_a_whole_newest_and_the_next_save_cleans_up(two, tmp_path_factory):
+def test_killed_save_leaves_a_whole_newest_and_a_later_save_cleans_up(
+    two, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setattr(checkpoints, "STALE_SECONDS", -1.0)  # the parts of the dead are old
     copies = tmp_path_factory.mktemp("killed")
     folders = [copies / str(at) for at in range(1, 17)]
     for folder in folders:
