@@ -66,21 +66,18 @@ def test_every_cell_is_in_the_interactive_figures_with_its_numbers(written: Path
 
 def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
-    whole = pd.concat(
-        [table(bowl, metric=metric, noise=0.002) for metric in ("acc_norm", "margin")]
-    )
+    whole = pd.concat([table(bowl, metric=metric, noise=0.002) for metric in ("acc_norm", "acc")])
     columns = ["learning_rate", "batch_size", "benchmark", "metric", "value"]
     whole[columns].to_csv(source, index=False)
-    directions = ReadOptions(directions={"arc/margin": "max"})
-    index = build.write(source, options=directions)
+    index = build.write(source)
     first = {one["metric"]: one for one in surfaces_of(index, "all")}
-    assert set(first) == {"acc_norm", "margin"}
+    assert set(first) == {"acc_norm", "acc"}
     assert [name for name, one in first.items() if one["fitted"]] == ["acc_norm"]
-    kinds = [layer["kind"] for layer in first["margin"]["charts"]["contour"]["layers"]]
-    assert kinds[0] == "fill" and "--all-metrics" in first["margin"]["sentence"]
-    index = build.write(source, options=directions, all_metrics=True)
+    kinds = [layer["kind"] for layer in first["acc"]["charts"]["contour"]["layers"]]
+    assert kinds[0] == "fill" and "--all-metrics" in first["acc"]["sentence"]
+    index = build.write(source, all_metrics=True)
     assert all(one["fitted"] for one in surfaces_of(index, "all"))
-    assert (index.parent / "figures" / "all-arc-margin-contour.pdf").exists()
+    assert (index.parent / "figures" / "all-arc-acc-contour.pdf").exists()
 
 
 def test_links_of_the_page_lead_somewhere(written: Path) -> None:

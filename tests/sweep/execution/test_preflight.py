@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from sweep.execution import preflight
+from sweep.plan import trials
 from sweep.resolve import resolve
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
@@ -42,12 +43,20 @@ def test_hub_is_needed_for(override, load, small):
     assert not resolve.needs(load(small, override)).empty
 
 
+def train(folder: RunFolder, grid) -> None:
+    """Leave the record of a trained cell of the grid."""
+    trial = next(trial for trial in trials.trials(grid) if trial.spec is not None)
+    folder.trial(trial).write_identity(trial)
+    files.write_json(folder.trial(trial).path / "train.json", {"status": "diverged"})
+
+
 def test_changed_data_under_one_name_is_refused(load, small, grid_file, command, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n' * 40)
     grid = load(small.replace("{name: world:sft, examples: 24}", str(rows)))
     folder = RunFolder(tmp_path / "runs" / "small")
     files.write_json(folder.manifest, {"data": resolve.fingerprints(grid, {})})
+    train(folder, grid)
     preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     rows.write_text('{"text": "b"}\n' * 40)
     with pytest.raises(CannotStart, match=r"rows\.jsonl.* has changed .* another name"):
@@ -55,7 +64,6 @@ def test_changed_data_under_one_name_is_refused(load, small, grid_file, command,
     run = command(tmp_path / "grid.yaml", "--runs", tmp_path / "runs")
     assert run.returncode == 4
     assert "has changed" in run.stderr
-    assert not (tmp_path / "runs" / "small" / "trials").exists()
 
 
 def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
@@ -66,6 +74,7 @@ def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
     grid = load(RLVR.format(judge=judge))
     folder = RunFolder(tmp_path / "runs" / "rl")
     files.write_json(folder.manifest, {"data": resolve.fingerprints(grid, {})})
+    train(folder, grid)
     preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     (judge / "model.safetensors").write_bytes(bytes(9))
     with pytest.raises(CannotStart, match=r"judge.* has changed since the run began"):
@@ -93,8 +102,6 @@ def test_data_that_the_hub_does_not_give_is_found_before_anything_is_written(
 
 
 def test_too_little_disk_is_refused(load, small, monkeypatch, tmp_path):
-    from sweep.plan import trials
-
     grid = load(small)
     planned = trials.trials(grid)
     full = SimpleNamespace(free=1_000_000)
