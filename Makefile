@@ -5,13 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-slow faults lint lock clean
+.PHONY: quickstart test test-fast test-slow faults lint lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
+
+test-fast: $(READY)
+	$(VENV)/bin/python -m pytest -m "not slow and not gpu and not engine"
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow

@@ -250,3 +250,25 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: neither SWEEP_DATA nor {folder} is there")
     return folder
+
+
+ENGINES = {"command", "drive", "chain_run", "tiny", "fresh", "explorer", "shared_data"}
+"""Fixtures that train, score, start a process or open a browser."""
+
+ENGINE_ROOMS = (
+    "analysis/advice", "analysis/fit", "analysis/report", "gpu", "sweep/audit", "sweep/execution",
+    "sweep/export", "sweep/tracking", "trainers/data", "trainers/evaluate", "trainers/inference",
+    "trainers/models", "trainers/ops", "trainers/training", "trainers/world",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out."""
+    for item in items:
+        room = item.path.parent.relative_to(ROOT / "tests").as_posix()
+        if (
+            item.path.name == "test_hub.py"
+            or room in ENGINE_ROOMS
+            or ENGINES & set(getattr(item, "fixturenames", ()))
+        ):
+            item.add_marker(pytest.mark.engine)
