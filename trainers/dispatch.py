@@ -9,7 +9,7 @@ from typing import Any, cast
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import StageResult
+from trainers.specs.result import StageResult
 
 
 def train(

@@ -17,7 +17,9 @@ from trainers.data import sources
 from trainers.evaluate import benchmarks
 from trainers.evaluate.benchmarks import Benchmark
 from trainers.models import load as models
-from trainers.specs.spec import DataSpec, EvaluateSpec, Model, Strict
+from trainers.specs.data import DataSpec, Model
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.fields import Strict
 
 DATASET = re.compile(r"[\w.-]+/[\w.-]+")
 """An id on the hub, told from `json` and its like by its slash."""

@@ -29,7 +29,8 @@ from trainers.data.sources import DataUnavailable
 from trainers.evaluate import items as audit_items
 from trainers.evaluate.benchmarks import BENCHMARKS
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import DataSpec, EvaluateSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 BESIDE = 2
 """Data sets in one table of languages, which has to fit a terminal of 80 columns."""

@@ -16,7 +16,8 @@ from trainers.data.sources import DataUnavailable
 from trainers.evaluate import benchmarks
 from trainers.evaluate import items as audit_items
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import DataSpec, TrainingSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.training import TrainingSpec
 
 FORMAT = 2
 """Raised when the same audit would find something else, or write it down otherwise."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from trainers.data import sources
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 AT_ONCE = 500
 """Rows that a process reads and counts at a time."""

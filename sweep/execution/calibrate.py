@@ -29,7 +29,7 @@ from trainers.evaluate import benchmarks
 from trainers.files import Damaged
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import OutOfTime
+from trainers.specs.result import OutOfTime
 
 STEPS = 40
 """Optimizer steps of a measurement at most."""

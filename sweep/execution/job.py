@@ -14,7 +14,8 @@ from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
-from trainers.specs.spec import EvaluateSpec, function_file
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.identity import function_file
 
 
 class Stored(NamedTuple):

@@ -10,7 +10,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 
 def check_resources(

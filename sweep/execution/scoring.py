@@ -15,7 +15,7 @@ from trainers.attempt import Stopped, Superseded
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
-from trainers.specs.spec import OutOfTime
+from trainers.specs.result import OutOfTime
 
 
 class EvaluationFailed(Exception):

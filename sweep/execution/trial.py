@@ -31,7 +31,7 @@ from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, files, process
 from trainers.attempt import Attempt, Stopped, Superseded
 from trainers.models import load
-from trainers.specs.spec import OutOfTime, StageResult
+from trainers.specs.result import OutOfTime, StageResult
 from trainers.training import distributed as ranks
 
 MACHINE_ERRORS = (

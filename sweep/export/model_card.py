@@ -10,7 +10,7 @@ from analysis.benchmarks import task
 from analysis.text import number, title
 from trainers.data.row_counts import Counts
 from trainers.models import load
-from trainers.specs.spec import NOT_IN_IDENTITY
+from trainers.specs.identity import NOT_IN_IDENTITY
 
 
 class Step(NamedTuple):

@@ -12,8 +12,8 @@ from trainers.data import row_counts, sources
 from trainers.data.stored_rows import DataUnavailable
 from trainers.evaluate import benchmarks
 from trainers.rewards import own_function
+from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
-from trainers.specs.spec import EvaluateSpec
 
 Problems = Iterator[tuple[KeyPath, str]]
 

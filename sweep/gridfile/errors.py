@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from sweep.gridfile import foreign
 from sweep.gridfile.schema import STAGE_KEYS
 from sweep.gridfile.yaml import Document, KeyPath, dotted
-from trainers.specs.spec import DataSpec, Strict, TrainingSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.fields import Strict
+from trainers.specs.training import TrainingSpec
 
 MOST = 100
 """Problems that are shown; of the others, how many there are."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from sweep.gridfile import schema as grid
 from sweep.gridfile.axes import RATIO
+from trainers.specs.fields import Strict
 from trainers.specs.kinds import KINDS
-from trainers.specs.spec import Strict
 
 AXIS = {
     "anyOf": [

@@ -25,7 +25,8 @@ from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.data import sources
 from trainers.evaluate import benchmarks, items
 from trainers.models import load as models
-from trainers.specs.spec import OLD_ITEMS_PER_BATCH, EvaluateSpec, Model
+from trainers.specs.data import Model
+from trainers.specs.evaluation import OLD_ITEMS_PER_BATCH, EvaluateSpec
 
 OWN = "x-"
 """Begins keys that are the user's own, for what YAML's anchors share."""

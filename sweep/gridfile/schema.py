@@ -1,6 +1,6 @@
 """The frozen Grid: every key that a grid file may have, with its meaning and its unit.
 
-A stage's own keys are in trainers/specs/spec.py. What is wrong with a file is found in
+A stage's own keys are in trainers/specs/. What is wrong with a file is found in
 sweep/gridfile/load.py.
 """
 
@@ -10,8 +10,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sweep.gridfile.axes import Scalar
 from trainers.evaluate.benchmarks import HELDOUT
+from trainers.specs.data import Model
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.fields import Count, Positive, Share, Strict
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Count, EvaluateSpec, Model, Positive, Share, Strict
 
 BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""

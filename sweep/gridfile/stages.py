@@ -28,8 +28,10 @@ from sweep.gridfile.schema import (
     TrialResources,
 )
 from sweep.gridfile.yaml import KeyPath
+from trainers.specs.data import MANY, ONE
+from trainers.specs.fields import Strict
 from trainers.specs.kinds import KINDS, StageSpec
-from trainers.specs.spec import MANY, ONE, Strict, TrainingSpec
+from trainers.specs.training import TrainingSpec
 
 KEY = r"[0-9a-f]{4,12}"
 """The beginning of a trial's key."""

@@ -21,7 +21,7 @@ from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.evaluate import benchmarks
 from trainers.models import load
-from trainers.specs.spec import Strict
+from trainers.specs.fields import Strict
 
 
 class StageSpeed(Strict):

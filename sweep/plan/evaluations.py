@@ -6,8 +6,10 @@ from typing import Any
 from sweep.gridfile.schema import Grid
 from trainers import files
 from trainers.evaluate import benchmarks, metrics
+from trainers.specs.fields import Strict
+from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Strict, TrainingSpec, identity
+from trainers.specs.training import TrainingSpec
 
 
 class Wanted(Strict):

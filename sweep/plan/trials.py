@@ -17,8 +17,11 @@ from sweep.plan.order import coarse_first
 from trainers.data import sources
 from trainers.data.row_counts import Counts
 from trainers.models import load
+from trainers.specs.data import Model
+from trainers.specs.fields import Strict
+from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Model, Strict, TrainingSpec, identity
+from trainers.specs.training import TrainingSpec
 
 KEY_LENGTH = 12
 SHOWN_NAME = 64

@@ -12,7 +12,8 @@ from sweep.gridfile.schema import Grid
 from trainers import hub
 from trainers.data import sources
 from trainers.hub import Commits
-from trainers.specs.spec import DataSpec, Model, TrainingSpec
+from trainers.specs.data import DataSpec, Model
+from trainers.specs.training import TrainingSpec
 
 
 def grid(declared: Grid, commits: Commits) -> Grid:

@@ -17,7 +17,8 @@ from trainers.data import sources
 from trainers.evaluate import benchmarks, try_out
 from trainers.hub import Commits, Needs
 from trainers.models import load
-from trainers.specs.spec import DataSpec, EvaluateSpec, Model
+from trainers.specs.data import DataSpec, Model
+from trainers.specs.evaluation import EvaluateSpec
 
 
 class CannotStart(Exception):

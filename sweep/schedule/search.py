@@ -28,7 +28,7 @@ from sweep.schedule.queue import TrialQueue
 from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
 from trainers import files
-from trainers.specs.spec import identity
+from trainers.specs.identity import identity
 
 Cell = tuple[int, ...]
 """An index on each searched axis, into its ordered values."""

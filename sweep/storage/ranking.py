@@ -15,7 +15,7 @@ import numpy as np
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
-from trainers.specs.spec import NOT_IN_IDENTITY
+from trainers.specs.identity import NOT_IN_IDENTITY
 
 
 class Scored(NamedTuple):

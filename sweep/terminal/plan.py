@@ -15,7 +15,7 @@ from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
 from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
-from trainers.specs.spec import TrainingSpec
+from trainers.specs.training import TrainingSpec
 
 LEGEND = "Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"
 

@@ -36,7 +36,7 @@ from sweep.gridfile.schema import Audit
 from trainers import devices
 from trainers.data.conversation import turns
 from trainers.evaluate.items import Item, Items
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -31,7 +31,7 @@ WAYS = {
 
 
 def spec(rows: int):
-    from trainers.specs.spec import SftSpec
+    from trainers.specs.training import SftSpec
 
     names = [{"name": str(path)} for path in sorted(DATA.glob("*.jsonl"))]
     weight = min(rows / sum(1 for name in names for _ in open(name["name"])), 1.0)  # noqa: SIM115

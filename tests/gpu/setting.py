@@ -10,7 +10,9 @@ import torch
 from trainers import files
 from trainers.data import prepare
 from trainers.models import load
-from trainers.specs.spec import DataSpec, SftSpec, StageResult
+from trainers.specs.data import DataSpec
+from trainers.specs.result import StageResult
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 ROOT = Path(__file__).parents[2]

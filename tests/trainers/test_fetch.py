@@ -4,7 +4,8 @@ import pytest
 
 from trainers import hub
 from trainers.evaluate import benchmarks
-from trainers.specs.spec import DataSpec, EvaluateSpec, Model
+from trainers.specs.data import DataSpec, Model
+from trainers.specs.evaluation import EvaluateSpec
 
 
 def evaluation(*names, **settings) -> EvaluateSpec:

@@ -8,7 +8,8 @@ import torch
 from trainers.data import prepare
 from trainers.evaluate import benchmarks, harness, heldout_loss
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec, SftSpec
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 pytestmark = [

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 
 from trainers import hub as fetch
-from trainers.specs.spec import DataSpec, Model
+from trainers.specs.data import DataSpec, Model
 
 ROOT = Path(__file__).parent.parent.parent
 

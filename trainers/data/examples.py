@@ -16,7 +16,7 @@ from trainers.data.row_counts import KINDS
 from trainers.data.sources import Order
 from trainers.data.stored_rows import Row, Rows
 from trainers.data.tokenize import IGNORED
-from trainers.specs.spec import TrainingSpec
+from trainers.specs.training import TrainingSpec
 
 CHUNK = 256
 """Rows that a process takes at a time; a part of the format, so that the bytes do not depend on

@@ -5,7 +5,7 @@ from typing import Any
 
 from trainers import files
 from trainers.data.stored_rows import DataUnavailable
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from trainers.data import preference_pairs, rlvr_prompts, tokenize
 from trainers.data.stored_rows import Row
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import SftSpec, TrainingSpec
+from trainers.specs.training import SftSpec, TrainingSpec
 
 COLUMNS = Features(
     {

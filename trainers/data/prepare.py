@@ -24,7 +24,8 @@ from trainers.data import sources
 from trainers.data.examples import CHUNK, Examples, Work, examples_of, heldout_examples
 from trainers.data.row_counts import KINDS, Counts, Preparation, Reasons, Unreadable, too_few
 from trainers.models import chat_template
-from trainers.specs.spec import DataSpec, TrainingSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.training import TrainingSpec
 
 FORMAT = 4
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from trainers import devices
 from trainers.data.row_counts import Preparation, too_few
 from trainers.models import load
+from trainers.specs.fields import Strict
 from trainers.specs.kinds import StageSpec
-from trainers.specs.spec import Strict
 
 SECONDS_BETWEEN_LINES = 5.0
 

@@ -6,7 +6,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from trainers.data import sources
-from trainers.specs.spec import DataSpec, Strict, TrainingSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.fields import Strict
+from trainers.specs.training import TrainingSpec
 
 FILE = "counts.json"
 

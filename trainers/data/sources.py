@@ -17,7 +17,8 @@ import numpy as np
 from trainers.data import hub_data
 from trainers.data import stored_rows as storage
 from trainers.data.stored_rows import DataUnavailable, Row, Rows
-from trainers.specs.spec import DataSpec, expanded
+from trainers.specs.data import DataSpec
+from trainers.specs.fields import expanded
 from trainers.world import generate
 
 WORLD: dict[str, generate.Split] = {

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from trainers import files
-from trainers.specs.spec import Columns
+from trainers.specs.data import Columns
 
 Row = dict[str, Any]
 

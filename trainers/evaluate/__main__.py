@@ -22,7 +22,8 @@ from trainers.evaluate import benchmarks, metrics, scores
 from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec, Model
+from trainers.specs.data import Model
+from trainers.specs.evaluation import EvaluateSpec
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()

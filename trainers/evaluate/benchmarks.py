@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from trainers.evaluate import metrics, task_files, task_groups, task_index
 from trainers.evaluate.registry import AVERAGE, BENCHMARKS, HELDOUT, Benchmark
 from trainers.evaluate.task_files import EvaluationUnavailable, TaskFileError
+from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import PAIR_ACCURACY
 from trainers.specs.rlvr import HELDOUT_REWARD
-from trainers.specs.spec import EvaluateSpec
 
 __all__ = ["AVERAGE", "BENCHMARKS", "HELDOUT", "Benchmark"]  # of the registry, for importers
 

@@ -20,7 +20,7 @@ from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
 from trainers.evaluate.tasks import FEWSHOT_SEED, asked
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 
 def open_model(loaded: load.Loaded, spec: EvaluateSpec):

@@ -14,7 +14,7 @@ from trainers.evaluate.registry import AVERAGE, Benchmark
 from trainers.evaluate.scores import Evaluation, contributions, mean_of_tasks, summarise
 from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.evaluate.tasks import item_name
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 
 def aggregates(benchmark: Benchmark) -> list[task_groups.Aggregate]:

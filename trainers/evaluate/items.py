@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from trainers.evaluate import benchmarks
 from trainers.evaluate.item_sources import SUFFIXES, TABLE_1, Source, data_files, hub_rows, rows_of
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec, Strict
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.fields import Strict
 
 QUESTION = ("question", "query", "prompt", "instruction", "input", "problem", "goal", "ctx", "text")
 """Fields that hold what is asked; the first that a document has is compared where none is named."""

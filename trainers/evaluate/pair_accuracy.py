@@ -23,8 +23,9 @@ from trainers.models import load
 from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
 from trainers.ops.pairs import cut
+from trainers.specs.data import DataSpec
+from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import PAIR_ACCURACY
-from trainers.specs.spec import DataSpec, EvaluateSpec
 
 MAX_LENGTH = 2048
 """Tokens of a benchmark's text, the prompt with an answer; the paper's evaluation length."""

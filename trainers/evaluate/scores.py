@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from trainers import files
-from trainers.specs.spec import Score
+from trainers.specs.result import Score
 
 
 class Evaluation(NamedTuple):

@@ -15,7 +15,7 @@ from trainers.evaluate import task_files, task_groups
 from trainers.evaluate.benchmarks import fingerprint, local_splits, settings, task_paths
 from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.task_files import EvaluationUnavailable, TaskFileError
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 SUBSET_SEED = 0
 FEWSHOT_SEED = 1234

@@ -18,7 +18,7 @@ from trainers import files, process
 from trainers.evaluate import benchmarks
 from trainers.evaluate.registry import BENCHMARKS, Benchmark
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 
 def problems(evaluate: EvaluateSpec) -> list[str]:

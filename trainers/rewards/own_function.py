@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.specs.spec import function_file
+from trainers.specs.identity import function_file
 
 Messages = list[dict[str, Any]]
 

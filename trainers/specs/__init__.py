@@ -1,4 +1,4 @@
 """The keys of a stage and of an evaluation, as frozen pydantic models. No torch.
 
-Reading order: `spec`, `preference`, `rlvr`, `kinds`.
+Reading order: `data`, `training`, `preference`, `rlvr`, `kinds`, `evaluation`, `result`.
 """

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from trainers.specs.preference import DpoSpec, RewardSpec
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 
 KINDS: dict[str, type[SftSpec | DpoSpec | RewardSpec | RlvrSpec]] = {
     "sft": SftSpec,

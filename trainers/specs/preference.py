@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainers.specs.spec import Count, HeldoutScore, Positive, TrainingSpec
+from trainers.specs.fields import Count, Positive
+from trainers.specs.training import HeldoutScore, TrainingSpec
 
 PAIR_ACCURACY = "pair_accuracy"
 """Share of held-out pairs whose chosen answer the reward model puts above the rejected one."""

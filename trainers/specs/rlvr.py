@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainers.specs.spec import Count, HeldoutScore, Positive, TrainingSpec
+from trainers.specs.fields import Count, Positive
+from trainers.specs.training import HeldoutScore, TrainingSpec
 
 HELDOUT_REWARD = "heldout_reward"
 """Mean reward of the most probable answers to the held-out prompts."""

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, TrainerCallback
 
 from trainers import attempt
-from trainers.specs.spec import OutOfTime, TrainingSpec
+from trainers.specs.result import OutOfTime
+from trainers.specs.training import TrainingSpec
 from trainers.training import checkpoints
 from trainers.training import state as resume
 from trainers.training.exact_batches import Diverged, ExactBatches, Step

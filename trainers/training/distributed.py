@@ -14,7 +14,7 @@ from typing import Any
 
 from trainers import devices
 from trainers.attempt import Stopped, Superseded
-from trainers.specs.spec import OutOfTime
+from trainers.specs.result import OutOfTime
 
 TIMEOUT = 600
 """Seconds that a rank waits for the others in one exchange of gradients: the first rank may be

@@ -24,7 +24,7 @@ from trainers.ops.packed_attention import Rows
 from trainers.ops.pairs import Pair, cut
 from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec
-from trainers.specs.spec import StageResult
+from trainers.specs.result import StageResult
 from trainers.training import loop
 from trainers.training.pair_batches import PairBatches
 

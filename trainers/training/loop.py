@@ -29,7 +29,8 @@ from trainers.models import load
 from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
-from trainers.specs.spec import StageResult, TrainingSpec
+from trainers.specs.result import StageResult
+from trainers.specs.training import TrainingSpec
 from trainers.training import checkpoints, compiled, distributed, schedule
 from trainers.training import state as resume
 from trainers.training.callbacks import Monitor, Progress

@@ -22,7 +22,7 @@ from trainers.ops.judge import scores, to_be_judged
 from trainers.ops.packed_attention import Rows
 from trainers.ops.pairs import Pair, cut
 from trainers.specs.preference import RewardSpec
-from trainers.specs.spec import StageResult
+from trainers.specs.result import StageResult
 from trainers.training import loop
 from trainers.training.pair_batches import PairBatches
 

@@ -22,8 +22,8 @@ from trainers.models import load
 from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
 from trainers.rewards import graders, own_function
+from trainers.specs.result import StageResult
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import StageResult
 from trainers.training import loop
 from trainers.training.rollouts import Grpo, Rloo
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainers.ops.batching import Order
-from trainers.specs.spec import TrainingSpec
+from trainers.specs.training import TrainingSpec
 
 
 class Course(NamedTuple):

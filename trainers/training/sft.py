@@ -10,7 +10,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trainers.data.prepare import Prepared
 from trainers.models import load
 from trainers.ops.chunked_loss import Head
-from trainers.specs.spec import SftSpec, StageResult
+from trainers.specs.result import StageResult
+from trainers.specs.training import SftSpec
 from trainers.training import loop
 from trainers.training.exact_batches import ExactBatches
 

@@ -7,7 +7,7 @@ import pytest
 from sweep.audit import scan
 from sweep.audit.scan import Reading
 from trainers.data.sources import DataUnavailable
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 COUNT = 3600
 

@@ -193,8 +193,8 @@ def test_training_alone_can_be_swept(load, small):
 
 def test_every_foreign_key_leads_to_one_of_ours():
     from sweep.gridfile.schema import GRID_KEYS, STAGE_KEYS, TrialResources
+    from trainers.specs.evaluation import EvaluateSpec
     from trainers.specs.kinds import KINDS
-    from trainers.specs.spec import EvaluateSpec
 
     ours = {*GRID_KEYS, *STAGE_KEYS, *EvaluateSpec.model_fields, *TrialResources.model_fields}
     ours |= {field for spec in KINDS.values() for field in spec.model_fields} | {"max_concurrent"}

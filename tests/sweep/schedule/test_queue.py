@@ -4,7 +4,7 @@ import pytest
 
 from sweep.plan.trials import Trial
 from sweep.schedule.queue import TrialQueue
-from trainers.specs.spec import Model
+from trainers.specs.data import Model
 
 
 def trial(key: str, parent: str | None = None) -> Trial:

@@ -13,7 +13,7 @@ from trainers.data.conversation import turns
 from trainers.data.tokenize import IGNORED
 from trainers.specs.preference import DpoSpec
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 
 CASES = Path(__file__).parents[4] / "shared" / "cases"
 """Inputs that people bring; kept outside the repository, so their tests are skipped elsewhere."""

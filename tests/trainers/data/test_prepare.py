@@ -12,7 +12,8 @@ from trainers.data import prepare as data
 from trainers.data import row_counts, sources
 from trainers.data.prepare import prepare
 from trainers.data.tokenize import IGNORED, tokenise
-from trainers.specs.spec import DataSpec, SftSpec
+from trainers.specs.data import DataSpec
+from trainers.specs.training import SftSpec
 
 DIALOGUE = {
     "messages": [

@@ -10,7 +10,7 @@ from tests.trainers.families import FAMILIES, template, tokenizer
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED, tokenise
 from trainers.models import chat_template, tiny, training_templates
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 
 TALK = [
     {"role": "system", "content": "Be brief."},

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from trainers.data import sources
-from trainers.specs.spec import DataSpec
+from trainers.specs.data import DataSpec
 
 ROWS = [{"text": f"row {number}"} for number in range(20)]
 

@@ -9,7 +9,7 @@ import pytest
 from trainers.evaluate import benchmarks, task_files
 from trainers.evaluate.benchmarks import BENCHMARKS, find, fingerprint, missing
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 STOCK = Path(lm_eval.__file__).parent / "tasks"
 

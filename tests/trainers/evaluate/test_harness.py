@@ -15,7 +15,8 @@ from trainers import files
 from trainers.evaluate import benchmarks, scores, tasks
 from trainers.evaluate import harness as evaluate
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec, Score
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.result import Score
 from trainers.world import generate
 
 COMPANIONS = {

@@ -8,7 +8,7 @@ from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
 from trainers.evaluate import heldout_loss
 from trainers.ops import memory
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from trainers.evaluate import items
 from trainers.evaluate.benchmarks import BENCHMARKS
 from trainers.evaluate.items import TABLE_1, Request
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 ROWS = [{"question": f"What is {n}?", "passage": f"It is {n}.", "answer": "x"} for n in range(3)]
 

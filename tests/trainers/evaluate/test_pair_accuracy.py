@@ -7,8 +7,8 @@ import pytest
 
 from trainers.data import prepare
 from trainers.evaluate import benchmarks, pair_accuracy
+from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import RewardSpec
-from trainers.specs.spec import EvaluateSpec
 from trainers.training import reward_model
 
 

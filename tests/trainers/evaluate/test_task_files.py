@@ -6,7 +6,7 @@ import os
 import pytest
 
 from trainers.evaluate import benchmarks, task_files, try_out
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 TASK = """\
 task: mine

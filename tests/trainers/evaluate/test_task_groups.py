@@ -6,7 +6,7 @@ import pytest
 
 from trainers.evaluate import benchmarks, harness, task_groups, task_index
 from trainers.evaluate.task_files import TaskFileError
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 MEMBER = """\
 task: NAME

@@ -7,7 +7,7 @@ import pytest
 
 from trainers.evaluate import benchmarks, tasks
 from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 TASK = """\
 task: mine

@@ -11,7 +11,7 @@ import torch
 from trainers.evaluate import benchmarks, harness
 from trainers.inference import generation, harness_model
 from trainers.models import load
-from trainers.specs.spec import EvaluateSpec
+from trainers.specs.evaluation import EvaluateSpec
 
 pytestmark = pytest.mark.slow
 

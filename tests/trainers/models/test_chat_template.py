@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from trainers.data import prepare, tokenize
 from trainers.evaluate import harness
 from trainers.models import chat_template, load
-from trainers.specs.spec import EvaluateSpec, SftSpec
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 QUESTION = {"role": "user", "content": "What is red?"}

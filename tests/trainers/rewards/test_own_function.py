@@ -3,8 +3,8 @@
 import pytest
 
 from trainers.rewards import own_function
+from trainers.specs.identity import identity
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import identity
 
 ASK, SAID = [{"role": "user", "content": "?"}], [{"role": "assistant", "content": "four"}]
 

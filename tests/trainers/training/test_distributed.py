@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from trainers.specs.spec import OutOfTime
+from trainers.specs.result import OutOfTime
 from trainers.training import distributed
 
 

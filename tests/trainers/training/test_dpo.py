@@ -199,7 +199,7 @@ def test_divergence_is_a_result(train):
 
 def test_killed_training_ends_with_the_same_weights(train, tmp_path, monkeypatch):
     whole, _ = train(steps=6)
-    from trainers.specs.spec import OutOfTime
+    from trainers.specs.result import OutOfTime
 
     asked = {"steps": 6, "save_every_steps": 2}
     original = dpo.loop.Monitor.on_step_end

@@ -19,7 +19,7 @@ from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.ops.memory import out_of_memory
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import exact_batches, sft
 from trainers.training.batch_loader import _Rows
 from trainers.training.exact_batches import ExactBatches

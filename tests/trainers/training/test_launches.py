@@ -16,7 +16,7 @@ from trainers.ops import likelihood, packed_attention
 from trainers.ops.packed_attention import rows
 from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import compiled, dpo, loop, sft
 
 LAYERS = 3

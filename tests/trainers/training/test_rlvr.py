@@ -12,7 +12,7 @@ from trainers.data import prepare
 from trainers.evaluate import heldout_reward
 from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import rlvr
 from trainers.training.callbacks import Monitor
 from trainers.training.rollouts import Grpo, Rloo

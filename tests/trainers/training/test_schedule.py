@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import schedule
 
 LENGTHS = np.array([10, 20, 30, 40, 50, 60, 70, 80, 90, 100])

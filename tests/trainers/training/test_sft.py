@@ -12,7 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
 from trainers.ops.packed_attention import Example
-from trainers.specs.spec import SftSpec, StageResult
+from trainers.specs.result import StageResult
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 PLAIN = {

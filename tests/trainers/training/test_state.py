@@ -11,7 +11,7 @@ import torch
 
 from trainers.data import prepare
 from trainers.models import load
-from trainers.specs.spec import SftSpec
+from trainers.specs.training import SftSpec
 from trainers.training import sft
 
 SPEC = {

@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from trainers.specs.spec import DataSpec, SftSpec, identity
+from trainers.specs.data import DataSpec
+from trainers.specs.identity import identity
+from trainers.specs.training import SftSpec
 
 PLAIN = {"kind": "sft", "data": "world:sft", "learning_rate": 1e-3, "batch_size": 8}
 
