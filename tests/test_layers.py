@@ -14,7 +14,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 
 MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": set()}
 HOMES = {
-    "ray": {"sweep/execution/ray_cluster.py", "sweep/execution/ray_tune.py"},
+    "ray": {f"sweep/execution/{name}.py" for name in ("compat_ray", "ray_cluster", "ray_tune")},
     "optuna": {"sweep/schedule/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},
     "tensorboardX": {"sweep/tracking/trackers.py"},
@@ -66,7 +66,7 @@ ROOMS = {
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """
-        dispatch hub training evaluate inference ops data rewards models specs world
+        dispatch hub compat_hub training evaluate inference ops data rewards models specs world
         process cli attempt files devices
     """,
     "analysis": "report figures advice audit fit tables benchmarks text",

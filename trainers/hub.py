@@ -151,9 +151,11 @@ def fetch(needed: Needs) -> Commits:
 def main() -> int:
     from huggingface_hub import set_client_factory
 
+    from trainers import compat_hub
+
     needed = Needs.model_validate_json(sys.stdin.read())
     commits: Commits = {}
-    set_client_factory(_bounded_client)
+    set_client_factory(compat_hub.bounded_client)
     try:
         for model in needed.models:
             commits |= _fetch_model(model.name, model.revision)
@@ -167,25 +169,6 @@ def main() -> int:
         return 1
     print(json.dumps(commits))
     return 0
-
-
-def _bounded_client() -> Any:
-    """The hub client's own, for whom a hub may be silent for ever where commits are asked for; a
-    request that has no time limit gets that of HF_HUB_ETAG_TIMEOUT, by default 10 s, between two
-    signs of life."""
-    from huggingface_hub.constants import HF_HUB_ETAG_TIMEOUT
-    from huggingface_hub.utils._http import default_client_factory
-
-    def bound(request: Any) -> None:
-        limits = request.extensions.get("timeout", {})
-        kinds = ("connect", "read", "write", "pool")
-        request.extensions["timeout"] = {
-            kind: limits.get(kind) or HF_HUB_ETAG_TIMEOUT for kind in kinds
-        }
-
-    client = default_client_factory()
-    client.event_hooks["request"].append(bound)
-    return client
 
 
 def _fetch_model(name: str, revision: str | None) -> Commits:

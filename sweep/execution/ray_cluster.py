@@ -1,5 +1,7 @@
-"""A Ray cluster: joined or started here, what it has, and whether a trial fits. With `tuning.py`,
-which runs trials on it, the only `import ray`."""
+"""A Ray cluster: joined or started here, what it has, and whether a trial fits.
+
+Ray is imported here, in `compat_ray`, and in `ray_tune`, which runs trials on it; nowhere else.
+"""
 
 import contextlib
 import logging
@@ -22,12 +24,11 @@ ENVIRONMENT = {
 os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in os.environ})
 
 import ray  # noqa: E402  (reads its environment on import)
-from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # noqa: E402
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep.execution import processes, ray_local  # noqa: E402
+from sweep.execution import compat_ray, processes, ray_local  # noqa: E402
 from sweep.execution.ray_cleanup import Reaper  # noqa: E402
 from sweep.execution.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
@@ -58,16 +59,10 @@ def check(address: str | None, asked: Collection[TrialResources]) -> int:
         with connected(address):
             admit(asked)
             return max(fitting(resources, _nodes()) for resources in asked)
-    nodes = [_this_machine()]
+    nodes = [compat_ray.this_machine()]
     for resources in asked:
         _check(resources, nodes)
     return max(fitting(resources, nodes) for resources in asked)
-
-
-def _this_machine() -> Node:
-    """What a Ray that starts here will find, by its own reckoning (containers, visible devices)."""
-    found = ResourceAndLabelSpec().resolve(is_head=True, node_ip_address="127.0.0.1")
-    return {"CPU": found.num_cpus or 0, "GPU": found.num_gpus or 0}
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweep.execution import preemption, ray_cluster, remote_trial, trial
+from sweep.execution import compat_ray, preemption, ray_cluster, remote_trial, trial
 from sweep.execution.job import Job, Outcome, Watch
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
@@ -179,9 +179,7 @@ class _Progress(TrialProgressCallback):
 
 class _Forgetting(FIFOScheduler):
     """First come, first served. Lets go of trials that have ended, whose records are in the run
-    folder: Tune keeps each with its results (30 kB), and goes through all of them at every step.
-
-    By Tune's own names, which may change: pyproject.toml holds Ray at 2.60."""
+    folder."""
 
     def __init__(self, asked: dict[str, TrialResources]):
         super().__init__()
@@ -204,14 +202,7 @@ class _Forgetting(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Of those that ended before this one; Tune still needs this one, and one at the end."""
-        ended = [*tune_controller._stopped_trials, *tune_controller._failed_trials]
-        for one in ended:
-            tune_controller._trial_metadata.pop(one.trial_id, None)
-        tune_controller._trials_to_cache.difference_update(ended)
-        tune_controller._stopped_trials.clear()
-        tune_controller._failed_trials.clear()
-        trials = tune_controller.get_trials()
-        trials[:] = [one for one in trials if not one.is_finished()]
+        compat_ray.forget_ended_trials(tune_controller)
 
 
 class _Queue(Searcher):

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from datasets import Dataset
 from transformers import (
     PreTrainedModel,
@@ -31,7 +30,7 @@ from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.training import checkpoints, compiled, distributed, schedule
+from trainers.training import checkpoints, compat_accelerate, compiled, distributed, schedule
 from trainers.training import state as resume
 from trainers.training.callbacks import Monitor, Progress
 from trainers.training.exact_batches import Diverged, ExactBatches, Settings
@@ -128,7 +127,9 @@ def train(
         budget = trainer.budget
     finally:
         _release(trainer, monitor)
-        _forget_process_state()
+        compat_accelerate.forget_process_state()
+        if torch.cuda.is_available():
+            memory.release()
     figures = {
         **_figures(monitor.progress),
         **{name: _finite(mean) for name, mean in monitor.progress.smoothed_facts.items()},
@@ -181,8 +182,7 @@ def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
     for parameter in trainer.trained:
         parameter.grad = None
     vars(monitor).pop("engine", None)
-    trainer.accelerator._models.clear()
-    trainer.accelerator._optimizers.clear()
+    trainer.accelerator.free_memory()
     vars(trainer).clear()
 
 
@@ -245,15 +245,6 @@ def _figures(progress: Progress) -> dict[str, Any]:
         "noise_scale_cost": progress.noise_cost,
         "budgets_too_large": progress.budgets,
     }
-
-
-def _forget_process_state() -> None:
-    """Clear accelerate's process-wide singletons, or the next trial inherits this one's
-    precision."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._shared_state.clear()
-    if torch.cuda.is_available():
-        memory.release()
 
 
 def _finite(value: float) -> float | None:

@@ -44,7 +44,7 @@ ON_TWO_GPUS = """
 import functools, sys
 from sweep.execution import ray_cluster
 ray_cluster.ray.init = functools.partial(ray_cluster.ray.init, num_gpus=2, num_cpus=2)
-ray_cluster._this_machine = lambda: {"CPU": 2, "GPU": 2}
+ray_cluster.compat_ray.this_machine = lambda: {"CPU": 2, "GPU": 2}
 from sweep import run
 run.app(sys.argv[1:])
 """

@@ -186,19 +186,6 @@ def test_request_of_what_is_done_is_no_request(uninterrupted, folder):
     assert "6 of 6 models done, 0 to go" in again.stdout
 
 
-@pytest.mark.slow
-def test_this_machine_has_what_ray_will_find():
-    code = """if True:
-        from sweep.execution import ray_cluster as cluster
-        here = cluster._this_machine()
-        cluster.ray.init(address="local", include_dashboard=False)
-        (there,) = cluster._nodes()
-        assert here == {kind: there.get(kind, 0) for kind in here}, (here, there)
-        """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_cluster_that_is_not_there_is_not_waited_for(folder, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
     (folder / "ray").mkdir()

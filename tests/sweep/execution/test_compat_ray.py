@@ -1,0 +1,64 @@
+"""What is taken from Ray's inside is still there, and as it was in Ray 2.60."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def in_a_process(code: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_cores_of_this_machine():
+    code = "from sweep.execution import compat_ray; print(compat_ray.this_machine())"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert f"'CPU': {len(os.sched_getaffinity(0))}" in ended.stdout, ended.stderr
+
+
+def test_tune_forgets_a_trial_that_has_ended():
+    in_a_process("""if True:
+        from ray.tune.execution.tune_controller import TuneController
+        from ray.tune.experiment import Trial
+        from sweep.execution import compat_ray
+
+        controller = TuneController.__new__(TuneController)
+        ended, waits = (Trial("a", trial_id=name, stub=True) for name in ("ended", "waits"))
+        ended.set_status(Trial.TERMINATED)
+        controller._trials = [ended, waits]
+        controller._stopped_trials, controller._failed_trials = [ended], []
+        controller._trial_metadata = {"ended": "x" * 30_000, "waits": ""}
+        controller._trials_to_cache = {ended, waits}
+        compat_ray.forget_ended_trials(controller)
+        assert controller.get_trials() == [waits]
+        assert controller._trial_metadata == {"waits": ""}
+        assert controller._trials_to_cache == {waits}
+        assert not controller._stopped_trials
+        """)
+
+
+def test_controller_has_the_names():
+    in_a_process("""if True:
+        import inspect
+        from ray.tune.execution.tune_controller import TuneController
+
+        source = inspect.getsource(TuneController.__init__)
+        for name in ("_stopped_trials", "_failed_trials", "_trial_metadata", "_trials_to_cache"):
+            assert f"self.{name}" in source, name
+        """)
+
+
+@pytest.mark.slow
+def test_this_machine_has_what_ray_will_find():
+    in_a_process("""if True:
+        from sweep.execution import ray_cluster as cluster
+        here = cluster.compat_ray.this_machine()
+        cluster.ray.init(address="local", include_dashboard=False)
+        (there,) = cluster._nodes()
+        assert here == {kind: there.get(kind, 0) for kind in here}, (here, there)
+        """)

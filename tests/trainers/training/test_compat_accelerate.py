@@ -1,0 +1,15 @@
+"""accelerate's singletons are those that are reset, and are made anew after it."""
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from trainers.training import compat_accelerate
+
+
+def test_next_trial_has_its_own_precision():
+    assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"
+    compat_accelerate.forget_process_state()
+    for state in (AcceleratorState, GradientState, PartialState):
+        assert not state._shared_state, state
+    assert Accelerator(cpu=True, mixed_precision="no").mixed_precision == "no"
+    compat_accelerate.forget_process_state()

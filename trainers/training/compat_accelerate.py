@@ -1,0 +1,13 @@
+"""What is reset inside accelerate, so that one process can train several models in turn.
+
+By names that may change: tests/trainers/training/test_compat_accelerate.py fails when they do.
+"""
+
+from accelerate.state import AcceleratorState, GradientState
+
+
+def forget_process_state() -> None:
+    """Clear accelerate's process-wide singletons, or the next trial inherits this one's
+    precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
