@@ -6,27 +6,28 @@ waves: each plans the trials whose parent is known by then.
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from analysis.tables.run_folder import ResultsError
 from sweep.audit import run_audit
-from sweep.execution import preflight, remote_run
+from sweep.execution import calibrate, preflight, remote_run
 from sweep.execution.backends import Runner, runner
 from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_run import StoredRun
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
-from sweep.plan import trials
+from sweep.plan import money, trials
 from sweep.plan.disk import full
 from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
-from sweep.schedule import selection
+from sweep.schedule import selection, spending
+from sweep.schedule.allowance import Allowance
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
+from sweep.schedule.spending import Spending
 from sweep.storage import manifest
 from sweep.storage.driver_lock import RunHeld
 from sweep.storage.events import Events
@@ -58,7 +59,6 @@ def drive(
     at_once = preflight.check_resources(grid, planned, folder, options)
     resolved = resolve(grid)
     say = partial(_print, console)
-    may_start = _allowance(grid, len(planned), time.monotonic())
     try:
         with (
             folder.lock(say),
@@ -71,15 +71,16 @@ def drive(
                 preflight.check_code(folder, manifest.changed_code(folder))
             if stored is None:
                 preflight.check_disk(folder, grid, run.planned[: run.total], at_once)
-            with runner(grid, options, resolved.needed, say) as backend:
+            reached = run.allowance.reached
+            with runner(grid, options, resolved.needed, reached, say) as backend:
                 run.prepare(backend)
                 run_audit.run(resolved, folder, say)
                 with follow.following(grid.tracking, folder.path, say):
-                    run.execute(backend, may_start)
+                    run.execute(backend)
                     while run.choose_parents():
                         run.plan_wave()
                         run.prepare(backend)
-                        run.execute(backend, may_start)
+                        run.execute(backend)
                     backend.leave()
                     return run.report()
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
@@ -114,6 +115,7 @@ class Orchestrator:
         self.events = Events(folder.events)
         self.progress = Progress(resolved, folder, options)
         self.keeper = Keeper(resolved.grid, folder, resolved.evaluations)
+        self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
         self.outcomes: list[Outcome] = []
         self.done = 0
         self.pool = None
@@ -125,6 +127,7 @@ class Orchestrator:
         self.planned = trials.trials(grid, selection.known(grid, self.folder))
         self.by_key = {trial.key: trial for trial in self.planned}
         self.keeper.follow(self.planned)
+        self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
         self.outcomes = []
         if grid.search is not None and self.options.only is None:
             from sweep.schedule.search import Pool
@@ -159,7 +162,7 @@ class Orchestrator:
         self.folder.write_plan(self.resolved.grid, self.planned)  # a refusal leaves no folders
         manifest.write(self.folder, self.resolved, preparations)
 
-    def execute(self, backend: Runner, may_start: Callable[[], bool]) -> None:
+    def execute(self, backend: Runner) -> None:
         """Run the pending trials of this wave."""
         self.keeper.look_at_all()
         for line in self.progress.note_missing_weights(self.planned):
@@ -174,7 +177,7 @@ class Orchestrator:
         if not pending:
             return
         started = time.monotonic()
-        queue = self.queue(pending, may_start)
+        queue = self.queue(pending)
         with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key, parent in queue.blocked.items():
@@ -191,7 +194,7 @@ class Orchestrator:
         self.stored.settle()
         return at_once
 
-    def queue(self, pending: list[Trial], may_start: Callable[[], bool]) -> TrialQueue:
+    def queue(self, pending: list[Trial]) -> TrialQueue:
         def usable(key: str) -> bool:
             return self.progress.usable(self.by_key[key])
 
@@ -199,14 +202,15 @@ class Orchestrator:
             if self.stored and self.stored.gone:
                 self.say("the store has been out of reach for too long: no further trial begins")
                 return False
-            return may_start()
+            return self.allowance.begin()
 
         if self.pool is None:
-            return TrialQueue(pending, usable, store_answers)
+            return TrialQueue(pending, usable, store_answers, self.allowance.affords)
         from sweep.schedule.search import SearchQueue
 
         study = self.folder.path / "search" / "study.log"
-        return SearchQueue(self.pool, pending, usable, store_answers, study)
+        affords = self.allowance.affords
+        return SearchQueue(self.pool, pending, usable, store_answers, affords, study)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
@@ -222,9 +226,11 @@ class Orchestrator:
         return make(trial, parent, self.resolved, self.folder)
 
     def started(self, key: str) -> None:
+        self.allowance.started(self.by_key[key])
         self.events.started(self.by_key[key])
 
     def retried(self, key: str) -> None:
+        self.allowance.ended(key, whole=False)
         trial = self.by_key[key]
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
         self.events.retried(trial, last.get("reason", self.reason_unrecorded))
@@ -234,6 +240,7 @@ class Orchestrator:
 
     def ended(self, ended: Outcome) -> None:
         ended = self.with_reason(ended)
+        self.allowance.ended(ended.key, whole=ended.status == "ok")
         self.keeper.ended(ended.key)
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
@@ -277,6 +284,7 @@ class Orchestrator:
         """Write the report; returns how many trials are in which state."""
         from analysis.report import build
 
+        spent = spending.write(self.folder.path)
         page = build.write(self.folder.path)
         passed_over = self.passed_over
         self.keeper.look_at_all(passed_over)
@@ -287,6 +295,8 @@ class Orchestrator:
         for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
             self.say(f"{choice} is chosen when all of its models have their scores")
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
+        if spent.cost is not None:
+            self.say(f"cost so far: {spent.words}")
         if states["failed"] and not self.options.retry_failed:
             self.say("--retry-failed tries the failed ones again")
         answer.show(self.console, self.folder.path)
@@ -296,20 +306,6 @@ class Orchestrator:
 
     def say(self, line: str) -> None:
         _print(self.console, line)
-
-
-def _allowance(grid: Grid, planned: int, started: float) -> Callable[[], bool]:
-    """Whether another trial may start under the grid's limits; counts those it lets start."""
-    limits = grid.limits
-    left = limits.max_trials if limits.max_trials is not None else planned
-    deadline = started + limits.max_hours * 3600 if limits.max_hours else float("inf")
-
-    def may_start() -> bool:
-        nonlocal left
-        left -= 1
-        return left >= 0 and time.monotonic() < deadline
-
-    return may_start
 
 
 def _print(console: RunConsole, line: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sweep.schedule import spending
 from sweep.storage.status_reader import Reader
 from sweep.terminal import answer, progress
 from trainers.cli import refusing
@@ -38,6 +39,7 @@ def main(
             "name": status.name,
             "counts": status.counts,
             "seconds_left": status.seconds_left,
+            "cost": spending.so_far(run_dir)._asdict(),
             "best": [best._asdict() for best in status.best],
             "trials": [trial._asdict() for trial in status.trials],
         }
@@ -45,6 +47,7 @@ def main(
     else:
         console = Console()
         console.print(progress.status(status))
+        console.print(f"cost so far: {spending.so_far(run_dir).words}", highlight=False)
         answer.show(console, run_dir)
 
 

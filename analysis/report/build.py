@@ -3,6 +3,7 @@
 Several sources make a comparison. The same input gives the same bytes.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,7 +155,7 @@ def _run(
     return {
         "name": source.name,
         "data": f"{prefix}data.csv",
-        "manifest": _facts(source.manifest),
+        "manifest": _facts(source.manifest) + _cost(source),
         "progress": _progress(source),
         "grids": [
             section(one, source, Place(folder, prefix), all_metrics)
@@ -184,6 +185,16 @@ def _progress(source: Source) -> summary_tables.Progress | None:
     stages = source.manifest.get("stages", {})
     evaluations = {name: len(stage.get("evaluations", [])) for name, stage in stages.items()}
     return summary_tables.progress(source.folder, source.frame, evaluations)
+
+
+def _cost(source: Source) -> list[tuple[str, str]]:
+    """What the run has cost so far, as `sweep/schedule/spending.py` leaves it."""
+    path = source.folder / "cost.json" if source.folder is not None else None
+    if path is None or not path.exists():
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    label = "used so far" if record["cost"] is None else "cost so far"
+    return [(label, record["words"])]
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:

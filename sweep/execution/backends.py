@@ -1,8 +1,6 @@
 """Where trials run: in this process, or on Ray, joined once for all waves of a run."""
 
 import contextlib
-import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -17,6 +15,8 @@ from trainers import devices, hub
 from trainers.hub import Needs
 
 Say = Callable[[str], None]
+Reached = Callable[[], str]
+"""Which limit of the run has been reached, in words; "" while none is."""
 
 
 class Runner(Protocol):
@@ -42,12 +42,15 @@ class Runner(Protocol):
 
 
 @contextlib.contextmanager
-def runner(grid: Grid, options: Options, needed: Needs, say: Say) -> Iterator[Runner]:
-    """What `options` asks for, until the end of the block; `needed` is what every node fetches."""
+def runner(
+    grid: Grid, options: Options, needed: Needs, reached: Reached, say: Say
+) -> Iterator[Runner]:
+    """What `options` asks for, until the end of the block; `needed` is what every node fetches,
+    `reached` says which limit running trials stop for."""
     if options.local:
-        yield Here(grid, say)
+        yield Here(grid, reached, say)
         return
-    ray = OnRay(grid, options, needed, say)
+    ray = OnRay(grid, options, needed, reached, say)
     try:
         yield ray
     finally:
@@ -55,9 +58,9 @@ def runner(grid: Grid, options: Options, needed: Needs, say: Say) -> Iterator[Ru
 
 
 class Here:
-    def __init__(self, grid: Grid, say: Say):
+    def __init__(self, grid: Grid, reached: Reached, say: Say):
         self._retries = grid.resources.retries
-        self._deadline = _deadline(grid)
+        self._reached = reached
         self._say = say
 
     def join(self) -> None:
@@ -66,7 +69,7 @@ class Here:
     def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
         retries = Retries(jobs, self._retries, watch, self._say)
-        local.run(frontier, jobs, retries, watch, self._deadline)
+        local.run(frontier, jobs, retries, watch, self._reached)
         return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
 
     def leave(self) -> None:
@@ -87,12 +90,12 @@ def _check_local(asked: set[float]) -> None:
 
 
 class OnRay:
-    def __init__(self, grid: Grid, options: Options, needed: Needs, say: Say):
+    def __init__(self, grid: Grid, options: Options, needed: Needs, reached: Reached, say: Say):
         self._grid = grid
         self._options = options
         self._needed = needed if options.store is None else hub.elsewhere(needed)
         self._say = say
-        self._deadline = _deadline(grid)
+        self._reached = reached
         self._joined = contextlib.ExitStack()
         self._dashboard: str | None = None
 
@@ -127,7 +130,7 @@ class OnRay:
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._dashboard}   trials at once: {most}")
             retries = Retries(jobs, resources.retries, watch, self._say)
-            ray_tune.run(frontier, jobs, resources, asked, most, watch, retries, self._deadline)
+            ray_tune.run(frontier, jobs, resources, asked, most, watch, retries, self._reached)
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
         return at_once
@@ -135,12 +138,6 @@ class OnRay:
     def leave(self) -> None:
         self._dashboard = None
         self._joined.close()
-
-
-def _deadline(grid: Grid) -> float:
-    """When limits.max_hours ends, by the monotonic clock."""
-    hours = grid.limits.max_hours
-    return time.monotonic() + hours * 3600 if hours else math.inf
 
 
 @contextlib.contextmanager

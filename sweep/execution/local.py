@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweep.execution import preemption, remote_trial, trial
@@ -23,9 +23,13 @@ LOOK_SECONDS = 0.5
 
 
 def run(
-    frontier: TrialQueue, jobs: dict[str, Job], retries: Retries, watch: Watch, deadline: float
+    frontier: TrialQueue,
+    jobs: dict[str, Job],
+    retries: Retries,
+    watch: Watch,
+    reached: Callable[[], str],
 ) -> None:
-    """Run every trial of the frontier, until `deadline` by the monotonic clock.
+    """Run every trial of the frontier, until `reached` says that a limit of the run is.
 
     CUDA looks at what is visible once in a process, so all of them see what the largest asks for.
 
@@ -36,7 +40,7 @@ def run(
     with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
         while (planned := frontier.next()) is not None:
             watch.started(planned.key)
-            watch.ended(_until_it_ends(jobs[planned.key], retries, watch, deadline))
+            watch.ended(_until_it_ends(jobs[planned.key], retries, watch, reached))
             frontier.ended(planned.key)
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
@@ -44,11 +48,11 @@ def run(
                 raise KeyboardInterrupt
 
 
-def _until_it_ends(job: Job, retries: Retries, watch: Watch, deadline: float) -> Outcome:
+def _until_it_ends(job: Job, retries: Retries, watch: Watch, reached: Callable[[], str]) -> Outcome:
     key = job.trial.key
     while True:
         try:
-            with remote_trial.here(job) as here, _stopping(Path(here.folder), deadline):
+            with remote_trial.here(job) as here, _stopping(Path(here.folder), reached):
                 outcome = trial.run(here)
         except TrialFailed as error:
             if not retries.again(key):
@@ -61,19 +65,18 @@ def _until_it_ends(job: Job, retries: Retries, watch: Watch, deadline: float) ->
 
 
 @contextlib.contextmanager
-def _stopping(folder: Path, deadline: float) -> Iterator[None]:
-    """Ask the trial to stop at the deadline or at SIGTERM, and end the command where it does not
-    do so in time."""
+def _stopping(folder: Path, reached: Callable[[], str]) -> Iterator[None]:
+    """Ask the trial to stop at a limit or at SIGTERM, and end the command where it does not do so
+    in time."""
     over = threading.Event()
 
     def watch() -> None:
         asked = math.inf
         while not over.wait(LOOK_SECONDS):
             now = time.monotonic()
-            late = now > deadline
+            late = reached()
             if asked == math.inf and (late or preemption.noticed()):
-                why = "the limit of limits.max_hours is reached" if late else "SIGTERM"
-                attempt.ask_to_stop(folder, why)
+                attempt.ask_to_stop(folder, late or "SIGTERM")
                 asked = now
             if preemption.is_due() or (late and now > asked + STOP_SECONDS):
                 os.write(2, f"{folder}: ended without a checkpoint; {GO_ON}\n".encode())

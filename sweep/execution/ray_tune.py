@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ def run(
     at_once: int,
     watch: Watch,
     retries: Retries,
-    deadline: float,
+    reached: Callable[[], str],
 ) -> None:
-    """Run every trial of the frontier under Ray Tune, `at_once` of them, until `deadline` by the
-    monotonic clock; `asked` has what a trial of each stage gets.
+    """Run every trial of the frontier under Ray Tune, `at_once` of them, until `reached` says that
+    a limit of the run is; `asked` has what a trial of each stage gets.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
     out each trial as soon as its parent is done, and again where it is to be retried. Tune itself
@@ -67,7 +68,7 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     on_gpu = any(one.gpus_per_trial for one in asked.values())
-    supervisor = Supervisor(jobs, ray_cluster.end_attempt, deadline)
+    supervisor = Supervisor(jobs, ray_cluster.end_attempt, reached)
     queue = _Queue(frontier, watch, retries, supervisor, asked)
 
     def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -35,13 +35,14 @@ class Supervisor:
         self,
         jobs: Mapping[str, Job],
         kill: Callable[[dict[str, Any]], None],
-        deadline: float = math.inf,
+        reached: Callable[[], str] = lambda: "",
     ):
-        """`kill` ends the process of an attempt, given its `started` event. From `deadline`, by
-        the monotonic clock, running trials are asked to stop."""
+        """`kill` ends the process of an attempt, given its `started` event. Once `reached` says
+        which limit of the run is reached, running trials are asked to stop."""
         self._jobs = jobs
         self._kill = kill
-        self._deadline = deadline
+        self._reached = reached
+        self._over_since = math.inf
         self._running: dict[str, _Running] = {}
         self._looked = -math.inf
 
@@ -54,7 +55,7 @@ class Supervisor:
     @property
     def is_over(self) -> bool:
         """Whether no attempt may go on."""
-        return time.monotonic() > self._deadline
+        return bool(self._reached())
 
     @property
     def running(self) -> list[str]:
@@ -66,8 +67,10 @@ class Supervisor:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        over = self._reached()
+        self._over_since = min(self._over_since, now) if over else math.inf
         for trial in self._running.values():
-            if why := trial.look(now, self._deadline):
+            if why := trial.look(now, over, self._over_since):
                 event, facts = why
                 trial.end(now, event, facts, self._kill)
 
@@ -87,8 +90,9 @@ class _Running:
         self._killed = -math.inf
         self._asked = False
 
-    def look(self, now: float, deadline: float) -> tuple[str, dict[str, Any]] | None:
-        """The event that ends it, with its facts; None where it may go on."""
+    def look(self, now: float, over: str, since: float) -> tuple[str, dict[str, Any]] | None:
+        """The event that ends it, with its facts; None where it may go on. `over`: the limit of the
+        run that has been reached, `since` a time."""
         latest = last_sign(self.folder.path)
         if latest != self._sign:
             self._sign, self._changed = latest, now
@@ -103,11 +107,11 @@ class _Running:
         if now - self._begun > _late(limits.hard_seconds):
             reason = f"over the time limit of {limits.max_seconds:.0f} s (limits.max_trial_hours)"
             return "failed", {"reason": reason, "out_of_time": True}
-        if now > deadline and not self._asked:
+        if over and not self._asked:
             self._asked = True
-            attempt.ask_to_stop(self.folder.path, "the limit of limits.max_hours is reached")
-        if now > deadline + STOP_SECONDS:
-            return "stopped", {"reason": "ended at limits.max_hours, without a checkpoint"}
+            attempt.ask_to_stop(self.folder.path, over)
+        if now > since + STOP_SECONDS:
+            return "stopped", {"reason": f"{over}; ended without a checkpoint"}
         return None
 
     def end(

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile.schema import BASE, EACH, MAX_CELLS, Best, Search, Stage
+from sweep.gridfile.schema import (
+    BASE,
+    EACH,
+    MAX_CELLS,
+    Best,
+    Limits,
+    Pricing,
+    Resources,
+    Search,
+    Stage,
+)
 from sweep.gridfile.yaml import KeyPath
 from trainers.data import row_counts, sources
 from trainers.data.stored_rows import DataUnavailable
@@ -75,6 +85,22 @@ def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | No
             path = ("evaluate", "benchmarks", index)
             message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
             yield path, message
+
+
+def prices(limits: Limits, price: Pricing, resources: Resources) -> Problems:
+    """A limit of cost has an hour's price, and a price has something that it prices."""
+    if limits.max_cost is not None and price.gpu_hour is None and price.cpu_hour is None:
+        yield (
+            ("limits", "max_cost"),
+            f"{limits.max_cost:g}: what an hour costs is not known; give price: {{gpu_hour: 2.5}}, "
+            "or cpu_hour",
+        )
+    if price.gpu_hour is not None and price.cpu_hour is None and not resources.gpus_per_trial:
+        yield (
+            ("price", "gpu_hour"),
+            f"{price.gpu_hour:g}: trials ask for no GPU, so they would cost nothing; give "
+            "price.cpu_hour, or resources.gpus_per_trial",
+        )
 
 
 def _measured(stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:

@@ -119,6 +119,8 @@ class _Checker:
         name = validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names()
         if not self.problems.lines:
+            for path, message in checks.prices(parts["limits"], parts["price"], parts["resources"]):
+                self.problems.add(path, message)
             for path, message in checks.across(**{key: parts[key] for key in checks.READ}):
                 self.problems.add(path, message)
         if self.problems.lines or name is None:

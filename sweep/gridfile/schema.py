@@ -96,6 +96,10 @@ class Limits(Strict):
     """Start no trial after this many hours; running ones save a checkpoint and stop."""
     max_trials: Count | None = None
     """Start at most this many trials."""
+    max_cost: Positive | None = None
+    """Of the whole run, earlier starts included, in `price.currency`: start no trial that is
+    expected to cost more than is left; where it is reached all the same, running ones save a
+    checkpoint and stop. Raise it, and the same command continues."""
     max_trial_hours: Positive | None = None
     """A trial that takes longer ends as failed."""
 
@@ -153,8 +157,15 @@ class Audit(Strict):
 
 
 class Pricing(Strict):
-    """What is known of speed, for the hours of a plan; `--calibrate` measures it instead."""
+    """What an hour costs, and what is known of speed, for the hours of a plan; `--calibrate`
+    measures speed instead."""
 
+    gpu_hour: Positive | None = None
+    """Price of one GPU for an hour; a trial on half a GPU costs half of it."""
+    cpu_hour: Positive | None = None
+    """Price of one CPU core for an hour, on top of that of GPUs."""
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    """Of both, by its three letters (ISO 4217)."""
     tokens_per_example: Positive | None = None
     """Mean tokens of a training example, padding left out."""
     tokens_per_second: Positive | None = None

@@ -14,11 +14,13 @@ class TrialQueue:
         pending: Iterable[Trial],
         usable: Callable[[str], bool],
         may_start: Callable[[], bool] = lambda: True,
+        affords: Callable[[Trial], bool] = lambda trial: True,
     ):
         """`usable(key)` says whether a trial's weights exist, perhaps while it is still scored.
 
         `may_start()` is called for each trial about to be handed out; after its first False the
-        queue stops.
+        queue stops. `affords(trial)` is called before it: where it says no, the trial waits for
+        those that run, which may take less than was expected, and stops the queue where none does.
         """
         trials = list(pending)
         parents = {trial.parent for trial in trials}
@@ -33,6 +35,9 @@ class TrialQueue:
         """Waiting parents -> whether an earlier start left their weights."""
         self._usable = usable
         self._may_start = may_start
+        self._affords = affords
+        self.held_back = False
+        """Whether the next trial waits until more can be afforded."""
 
     def next(self) -> Trial | None:
         """The next trial that may run; None where none can now, or none ever will (`exhausted`)."""
@@ -62,7 +67,11 @@ class TrialQueue:
         return self._before[parent]
 
     def _hand_out(self, trial: Trial) -> Trial | None:
-        self.stopped = self.stopped or not self._may_start()
+        affords = self._affords(trial)
+        self.held_back = not affords and bool(self.running)
+        if self.held_back:
+            return None
+        self.stopped = self.stopped or not affords or not self._may_start()
         if self.stopped:
             return None
         del self.waiting[trial.key]

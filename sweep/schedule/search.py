@@ -286,13 +286,14 @@ class SearchQueue(TrialQueue):
         pending: Iterable[Trial],
         usable: Callable[[str], bool],
         may_start: Callable[[], bool] = lambda: True,
+        affords: Callable[[Trial], bool] = lambda trial: True,
         path: Path | None = None,
     ):
         """`path` is the file of the study. Cells begun by an earlier start continue first."""
         started = pool.started()
         pending = list(pending)
         now = [t for t in pending if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
-        super().__init__(now, usable, may_start)
+        super().__init__(now, usable, may_start, affords)
         self._pool = pool
         self._held: dict[Cell, list[Trial]] = {}
         for trial in pending:
@@ -362,6 +363,7 @@ class SearchQueue(TrialQueue):
         at_once = self._pool.settings.at_once
         return (
             not self.stopped
+            and not self.held_back
             and not self._parent_to_come()
             and self._asks_left()
             and (at_once is None or len(self._open) < at_once)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.gridfile.schema import EACH, Grid, Stage
+from sweep.plan import money
 from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
@@ -154,6 +155,8 @@ def _sums(
             f"training: {_count(round(sums.tokens))} tokens, {_flops(sums.train_flops)}; "
             f"evaluation: {_flops(sums.eval_flops)}"
         )
+    if cost_of_all := money.sentence(grid, planned, prices):
+        yield cost_of_all
     if sums.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return

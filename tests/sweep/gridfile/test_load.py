@@ -138,6 +138,18 @@ BROKEN = {
     "date": (
         "name: small", "name: 2020-01-01", 1, ["name", "not a plain value", "quotes: '2020-01-01'"],
     ),
+    "limit of cost without a price": (
+        "resources:", "limits: {max_cost: 5}\nresources:", 17,
+        ["limits.max_cost", ": 5:", "price: {gpu_hour: 2.5}"],
+    ),
+    "price of what nobody asks for": (
+        "resources:", "price: {gpu_hour: 2.5}\nresources:", 17,
+        ["price.gpu_hour", "2.5", "give price.cpu_hour"],
+    ),
+    "currency that is none": (
+        "resources:", "price: {cpu_hour: 1, currency: dollars}\nresources:", 17,
+        ["price.currency", "'dollars'", "pattern"],
+    ),
     "bracket left open": ("name: small", "name: [small", 2, ["expected"]),
 }  # fmt: skip
 

@@ -1,0 +1,51 @@
+"""What a plan costs: the hours of its trials at the grid's `price.gpu_hour` and `cpu_hour`."""
+
+from collections.abc import Iterable
+
+from sweep.gridfile.schema import Grid, Pricing, TrialResources
+from sweep.plan.cost import Calibration, Price, price
+from sweep.plan.trials import Trial
+
+
+def hourly(price: Pricing, resources: TrialResources) -> float | None:
+    """Cost of one hour of a trial with these resources; None where no price is named."""
+    if price.gpu_hour is None and price.cpu_hour is None:
+        return None
+    gpus = resources.gpus_per_trial * (price.gpu_hour or 0.0)
+    return gpus + resources.cpus_per_trial * (price.cpu_hour or 0.0)
+
+
+def costs(grid: Grid, priced: Iterable[tuple[Trial, Price]]) -> dict[str, float]:
+    """Key -> cost of a trial in the grid's currency, for those whose hours are known."""
+    found = {}
+    for trial, one in priced:
+        rate = hourly(grid.price, grid.trial_resources(trial.stage))
+        if rate is not None and one.hours is not None:
+            found[trial.key] = rate * one.hours
+    return found
+
+
+def expected(
+    grid: Grid, planned: Iterable[Trial], measured: Calibration | None
+) -> dict[str, float]:
+    """`costs` of planned trials, before their data is prepared; empty where no price is named."""
+    if hourly(grid.price, grid.resources) is None:
+        return {}
+    return costs(grid, [(trial, price(grid, trial, measured)) for trial in planned])
+
+
+def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price]) -> str:
+    """What the plan costs, in a sentence; "" where no price is named."""
+    if hourly(grid.price, grid.resources) is None:
+        return ""
+    trials = list(planned)
+    known = costs(grid, zip(trials, prices, strict=True))
+    named = {"GPU hour": grid.price.gpu_hour, "CPU core hour": grid.price.cpu_hour}
+    currency = grid.price.currency
+    at = " and ".join(f"{value:g} {currency} a {unit}" for unit, value in named.items() if value)
+    if len(known) < len(trials):
+        return f"cost: unknown while the hours are, at {at}"
+    cost = sum(known.values())
+    most = grid.limits.max_cost
+    ends = "" if most is None or most >= cost else f"; limits.max_cost ends the run at {most:,.2f}"
+    return f"cost: about {cost:,.2f} {currency} at {at}{ends}"

@@ -1,0 +1,111 @@
+"""What one start of the command may still begin under `limits:`, and when running trials stop.
+
+`limits.max_cost` counts the whole run, earlier starts included. A trial begins where it and those
+that run are expected to end within it: what they cost by the plan, times what ended trials have
+cost beside their plan; without a plan, what ended trials have cost. When the limit is reached all
+the same, running trials stop at their next step, so a plan that is wrong costs at most a part of a
+trial more.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from sweep.gridfile.schema import Grid
+from sweep.plan.trials import Trial
+from sweep.schedule.spending import Spending
+
+NEAR = 0.9
+"""Share of a limit from which it is near."""
+
+SLACK = 1e-9
+"""Of rounding, in a sum of costs."""
+
+
+class Allowance:
+    """The limits of one start of the command; told by the orchestrator what runs."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        spending: Spending,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._limits = grid.limits
+        self._currency = grid.price.currency
+        self._spending = spending
+        self._expected: dict[str, float] = {}
+        self._clock = clock
+        self._started = clock()
+        self._begun = 0
+        self._ended: list[tuple[str, float]] = []
+        """Trials that were trained and scored in this start, each with its cost."""
+
+    def expect(self, costs: Mapping[str, float]) -> None:
+        """What trials will cost by the plan, as far as that is known, by key."""
+        self._expected |= costs
+
+    @property
+    def deadline(self) -> float:
+        """When limits.max_hours ends, by the clock."""
+        hours = self._limits.max_hours
+        return self._started + hours * 3600 if hours else math.inf
+
+    def reached(self) -> str:
+        """Which limit has been reached that running trials stop for, in words; else ""."""
+        limits = self._limits
+        if self._clock() > self.deadline:
+            return "the limit of limits.max_hours is reached"
+        if limits.max_cost is not None and self._spending.now() >= limits.max_cost:
+            most = f"{limits.max_cost:g} {self._currency}"
+            return f"the limit of limits.max_cost is reached ({most})"
+        return ""
+
+    def begin(self) -> bool:
+        """Count one more trial; whether it may begin, now or later."""
+        if self.reached():
+            return False
+        self._begun += 1
+        most = self._limits.max_trials
+        return most is None or self._begun <= most
+
+    def affords(self, trial: Trial) -> bool:
+        """Whether the trial and those that run are expected to end within limits.max_cost."""
+        most = self._limits.max_cost
+        if most is None:
+            return True
+        running = self._spending.running()
+        rest = sum(max(0.0, self._cost(key) - spent) for key, spent in running.items())
+        return self._spending.now() + rest + self._cost(trial.key) <= most * (1 + SLACK)
+
+    def started(self, trial: Trial) -> None:
+        self._spending.started(trial)
+
+    def ended(self, key: str, *, whole: bool) -> None:
+        """`whole`: the trial was trained and scored in this attempt."""
+        cost = self._spending.ended(key)
+        if whole:
+            self._ended.append((key, cost))
+
+    def near(self) -> str:
+        """Which limit is near, in words; else ""."""
+        limits = self._limits
+        used = self._clock() - self._started
+        if limits.max_hours and used >= NEAR * limits.max_hours * 3600:
+            return f"{used / 3600:,.1f} of limits.max_hours: {limits.max_hours:g} hours are over"
+        if limits.max_cost and (spent := self._spending.now()) >= NEAR * limits.max_cost:
+            of = f"limits.max_cost: {limits.max_cost:g} {self._currency}"
+            return f"{spent:,.2f} of {of} are spent"
+        if limits.max_trials and self._begun >= NEAR * limits.max_trials:
+            return f"{self._begun} of limits.max_trials: {limits.max_trials} trials have begun"
+        return ""
+
+    def _cost(self, key: str) -> float:
+        """Expected of one trial: by the plan, times what it was wrong by; else what others cost."""
+        planned = self._expected.get(key)
+        ended = [(self._expected.get(other), cost) for other, cost in self._ended]
+        if planned is None:
+            return sum(cost for _, cost in ended) / len(ended) if ended else 0.0
+        known = [(expected, cost) for expected, cost in ended if expected]
+        wrong = sum(c for _, c in known) / sum(e for e, _ in known) if known else 1.0
+        return wrong * planned

@@ -1,0 +1,142 @@
+"""What a run has cost so far, from its records, at the grid's `price.gpu_hour` and `cpu_hour`.
+
+An attempt costs what it holds for as long as it holds it. What a rented machine costs while it
+waits between trials is not known here.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from sweep.gridfile.schema import Grid, Pricing, TrialResources
+from sweep.plan.money import hourly
+from sweep.plan.trials import Trial
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.trial_folder import TrialFolder
+from trainers import files
+from trainers.attempt import SIGNS
+
+ENDS = ("done", "failed", "stopped", "superseded")
+
+RECORD = "cost.json"
+"""In the run folder: what the report and programs read of it."""
+
+
+class Spent(NamedTuple):
+    """Of a run so far."""
+
+    gpu_hours: float
+    cpu_hours: float
+    cost: float | None
+    """None where the grid names no price of an hour."""
+    currency: str
+
+    @property
+    def words(self) -> str:
+        used = f"{self.gpu_hours:,.2f} GPU hours" if self.gpu_hours else ""
+        used = used or f"{self.cpu_hours:,.2f} CPU hours"
+        return used if self.cost is None else f"{self.cost:,.2f} {self.currency} ({used})"
+
+
+class Spending:
+    """The cost of a run while its driver is at work: earlier starts by their records, this one by
+    the clock."""
+
+    def __init__(self, grid: Grid, folder: RunFolder, clock: Callable[[], float] = time.monotonic):
+        self._grid = grid
+        self._clock = clock
+        self._spent = so_far(folder.path).cost or 0.0 if folder.path.exists() else 0.0
+        self._running: dict[str, tuple[float, str]] = {}
+        """Trial -> when its attempt began, and its stage."""
+
+    def started(self, trial: Trial) -> None:
+        self.ended(trial.key)
+        self._running[trial.key] = (self._clock(), trial.stage)
+
+    def ended(self, key: str) -> float:
+        """Returns what the attempt has cost."""
+        cost = self._of(key)
+        self._spent += cost
+        self._running.pop(key, None)
+        return cost
+
+    def now(self) -> float:
+        """In the grid's currency."""
+        return self._spent + sum(map(self._of, self._running))
+
+    def running(self) -> dict[str, float]:
+        """Running trials -> what each has cost so far in this attempt."""
+        return {key: self._of(key) for key in self._running}
+
+    def _of(self, key: str) -> float:
+        if key not in self._running:
+            return 0.0
+        started, stage = self._running[key]
+        hours = (self._clock() - started) / 3600
+        return hours * (hourly(self._grid.price, self._grid.trial_resources(stage)) or 0.0)
+
+
+def so_far(run_dir: Path, now: float | None = None) -> Spent:
+    """Of all attempts at the trials of a run folder, those that run at this moment included."""
+    path = run_dir / "grid.yaml"
+    declared = YAML(typ="safe", pure=True).load(path) if path.exists() else {}
+    price = Pricing.model_validate(declared.get("price") or {})
+    gpu_hours = cpu_hours = cost = 0.0
+    for folder in run_dir.glob("trials/*"):
+        stage = str((files.read_json(folder / "trial.json") or {}).get("stage", ""))
+        asked = _resources(declared, stage)
+        trial = TrialFolder(folder)
+        hours = sum(_seconds(trial, now or time.time())) / 3600
+        gpu_hours += hours * asked.gpus_per_trial
+        cpu_hours += hours * asked.cpus_per_trial
+        cost += hours * (hourly(price, asked) or 0.0)
+    priced = price.gpu_hour is not None or price.cpu_hour is not None
+    return Spent(gpu_hours, cpu_hours, cost if priced else None, price.currency)
+
+
+def write(run_dir: Path) -> Spent:
+    """Leave `cost.json` in the run folder; returns what it says."""
+    spent = so_far(run_dir)
+    files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words})
+    return spent
+
+
+def _resources(declared: dict[str, Any], stage: str) -> TrialResources:
+    """As the grid file has them: the stage's own keys over the grid's."""
+    known = TrialResources.model_fields.keys()
+    of_stage = (declared.get("stages") or {}).get(stage) or {}
+    both = (declared.get("resources") or {}) | (of_stage.get("resources") or {})
+    return TrialResources.model_validate({key: both[key] for key in both.keys() & known})
+
+
+def _seconds(trial: TrialFolder, now: float) -> Iterable[float]:
+    """Of each attempt. One that left no end, as where its process was killed, lasted until its last
+    sign."""
+    began: float | None = None
+    for event in trial.attempts():
+        if event["event"] == "started":
+            if began is not None:
+                yield max(0.0, min(_time(event), _last_sign(trial, now)) - began)
+            began = _time(event)
+        elif event["event"] in ENDS and began is not None:
+            yield event.get("seconds") or max(0.0, _time(event) - began)
+            began = None
+    if began is not None:
+        yield max(0.0, _last_sign(trial, now) - began)
+
+
+def _time(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def _last_sign(trial: TrialFolder, now: float) -> float:
+    times = []
+    for name in (SIGNS, "attempts.jsonl"):
+        with contextlib.suppress(OSError):
+            times.append((trial.path / name).stat().st_mtime)
+    return max(times, default=now)

@@ -1,0 +1,162 @@
+"""Limits of a run: with a made-up clock, and plans whose prices are twice or half the truth."""
+
+import heapq
+import random
+
+import pytest
+
+from sweep.gridfile.schema import Grid
+from sweep.plan.trials import Trial
+from sweep.plan.trials import trials as plan
+from sweep.schedule.allowance import Allowance
+from sweep.schedule.queue import TrialQueue
+from sweep.schedule.spending import Spending
+from sweep.storage.run_folder import RunFolder
+
+GRID = """\
+name: priced
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 40}
+    grid:
+      learning_rate: {log: [0.0001, 0.01], count: 10}
+      batch_size: [2, 4, 8, 16]
+evaluate: {benchmarks: []}
+resources: {gpus_per_trial: 0.5}
+price: {gpu_hour: 4.0, currency: EUR}
+limits: {max_cost: 20}
+"""
+"""40 trials, at 2 EUR an hour each."""
+
+RATE = 2.0
+
+
+class Simulation:
+    """Trials on some slots, with a clock that jumps from event to event. At a limit running trials
+    stop within `stop_hours`."""
+
+    def __init__(self, grid: Grid, folder: RunFolder, slots: int, wrong: float, planned: bool):
+        self.now = 0.0
+        self.slots = slots
+        draw = random.Random(slots)
+        self.trials = [trial for trial in plan(grid) if trial.spec is not None]
+        self.hours = {trial.key: draw.uniform(0.5, 1.5) for trial in self.trials}
+        spending = Spending(grid, folder, clock=self.clock)
+        self.allowance = Allowance(grid, spending, clock=self.clock)
+        if planned:
+            costs = {key: hours * RATE * wrong for key, hours in self.hours.items()}
+            self.allowance.expect(costs)
+        self.spent, self.whole = 0.0, 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def run(self, stop_hours: float) -> None:
+        queue = TrialQueue(
+            self.trials, lambda key: True, self.allowance.begin, self.allowance.affords
+        )
+        ends: list[tuple[float, str]] = []
+        began: dict[str, float] = {}
+        while True:
+            while len(ends) < self.slots and (trial := queue.next()) is not None:
+                began[trial.key] = self.now
+                self.allowance.started(trial)
+                heapq.heappush(ends, (self.now + 3600 * self.hours[trial.key], trial.key))
+            if not ends:
+                return
+            if self.allowance.reached():
+                for _, key in ends:
+                    self.spent += RATE * ((self.now - began[key]) / 3600 + stop_hours)
+                return
+            if ends[0][0] <= self.now:
+                _, key = heapq.heappop(ends)
+                self.spent += RATE * self.hours[key]
+                self.whole += 1
+                self.allowance.ended(key, whole=True)
+                queue.ended(key)
+            self.now = min(self.now + 60, ends[0][0]) if ends else self.now
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+@pytest.mark.parametrize("wrong", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("planned", [True, False])
+def test_at_most_one_trial_over_though_prices_are_wrong(load, tmp_path, slots, wrong, planned):
+    grid = load(GRID)
+    simulation = Simulation(grid, RunFolder(tmp_path / "run"), slots, wrong, planned)
+    simulation.run(stop_hours=1 / 60)
+    dearest = RATE * max(simulation.hours.values())
+    assert simulation.spent <= 20 + dearest
+    assert simulation.spent >= 20 - 2 * dearest, "the money is used"
+
+
+def test_right_prices_leave_no_trial_unfinished(load, tmp_path):
+    simulation = Simulation(load(GRID), RunFolder(tmp_path / "run"), 8, 1.0, True)
+    simulation.run(stop_hours=1 / 60)
+    assert simulation.spent <= 20
+    assert simulation.spent == pytest.approx(
+        sum(
+            RATE * simulation.hours[key]
+            for key in [t.key for t in simulation.trials][: simulation.whole]
+        )
+    )
+
+
+@pytest.fixture
+def allowance(load, tmp_path):
+    """An allowance of the grid, its trials, and a clock that a test sets, in seconds."""
+    time = [0.0]
+
+    def made(*overrides: str) -> tuple[Allowance, list[Trial], list[float]]:
+        grid = load(GRID, *overrides)
+        spending = Spending(grid, RunFolder(tmp_path / "run"), clock=lambda: time[0])
+        return Allowance(grid, spending, clock=lambda: time[0]), plan(grid), time
+
+    return made
+
+
+def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
+    limits, trials, time = allowance()
+    limits.started(trials[1])
+    time[0] = 9 * 3600
+    assert limits.reached() == ""
+    assert "18.00 of limits.max_cost: 20 EUR are spent" in limits.near()
+    time[0] = 10 * 3600 + 1
+    assert limits.reached() == "the limit of limits.max_cost is reached (20 EUR)"
+    assert not limits.begin()
+
+
+def test_hours_and_trials_are_limits_too(allowance):
+    limits, _, time = allowance("limits={max_hours: 2, max_trials: 3}")
+    assert [limits.begin() for _ in range(4)] == [True, True, True, False]
+    assert "limits.max_trials: 3" in limits.near()
+    time[0] = 7201
+    assert "max_hours" in limits.reached()
+    assert "limits.max_hours: 2 hours" in limits.near()
+
+
+def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
+    """It waits for those that run, and begins when they turn out to be cheap."""
+    limits, trials, time = allowance("limits={max_cost: 5}")
+    first, second, third = (trial for trial in trials[1:4])
+    limits.expect({trial.key: 3.0 for trial in (first, second, third)})
+    queue = TrialQueue([first, second, third], lambda key: True, limits.begin, limits.affords)
+    assert queue.next() == first
+    limits.started(first)
+    assert queue.next() is None
+    assert queue.held_back and not queue.exhausted
+    time[0] = 1800.0
+    limits.ended(first.key, whole=True)
+    queue.ended(first.key)
+    assert queue.next() == second, "the plan was three times too high"
+    limits.started(second)
+    assert queue.next() == third
+
+
+def test_limit_below_one_trial_begins_none(allowance):
+    limits, trials, _ = allowance("limits={max_cost: 1}")
+    limits.expect({trials[1].key: 3.0})
+    queue = TrialQueue([trials[1]], lambda key: True, limits.begin, limits.affords)
+    assert queue.next() is None
+    assert queue.exhausted

@@ -1,0 +1,82 @@
+"""What a run has cost, from records written by hand and by a real run."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sweep import status
+from sweep.schedule import spending
+
+GRID = """\
+price: {gpu_hour: 2.5, cpu_hour: 0.1}
+resources: {gpus_per_trial: 0.5, cpus_per_trial: 2}
+stages: {sft: {}, dpo: {resources: {gpus_per_trial: 2}}}
+"""
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def write(run: Path, name: str, stage: str, events: list[tuple[str, float, dict]]) -> None:
+    """Attempts of a trial: (event, hours after noon, facts)."""
+    folder = run / "trials" / name
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"stage": stage}))
+    lines = [
+        json.dumps({"event": event, "time": (NOON + timedelta(hours=at)).isoformat(), **facts})
+        for event, at, facts in events
+    ]
+    (folder / "attempts.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return tmp_path
+
+
+def test_each_attempt_costs_what_its_stage_holds(run):
+    write(run, "a", "sft", [("started", 0, {}), ("done", 2, {"seconds": 7200.0})])
+    write(run, "b", "dpo", [("started", 0, {}), ("failed", 1, {}), ("started", 1, {}),
+                            ("done", 2, {"seconds": 3600.0})])  # fmt: skip
+    spent = spending.so_far(run)
+    assert spent.gpu_hours == pytest.approx(2 * 0.5 + 2 * 2)
+    assert spent.cpu_hours == pytest.approx(4 * 2)
+    assert spent.cost == pytest.approx(5 * 2.5 + 8 * 0.1)
+    assert spent.words == "13.30 USD (5.00 GPU hours)"
+
+
+def test_an_attempt_without_an_end_lasted_until_its_last_sign(run):
+    write(run, "a", "sft", [("started", 0, {})])
+    sign = run / "trials" / "a" / "attempts.jsonl"
+    import os
+
+    at = (NOON + timedelta(hours=3)).timestamp()
+    os.utime(sign, (at, at))
+    assert spending.so_far(run).gpu_hours == pytest.approx(1.5)
+
+
+def test_without_prices_hours_alone_are_told(run):
+    (run / "grid.yaml").write_text("resources: {cpus_per_trial: 2}\n")
+    write(run, "a", "base", [("started", 0, {}), ("done", 2, {"seconds": 7200.0})])
+    spent = spending.so_far(run)
+    assert (spent.cost, spent.words) == (None, "4.00 CPU hours")
+
+
+def test_run_stops_at_its_cost_and_says_so(small, drive, tmp_path):
+    """The first model costs more than the limit; with a higher one the same command goes on."""
+    run = tmp_path / "run"
+    priced = small + "price: {cpu_hour: 1000}\n"
+    ended = drive(priced + "limits: {max_cost: 0.0001}\n", run)
+    assert ended.code == 5
+    assert "cost so far: " in ended.output and "USD" in ended.output
+    record = json.loads((run / "cost.json").read_text())
+    assert record["cost"] == pytest.approx(1000 * record["cpu_hours"])
+    assert 0.0001 <= record["cost"] < 10
+    assert record["words"] in (run / "report" / "index.html").read_text()
+    shown = CliRunner().invoke(status.app, [str(run)])
+    assert f"cost so far: {record['words']}" in shown.output
+    assert drive(priced, run).code == 0
+    assert spending.so_far(run).cost > record["cost"]
