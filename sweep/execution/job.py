@@ -31,9 +31,23 @@ class Limits(NamedTuple):
     """When an attempt at a trial is ended."""
 
     stalled_seconds: float = math.inf
-    """Without a sign of progress."""
+    """Without a sign of progress, at the latest: it is ended a little earlier."""
     max_seconds: float = math.inf
     """From the start of the attempt."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """Without a sign, after which the process ends itself; it knows best where it hangs."""
+        return self.stalled_seconds - min(30.0, self.stalled_seconds / 4)
+
+    @property
+    def silent_seconds_outside(self) -> float:
+        """Without a sign, after which the driver ends a process that has not."""
+        return self.stalled_seconds - min(5.0, self.stalled_seconds / 10)
+
+    def why_stalled(self, silent: float) -> str:
+        minutes = self.stalled_seconds / 60
+        return f"no sign of progress for {silent:.0f} s (resources.stalled_minutes: {minutes:g})"
 
     @property
     def hard_seconds(self) -> float:

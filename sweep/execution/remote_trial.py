@@ -20,7 +20,9 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from sweep.execution import stop_request
 from sweep.execution.job import Job, moved
+from sweep.execution.stop_request import CLAIM
 from sweep.storage.mirror import Mirror
 from sweep.storage.mirror_files import content
 from sweep.storage.object_store import Unreachable, asking
@@ -31,6 +33,9 @@ from trainers.attempt import SIGNS, Superseded
 LOOK_EVERY = 0.5
 CURVES_EVERY = 15.0
 """Seconds from one upload of what merely grows to the next; the rest goes up when it is there."""
+
+ASKED_EVERY = 5.0
+"""Seconds from one look for a request to stop to the next."""
 
 GROWING = {"metrics.jsonl", "log.txt", SIGNS}
 
@@ -95,7 +100,7 @@ class _Trial:
     def __init__(self, folder: Path, url: str):
         folder.mkdir(parents=True)
         self.mirror = Mirror(folder, url)
-        self._claim = f"{self.mirror.path}/worker.json"
+        self._claim = f"{self.mirror.path}/{CLAIM}"
         self._id = uuid.uuid4().hex
         self._stop = threading.Event()
         self._pushed = time.monotonic()
@@ -134,7 +139,11 @@ class _Trial:
             self._pushed = time.monotonic()
 
     def _follow(self) -> None:
+        asked = time.monotonic()
         while not self._stop.wait(LOOK_EVERY):
+            if time.monotonic() > asked + ASKED_EVERY:
+                asked = time.monotonic()
+                stop_request.pass_on(self.mirror, self._id)
             changed = set(self.mirror.changed())
             if changed - GROWING or (changed and time.monotonic() > self._pushed + CURVES_EVERY):
                 try:

@@ -1,8 +1,8 @@
 """Looks from the driver at the signs of running trials, and ends what shows none.
 
 A worker that hangs ends itself (`watchdog`); one that is stopped, swapped out, or on a machine that
-does not answer cannot. So the driver waits a little longer than the worker would, records the
-failure and kills the process.
+does not answer cannot. So the driver waits a little longer than the worker would, but no longer
+than resources.stalled_minutes, records the failure and kills the process.
 """
 
 import math
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sweep.execution import stop_request
 from sweep.execution.job import Job
 from sweep.execution.watchdog import last_sign
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt
 
 LOOK_SECONDS = 2.0
 
 GRACE_SECONDS = 30.0
-"""Longer than the worker's own limits, or as long again where that is less."""
+"""Longer than the worker's own time limit, or as long again where that is less."""
 
 KILL_SECONDS = 60.0
 """After which a process that is still there is killed again."""
@@ -76,13 +76,14 @@ class Supervisor:
 
     def ask_all_to_stop(self, reason: str) -> None:
         for trial in self._running.values():
-            attempt.ask_to_stop(trial.folder.path, reason)
+            stop_request.ask(trial.job, reason)
 
 
 class _Running:
     """One running trial."""
 
     def __init__(self, job: Job):
+        self.job = job
         self.folder = TrialFolder(Path(job.folder))
         self._limits = job.limits
         self._begun = self._changed = time.monotonic()
@@ -98,18 +99,15 @@ class _Running:
             self._sign, self._changed = latest, now
         limits = self._limits
         silent = now - self._changed
-        if silent > _late(limits.stalled_seconds):
-            reason = (
-                f"no sign of progress for {silent:.0f} s (resources.stalled_minutes), and the "
-                "process did not end by itself"
-            )
+        if silent > limits.silent_seconds_outside:
+            reason = f"{limits.why_stalled(silent)}, and the process did not end by itself"
             return "failed", {"reason": reason, "stalled": True}
         if now - self._begun > _late(limits.hard_seconds):
             reason = f"over the time limit of {limits.max_seconds:.0f} s (limits.max_trial_hours)"
             return "failed", {"reason": reason, "out_of_time": True}
         if over and not self._asked:
             self._asked = True
-            attempt.ask_to_stop(self.folder.path, over)
+            stop_request.ask(self.job, over)
         if now > since + STOP_SECONDS:
             return "stopped", {"reason": f"{over}; ended without a checkpoint"}
         return None

@@ -66,15 +66,15 @@ class Watchdog:
         with open(self._log, "a", encoding="utf-8") as log:
             self._arm(log)
             while not self.reason and not self._stop.wait(
-                min(LOOK_SECONDS, limits.stalled_seconds / 10)
+                min(LOOK_SECONDS, limits.silent_seconds / 10)
             ):
                 now = time.monotonic()
                 if (latest := last_sign(folder)) != sign:
                     sign, changed = latest, now
                     self._arm(log)
                 silent = now - changed
-                if silent > limits.stalled_seconds:
-                    why = f"no sign of progress for {silent:.0f} s (resources.stalled_minutes)"
+                if silent > limits.silent_seconds:
+                    why = limits.why_stalled(silent)
                     self._end(log, why, stalled=True)
                 elif now - begun > limits.hard_seconds:
                     limit = limits.max_seconds

@@ -83,8 +83,9 @@ class Resources(TrialResources):
     retries: Annotated[int, Field(ge=0)] = 1
     """Further attempts at a trial that failed, within one start of the command."""
     stalled_minutes: Positive = 30.0
-    """A trial without a sign of progress (a micro-batch, a batch of items) for so long is ended,
-    its stacks are written to its log, and it is tried again. Compiling and first batches count."""
+    """A trial without a sign of progress (a micro-batch, a batch of items) is ended before so long
+    (half a minute before, where it can end itself), its stacks are written to its log, and it is
+    tried again. Compiling and first batches count."""
     reuse_workers: bool | None = None
     """Run the next trial in the process of the last; when empty, on CPUs only."""
 

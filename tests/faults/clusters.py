@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.runs import Before, Run, ended, must, wait_until
+from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
 
 HEAD_SECONDS = 150.0
 """Ray gives a head a minute to come back before it ends the driver."""
@@ -145,14 +145,33 @@ def node(
         )
     try:
         wait_until(lambda: _raylets(process.pid), seconds=60)
-        time.sleep(2)
-        yield Node(process.pid, port, environment)
+        started = Node(process.pid, port, environment)
+        if role != "--head":
+            _wait_until_joined(started, role.partition("=")[2], host)
+        yield started
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             Node(process.pid, port, environment).kill()
         process.wait()
         if LAST_STARTED.is_file() and LAST_STARTED.read_text().endswith(f":{port}"):
             LAST_STARTED.unlink()
+
+
+JOINED = """
+import ray, sys, time
+ray.init(address=sys.argv[1], log_to_driver=False)
+while not any(n["Alive"] and n["NodeManagerAddress"] == sys.argv[2] for n in ray.nodes()):
+    time.sleep(0.2)
+"""
+
+
+def _wait_until_joined(node: Node, address: str, host: str) -> None:
+    """Until the head says so: a run that begins before that has one node."""
+    command = [sys.executable, "-c", JOINED, address, host]
+    try:
+        subprocess.run(command, env=os.environ | node.environment, timeout=120, check=True)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise Broken(f"node {host} has not joined {address}: {error}") from error
 
 
 def _without(hidden: Sequence[Path]) -> list[str]:

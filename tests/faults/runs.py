@@ -50,7 +50,7 @@ stages:
     grid:
       learning_rate: [0.001, 0.002]
       batch_size: [2, 4]
-evaluate: {{benchmarks: [world_choice], limit: 8, batch_size: 8}}
+evaluate: {{benchmarks: [world_choice], limit: 8, items_per_batch: 8}}
 resources: {{cpus_per_trial: 1, max_concurrent: 2}}
 """
 """Six models: the tiny one as it is, one trained from it, and four cells that start from that."""

@@ -98,7 +98,8 @@ def one_broken_node(run: Run, chance: random.Random) -> None:
 
 def raylet_killed(run: Run, chance: random.Random) -> None:
     """The local raylet is killed: exit code 4 in one sentence, and the same command goes on."""
-    process = run.start()
+    long = ("--set", "stages.second.steps=400")
+    process = run.start(*long)
     wait_until(run.at_work, process)
     processes = family(process.pid)
     (raylet,) = [one for one in processes if one.name() == "raylet"]
@@ -107,7 +108,8 @@ def raylet_killed(run: Run, chance: random.Random) -> None:
     must(process.returncode == 4, f"exit code {process.returncode}: {said[-2000:]}")
     must("Traceback" not in said, said[-2000:])
     none_left(processes, 60)
-    run.end()
+    run.end(*long)
+    run.judged_against = long
 
 
 def temporary_folder_full(run: Run, chance: random.Random) -> None:

@@ -91,7 +91,7 @@ def folder_moved(run: Run, chance: random.Random) -> None:
     said = ended(first, 4, 120)
     took = time.monotonic() - began
     must(took < LOST_SECONDS, f"the first driver ended after {took:.0f} s")
-    must("moved away" in said or "has it now" in said, said[-500:])
+    must("moved away" in said or "has lost the run" in said, said[-500:])
     ended(second, 0)
 
 
