@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sweep.execution import local
 from sweep.execution.job import Job, Watch
@@ -13,6 +13,9 @@ from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import TrialQueue
 from trainers import devices, hub
 from trainers.hub import Needs
+
+if TYPE_CHECKING:
+    from sweep.execution import ray_cluster
 
 Say = Callable[[str], None]
 Reached = Callable[[], str]
@@ -97,25 +100,26 @@ class OnRay:
         self._say = say
         self._reached = reached
         self._joined = contextlib.ExitStack()
-        self._dashboard: str | None = None
+        self._cluster: ray_cluster.Cluster | None = None
 
     def join(self) -> None:
         from sweep.execution import ray_cluster
 
-        if self._dashboard is not None:
+        if self._cluster is not None:
             return
         with _cannot_start():
-            self._dashboard = self._joined.enter_context(
+            self._cluster = self._joined.enter_context(
                 ray_cluster.connected(self._options.address, self._options.dashboard_host)
             )
         self._joined.enter_context(devices.seeing(0))  # Ray has counted them; the driver needs none
-        if warning := ray_cluster.exposed(self._dashboard):
+        if warning := ray_cluster.exposed(self._cluster.dashboard):
             self._say(warning)
 
     def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         from sweep.execution import ray_cluster, ray_tune
 
         self.join()
+        assert self._cluster is not None
         resources, wait = self._grid.resources, self._options.wait_minutes
         stages = dict.fromkeys(job.trial.stage for job in jobs.values())
         asked = {stage: self._grid.trial_resources(stage) for stage in stages}
@@ -128,15 +132,18 @@ class OnRay:
             if not self._needed.empty:
                 ray_cluster.fetch_on_other_nodes(self._needed)
             most = max(at_once.values())
-            self._say(f"Ray dashboard: {self._dashboard}   trials at once: {most}")
+            self._say(f"Ray dashboard: {self._cluster.dashboard}   trials at once: {most}")
             retries = Retries(jobs, resources.retries, watch, self._say)
-            ray_tune.run(frontier, jobs, resources, asked, most, watch, retries, self._reached)
+            scratch = self._cluster.scratch
+            ray_tune.run(
+                frontier, jobs, resources, asked, most, watch, retries, self._reached, scratch
+            )
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
         return at_once
 
     def leave(self) -> None:
-        self._dashboard = None
+        self._cluster = None
         self._joined.close()
 
 
@@ -149,8 +156,7 @@ def _cannot_start() -> Iterator[None]:
     except ray_cluster.CannotRun as error:
         raise CannotStart(str(error)) from error
     except ray_cluster.RAY_ERRORS as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
         raise CannotStart(
-            f"Ray does not answer any more ({type(error).__name__}: {reason}); the same command "
-            "goes on from here"
+            f"Ray does not answer any more ({type(error).__name__}: "
+            f"{ray_cluster.first_line(error)}); the same command goes on from here"
         ) from error

@@ -1,14 +1,16 @@
-"""Ends what a killed driver leaves of its own Ray: a process beside the driver, idle until then.
+"""Clears up what a killed driver leaves: a process beside the driver, idle until then.
 
-Ray's agents see the death of their node at once, and then try for a minute to report it to the
-head, which has died too. This process is told Ray's session folder, waits for its input to end, and
-then kills whoever has a file of that folder open; a driver that ends in order says so before. One
-that dies while Ray starts has told no folder, but Ray names it after the driver's process.
+It waits for its input to end, and removes the driver's scratch folder (the code that workers ran,
+Tune's files). Where the driver had started Ray here it also kills whoever has a file of Ray's
+session folder open: Ray's agents see the death of their node at once, and then try for a minute to
+report it to the head, which has died too. A driver that ends in order says so before. One that dies
+while Ray starts has told no session folder, but Ray names it after the driver's process.
 """
 
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,14 +27,16 @@ LOOKS = 5
 later."""
 
 DONE = "done"
+JOINED = "joined"
+"""In place of a session folder: Ray is another's."""
 
 
 class Reaper:
     """The driver's side."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), str(os.getpid())],
+            [sys.executable, str(Path(__file__)), str(os.getpid()), str(scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # who reads the driver's output need not wait for this
             stderr=subprocess.DEVNULL,
@@ -41,7 +45,8 @@ class Reaper:
         )
 
     def watch(self, session: str) -> None:
-        """From here on, until `done`, the end of this process is the end of Ray's."""
+        """From here on, until `done`, the end of this process is the end of Ray's; with `JOINED`
+        Ray's processes are left alone."""
         self._say(session)
 
     def done(self) -> None:
@@ -68,10 +73,15 @@ def main() -> None:
     session = sys.stdin.readline().strip()
     if session == DONE or (session and sys.stdin.readline().strip() == DONE):
         return
-    named = re.escape(session) if session else rf".*/session_[\d_-]+_{driver}"
+    if session != JOINED:
+        _end(re.escape(session) if session else rf".*/session_[\d_-]+_{driver}")
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+
+
+def _end(session: str) -> None:
     for _ in range(LOOKS):
         time.sleep(GRACE_SECONDS)
-        for process in using(re.compile(f"{named}/")):
+        for process in using(re.compile(f"{session}/")):
             with contextlib.suppress(psutil.Error):
                 process.kill()
 

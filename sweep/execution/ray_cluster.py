@@ -8,10 +8,11 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 ENVIRONMENT = {
@@ -29,7 +30,7 @@ from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweep.execution import compat_ray, processes, ray_local  # noqa: E402
-from sweep.execution.ray_cleanup import Reaper  # noqa: E402
+from sweep.execution.ray_cleanup import JOINED, Reaper  # noqa: E402
 from sweep.execution.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
 from trainers import devices, hub  # noqa: E402
@@ -65,9 +66,18 @@ def check(address: str | None, asked: Collection[TrialResources]) -> int:
     return max(fitting(resources, nodes) for resources in asked)
 
 
+class Cluster(NamedTuple):
+    """A cluster that this process has joined."""
+
+    dashboard: str
+    """Its address, or `none`."""
+    scratch: Path
+    """An empty folder of this process; it goes with it."""
+
+
 @contextlib.contextmanager
-def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterator[str]:
-    """Join the cluster at `address`, or start one here; yields the dashboard's address.
+def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one here.
 
     Raises:
         CannotRun: no cluster there.
@@ -77,35 +87,46 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         ray_local.private_token()
     else:
         _check_answers(address)
+    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as place:
+        code, scratch = Path(place, "code"), Path(place, "scratch")
+        scratch.mkdir()
+        ray_local.copy_code(code)
+        reaper = Reaper(Path(place))
+        try:
+            context = _init(address, dashboard_host, code)
+            reaper.watch(JOINED if address else context.address_info["session_dir"])
+            yield Cluster(
+                f"http://{context.dashboard_url}" if context.dashboard_url else "none", scratch
+            )
+        finally:
+            ray.shutdown()
+            reaper.done()
+
+
+def _init(address: str | None, dashboard_host: str, code: Path) -> Any:
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
     on_terminate = signal.getsignal(signal.SIGTERM)
-    reaper = Reaper() if address is None else None
+    if address:
+        options = {"runtime_env": {"env_vars": environment, "working_dir": str(code)}}
     try:
-        code = ray_local.code_copy()
-        if address:
-            options = {"runtime_env": {"env_vars": environment, "working_dir": str(code)}}
         with contextlib.chdir(code):  # what workers have first on their path
-            context: Any = ray.init(
+            context = ray.init(
                 address=address or "local",
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 **options,
             )
-        signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
     except Exception as error:  # Ray raises bare ones too
-        if reaper:
-            reaper.done()
         where = f"--address {address}" if address else "no Ray could be started here"
-        raise CannotRun(f"{where}: {error}") from error
-    try:
-        if reaper:
-            reaper.watch(context.address_info["session_dir"])
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
-    finally:
-        ray.shutdown()
-        if reaper:
-            reaper.done()
+        raise CannotRun(f"{where}: {first_line(error)}") from error
+    signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place
+    return context
+
+
+def first_line(error: Exception) -> str:
+    """What it says: Ray adds pages of its logs."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def admit(asked: Collection[TrialResources], wait_minutes: float = 0.0) -> None:

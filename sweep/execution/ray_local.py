@@ -1,6 +1,5 @@
 """What a Ray that starts on this machine needs first: room, a private token, a copy of the code."""
 
-import atexit
 import contextlib
 import os
 import secrets
@@ -47,17 +46,13 @@ def private_token() -> None:
             file.write(secrets.token_hex(32))
 
 
-def code_copy() -> Path:
-    """A copy of the code as it is now, for workers to run whatever happens to the original; it lies
-    there until this process ends, since workers of a local Ray read it whenever they start."""
+def copy_code(folder: Path) -> None:
+    """Copy the code as it is now, for workers to run whatever happens to the original."""
     import analysis
     import sweep
     import trainers
 
-    folder = Path(tempfile.mkdtemp(prefix="sweep-code-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for package in (sweep, trainers, analysis):
         source = Path(str(package.__file__)).parent
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, folder / source.name, ignore=ignored)
-    return folder

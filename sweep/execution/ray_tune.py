@@ -4,7 +4,6 @@ what happened."""
 import faulthandler
 import os
 import signal
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -57,9 +56,11 @@ def run(
     watch: Watch,
     retries: Retries,
     reached: Callable[[], str],
+    scratch: Path,
 ) -> None:
     """Run every trial of the frontier under Ray Tune, `at_once` of them, until `reached` says that
-    a limit of the run is; `asked` has what a trial of each stage gets.
+    a limit of the run is; `asked` has what a trial of each stage gets, `scratch` is for Tune's
+    files.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
     out each trial as soon as its parent is done, and again where it is to be retried. Tune itself
@@ -80,7 +81,7 @@ def run(
             [{"CPU": mine.cpus_per_trial, "GPU": mine.gpus_per_trial}], **options
         )
 
-    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch, preemption.heard():
+    with preemption.heard():
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(_Attempt, jobs=[ray.put(jobs)]),
@@ -96,7 +97,7 @@ def run(
             ),
             run_config=tune.RunConfig(
                 name="trials",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 callbacks=[_Progress(watch, supervisor)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from sweep.execution import ray_cleanup
+from tests.faults.runs import wait_until
 
 OPENS = "import sys, time; file = open(sys.argv[1], 'a'); print('open', flush=True); time.sleep(60)"
 
 DRIVER = """
 import sys, time
+from pathlib import Path
 from sweep.execution.ray_cleanup import Reaper
-reaper = Reaper()
+reaper = Reaper(Path(sys.argv[2]))
 reaper.watch(sys.argv[1])
 print("watched", flush=True)
 time.sleep(60)
@@ -36,10 +38,11 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 def processes(tmp_path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     (tmp_path / "session").mkdir()
     (tmp_path / "session2").mkdir()
+    (tmp_path / "scratch" / "code").mkdir(parents=True)
     found = {
         "agent": started(OPENS, str(tmp_path / "session" / "agent.log")),
         "other": started(OPENS, str(tmp_path / "session2" / "agent.log")),
-        "driver": started(DRIVER, str(tmp_path / "session")),
+        "driver": started(DRIVER, str(tmp_path / "session"), str(tmp_path / "scratch")),
     }
     yield found
     for process in found.values():
@@ -47,16 +50,28 @@ def processes(tmp_path) -> Iterator[dict[str, subprocess.Popen[str]]]:
         process.wait()
 
 
-def test_killed_driver_takes_its_agents_with_it(processes):
+def test_killed_driver_takes_its_agents_and_its_scratch_folder_with_it(processes, tmp_path):
     processes["driver"].kill()
     assert processes["agent"].wait(20) == -signal.SIGKILL
     assert processes["other"].poll() is None
+    wait_until(lambda: not (tmp_path / "scratch").exists(), seconds=30)
+
+
+def test_driver_killed_on_a_cluster_that_it_had_joined_leaves_ray_alone(processes, tmp_path):
+    scratch = tmp_path / "another"
+    scratch.mkdir()
+    driver = started(DRIVER, ray_cleanup.JOINED, str(scratch))
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not scratch.exists(), seconds=30)
+    assert processes["agent"].poll() is None
 
 
 STARTING = """
 import os, sys, time
+from pathlib import Path
 from sweep.execution.ray_cleanup import Reaper
-reaper = Reaper()
+reaper = Reaper(Path(sys.argv[1]))
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
@@ -65,7 +80,7 @@ time.sleep(60)
 def test_driver_killed_while_ray_starts_takes_along_what_was_started(tmp_path):
     """Ray's folder ends in the driver's process id; it had no time to tell it."""
     root = Path(ray_cleanup.__file__).parents[2]
-    command = [sys.executable, "-c", STARTING]
+    command = [sys.executable, "-c", STARTING, str(tmp_path / "scratch")]
     driver = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     pid = int(driver.stdout.readline())
@@ -88,7 +103,10 @@ def test_driver_killed_while_ray_starts_takes_along_what_was_started(tmp_path):
 
 
 def test_driver_that_ends_in_order_ends_its_reaper_and_nothing_else(processes, tmp_path):
-    one = ray_cleanup.Reaper()
+    scratch = tmp_path / "another"
+    scratch.mkdir()
+    one = ray_cleanup.Reaper(scratch)
     one.watch(str(tmp_path / "session"))
     one.done()
     assert processes["agent"].poll() is None
+    assert scratch.exists()
