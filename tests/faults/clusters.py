@@ -159,7 +159,7 @@ def node(
 
 JOINED = """
 import ray, sys, time
-ray.init(address=sys.argv[1], log_to_driver=False)
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 while not any(n["Alive"] and n["NodeManagerAddress"] == sys.argv[2] for n in ray.nodes()):
     time.sleep(0.2)
 """

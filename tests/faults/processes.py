@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -50,12 +51,19 @@ def driver_killed(run: Run, chance: random.Random) -> None:
 
 def driver_killed_while_training(run: Run, chance: random.Random) -> None:
     """kill -9 in the middle of two trainings."""
+    before = _scratch_folders()
     process = run.start()
     wait_until(run.at_work, process)
     time.sleep(chance.uniform(0.0, 1.0))
     kill(process)
+    left = _scratch_folders() - before
+    must(not left, f"left behind: {left}")
     must((run.path / "driver.json").exists(), "it had no time to tidy up")
     go_on(run)
+
+
+def _scratch_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("sweep-*"))
 
 
 def driver_killed_while_ray_starts(run: Run, chance: random.Random) -> None:
