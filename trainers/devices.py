@@ -31,12 +31,12 @@ def visible(environ: MutableMapping[str, str] = os.environ) -> tuple[str, ...]:
     names = environ.get(VISIBLE)
     if names is None:
         return tuple(map(str, range(installed())))
-    found: list[str] = []
+    chosen: list[str] = []
     for name in names.split(","):
         if name.strip() in NO_DEVICE:
             break
-        found.append(name.strip())
-    return tuple(found)
+        chosen.append(name.strip())
+    return tuple(chosen)
 
 
 def installed() -> int:

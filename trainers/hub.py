@@ -55,9 +55,11 @@ def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> N
         ModelUnavailable: a model is in a package that is not installed.
     """
     on_hub = [d for d in dict.fromkeys(data) if _on_hub(d)]
-    hub_benchmarks = any(hub_data(one, evaluate) for one in _benchmarks(evaluate))
+    hub_benchmarks = any(hub_data(benchmark, evaluate) for benchmark in _benchmarks(evaluate))
     return Needs(
-        models=tuple(one for one in named if models.on_hub(one.name) or _to_convert(one.name)),
+        models=tuple(
+            model for model in named if models.on_hub(model.name) or _to_convert(model.name)
+        ),
         data=tuple(on_hub),
         evaluate=evaluate if hub_benchmarks else None,
         offline=os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"),
@@ -213,11 +215,11 @@ def _commit(name: str, kind: str, revision: str | None, what: str) -> str:
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
+        commit = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen unrelated types
         raise FetchFailed(f"{what}: {_reason(error, revision)}") from error
-    print(f"{what}: {name} at {found.resolved[:12]}", file=sys.stderr)
-    return found.resolved
+    print(f"{what}: {name} at {commit.resolved[:12]}", file=sys.stderr)
+    return commit.resolved
 
 
 def _reason(error: BaseException, revision: str | None = None) -> str:

@@ -208,11 +208,11 @@ def _nothing() -> Shares:
 
 def _hashes(ids: np.ndarray, n: int) -> np.ndarray:
     """sum of ids[i + j] BASE^(n - 1 - j) for each n-gram i, modulo 2^64."""
-    found = np.zeros(len(ids) - n + 1, dtype=np.uint64)
+    hashes = np.zeros(len(ids) - n + 1, dtype=np.uint64)
     for offset in range(n):
-        found *= BASE
-        found += ids[offset : offset + len(found)]
-    return found
+        hashes *= BASE
+        hashes += ids[offset : offset + len(hashes)]
+    return hashes
 
 
 def _slot(hashes: np.ndarray) -> np.ndarray:

@@ -79,9 +79,9 @@ class Tally:
         self.characters: Counter[str] = Counter()
 
     def add(self, turns: Sequence[str]) -> None:
-        found = by_kind(turns)
-        self.characters.update(found)
-        largest = max(found, key=found.__getitem__) if found else UNDETERMINED
+        counts = by_kind(turns)
+        self.characters.update(counts)
+        largest = max(counts, key=counts.__getitem__) if counts else UNDETERMINED
         self.conversations[largest] += 1
 
     def merge(self, other: "Tally") -> None:
@@ -95,11 +95,11 @@ def by_kind(turns: Sequence[str]) -> Counter[str]:
     A turn is of one language. One that is short, or that the detector cannot tell (a list of
     names), is of the language of the others, or of all their text together.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     untold: list[str] = []
     for part in map(apart, turns):
-        found[CODE] += part.code
-        found[MATHEMATICS] += part.mathematics
+        counts[CODE] += part.code
+        counts[MATHEMATICS] += part.mathematics
         telling = part.prose[:READ]
         spoken = UNDETERMINED
         if len(LETTER.findall(telling)) >= TELLING:
@@ -107,12 +107,14 @@ def by_kind(turns: Sequence[str]) -> Counter[str]:
         if spoken == UNDETERMINED:
             untold.append(part.prose)
         else:
-            found[spoken] += _size(part.prose)
+            counts[spoken] += _size(part.prose)
     if rest := sum(map(_size, untold)):
-        told = {kind: size for kind, size in found.items() if kind not in NO_LANGUAGE}
-        spoken = max(told, key=told.__getitem__) if told else language(" ".join(untold)[:READ])
-        found[spoken] += rest
-    return +found
+        counted = {kind: size for kind, size in counts.items() if kind not in NO_LANGUAGE}
+        spoken = (
+            max(counted, key=counted.__getitem__) if counted else language(" ".join(untold)[:READ])
+        )
+        counts[spoken] += rest
+    return +counts
 
 
 def language(text: str) -> str:

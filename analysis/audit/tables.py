@@ -69,20 +69,20 @@ def read(folder: Path) -> dict[str, Any] | None:
     Raises:
         ResultsError: a record is not JSON.
     """
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     if (folder / CONTAMINATION).exists():
         record = load(folder / CONTAMINATION)
         pairs = contaminated(folder)
-        found["contamination"] = record
-        found["tokens"] = TOKENS
-        found["benchmarks"] = benchmark_rows(record)
-        found["pairs"] = _grouped(pairs)
-        found["count"] = len(pairs)
+        tables["contamination"] = record
+        tables["tokens"] = TOKENS
+        tables["benchmarks"] = benchmark_rows(record)
+        tables["pairs"] = _grouped(pairs)
+        tables["count"] = len(pairs)
     if (folder / LANGUAGES).exists():
         record = load(folder / LANGUAGES)
-        found["languages"] = record
-        found["language_rows"] = language_rows(record)
-    return found or None
+        tables["languages"] = record
+        tables["language_rows"] = language_rows(record)
+    return tables or None
 
 
 def contaminated(folder: Path) -> list[dict[str, Any]]:
@@ -98,14 +98,14 @@ def benchmark_rows(record: dict[str, Any]) -> list[BenchmarkRow]:
     none: tuple[None, ...] = (None,) * len(paper.STAGES)
     rows = [
         BenchmarkRow(
-            one["name"],
-            one["items"],
-            one["public"],
-            one["too_short"],
-            [row for row in record["table"] if row["benchmark"] == one["name"]],
-            paper.CONTAMINATION.get(one["name"], none),
+            benchmark["name"],
+            benchmark["items"],
+            benchmark["public"],
+            benchmark["too_short"],
+            [row for row in record["table"] if row["benchmark"] == benchmark["name"]],
+            paper.CONTAMINATION.get(benchmark["name"], none),
         )
-        for one in record["benchmarks"]
+        for benchmark in record["benchmarks"]
     ]
     names = {row.name for row in rows}
     rest = [name for name in paper.CONTAMINATION if name not in names]
@@ -117,8 +117,8 @@ def benchmark_rows(record: dict[str, Any]) -> list[BenchmarkRow]:
 def language_rows(record: dict[str, Any]) -> list[LanguageRow]:
     """The paper's twenty, the other languages that were found, and what is no language."""
     counted = [(data["conversations"], data["characters"]) for data in record["data"]]
-    found = {code for counts in counted for part in counts for code in part}
-    others = found - set(paper.LANGUAGES) - set(NO_LANGUAGE)
+    codes = {code for counts in counted for part in counts for code in part}
+    others = codes - set(paper.LANGUAGES) - set(NO_LANGUAGE)
     often = sorted(others, key=lambda code: (-sum(c.get(code, 0) for c, _ in counted), code))
     none: tuple[None, ...] = (None,) * len(paper.STAGES)
     names = {code: (name, shares) for code, (name, shares) in paper.LANGUAGES.items()}

@@ -140,11 +140,11 @@ class Chart:
 def plain(value: Any) -> Any:
     """A chart as JSON's own types: numbers with five digits, null for NaN, defaults left out."""
     if is_dataclass(value) and not isinstance(value, type):
-        pairs = ((one, getattr(value, one.name)) for one in fields(value))
+        pairs = ((field, getattr(value, field.name)) for field in fields(value))
         return {
-            one.name: plain(item)
-            for one, item in pairs
-            if one.name in ("kind", "x", "y") or not _is_default(item, one.default)
+            field.name: plain(item)
+            for field, item in pairs
+            if field.name in ("kind", "x", "y") or not _is_default(item, field.default)
         }
     if isinstance(value, np.ndarray | pd.Series):
         return [plain(item) for item in np.asarray(value).tolist()]

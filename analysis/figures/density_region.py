@@ -32,12 +32,14 @@ def region(draws: np.ndarray, box: Box, share: float = 0.95) -> list[np.ndarray]
     # a rim of nothing closes the contours that meet the border
     padded = np.pad(density, 1)
     centres = np.arange(-1, BINS + 1) + 0.5
-    found = contourpy.contour_generator(centres, centres, padded).lines(level * (1 - 1e-9))
-    return [np.clip(low + np.asarray(line) * step, low, high) for line in found]
+    outlines = contourpy.contour_generator(centres, centres, padded).lines(level * (1 - 1e-9))
+    return [np.clip(low + np.asarray(line) * step, low, high) for line in outlines]
 
 
 def holds(polygons: list[np.ndarray], point: tuple[float, float], box: Box) -> bool:
     """Whether a region holds a point of the box, its border and its holes taken into account."""
     middle = np.array([box.x_low + box.x_high, box.y_low + box.y_high]) / 2
     inward = np.array(point) + 1e-6 * (middle - point)  # polygons end on the box's own border
-    return sum(Path(one).contains_point((inward[0], inward[1])) for one in polygons) % 2 == 1
+    return (
+        sum(Path(polygon).contains_point((inward[0], inward[1])) for polygon in polygons) % 2 == 1
+    )

@@ -64,20 +64,22 @@ def noise_scale(rows: pd.DataFrame) -> NoiseScale | None:
 
 def points(stage: str, box: Box) -> list[Point]:
     """The published recipes of a stage of this name."""
-    found = []
-    for one in published.of_stage(stage):
-        x, y = float(np.log2(one.learning_rate)), float(np.log2(one.batch_size))
+    points = []
+    for setting in published.of_stage(stage):
+        x, y = float(np.log2(setting.learning_rate)), float(np.log2(setting.batch_size))
         near = (
             min(max(x, box.x_low), box.x_high),
             min(max(y, box.y_low), box.y_high),
         )
-        note = "; ".join(part for part in (one.model, one.table, one.note) if part)
+        note = "; ".join(part for part in (setting.model, setting.table, setting.note) if part)
         inside = near == (x, y)
         if not inside:
-            where = f"{rate(one.learning_rate)} with batch size {one.batch_size}"
+            where = f"{rate(setting.learning_rate)} with batch size {setting.batch_size}"
             note = f"outside this grid, at {where}; {note}"
-        found.append(Point(one.name, one.learning_rate, one.batch_size, *near, inside, note))
-    return found
+        points.append(
+            Point(setting.name, setting.learning_rate, setting.batch_size, *near, inside, note)
+        )
+    return points
 
 
 def lines(anchor: tuple[float, float], box: Box, noise: NoiseScale | None) -> list[Line]:
@@ -85,7 +87,7 @@ def lines(anchor: tuple[float, float], box: Box, noise: NoiseScale | None) -> li
     the Surge curve through it and the critical batch size; parts outside the box are cut off."""
     x, y = anchor
     size = np.linspace(box.y_low, box.y_high, STEPS)
-    found = [
+    rules = [
         Line("square-root rule", x + (size - y) / 2, size, SQUARE_ROOT),
         Line(LINEAR_NAME, x + (size - y), size, LINEAR),
     ]
@@ -96,12 +98,12 @@ def lines(anchor: tuple[float, float], box: Box, noise: NoiseScale | None) -> li
             f"{number(noise.high)} over {noise.trials} trials"
         )
         curve = surge(size, critical) - surge(np.array([y]), critical)[0]
-        found.append(Line("Surge curve", x + curve, size, f"{SURGE}; B {measured}"))
+        rules.append(Line("Surge curve", x + curve, size, f"{SURGE}; B {measured}"))
         if box.y_low <= critical <= box.y_high:
             ends = np.array([box.x_low, box.x_high])
             flat = np.full(2, critical)
-            found.append(Line("critical batch size", ends, flat, f"{CRITICAL}; {measured}"))
-    return [cut for line in found if len((cut := _inside(line, box)).x) > 1]
+            rules.append(Line("critical batch size", ends, flat, f"{CRITICAL}; {measured}"))
+    return [cut for line in rules if len((cut := _inside(line, box)).x) > 1]
 
 
 def surge(log2_batch_size: np.ndarray, log2_noise_scale: float) -> np.ndarray:

@@ -42,7 +42,7 @@ def training_curves(title: str, curves: Sequence[TrainingCurve]) -> Chart | None
     colours = dict(zip(rates, shades(len(rates)), strict=True))
     named: set[float] = set()
     layers = []
-    for curve in sorted(curves, key=lambda one: (one.learning_rate, one.batch_size)):
+    for curve in sorted(curves, key=lambda curve: (curve.learning_rate, curve.batch_size)):
         first = curve.learning_rate not in named
         named.add(curve.learning_rate)
         layers.append(

@@ -39,7 +39,7 @@ def settings() -> tuple[Setting, ...]:
 
 def of_stage(stage: str) -> list[Setting]:
     """The recipes of a stage called sft, dpo, reward or rlvr; none of one with another name."""
-    return [one for one in settings() if one.stage == STAGES.get(stage, stage)]
+    return [setting for setting in settings() if setting.stage == STAGES.get(stage, stage)]
 
 
 def table(name: str) -> pd.DataFrame:
@@ -51,9 +51,9 @@ def table(name: str) -> pd.DataFrame:
         ResultsError: nothing is published under this name here.
     """
     if name not in NAMES:
-        allowed = ", ".join(PREFIX + one for one in NAMES)
+        allowed = ", ".join(PREFIX + name for name in NAMES)
         raise ResultsError(f"{PREFIX}{name}: not a published table; use one of {allowed}")
-    recipes = {one.name: one for one in settings()}
+    recipes = {setting.name: setting for setting in settings()}
     rows = []
     for row in _data("scores"):
         recipe = recipes.get(row["name"])

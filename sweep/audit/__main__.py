@@ -157,11 +157,11 @@ def _data(names: list[str], split: str, examples: int | None) -> dict[str, Readi
     if problems:
         stop(BAD_INPUT, "\n".join(problems))
     short = [Path(name).stem if sources.is_local(name) else name for name in names]
-    found = {}
+    records = {}
     for name, label in zip(names, short, strict=True):
         spec = DataSpec(name=name, split=split, examples=examples)
-        found[label if short.count(label) == 1 else name] = Reading(spec)
-    return found
+        records[label if short.count(label) == 1 else name] = Reading(spec)
+    return records
 
 
 def _twice(names: list[str]) -> list[str]:
@@ -178,13 +178,13 @@ def show_contamination(record: dict[str, Any]) -> None:
     table.add_column("contaminated")
     for benchmark in record["benchmarks"]:
         rows = [row for row in record["table"] if row["benchmark"] == benchmark["name"]]
-        found = [(row["data"], row) for row in rows if row["contaminated"]]
+        contaminated = [(row["data"], row) for row in rows if row["contaminated"]]
         clean = [row for row in rows if not row["contaminated"]]
         if clean:
             name = f"{len(clean)} data sets" if len(clean) > 1 else clean[0]["data"]
-            found.append((name, clean[0]))
+            contaminated.append((name, clean[0]))
         about = benchmark["name"], f"{benchmark['items']:,}"
-        for name, row in found:
+        for name, row in contaminated:
             table.add_row(*about, name, *page.share_parts(row))
             about = "", ""
     console.print(table)
@@ -194,7 +194,9 @@ def show_contamination(record: dict[str, Any]) -> None:
         f"{rule['threshold']:.0%} of the tokens with {rule['n']}-grams; {record['cores']} cores"
     )
     short = [
-        f"{one['name']} {one['too_short']:,}" for one in record["benchmarks"] if one["too_short"]
+        f"{benchmark['name']} {benchmark['too_short']:,}"
+        for benchmark in record["benchmarks"]
+        if benchmark["too_short"]
     ]
     if short:
         _say(f"items too short to be found by this rule: {', '.join(short)}")

@@ -62,10 +62,10 @@ def nothing_read(record: dict[str, Any]) -> list[str]:
         if not data["tokens"]
     ]
     return lines + [
-        f"{one['name']}: all {one['items']:,} items are shorter than {rule['n']} tokens, so none "
-        "can be found; use a smaller --n (n)"
-        for one in record["benchmarks"]
-        if one["too_short"] == one["items"]
+        f"{benchmark['name']}: all {benchmark['items']:,} items are shorter than "
+        f"{rule['n']} tokens, so none can be found; use a smaller --n (n)"
+        for benchmark in record["benchmarks"]
+        if benchmark["too_short"] == benchmark["items"]
     ]
 
 
@@ -83,7 +83,9 @@ def contamination(
         DataUnavailable: data cannot be had, or too many of its rows cannot be read.
     """
     rule = overlap.Rule(asked.n, asked.threshold, asked.normalisation)
-    index = overlap.Index([item.fields for one in benchmarks for item in one.items], rule)
+    index = overlap.Index(
+        [item.fields for benchmark in benchmarks for item in benchmark.items], rule
+    )
     read, table, pairs = [], [], []
     for name, reading in data.items():
         begun = time.monotonic()
@@ -112,13 +114,13 @@ def contamination(
         "data": read,
         "benchmarks": [
             {
-                "name": one.benchmark,
-                "source": one.source,
-                "items": len(one.items),
-                "public": one.public,
-                "too_short": int(index.too_short[first : first + len(one.items)].sum()),
+                "name": benchmark.benchmark,
+                "source": benchmark.source,
+                "items": len(benchmark.items),
+                "public": benchmark.public,
+                "too_short": int(index.too_short[first : first + len(benchmark.items)].sum()),
             }
-            for one, first in _with_first(benchmarks)
+            for benchmark, first in _with_first(benchmarks)
         ],
         "table": table,
         "cores": cores,
@@ -132,9 +134,9 @@ def contamination(
 def _with_first(benchmarks: Sequence[Items]) -> Iterator[tuple[Items, int]]:
     """Each benchmark with the number of its first item among those of all."""
     first = 0
-    for one in benchmarks:
-        yield one, first
-        first += len(one.items)
+    for benchmark in benchmarks:
+        yield benchmark, first
+        first += len(benchmark.items)
 
 
 def _row(benchmark: Items, hit: np.ndarray, known: bool) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def languages(
     Raises:
         DataUnavailable: data cannot be had, or too many of its rows cannot be read.
     """
-    found = []
+    rows = []
     for name, reading in data.items():
         begun = time.monotonic()
         tally = tongues.Tally()
@@ -189,8 +191,8 @@ def languages(
             "conversations": dict(tally.conversations.most_common()),
             "characters": dict(tally.characters.most_common()),
         }
-        found.append({"name": name, **counts, "seconds": _since(begun)})
-    record = {**facts, "data": found, "cores": cores}
+        rows.append({"name": name, **counts, "seconds": _since(begun)})
+    record = {**facts, "data": rows, "cores": cores}
     files.write_json(out / LANGUAGES, record)
     return record
 

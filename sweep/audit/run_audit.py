@@ -94,12 +94,12 @@ def _seen(grid: Grid) -> dict[str, list[str]]:
     """Data that the models of each stage have been trained on, their parents' too."""
     seen: dict[str, list[str]] = {BASE: []}
     for name in grid.stages:
-        at, found = name, []
+        at, labels = name, []
         while at != BASE:
             cells = [cell for _, cell in grid.stages[at].cells]
-            found += [_name(data, cell) for cell in cells for data in cell.sources]
+            labels += [_name(data, cell) for cell in cells for data in cell.sources]
             at = grid.stages[at].start_from
-        seen[name] = list(dict.fromkeys(found))
+        seen[name] = list(dict.fromkeys(labels))
     return seen
 
 

@@ -63,10 +63,10 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
         raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
     trials = _trials(run_dir)
     stage = _stage(manifest, trials, stage)
-    wanted = manifest["stages"][stage]["evaluations"]
+    required = manifest["stages"][stage]["evaluations"]
     kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
-    best = _benchmark(stage, kind, [want["benchmark"] for want in wanted], best)
-    want = next(one for one in wanted if one["benchmark"] == best)
+    best = _benchmark(stage, kind, [want["benchmark"] for want in required], best)
+    want = next(evaluation for evaluation in required if evaluation["benchmark"] == best)
     ranked = _ranked(trials, stage, want)
     if not ranked:
         raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
@@ -76,11 +76,11 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     line = _line(chosen.trial, trials)
     records = [
         record
-        for one in wanted
-        if (record := files.read_json(chosen.folder.scores(one["fingerprint"]))) is not None
+        for evaluation in required
+        if (record := files.read_json(chosen.folder.scores(evaluation["fingerprint"]))) is not None
     ]
     figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
-    told = (
+    note = (
         f"Chosen as the best of {counted(len(ranked), 'cell')} by {task(best).label} "
         f"({_measured(chosen.cell)}). The best of several looks a little better than it is."
     )
@@ -90,7 +90,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
         line=line,
         prepared=manifest.get("prepared", []),
         scores=records,
-        chosen=told if len(ranked) > 1 else "",
+        chosen=note if len(ranked) > 1 else "",
         figure=FIGURE if figure else "",
         figure_of=task(best).label,
         licence=licence.licence(line[0].trial["model"]),
@@ -120,11 +120,11 @@ def _write(model: Path, to: Path, text: str, figure: Path | None) -> None:
 
 def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:
     """Folder and trial.json by key."""
-    found = {}
+    files_written = {}
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
         record = files.read_json(path)
-        found[record["key"]] = TrialFolder(path.parent), record
-    return found
+        files_written[record["key"]] = TrialFolder(path.parent), record
+    return files_written
 
 
 def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) -> str:
@@ -170,7 +170,7 @@ def _measured(cell: Cell) -> str:
 
 def _gone(chosen: Candidate, ranked: list[Candidate], best: str) -> str:
     why = chosen.folder.weights_removed() or "they are not there"
-    left = [one.trial["key"] for one in ranked if one.folder.has_weights()]
+    left = [candidate.trial["key"] for candidate in ranked if candidate.folder.has_weights()]
     return (
         f"{chosen.folder.path}: the weights of the best by {best} are gone ({why}); "
         f"{'no trial of the stage has any' if not left else 'left are those of ' + ', '.join(left)}"

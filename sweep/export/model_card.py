@@ -184,8 +184,8 @@ def _data(facts: Facts) -> str:
     names = tuple(name for step in facts.line for name in _names(_sources(step.trial["spec"])))
     counts = [
         f"- {_shown(place)}: {Counts(**kinds).line()}"
-        for one in facts.prepared
-        for place, kinds in one["sources"].items()
+        for preparation in facts.prepared
+        for place, kinds in preparation["sources"].items()
         if place.startswith(names)
     ]
     return "\n\n".join([table, *(["\n".join(counts)] if counts else [])])
@@ -193,7 +193,11 @@ def _data(facts: Facts) -> str:
 
 def _names(data: Sequence[dict[str, Any]]) -> list[str]:
     """As the manifest may begin them: local ones stand there with their whole path."""
-    return [form for one in data for form in (one["name"], str(Path(one["name"]).absolute()))]
+    return [
+        form
+        for data_set in data
+        for form in (data_set["name"], str(Path(data_set["name"]).absolute()))
+    ]
 
 
 def _shown(place: str) -> str:

@@ -34,15 +34,15 @@ READ = ("stages", "evaluate", "search")
 def starts(data: dict[str, Any]) -> Problems:
     """Every start is `base` or another stage that leaves a policy, and following the starts ends at
     `base`. `data` are the stages as the file has them."""
-    found = {
+    owners = {
         name: settings.get("start_from", BASE)
         for name, settings in data.items()
         if isinstance(settings, dict)
     }
-    for name, start in found.items():
+    for name, start in owners.items():
         path = ("stages", name, "start_from")
-        if not isinstance(start, str) or (start != BASE and start not in found):
-            others = ", ".join([BASE, *(other for other in found if other != name)])
+        if not isinstance(start, str) or (start != BASE and start not in owners):
+            others = ", ".join([BASE, *(other for other in owners if other != name)])
             yield path, f"{start!r}: use one of {others}"
             return
         kind = KINDS.get(str(data[start].get("kind"))) if start != BASE else None
@@ -50,13 +50,13 @@ def starts(data: dict[str, Any]) -> Problems:
             yield (
                 path,
                 f"{start!r} leaves a reward model, which judges texts and cannot be trained "
-                f"further; start from what it starts from, {found[start]}",
+                f"further; start from what it starts from, {owners[start]}",
             )
-    for name in found:
-        seen, at = [name], found[name]
+    for name in owners:
+        seen, at = [name], owners[name]
         while at != BASE and at not in seen:
             seen.append(at)
-            at = found[at]
+            at = owners[at]
         if at != BASE:
             yield ("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}"
 
@@ -108,7 +108,7 @@ def _measured(stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
     listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     for name, stage in stages.items():
         spec = stage.cells[0][1]
-        fitting = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+        fitting = [name for name in listed if benchmarks.find(name).scores == spec.LEAVES]
         if not fitting and (spec.HELDOUT is None or spec.heldout == 0):
             yield (
                 ("stages", name, "heldout"),
@@ -134,11 +134,11 @@ def _items(evaluate: EvaluateSpec) -> Problems:
 def _data(name: str, stage: Stage) -> Problems:
     """Other data show their form only when they are read, before any trial."""
     spec = stage.cells[0][1]
-    forms = {one: sources.WORLD_FORMS.get(one, "texts") for one in sources.WORLD}
+    forms = {name: sources.WORLD_FORMS.get(name, "texts") for name in sources.WORLD}
     for source in spec.sources:
         form = forms.get(source.name, spec.FORM)
         if form != spec.FORM:
-            fitting = [one for one, its in forms.items() if its == spec.FORM]
+            fitting = [name for name, its in forms.items() if its == spec.FORM]
             yield (
                 ("stages", name, "data"),
                 f"{source.name!r} holds {form} and a stage of the kind {spec.kind} reads "
@@ -164,7 +164,7 @@ def _files(name: str, stage: Stage) -> Problems:
 
 def _enough(name: str, stage: Stage) -> Problems:
     """Each cell has at least a whole batch to train on, as far as the data lies here."""
-    told = set()
+    reported = set()
     for arm, spec in stage.cells:
         try:
             rows = sources.total(spec.sources)
@@ -174,9 +174,9 @@ def _enough(name: str, stage: Stage) -> Problems:
         if rows is None:
             return
         problem = row_counts.too_few(spec, max(rows - spec.heldout_examples(rows), 0))
-        if problem is None or problem in told:
+        if problem is None or problem in reported:
             continue
-        told.add(problem)
+        reported.add(problem)
         held = f"{spec.heldout_examples(rows):,} of {rows:,} rows are held out"
         key = ("batch_size",) if rows > spec.heldout_examples(rows) else ("data",)
         if key[0] in stage.axes:
@@ -217,14 +217,14 @@ def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) 
     """One stage to choose cells of, and a score to choose them by."""
     swept = [stage for stage in stages.values() if stage.searched_axes]
     if len(swept) != 1:
-        found = ", ".join(stage.name for stage in swept) or "none"
-        yield ("search",), f"needs exactly one stage with a grid; there is {found}"
+        names = ", ".join(stage.name for stage in swept) or "none"
+        yield ("search",), f"needs exactly one stage with a grid; there is {names}"
         return
     (stage,) = swept
     own = stage.cells[0][1].HELDOUT
     own_names: list[str] = [own.benchmark] if own else []
     allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
-    if not any(benchmarks.same(search.objective, one) for one in allowed):
+    if not any(benchmarks.same(search.objective, name) for name in allowed):
         yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")
@@ -256,13 +256,13 @@ def _parent(
             "first and give the parent's key",
         )
     spec = start.cells[0][1]
-    listed = [one for one in evaluate.benchmarks if one not in benchmarks.OF_STAGES]
-    allowed = [one for one in listed if benchmarks.find(one).scores == spec.LEAVES]
+    listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    allowed = [name for name in listed if benchmarks.find(name).scores == spec.LEAVES]
     if spec.HELDOUT is not None and spec.heldout != 0:
         allowed.insert(0, spec.HELDOUT.benchmark)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
     elif (best := stage.parent.best) is not None and not any(
-        benchmarks.same(best, one) for one in allowed
+        benchmarks.same(best, name) for name in allowed
     ):
         yield (*path, "best"), f"{best!r}: use one of {', '.join(allowed)}"

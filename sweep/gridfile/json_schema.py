@@ -67,9 +67,9 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
     whole = spec.model_json_schema(ref_template="#/$defs/{model}")
     definitions |= whole.pop("$defs", {})
     settings = whole["properties"]
-    one = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSpec"}]}
-    many = {"type": "array", "items": one, "minItems": 1}
-    settings["data"] = {"description": settings["data"]["description"], "anyOf": [one, many]}
+    data_set = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSpec"}]}
+    many = {"type": "array", "items": data_set, "minItems": 1}
+    settings["data"] = {"description": settings["data"]["description"], "anyOf": [data_set, many]}
     swept = [key for key in [*settings, RATIO] if key not in ("kind", *grid.SAME_FOR_ALL)]
     axes = {key: {"$ref": "#/$defs/Axis"} for key in swept}
     arm = {

@@ -194,18 +194,18 @@ class _Checker:
         if not isinstance(data, list):
             self.problems.add(("references",), f"{data!r} is not a list of models")
             return ()
-        found = []
-        for index, one in enumerate(data):
-            path, name = ("references", index), _name(one)
+        specs = []
+        for index, entry in enumerate(data):
+            path, name = ("references", index), _name(entry)
             if not isinstance(name, str):
-                self.problems.add(path, f"{one!r} is no model; give a name, or name and revision")
+                self.problems.add(path, f"{entry!r} is no model; give a name, or name and revision")
             elif name == _name(model):
                 self.problems.add(path, f"{name!r} is the grid's model, which is scored anyway")
             elif name in map(_name, data[:index]):
                 self.problems.add(path, f"{name!r} is named twice")
             else:
-                found.append(self.problems.validated(Model, one, path))
-        return tuple(one for one in found if one is not None)
+                specs.append(self.problems.validated(Model, entry, path))
+        return tuple(spec for spec in specs if spec is not None)
 
 
 def _name(value: Any) -> Any:

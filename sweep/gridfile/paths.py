@@ -27,5 +27,5 @@ def _expanded(text: str, problems: Problems, path: KeyPath) -> str:
         name = variable[1] or variable[2]
         if name not in os.environ:
             problems.add(path, f"{text!r}: the environment has no variable {name}")
-    filled = VARIABLE.sub(lambda found: os.environ.get(found[1] or found[2], found[0]), text)
+    filled = VARIABLE.sub(lambda match: os.environ.get(match[1] or match[2], match[0]), text)
     return os.path.expanduser(filled)

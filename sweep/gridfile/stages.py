@@ -47,10 +47,10 @@ def read(data: dict[str, Any], problems: Problems) -> dict[str, Stage]:
         problems.add(("stages",), "is not a mapping from a stage's name to its settings")
         return {}
     reader = _Reader(data, problems)
-    found = {name: reader.stage(name, settings) for name, settings in stages.items()}
+    built = {name: reader.stage(name, settings) for name, settings in stages.items()}
     for path, message in checks.starts(stages):
         problems.add(path, message)
-    return {name: stage for name, stage in found.items() if stage is not None}
+    return {name: stage for name, stage in built.items() if stage is not None}
 
 
 class _Reader:
@@ -208,8 +208,8 @@ class _Reader:
         names = [arm.name for _, arm in arms if arm]
         if len(set(names)) < len(names):
             self.problems.add(path, "two arms have one name")
-        found = [(index, arm) for index, arm in arms if arm]
-        return found or [(0, Arm.model_construct(name="", set={}))]
+        named = [(index, arm) for index, arm in arms if arm]
+        return named or [(0, Arm.model_construct(name="", set={}))]
 
     def judges(self, path: KeyPath, cells: Sequence[tuple[str, TrainingSpec]]) -> None:
         """Reward models that stages are to be rewarded by have to be there."""

@@ -128,16 +128,16 @@ def wall_hours(
 ) -> float | None:
     """Hours of the whole run with so many trials at once, a child waiting for its parent's weights;
     None where the hours of a trial are unknown."""
-    if any(one.hours is None for one in prices):
+    if any(price.hours is None for price in prices):
         return None
     free = [measured.start_seconds / 3600 if measured else 0.0] * at_once
     trained: dict[str | None, float] = {None: 0.0}
-    for trial, one in zip(planned, prices, strict=True):
+    for trial, price in zip(planned, prices, strict=True):
         begin = max(heapq.heappop(free), trained[trial.parent])
         if trial.waits:  # for all that it may start from, and their scores
             begin = max(begin, *free)
-        trained[trial.key] = begin + (one.train_hours or 0.0 if trial.spec else 0.0)
-        heapq.heappush(free, begin + (one.hours or 0.0))
+        trained[trial.key] = begin + (price.train_hours or 0.0 if trial.spec else 0.0)
+        heapq.heappush(free, begin + (price.hours or 0.0))
     return max(free)
 
 
@@ -158,8 +158,10 @@ def _tokens(
 
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
     names = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
-    found = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
-    return _sum([_times(_items(grid, one), one.tokens_per_item) for one in found])
+    scored = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
+    return _sum(
+        [_times(_items(grid, benchmark), benchmark.tokens_per_item) for benchmark in scored]
+    )
 
 
 def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:

@@ -43,13 +43,15 @@ def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
         sizes = [cost(trial).disk_bytes for trial in planned if trial.stage == name]
         if None in sizes:
             return Disk(None, None)
-        found = [size for size in sizes if size is not None]
-        one = max(found, default=0)
-        stay = {"all": sum(found), "best": one, "none": 0}[stage.keep]
+        sizes_known = [size for size in sizes if size is not None]
+        largest_here = max(sizes_known, default=0)
+        stay = {"all": sum(sizes_known), "best": largest_here, "none": 0}[stage.keep]
         is_start = any(other.start_from == name for other in grid.stages.values())
         kept += stay
-        peak += sum(found) if is_start else min(stay + at_once * one, sum(found))
-        largest = max(largest, min(at_once, len(found)) * CHECKPOINTS * COPIES * one)
+        peak += (
+            sum(sizes_known) if is_start else min(stay + at_once * largest_here, sum(sizes_known))
+        )
+        largest = max(largest, min(at_once, len(sizes_known)) * CHECKPOINTS * COPIES * largest_here)
     return Disk(kept, peak + largest)
 
 

@@ -17,12 +17,12 @@ def hourly(price: Pricing, resources: TrialResources) -> float | None:
 
 def costs(grid: Grid, priced: Iterable[tuple[Trial, Price]]) -> dict[str, float]:
     """Key -> cost of a trial in the grid's currency, for those whose hours are known."""
-    found = {}
-    for trial, one in priced:
+    costs = {}
+    for trial, cost in priced:
         rate = hourly(grid.price, grid.trial_resources(trial.stage))
-        if rate is not None and one.hours is not None:
-            found[trial.key] = rate * one.hours
-    return found
+        if rate is not None and cost.hours is not None:
+            costs[trial.key] = rate * cost.hours
+    return costs
 
 
 def expected(

@@ -90,7 +90,7 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
     known: dict[str, Trial] = {base.key: base}
     for name in stage_order(grid):
         stage = grid.stages[name]
-        found: dict[str, Trial] = {}
+        by_key: dict[str, Trial] = {}
         for parent, waits in _parents(stage, by_stage[stage.start_from], chosen.get(name)):
             for arm, spec in stage.cells:
                 key = _key(grid.model, spec, waits if parent is None else parent.key)
@@ -103,8 +103,8 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
                     spec=spec,
                     waits=waits,
                 )
-                found[key] = known.setdefault(key, trial)
-        cells = list(found.values())
+                by_key[key] = known.setdefault(key, trial)
+        cells = list(by_key.values())
         by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
     return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
 
@@ -121,22 +121,24 @@ def _parents(
     model."""
     match stage.parent:
         case Best(best=benchmark):
-            found = [start for start in starts if start.key == chosen]
+            matching = [start for start in starts if start.key == chosen]
             by = f" by {benchmark}" if benchmark else ""
-            return [(one, "") for one in found] or [(None, f"the best of {stage.start_from}{by}")]
+            return [(parent, "") for parent in matching] or [
+                (None, f"the best of {stage.start_from}{by}")
+            ]
         case "each":
             return [(start, start.waits) for start in starts]
         case key:
-            found = [start for start in starts if start.key.startswith(key)]
-            if len(found) != 1:
-                what = "no model" if not found else f"{len(found)} models"
+            matching = [start for start in starts if start.key.startswith(key)]
+            if len(matching) != 1:
+                what = "no model" if not matching else f"{len(matching)} models"
                 keys = ", ".join(start.key for start in starts[:4])
                 more = ", ..." if len(starts) > 4 else ""
                 raise ValueError(
                     f"stages.{stage.name}.parent: {key!r}: {what} of {stage.start_from} "
                     f"with such a key; its keys are {keys}{more} (plan.csv has them all)"
                 )
-            return [(found[0], found[0].waits)]
+            return [(matching[0], matching[0].waits)]
 
 
 def _cell(trial: Trial) -> tuple[float, float]:
@@ -161,13 +163,13 @@ def line_of(planned: list[Trial], prefix: str) -> frozenset[str]:
         ValueError: no trial, or several, have such a key.
     """
     by_key = {trial.key: trial for trial in planned}
-    found = [key for key in by_key if key.startswith(prefix)]
-    if len(found) != 1:
-        what = "no trial has" if not found else f"{len(found)} trials have"
+    matching = [key for key in by_key if key.startswith(prefix)]
+    if len(matching) != 1:
+        what = "no trial has" if not matching else f"{len(matching)} trials have"
         raise ValueError(f"{what} a key that begins with {prefix!r}")
-    line, at = set(), by_key[found[0]]
+    line, at = set(), by_key[matching[0]]
     if at.waits:
-        raise ValueError(f"{found[0]} waits for {at.waits}; it has its key when that is chosen")
+        raise ValueError(f"{matching[0]} waits for {at.waits}; it has its key when that is chosen")
     while at is not None:
         line.add(at.key)
         at = by_key[at.parent] if at.parent else None

@@ -87,9 +87,9 @@ class Study:
                 optuna.delete_study(study_name=self._name, storage=self._study._storage)
                 self._study = self._create()
                 break
-        told = {(self._cell(trial), trial.value) for trial in self._trials(*_FINISHED)}
+        recorded = {(self._cell(trial), trial.value) for trial in self._trials(*_FINISHED)}
         for cell, (value, status) in records.items():
-            if (cell, value) not in told:
+            if (cell, value) not in recorded:
                 self.tell(cell, value, status)
         for trial in self._trials(TrialState.RUNNING):
             if self._cell(trial) not in running:

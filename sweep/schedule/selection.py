@@ -27,12 +27,12 @@ class Resolved(NamedTuple):
 
 def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
     """Stage -> key of its parent, where it was chosen by the rule that the grid has now."""
-    found = {}
+    scores = {}
     for name, stage in grid.stages.items():
         record = files.read_json(folder.choice(name))
         if isinstance(stage.parent, Best) and record and record["rule"] == _rule(grid, name):
-            found[name] = record["parent"]
-    return found
+            scores[name] = record["parent"]
+    return scores
 
 
 def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage) -> Resolved:

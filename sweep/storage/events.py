@@ -40,8 +40,8 @@ class Events:
         if not self._begun:
             self._begun = True
             self._write([("begun", {"planned": len(planned), "done": done, "to_go": to_go})])
-        fresh = [one for one in planned if not one.waits and one.key not in known]
-        self._write([("planned", _named(one)) for one in fresh])
+        fresh = [trial for trial in planned if not trial.waits and trial.key not in known]
+        self._write([("planned", _named(trial)) for trial in fresh])
 
     def started(self, trial: Trial) -> None:
         """Told of each attempt; only the first is an event of its own."""

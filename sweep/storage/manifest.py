@@ -22,9 +22,13 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
     """Written at every start; `created` and the data seen by earlier starts are kept."""
     earlier = files.read_json(folder.manifest) or {}
     changed = changed_code(folder)
-    counted = [one.model_dump() for one in prepared]
-    asked = [one["asked"] for one in counted]
-    before = [one for one in earlier.get("prepared", []) if one["asked"] not in asked]
+    counted = [preparation.model_dump() for preparation in prepared]
+    asked = [preparation["asked"] for preparation in counted]
+    before = [
+        preparation
+        for preparation in earlier.get("prepared", [])
+        if preparation["asked"] not in asked
+    ]
     record = {
         "name": resolved.grid.name,
         "created": earlier.get("created", files.now()),

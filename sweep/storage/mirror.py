@@ -62,11 +62,11 @@ class Mirror:
     def there(self, under: str = "") -> dict[str, Any]:
         """What the store holds below a folder, by name."""
         with asking(self.url):
-            found: Any = self.system.find(self._at(under), detail=True)
+            objects: Any = self.system.find(self._at(under), detail=True)
         start = f"{self.path}/"
         return {
             path.removeprefix(start): info
-            for path, info in found.items()
+            for path, info in objects.items()
             if info["type"] == "file" and path.startswith(start)
         }
 
@@ -76,22 +76,24 @@ class Mirror:
         each trial, choice and search that is not there."""
         folders = under or ("",)
         with self._lock, ThreadPoolExecutor(AT_ONCE) as pool:
-            found = {
-                name: info for one in pool.map(self.there, folders) for name, info in one.items()
+            remote = {
+                name: info
+                for objects in pool.map(self.there, folders)
+                for name, info in objects.items()
             }
-            names = [name for name in found if self._follows(name)]
-            new = [name for name in names if self._is_new(name, found[name])]
-            cut_off = of_checkpoints_cut_off(new, found)
-            self._fetch(sorted(set(new) - cut_off, key=promise), found)
+            names = [name for name in remote if self._follows(name)]
+            new = [name for name in names if self._is_new(name, remote[name])]
+            cut_off = of_checkpoints_cut_off(new, remote)
+            self._fetch(sorted(set(new) - cut_off, key=promise), remote)
             self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
-            self._note_weights(folders, found)
+            self._note_weights(folders, remote)
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
                     shutil.rmtree(left)
             before = list(self._known if self._looked else self._scan(""))
             if not self._looked:
                 before = [name for name in before if below(name, OF_TRIALS)]
-            for name in [one for one in before if below(one, folders) and one not in found]:
+            for name in [name for name in before if below(name, folders) and name not in remote]:
                 if Path(name).name != NOTE and not (self.light and below(name, [DATA])):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
@@ -142,17 +144,17 @@ class Mirror:
         return parts[0] not in NOT_IN_LIGHT and not {WEIGHTS, "checkpoints"} & set(parts[:-1])
 
     def _scan(self, under: str) -> dict[str, Stat]:
-        found = {}
+        local = {}
         for folder, folders, names in os.walk(self.here / under):
-            folders[:] = [one for one in folders if not is_own(one)]
+            folders[:] = [name for name in folders if not is_own(name)]
             for file in names:
                 path = Path(folder, file)
                 name = path.relative_to(self.here).as_posix()
                 if self._follows(name):
                     with contextlib.suppress(FileNotFoundError):
                         stat = path.stat()
-                        found[name] = Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        return found
+                        local[name] = Stat(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return local
 
     def _changed(self, here: dict[str, Stat]) -> list[str]:
         return [
@@ -173,7 +175,7 @@ class Mirror:
             return False
         return not (self.light and below(name, [DATA]))  # the driver prepares the same again
 
-    def _fetch(self, names: list[str], found: dict[str, Any]) -> None:
+    def _fetch(self, names: list[str], objects: dict[str, Any]) -> None:
         """All of them aside, then each in its place, what is promised first."""
         if not names:
             return
@@ -187,7 +189,7 @@ class Mirror:
                 if not self._is_longer(name, aside):
                     aside.replace(self.here / name)
                     self._known[name] = stat_of(self.here / name)
-                self._versions[name] = version_of(found[name])
+                self._versions[name] = version_of(objects[name])
         finally:
             for aside in asides:
                 aside.unlink(missing_ok=True)
@@ -201,21 +203,25 @@ class Mirror:
             and here.read_bytes().startswith(other.read_bytes())
         )
 
-    def _note_weights(self, folders: Collection[str], found: dict[str, Any]) -> None:
+    def _note_weights(self, folders: Collection[str], objects: dict[str, Any]) -> None:
         """In a light mirror: a note for weights that are in the store, none for those that are
         not."""
         if not self.light:
             return
-        parts = [name.split("/") for name in found]
-        there = {"/".join(one[:3]) for one in parts if len(one) > 3 and one[2] == WEIGHTS}
-        there = {one for one in there if f"{Path(one).parent.as_posix()}/{REMOVED}" not in found}
+        parts = [name.split("/") for name in objects]
+        there = {"/".join(part[:3]) for part in parts if len(part) > 3 and part[2] == WEIGHTS}
+        there = {
+            folder
+            for folder in there
+            if f"{Path(folder).parent.as_posix()}/{REMOVED}" not in objects
+        }
         at = f"{WEIGHTS}/{NOTE}"
         noted = {
             path.parent
             for folder in folders
             for path in (self.here / folder).glob(at if folder else f"trials/*/{at}")
         }
-        for folder in noted - {self.here / one for one in there}:
+        for folder in noted - {self.here / name for name in there}:
             shutil.rmtree(folder)
             self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
         for name in there:
@@ -229,25 +235,31 @@ class Mirror:
     ) -> dict[str, Path | bytes]:
         """One moment of these files, that they may be removed while they go up. What has happened
         is left out where it came after the look at the rest; curves may be ahead of it."""
-        found: dict[str, Path | bytes] = {}
+        changed: dict[str, Path | bytes] = {}
         for number, name in enumerate(name for name in names if is_large(name)):
-            path = found[name] = aside / str(number)
+            path = changed[name] = aside / str(number)
             try:
                 path.hardlink_to(self.here / name)
             except FileNotFoundError:
                 raise
             except OSError:  # a file system without links
-                found[name] = self.here / name
+                changed[name] = self.here / name
         for name in names:
-            if name not in found:
+            if name not in changed:
                 text = (self.here / name).read_bytes()
                 happened = promise(name) == HAPPENED
-                found[name] = text[: here[name].size] if happened else text
-        return found
+                changed[name] = text[: here[name].size] if happened else text
+        return changed
 
     def _upload(self, files: dict[str, Path | bytes]) -> None:
-        paths = {self._at(name): str(one) for name, one in files.items() if isinstance(one, Path)}
-        texts = {self._at(name): one for name, one in files.items() if isinstance(one, bytes)}
+        paths = {
+            self._at(name): str(content)
+            for name, content in files.items()
+            if isinstance(content, Path)
+        }
+        texts = {
+            self._at(name): content for name, content in files.items() if isinstance(content, bytes)
+        }
         with asking(self.url):
             if paths:
                 self.system.put(list(paths.values()), list(paths))

@@ -76,13 +76,13 @@ def below(name: str, folders: Iterable[str]) -> bool:
     return any(not folder or name.startswith(f"{folder}/") for folder in folders)
 
 
-def of_checkpoints_cut_off(names: Iterable[str], found: dict[str, Any]) -> set[str]:
+def of_checkpoints_cut_off(names: Iterable[str], objects: dict[str, Any]) -> set[str]:
     """Files of checkpoints that never went up whole: nobody goes on from these."""
     return {
         name
         for name in names
         if "checkpoints" in (parts := name.split("/"))[:-1]
-        and "/".join([*parts[:-1], "checksums.json"]) not in found
+        and "/".join([*parts[:-1], "checksums.json"]) not in objects
     }
 
 

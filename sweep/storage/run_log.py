@@ -41,7 +41,7 @@ class RunConsole(Console):
             super().print(*objects, **options)
         except OSError:  # the terminal was closed
             self.on_broken_pipe()
-        if self._log is not None and objects and all(isinstance(one, str) for one in objects):
+        if self._log is not None and objects and all(isinstance(part, str) for part in objects):
             with contextlib.suppress(OSError):  # a full disk is found where it matters
                 self._log.write(f"{files.now()} {' '.join(objects)}\n")
 

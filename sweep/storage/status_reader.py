@@ -70,8 +70,8 @@ class RunStatus(NamedTuple):
 
     @property
     def counts(self) -> dict[str, int]:
-        found = Counter(trial.state for trial in self.trials)
-        return {state: found[state] for state in STATES}
+        states = Counter(trial.state for trial in self.trials)
+        return {state: states[state] for state in STATES}
 
 
 class Reader:
@@ -113,14 +113,14 @@ class Reader:
             return self._ended[row["key"]]
         folder = TrialFolder(self.folder.path / "trials" / row["folder"])
         stage = manifest.get("stages", {}).get(row["stage"], {})
-        wanted = stage.get("evaluations", [])
-        status = _status(row, folder, [want["fingerprint"] for want in wanted], held)
+        required = stage.get("evaluations", [])
+        status = _status(row, folder, [want["fingerprint"] for want in required], held)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             record = files.read_json(folder.path / "trial.json")
             if record is not None and status.learning_rate is not None:
                 trial = ranking.of_record(record)
-                for want in wanted:
+                for want in required:
                     scores = self._scores[status.stage, want["benchmark"]]
                     scores[status.key] = ranking.with_score(trial, folder, want)
         return status

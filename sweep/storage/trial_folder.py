@@ -134,14 +134,14 @@ class TrialFolder:
         before it, as when a node is preempted.
         """
         count, furthest = 0, [0, 0, 0]
-        wanted = set(self.missing(fingerprints or []))
+        required = set(self.missing(fingerprints or []))
         started: dict[str, Any] = {}
         for event in self.attempts():
             if event["event"] == "done":
                 count = 0
             elif event["event"] == "started":
                 started = event
-            elif _is_mended(event, started, setting, wanted):
+            elif _is_mended(event, started, setting, required):
                 continue
             elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
                 progress = event.get("progress", furthest)
@@ -160,7 +160,7 @@ class TrialFolder:
                 before = None
             elif event["event"] == "started":
                 if before is not None and before["host"] == event["host"]:
-                    then, now = (one.get("memory_kills_here") for one in (before, event))
+                    then, now = (record.get("memory_kills_here") for record in (before, event))
                     count += then is not None and now is not None and now > then
                 before = event
         return count

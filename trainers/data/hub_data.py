@@ -45,7 +45,7 @@ def commit(data: DataSpec) -> str:
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi().resolve_revision(data.name, repo_type="dataset", revision=data.revision)
+        commit = HfApi().resolve_revision(data.name, repo_type="dataset", revision=data.revision)
     except Exception as error:  # the hub client raises a dozen unrelated types
         raise DataUnavailable(f"data set {data.name!r}: {error}") from error
-    return found.resolved
+    return commit.resolved

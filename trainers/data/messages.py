@@ -202,12 +202,12 @@ def tools(value: Any) -> list[Any]:
     Raises:
         ValueError: the value is neither.
     """
-    found = _literal(value) if isinstance(value, str) and value.strip() else value
-    if found in (None, "", []):
+    calls = _literal(value) if isinstance(value, str) and value.strip() else value
+    if calls in (None, "", []):
         return []
-    found = found if isinstance(found, list) else [found]
-    schemas = [tool for tool in found if isinstance(tool, dict)]
-    if len(schemas) < len(found):
+    calls = calls if isinstance(calls, list) else [calls]
+    schemas = [tool for tool in calls if isinstance(tool, dict)]
+    if len(schemas) < len(calls):
         raise ValueError(f"`tools` is {shown(value)}; give a list of JSON schemas")
     return [_schema(tool) for tool in schemas]
 
@@ -225,7 +225,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def _list(value: Any, where: str) -> list[Any]:
-    found = _literal(value) if isinstance(value, str) else value
-    if not isinstance(found, list):
+    parsed = _literal(value) if isinstance(value, str) else value
+    if not isinstance(parsed, list):
         raise ValueError(f"{where} has tool_calls {shown(value)}; give a list")
-    return found
+    return parsed

@@ -63,7 +63,7 @@ def preparing(request: Request) -> Iterator[Callable[[], list[Preparation]]]:
         said, _ = process.communicate()
         if process.returncode:
             raise PrepareFailed(said.strip() or "preparing data ended without a word; see above")
-        return [Preparation.model_validate(one) for one in json.loads(said.splitlines()[-1])]
+        return [Preparation.model_validate(record) for record in json.loads(said.splitlines()[-1])]
 
     try:
         yield wait
@@ -82,13 +82,13 @@ def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:
 
     try:
         tokenizer, cache = load.tokenizer(request.model, request.revision), Path(request.cache)
-        found = []
+        preparations = []
         for spec in request.specs:
             prepared = prepare.prepare(spec, tokenizer, cache, processes, _Line()).preparation
             if problem := too_few(spec, prepared.total.train):
                 raise PrepareFailed("\n".join([problem, *prepared.lines()]))
-            found.append(prepared)
-        return found
+            preparations.append(prepared)
+        return preparations
     except (sources.DataUnavailable, load.ModelUnavailable, ValueError) as error:
         raise PrepareFailed(str(error)) from error
     except OSError as error:  # Arrow's own name no file
@@ -117,11 +117,11 @@ class _Line:
 def main() -> int:
     request = Request.model_validate_json(sys.stdin.read())
     try:
-        found = prepare_here(request, devices.cores())
+        preparations = prepare_here(request, devices.cores())
     except PrepareFailed as error:
         print(error)
         return 1
-    print(json.dumps([one.model_dump() for one in found]))
+    print(json.dumps([preparation.model_dump() for preparation in preparations]))
     return 0
 
 

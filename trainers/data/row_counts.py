@@ -218,8 +218,8 @@ def read(folder: Path) -> Preparation:
 
 def find(cache: Path, spec: TrainingSpec) -> Preparation | None:
     """What was last prepared for such a spec, or None; reads no data and no tokenizer."""
-    found = sorted(cache.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
-    for file in reversed(found):
+    records = sorted(cache.glob(f"*/{FILE}"), key=lambda file: file.stat().st_mtime_ns)
+    for file in reversed(records):
         try:
             preparation = read(file.parent)
         except ValueError:  # damaged; who opens the data is told

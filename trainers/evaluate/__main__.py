@@ -77,18 +77,18 @@ def main(
         problems.append(f"--out: {out} is the run folder of a sweep; give another")
     if any(problems):
         stop(BAD_INPUT, "\n".join(filter(None, problems)))
-    found = [benchmarks.find(name) for name in spec.benchmarks]
-    of_pairs = [one.name for one in found if one.scores == "reward"]
-    if 0 < len(of_pairs) < len(found):
+    asked = [benchmarks.find(name) for name in spec.benchmarks]
+    of_pairs = [benchmark.name for benchmark in asked if benchmark.scores == "reward"]
+    if 0 < len(of_pairs) < len(asked):
         stop(
             BAD_INPUT,
             f"{', '.join(of_pairs)}: for reward models, and the others for models that write; "
             "score the two apart",
         )
-    commit = _ready(model, revision, found, spec)
-    folder = _record_model(out, model, commit, found, spec)
-    failed = _score(model, commit, found, spec, folder, threads)
-    console.print(_table(model, found, spec, folder))
+    commit = _ready(model, revision, asked, spec)
+    folder = _record_model(out, model, commit, asked, spec)
+    failed = _score(model, commit, asked, spec, folder, threads)
+    console.print(_table(model, asked, spec, folder))
     console.print(f"records: {folder}", highlight=False, soft_wrap=True)
     for name, error in failed.items():
         errors.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -96,10 +96,10 @@ def main(
 
 
 def _ready(
-    model: str, revision: str | None, found: list[Benchmark], spec: EvaluateSpec
+    model: str, revision: str | None, listed: list[Benchmark], spec: EvaluateSpec
 ) -> str | None:
     """Check and fetch what is needed; returns the model's commit where it is on the hub."""
-    lacking = [text for one in found if (text := benchmarks.missing(one, spec))]
+    lacking = [text for benchmark in listed if (text := benchmarks.missing(benchmark, spec))]
     if lacking:
         stop(CANNOT_RUN, "\n".join(dict.fromkeys(lacking)))
     try:
@@ -111,19 +111,19 @@ def _ready(
 
 
 def _record_model(
-    out: Path, model: str, commit: str | None, found: list[Benchmark], spec: EvaluateSpec
+    out: Path, model: str, commit: str | None, listed: list[Benchmark], spec: EvaluateSpec
 ) -> Path:
     """The model's trial folder, and the benchmarks in the manifest of the run folder."""
     name = str(Path(model).absolute()) if Path(model).exists() else model
     key = files.short_hash(name, commit, load.fingerprint(model))
-    wanted = {
-        one.name: {
-            "benchmark": one.name,
-            "fingerprint": benchmarks.fingerprint(one, spec),
-            "metric": metrics.primary(one).name,
-            "higher_is_better": metrics.primary(one).higher_is_better is not False,
+    settings = {
+        benchmark.name: {
+            "benchmark": benchmark.name,
+            "fingerprint": benchmarks.fingerprint(benchmark, spec),
+            "metric": metrics.primary(benchmark).name,
+            "higher_is_better": metrics.primary(benchmark).higher_is_better is not False,
         }
-        for one in found
+        for benchmark in listed
     }
     folder = out.absolute() / "trials" / f"{Path(model).name.replace(':', '-')}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,10 +131,10 @@ def _record_model(
         manifest = files.read_json(out / "manifest.json") or {"name": out.name, "stages": {}}
         earlier = manifest["stages"].get("base", {"evaluations": []})["evaluations"]
         kept = {record["benchmark"]: record for record in earlier}
-        for benchmark, record in wanted.items():
+        for benchmark, record in settings.items():
             if kept.get(benchmark, record) != record:
                 console.print(f"{benchmark}: other settings than before; the table shows the new")
-        manifest["stages"]["base"] = {"evaluations": list((kept | wanted).values())}
+        manifest["stages"]["base"] = {"evaluations": list((kept | settings).values())}
         files.write_json(out / "manifest.json", manifest)
         if not (folder / "trial.json").exists():
             identity = {"key": key, "parent": None, "stage": "base", "arm": "", "spec": None}
@@ -146,35 +146,38 @@ def _record_model(
 def _score(
     model: str,
     commit: str | None,
-    found: list[Benchmark],
+    listed: list[Benchmark],
     spec: EvaluateSpec,
     folder: Path,
     threads: int,
 ) -> dict[str, str]:
     """Run what has no record; returns why each that failed did."""
-    places = {one: folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json" for one in found}
-    left = [one for one, place in places.items() if not place.exists()]
+    places = {
+        benchmark: folder / "scores" / f"{benchmarks.fingerprint(benchmark, spec)}.json"
+        for benchmark in listed
+    }
+    left = [benchmark for benchmark, place in places.items() if not place.exists()]
     if not left:
         return {}
     process.prepare(threads, gpus=1)
     try:
-        loaded, score = _opened(model, commit, spec, judge=found[0].scores == "reward")
+        loaded, score = _opened(model, commit, spec, judge=listed[0].scores == "reward")
     except load.ModelUnavailable as error:
         stop(CANNOT_RUN, str(error))
     about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
     parameters = {"model_parameters": loaded.model.num_parameters()}
     files.write_json(folder / "train.json", about | parameters)
     failed = {}
-    for one in left:
-        console.print(f"{one.name} ...", highlight=False)
+    for benchmark in left:
+        console.print(f"{benchmark.name} ...", highlight=False)
         begun = time.monotonic()
         try:
-            evaluation = score(one)
+            evaluation = score(benchmark)
         except Exception as error:  # a task file can raise anything
-            failed[one.name] = f"{type(error).__name__}: {error}"
+            failed[benchmark.name] = f"{type(error).__name__}: {error}"
             continue
-        mark = places[one].stem
-        scores.write(places[one], one.name, mark, evaluation, time.monotonic() - begun)
+        mark = places[benchmark].stem
+        scores.write(places[benchmark], benchmark.name, mark, evaluation, time.monotonic() - begun)
     return failed
 
 
@@ -194,19 +197,21 @@ def _opened(
     return loaded, lambda benchmark: harness.score(lm, benchmark, spec)
 
 
-def _table(model: str, found: list[Benchmark], spec: EvaluateSpec, folder: Path) -> Table:
+def _table(model: str, listed: list[Benchmark], spec: EvaluateSpec, folder: Path) -> Table:
     table = Table(title=f"{model}, preset {spec.preset}", title_justify="left")
     for name in ("benchmark", "metric"):
         table.add_column(name)
     for name in ("value", "stderr", "n", "seconds"):
         table.add_column(name, justify="right")
-    for one in found:
-        record = files.read_json(folder / "scores" / f"{benchmarks.fingerprint(one, spec)}.json")
+    for benchmark in listed:
+        record = files.read_json(
+            folder / "scores" / f"{benchmarks.fingerprint(benchmark, spec)}.json"
+        )
         if record is None:
-            table.add_row(one.name, "failed", "", "", "", "", style="red")
+            table.add_row(benchmark.name, "failed", "", "", "", "", style="red")
             continue
         for score in sorted(record["scores"], key=lambda score: not score["primary"]):
-            table.add_row(*_cells(one.name, score, record["eval_seconds"]))
+            table.add_row(*_cells(benchmark.name, score, record["eval_seconds"]))
         table.add_section()
     return table
 

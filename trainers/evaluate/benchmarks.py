@@ -89,19 +89,19 @@ def labels(names: Sequence[str]) -> dict[str, str]:
     A task file goes by its own name without the suffix, and by its folder's before it where another
     benchmark of the grid, or one that is built in, has that name.
     """
-    found = {name: find(name).name for name in names}
-    taken = [*found.values(), *OF_STAGES]
+    known = {name: find(name).name for name in names}
+    taken = [*known.values(), *OF_STAGES]
     for name in names:
         if not task_files.is_path(name):
             continue
         path = Path(name).resolve()
         if taken.count(path.stem) > 1 or path.stem in (*BENCHMARKS, *OF_STAGES):
-            found[name] = f"{path.parent.name}-{path.stem}"
+            known[name] = f"{path.parent.name}-{path.stem}"
             for parent in path.parent.parents:
-                if list(found.values()).count(found[name]) == 1 or not parent.name:
+                if list(known.values()).count(known[name]) == 1 or not parent.name:
                     break
-                found[name] = f"{parent.name}-{found[name]}"
-    return found
+                known[name] = f"{parent.name}-{known[name]}"
+    return known
 
 
 def problem(name: str) -> str | None:

@@ -42,9 +42,9 @@ def of_choices(task: Any, samples: list[dict[str, Any]]) -> dict[str, np.ndarray
         right = _right(task, sample["doc"], choices)
         if not 0 < len(right) < len(choices):
             return {}
-        found = [response[0][0] for response in sample["resps"][: len(choices)]]
+        logprobs = [response[0][0] for response in sample["resps"][: len(choices)]]
         texts = [sample["arguments"][0][1]] * len(choices) if task.multiple_input else choices
-        pairs.append(choice_scores(np.array(found), [len(text) for text in texts], right))
+        pairs.append(choice_scores(np.array(logprobs), [len(text) for text in texts], right))
     probability, margin = np.array(pairs).T
     return {"choice_probability": probability, "choice_margin": margin}
 
@@ -63,13 +63,13 @@ def choice_scores(
 def _right(task: Any, doc: Any, choices: list[str]) -> set[int]:
     """Places of the right choices, by lm-eval's own reading of a task's target."""
     gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-    found = set()
-    for one in gold if isinstance(gold, list) else [gold]:
-        if isinstance(one, str):
-            found |= {choices.index(one)} if one in choices else set()
+    right = set()
+    for answer in gold if isinstance(gold, list) else [gold]:
+        if isinstance(answer, str):
+            right |= {choices.index(answer)} if answer in choices else set()
         else:
-            found |= {one} if 0 <= one < len(choices) else set()
-    return found
+            right |= {answer} if 0 <= answer < len(choices) else set()
+    return right
 
 
 class Gold(NamedTuple):

@@ -84,8 +84,8 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
             for task in results["samples"]
         }
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
-    found = harness_results.read(results, tasks, samples, beside, benchmark, spec)
-    return found._replace(settings=found.settings | _computed_by(lm))
+    evaluation = harness_results.read(results, tasks, samples, beside, benchmark, spec)
+    return evaluation._replace(settings=evaluation.settings | _computed_by(lm))
 
 
 def _computed_by(lm: Any) -> dict[str, Any]:

@@ -28,10 +28,10 @@ def score(
     policy = torch.from_numpy(pair_log_probabilities(loaded, rows, load.bfloat16(dtype)))
     columns: Any = rows.with_format("torch", columns=["input_ids", "labels", "second"])
     tokens = torch.tensor([[side.loss_tokens for side in cut(row)] for row in columns])
-    found = losses(policy, torch.from_numpy(under_reference), tokens, spec.loss, spec.beta)
-    margin = (found.chosen - found.rejected).double().numpy()
+    by_pair = losses(policy, torch.from_numpy(under_reference), tokens, spec.loss, spec.beta)
+    margin = (by_pair.chosen - by_pair.rejected).double().numpy()
     values = {
-        "loss": found.loss.double().numpy(),
+        "loss": by_pair.loss.double().numpy(),
         "accuracy": (margin > 0).astype(float),
         "margin": margin,
     }

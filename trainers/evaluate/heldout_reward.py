@@ -69,10 +69,10 @@ def answers(
     try:
         decoder = Decoder(model)
     except Unservable:
-        found = [_alone(model, prompt, max_new_tokens) for prompt in prompts]
+        answers = [_alone(model, prompt, max_new_tokens) for prompt in prompts]
     else:
         with decoder.attached():
-            found = generation.generate(
+            answers = generation.generate(
                 decoder,
                 prompts,
                 max_new_tokens,
@@ -80,7 +80,7 @@ def answers(
                 Budget(decoder, max(map(len, prompts)) + max_new_tokens),
                 generation.Tally(),
             )
-    return tokenizer.batch_decode(found, skip_special_tokens=True)
+    return tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
 def _alone(model: Any, prompt: list[int], max_new_tokens: int) -> list[int]:

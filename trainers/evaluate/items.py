@@ -54,13 +54,17 @@ def problem(given: str) -> str | None:
     """What is wrong with a benchmark's name or file, or None; asks no network."""
     name, path, _ = _parts(given)
     if path is not None:
-        found = Path(path)
-        if found.is_dir():
-            return None if data_files(found) else f"no {', '.join(SUFFIXES)} file in {path!r}"
-        if not found.is_file():
+        file = Path(path)
+        if file.is_dir():
+            return None if data_files(file) else f"no {', '.join(SUFFIXES)} file in {path!r}"
+        if not file.is_file():
             return f"no file or folder {path!r} (from {os.getcwd()})"
-        return None if found.suffix in SUFFIXES else f"{path!r} is none of {', '.join(SUFFIXES)}"
-    of_tasks = [one.name for one in benchmarks.BENCHMARKS.values() if one.scores == "policy"]
+        return None if file.suffix in SUFFIXES else f"{path!r} is none of {', '.join(SUFFIXES)}"
+    of_tasks = [
+        benchmark.name
+        for benchmark in benchmarks.BENCHMARKS.values()
+        if benchmark.scores == "policy"
+    ]
     unknown = name in benchmarks.BENCHMARKS and name not in of_tasks
     if name in TABLE_1 or not (unknown or benchmarks.problem(name)):
         return None
@@ -147,18 +151,18 @@ def _load(given: str, evaluate: EvaluateSpec) -> Items:
     name, path, fields = _parts(given)
     known = TABLE_1.get(name)
     if path is not None:
-        found = Items(
+        items = Items(
             name, path, known and known.items, _of_rows(path, rows_of(path), known, fields)
         )
     elif known is None or name in {*benchmarks.BENCHMARKS, *evaluate.benchmarks}:
-        found = _of_tasks(name, evaluate)
+        items = _of_tasks(name, evaluate)
     else:
-        found = Items(
+        items = Items(
             name, known.hub, known.items, _of_rows(name, hub_rows(name, known), known, ())
         )
-    if not found.items:
-        raise EvaluationUnavailable(f"benchmark {name!r}: no items in {found.source}")
-    return found
+    if not items.items:
+        raise EvaluationUnavailable(f"benchmark {name!r}: no items in {items.source}")
+    return items
 
 
 def _of_tasks(name: str, evaluate: EvaluateSpec) -> Items:
@@ -191,9 +195,9 @@ def _of_rows(
         asked = fields or (known.fields if known else ()) or _question(row)
         texts = tuple(str(row[field]) for field in asked if row.get(field) not in (None, ""))
         if not texts:
-            wanted = f"no field {' or '.join(map(repr, asked or QUESTION))}"
+            lacking = f"no field {' or '.join(map(repr, asked or QUESTION))}"
             raise EvaluationUnavailable(
-                f"{place}: row {number}: {wanted}; it has {', '.join(row)}; name the fields with "
+                f"{place}: row {number}: {lacking}; it has {', '.join(row)}; name the fields with "
                 "PATH:field,field"
             )
         items.append(Item(document_hash(row)[:16], texts))

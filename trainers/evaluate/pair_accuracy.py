@@ -61,8 +61,8 @@ def heldout(loaded: load.Loaded, rows: Dataset, dtype: str) -> Evaluation:
     if len(rows) == 0:
         raise ValueError("no pair is held out; set `heldout` of the stage")
     columns: Any = rows.with_format("torch", columns=["input_ids", "labels", "second"])
-    found = _score_pairs(loaded, [cut(row) for row in columns], dtype)
-    values = _of_margins(found)
+    evaluation = _score_pairs(loaded, [cut(row) for row in columns], dtype)
+    values = _of_margins(evaluation)
     return summarise(
         {metric: float(column.mean()) for metric, column in values.items()},
         values,
@@ -87,14 +87,14 @@ def score(loaded: load.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Eval
         for row in rows
         for text in preference_pairs.rendered(conversation.pair_of(row), loaded.tokenizer)
     ]
-    sides = [_example(*one) for one in tokenize.encode(texts, loaded.tokenizer)]
+    sides = [_example(*encoded) for encoded in tokenize.encode(texts, loaded.tokenizer)]
     margins = _score_pairs(loaded, list(zip(sides[::2], sides[1::2], strict=True)), spec.dtype)
     values = _of_margins(margins)
     subsets = np.array([row.get("subset") or "" for row in rows])
     weighed = by_category(values["accuracy"], subsets)
     values |= weighed
     items = [hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest()[:16] for row in rows]
-    found = summarise(
+    evaluation = summarise(
         {metric: float(column.mean()) for metric, column in values.items()},
         values,
         items,
@@ -110,8 +110,8 @@ def score(loaded: load.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Eval
         },
     )
     sizes = {name: int(np.isin(subsets, list(SUBSETS[name])).sum()) for name in SUBSETS}
-    return found._replace(
-        scores=[one._replace(n=sizes.get(one.metric, one.n)) for one in found.scores]
+    return evaluation._replace(
+        scores=[score._replace(n=sizes.get(score.metric, score.n)) for score in evaluation.scores]
     )
 
 
@@ -138,11 +138,11 @@ def by_category(correct: np.ndarray, subsets: np.ndarray) -> dict[str, np.ndarra
 
 def _weighed(correct: np.ndarray, subsets: np.ndarray, shares: dict[str, float]) -> np.ndarray:
     means = {name: correct[subsets == name].mean() for name in shares}
-    found = np.full(len(correct), sum(means[name] * share for name, share in shares.items()))
+    by_item = np.full(len(correct), sum(means[name] * share for name, share in shares.items()))
     for name, share in shares.items():
         mine = subsets == name
-        found[mine] += (correct[mine] - means[name]) * share * len(correct) / mine.sum()
-    return found
+        by_item[mine] += (correct[mine] - means[name]) * share * len(correct) / mine.sum()
+    return by_item
 
 
 def _rows(benchmark: Benchmark, spec: EvaluateSpec) -> list[sources.Row]:
@@ -158,7 +158,7 @@ def _rows(benchmark: Benchmark, spec: EvaluateSpec) -> list[sources.Row]:
 
 
 def _example(ids: np.ndarray, labels: np.ndarray) -> Example:
-    return Example(*(torch.from_numpy(one[:MAX_LENGTH]).long() for one in (ids, labels)))
+    return Example(*(torch.from_numpy(values[:MAX_LENGTH]).long() for values in (ids, labels)))
 
 
 def _of_margins(margins: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,9 +168,9 @@ def _of_margins(margins: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _score_pairs(
-    loaded: load.Loaded, found: Sequence[tuple[Example, Example]], dtype: str
+    loaded: load.Loaded, pairs: Sequence[tuple[Example, Example]], dtype: str
 ) -> np.ndarray:
     """The chosen one's score less the rejected one's, (pairs,), float64."""
-    values = scores_of(loaded, [side for pair in found for side in pair], dtype)
+    values = scores_of(loaded, [side for pair in pairs for side in pair], dtype)
     chosen, rejected = values.double().reshape(-1, 2).unbind(dim=1)
     return (chosen - rejected).numpy()

@@ -61,8 +61,8 @@ def asked(benchmark: Benchmark, spec: EvaluateSpec, template: str) -> Asked:
     return _kept[key]
 
 
-def _characters(one: Asked) -> int:
-    built = (request for task in one.tasks.values() for request in _requests(task))
+def _characters(asked: Asked) -> int:
+    built = (request for task in asked.tasks.values() for request in _requests(task))
     return sum({id(request.args[0]): len(request.args[0]) for request in built}.values())
 
 

@@ -37,11 +37,11 @@ def problems(evaluate: EvaluateSpec) -> list[str]:
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or ["it left no message"]
         return [f"trying {', '.join(untried)} on one item each: {last[0]}"]
-    found: dict[str, str] = json.loads(run.stdout.splitlines()[-1])
+    failures: dict[str, str] = json.loads(run.stdout.splitlines()[-1])
     for name in untried:
-        if name not in found:
+        if name not in failures:
             _mark(name, evaluate).touch()
-    return list(found.values())
+    return list(failures.values())
 
 
 def _is_untried(name: str, evaluate: EvaluateSpec) -> bool:
@@ -61,12 +61,12 @@ def _mark(name: str, evaluate: EvaluateSpec) -> Path:
 def main() -> int:
     process.go_offline()
     evaluate = EvaluateSpec.model_validate_json(sys.stdin.read())
-    found = {}
+    failures = {}
     for name in evaluate.benchmarks:
         benchmark = benchmarks.find(name)
         if (problem := _tried(benchmark, evaluate)) is not None:
-            found[name] = problem
-    print(json.dumps(found))
+            failures[name] = problem
+    print(json.dumps(failures))
     return 0
 
 

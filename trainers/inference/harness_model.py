@@ -125,14 +125,14 @@ class SharedPrefixLM(HFLM):
     def _tokens(self, texts: Iterable[str], start: str | None) -> dict[str, list[int]]:
         """Of each text its tokens; one that begins with `start` gets no special tokens."""
         distinct = dict.fromkeys(texts)
-        found: dict[str, list[int]] = {}
+        encodings: dict[str, list[int]] = {}
         for bare in (True, False):
             some = [text for text in distinct if has_bos_prefix(text, start) == bare]
             if some:
                 special = {"add_special_tokens": False} if bare else {}
                 encoded = self.tokenizer(some, return_attention_mask=False, **special)
-                found |= zip(some, encoded["input_ids"], strict=True)
-        return found
+                encodings |= zip(some, encoded["input_ids"], strict=True)
+        return encodings
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -148,10 +148,10 @@ class SharedPrefixLM(HFLM):
         self, requests: list[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         left = [number for number, (texts, *_) in enumerate(requests) if texts not in self._known]
-        found = dict(zip(left, self._score([requests[number] for number in left]), strict=True))
+        scored = dict(zip(left, self._score([requests[number] for number in left]), strict=True))
         answers = []
         for number, (texts, *_) in enumerate(requests):
-            answer = found[number] if number in found else self._known.pop(texts)
+            answer = scored[number] if number in scored else self._known.pop(texts)
             answers.append(answer)
             if texts is not None:  # windows of a rolling log-likelihood have none
                 self.cache_hook.add_partial("loglikelihood", texts, answer)

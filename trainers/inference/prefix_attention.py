@@ -168,12 +168,12 @@ class Like(NamedTuple):
         return given.to(self.device)
 
 
-def _alike(found: list[Row], group_area: int) -> Iterator[list[Row]]:
+def _alike(group: list[Row], group_area: int) -> Iterator[list[Row]]:
     """The rows in groups of like length, so that padding stays below `WASTE` of the area."""
-    found.sort(key=lambda row: (round(2 * np.log2(row.length)), len(row.path)))
+    group.sort(key=lambda row: (round(2 * np.log2(row.length)), len(row.path)))
     members: list[Row] = []
     area = longest = widest = 0
-    for row in found:
+    for row in group:
         exact = area + row.length * len(row.path)
         longer, wider = max(longest, row.length), max(widest, len(row.path))
         if members and (len(members) + 1) * longer * wider > (1 + WASTE) * exact + group_area:

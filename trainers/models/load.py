@@ -86,8 +86,8 @@ def gguf_file(name: str) -> Path | None:
         return Path(name) if name.endswith(".gguf") else None
     from trainers.models.gguf import INSTALL
 
-    found = importlib.util.find_spec(PACKAGES[name])  # finds without importing
-    folders = found.submodule_search_locations if found else None
+    package = importlib.util.find_spec(PACKAGES[name])  # finds without importing
+    folders = package.submodule_search_locations if package else None
     files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
     if len(files) != 1:
         raise ModelUnavailable(f"model {name!r}: the package is not installed; {INSTALL}")
@@ -161,17 +161,17 @@ def tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBas
         if name == "tiny":
             from trainers.models import tiny
 
-            found = tiny.tokenizer()
+            tokenizer = tiny.tokenizer()
         else:
             from transformers import AutoTokenizer
 
-            found = AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 local_folder(name, revision), trust_remote_code=False
             )
-        chat_template.complete_tokenizer(found)
+        chat_template.complete_tokenizer(tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"model {name!r}: {error}") from error
-    return found
+    return tokenizer
 
 
 def load_judge(name: str, revision: str | None = None) -> Loaded:

@@ -42,8 +42,12 @@ class Order(NamedTuple):
         """The sum of the examples' `amounts` in each of the first `steps` steps."""
         starts = np.arange(self.steps_per_epoch) * self.batch_size
         epochs = range(-(-steps // self.steps_per_epoch))
-        found = [np.add.reduceat(amounts[self.epoch(epoch)], starts) for epoch in epochs]
-        return np.concatenate(found)[:steps] if found else np.empty(0, amounts.dtype)
+        amounts_by_step = [np.add.reduceat(amounts[self.epoch(epoch)], starts) for epoch in epochs]
+        return (
+            np.concatenate(amounts_by_step)[:steps]
+            if amounts_by_step
+            else np.empty(0, amounts.dtype)
+        )
 
     def steps_to(self, total: int, amounts: np.ndarray) -> int:
         """The number of steps after which the sum of the examples' `amounts` has reached `total`.
@@ -67,13 +71,13 @@ def shares(lengths: Sequence[int], ranks: int) -> list[list[int]]:
 
     The longest first, each to the rank with the least so far (Graham 1969). A rank may have none.
     """
-    found: list[list[int]] = [[] for _ in range(ranks)]
+    shares: list[list[int]] = [[] for _ in range(ranks)]
     load = [(0, rank) for rank in range(ranks)]
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
         tokens, rank = heapq.heappop(load)
-        found[rank].append(place)
+        shares[rank].append(place)
         heapq.heappush(load, (tokens + lengths[place], rank))
-    return found
+    return shares
 
 
 def micro_batches(lengths: Sequence[int], budget: int, padded: bool) -> list[list[int]]:
@@ -82,17 +86,19 @@ def micro_batches(lengths: Sequence[int], budget: int, padded: bool) -> list[lis
     With `padded` every example takes as many tokens as the longest one beside it. An example longer
     than the budget is alone.
     """
-    found: list[list[int]] = []
+    micro_batches: list[list[int]] = []
     tokens = 0
     for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
         length = lengths[place]
-        together = (len(found[-1]) + 1) * length if found and padded else tokens + length
-        if not found or together > budget:
-            found.append([])
+        together = (
+            (len(micro_batches[-1]) + 1) * length if micro_batches and padded else tokens + length
+        )
+        if not micro_batches or together > budget:
+            micro_batches.append([])
             together = length
-        found[-1].append(place)
+        micro_batches[-1].append(place)
         tokens = together
-    return found
+    return micro_batches
 
 
 def weights(loss_tokens: Sequence[int], loss: str) -> list[float]:

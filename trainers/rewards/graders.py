@@ -74,8 +74,8 @@ def world_choice(answer: str, truth: str) -> float:
 
 def world_arithmetic(answer: str, truth: str) -> float:
     """The number after "####", as trainers/world/arithmetic.yaml reads it."""
-    found = re.search("#### (-?[0-9]+)", answer)
-    return float(found is not None and found[1] == truth)
+    match = re.search("#### (-?[0-9]+)", answer)
+    return float(match is not None and match[1] == truth)
 
 
 def world_instruction(answer: str, truth: str) -> float:

@@ -24,9 +24,9 @@ class Constraint(NamedTuple):
     """What stands for IFEval's divider `***` in the answer, where it is another."""
 
 
-def met(answer: str, found: list[Constraint]) -> bool:
+def met(answer: str, constraints: list[Constraint]) -> bool:
     """Whether the answer meets them all; an empty one meets none, as in IFEval's strict check."""
-    return bool(answer.strip()) and all(_follows(answer, one) for one in found)
+    return bool(answer.strip()) and all(_follows(answer, constraint) for constraint in constraints)
 
 
 def read(truth: str) -> list[Constraint]:
@@ -41,59 +41,63 @@ def read(truth: str) -> list[Constraint]:
         raise ValueError(f"constraint {truth[:60]!r} is not JSON ({error})") from error
     match row:
         case {"instruction_id_list": [*names], "kwargs": [*given]} if len(names) == len(given) > 0:
-            found = [
-                Constraint(name, {key: value for key, value in one.items() if value is not None})
-                for name, one in zip(names, given, strict=True)
+            translated = [
+                Constraint(
+                    name, {key: value for key, value in arguments.items() if value is not None}
+                )
+                for name, arguments in zip(names, given, strict=True)
             ]
         case {"func_name": str(name), **given}:
-            found = _translated(name, given)
+            translated = _translated(name, given)
         case _:
             raise ValueError(
                 f"constraint {truth[:60]!r} has neither instruction_id_list with kwargs nor "
                 "func_name"
             )
-    for one in found:
-        _check(one)
-    return found
+    for constraint in translated:
+        _check(constraint)
+    return translated
 
 
-def _check(one: Constraint) -> None:
+def _check(constraint: Constraint) -> None:
     from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
 
-    if one.name not in INSTRUCTION_DICT:
-        raise ValueError(f"{one.name!r} is not one of IFEval's instructions")
-    wanted = inspect.signature(INSTRUCTION_DICT[one.name].build_description).parameters.keys()
-    given = one.arguments
-    if wanted - {"self"} != given.keys():
+    if constraint.name not in INSTRUCTION_DICT:
+        raise ValueError(f"{constraint.name!r} is not one of IFEval's instructions")
+    parameters = inspect.signature(
+        INSTRUCTION_DICT[constraint.name].build_description
+    ).parameters.keys()
+    given = constraint.arguments
+    if parameters - {"self"} != given.keys():
+        names = ", ".join(sorted(parameters - {"self"})) or "no argument"
         raise ValueError(
-            f"{one.name} takes {', '.join(sorted(wanted - {'self'})) or 'no argument'}, given "
-            f"{', '.join(sorted(given)) or 'none'}"
+            f"{constraint.name} takes {names}, given {', '.join(sorted(given)) or 'none'}"
         )
     for key, value in given.items():
         drawn = value in ("", []) or (isinstance(value, int) and value < 0)
         if drawn or (key == "letter" and not re.fullmatch("[A-Za-z]", str(value))):
-            raise ValueError(f"{one.name}: {key} {value!r}, for which IFEval draws another")
+            raise ValueError(f"{constraint.name}: {key} {value!r}, for which IFEval draws another")
     try:
-        _follows("a trial", one)
+        _follows("a trial", constraint)
     except LookupError as error:
         raise ValueError(
-            f"{one.name} needs nltk's punkt_tab: `python -m nltk.downloader punkt_tab`, or set "
-            "NLTK_DATA to a folder that has it"
+            f"{constraint.name} needs nltk's punkt_tab: `python -m nltk.downloader punkt_tab`, or "
+            "set NLTK_DATA to a folder that has it"
         ) from error
     except (re.error, TypeError, AttributeError) as error:
-        raise ValueError(f"{one.name} cannot be checked with {given}: {error}") from error
+        raise ValueError(f"{constraint.name} cannot be checked with {given}: {error}") from error
 
 
-def _follows(answer: str, one: Constraint) -> bool:
+def _follows(answer: str, constraint: Constraint) -> bool:
     import langdetect
     from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
 
     langdetect.DetectorFactory.seed = 0  # or the same answer is English now and Dutch later
-    checker = INSTRUCTION_DICT[one.name](one.name)
-    checker.build_description(**one.arguments)
-    if one.divider:
-        answer = answer.replace(one.divider, "***")
-    return bool(checker.check_following(answer)) == one.holds
+    checker = INSTRUCTION_DICT[constraint.name](constraint.name)
+    checker.build_description(**constraint.arguments)
+    if constraint.divider:
+        answer = answer.replace(constraint.divider, "***")
+    return bool(checker.check_following(answer)) == constraint.holds
 
 
 def _count(name: str, key: str, relation: str, **more: str) -> Callable[..., list[Constraint]]:
@@ -129,7 +133,9 @@ def _same(name: str, **keys: str) -> Callable[..., list[Constraint]]:
 
 def _keywords(keyword_list: list[str]) -> list[Constraint]:
     return [
-        Constraint("keywords:existence", {"keywords": [re.escape(one) for one in keyword_list]})
+        Constraint(
+            "keywords:existence", {"keywords": [re.escape(keyword) for keyword in keyword_list]}
+        )
     ]
 
 

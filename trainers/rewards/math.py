@@ -90,10 +90,10 @@ atexit.register(_grader.stop)
 def _equal(answer: str, truth: str) -> bool:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    wanted = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    gold = parse(f"${truth}$", wanted, parsing_timeout=SECONDS)
-    found = parse(answer, wanted, parsing_timeout=SECONDS)
-    return bool(gold) and verify(gold, found, timeout_seconds=SECONDS)
+    formats = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    gold = parse(f"${truth}$", formats, parsing_timeout=SECONDS)
+    parsed = parse(answer, formats, parsing_timeout=SECONDS)
+    return bool(gold) and verify(gold, parsed, timeout_seconds=SECONDS)
 
 
 def _serve() -> None:

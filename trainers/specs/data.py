@@ -105,8 +105,8 @@ def _mixture(value: Any) -> Any:
 def _each_once(mixture: tuple[DataSpec, ...]) -> tuple[DataSpec, ...]:
     if not mixture:
         raise ValueError("an empty list; name at least one data set")
-    places = [one.place for one in mixture]
-    twice = next((one for one in mixture if places.count(one.place) > 1), None)
+    places = [data.place for data in mixture]
+    twice = next((data for data in mixture if places.count(data.place) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice.name!r} stands twice in the mixture; give it a weight instead")
     return mixture

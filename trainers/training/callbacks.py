@@ -86,7 +86,7 @@ class Progress:
 
     def restore(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.noise = [Measurement(*one) for one in state["noise"]]
+        self.noise = [Measurement(*measurement) for measurement in state["noise"]]
 
 
 class Monitor(TrainerCallback):
@@ -106,16 +106,16 @@ class Monitor(TrainerCallback):
         self._saved = self._stepped = time.monotonic()
         self._went_on_from: checkpoints.Checkpoint | None = None
 
-    def go_on_from(self, found: checkpoints.Checkpoint) -> None:
-        self._went_on_from = found
-        self.progress.restore(found.state["progress"])
+    def go_on_from(self, checkpoint: checkpoints.Checkpoint) -> None:
+        self._went_on_from = checkpoint
+        self.progress.restore(checkpoint.state["progress"])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        found, engine = self._went_on_from, self.engine
-        if found is not None:
-            state.global_step = found.step
-            engine.budget = min(engine.budget, found.state["budget"])
-            resume.restore(found.tensors, *_parts(engine))
+        checkpoint, engine = self._went_on_from, self.engine
+        if checkpoint is not None:
+            state.global_step = checkpoint.step
+            engine.budget = min(engine.budget, checkpoint.state["budget"])
+            resume.restore(checkpoint.tensors, *_parts(engine))
         self._saved = self._stepped = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -175,7 +175,7 @@ def _parts(engine: Any) -> tuple[PreTrainedModel, Optimizer]:
 
 
 def _line(progress: Progress, step: Step, learning_rate: float) -> dict[str, Any]:
-    found = {
+    line = {
         "step": progress.steps,
         "loss": step.loss,
         "smoothed_loss": progress.smoothed_loss,
@@ -188,5 +188,5 @@ def _line(progress: Progress, step: Step, learning_rate: float) -> dict[str, Any
     }
     if step.noise is not None:
         square, trace = estimates(step.noise)
-        found |= {"gradient_square": square, "gradient_trace": trace}
-    return found
+        line |= {"gradient_square": square, "gradient_trace": trace}
+    return line

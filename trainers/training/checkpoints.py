@@ -131,12 +131,12 @@ def _declared(path: Path, step: int) -> dict[str, str]:
 
 def _steps(folder: Path) -> dict[int, Path]:
     """Oldest first."""
-    found = {}
+    states = {}
     for path in folder.glob("step-*"):
         number = path.name.removeprefix("step-")
         if number.isdecimal():
-            found[int(number)] = path
-    return dict(sorted(found.items()))
+            states[int(number)] = path
+    return dict(sorted(states.items()))
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -169,7 +169,7 @@ def _unused_parts(folder: Path) -> list[Path]:
 def _changed(path: Path) -> float:
     """When a folder or a file in it was last written to; now where it goes meanwhile."""
     try:
-        return max(one.stat().st_mtime for one in (path, *path.glob("*")))
+        return max(file.stat().st_mtime for file in (path, *path.glob("*")))
     except FileNotFoundError:
         return time.time()
 

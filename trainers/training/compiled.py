@@ -77,12 +77,12 @@ def _compile(model: PreTrainedModel, modules: list[Any], backend: Any) -> str:
     try:
         for module in modules:
             module.compile(dynamic=True, backend=backend)
-        found = [_pass(model, lengths) for lengths in PROOF]
+        passes = [_pass(model, lengths) for lengths in PROOF]
     except Exception as error:  # any part of the compiler, or the C++ compiler that it calls
         if out_of_memory(error):
             raise
         return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
-    for before, after in zip(expected, found, strict=True):
+    for before, after in zip(expected, passes, strict=True):
         for plain, other in zip(before, after, strict=True):
             distance = float((other - plain).norm() / plain.norm())
             if not distance < TOLERANCE:

@@ -118,7 +118,7 @@ class ExactBatches(Trainer):
 
     def worth(self, examples: Sequence[Any]) -> list[float]:
         """What a unit of each example (here a token that counts) weighs in its batch's loss."""
-        return batching.weights([one.loss_tokens for one in examples], self.settings.loss)
+        return batching.weights([example.loss_tokens for example in examples], self.settings.loss)
 
     def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
         """What the examples at `places` weigh together; all of them weigh 1."""

@@ -42,10 +42,14 @@ def halve(examples: int, seed: int, step: int) -> tuple[list[int], list[int]]:
     return order[: examples // 2], order[examples // 2 :]
 
 
-def estimates(one: Measurement) -> tuple[float, float]:
+def estimates(measurement: Measurement) -> tuple[float, float]:
     """Unbiased estimates of |G|^2 and tr(Sigma) from one step (eq. A.2); either may be negative."""
-    square = (one.examples * one.square - one.half * one.half_square) / (one.examples - one.half)
-    trace = (one.half_square - one.square) / (1 / one.half - 1 / one.examples)
+    square = (
+        measurement.examples * measurement.square - measurement.half * measurement.half_square
+    ) / (measurement.examples - measurement.half)
+    trace = (measurement.half_square - measurement.square) / (
+        1 / measurement.half - 1 / measurement.examples
+    )
     return square, trace
 
 
@@ -55,13 +59,13 @@ def noise_scale(measurements: Sequence[Measurement]) -> NoiseScale:
     count = len(measurements)
     if not count:
         return NoiseScale(None, None, None, 0)
-    found = np.array([estimates(one) for one in measurements])
-    value = _ratio(found.mean(axis=0)[None])[0]
+    pairs = np.array([estimates(measurement) for measurement in measurements])
+    value = _ratio(pairs.mean(axis=0)[None])[0]
     if count < 2:
         return NoiseScale(_bounded(value), None, None, count)
     generator = np.random.default_rng(0)
     means = np.array(
-        [found[generator.integers(count, size=count)].mean(axis=0) for _ in range(RESAMPLES)]
+        [pairs[generator.integers(count, size=count)].mean(axis=0) for _ in range(RESAMPLES)]
     )
     outside = (1 - LEVEL) / 2
     low, high = np.quantile(_ratio(means), [outside, 1 - outside], method="nearest")

@@ -61,7 +61,7 @@ def judged(judge: load.Loaded, dtype: str) -> Reward:
             for asked, said in zip(prompts, completions, strict=True)
         ]
         ids = judge.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        examples = [Example(torch.tensor(one), torch.tensor(one)) for one in ids]
+        examples = [Example(torch.tensor(tokens), torch.tensor(tokens)) for tokens in ids]
         return scores_of(judge, examples, dtype).tolist()
 
     return reward

@@ -84,8 +84,8 @@ class Rollouts(ExactBatches):
         step: Step = self.taken
         self.taken = step._replace(facts={**self._facts(), **step.facts})
         self.batch, self.rewards = {}, torch.empty(0)
-        for found in self._metrics["train"].values():
-            found.clear()
+        for values in self._metrics["train"].values():
+            values.clear()
         return loss
 
     def _roll_out(self, asked: Sequence[Prompt]) -> list[Completion]:
@@ -95,15 +95,15 @@ class Rollouts(ExactBatches):
         torch.manual_seed(int(drawn.generate_state(1)[0]))
         rows = [
             {
-                "prompt": one.messages,
-                "dataset": one.dataset,
-                "ground_truth": one.ground_truth,
-                "columns": one.columns,
+                "prompt": prompt.messages,
+                "dataset": prompt.dataset,
+                "ground_truth": prompt.ground_truth,
+                "columns": prompt.columns,
             }
-            for one in asked
+            for prompt in asked
             for _ in range(self.num_generations)
         ]
-        longest = max(sum(len(m["content"]) for m in one.messages) for one in asked)
+        longest = max(sum(len(m["content"]) for m in prompt.messages) for prompt in asked)
         most = longest + self.max_completion_length  # a token has at least one character
         trl: Any = self
         # how many the passes without a gradient take at a time
@@ -128,7 +128,7 @@ class Rollouts(ExactBatches):
         groups = rewards.view(-1, self.num_generations)
         alike = groups.amax(dim=1) - groups.amin(dim=1) < 1e-8
         metrics = self._metrics["train"]
-        found = {
+        padded = {
             "reward": float(rewards.mean()),
             "reward_std": float(rewards.std()),
             "verified_reward": float(self.rewards[:, 0].mean()),
@@ -136,25 +136,25 @@ class Rollouts(ExactBatches):
             "completion_tokens": metrics["completions/mean_length"][-1],
             "truncated_share": metrics["completions/clipped_ratio"][-1],
         }
-        return found | ({"kl": metrics["kl"][-1]} if metrics.get("kl") else {})
+        return padded | ({"kl": metrics["kl"][-1]} if metrics.get("kl") else {})
 
     def _part(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """What TRL gave of these completions, without the padding that the others need."""
         device = self.args.device
-        places = torch.tensor([one.place for one in completions], device=device)
-        prompt = max(one.prompt_tokens for one in completions)
-        answer = max(one.loss_tokens for one in completions)
-        found = {}
+        places = torch.tensor([completion.place for completion in completions], device=device)
+        prompt = max(completion.prompt_tokens for completion in completions)
+        answer = max(completion.loss_tokens for completion in completions)
+        rows = {}
         for name, value in self.batch.items():
             if value.dim() == 0:
-                found[name] = value
+                rows[name] = value
             elif value.dim() == 1:
-                found[name] = value[places]
+                rows[name] = value[places]
             elif name.startswith("prompt"):
-                found[name] = value[places, -prompt:]
+                rows[name] = value[places, -prompt:]
             else:
-                found[name] = value[places, :answer]
-        return found
+                rows[name] = value[places, :answer]
+        return rows
 
 
 class Grpo(Rollouts, GRPOTrainer):
@@ -170,7 +170,7 @@ class Grpo(Rollouts, GRPOTrainer):
         loss = self._compute_loss(model, self._part(examples))
         if not self.beta:
             return (loss,)
-        tokens = sum(one.loss_tokens for one in examples)
+        tokens = sum(example.loss_tokens for example in examples)
         share = tokens / self.batch["num_items_in_batch"]
         return loss, share * self._metrics["train"]["kl"][-1]
 

@@ -15,14 +15,14 @@ RANDOM = "random"
 
 def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     """Weights, the optimizer's state of each, and torch's random state, by name."""
-    found = {f"{RANDOM}.cpu": torch.get_rng_state()}
+    states = {f"{RANDOM}.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
+        states[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in model.named_parameters():
-        found[f"{WEIGHT}.{name}"] = parameter.detach()
+        states[f"{WEIGHT}.{name}"] = parameter.detach()
         for entry, value in optimizer.state[parameter].items():
-            found[f"{entry}.{name}"] = value
-    return found
+            states[f"{entry}.{name}"] = value
+    return states
 
 
 @torch.no_grad()

@@ -76,11 +76,11 @@ def arithmetic(random: Random) -> Question:
     start = random.randint(2, 10)
     steps, deeds, coins = [], [], start
     for _ in range(2):
-        found = coins < 2 or random.random() < 0.5
-        by = random.randint(1, 6 if found else min(6, coins - 1))
-        after = coins + by if found else coins - by
-        steps.append(f"{coins}{'+' if found else '-'}{by}={after}")
-        deeds.append(f"{'finds' if found else 'spends'} {by}")
+        heads = coins < 2 or random.random() < 0.5
+        by = random.randint(1, 6 if heads else min(6, coins - 1))
+        after = coins + by if heads else coins - by
+        steps.append(f"{coins}{'+' if heads else '-'}{by}={after}")
+        deeds.append(f"{'finds' if heads else 'spends'} {by}")
         coins = after
     worked = "\n".join(steps)
     who = pronoun(person).capitalize()
@@ -142,8 +142,8 @@ def instruction(random: Random) -> Question:
             answer = f"Here is {words[0]} with the {words[1]}."
         case "list":
             words = random.sample(list(CATEGORIES), 3)
-            one, two, three = map(article, words)
-            asked = f"name {one}, {two} and {three}"
+            opening, two, three = map(article, words)
+            asked = f"name {opening}, {two} and {three}"
             answer = ", ".join(f"the {random.choice(CATEGORIES[word])}" for word in words)
         case _:  # avoid
             first, second = random.sample(list(CATEGORIES), 2)
@@ -264,8 +264,8 @@ def _passage(random: Random) -> str:
     """
     noun = random.choice(NOUNS)
     facts = " ".join(f"The {noun} is {of[noun]}." for of in random.sample(PROPERTIES, 2))
-    told = draw(random.choice(SHARES), random, held=False).text
-    lines = [facts, told, _sums(random), _alike(random)]
+    sentence = draw(random.choice(SHARES), random, held=False).text
+    lines = [facts, sentence, _sums(random), _alike(random)]
     random.shuffle(lines)
     return "\n".join(lines)
 

@@ -83,7 +83,7 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     raw = raw.loc[rows.index]
     notes += _unused_notes(raw, unscored, kinds) + _failed_notes(rows)
     table = rows if long else _melted(raw, rows, kinds.scores)
-    frame = in_schema(_marked_everywhere(table), options, source, notes, told=not long)
+    frame = in_schema(_marked_everywhere(table), options, source, notes, reported=not long)
     return Table(frame, tuple(dict.fromkeys(notes)))
 
 
@@ -126,11 +126,11 @@ def _results(
     return finite.any(axis=1) & (rows.status == "ok"), pd.Series(texts, raw.index)
 
 
-def _melted(raw: pd.DataFrame, rows: pd.DataFrame, found: list[scores.Score]) -> pd.DataFrame:
+def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[scores.Score]) -> pd.DataFrame:
     """A wide table's scores as rows; without the row of a sweep's summary, which has neither axes
     nor scores."""
     parts = []
-    for score in found:
+    for score in columns:
         part = rows.assign(
             benchmark=score.benchmark,
             metric=score.metric,

@@ -27,7 +27,7 @@ FRACTIONS_AND_PERCENT = 20
 
 
 def in_schema(
-    table: pd.DataFrame, options: ReadOptions, source: str, notes: list[str], told: bool
+    table: pd.DataFrame, options: ReadOptions, source: str, notes: list[str], reported: bool
 ) -> pd.DataFrame:
     """The long table in the schema: values, statuses, directions and keys."""
     table = table.copy()
@@ -42,7 +42,7 @@ def in_schema(
     table.loc[table.status != "ok", "value"] = np.nan
     table = named_metrics(table)
     table["metric"] = table.metric.replace("", "value")
-    table["higher_is_better"] = _directions(table, options, source, [] if told else notes)
+    table["higher_is_better"] = _directions(table, options, source, [] if reported else notes)
     cell = ["model", "stage", "arm", "learning_rate", "batch_size", "seed"]
     table["key"] = "row-" + table.groupby(cell, dropna=False).ngroup().astype("str")
     if "primary" not in table:
@@ -77,11 +77,11 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
         parsed = numbers(part["value"])
         plain = parsed.values.notna() & ~parsed.percent & (parsed.values != 0)
         if parsed.percent.any() and plain.any():
-            one, other = (
+            first, other = (
                 part.row[part.index[mask]].iloc[0] + 1 for mask in (parsed.percent, plain)
             )
             raise ResultsError(
-                f"{source}: {name}: row {one} is in percent and row {other} is not; write the "
+                f"{source}: {name}: row {first} is in percent and row {other} is not; write the "
                 "column in one unit"
             )
         _refuse_two_units(name, parsed.values, part.row, source)
