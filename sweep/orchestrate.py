@@ -36,7 +36,7 @@ from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
 from sweep.terminal import answer, progress
-from sweep.tracking import follow
+from sweep.tracking import follow, notify
 from trainers.files import Damaged
 
 WORKER_DIED = "the worker died (killed, or out of memory)"
@@ -75,7 +75,10 @@ def drive(
             with runner(grid, options, resolved.needed, reached, say) as backend:
                 run.prepare(backend)
                 run_audit.run(resolved, folder, say)
-                with follow.following(grid.tracking, folder.path, say):
+                with (
+                    notify.following(grid, folder.path, say),
+                    follow.following(grid.tracking, folder.path, say),
+                ):
                     run.execute(backend)
                     while run.choose_parents():
                         run.plan_wave()

@@ -18,6 +18,8 @@ HOMES = {
     "optuna": {"sweep/schedule/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},
     "tensorboardX": {"sweep/tracking/trackers.py"},
+    "trackio": {"sweep/tracking/trackio_run.py"},
+    "apprise": {"sweep/gridfile/apprise_urls.py"},
     "fsspec": {"sweep/storage/object_store.py"},
 }
 HEAVY = {
@@ -30,6 +32,8 @@ HEAVY = {
     "optuna",
     "wandb",
     "tensorboardX",
+    "trackio",
+    "apprise",
 }
 
 

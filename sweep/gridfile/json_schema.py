@@ -49,6 +49,8 @@ def schema() -> dict[str, Any]:
         "minProperties": 1,
     }
     properties["model"] = {"anyOf": [{"type": "string"}, properties["model"]]}
+    urls = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    properties["notify"] = {"anyOf": [{"type": "string"}, urls, {"$ref": "#/$defs/Notify"}]}
     properties["references"]["items"] = properties["model"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

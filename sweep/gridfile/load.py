@@ -19,8 +19,8 @@ from sweep.gridfile.schema import (
     Pricing,
     Resources,
     Search,
-    Tracking,
 )
+from sweep.gridfile.trackers import Notify, Tracking
 from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.data import sources
 from trainers.evaluate import benchmarks, items
@@ -112,6 +112,7 @@ class _Checker:
             "limits": validated(Limits, data.get("limits", {}), ("limits",)),
             "price": validated(Pricing, data.get("price", {}), ("price",)),
             "tracking": validated(Tracking, data.get("tracking", {}), ("tracking",)),
+            "notify": validated(Notify, _listed(data.get("notify")), ("notify",)),
             "search": validated(Search, data.get("search"), ("search",)),
             "audit": validated(Audit, data.get("audit", {}), ("audit",)),
             "stages": stagefile.read(data, self.problems),
@@ -211,6 +212,11 @@ class _Checker:
 def _name(value: Any) -> Any:
     """Of a model or a data set, which may be a name alone."""
     return value.get("name") if isinstance(value, dict) else value
+
+
+def _listed(notify: Any) -> Any:
+    """A list of URLs as the mapping that it stands for."""
+    return {"to": notify} if isinstance(notify, list) else notify
 
 
 def _list(value: Any) -> list[Any]:

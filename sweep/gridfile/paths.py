@@ -10,8 +10,14 @@ from sweep.gridfile.yaml import KeyPath
 VARIABLE = re.compile(r"\$\{(\w+)\}|^\$(\w+)(?=/|$)")
 
 
+AS_WRITTEN = "notify"
+"""The key whose secrets stay in the environment (sweep/gridfile/apprise_urls.py)."""
+
+
 def expanded(value: Any, problems: Problems, path: KeyPath = ()) -> Any:
     """The same data; a variable of the environment that is not set is added to `problems`."""
+    if path == (AS_WRITTEN,):
+        return value
     match value:
         case dict():
             return {key: expanded(part, problems, (*path, key)) for key, part in value.items()}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from sweep.gridfile.axes import Scalar
+from sweep.gridfile.trackers import Notify, Tracking
 from trainers.evaluate.benchmarks import HELDOUT
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
@@ -103,23 +104,6 @@ class Limits(Strict):
     checkpoint and stop. Raise it, and the same command continues."""
     max_trial_hours: Positive | None = None
     """A trial that takes longer ends as failed."""
-
-
-class Wandb(Strict):
-    """Weights & Biases. The key comes from the environment (WANDB_API_KEY), never from a file."""
-
-    project: Annotated[str, Field(min_length=1)]
-    entity: str | None = None
-    """User or team; the key's own when empty."""
-    mode: Literal["offline", "online"] = "offline"
-    """Offline writes to the run folder, for `wandb sync` later."""
-
-
-class Tracking(Strict):
-    """Trackers that follow the run folder's records. Never part of a trial's identity."""
-
-    wandb: Wandb | None = None
-    tensorboard: bool = False
 
 
 class Search(Strict):
@@ -242,6 +226,7 @@ class Grid(Named):
     limits: Limits = Limits()
     price: Pricing = Pricing()
     tracking: Tracking = Tracking()
+    notify: Notify | None = None
     search: Search | None = None
     audit: Audit = Audit()
     declared: dict[str, Any]

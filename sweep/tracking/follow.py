@@ -1,4 +1,4 @@
-"""Weights & Biases and TensorBoard, written from the run folder's records by a process of its own.
+"""W&B, trackio and TensorBoard, written from the run folder's records by a process of its own.
 
     python -m sweep.tracking runs/quickstart      writes what the trackers do not have yet
 
@@ -24,7 +24,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from analysis.tables import run_folder as records
-from sweep.gridfile.schema import Tracking, Wandb
+from sweep.gridfile.trackers import Tracking, Wandb
 from sweep.storage.run_folder import TrialFolder
 from sweep.tracking.trackers import (
     Ended,
@@ -35,6 +35,7 @@ from sweep.tracking.trackers import (
     log_report,
     unanswered,
 )
+from sweep.tracking.trackio_run import TrackioRun
 from trainers import files
 
 FINISH_SECONDS = 60.0
@@ -230,6 +231,11 @@ class Follower:
                 name=folder.removesuffix(f"-{trial['key']}"),
                 job_type=trial["stage"],
                 config=described(trial),
+            )
+        if (trackio := self.tracking.trackio) is not None:
+            name = folder.removesuffix(f"-{trial['key']}")
+            openers["trackio"] = lambda: TrackioRun(
+                trackio, self.run_dir, self.name, name, described(trial)
             )
         if self.tracking.tensorboard:
             path = self.run_dir / "tensorboard" / folder

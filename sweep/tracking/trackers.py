@@ -1,4 +1,5 @@
-"""W&B and TensorBoard behind one interface: a trial's curves and scores, and the report.
+"""W&B and TensorBoard behind one interface, which trackio_run.py has too: a trial's curves and
+scores, and the report.
 
 The only `import wandb`, and the only `import tensorboardX`.
 """
@@ -12,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from sweep.gridfile.schema import Wandb
+from sweep.gridfile.trackers import Wandb
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
 
@@ -73,7 +74,7 @@ def described(trial: dict[str, Any]) -> dict[str, Any]:
     return facts | spec
 
 
-def _curves(row: dict[str, Any]) -> dict[str, float]:
+def curves(row: dict[str, Any]) -> dict[str, float]:
     """A loss that is not finite is null in the record and left out here."""
     return {f"train/{name}": row[name] for name in CURVES if row.get(name) is not None}
 
@@ -116,7 +117,7 @@ class WandbRun:
         )
 
     def log(self, row: dict[str, Any]) -> None:
-        self.run.log(_curves(row), step=row["step"])
+        self.run.log(curves(row), step=row["step"])
 
     def close(self, ended: Ended) -> None:
         self.run.summary.update(ended.figures)
@@ -152,7 +153,7 @@ class EventFile:
 
     def log(self, row: dict[str, Any]) -> None:
         self._step = row["step"]
-        for name, value in _curves(row).items():
+        for name, value in curves(row).items():
             self._writer.add_scalar(name, value, self._step)
 
     def close(self, ended: Ended) -> None:

@@ -39,7 +39,7 @@ stages:
       learning_rate: [0.001, 100]
       batch_size: [4]
 evaluate: {benchmarks: [world_choice]}
-tracking: {wandb: {project: smoltulu}, tensorboard: true}
+tracking: {wandb: {project: smoltulu}, tensorboard: true, trackio: {project: smoltulu}}
 """
 
 
@@ -242,6 +242,42 @@ def test_tensorboard_holds_the_same(tracked):
     assert found["scores/world_choice/acc"] == {2: 0.75}
     assert found["scores/world_choice/acc_stderr"] == {2: pytest.approx(0.02)}
     assert tracked.events(tracked.bad)["train/loss"] == {1: 3.0}
+
+
+TRACKIO = """
+import json
+from trackio import Api
+from trackio.sqlite_storage import SQLiteStorage as storage
+runs = [(run.name, run.config, storage.get_logs("smoltulu", run.name, run_id=run.id))
+        for run in Api().runs("smoltulu")]
+print(json.dumps(runs))
+"""
+
+
+def trackio_runs(run: Run) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Name -> configuration and rows, by trackio's own reader, in a process that asks no hub."""
+    environment = os.environ | {"TRACKIO_DIR": str(run.path / "trackio")}
+    read = subprocess.run(
+        [sys.executable, "-c", TRACKIO], env=environment, capture_output=True, text=True
+    )
+    assert read.returncode == 0, read.stderr
+    found = json.loads(read.stdout.splitlines()[-1])
+    assert len({name for name, *_ in found}) == len(found), "a run replaces an earlier one"
+    return {name: (config, rows) for name, config, rows in found}
+
+
+def test_trackio_holds_the_same(tracked):
+    found = trackio_runs(tracked)
+    assert set(found) == {trial.readable for trial in (tracked.base, tracked.good, tracked.bad)}
+    config, rows = found[tracked.good.readable]
+    assert (config["key"], config["learning_rate"]) == (tracked.good.key, 0.001)
+    assert config["_Group"] == "followed"
+    losses = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
+    assert losses == {1: 2.0, 2: 1.0}
+    assert rows[-1]["scores/world_choice/acc"] == 0.75
+    bad = found[tracked.bad.readable][1]
+    assert [row["train/loss"] for row in bad if "train/loss" in row] == [3.0]
+    assert bad[-1]["status"] == "diverged"
 
 
 STAND_IN = "Settings = dict\ndef init(**_):\n"

@@ -1,0 +1,179 @@
+"""Messages to people while a run goes on: `notify:` of the grid.
+
+A thread of the driver follows events.jsonl of the run folder and sends what matters, each thing
+once. A target that is down or silent delays nothing but this thread, and is told once.
+"""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweep.gridfile import apprise_urls
+from sweep.gridfile.schema import Grid
+from sweep.gridfile.trackers import Event, Notify
+from sweep.schedule import spending
+from sweep.schedule.allowance import NEAR
+from sweep.storage import events
+from trainers import files
+
+POLL_SECONDS = 2.0
+COST_SECONDS = 60.0
+"""Between two sums of what the run has cost."""
+
+FINISH_SECONDS = 10.0
+"""For the last messages, after the report."""
+
+MANY_DIVERGED = 1 / 3
+"""Share of the trials that have ended."""
+FEW_TRIALS = 6
+"""So many have to have ended before shares are told."""
+
+Say = Callable[[str], None]
+
+
+class Message(NamedTuple):
+    event: Event
+    title: str
+    text: str
+
+
+@contextlib.contextmanager
+def following(grid: Grid, run_dir: Path, say: Say) -> Iterator[None]:
+    """Follow the run folder until the end of the block."""
+    if grid.notify is None:
+        yield
+        return
+    sender = Sender(grid.notify, Story(grid, run_dir), say)
+    sender.start()
+    try:
+        yield
+    except Exception as error:
+        sender.failed(f"The run cannot go on: {error}")
+        raise
+    finally:
+        sender.finish()
+
+
+class Story:
+    """What has happened in a run, read from its records since the start of the command."""
+
+    def __init__(self, grid: Grid, run_dir: Path):
+        self._grid = grid
+        self._run_dir = run_dir
+        self._begun = time.monotonic()
+        self._read = len(events.read(run_dir / "events.jsonl"))
+        self._counts: Counter[str] = Counter()
+        self._cost: tuple[float, spending.Spent | None] = (-COST_SECONDS, None)
+
+    def news(self) -> list[Message]:
+        """What has happened since the last look; each kind may come again."""
+        found = events.read(self._run_dir / "events.jsonl")
+        fresh, self._read = found[self._read :], len(found)
+        messages = [message for event in fresh for message in self._of(event)]
+        if self._counts["started"] and (near := self._near()):
+            messages.append(self.message("limit", "a limit is near", near))
+        return messages
+
+    def _of(self, event: dict[str, Any]) -> Iterator[Message]:
+        kind = event["event"]
+        self._counts[event.get("status", kind) if kind == "done" else kind] += 1
+        if kind == "failed":
+            text = f"{event['trial']} ({event['key']}): {event['reason']}"
+            yield self.message("failed", "a trial has failed", text)
+        diverged = self._counts["diverged"]
+        ended = diverged + self._counts["ok"]
+        if kind == "done" and ended >= FEW_TRIALS and diverged > MANY_DIVERGED * ended:
+            text = f"{diverged} of {ended} trials: the learning rates may be too high."
+            yield self.message("diverged", "more than a third of the trials have diverged", text)
+        if kind == "ended" and self._counts["started"]:
+            yield from self._end(event)
+
+    def _end(self, event: dict[str, Any]) -> Iterator[Message]:
+        states = ", ".join(f"{count} {state}" for state, count in event["states"].items())
+        spent = spending.so_far(self._run_dir).words
+        took = f"Took {event['duration'] / 60:,.1f} min; the run has used {spent} so far."
+        record = files.read_json(self._run_dir / "report" / "recommendations.json") or {}
+        answers = [stage["summary"]["headline"] for stage in record.get("stages", {}).values()]
+        report = f"Report: {self._run_dir / 'report' / 'index.html'}"
+        yield self.message("ended", f"ended: {states}", "\n".join([took, *answers, report]))
+        if record and all(map(decided, record["stages"].values())) and answers:
+            yield self.message("decided", "decided", "\n".join(answers))
+
+    def _near(self) -> str:
+        limits, hours = self._grid.limits, (time.monotonic() - self._begun) / 3600
+        if limits.max_hours and hours >= NEAR * limits.max_hours:
+            return f"{hours:.2g} of {limits.max_hours:g} hours (limits.max_hours)"
+        if limits.max_trials and self._counts["started"] >= NEAR * limits.max_trials:
+            return f"{self._counts['started']} of {limits.max_trials} trials (limits.max_trials)"
+        if limits.max_cost and (cost := self._spent().cost or 0.0) >= NEAR * limits.max_cost:
+            currency = self._grid.price.currency
+            return f"{cost:,.2f} of {limits.max_cost:,.2f} {currency} (limits.max_cost)"
+        return ""
+
+    def _spent(self) -> spending.Spent:
+        at, spent = self._cost
+        if spent is None or time.monotonic() - at >= COST_SECONDS:
+            spent = spending.so_far(self._run_dir)
+            self._cost = (time.monotonic(), spent)
+        return spent
+
+    def message(self, event: Event, what: str, text: str) -> Message:
+        return Message(event, f"{self._grid.name}: {what}", text)
+
+
+def decided(stage: dict[str, Any]) -> bool:
+    """Whether a stage of recommendations.json has a best learning rate inside the grid at every
+    batch size, for each of its task types, or of its benchmarks where it has none."""
+    rates = stage["learning_rate"]["task_types"] or stage["learning_rate"]["benchmarks"]
+    found = [rate["status"] for of_one in rates.values() for rate in of_one]
+    return bool(found) and all(status == "interior" for status in found)
+
+
+class Sender:
+    """The thread that reads and sends."""
+
+    def __init__(self, notify: Notify, story: Story, say: Say):
+        self._notify = notify
+        self._story = story
+        self._say = say
+        self._told: set[str] = set()
+        self._down: set[str] = set()
+        self._last: list[Message] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="notify", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def failed(self, text: str) -> None:
+        self._told.discard("failed")
+        self._last.append(self._story.message("failed", "the run has failed", text))
+
+    def finish(self) -> None:
+        self._stop.set()
+        self._thread.join(FINISH_SECONDS)
+        if self._thread.is_alive():
+            self._say(f"notify: the last messages were not taken in {FINISH_SECONDS:.0f} s")
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._send(self._story.news())
+        self._send(self._story.news() + self._last)
+
+    def _send(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message.event in self._told or message.event not in self._notify.events:
+                continue
+            self._told.add(message.event)
+            for url in self._notify.to:
+                self._send_to(url, message)
+
+    def _send_to(self, url: str, message: Message) -> None:
+        problem = apprise_urls.send(url, message.title, message.text)
+        if problem and url not in self._down:
+            self._down.add(url)
+            self._say(f"notify: {apprise_urls.masked(url)}: {problem}; the run goes on")
