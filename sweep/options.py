@@ -17,3 +17,5 @@ class Options(NamedTuple):
     """Where the dashboard of a cluster that is started here listens."""
     store: str | None = None
     """URL of the run, where its nodes share no folder; the run folder is a mirror of it then."""
+    open_page: bool = False
+    """In a browser, as soon as it stands."""

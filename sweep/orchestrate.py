@@ -18,6 +18,7 @@ from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_run import StoredRun
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
+from sweep.page import browser, live
 from sweep.plan import money, trials
 from sweep.plan.disk import full
 from sweep.plan.trials import Trial
@@ -32,7 +33,7 @@ from sweep.storage import manifest
 from sweep.storage.driver_lock import RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import RunFolder, plan_csv
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
 from sweep.terminal import answer, progress
@@ -72,8 +73,16 @@ def drive(
             if stored is None:
                 preflight.check_disk(folder, grid, run.planned[: run.total], at_once)
             reached = run.allowance.reached
-            with runner(grid, options, resolved.needed, reached, say) as backend:
+            with (
+                live.drawn(folder, plan_csv(run.planned), say) as page,
+                runner(grid, options, resolved.needed, reached, say) as backend,
+            ):
+                if run.pending():
+                    say(f"page: {page.path} fills while trials run")
+                    show = partial(browser.show, say=say) if options.open_page else None
+                    page.begin("Preparing the data", show)
                 run.prepare(backend)
+                page.note("")
                 run_audit.run(resolved, folder, say)
                 with (
                     notify.following(grid, folder.path, say),
@@ -85,7 +94,10 @@ def drive(
                         run.prepare(backend)
                         run.execute(backend)
                     backend.leave()
-                    return run.report()
+                    states = run.report()
+                    if options.open_page and not page.begun:
+                        browser.show(page.path, say)
+                    return states
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:

@@ -91,6 +91,9 @@ def main(
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Run more than {MANY_TRIALS:,} trials.")
     ] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page of the run in a browser.")
+    ] = False,
     runs: Annotated[
         str,
         typer.Option(
@@ -137,7 +140,9 @@ def main(
     from sweep import orchestrate
     from sweep.resolve.resolve import CannotStart
 
-    options = Options(local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url)
+    options = Options(
+        local, address, chosen, retry_failed, changed_code, wait, dashboard_host, url, open_page
+    )
     if url is not None:
         _reach(url)
     outlive_terminal()

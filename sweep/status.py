@@ -1,20 +1,24 @@
 """How a run stands: `python -m sweep.status RUN_DIR`, from any terminal, while it runs or after.
 
-`--json` is for programs.
+`--serve` gives the run's page to a browser, `--json` is for programs.
 """
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from sweep.page import browser, serve
 from sweep.schedule import spending
-from sweep.storage.status_reader import Reader
+from sweep.storage.status_reader import Reader, RunStatus
 from sweep.terminal import answer, progress
-from trainers.cli import refusing
+from trainers.cli import CANNOT_RUN, refusing, stop
 from trainers.files import Damaged
+
+PAGE = Path("report") / "index.html"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,6 +28,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    serve_page: Annotated[
+        bool, typer.Option("--serve", help="Give the run's page to a browser, on localhost.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where --serve listens; 0 takes a free port.")
+    ] = 0,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the run's page in a browser.")
+    ] = False,
 ) -> None:
     """Show how a run stands."""
     try:
@@ -34,21 +47,50 @@ def main(
     except Damaged as error:
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(4) from None
-    if as_json:
-        record = {
-            "name": status.name,
-            "counts": status.counts,
-            "seconds_left": status.seconds_left,
-            "cost": spending.so_far(run_dir)._asdict(),
-            "best": [best._asdict() for best in status.best],
-            "trials": [trial._asdict() for trial in status.trials],
-        }
-        print(json.dumps(record, indent=1))
+    if serve_page:
+        _serve(run_dir, port)
+    elif as_json:
+        print(json.dumps(_record(run_dir, status), indent=1))
     else:
-        console = Console()
-        console.print(progress.status(status))
-        console.print(f"cost so far: {spending.so_far(run_dir).words}", highlight=False)
-        answer.show(console, run_dir)
+        _show(run_dir, status)
+        if open_page:
+            browser.show(run_dir / PAGE, typer.echo)
+
+
+def _show(run_dir: Path, status: RunStatus) -> None:
+    console = Console(highlight=False)
+    console.print(progress.status(status, maps=True, spent=spending.so_far(run_dir)))
+    with console.status("reading the scores"):
+        record = answer.as_it_stands(run_dir, status)
+    if record is not None:
+        console.print("")
+        console.print(answer.answer(record))
+    if (run_dir / PAGE).exists():
+        console.print(f"page: {run_dir / PAGE}", markup=False, soft_wrap=True)
+
+
+def _record(run_dir: Path, status: RunStatus) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "counts": status.counts,
+        "seconds_left": None if status.left is None else status.left.seconds,
+        "left": None if status.left is None else status.left._asdict(),
+        "cost": spending.so_far(run_dir)._asdict(),
+        "best": [best._asdict() for best in status.best],
+        "trials": [trial._asdict() for trial in status.trials],
+    }
+
+
+def _serve(run_dir: Path, port: int) -> None:
+    try:
+        server = serve.Server(run_dir, port)
+    except OSError as error:
+        stop(CANNOT_RUN, f"--port {port}: {error.strerror}; give another, or 0 for a free one")
+    typer.echo(f"{run_dir}: {server.url}")
+    typer.echo(f"from another machine, first: {server.tunnel}")
+    typer.echo("Ctrl-C ends this; the run goes on")
+    with contextlib.suppress(KeyboardInterrupt), server:
+        server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures that several test files share: grid files, the command, and one small run folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -252,7 +253,34 @@ def shared_data() -> Path:
     return folder
 
 
-ENGINES = {"command", "drive", "chain_run", "tiny", "fresh", "explorer", "shared_data"}
+QUIET = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium without a window; its console is `get_log("browser")`."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium and chromedriver on this machine")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in QUIET:
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+ENGINES = {"command", "drive", "chain_run", "tiny", "fresh", "explorer", "browser", "shared_data"}
 """Fixtures that train, score, start a process or open a browser."""
 
 ENGINE_ROOMS = (

@@ -120,8 +120,9 @@ function showCurves(element, chosen) {
   Plotly.restyle(element, { opacity, "line.width": width });
 }
 
-function explore(root) {
-  const surfaces = JSON.parse(document.getElementById(root.dataset.surfaces).textContent);
+// Draws one grid's surfaces; returns a function that draws others in their place.
+function explore(root, given) {
+  let surfaces = given ?? JSON.parse(document.getElementById(root.dataset.surfaces).textContent);
   const curves = JSON.parse(document.getElementById(root.dataset.curves)?.textContent ?? "null");
   const find = name => root.querySelector(`.${name}`);
   const [benchmark, metric, kind, cell] = ["benchmark", "metric", "kind", "cell"].map(find);
@@ -152,8 +153,8 @@ function explore(root) {
         if (row !== undefined) choose(name(surface, row));
       });
     }
-    listCells(find("cells"), surface);
-    find("files").replaceChildren(...(surface.figures ? fileLinks(surface) : []));
+    if (find("cells")) listCells(find("cells"), surface);
+    find("files")?.replaceChildren(...(surface.figures ? fileLinks(surface) : []));
   };
   if (curves) {
     draw(find("curves"), curves, [], new Set());
@@ -164,13 +165,22 @@ function explore(root) {
   }
   benchmark.addEventListener("change", () => { metrics(); redraw(); });
   [metric, kind, ...root.querySelectorAll(".layer")].forEach(control => control.addEventListener("change", redraw));
-  find("download").addEventListener("click", () => download(root.dataset.name, current()));
+  find("download")?.addEventListener("click", () => download(root.dataset.name, current()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     redraw();
     if (curves) draw(find("curves"), curves, [], new Set());
   });
   metrics();
   redraw().then(() => { root.dataset.drawn = "yes"; });
+  return fresh => {
+    const chosen = [benchmark.value, metric.value];
+    surfaces = fresh;
+    options(benchmark, [...new Map(surfaces.map(s => [s.benchmark, s.label]))]);
+    if (surfaces.some(s => s.benchmark === chosen[0])) benchmark.value = chosen[0];
+    metrics();
+    if (surfaces.some(s => s.benchmark === benchmark.value && s.metric === chosen[1])) metric.value = chosen[1];
+    redraw();
+  };
 }
 
 function fileLinks(surface) {
@@ -216,8 +226,10 @@ async function copy(button) {
 
 document.querySelectorAll("[data-copies]").forEach(button => button.addEventListener("click", () => copy(button)));
 
-const explorers = [...document.querySelectorAll(".explorer")];
-if (explorers.length) loadPlotly().then(() => {
+let loading = null;
+const plotly = () => (loading ??= loadPlotly());
+const explorers = [...document.querySelectorAll(".explorer[data-surfaces]")];
+if (explorers.length) plotly().then(() => {
   const watch = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => {
     watch.unobserve(entry.target);
     explore(entry.target);

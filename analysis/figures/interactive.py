@@ -6,6 +6,7 @@ cells as a table to show and to download.
 
 from typing import Any
 
+from analysis.figures import contour, scores
 from analysis.figures.chart import Chart, plain
 from analysis.figures.surface_view import SurfaceView
 
@@ -13,6 +14,15 @@ COLUMNS = (
     "learning_rate", "batch_size", "value", "stderr", "n", "seeds", "status", "reason", "fit",
     "fit_sd", "probability",
 )  # fmt: skip
+
+
+def charts(view: SurfaceView) -> dict[str, Chart]:
+    """A contour and scores against the ratio need two axes; scores against the rate always are."""
+    found = {"rate": scores.against_rate(view)}
+    if view.cells.x.nunique() > 1 and view.cells.y.nunique() > 1:
+        found = {"contour": contour.contour(view)} | found
+        found["ratio"] = scores.against_ratio(view)
+    return found
 
 
 def record(

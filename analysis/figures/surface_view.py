@@ -136,8 +136,12 @@ def fitted(
 
 def unfitted(rows: pd.DataFrame) -> Iterator[SurfaceView]:
     """The metrics of one grid that are not primary: cells alone."""
-    scored = rows.loc[~rows.primary.fillna(False).astype(bool)]
-    scored = scored.loc[scored.learning_rate.notna() & scored.batch_size.notna()]
+    return measured(rows.loc[~rows.primary.fillna(False).astype(bool)])
+
+
+def measured(rows: pd.DataFrame) -> Iterator[SurfaceView]:
+    """The metrics of one grid as measured, without a fit; of two cells or more."""
+    scored = rows.loc[rows.learning_rate.notna() & rows.batch_size.notna()]
     for (benchmark, metric), part in scored.groupby(["benchmark", "metric"], sort=False):
         table = _cell_means(part)
         if len(table) < 2:

@@ -19,7 +19,7 @@ from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
 from analysis.report import records, render, summary_tables
 from analysis.report.contaminated import without_leaks
-from analysis.report.section import Place, section, stage_confounds
+from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
 from analysis.text import safe
@@ -82,6 +82,23 @@ def write(
     index = folder / "index.html"
     _write(index, render.render("report", context))
     return index
+
+
+def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
+    """The content of recommendations.json for the scores that a run has now; writes nothing. None
+    where no stage has a grid with scores.
+
+    Raises:
+        ResultsError: the records cannot be read or do not belong together.
+    """
+    frame = results.read(run_dir)
+    source = Source(run_dir.name, frame, run_dir, results.items(run_dir), {})
+    cells = surfaces(frame, source.items)
+    grids = {}
+    for one in advise([fit(each) for each in cells], None, frame):
+        here = frame.loc[(frame.stage == one.stage) & (frame.arm == one.arm)]
+        grids[one.name] = records.grid_record(answer(one, source, here), one)
+    return records.document(grids) if grids else None
 
 
 def _records(runs: list[dict[str, Any]], comparison: compare_runs.Comparison) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from analysis.text import number, probability, rate, title
 
 
 def render(name: str, context: dict[str, Any]) -> str:
-    """The page of a template, `report` or `audit`."""
+    """The page of a template, `report`, `audit` or `live`."""
     return _template(name).render(context)
 
 
@@ -37,28 +37,28 @@ def plotly() -> Markup:
 
 def data(records: Any) -> Markup:
     """JSON to stand in a <script> element: nothing in it can end the element."""
-    text = json.dumps(_finite(records), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(finite(records), allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
 def as_json(records: Any) -> str:
     """JSON for a file."""
-    return json.dumps(_finite(records), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(records), indent=2, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
-    """Numpy's numbers as Python's own, and null for what is no number."""
+def finite(value: Any) -> Any:
+    """Numpy's numbers as Python's own, and None for what is no number."""
     if isinstance(value, dict):
-        return {str(name): _finite(part) for name, part in value.items()}
+        return {str(name): finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _script() -> Markup:
-    return Markup((files("analysis.figures") / "interactive.js").read_text(encoding="utf-8"))
+def _script(name: str = "interactive.js") -> Markup:
+    return Markup((files("analysis.figures") / name).read_text(encoding="utf-8"))
 
 
 @cache

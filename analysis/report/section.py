@@ -15,7 +15,7 @@ from analysis.advice.recommend import Advice
 from analysis.advice.source import Source
 from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import task
-from analysis.figures import contour, interactive, scaling_rules, scores, style, surface_view
+from analysis.figures import contour, interactive, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, plain
 from analysis.figures.draw import draw
 from analysis.figures.mix import mix_costs
@@ -149,24 +149,15 @@ def _panel(view: SurfaceView, sentence: str, place: Place, primary: bool = True)
     """The figures of one surface, written and to stand in the page."""
     parts = [view.stage, view.arm, view.benchmark, "" if primary else view.metric]
     name = "-".join(safe(part) for part in parts if part)
-    charts = _charts(view)
+    charts = interactive.charts(view)
     drawn = {kind: place.save(name, kind, chart, view.cells) for kind, chart in charts.items()}
     record = interactive.record(view, charts, sentence, f"{place.prefix}{name}")
     return Panel(view.label, view.metric, drawn, f"{place.prefix}{name}", record)
 
 
-def _charts(view: SurfaceView) -> dict[str, Chart]:
-    """A contour and scores against the ratio need two axes; scores against the rate always are."""
-    charts = {"rate": scores.against_rate(view)}
-    if view.cells.x.nunique() > 1 and view.cells.y.nunique() > 1:
-        charts = {"contour": contour.contour(view)} | charts
-        charts["ratio"] = scores.against_ratio(view)
-    return charts
-
-
 def _unfitted(view: SurfaceView) -> dict[str, Any]:
     sentence = "Cells only: this metric was not fitted (--all-metrics fits every one)."
-    return interactive.record(view, _charts(view), sentence)
+    return interactive.record(view, interactive.charts(view), sentence)
 
 
 def _optimum_sentence(one: Fit) -> str:

@@ -38,8 +38,8 @@ class Spent(NamedTuple):
 
     @property
     def words(self) -> str:
-        used = f"{self.gpu_hours:,.2f} GPU hours" if self.gpu_hours else ""
-        used = used or f"{self.cpu_hours:,.2f} CPU hours"
+        kind, hours = ("GPU", self.gpu_hours) if self.gpu_hours else ("CPU", self.cpu_hours)
+        used = f"{hours:,.2f} {kind} hours" if hours >= 0.1 else f"{3600 * hours:.0f} {kind} s"
         return used if self.cost is None else f"{self.cost:,.2f} {self.currency} ({used})"
 
 
@@ -83,8 +83,7 @@ class Spending:
 
 def so_far(run_dir: Path, now: float | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included."""
-    path = run_dir / "grid.yaml"
-    declared = YAML(typ="safe", pure=True).load(path) if path.exists() else {}
+    declared = _declared(run_dir)
     price = Pricing.model_validate(declared.get("price") or {})
     gpu_hours = cpu_hours = cost = 0.0
     for folder in run_dir.glob("trials/*"):
@@ -97,6 +96,21 @@ def so_far(run_dir: Path, now: float | None = None) -> Spent:
         cost += hours * (hourly(price, asked) or 0.0)
     priced = price.gpu_hour is not None or price.cpu_hour is not None
     return Spent(gpu_hours, cpu_hours, cost if priced else None, price.currency)
+
+
+def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
+    """What device time costs at the prices of a run's grid."""
+    price = Pricing.model_validate(_declared(run_dir).get("price") or {})
+    gpu_hours, cpu_hours = gpu_seconds / 3600, cpu_seconds / 3600
+    if price.gpu_hour is None and price.cpu_hour is None:
+        return Spent(gpu_hours, cpu_hours, None, price.currency)
+    cost = gpu_hours * (price.gpu_hour or 0.0) + cpu_hours * (price.cpu_hour or 0.0)
+    return Spent(gpu_hours, cpu_hours, cost, price.currency)
+
+
+def _declared(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "grid.yaml"
+    return YAML(typ="safe", pure=True).load(path) if path.exists() else {}
 
 
 def write(run_dir: Path) -> Spent:

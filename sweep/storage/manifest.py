@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import trainers
+from sweep.gridfile.schema import Grid
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
 from trainers import devices, files
@@ -48,11 +49,20 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
         "data": earlier.get("data", {}) | resolved.fingerprints,
         "prepared": before + counted,
         "stages": {
-            stage: {"evaluations": [want.record for want in of_stage]}
+            stage: {
+                "evaluations": [want.record for want in of_stage],
+                "resources": _held(resolved.grid, stage),
+            }
             for stage, of_stage in resolved.evaluations.items()
         },
     }
     files.write_json(folder.manifest, record)
+
+
+def _held(grid: Grid, stage: str) -> dict[str, float]:
+    """What a trial of the stage holds while it runs."""
+    resources = grid.trial_resources(stage)
+    return {"gpus": resources.gpus_per_trial, "cpus": resources.cpus_per_trial}
 
 
 def code() -> dict[str, str]:

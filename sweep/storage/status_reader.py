@@ -8,12 +8,14 @@ import math
 import os
 import time
 from collections import Counter, defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage import driver_lock, ranking
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.time_left import Left, time_left
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 from trainers.attempt import SIGNS
@@ -26,6 +28,8 @@ class TrialStatus(NamedTuple):
     """One planned trial. `loss` in nats per token; `step` of `steps` optimizer steps."""
 
     key: str
+    folder: str
+    """Its name under trials/."""
     stage: str
     arm: str
     learning_rate: float | None
@@ -37,7 +41,12 @@ class TrialStatus(NamedTuple):
     steps: int | None
     loss: float | None
     steps_per_second: float | None
+    tokens_per_second: float | None
     seconds: float
+    """That its attempts have run so far, without waiting between them."""
+    gpus: float
+    cpus: float
+    """What it holds while it runs."""
     reason: str
     last_sign: float | None
     """Seconds since a running trial last showed progress."""
@@ -63,10 +72,12 @@ class RunStatus(NamedTuple):
     name: str
     trials: list[TrialStatus]
     best: list[Best]
-    seconds_left: float | None
-    """From the mean time of ended trials and the number running; None where there are none."""
+    left: Left | None
+    """None where nothing runs, or no trial has ended yet to judge by."""
     driver: str
     """What there is to say of a driver that gives no sign; empty where all is well."""
+    scores: dict[tuple[str, str], dict[str, Scored]]
+    """(stage, benchmark) -> key of a trial that has ended -> its score."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -77,8 +88,9 @@ class RunStatus(NamedTuple):
 class Reader:
     """Reads a run folder again and again; what has ended is read once."""
 
-    def __init__(self, path: Path):
-        """
+    def __init__(self, path: Path, plan: str | None = None):
+        """`plan` is the content of plan.csv where that is not written yet.
+
         Raises:
             FileNotFoundError: there is no plan.
             Damaged: the plan is not whole; `read` raises it of other records.
@@ -86,15 +98,15 @@ class Reader:
         self.folder = RunFolder(path)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
-        """(stage, benchmark) -> key of an ended trial -> its score."""
-        self.rows = self._rows()
+        text = self._plan() if plan is None else plan
+        self.rows = list(csv.DictReader(io.StringIO(text)))
 
-    def _rows(self) -> list[dict[str, str]]:
+    def _plan(self) -> str:
         path = self.folder.path / "plan.csv"
         text = path.read_bytes().decode("utf-8", errors="replace")
         if not text.endswith("\n"):
             raise Damaged(f"{path}: cut off; the command that runs the grid writes it anew")
-        return list(csv.DictReader(io.StringIO(text)))
+        return text
 
     def read(self) -> RunStatus:
         manifest = files.read_json(self.folder.manifest) or {}
@@ -104,8 +116,9 @@ class Reader:
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
             best=self._best(),
-            seconds_left=_seconds_left(trials),
+            left=time_left(trials),
             driver="" if held else driver_lock.left_behind(self.folder.path),
+            scores=self._scores,
         )
 
     def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
@@ -114,7 +127,9 @@ class Reader:
         folder = TrialFolder(self.folder.path / "trials" / row["folder"])
         stage = manifest.get("stages", {}).get(row["stage"], {})
         required = stage.get("evaluations", [])
-        status = _status(row, folder, [want["fingerprint"] for want in required], held)
+        resources = stage.get("resources", {})
+        fingerprints = [want["fingerprint"] for want in required]
+        status = _status(row, folder, fingerprints, held, resources)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             record = files.read_json(folder.path / "trial.json")
@@ -141,7 +156,11 @@ class Reader:
 
 
 def _status(
-    row: dict[str, str], folder: TrialFolder, fingerprints: list[str], held: bool
+    row: dict[str, str],
+    folder: TrialFolder,
+    fingerprints: list[str],
+    held: bool,
+    resources: dict[str, float],
 ) -> TrialStatus:
     attempts = folder.attempts()
     training = folder.training()
@@ -161,6 +180,7 @@ def _status(
     )
     return TrialStatus(
         key=row["key"],
+        folder=row["folder"],
         stage=row["stage"],
         arm=row["arm"],
         learning_rate=float(row["learning_rate"]) if row["learning_rate"] else None,
@@ -172,11 +192,37 @@ def _status(
         steps=int(row["steps"]) if row["steps"] else None,
         loss=step.get("loss"),
         steps_per_second=step["step"] / seconds if seconds else None,
-        seconds=sum(event.get("seconds", 0.0) for event in attempts if event["event"] == "done"),
+        tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
+        seconds=_seconds(attempts, state == "running"),
+        gpus=resources.get("gpus", 0.0),
+        cpus=resources.get("cpus", 0.0),
         reason=reason,
         last_sign=silent,
         stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),
     )
+
+
+def _seconds(attempts: list[dict[str, Any]], running: bool) -> float:
+    """Of all attempts; where the record of one has no duration, by the wall clock."""
+    total, began = 0.0, None
+    for event in attempts:
+        if event["event"] == "started":
+            began = _clock(event)
+        elif event["event"] in ("done", "failed", "stopped", "superseded"):
+            ended = _clock(event)
+            if "seconds" in event:
+                total += event["seconds"]
+            elif began is not None and ended is not None:
+                total += max(0.0, ended - began)
+            began = None
+    return total + (max(0.0, time.time() - began) if running and began is not None else 0.0)
+
+
+def _clock(event: dict[str, Any]) -> float | None:
+    try:
+        return datetime.fromisoformat(event["time"]).timestamp()
+    except (KeyError, ValueError):
+        return None
 
 
 def _last_sign(folder: TrialFolder) -> float | None:
@@ -198,12 +244,3 @@ def _last_line(path: Path) -> dict[str, Any]:
             return json.loads(lines[-1]) if lines else {}
     except (OSError, ValueError):
         return {}
-
-
-def _seconds_left(trials: list[TrialStatus]) -> float | None:
-    ended = [t.seconds for t in trials if t.state in ("ok", "diverged") and t.learning_rate]
-    counts = Counter(trial.state for trial in trials)
-    if not ended or not counts["running"]:
-        return None
-    left = counts["planned"] + 0.5 * counts["running"]
-    return left * sum(ended) / len(ended) / counts["running"]

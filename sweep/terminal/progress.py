@@ -1,5 +1,6 @@
 """A run in the terminal: a line per trial, the live table, and how long it took."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,9 +9,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from analysis import benchmarks
+from analysis.text import number, rate, title
 from sweep.execution.job import Outcome
 from sweep.plan.trials import Trial
+from sweep.schedule.spending import Spent
+from sweep.storage.ranking import Scored
 from sweep.storage.status_reader import RunStatus, TrialStatus
+from sweep.terminal import words
 
 
 def outcome(console: Console, number: int, total: int, trial: Trial, ended: Outcome) -> None:
@@ -50,60 +56,103 @@ def times(
     )
 
 
-def status(run: RunStatus) -> RenderableType:
-    """Counts, a row per running trial, and the best cell of each benchmark so far."""
-    counts = "  ".join(f"{number} {state}" for state, number in run.counts.items() if number)
-    left = "" if run.seconds_left is None else f"  about {duration(run.seconds_left)} left"
-    head = [Text(f"{run.name}: {counts}{left}"), *([Text(run.driver)] if run.driver else [])]
-    return Group(*head, _running(run), _bests(run))
+def status(run: RunStatus, maps: bool = False, spent: Spent | None = None) -> RenderableType:
+    """Counts, time, what was `spent`, a row per running trial, and the best cell of each benchmark
+    so far; with `maps` also every cell of each grid."""
+    counts = ", ".join(f"{number} {state}" for state, number in run.counts.items() if number)
+    lines = [f"{run.name}: {counts}", words.time_left(run), words.cost(run, spent), run.driver]
+    shown: list[RenderableType] = [Text(line) for line in lines if line]
+    if maps:
+        shown += [part for group in _grids(run) for part in _map(*group, run)]
+    return Group(*shown, *_running(run), *_bests(run))
 
 
-def _running(run: RunStatus) -> RenderableType:
-    shown = [trial for trial in run.trials if trial.state in ("running", "failed")]
-    if not shown:
-        return Text("")
-    columns = ("stage", "lr", "bs", "seed", "", "step", "loss", "steps/s", "last sign", "")
-    table = Table(*columns, box=None)
-    for trial in shown[-20:]:
-        rate = trial.steps_per_second
-        table.add_row(
-            trial.stage,
-            "" if trial.learning_rate is None else f"{trial.learning_rate:.3g}",
-            str(trial.batch_size or ""),
-            "" if trial.seed is None else str(trial.seed),
-            trial.phase if trial.state == "running" else trial.state,
-            f"{trial.step}/{trial.steps or '?'}" if trial.step else "",
-            "" if trial.loss is None else f"{trial.loss:.3f}",
-            "" if rate is None or trial.stalled else f"{rate:.1f}",
-            _sign(trial),
-            trial.reason[:80],
+def _grids(run: RunStatus) -> Iterator[tuple[str, str, list[TrialStatus]]]:
+    groups: dict[tuple[str, str], list[TrialStatus]] = defaultdict(list)
+    for trial in run.trials:
+        groups[trial.stage, trial.arm].append(trial)
+    for (stage, arm), trials in groups.items():
+        if len(words.cells(trials)) > 1:
+            yield stage, arm, trials
+
+
+WIDE = 10
+"""Batch sizes that fit 80 columns with a score each; of more, each cell is one sign."""
+
+SIGNS = {"ok": "*", "diverged": "x", "failed": "!", "running": ">", "planned": "."}
+
+
+def _map(stage: str, arm: str, trials: list[TrialStatus], run: RunStatus) -> list[RenderableType]:
+    """Learning rates down, batch sizes across: the score of each cell, or its state."""
+    cells = words.cells(trials)
+    scored = {name: found for (of, name), found in run.scores.items() if of == stage and found}
+    name = next(iter(scored), "")
+    sizes = sorted({size for _, size in cells})
+    narrow = len(sizes) > WIDE
+    what = f"{benchmarks.task(name).label}, or the state of the cell" if name else "state"
+    what = ", ".join(f"{sign} {state}" for state, sign in SIGNS.items()) if narrow else what
+    table = Table("LR / batch", box=None, padding=(0, 1 if narrow else 2, 0, 0))
+    for size in sizes:
+        table.add_column(str(size), justify="right")
+    for learning_rate in sorted({one for one, _ in cells}):
+        texts = [cells.get((learning_rate, size)) for size in sizes]
+        row = (
+            Text() if here is None else _cell(here, scored.get(name, {}), narrow) for here in texts
         )
-    return table
+        table.add_row(rate(learning_rate), *row)
+    return ["", Text(f"{title(stage, arm)}: {what}"), table]
 
 
-def _sign(trial: TrialStatus) -> str:
-    if trial.last_sign is None:
-        return ""
-    return f"{'stalled: ' if trial.stalled else ''}{duration(trial.last_sign)} ago"
+def _cell(trials: list[TrialStatus], scores: dict[str, Scored], narrow: bool) -> Text:
+    state = words.cell_state(trials)
+    values = [scores[one.key].value for one in trials if one.key in scores]
+    known = [value for value in values if value is not None]
+    text = SIGNS[state] if narrow else words.cell_word(trials)
+    if known and state == "ok" and not narrow:
+        text = number(sum(known) / len(known), 3)
+    return Text(text, style=STYLES[state])
 
 
-def _bests(run: RunStatus) -> RenderableType:
+STYLES = {"ok": "green", "diverged": "yellow", "failed": "red", "running": "cyan", "planned": "dim"}
+
+
+def _running(run: RunStatus) -> list[RenderableType]:
+    """A row for each trial that runs or failed, of the last twenty; columns that say nothing are
+    left out."""
+    trials = [one for one in run.trials if one.state in ("running", "failed")][-20:]
+    if not trials:
+        return []
+    shown = [words.trial(one) for one in trials]
+    names = [name for name in shown[0] if any(one[name] for one in shown)]
+    if len({one.seed for one in run.trials if one.seed is not None}) < 2:
+        names = [name for name in names if name != "seed"]
+    if not any(one.stalled or (one.last_sign or 0) > QUIET_SECONDS for one in trials):
+        names = [name for name in names if name != "last sign"]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(SHORT.get(name, name), no_wrap=name != "reason")
+    for one in shown:
+        table.add_row(*(one[name] if name != "reason" else one[name][:200] for name in names))
+    return ["", table]
+
+
+QUIET_SECONDS = 20.0
+"""Since the last sign of a trial, after which that is shown."""
+
+SHORT = {"learning rate": "LR", "batch size": "batch", "running for": "for"}
+"""Heads of columns, so that all of them fit 80 characters."""
+
+
+def _bests(run: RunStatus) -> list[RenderableType]:
     if not run.best:
-        return Text("")
-    table = Table("stage", "best so far", "lr", "bs", "score", box=None)
+        return []
+    table = Table("best so far", "stage", "LR", "batch", "score", box=None, padding=(0, 2, 0, 0))
     for best in run.best:
         error = "" if best.stderr is None else f" ± {best.stderr:.3f}"
         score = f"{best.value:.3f}{error}"
-        table.add_row(
-            best.stage, best.benchmark, f"{best.learning_rate:.3g}", str(best.batch_size), score
-        )
-    return table
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+        label = benchmarks.task(best.benchmark).label
+        table.add_row(label, best.stage, rate(best.learning_rate), str(best.batch_size), score)
+    return ["", table]
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def trial(path, begins):
 def test_ended_run_counts_every_planned_trial(chain_run):
     status = Reader(chain_run.path).read()
     assert status.counts == {"ok": 3, "diverged": 1, "failed": 0, "running": 0, "planned": 0}
-    assert status.seconds_left is None
+    assert status.left is None
 
 
 def test_best_cell_is_the_best_scored_one_of_a_swept_stage(chain_run):
@@ -54,7 +54,9 @@ def test_trial_that_a_driver_is_at_runs_and_without_a_driver_is_planned(copied):
     assert (running.step, running.steps, running.phase) == (4, 4, "train")
     assert running.loss > 0
     assert running.steps_per_second > 0
-    assert status.seconds_left > 0
+    assert running.tokens_per_second > 0
+    assert status.left is not None and status.left.low < status.left.high
+    assert all(one.seconds > 0 for one in status.trials if one is not running)
 
 
 def test_failed_trial_is_shown_with_its_reason(copied):

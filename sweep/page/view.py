@@ -1,0 +1,88 @@
+"""What the page of a run shows now, and what it showed last."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from analysis.report import render
+from sweep.page.curves import LossCurve
+from sweep.page.state import CURVES, state
+from sweep.page.surfaces import Surfaces
+from sweep.schedule import spending
+from sweep.storage import time_left
+from sweep.storage.status_reader import Reader, RunStatus
+
+SIGN_SECONDS = 20.0
+"""After so long the data is written though nothing has changed: the page shows that it lives."""
+
+
+class View:
+    """Reads a run folder again and again, and writes the text of the page's files."""
+
+    def __init__(self, run_dir: Path):
+        self._run_dir = run_dir
+        self._reader: Reader | None = None
+        self._read_plan: Any = None
+        self._curves: dict[str, LossCurve] = {}
+        self._running: set[str] = set()
+        self._surfaces = Surfaces(run_dir)
+        self._versions = 0
+        self._shown: Any = None
+        self._written = 0.0
+        self._drawn: dict[str, Any] = {}
+
+    def read(self, plan: str | None) -> RunStatus:
+        """The run as it stands; its plan is read anew where it has changed, as for a new wave."""
+        seen = plan or (self._run_dir / "plan.csv").stat().st_mtime_ns
+        if self._reader is None or seen != self._read_plan:
+            self._reader, self._read_plan = Reader(self._run_dir, plan), seen
+        run = self._reader.read()
+        self._read_curves(run)
+        return run
+
+    def _read_curves(self, run: RunStatus) -> None:
+        """Of what runs, once more when it has ended, and of what had ended before."""
+        few = len(run.trials) <= CURVES
+        running = {trial.key for trial in run.trials if trial.state == "running"}
+        for trial in run.trials:
+            if trial.state == "planned" or not (few or trial.key in running | self._running):
+                continue
+            if trial.key in running | self._running or trial.key not in self._curves:
+                path = self._run_dir / "trials" / trial.folder / "metrics.jsonl"
+                self._curves.setdefault(trial.key, LossCurve(path)).read()
+        self._running = running
+
+    def page(self, run: RunStatus, mark: str, data: str) -> str:
+        """The page itself, which asks for the file `data` again and again."""
+        return render.render("live", {"name": run.name, "mark": mark, "data": data})
+
+    def contours(self, run: RunStatus) -> str | None:
+        """The file of the contours where a trial has ended and they have changed, else None."""
+        if not self._surfaces.fresh(run):
+            return None
+        found = self._surfaces.records(run)
+        if found == self._drawn:
+            return None
+        self._drawn = found
+        self._versions += 1
+        return f"sweepSurfaces({render.data(found)});\n"
+
+    def text(self, run: RunStatus, note: str, stopped: bool) -> str | None:
+        """The content of live.js; None where the page shows it already and has a recent sign."""
+        spent = spending.at_price_of(self._run_dir, *time_left.spent(run.trials))
+        shown = state(run, self._curves, note, spent) | {
+            "surfaces": self._versions,
+            "stopped": stopped,
+        }
+        now = time.time()
+        lasting = {name: part for name, part in shown.items() if name != "lines"}  # clocks tick
+        if lasting == self._shown and now - self._written < SIGN_SECONDS:
+            return None
+        self._shown, self._written = lasting, now
+        text = json.dumps(render.finite(shown), separators=(",", ":"), allow_nan=False)
+        return f"sweepState({{...{text},written:{int(now * 1000)}}});\n"
+
+    def ended(self, run: RunStatus) -> int:
+        """Trials that have a result."""
+        return sum(trial.state in ("ok", "diverged") for trial in run.trials)

@@ -1,0 +1,116 @@
+"""How a run stands, in words: the same on the terminal and on the page."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from analysis.text import number, rate
+from sweep.schedule.spending import Spent
+from sweep.storage.status_reader import RunStatus, TrialStatus
+
+CLOCKS = ("running for", "last sign")
+"""Columns that change though nothing happens."""
+
+
+def duration(seconds: float) -> str:
+    """45 s, 2 min 05 s, 3 h 20 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def time_left(run: RunStatus) -> str:
+    """About 3 min 20 s to the end (2 min 50 s to 4 min 10 s, 90 % interval)."""
+    left = run.left
+    if left is None:
+        unknown = run.counts["running"] and run.counts["planned"]
+        return "Time to the end: known once a trial of each stage has ended" if unknown else ""
+    ends = f"{duration(left.low)} to {duration(left.high)}"
+    return f"About {duration(left.seconds)} to the end ({ends}, 90 % interval)"
+
+
+def cost(run: RunStatus, spent: Spent | None) -> str:
+    """Cost so far: 4.10 USD (3.2 GPU hours), about 6.50 USD (5.1 GPU hours) to go."""
+    if spent is None or not (spent.gpu_hours or spent.cpu_hours):
+        return ""
+    text = f"Cost so far: {spent.words}"
+    if run.left is not None:
+        gpu_hours, cpu_hours = run.left.gpu_seconds / 3600, run.left.cpu_seconds / 3600
+        share = gpu_hours / spent.gpu_hours if spent.gpu_hours else cpu_hours / spent.cpu_hours
+        price = None if spent.cost is None else share * spent.cost
+        text += f", about {Spent(gpu_hours, cpu_hours, price, spent.currency).words} to go"
+    return text
+
+
+def trial(one: TrialStatus) -> dict[str, str]:
+    """The figures of a trial that runs or failed, as texts by the names of their columns."""
+    tokens = one.tokens_per_second
+    return {
+        "stage": one.stage,
+        "learning rate": "" if one.learning_rate is None else rate(one.learning_rate),
+        "batch size": str(one.batch_size or ""),
+        "seed": "" if one.seed is None else str(one.seed),
+        "now": doing(one),
+        "step": f"{one.step}/{one.steps or '?'}" if one.step else "",
+        "loss": "" if one.loss is None else number(one.loss, 3),
+        "tokens/s": "" if not tokens or one.stalled else f"{tokens:,.0f}",
+        "running for": duration(one.seconds),
+        "last sign": sign(one),
+        "reason": one.reason,
+    }
+
+
+def doing(one: TrialStatus) -> str:
+    if one.state != "running":
+        return one.state
+    return {"train": "training", "evaluate": "scoring"}.get(one.phase, one.phase)
+
+
+def sign(one: TrialStatus) -> str:
+    if one.last_sign is None:
+        return ""
+    return f"{'stalled: ' if one.stalled else ''}{duration(one.last_sign)} ago"
+
+
+def about(one: TrialStatus) -> str:
+    """One line about a trial, shown where its cell is pointed at."""
+    facts = [f"seed {one.seed}" if one.seed is not None else one.stage, doing(one)]
+    if one.step:
+        facts.append(f"step {one.step} of {one.steps or '?'}")
+    if one.loss is not None:
+        facts.append(f"loss {number(one.loss, 3)}")
+    if one.tokens_per_second:
+        facts.append(f"{one.tokens_per_second:,.0f} tokens/s")
+    if one.seconds and one.state != "running":
+        facts.append(f"ran {duration(one.seconds)}")
+    return ", ".join(facts) + (f": {one.reason}" if one.reason else "")
+
+
+def cells(trials: Iterable[TrialStatus]) -> dict[tuple[float, int], list[TrialStatus]]:
+    """Trials by learning rate and batch size; those without either are left out."""
+    found: dict[tuple[float, int], list[TrialStatus]] = defaultdict(list)
+    for one in trials:
+        if one.learning_rate is not None and one.batch_size is not None:
+            found[one.learning_rate, one.batch_size].append(one)
+    return found
+
+
+def cell_state(trials: Iterable[TrialStatus]) -> str:
+    """Of a cell with several seeds: what deserves to be seen first."""
+    states = {trial.state for trial in trials}
+    order = ("running", "failed", "planned", "diverged", "ok")
+    return next(state for state in order if state in states)
+
+
+def cell_word(trials: Sequence[TrialStatus]) -> str:
+    """Of a cell: planned, 62 %, scoring, diverged, 2 of 3 seeds."""
+    now = cell_state(trials)
+    if now == "running":
+        one = next(trial for trial in trials if trial.state == "running")
+        if one.phase == "evaluate":
+            return "scoring"
+        return f"{one.step / one.steps:.0%}" if one.step and one.steps else "starting"
+    if now == "planned" and any(trial.state != "planned" for trial in trials):
+        return f"{sum(trial.state != 'planned' for trial in trials)} of {len(trials)} seeds"
+    return "done" if now == "ok" else now

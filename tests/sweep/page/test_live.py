@@ -1,0 +1,195 @@
+"""The page while a run goes on, in a real browser, from disk and over HTTP."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep.page import live, serve
+from sweep.plan import trials as plan
+from sweep.storage.run_folder import RunFolder, plan_csv
+from sweep.storage.run_log import NAME as LOG
+
+ROOT = Path(__file__).parents[3]
+
+GRID = """\
+name: seen
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 300}
+    steps: 25
+    max_length: 128
+    heldout: 8
+    grid:
+      learning_rate: [0.0003, 0.003, 100]
+      batch_size: [4, 8]
+evaluate:
+  benchmarks: [world_choice]
+  limit: 16
+resources: {cpus_per_trial: 1}
+"""
+"""Six cells, two of which diverge."""
+
+LIVE = "return !!document.querySelector('[data-live]')"
+STATES = "return [...document.querySelectorAll('.cells-map td')].map(td => td.className)"
+
+
+def seconds_until(condition, timeout: float = 120.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def watched(browser, tmp_path_factory) -> Iterator[list[dict]]:
+    """What a browser saw of a run that went on before it, a look every half second; the last one
+    is of the report."""
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "grid.yaml").write_text(GRID)
+    run = folder / "runs" / "seen"
+    command = [sys.executable, "-m", "sweep.run", "grid.yaml", "--local"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
+    page = run / "report" / "index.html"
+    try:
+        seconds_until(lambda: page.exists() or process.poll() is not None)
+        browser.set_window_size(1200, 1000)
+        browser.get_log("browser")
+        browser.get(page.as_uri())
+        looks: list[dict] = []
+        while not looks or looks[-1]["live"]:
+            looks.append(
+                {
+                    "live": browser.execute_script(
+                        "return !!document.querySelector('[data-live]')"
+                    ),
+                    "states": browser.execute_script(STATES),
+                    "curves": browser.execute_script(
+                        "return document.querySelectorAll('.cells-map polyline').length"
+                    ),
+                    "contours": browser.execute_script(
+                        "return document.querySelectorAll('.explorer .contour .main-svg').length"
+                    ),
+                    "text": browser.execute_script("return document.body.innerText"),
+                    "ended": process.poll(),
+                }
+            )
+            assert len(looks) < 400
+            time.sleep(0.5)
+        assert process.wait(60) == 0
+        looks[-1]["errors"] = [
+            entry["message"]
+            for entry in browser.get_log("browser")
+            if "ERR_FILE_NOT_FOUND" not in entry["message"]  # live.js, when the report is there
+        ]
+        looks[-1]["folder"] = run
+        yield looks
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_cells_turn_from_planned_to_running_to_done(watched):
+    seen = [look["states"] for look in watched if look["states"]]
+    assert all(len(states) == 6 for states in seen)
+    assert "planned" in seen[0]
+    assert any("running" in states for states in seen)
+    assert seen[-1].count("planned") < seen[0].count("planned")
+    assert "ok" in seen[-1] and "diverged" in seen[-1]
+
+
+def test_curves_and_contours_come_as_cells_end(watched):
+    drawn = [look for look in watched if look["live"] and look["states"]]
+    assert drawn[0]["contours"] == 0
+    assert drawn[-1]["curves"] >= 4
+    assert drawn[-1]["contours"] > 0
+
+
+@pytest.mark.parametrize("told", ["trials ended", "Cost so far", "to the end", "tokens/s"])
+def test_page_tells_counts_time_and_cost(watched, told):
+    assert any(told in look["text"] for look in watched if look["live"])
+
+
+def test_page_becomes_the_report_by_itself_without_an_error(watched):
+    assert "Which learning rate, which batch size?" in watched[-1]["text"]
+    assert watched[-1]["errors"] == []
+    report = watched[-1]["folder"] / "report"
+    assert not [file.name for file in report.iterdir() if "live" in file.name]
+
+
+@pytest.fixture
+def planned(load) -> tuple[RunFolder, str]:
+    grid = load(GRID)
+    return grid, plan_csv(plan.trials(grid))
+
+
+def begun(folder: RunFolder, plan: str, said: list[str]) -> live.LivePage:
+    page = live.LivePage(folder, plan, said.append)
+    page.begin("Preparing the data")
+    seconds_until(page.path.exists, 30)
+    return page
+
+
+def test_plan_stands_before_anything_is_written(planned, tmp_path):
+    page = begun(RunFolder(tmp_path / "run"), planned[1], [])
+    text = (page.path.parent / live.DATA).read_text()
+    page.stop("the disk is full")
+    assert text.count('"planned"') >= 6 and "Preparing the data" in text
+    stopped = (page.path.parent / live.DATA).read_text()
+    assert "Stopped: the disk is full. The same command goes on from here." in stopped
+
+
+def test_report_of_an_earlier_start_comes_back_where_nothing_was_added(planned, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    report = folder.path / "report" / "index.html"
+    report.parent.mkdir(parents=True)
+    report.write_text("the earlier report")
+    page = begun(folder, planned[1], [])
+    seconds_until(lambda: "the earlier report" not in report.read_text())
+    page.stop("interrupted")
+    assert report.read_text() == "the earlier report"
+    assert [file.name for file in report.parent.iterdir()] == ["index.html"]
+
+
+def test_failure_of_the_page_is_told_and_ends_nothing(planned, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    (folder.path / "report").write_text("a file where the folder should be")
+    said: list[str] = []
+    with live.drawn(folder, planned[1], said.append) as page:
+        page.begin("")
+        seconds_until(lambda: bool(said), 30)
+    assert len(said) == 1 and "the run goes on without it" in said[0]
+
+
+@pytest.fixture
+def served(chain_run, tmp_path) -> Iterator[serve.Server]:
+    run = shutil.copytree(chain_run.path, tmp_path / "served")
+    with serve.Server(run, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_served_page_opens_with_its_token_and_draws(browser, served):
+    browser.get_log("browser")
+    browser.get(served.url)
+    assert "Which learning rate" in browser.execute_script("return document.body.innerText")
+    assert "token" not in browser.current_url
+    assert [e for e in browser.get_log("browser") if "favicon" not in e["message"]] == []
+
+
+def test_driver_log_has_no_error_of_the_page(watched):
+    log = (watched[-1]["folder"] / LOG).read_text()
+    assert "fills while trials run" in log
+    assert "the run goes on without it" not in log

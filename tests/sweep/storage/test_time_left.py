@@ -1,0 +1,83 @@
+"""The time to the end, from trials that have ended."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from sweep.storage.time_left import spent, time_left
+
+
+class Trial(NamedTuple):
+    state: str
+    seconds: float = 0.0
+    stage: str = "sft"
+    batch_size: int | None = 8
+    gpus: float = 1.0
+    cpus: float = 2.0
+
+
+def test_known_times_give_the_time_to_the_end():
+    ended = [Trial("ok", 100.0)] * 50
+    left = time_left([*ended, *[Trial("running", 50.0)] * 2, *[Trial("planned")] * 4])
+    assert left is not None
+    assert left.seconds == pytest.approx(250, rel=0.05)
+    assert left.low < left.seconds < left.high
+    assert left.high - left.low < 0.3 * left.seconds
+    assert left.gpu_seconds == pytest.approx(500, rel=0.05)
+    assert left.cpu_seconds == pytest.approx(1000, rel=0.05)
+
+
+def test_each_batch_size_takes_its_own_time():
+    ended = [Trial("ok", 10.0, batch_size=8)] * 30 + [Trial("ok", 1000.0, batch_size=64)] * 30
+    quick = time_left([*ended, Trial("running", 1.0), Trial("planned")])
+    slow = time_left([*ended, Trial("running", 1.0), Trial("planned", batch_size=64)])
+    assert quick is not None and slow is not None
+    assert quick.seconds < 30 and slow.seconds > 800
+
+
+def test_interval_is_wide_while_few_have_ended():
+    rest = [Trial("running", 1.0), *[Trial("planned")] * 5]
+    few = time_left([Trial("ok", 100.0), *rest])
+    many = time_left([*[Trial("ok", 100.0)] * 100, *rest])
+    assert few is not None and many is not None
+    assert few.high - few.low > 3 * (many.high - many.low)
+
+
+def test_interval_holds_the_end_of_simulated_runs():
+    """Two slots, trials whose times scatter by 20 %: the 90 % interval, seen half way."""
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(100):
+        times = 100 * np.exp(rng.normal(0, 0.2, 20))
+        done = [Trial("ok", float(seconds)) for seconds in times[:9]]
+        left = time_left([*done, *[Trial("running")] * 2, *[Trial("planned")] * 9])
+        free = [0.0, 0.0]
+        for seconds in times[9:]:
+            free[free.index(min(free))] += seconds
+        assert left is not None
+        inside += left.low <= max(free) <= left.high
+    assert inside >= 80
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        [Trial("ok", 5.0), Trial("planned")],
+        [Trial("running", 5.0), Trial("planned")],
+        [Trial("ok", 5.0), Trial("running", 1.0), Trial("planned", stage="dpo")],
+        [],
+    ],
+    ids=["nothing runs", "none has ended", "none of that stage", "no trials"],
+)
+def test_nothing_is_said_without_grounds(trials):
+    assert time_left(trials) is None
+
+
+def test_spent_counts_every_attempt():
+    assert spent([Trial("ok", 10.0), Trial("failed", 5.0), Trial("planned")]) == (15.0, 30.0)
+
+
+def test_ten_thousand_trials_take_no_time_worth_naming():
+    trials = [Trial("ok", 10.0)] * 100 + [Trial("running", 1.0)] * 8 + [Trial("planned")] * 10_000
+    left = time_left(trials)
+    assert left is not None and left.seconds == pytest.approx(12_500, rel=0.1)
