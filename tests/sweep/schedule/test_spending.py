@@ -77,6 +77,6 @@ def test_run_stops_at_its_cost_and_says_so(small, drive, tmp_path):
     assert 0.0001 <= record["cost"] < 10
     assert record["words"] in (run / "report" / "index.html").read_text()
     shown = CliRunner().invoke(status.app, [str(run)])
-    assert f"cost so far: {record['words']}" in shown.output
+    assert f"Cost so far: {record['words']}" in shown.output
     assert drive(priced, run).code == 0
     assert spending.so_far(run).cost > record["cost"]
