@@ -4,6 +4,7 @@ The tokenizer knows the words of the miniature world as whole tokens and every o
 byte, so that it can encode anything.
 """
 
+import functools
 from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -56,10 +57,8 @@ def tiny() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """The world's words and single bytes; needs no torch."""
-    split = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *_words(split)]
+    split = _split()
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *_words()]
     vocabulary = {piece: i for i, piece in enumerate([*SPECIAL, *dict.fromkeys(pieces)])}
     # No merges: a piece is a known word, taken whole, or it stays the bytes it is made of.
     bpe = Tokenizer(models.BPE(vocabulary, merges=[], ignore_merges=True))
@@ -78,9 +77,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _words(split: pre_tokenizers.PreTokenizer) -> list[str]:
+def _split() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+
+
+@functools.cache
+def _words() -> tuple[str, ...]:
     """The pieces of a large enough sample of the world to hold every one of its words."""
     texts = [row["text"] for row in generate.rows("pretrain", 1000, 0)]
     for row in generate.rows("sft", 2000, 0):
         texts += [message["role"] + "\n" + message["content"] for message in row["messages"]]
-    return sorted({piece for piece, _ in split.pre_tokenize_str("\n".join(texts))})
+    pieces = _split().pre_tokenize_str("\n".join(texts))
+    return tuple(sorted({piece for piece, _ in pieces}))

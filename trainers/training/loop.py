@@ -182,7 +182,7 @@ def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
     for parameter in trainer.trained:
         parameter.grad = None
     vars(monitor).pop("engine", None)
-    trainer.accelerator.free_memory()
+    compat_accelerate.forget_prepared(trainer.accelerator)
     vars(trainer).clear()
 
 

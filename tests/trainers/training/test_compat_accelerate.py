@@ -1,5 +1,6 @@
 """accelerate's singletons are those that are reset, and are made anew after it."""
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
@@ -12,4 +13,14 @@ def test_next_trial_has_its_own_precision():
     for state in (AcceleratorState, GradientState, PartialState):
         assert not state._shared_state, state
     assert Accelerator(cpu=True, mixed_precision="no").mixed_precision == "no"
+    compat_accelerate.forget_process_state()
+
+
+def test_prepared_model_is_let_go():
+    accelerator = Accelerator(cpu=True)
+    model = torch.nn.Linear(1, 1)
+    accelerator.prepare(model, torch.optim.SGD(model.parameters()))
+    compat_accelerate.forget_prepared(accelerator)
+    assert not accelerator._models
+    assert not accelerator._optimizers
     compat_accelerate.forget_process_state()
