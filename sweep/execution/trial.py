@@ -89,6 +89,8 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
                 raise TrialFailed(watchdog.reason or str(error)) from error
             finally:
                 gc.collect()
+                if not gc.get_freeze_count():  # libraries: 0.2 s to look through, never garbage
+                    gc.freeze()
 
 
 def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
