@@ -6,6 +6,7 @@ and an evaluation that has its file is not run again.
 
 import contextlib
 import errno
+import functools
 import gc
 import math
 import os
@@ -89,8 +90,14 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
                 raise TrialFailed(watchdog.reason or str(error)) from error
             finally:
                 gc.collect()
-                if not gc.get_freeze_count():  # libraries: 0.2 s to look through, never garbage
-                    gc.freeze()
+                _leave_out_libraries()
+
+
+@functools.cache
+def _leave_out_libraries() -> None:
+    """Once a process, after its first trial: what is alive are libraries, never garbage, through
+    which each later collection would look for 0.2 s."""
+    gc.freeze()
 
 
 def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
