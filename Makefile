@@ -1,11 +1,12 @@
 # make quickstart   set up, run the embedded default, print the path of the report
 # make test         set up, run the tests
+# make docs         docs/ as a site in build/site/index.html
 # make faults       kill, interrupt, fill up, cut off; then compare with a run left alone
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-fast test-slow faults lint lock clean
+.PHONY: docs quickstart test test-fast test-slow faults lint lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
@@ -21,6 +22,10 @@ test-slow: $(READY)
 
 faults: $(READY)
 	$(VENV)/bin/python -m tests.faults
+
+docs: $(READY)
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
+	@echo build/site/index.html
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -38,7 +43,7 @@ $(READY): requirements.lock pyproject.toml
 # Pins afresh what pyproject.toml asks for, in a new environment.
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet '.[dev]'
+	build/lock/bin/python -m pip install --quiet '.[dev,docs]'
 	build/lock/bin/python -m pip freeze --exclude lr-bs-sweep | sed 's/^torch==\([0-9.]*\)+cpu/torch==\1/' > requirements.lock
 
 clean:

@@ -14,7 +14,7 @@ from sweep.gridfile import load
 
 ROOT = Path(__file__).parent.parent
 WITH_COMMANDS = ("README.md", *(f"docs/{name}.md" for name in (
-    "run", "grid_file", "stages", "scores", "audits", "tables",
+    "index", "run", "grid_file", "stages", "scores", "audits", "tables", "coming_from", "recipes",
 )))  # fmt: skip
 """Pages whose every command and grid is tried here."""
 PAGES = (

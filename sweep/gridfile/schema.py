@@ -42,6 +42,7 @@ class TrialResources(Strict):
     """What one trial gets, on one node. Never part of its identity."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    """Cores that Ray counts for it; they bound its threads."""
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
     """A share of one GPU, or one, or several of one node, which then train a trial together."""
     ranks_per_trial: Count | None = None
@@ -110,6 +111,7 @@ class Search(Strict):
     """Run not every cell of the one swept stage but those that a sampler asks for."""
 
     method: Literal["optuna"]
+    """The library that asks for cells."""
     sampler: Literal["gp", "tpe", "random"] = "gp"
     """Gaussian process, tree-structured Parzen estimator, or chance as the baseline."""
     trials: Count
@@ -117,6 +119,7 @@ class Search(Strict):
     objective: Annotated[str, Field(min_length=1)] = HELDOUT
     """Benchmark whose primary metric, a mean over seeds, is to be best."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the sampler."""
     at_once: Count | None = None
     """Cells that run at once; as many as there is room for when empty."""
 
@@ -129,6 +132,7 @@ class Audit(Strict):
     """Benchmarks to look for: names from trainers/evaluate/registry.py or of the paper's Table 1
     (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
     languages: bool = False
+    """Whether the languages of the training data are counted."""
     n: Count = 8
     """Tokens of the n-grams that item and training document have to share."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -193,6 +197,7 @@ class Stage(Strict):
 
     name: str
     start_from: str
+    """The stage whose models it starts from; `base` is the model itself."""
     parent: Best | str = EACH
     """Which models of `start_from` are started from: `each`, the `best`, or the one with this
     key."""
@@ -213,22 +218,33 @@ class Stage(Strict):
 
 class Named(Strict):
     name: Name
+    """Of the run: its folder, its page and its models are named after it."""
 
 
 class Grid(Named):
     model: Model
+    """What every chain of stages starts from."""
     references: tuple[Model, ...] = ()
     """Other models that are scored as they are, for comparison: never trained, never started
     from."""
     stages: dict[str, Stage] = Field(default_factory=dict)
+    """Trainings by name; their order is that of `start_from`."""
     evaluate: EvaluateSpec
+    """What every model is scored on."""
     resources: Resources = Resources()
+    """What a trial gets, and how failures are met."""
     limits: Limits = Limits()
+    """When a run or a trial ends early."""
     price: Pricing = Pricing()
+    """What the plan reckons time and cost with."""
     tracking: Tracking = Tracking()
+    """Trackers that follow the run."""
     notify: Notify | None = None
+    """Who is told of the run's end and its troubles."""
     search: Search | None = None
+    """A search in the place of the whole grid."""
     audit: Audit = Audit()
+    """What is looked for in the training data."""
     declared: dict[str, Any]
     """The file's data with the overrides applied; loading it again gives the same grid."""
     notes: tuple[str, ...] = ()

@@ -29,8 +29,11 @@ class Tracking(Strict):
     """Trackers that follow the run folder's records. Never part of a trial's identity."""
 
     wandb: Wandb | None = None
+    """Weights & Biases."""
     tensorboard: bool = False
+    """Event files in the run folder."""
     trackio: Trackio | None = None
+    """One local file, without an account."""
 
 
 Event = Literal["ended", "failed", "diverged", "limit", "decided"]

@@ -34,8 +34,9 @@ class Columns(Strict):
     text: str | None = None
     """Plain text, trained on as it stands."""
     chosen: str | None = None
+    """The better answer of a pair."""
     rejected: str | None = None
-    """The better and the worse answer of a pair."""
+    """The worse one."""
     system: str | None = None
     """The system turn."""
     tools: str | None = None

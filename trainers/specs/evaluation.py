@@ -30,6 +30,7 @@ class EvaluateSpec(Strict):
     data_dir: str | None = None
     """Folder with the benchmarks' items as local files, in place of the hub."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of scoring; `auto` takes bfloat16 where the device has it."""
     backend: Literal["transformers", "vllm"] = "transformers"
     """What runs the model: this process, or lm-eval's vLLM class, which takes a whole GPU (`python
     -m pip install 'lm-eval[vllm]'` first)."""

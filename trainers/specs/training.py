@@ -47,6 +47,7 @@ class TrainingSpec(Strict):
     """What is measured on the held-out slice; None for nothing."""
 
     kind: str
+    """What is trained: `sft`, `dpo`, `reward` or `rlvr`."""
     data: Data
     """A data set, or a list of them to be mixed, each with its weight. An example is of one data
     set; their order is mixed."""
@@ -82,12 +83,15 @@ class TrainingSpec(Strict):
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Clip the gradient's norm to this; 0 does not clip (Tulu 3's choice)."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the mean gradient."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
+    """AdamW's decay of the mean of squares, per optimizer step."""
     adam_beta2_half_life_tokens: Positive | None = None
     """Tokens after which AdamW's mean of squares has half forgotten, instead of adam_beta2, which
     then is 2^(-tokens per step / half-life) and means the same at every batch size (Marek et al.
     2025, arXiv 2507.07101)."""
     adam_epsilon: Annotated[Positive, Field(exclude_if=lambda epsilon: epsilon == 1e-8)] = 1e-8
+    """Added to AdamW's root of the mean of squares."""
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest example in tokens; what lies beyond is cut off."""
     heldout: Annotated[int, Field(ge=0)] | None = None
