@@ -50,7 +50,7 @@ WRITTEN: dict[type[BaseModel], dict[str, str]] = {
     grid.Stage: {
         "grid": "Axes: a key of training -> its values, `{log: [low, high], count: n}` or "
         "`{log2: [low, high]}`. `ratio` may stand in for the learning rate or the batch size.",
-        "arms": "The same grid again under other settings, as a control: each has a `name` and keys to `set`.",
+        "arms": "The same grid again as a control: each has a `name`, and keys to `set`.",
     }
 }
 """Keys that the code has in another form than the file."""
