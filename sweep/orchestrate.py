@@ -30,7 +30,7 @@ from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
 from sweep.schedule.spending import Spending
 from sweep.storage import manifest
-from sweep.storage.driver_lock import RunHeld
+from sweep.storage.driver_lock import FolderLock, RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, plan_csv
@@ -62,11 +62,11 @@ def drive(
     say = partial(_print, console)
     try:
         with (
-            folder.lock(say),
+            folder.lock(say) as lock,
             remote_run.held(options.store, folder, say) as stored,
             console.kept_in(folder.path),
         ):
-            run = Orchestrator(resolved, folder, options, console, stored)
+            run = Orchestrator(resolved, folder, options, console, stored, lock)
             preflight.check_unchanged(folder, resolved.fingerprints)
             if not options.changed_code:
                 preflight.check_code(folder, manifest.changed_code(folder))
@@ -121,12 +121,14 @@ class Orchestrator:
         options: Options,
         console: RunConsole,
         stored: StoredRun | None,
+        lock: FolderLock,
     ):
         self.resolved = resolved
         self.folder = folder
         self.options = options
         self.console = console
         self.stored = stored
+        self.lock = lock
         self.events = Events(folder.events)
         self.progress = Progress(resolved, folder, options)
         self.keeper = Keeper(resolved.grid, folder, resolved.evaluations)
@@ -241,6 +243,7 @@ class Orchestrator:
         return make(trial, parent, self.resolved, self.folder)
 
     def started(self, key: str) -> None:
+        self.lock.check()
         self.allowance.started(self.by_key[key])
         self.events.started(self.by_key[key])
 
@@ -251,9 +254,11 @@ class Orchestrator:
         self.events.retried(trial, last.get("reason", self.reason_unrecorded))
 
     def died(self, key: str) -> None:
+        self.lock.check()
         self.with_reason(Outcome(key, "failed", "", 0.0, 0.0))
 
     def ended(self, ended: Outcome) -> None:
+        self.lock.check()
         ended = self.with_reason(ended)
         self.allowance.ended(ended.key, whole=ended.status == "ok")
         self.keeper.ended(ended.key)
@@ -300,6 +305,7 @@ class Orchestrator:
         from analysis.report import build
 
         spent = spending.write(self.folder.path)
+        self.lock.check()
         page = build.write(self.folder.path)
         passed_over = self.passed_over
         self.keeper.look_at_all(passed_over)

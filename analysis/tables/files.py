@@ -177,7 +177,15 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
             f"{path}: not a list of rows; a JSON table is a list of objects, one a row: "
             '[{"learning_rate": 1e-5, "batch_size": 8, "eval_loss": 2.1}, ...]'
         )
-    return pd.json_normalize(content, sep="/")
+    frame = pd.json_normalize(content, sep="/")
+    for name in frame:
+        if frame[name].dtype == object:
+            frame[name] = frame[name].map(_text_of_lists)
+    return frame
+
+
+def _text_of_lists(cell: Any) -> Any:
+    return json.dumps(cell) if isinstance(cell, list | dict) else cell
 
 
 def _is_records(content: Any) -> bool:

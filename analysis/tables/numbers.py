@@ -68,7 +68,10 @@ def _number(cell: Any) -> tuple[float, str, bool, bool]:
     if cell is None or cell is pd.NA or cell is pd.NaT:
         return np.nan, "", False, False
     if isinstance(cell, int | float | np.number):
-        value = float(cell)
+        try:
+            value = float(cell)
+        except OverflowError:  # a whole number beyond all floats
+            value = np.inf
         return value, "" if np.isfinite(value) or np.isnan(value) else "infinite", False, False
     text = str(cell).strip().replace("\N{MINUS SIGN}", "-").replace("\N{NO-BREAK SPACE}", "")
     if text.lower() in EMPTY:

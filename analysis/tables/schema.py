@@ -50,6 +50,9 @@ OPTIONAL = ("noise_scale",)
 """Columns that older tables do not have; empty there."""
 
 
+MOST = 2.0**53
+"""Beyond it a float does not tell one whole number from the next."""
+
 TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True}
 TRUTHS |= {"false": False, "0": False, "0.0": False, "no": False}
 
@@ -93,9 +96,11 @@ def _typed(column: Any, dtype: str, source: str) -> Any:
     else:
         parsed = numbers(column)
         values, wrong = parsed.values, (parsed.words != "") & (parsed.words.str.lower() != "nan")
+    floats = values.astype("float64")
+    if column.name != "value":  # that of a run that diverged may be infinite
+        wrong |= np.isinf(floats)
     if dtype == "Int64":
-        floats = values.astype("float64")
-        wrong |= floats.notna() & (floats != floats.round())
+        wrong |= floats.notna() & ((floats != floats.round()) | (floats.abs() > MOST))
     if wrong.any():
         place = int(np.argmax(wrong.to_numpy()))
         kind = "a whole number" if dtype == "Int64" else "a number"

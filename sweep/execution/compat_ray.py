@@ -5,6 +5,7 @@ tests/sweep/execution/test_compat_ray.py fails when they do. Imported by `ray_cl
 
 from typing import Any
 
+from ray._private import worker
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 
 
@@ -13,6 +14,12 @@ def this_machine() -> dict[str, float]:
     visible devices)."""
     resources = ResourceAndLabelSpec().resolve(is_head=True, node_ip_address="127.0.0.1")
     return {"CPU": resources.num_cpus or 0, "GPU": resources.num_gpus or 0}
+
+
+def raylet_socket() -> str:
+    """Of the raylet by which this process has joined a cluster."""
+    assert worker._global_node is not None
+    return worker._global_node.raylet_socket_name
 
 
 def forget_ended_trials(tune_controller: Any) -> None:

@@ -29,7 +29,7 @@ from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep.execution import compat_ray, processes, ray_local  # noqa: E402
+from sweep.execution import compat_ray, processes, ray_local, raylet_watch  # noqa: E402
 from sweep.execution.ray_cleanup import JOINED, Reaper  # noqa: E402
 from sweep.execution.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
@@ -95,9 +95,9 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         try:
             context = _init(address, dashboard_host, code)
             reaper.watch(JOINED if address else context.address_info["session_dir"])
-            yield Cluster(
-                f"http://{context.dashboard_url}" if context.dashboard_url else "none", scratch
-            )
+            dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else "none"
+            with raylet_watch.watched(raylet_watch.raylet(compat_ray.raylet_socket())):
+                yield Cluster(dashboard, scratch)
         finally:
             ray.shutdown()
             reaper.done()

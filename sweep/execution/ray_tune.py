@@ -2,6 +2,7 @@
 what happened."""
 
 import faulthandler
+import logging
 import os
 import signal
 import time
@@ -66,6 +67,7 @@ def run(
     out each trial as soon as its parent is done, and again where it is to be retried. Tune itself
     retries nothing: it would not know whose fault a failure was, nor send the trial elsewhere.
     """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     on_gpu = any(one.gpus_per_trial for one in asked.values())

@@ -4,7 +4,6 @@ A trial that is started again goes on from its records: what has been trained is
 and an evaluation that has its file is not run again.
 """
 
-import contextlib
 import errno
 import functools
 import gc
@@ -146,7 +145,7 @@ def _record_failure(
     if isinstance(error, Superseded):
         watchdog.reason = str(error)
         LOG.error("%s", error)
-        with contextlib.suppress(OSError):  # its folder may be gone
+        if folder.path.is_dir():  # or a run folder that was moved away would be made anew
             folder.log_attempt("superseded", attempt=number, reason=str(error))
         return
     phase = _phase(folder)

@@ -92,6 +92,17 @@ class DriverLock:
     def lost(self) -> bool:
         return bool(self._taken)
 
+    def check(self) -> None:
+        """Look at the record now, before something is written.
+
+        Raises:
+            RunHeld: the run is this driver's no more.
+        """
+        with contextlib.suppress(OSError, *self._record.transient):
+            self._look()
+        if self.lost:
+            raise RunHeld(self._taken)
+
     def __enter__(self) -> "DriverLock":
         """
         Raises:
@@ -115,11 +126,7 @@ class DriverLock:
         """
         self._stop.set()
         self._thread.join(2 * RENEW_SECONDS)
-        if not self.lost:
-            with contextlib.suppress(OSError, *self._record.transient):
-                self._look()
-        if self.lost:
-            raise RunHeld(self._taken)
+        self.check()
         with contextlib.suppress(OSError, *self._record.transient):
             self._record.remove()
 
@@ -194,6 +201,10 @@ class FolderLock:
     @property
     def lost(self) -> bool:
         return self._lock.lost
+
+    def check(self) -> None:
+        """See `DriverLock.check`."""
+        self._lock.check()
 
     def __enter__(self) -> "FolderLock":
         """

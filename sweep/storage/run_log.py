@@ -33,6 +33,9 @@ class RunConsole(Console):
             self._log = file
             try:
                 yield
+            except BaseException as error:
+                self._note(f"{type(error).__name__}: {error}")
+                raise
             finally:
                 self._log = None
 
@@ -41,9 +44,13 @@ class RunConsole(Console):
             super().print(*objects, **options)
         except OSError:  # the terminal was closed
             self.on_broken_pipe()
-        if self._log is not None and objects and all(isinstance(part, str) for part in objects):
+        if objects and all(isinstance(one, str) for one in objects):
+            self._note(" ".join(objects))
+
+    def _note(self, line: str) -> None:
+        if self._log is not None:
             with contextlib.suppress(OSError):  # a full disk is found where it matters
-                self._log.write(f"{files.now()} {' '.join(objects)}\n")
+                self._log.write(f"{files.now()} {line}\n")
 
     def on_broken_pipe(self) -> None:
         """Go on without a terminal."""

@@ -152,8 +152,8 @@ class Counted(orchestrate.Orchestrator):
 def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
     """So many trials on Ray, each with its records already there, by the driver itself."""
     resolved = resolve(grid)
-    with open(os.devnull, "w") as nowhere:
-        driver = Counted(resolved, folder, Options(), RunConsole(file=nowhere), None)
+    with open(os.devnull, "w") as nowhere, folder.lock() as lock:
+        driver = Counted(resolved, folder, Options(), RunConsole(file=nowhere), None, lock)
         manifest.write(folder, resolved, [])
         began = time.monotonic()
         for trial in trials:

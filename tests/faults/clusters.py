@@ -86,7 +86,8 @@ def head_dies(run: Run, chance: random.Random) -> None:
         wait_until(run.at_work, process)
     began = time.monotonic()
     said = ended(process, None, HEAD_SECONDS)
-    must(process.returncode not in (0, 2), f"exit code {process.returncode}: {said[-2000:]}")
+    must(process.returncode == 4, f"exit code {process.returncode}: {said[-2000:]}")
+    must("Ray does not answer any more" in said, said[-2000:])
     must(time.monotonic() - began < HEAD_SECONDS, "it went on without a head")
     before = Before.of(run)
     with node(run.folder, "--head") as head:

@@ -39,6 +39,7 @@ def in_schema(
     table["stderr"] = table.stderr.where(~percent, table.stderr / 100)
     table["n"] = table.n.where(table.n == table.n.round())
     table["status"], table["reason"] = _statuses(table, words)
+    _refuse_nameless(table, source)
     table.loc[table.status != "ok", "value"] = np.nan
     table = named_metrics(table)
     table["metric"] = table.metric.replace("", "value")
@@ -51,6 +52,20 @@ def in_schema(
     table["task_type"] = [task(name).task_type for name in table["benchmark"]]
     table["parent"] = ""
     return validated(table.reindex(columns=list(COLUMNS)), source)
+
+
+def _refuse_nameless(table: pd.DataFrame, source: str) -> None:
+    """
+    Raises:
+        ResultsError: a row has a score of no benchmark, where others name one.
+    """
+    nameless = table.benchmark.astype("str").str.strip() == ""
+    scored: Any = table.row[nameless & (table.status == "ok")]
+    if len(scored) and not nameless.all():
+        raise ResultsError(
+            f"{source}: row {scored.iloc[0] + 1}: the benchmark is empty; write its name, or leave "
+            "out the row with --where"
+        )
 
 
 class Values(NamedTuple):

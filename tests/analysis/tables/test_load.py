@@ -120,6 +120,13 @@ def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
         ("learning_rate,batch_size,benchmark,value\n-1,8,arc,1\n", "learning_rate is not above 0"),
         ("learning_rate,batch_size,benchmark,value\nx,8,arc,1\n", "'x' is not a number"),
         ("learning_rate,batch_size,benchmark,value,status\n1,8,arc,1,odd\n", "status is none of"),
+        ("learning_rate,batch_size,benchmark,value\ninf,8,arc,1\n", "learning_rate: 'inf'"),
+        ("learning_rate,batch_size,benchmark,value\n1e400,8,arc,1\n", "learning_rate: '1e400'"),
+        ("learning_rate,batch_size,benchmark,value\n1,1e400,arc,1\n", "batch_size: '1e400'"),
+        ("learning_rate,batch_size,seed,benchmark,value\n1,8,inf,arc,1\n1,8,1,arc,1\n", "seed"),
+        ("learning_rate,batch_size,benchmark,value,stderr\n1,8,arc,1,inf\n", "stderr: 'inf'"),
+        ("learning_rate,batch_size,benchmark,value,n\n1,8,arc,1,1e400\n", "n: 'inf'"),
+        ("learning_rate,batch_size,benchmark,value\n1,8,arc,1\n2,8,,1\n", "row 2: the benchmark"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:

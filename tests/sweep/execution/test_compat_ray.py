@@ -62,3 +62,13 @@ def test_this_machine_has_what_ray_will_find():
         (there,) = cluster._nodes()
         assert here == {kind: there.get(kind, 0) for kind in here}, (here, there)
         """)
+
+
+def test_raylet_of_this_process_is_found_by_its_socket():
+    in_a_process("""if True:
+        from sweep.execution import compat_ray, ray_cluster, raylet_watch
+
+        with ray_cluster.connected(None):
+            process = raylet_watch.raylet(compat_ray.raylet_socket())
+            assert process is not None and process.name() == "raylet"
+    """)
