@@ -5,8 +5,10 @@ Running the same command again runs only what is not done. Exit codes: 0 every p
 here and now, 5 a limit of the grid was reached, 130 interrupted.
 """
 
+import errno
 import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +37,11 @@ from trainers.cli import (
     stop,
 )
 from trainers.files import Damaged
+
+NO_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
+"""Errors of a name that no folder can have, whatever is mended on the machine."""
+
+ADDRESS = re.compile(r"auto|(ray://)?(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 MANY_TRIALS = 1000
 """Above this `--yes` is required: a wrong count costs days."""
@@ -112,6 +119,8 @@ def main(
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
+    if address is not None and not ADDRESS.fullmatch(address):
+        stop(BAD_INPUT, f"--address {address}: give auto, HOST:PORT or ray://HOST:PORT")
     path, url = _place(runs, grid.name)
     try:
         planned = trials.trials(grid, selection.known(grid, RunFolder(path)))
@@ -163,8 +172,10 @@ def main(
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:
     """The run folder, and the URL that it mirrors, if any."""
+    if not runs.strip():
+        stop(BAD_INPUT, "--runs: is empty; give a folder, or a URL such as s3://BUCKET/PREFIX")
     if "://" not in runs:
-        return Path(runs, name), None
+        return _folder(runs, name), None
     from sweep.storage import object_store
 
     try:
@@ -172,6 +183,21 @@ def _place(runs: str, name: str) -> tuple[Path, str | None]:
     except object_store.BadUrl as error:
         stop(BAD_INPUT, f"--runs {error}")
     return Path("runs", name), f"{runs.rstrip('/')}/{name}"
+
+
+def _folder(runs: str, name: str) -> Path:
+    path = Path(runs, name)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_PATHS:
+            raise
+        stop(BAD_INPUT, f"--runs {runs}: {error.strerror}; give a folder")
+    except ValueError as error:  # a null byte
+        stop(BAD_INPUT, f"--runs {runs!r}: {error}; give a folder")
+    return path
 
 
 def _reach(url: str) -> None:

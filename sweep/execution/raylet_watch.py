@@ -1,5 +1,7 @@
-"""Ends the command in words when Ray's process on this machine dies: Ray itself would end it without
-any, some seconds later."""
+"""Ends the command in words when Ray's process on this machine dies.
+
+Ray itself would end it some seconds later, without any.
+"""
 
 import contextlib
 import os

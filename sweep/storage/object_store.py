@@ -63,6 +63,8 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         parts = urlsplit(url)
     except ValueError as error:
         raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error
+    if not parts.scheme:
+        raise BadUrl(f"{url}: names no protocol; write it as s3://BUCKET/PREFIX")
     if parts.password or parts.query:
         raise BadUrl(
             f"{parts.scheme}://...: a URL is kept with the run, so it may hold no password, key or "

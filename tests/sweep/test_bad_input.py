@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from sweep import run
 from sweep.gridfile import load as config
@@ -203,6 +204,21 @@ def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may everything
     said = RunFolder(tmp_path / "runs" / "small").problem() or ""
     assert said.startswith(f"{tmp_path}: may not be written to")
+
+
+PLACES = {
+    "--runs": ["", " ", "http://[", "://x", "s3://", "r" * 300, "/".join(["r" * 200] * 30), "a\0b"],
+    "--address": ["", "nowhere", "http://[", "127.0.0.1", "ray://"],
+}
+
+
+@pytest.mark.parametrize(("option", "value"), [(o, v) for o, some in PLACES.items() for v in some])
+def test_option_that_names_no_place_is_one_sentence(option, value, small, grid_file, tmp_path):
+    text = small.replace("  batch_size: 8\n", "")  # an old name, of which it is told first
+    ended = CliRunner().invoke(run.app, [str(grid_file(text)), option, value])
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith(option) and ended.stderr.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["grid.yaml"]
 
 
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
