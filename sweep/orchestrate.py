@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis.tables.run_folder import ResultsError
 from sweep.audit import run_audit
@@ -22,9 +23,11 @@ from sweep.page import browser, live
 from sweep.plan import money, trials
 from sweep.plan.disk import full
 from sweep.plan.trials import Trial
+from sweep.plan.widen import widened
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
+from sweep.schedule.pool import Pool
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import Keeper
@@ -135,21 +138,27 @@ class Orchestrator:
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
         self.outcomes: list[Outcome] = []
         self.done = 0
-        self.pool = None
+        self.pool: Pool[Any] | None = None
         self.plan_wave()
 
     def plan_wave(self) -> None:
         """Plan the trials whose parent is known now."""
         grid = self.resolved.grid
-        self.planned = trials.trials(grid, selection.known(grid, self.folder))
+        self.planned = trials.trials(widened(grid), selection.known(grid, self.folder))
+        if grid.decide is not None and self.options.only is not None:
+            self.planned = [t for t in self.planned if t.key in self.options.only]
         self.by_key = {trial.key: trial for trial in self.planned}
         self.keeper.follow(self.planned)
         self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
         self.outcomes = []
         if grid.search is not None and self.options.only is None:
-            from sweep.schedule.search import Pool
+            from sweep.schedule.search import SearchPool
 
-            self.pool = Pool(grid, self.planned, self.folder, self.resolved.evaluations)
+            self.pool = SearchPool(grid, self.planned, self.folder, self.resolved.evaluations)
+        elif grid.decide is not None and self.options.only is None:
+            from sweep.schedule.decide import DecidePool
+
+            self.pool = DecidePool(grid, self.planned, self.folder, self.resolved.evaluations)
 
     @property
     def total(self) -> int:
@@ -160,6 +169,11 @@ class Orchestrator:
     def passed_over(self) -> frozenset[str]:
         """Keys of cells that a search which has ended never asked for."""
         return self.pool.passed_over() if self.pool else frozenset()
+
+    @property
+    def shown(self) -> list[Trial]:
+        """The planned trials that stand in plan.csv."""
+        return self.pool.shown(self.planned) if self.pool else self.planned
 
     def pending(self) -> list[Trial]:
         return self.progress.pending(self.planned, self.passed_over)
@@ -176,7 +190,7 @@ class Orchestrator:
         )
         for line in dict.fromkeys(line for p in preparations for line in p.lines()):
             self.say(line)
-        self.folder.write_plan(self.resolved.grid, self.planned)  # a refusal leaves no folders
+        self.folder.write_plan(self.resolved.grid, self.shown)  # a refusal leaves no folders
         manifest.write(self.folder, self.resolved, preparations)
 
     def execute(self, backend: Runner) -> None:
@@ -190,7 +204,7 @@ class Orchestrator:
         to_go = min(len(pending), self.total - self.done)
         name = self.resolved.grid.name
         self.say(f"{name}: {self.done} of {self.total} models done, {to_go} to go")
-        self.events.begun(self.planned, self.done, to_go)
+        self.events.begun(self.shown, self.done, to_go)
         if not pending:
             return
         started = time.monotonic()
@@ -199,6 +213,9 @@ class Orchestrator:
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key, parent in queue.blocked.items():
             self.block(self.by_key[key], self.by_key[parent])
+        if self.pool is not None and (line := self.pool.verdict()):
+            self.say(line)
+            self.events.decided(line)
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
         progress.times(self.console, time.monotonic() - started, work, at_once)
 
@@ -221,13 +238,15 @@ class Orchestrator:
                 return False
             return self.allowance.begin()
 
-        if self.pool is None:
-            return TrialQueue(pending, usable, store_answers, self.allowance.affords)
-        from sweep.schedule.search import SearchQueue
-
-        study = self.folder.path / "search" / "study.log"
         affords = self.allowance.affords
-        return SearchQueue(self.pool, pending, usable, store_answers, affords, study)
+        if self.pool is None:
+            return TrialQueue(pending, usable, store_answers, affords)
+        return self.pool.queue(pending, usable, store_answers, affords, self.chose)
+
+    def chose(self, trial: Trial, reason: str) -> None:
+        """A trial that was not in the plan is, from now on."""
+        self.folder.write_plan(self.resolved.grid, self.shown)
+        self.events.chosen(trial, reason)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
@@ -311,8 +330,10 @@ class Orchestrator:
         self.keeper.look_at_all(passed_over)
         states = Counter(
             "not asked for" if trial.key in passed_over else self.progress.state(trial)
-            for trial in self.planned
+            for trial in self.shown
         )
+        if self.pool is not None:
+            states += self.pool.to_come()
         for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
             self.say(f"{choice} is chosen when all of its models have their scores")
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))

@@ -23,6 +23,7 @@ from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.cost import Calibration
 from sweep.plan.trials import Trial
+from sweep.plan.widen import widened
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal
@@ -123,7 +124,8 @@ def main(
         stop(BAD_INPUT, f"--address {address}: give auto, HOST:PORT or ray://HOST:PORT")
     path, url = _place(runs, grid.name)
     try:
-        planned = trials.trials(grid, selection.known(grid, RunFolder(path)))
+        whole = grid if dry_run or calibrate else widened(grid)
+        planned = trials.trials(whole, selection.known(grid, RunFolder(path)))
     except ValueError as error:
         stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
@@ -211,8 +213,8 @@ def _reach(url: str) -> None:
 
 
 def _to_run(grid: Grid, planned: list[Trial], chosen: frozenset[str] | None) -> int:
-    """The most trials that the command may start; a search limits itself."""
-    if grid.search is not None:
+    """The most trials that the command may start; a search, and `decide`, limit themselves."""
+    if grid.search is not None or grid.decide is not None:
         return 0
     most = len(planned if chosen is None else chosen)
     return min(most, grid.limits.max_trials or most)

@@ -25,7 +25,7 @@ def check_resources(
     Raises:
         CannotStart: it does not fit, or there is no such cluster.
     """
-    begun = grid.search is not None and folder.path.exists()
+    begun = bool(grid.search or grid.decide) and folder.path.exists()
     if options.local or options.wait_minutes or begun:
         return 1 if options.local else None
     stages = {

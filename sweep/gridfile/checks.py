@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sweep.gridfile import choosing
 from sweep.gridfile.schema import (
     BASE,
     EACH,
     MAX_CELLS,
     Best,
+    Decide,
     Limits,
     Pricing,
     Resources,
@@ -27,7 +29,7 @@ from trainers.specs.kinds import KINDS
 
 Problems = Iterator[tuple[KeyPath, str]]
 
-READ = ("stages", "evaluate", "search")
+READ = ("stages", "evaluate", "search", "decide")
 """Parts of a grid that `across` looks at."""
 
 
@@ -61,19 +63,26 @@ def starts(data: dict[str, Any]) -> Problems:
             yield ("stages", name, "start_from"), f"a circle: {' -> '.join(seen)}"
 
 
-def across(stages: dict[str, Stage], evaluate: EvaluateSpec, search: Search | None) -> Problems:
+def across(
+    stages: dict[str, Stage],
+    evaluate: EvaluateSpec,
+    search: Search | None,
+    decide: Decide | None,
+) -> Problems:
     """For parts that are right by themselves: a parent is chosen among several models by a score
     that they have; a benchmark of pairs has a reward model to score; data of the miniature world
     are of the form that the stage reads; groups of completions are compared in one process; models
     are not too many; a search has one stage to choose cells of."""
     if search is not None:
-        yield from _searched(search, stages, evaluate)
+        yield from choosing.searched(search, stages, evaluate)
+    if decide is not None:
+        yield from choosing.decided(decide, search, stages, evaluate)
     for name, stage in stages.items():
         yield from _data(name, stage)
         yield from _ranks(name, stage)
         yield from _models(name, stage, stages)
         if stage.parent != EACH:
-            yield from _parent(name, stage, stages, evaluate, search)
+            yield from _parent(name, stage, stages, evaluate, search or decide)
     yield from _measured(stages, evaluate)
     yield from _items(evaluate)
     if any(stage.cells[0][1].LEAVES == "reward" for stage in stages.values()):
@@ -213,34 +222,12 @@ def _count(name: str, stages: dict[str, Stage]) -> int:
     return each * len(stage.cells)
 
 
-def _searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
-    """One stage to choose cells of, and a score to choose them by."""
-    swept = [stage for stage in stages.values() if stage.searched_axes]
-    if len(swept) != 1:
-        names = ", ".join(stage.name for stage in swept) or "none"
-        yield ("search",), f"needs exactly one stage with a grid; there is {names}"
-        return
-    (stage,) = swept
-    own = stage.cells[0][1].HELDOUT
-    own_names: list[str] = [own.benchmark] if own else []
-    allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
-    if not any(benchmarks.same(search.objective, name) for name in allowed):
-        yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
-    if len({arm for arm, _ in stage.cells}) > 1:
-        path = ("stages", stage.name, "arms")
-        yield path, "arms compare whole grids; `search` runs a part: give one of them"
-    unheld = any(spec.heldout == 0 for _, spec in stage.cells)
-    if own is not None and search.objective == own.benchmark and unheld:
-        path = ("stages", stage.name, "heldout")
-        yield path, f"0, and `search` needs the {own.benchmark}"
-
-
 def _parent(
     name: str,
     stage: Stage,
     stages: dict[str, Stage],
     evaluate: EvaluateSpec,
-    search: Search | None,
+    chooser: Search | Decide | None,
 ) -> Problems:
     path = ("stages", name, "parent")
     if stage.start_from == BASE:
@@ -249,11 +236,11 @@ def _parent(
     if not isinstance(stage.parent, Best):
         return
     start = stages[stage.start_from]
-    if search is not None and start.searched_axes:
+    if chooser is not None and start.searched_axes:
         yield (
             path,
-            f"`search` runs a part of {start.name}, so its best is known only at the end; run it "
-            "first and give the parent's key",
+            f"`{type(chooser).__name__.lower()}` runs a part of {start.name}, so its best is known "
+            "only at the end; run it first and give the parent's key",
         )
     spec = start.cells[0][1]
     listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]

@@ -13,6 +13,7 @@ from sweep.gridfile.errors import Problems
 from sweep.gridfile.schema import (
     GRID_KEYS,
     Audit,
+    Decide,
     Grid,
     Limits,
     Named,
@@ -101,7 +102,7 @@ class _Checker:
         for key in ("name", "model", "stages", "evaluate"):
             if key not in data and not (key == "stages" and data.get("references")):
                 self.problems.add((), f"the key `{key}` is missing")
-        for key in data.keys() & set(GRID_KEYS) - {"search"}:
+        for key in data.keys() & set(GRID_KEYS) - {"search", "decide"}:
             if data[key] is None:
                 self.problems.add((key,), "has no value")
         parts: dict[str, Any] = {
@@ -114,6 +115,7 @@ class _Checker:
             "tracking": validated(Tracking, data.get("tracking", {}), ("tracking",)),
             "notify": validated(Notify, _listed(data.get("notify")), ("notify",)),
             "search": validated(Search, data.get("search"), ("search",)),
+            "decide": validated(Decide, data.get("decide"), ("decide",)),
             "audit": validated(Audit, data.get("audit", {}), ("audit",)),
             "stages": stagefile.read(data, self.problems),
         }

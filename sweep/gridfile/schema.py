@@ -124,6 +124,28 @@ class Search(Strict):
     """Cells that run at once; as many as there is room for when empty."""
 
 
+class Decide(Strict):
+    """Run not every cell of the one swept stage but those that tell most of what is asked, until it
+    is answered: LR*(B), the ratio, and the contrast of task types."""
+
+    trials: Annotated[int, Field(ge=9)] = 45
+    """Trials at most, earlier starts included."""
+    benchmarks: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Those that are asked about; when empty, all, without the held-out loss where there are
+    others."""
+    octaves: Positive = 3.0
+    """Width of a 95 % interval that is narrow enough."""
+    extend: bool = True
+    """Cells up to two octaves of learning rate and one of batch size beyond a border of the grid
+    may run where a best one may lie there."""
+    at_once: Count | None = None
+    """Trials that run at once; when empty a fifth of `trials`."""
+
+    @property
+    def most_at_once(self) -> int:
+        return self.at_once or max(self.trials // 5, 1)
+
+
 class Audit(Strict):
     """What the training data holds of the benchmarks, and in which languages it is; found once,
     before any trial. Never part of a trial's identity."""
@@ -243,6 +265,8 @@ class Grid(Named):
     """Who is told of the run's end and its troubles."""
     search: Search | None = None
     """A search in the place of the whole grid."""
+    decide: Decide | None = None
+    """A run that chooses its cells for the answers, and stops when these are there."""
     audit: Audit = Audit()
     """What is looked for in the training data."""
     declared: dict[str, Any]

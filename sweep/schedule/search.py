@@ -24,7 +24,7 @@ from sweep.gridfile.axes import Scalar
 from sweep.gridfile.schema import Grid, Search
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import TrialQueue
+from sweep.schedule.pool import Chose, Pool, PoolQueue
 from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
 from trainers import files
@@ -209,7 +209,7 @@ def _open(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path)))
 
 
-class Pool:
+class SearchPool(Pool[Cell]):
     """The cells of the searched stage, their trials, and their results in the records."""
 
     def __init__(self, grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage):
@@ -218,48 +218,30 @@ class Pool:
         stage = next(stage for stage in grid.stages.values() if stage.searched_axes)
         self.axes = {key: ordered(values) for key, values in stage.searched_axes.items()}
         self.objective = named(wants[stage.name], self.settings.objective)
-        self._folder = folder
         by_spec = {_mark(trial): trial for trial in planned if trial.stage == stage.name}
-        self.cells: dict[Cell, list[Trial]] = {}
-        self.cell_of: dict[str, Cell] = {}
-        """Key of a trial -> its cell; trials that start from a cell's trial belong to the cell
-        too."""
+        cells: dict[Cell, list[Trial]] = {}
+        placed = set()
         for values, (_, spec) in zip(
             itertools.product(*stage.axes.values()), stage.cells, strict=True
         ):
             given = dict(zip(stage.axes, values, strict=True))
             trial = by_spec[str(identity(spec))]
-            if trial.key not in self.cell_of:
+            if trial.key not in placed:
+                placed.add(trial.key)
                 cell = tuple(places.index(given[key]) for key, places in self.axes.items())
-                self.cells.setdefault(cell, []).append(trial)
-                self.cell_of[trial.key] = cell
-        self.parent = next(iter(by_spec.values())).parent or ""
-        for trial in planned:  # parents come before children
-            if trial.parent in self.cell_of:
-                self.cell_of[trial.key] = self.cell_of[trial.parent]
-        self.budget = min(self.settings.trials, len(self.cells))
+                cells.setdefault(cell, []).append(trial)
+        super().__init__(cells, planned, folder, self.settings.trials)
 
-    def started(self) -> set[Cell]:
-        """Cells that any start of the command has begun."""
-        return {
-            cell
-            for cell, trials in self.cells.items()
-            if any(self._folder.trial(trial).attempts() for trial in trials)
-        }
-
-    def passed_over(self) -> frozenset[str]:
-        """Keys of the trials that the search will never run; none until it has started its whole
-        number of cells."""
-        started = self.started()
-        if len(started) < self.budget:
-            return frozenset()
-        return frozenset(key for key, cell in self.cell_of.items() if cell not in started)
-
-    def total(self, planned: list[Trial]) -> int:
-        """How many of the `planned` trials will exist once the search has ended."""
-        cells = max(self.budget, len(self.started()))
-        per_cell = len(self.cell_of) // len(self.cells)
-        return len(planned) - (len(self.cells) - cells) * per_cell
+    def queue(
+        self,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool],
+        affords: Callable[[Trial], bool],
+        chose: Chose,
+    ) -> "SearchQueue":
+        path = self._folder.path / "search" / "study.log"
+        return SearchQueue(self, pending, usable, may_start, affords, path)
 
     def result(self, cell: Cell) -> tuple[float | None, str]:
         """Mean of the objective over seeds, None unless each has one; and the status."""
@@ -277,12 +259,12 @@ def _mark(trial: Trial) -> str:
     return str(identity(trial.spec))
 
 
-class SearchQueue(TrialQueue):
+class SearchQueue(PoolQueue[Cell]):
     """A queue that holds back the searched cells until the study proposes them."""
 
     def __init__(
         self,
-        pool: Pool,
+        pool: SearchPool,
         pending: Iterable[Trial],
         usable: Callable[[str], bool],
         may_start: Callable[[], bool] = lambda: True,
@@ -290,18 +272,8 @@ class SearchQueue(TrialQueue):
         path: Path | None = None,
     ):
         """`path` is the file of the study. Cells begun by an earlier start continue first."""
-        started = pool.started()
-        pending = list(pending)
-        now = [t for t in pending if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
-        super().__init__(now, usable, may_start, affords)
-        self._pool = pool
-        self._held: dict[Cell, list[Trial]] = {}
-        for trial in pending:
-            cell = pool.cell_of.get(trial.key)
-            if cell is not None and cell not in started:
-                self._held.setdefault(cell, []).append(trial)
-        self._asked = started
-        self._open = {cell for cell in started if self._unfinished(cell)}
+        super().__init__(pool, pending, usable, may_start, affords, pool.settings.at_once)
+        self._results = pool.result
         keys = sorted(trial.key for trials in pool.cells.values() for trial in trials)
         self._study = Study(
             pool.axes,
@@ -310,61 +282,14 @@ class SearchQueue(TrialQueue):
             path=path,
             name=files.short_hash(keys, pool.objective.fingerprint),
         )
-        ended = {cell: pool.result(cell) for cell in sorted(started - self._open)}
+        ended = {cell: pool.result(cell) for cell in sorted(self._asked - self._open)}
         self._study.agree(ended, self._open)
-        self._entered = set(started)
 
-    def next(self) -> Trial | None:
-        trial = super().next()
-        while trial is None and self._may_ask():
-            cell = self._study.propose(self._held)
-            self._asked.add(cell)
-            self._open.add(cell)
-            self.waiting.update({held.key: held for held in self._held.pop(cell)})
-            trial = super().next()
-        return trial
+    def choose(self) -> Cell | None:
+        return self._study.propose(self._held)
 
-    def ended(self, key: str) -> None:
-        super().ended(key)
-        cell = self._pool.cell_of.get(key)
-        if cell in self._open and not self._unfinished(cell):
-            self._open.remove(cell)
-            self._study.tell(cell, *self._pool.result(cell))
+    def entered(self, cell: Cell) -> None:
+        self._study.start(cell)
 
-    @property
-    def exhausted(self) -> bool:
-        return self.stopped or (not self.waiting and not self._asks_left())
-
-    def _hand_out(self, trial: Trial) -> Trial | None:
-        given = super()._hand_out(trial)
-        cell = self._pool.cell_of.get(trial.key)
-        if given is not None and cell is not None and cell not in self._entered:
-            self._entered.add(cell)
-            self._study.start(cell)
-        return given
-
-    def _unfinished(self, cell: Cell) -> bool:
-        keys = {trial.key for trial in self._pool.cells[cell]}
-        return bool(keys & (self.waiting.keys() | self.running))
-
-    def _parent_to_come(self) -> bool:
-        return self._pool.parent in self.waiting or self._pool.parent in self.running
-
-    def _asks_left(self) -> bool:
-        """Where the parent of the cells has no weights, one cell is handed out and blocked, so
-        that the reason is recorded."""
-        return (
-            bool(self._held)
-            and len(self._asked) < self._pool.budget
-            and (self._parent_to_come() or self._usable(self._pool.parent) or not self.blocked)
-        )
-
-    def _may_ask(self) -> bool:
-        at_once = self._pool.settings.at_once
-        return (
-            not self.stopped
-            and not self.held_back
-            and not self._parent_to_come()
-            and self._asks_left()
-            and (at_once is None or len(self._open) < at_once)
-        )
+    def left(self, cell: Cell) -> None:
+        self._study.tell(cell, *self._results(cell))

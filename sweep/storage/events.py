@@ -4,6 +4,8 @@
 |---|---|---|
 | begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration` and a count per state |
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
+| chosen | `decide` has asked for a trial | `key`, `trial`, `reason` |
+| decided | `decide` has stopped | `reason`, with what it leaves undecided |
 | started | its first attempt of this start | `key`, `trial` |
 | retried | a further attempt | `key`, `trial`, `reason` of the one before |
 | done, failed, stopped | its end; one that was stopped goes on at the next start | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
@@ -64,6 +66,12 @@ class Events:
             "eval_seconds": round(eval_seconds, 3),
         }
         self._write([(status if status in ("failed", "stopped") else "done", facts)])
+
+    def chosen(self, trial: Trial, reason: str) -> None:
+        self._write([("chosen", _named(trial) | {"reason": reason})])
+
+    def decided(self, reason: str) -> None:
+        self._write([("decided", {"reason": reason})])
 
     def finished(self, states: Mapping[str, int]) -> None:
         duration = round(time.monotonic() - self._zero, 3)

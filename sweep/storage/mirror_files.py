@@ -18,7 +18,7 @@ OWN = {
 }  # fmt: skip
 """Files and folders of one machine, and who is at work: neither brought up nor down."""
 
-OF_TRIALS = ("trials", "choices", "search")
+OF_TRIALS = ("trials", "choices", "search", "decide")
 NOT_IN_LIGHT = ("checkpoints", "inputs")
 WEIGHTS, DATA = "model", "data"
 

@@ -85,6 +85,10 @@ class RunStatus(NamedTuple):
         return {state: states[state] for state in STATES}
 
 
+def _rows(plan: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(plan)))
+
+
 class Reader:
     """Reads a run folder again and again; what has ended is read once."""
 
@@ -98,17 +102,25 @@ class Reader:
         self.folder = RunFolder(path)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
-        text = self._plan() if plan is None else plan
-        self.rows = list(csv.DictReader(io.StringIO(text)))
+        self._plan_changed = 0
+        self.rows = self._plan() if plan is None else _rows(plan)
 
-    def _plan(self) -> str:
+    def _plan(self) -> list[dict[str, str]]:
         path = self.folder.path / "plan.csv"
+        self._plan_changed = self._changed()
         text = path.read_bytes().decode("utf-8", errors="replace")
         if not text.endswith("\n"):
             raise Damaged(f"{path}: cut off; the command that runs the grid writes it anew")
-        return text
+        return _rows(text)
+
+    def _changed(self) -> int:
+        """When the plan was written, which `decide` adds to; 0 of one that is not there yet."""
+        path = self.folder.path / "plan.csv"
+        return path.stat().st_mtime_ns if path.exists() else 0
 
     def read(self) -> RunStatus:
+        if self._plan_changed != self._changed():
+            self.rows = self._plan()
         manifest = files.read_json(self.folder.manifest) or {}
         held = self.folder.held()
         trials = [self._trial(row, manifest, held) for row in self.rows]

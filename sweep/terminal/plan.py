@@ -157,6 +157,13 @@ def _sums(
         )
     if cost_of_all := money.sentence(grid, planned, prices):
         yield cost_of_all
+    if grid.decide is not None:
+        yield (
+            f"decide: at most {grid.decide.trials} trials run, chosen as results come in, among "
+            "these cells, their replicates and cells beyond the borders"
+        )
+    if grid.search is not None:
+        yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     if sums.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return
@@ -166,8 +173,6 @@ def _sums(
         f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
         f"{_hours(sums.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
     )
-    if grid.search is not None:
-        yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     walls = [
         f"about {_hours(wall_hours(planned, prices, count, measured))} {where} ({count} at once)"
         for where, count in places(grid, measured).items()

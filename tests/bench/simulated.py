@@ -7,12 +7,13 @@ all cells share (correlation 0.7, so that a larger part is common to all), the r
 Where a surface is not a number training diverges.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from analysis.design.space import Cell
 from analysis.fit.cells import Cells, surfaces
 from analysis.tables import load
 
@@ -113,7 +114,6 @@ def measured(
 
     `items` scales the items' share of the noise, which is stated for `ITEMS` of them.
     """
-    noise = rng.uniform(0.8, 1.3)
     x, y, seed = (
         axis.ravel()
         for axis in np.meshgrid(
@@ -121,16 +121,32 @@ def measured(
         )
     )
     cell = np.repeat(np.arange(rates * sizes), seeds)
+    table, long = tables(score, np.column_stack([x, y, seed]), cell, rng, benchmark, items)
+    return surfaces(table, long)[0]
+
+
+def tables(
+    score: Function,
+    trials: np.ndarray,
+    cell: np.ndarray,
+    rng: np.random.Generator,
+    benchmark: str = "arc",
+    items: int = ITEMS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows and items of trials (log2 learning rate, log2 batch size, seed), `cell` the number of
+    each one's cell."""
+    noise = rng.uniform(0.8, 1.3)
+    x, y, seed = trials.T
     own = noise * np.sqrt(ITEM_SHARE * ITEMS)
     difficulty = own * np.sqrt(CORRELATION / (1 - CORRELATION)) * rng.standard_normal(items)
-    answers = difficulty + own * rng.standard_normal((rates * sizes, items))
+    answers = difficulty + own * rng.standard_normal((cell.max() + 1, items))
     shift = noise * np.sqrt(1 - ITEM_SHARE) * rng.standard_normal(len(x))
     values = (score(x, y) + shift)[:, None] + answers[cell]
     frame = pd.DataFrame(
         {
             "learning_rate": 2.0**x,
             "batch_size": np.round(2.0**y).astype(int),
-            "seed": seed,
+            "seed": seed.astype(int),
             "benchmark": benchmark,
             "metric": "acc",
             "value": values.mean(axis=1),
@@ -149,4 +165,30 @@ def measured(
             "value": values.ravel(),
         }
     )
-    return surfaces(table, long.dropna())[0]
+    return table, long.dropna()
+
+
+class Laboratory:
+    """Every cell that may be run, measured once; what a run has asked for is what it sees."""
+
+    def __init__(self, score: Function, every: Sequence[Cell], rng: np.random.Generator) -> None:
+        settings = {cell.setting: None for cell in every}
+        places = {setting: place for place, setting in enumerate(settings)}
+        number = np.array([places[cell.setting] for cell in every])
+        trials = np.array([[*np.log2(cell.setting), cell.seed] for cell in every])
+        self._table, long = tables(score, trials, number, rng)
+        self._places = {cell: place for place, cell in enumerate(every)}
+        self._items = dict(list(long.groupby("key")))
+
+    def status(self, cell: Cell) -> str:
+        return str(self._table.status.iloc[self._places[cell]])
+
+    def value(self, cell: Cell) -> float:
+        return float(self._table.value.iloc[self._places[cell]])
+
+    def cells(self, ran: Sequence[Cell]) -> Cells | None:
+        """What the analysis reads once these trials have ended; None of fewer than two cells."""
+        table = self._table.iloc[[self._places[cell] for cell in ran]]
+        items = [self._items[key] for key in table.key if key in self._items]
+        found = surfaces(table, pd.concat(items) if items else None)
+        return found[0] if found else None

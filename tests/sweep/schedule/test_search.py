@@ -16,7 +16,7 @@ from sweep.gridfile.schema import Search
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
-from sweep.schedule.search import Pool, SearchQueue, Study, ordered
+from sweep.schedule.search import SearchPool, SearchQueue, Study, ordered
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -90,7 +90,7 @@ class Records:
             metric="acc",
             higher_is_better=True,
         )
-        self.pool = Pool(grid, self.planned, self.folder, {"sft": (want,)})
+        self.pool = SearchPool(grid, self.planned, self.folder, {"sft": (want,)})
 
     def frontier(self, **options) -> SearchQueue:
         pending = [trial for trial in self.planned if not self.folder.trial(trial).training()]

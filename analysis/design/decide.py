@@ -1,0 +1,191 @@
+"""The next cells to run, each with its reason, or the reason to stop. Pure: the same results and
+settings give the same decision."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.advice.answers import answers
+from analysis.design.choose import contrast_weights, ensemble, gains, updated
+from analysis.design.questions import Asked, asked, open_sides
+from analysis.design.space import Cell, Space, Tried, candidates, diverging
+from analysis.design.start import first_cells
+from analysis.fit.surface import Fit
+from analysis.text import counted
+
+EARLIEST = 21
+"""Trials before which nothing counts as decided: intervals of few cells come and go."""
+
+REPEATS = 4
+"""Replicates from which the noise between seeds is known well enough."""
+
+REPEAT_FROM = 12
+"""Trials from which replicates are asked for."""
+
+
+ENOUGH = 6
+"""Scored cells from which the fits choose."""
+
+
+class Choice(NamedTuple):
+    cell: Cell
+    reason: str
+
+
+class Decision(NamedTuple):
+    """What to run next; `stop` says why nothing, "" while there is something. `open_questions` are
+    those not decided."""
+
+    choices: tuple[Choice, ...]
+    stop: str
+    open_questions: tuple[Asked, ...] = ()
+
+
+class Settings(NamedTuple):
+    """`trials` in all, and the width in `octaves` at which an interval decides."""
+
+    trials: int
+    octaves: float
+
+
+def decide(
+    fits: Sequence[Fit],
+    tried: Sequence[Tried],
+    space: Space,
+    settings: Settings,
+    count: int,
+    allowed: Collection[Cell] | None = None,
+) -> Decision:
+    """At most `count` further cells. `fits` are those of the benchmarks asked for, of the cells of
+    `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
+    count = min(count, settings.trials - len(tried))
+    start = list(_start(tried, space, allowed))[: max(count, 0)]
+    if start:
+        return Decision(tuple(start), "")
+    usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
+    if not usable:
+        return _blind(tried, space, allowed, settings, count)
+    ended = sum(one.status != "running" for one in tried)
+    given = answers(usable)
+    sides = open_sides(usable, given, space)
+    closed = [side for side in ("lower", "higher") if not _extendable(side, usable, space, tried)]
+    questions = asked(given, settings.octaves, ended, closed)
+    left = tuple(one for one in questions if not one.decided)
+    if not left and ended >= min(EARLIEST, settings.trials):
+        return Decision((), f"every question is decided within {settings.octaves:g} octaves")
+    if count <= 0:
+        return Decision((), _spent(settings), left)
+    cells = candidates(space, tried, allowed, sides)
+    if not cells:
+        return Decision((), "no cell is left that would train", left)
+    return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), "", left)
+
+
+def _start(
+    tried: Sequence[Tried], space: Space, allowed: Collection[Cell] | None
+) -> Iterator[Choice]:
+    """First cells that were not tried yet and would train."""
+    begun = {one.cell for one in tried}
+    start = [c for c in first_cells(space) if c not in begun and (allowed is None or c in allowed)]
+    bad = diverging([cell.setting for cell in start], tried)
+    for cell, diverges in zip(start, bad, strict=True):
+        if not diverges:
+            yield Choice(cell, "start: cells spread over the grid")
+
+
+def _blind(
+    tried: Sequence[Tried],
+    space: Space,
+    allowed: Collection[Cell] | None,
+    settings: Settings,
+    count: int,
+) -> Decision:
+    """Where too few cells have a score for a fit: those farthest from all that were tried."""
+    if count <= 0:
+        return Decision((), _spent(settings))
+    cells = candidates(space, tried, allowed, ["lower"])
+    cells = [cell for cell in cells if cell.setting not in {one.cell.setting for one in tried}]
+    if not cells:
+        return Decision((), "no cell is left that would train")
+    known = np.log2(np.array([one.cell.setting for one in tried], dtype=float))
+    found = []
+    for _ in range(min(count, len(cells))):
+        points = np.log2(np.array([cell.setting for cell in cells], dtype=float))
+        apart = ((points[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1)
+        cell = cells[int(apart.argmax())]
+        known = np.vstack([known, np.log2(np.array(cell.setting, dtype=float))])
+        found.append(Choice(cell, "too few cells have a score: the farthest from those tried"))
+    return Decision(tuple(found), "")
+
+
+def _chosen(
+    fits: Sequence[Fit],
+    tried: Sequence[Tried],
+    space: Space,
+    sides: Sequence[str],
+    cells: list[Cell],
+    left: Sequence[Asked],
+    count: int,
+) -> list[Choice]:
+    running = [one.cell for one in tried if one.status == "running"]
+    every = [*cells, *running]
+    rates = [cell.learning_rate for cell in every] + [one.cell.learning_rate for one in tried]
+    sizes = [*(space.smaller if "smaller" in sides else ()), *space.batch_sizes]
+    sizes += space.larger if "larger" in sides else ()
+    ends = min(rates), max(rates)
+    of = [
+        ensemble(fit, every, ends, sorted(sizes), weight)
+        for fit, weight in zip(fits, contrast_weights(fits), strict=True)
+    ]
+    for place in range(len(cells), len(every)):
+        of = updated(of, place)
+    names = {one.benchmark for one in left} or {fit.cells.benchmark for fit in fits}
+    wanted = [np.full(len(sizes) + 1, fit.cells.benchmark in names or "" in names) for fit in fits]
+    contrast = not left or any(not one.benchmark for one in left)
+    seen = {one.cell.setting for one in tried}
+    repeats = len(tried) - len(seen)
+    found: list[Choice] = []
+    free = np.ones(len(cells), dtype=bool)
+    for _ in range(min(count, len(cells))):
+        gain = gains(of, wanted, contrast)[: len(cells)]
+        again = np.array([cell.setting in seen for cell in cells])
+        measure = len(tried) + len(found) >= REPEAT_FROM and repeats < REPEATS and again[free].any()
+        usable = free & again if measure else free
+        best = int(np.where(usable, gain, -np.inf).argmax())
+        cell, free[best] = cells[best], False
+        repeats += cell.setting in seen
+        seen.add(cell.setting)
+        of = updated(of, best)
+        found.append(Choice(cell, _reason(cell, gain[best], again[best], measure, space, left)))
+    return found
+
+
+def _reason(
+    cell: Cell, gain: float, again: bool, measure: bool, space: Space, left: Sequence[Asked]
+) -> str:
+    what = "a cell of the grid"
+    if again:
+        what = "a replicate"
+    elif cell.learning_rate not in space.learning_rates or cell.batch_size not in space.batch_sizes:
+        what = "a cell beyond the border"
+    if measure:
+        return f"{what}: the noise between seeds is not known yet"
+    questions = counted(len(left), "question") if left else "the answers"
+    return f"{what}: expected to shorten {questions} by {gain:.2f} octaves in all"
+
+
+def _extendable(side: str, fits: Sequence[Fit], space: Space, tried: Sequence[Tried]) -> bool:
+    """Whether cells beyond this border of the rates can still be run."""
+    added = getattr(space, side)
+    if side == "higher" and any(fit.curves is not None and fit.curves.wall.any() for fit in fits):
+        return False
+    ran = {one.cell.learning_rate for one in tried if one.status != "failed"}
+    ends = space.learning_rates[0], space.learning_rates[-1]
+    beyond = [*added] if added else []
+    beyond += [ends[0] if side == "lower" else ends[1]]
+    return any(rate not in ran for rate in beyond)
+
+
+def _spent(settings: Settings) -> str:
+    return f"the budget of {counted(settings.trials, 'trial')} is spent"

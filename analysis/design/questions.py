@@ -1,0 +1,89 @@
+"""What is asked of the benchmarks, whether it is answered, and which borders may hold a top."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
+from analysis.advice.contrast import UNRESOLVED
+from analysis.design.space import Space
+from analysis.fit.rates import RateStatus
+from analysis.fit.surface import Fit
+
+OPEN = 0.2
+"""Share of draws that still rise at an end from which cells beyond it are candidates."""
+
+FLAT_FROM = 36
+"""Trials from which cells that differ by no more than noise are taken for level."""
+
+LEVEL_P = 0.3
+"""Where the omnibus test's p is below this, more trials may still show a shape."""
+
+
+class Asked(NamedTuple):
+    """One question: whose it is, in words, and whether its answer is there."""
+
+    benchmark: str
+    words: str
+    decided: bool
+    answer: str
+
+
+def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> list[Asked]:
+    """Every question: LR*(B) at each measured batch size and the ratio within them, of each
+    benchmark, and the contrast of the task types. An interval of at most `octaves` decides; so does
+    a top at a border that is `closed` ("lower" or "higher"), and a benchmark that is level after
+    `ended` trials."""
+    found = []
+    for one in given.benchmarks.values():
+        found += _of_benchmark(one, octaves, ended, closed)
+    between = given.contrast
+    if between.low is not None and between.high is not None:
+        narrow = between.high - between.low <= octaves
+        told = between.verdict != UNRESOLVED
+        words = "the contrast of task types"
+        found.append(Asked("", words, narrow or told, between.verdict))
+    return found
+
+
+def _of_benchmark(
+    one: BenchmarkAnswer, octaves: float, ended: int, closed: Sequence[str]
+) -> list[Asked]:
+    silent = one.signal in (Signal.CONSTANT, Signal.CHANCE)
+    silent |= one.signal is Signal.FLAT and ended >= FLAT_FROM and (one.p_flat or 0) > LEVEL_P
+    found = []
+    placed = [(f"LR* at batch size {its.batch_size}", its) for its in one.rates]
+    if one.ratio is not None:
+        placed.append(("the ratio", one.ratio))
+    for words, its in placed:
+        width = float(np.log2(its.high / its.low))
+        interior = its.status is RateStatus.INTERIOR
+        edge = its.status is RateStatus.EDGE and its.side in closed
+        decided = silent or edge or (interior and width <= octaves)
+        answer = "level" if silent else f"{its.status} within {width:.1f} octaves"
+        found.append(Asked(one.benchmark, words, decided, answer))
+    return found
+
+
+def open_sides(fits: Sequence[Fit], given: Answers, space: Space) -> list[str]:
+    """Borders beyond which a top may lie: fields of `Space` that hold something to add.
+
+    Of the rates where more than `OPEN` of the draws still rise at an end that is the lowest or the
+    highest rate of the grid or beyond it; of the batch sizes where the best is the smallest or the
+    largest in more than half of them.
+    """
+    found = dict[str, None]()
+    for fit in fits:
+        one, curves = given.benchmarks[fit.cells.benchmark], fit.curves
+        if curves is None or one.direction is None:
+            continue
+        if max(its.p_lower for its in one.rates) > OPEN:
+            found["lower"] = None
+        if max(its.p_higher for its in one.rates) > OPEN and not curves.wall.any():
+            found["higher"] = None
+        if fit.shaped and one.direction.p_smaller > 0.5:
+            found["smaller"] = None
+        if fit.shaped and one.direction.p_larger > 0.5:
+            found["larger"] = None
+    return [side for side in found if getattr(space, side)]

@@ -1,0 +1,83 @@
+"""What can be wrong with `search` and `decide`, which choose cells of the one swept stage.
+
+(Place in the file, sentence) for each problem.
+"""
+
+from collections.abc import Iterator
+
+from sweep.gridfile.schema import Decide, Search, Stage
+from sweep.gridfile.yaml import KeyPath
+from trainers.evaluate import benchmarks
+from trainers.specs.evaluation import EvaluateSpec
+
+Problems = Iterator[tuple[KeyPath, str]]
+
+DECIDED_AXES = ("learning_rate", "batch_size", "seed")
+FEWEST = 3
+"""Learning rates, so that one can lie inside."""
+
+
+def searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -> Problems:
+    """One stage to choose cells of, and a score to choose them by."""
+    swept = [stage for stage in stages.values() if stage.searched_axes]
+    if len(swept) != 1:
+        names = ", ".join(stage.name for stage in swept) or "none"
+        yield ("search",), f"needs exactly one stage with a grid; there is {names}"
+        return
+    (stage,) = swept
+    own = stage.cells[0][1].HELDOUT
+    own_names: list[str] = [own.benchmark] if own else []
+    allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
+    if not any(benchmarks.same(search.objective, name) for name in allowed):
+        yield ("search", "objective"), f"{search.objective!r}: use one of {', '.join(allowed)}"
+    if len({arm for arm, _ in stage.cells}) > 1:
+        path = ("stages", stage.name, "arms")
+        yield path, "arms compare whole grids; `search` runs a part: give one of them"
+    unheld = any(spec.heldout == 0 for _, spec in stage.cells)
+    if own is not None and search.objective == own.benchmark and unheld:
+        path = ("stages", stage.name, "heldout")
+        yield path, f"0, and `search` needs the {own.benchmark}"
+
+
+def decided(
+    decide: Decide, search: Search | None, stages: dict[str, Stage], evaluate: EvaluateSpec
+) -> Problems:
+    """One stage of learning rates by batch sizes, and scores that are asked about."""
+    if search is not None:
+        yield ("decide",), "and `search` both choose the cells to run; give one of them"
+        return
+    swept = [stage for stage in stages.values() if stage.searched_axes]
+    if len(swept) != 1:
+        names = ", ".join(stage.name for stage in swept) or "none"
+        yield ("decide",), f"needs exactly one stage with a grid; there is {names}"
+        return
+    (stage,) = swept
+    for key in stage.axes.keys() - set(DECIDED_AXES):
+        yield (
+            ("stages", stage.name, "grid", key),
+            f"`decide` chooses among learning rates, batch sizes and seeds; give {key} one value, "
+            "beside `grid`",
+        )
+    if (count := len(stage.axes.get("learning_rate", ()))) < FEWEST:
+        path = ("stages", stage.name, "grid", "learning_rate")
+        yield path, f"{count} values; `decide` needs {FEWEST} or more to place the best one"
+    if len({arm for arm, _ in stage.cells}) > 1:
+        path = ("stages", stage.name, "arms")
+        yield path, "arms compare whole grids; `decide` runs a part: give one of them"
+    allowed = measured(stage, evaluate)
+    for index, name in enumerate(decide.benchmarks):
+        if not any(benchmarks.same(name, one) for one in allowed):
+            path = ("decide", "benchmarks", index)
+            yield path, f"{name!r}: use one of {', '.join(allowed)}"
+
+
+def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:
+    """Benchmarks of the stage's models, its own held-out score first."""
+    spec = stage.cells[0][1]
+    listed = [
+        one
+        for one in evaluate.benchmarks
+        if one not in benchmarks.OF_STAGES and benchmarks.find(one).scores == spec.LEAVES
+    ]
+    own = [spec.HELDOUT.benchmark] if spec.HELDOUT is not None and spec.heldout != 0 else []
+    return [*own, *listed]

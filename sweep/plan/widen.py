@@ -1,0 +1,69 @@
+"""A grid with `decide` -> the same with every cell that may run: further seeds, and the settings
+beyond its borders."""
+
+from itertools import product
+
+from analysis.design.space import MOST_SEEDS, Space
+from sweep.gridfile.schema import Grid, Stage
+from trainers.data import row_counts, sources
+from trainers.data.stored_rows import DataUnavailable
+from trainers.specs.kinds import StageSpec
+
+OCTAVES_OF_RATE = 2
+"""Octaves of learning rate that may be added beyond a border; of batch size it is one."""
+
+
+def decided_stage(grid: Grid) -> Stage:
+    """The one stage with a grid."""
+    return next(stage for stage in grid.stages.values() if stage.searched_axes)
+
+
+def space(grid: Grid) -> Space:
+    """What a grid with `decide` may run. Batches beyond the border are whole and no larger than the
+    data, as far as that is known."""
+    assert grid.decide is not None, "the grid does not decide"
+    stage = decided_stage(grid)
+    specs = [spec for _, spec in stage.cells]
+    rates = sorted({spec.learning_rate for spec in specs})
+    sizes = sorted({spec.batch_size for spec in specs})
+    seeds = list(dict.fromkeys(spec.seed for spec in specs))
+    seeds += range(max(seeds) + 1, max(seeds) + 1 + max(MOST_SEEDS - len(seeds), 0))
+    known = Space(tuple(rates), tuple(sizes), tuple(seeds))
+    if not grid.decide.extend:
+        return known
+    steps = [2.0**octave for octave in range(1, OCTAVES_OF_RATE + 1)]
+    larger = sizes[-1] * 2
+    return known._replace(
+        lower=tuple(float(f"{rates[0] / step:.4g}") for step in steps),
+        higher=tuple(float(f"{rates[-1] * step:.4g}") for step in steps),
+        smaller=(sizes[0] // 2,) if sizes[0] % 2 == 0 else (),
+        larger=(larger,) if _fits(specs[0], larger) else (),
+    )
+
+
+def widened(grid: Grid) -> Grid:
+    """The grid itself where it does not decide."""
+    if grid.decide is None:
+        return grid
+    stage = decided_stage(grid)
+    arm, spec = stage.cells[0]
+    cells = tuple((arm, spec.model_copy(update=cell._asdict())) for cell in space(grid).every)
+    return grid.model_copy(
+        update={"stages": grid.stages | {stage.name: stage.model_copy(update={"cells": cells})}}
+    )
+
+
+def planned_cells(grid: Grid) -> int:
+    """Settings of the grid itself."""
+    return len(list(product(space(grid).learning_rates, space(grid).batch_sizes)))
+
+
+def _fits(spec: StageSpec, batch_size: int) -> bool:
+    try:
+        rows = sources.total(spec.sources)
+    except DataUnavailable:
+        return False
+    if rows is None:
+        return True
+    left = max(rows - spec.heldout_examples(rows), 0)
+    return row_counts.too_few(spec.model_copy(update={"batch_size": batch_size}), left) is None

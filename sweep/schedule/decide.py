@@ -1,0 +1,204 @@
+"""The run that decides: which cell is next, from a refit of the results so far.
+
+`analysis.design.decide` chooses; here its choices are handed out. A refit runs in a thread of its
+own while the cells of the last one are handed out, so a free worker never waits for it; only where
+nothing runs and nothing is chosen does the queue wait. Each choice depends on the results that are
+there and on nothing else, and a restart goes on from the records.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from analysis.design.decide import Choice, Decision, Settings, decide
+from analysis.design.space import Cell, Tried
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import Fit, fit
+from analysis.tables import load
+from sweep.gridfile import choosing
+from sweep.gridfile.schema import Grid
+from sweep.plan.evaluations import WantedByStage, named
+from sweep.plan.trials import Trial
+from sweep.plan.widen import decided_stage, space
+from sweep.schedule.pool import Chose, Pool, PoolQueue
+from sweep.storage.run_folder import RunFolder
+from trainers import files
+
+LAST = "decision.json"
+"""In decide/ of the run folder: why the run stopped, under which settings, after which cells."""
+
+
+class DecidePool(Pool[Cell]):
+    """Every cell that may run, and what has come of those that ran."""
+
+    def __init__(self, grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage):
+        assert grid.decide is not None, "the grid does not decide"
+        self.settings = grid.decide
+        self.space = space(grid)
+        stage = decided_stage(grid)
+        self.stage = stage.name
+        asked = grid.decide.benchmarks or _all(choosing.measured(stage, grid.evaluate))
+        self.benchmarks = {named(wants[stage.name], name).benchmark for name in asked}
+        cells: dict[Cell, list[Trial]] = {}
+        for trial in planned:
+            if trial.stage == stage.name and trial.spec is not None:
+                cells[_cell(trial)] = [trial]
+        super().__init__(cells, planned, folder, grid.decide.trials)
+        self.chosen = self.started()
+        """Cells that are in the plan."""
+
+    @property
+    def over(self) -> bool:
+        last = files.read_json(self._path) or {}
+        return super().over or (bool(last) and last["of"] == self._marks())
+
+    def close(self, reason: str) -> None:
+        """Record that the run has decided, or why it cannot go on."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(self._path, {"reason": reason, "of": self._marks()})
+
+    def shown(self, planned: list[Trial]) -> list[Trial]:
+        """Those that were chosen, and what is no cell."""
+        return [t for t in planned if self.cell_of.get(t.key) in {None, *self.chosen}]
+
+    def to_come(self) -> Counter[str]:
+        left = 0 if self.over else max(self.budget - len(self.chosen), 0)
+        return Counter({"planned": left}) if left else Counter()
+
+    def verdict(self) -> str:
+        """Why the run stopped, and what it leaves undecided."""
+        if not self.over:
+            return ""
+        decision = self.decision(self.tried(set()), 0)
+        reason = decision.stop or (files.read_json(self._path) or {}).get("reason", "")
+        left = [f"{one.benchmark} {one.words}".strip() for one in decision.open_questions]
+        return f"decide: {reason}" + (f"; undecided: {', '.join(left)}" if left else "")
+
+    def queue(
+        self,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool],
+        affords: Callable[[Trial], bool],
+        chose: Chose,
+    ) -> "DecideQueue":
+        return DecideQueue(self, pending, usable, may_start, affords, chose)
+
+    def tried(self, running: set[Cell]) -> list[Tried]:
+        """Every cell that was begun; of those that run no more, how it ended."""
+        return sorted(
+            Tried(cell, "running" if cell in running else self._status(self.cells[cell][0]))
+            for cell in self.started() | running
+        )
+
+    def decision(self, tried: list[Tried], count: int) -> Decision:
+        """The next cells, from what is in the records now."""
+        ended = sum(one.status in ("ok", "diverged") for one in tried)
+        fits = self._fits() if ended else []
+        settings = Settings(self.budget, self.settings.octaves)
+        return decide(fits, tried, self.space, settings, count, self.cells.keys())
+
+    def _fits(self) -> list[Fit]:
+        frame, items = load.read(self._folder.path), load.items(self._folder.path)
+        wanted = frame.stage.eq(self.stage) & frame.benchmark.isin(self.benchmarks)
+        return [fit(cells) for cells in surfaces(frame.loc[wanted], items)]
+
+    def _status(self, trial: Trial) -> str:
+        folder = self._folder.trial(trial)
+        training = folder.training()
+        return "failed" if training is None else str(training["status"])
+
+    def _marks(self) -> str:
+        """Of what decided: the settings, and the cells that had run."""
+        given = self.settings.model_dump(exclude={"at_once"})
+        return files.short_hash(given, sorted(self.started()), sorted(self.benchmarks))
+
+    @property
+    def _path(self) -> Path:
+        return self._folder.path / "decide" / LAST
+
+
+class DecideQueue(PoolQueue[Cell]):
+    """A queue that holds cells back until the results so far ask for them."""
+
+    def __init__(
+        self,
+        pool: DecidePool,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool],
+        affords: Callable[[Trial], bool],
+        chose: Chose,
+    ):
+        super().__init__(pool, pending, usable, may_start, affords, pool.settings.most_at_once)
+        self._cells = pool
+        self._chose = chose
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="refit")
+        self._refit: Future[Decision] | None = None
+        self._next: list[Choice] = []
+        self._reasons: dict[Cell, str] = {}
+        self._stale = True
+        """Whether results have come since the last refit began."""
+        self.stop = ""
+
+    def choose(self) -> Cell | None:
+        self._look()
+        if not self._next and not self.running and not self.stop:
+            self._look(wait=True)
+        while self._next:
+            choice = self._next.pop(0)
+            if choice.cell in self._held:
+                self._reasons[choice.cell] = choice.reason
+                return choice.cell
+        return None
+
+    def entered(self, cell: Cell) -> None:
+        self._cells.chosen.add(cell)
+        self._chose(self._cells.cells[cell][0], self._reasons[cell])
+
+    def left(self, cell: Cell) -> None:
+        self._stale, self.stop = True, ""
+        if self._asks_left():
+            self._look()
+
+    @property
+    def exhausted(self) -> bool:
+        """Over when the last decision, from all results, is to stop."""
+        if self.stop and not self.running and not self.waiting:
+            return True
+        return super().exhausted
+
+    def _look(self, wait: bool = False) -> None:
+        """Take up what a refit has decided, and begin the next where results have come."""
+        if self._refit is None and self._stale:
+            self._begin()
+        if self._refit is not None and (wait or self._refit.done()):
+            self._take(self._refit.result())
+            if self._stale:
+                self._begin()
+                if wait and not self._next:
+                    self._look(wait=True)
+
+    def _begin(self) -> None:
+        self._stale = False
+        tried = self._cells.tried(self._open)
+        count = 2 * self._cells.settings.most_at_once  # for all workers, and while the next runs
+        self._refit = self._thread.submit(self._cells.decision, tried, count)
+
+    def _take(self, decision: Decision) -> None:
+        self._refit = None
+        self._next = [one for one in decision.choices if one.cell in self._held]
+        self.stop = decision.stop if not self._next else ""
+        if self.stop and not self._open and not self._stale:
+            self._cells.close(self.stop)
+
+
+def _cell(trial: Trial) -> Cell:
+    assert trial.spec is not None, "a cell is trained"
+    return Cell(trial.spec.learning_rate, trial.spec.batch_size, trial.spec.seed)
+
+
+def _all(measured: list[str]) -> list[str]:
+    """Every benchmark; a held-out loss, which comes first, where there is nothing else."""
+    return measured[1:] if len(measured) > 1 and measured[0].startswith("heldout") else measured

@@ -1,0 +1,182 @@
+"""Cells that a run chooses from as results come in, and a queue that holds them back until then.
+
+`search` (Optuna) and `decide` say what a cell is and which one is next.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+from sweep.plan.trials import Trial
+from sweep.schedule.queue import TrialQueue
+from sweep.storage.run_folder import RunFolder
+
+C = TypeVar("C", bound=Hashable)
+
+Chose = Callable[[Trial, str], None]
+"""Told of each trial that is handed out, with its reason."""
+
+
+class Pool(Generic[C]):
+    """The cells of the one swept stage, and their trials.
+
+    `cell_of`: key of a trial -> its cell; trials that start from a cell's trial belong to the cell
+    too. `parent` is the key of what all of them start from.
+    """
+
+    def __init__(
+        self, cells: Mapping[C, list[Trial]], planned: list[Trial], folder: RunFolder, trials: int
+    ):
+        """`trials` is how many cells are chosen at most."""
+        self._folder = folder
+        self.cells = dict(cells)
+        self.cell_of = {trial.key: cell for cell, own in cells.items() for trial in own}
+        self.parent = next(iter(self.cells.values()))[0].parent or ""
+        for trial in planned:  # parents come before children
+            if trial.parent in self.cell_of:
+                self.cell_of[trial.key] = self.cell_of[trial.parent]
+        self.budget = min(trials, len(self.cells))
+
+    def started(self) -> set[C]:
+        """Cells that any start of the command has begun."""
+        return {
+            cell
+            for cell, trials in self.cells.items()
+            if any(self._folder.trial(trial).attempts() for trial in trials)
+        }
+
+    @property
+    def over(self) -> bool:
+        """Whether no further cell will be chosen."""
+        return len(self.started()) >= self.budget
+
+    def passed_over(self) -> frozenset[str]:
+        """Keys of the trials that will never be chosen; none before that is over."""
+        if not self.over:
+            return frozenset()
+        started = self.started()
+        return frozenset(key for key, cell in self.cell_of.items() if cell not in started)
+
+    def total(self, planned: list[Trial]) -> int:
+        """How many of the `planned` trials there will be in the end, at most."""
+        started = len(self.started())
+        cells = started if self.over else max(self.budget, started)
+        per_cell = len(self.cell_of) // len(self.cells)
+        return len(planned) - (len(self.cells) - cells) * per_cell
+
+    def shown(self, planned: list[Trial]) -> list[Trial]:
+        """Those of the `planned` trials that stand in plan.csv."""
+        return planned
+
+    def to_come(self) -> Counter[str]:
+        """States of trials that will be chosen and are not shown yet."""
+        return Counter()
+
+    def verdict(self) -> str:
+        """Why no further cell is chosen, in words; "" where there is nothing to say."""
+        return ""
+
+    def queue(
+        self,
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool],
+        affords: Callable[[Trial], bool],
+        chose: Chose,
+    ) -> TrialQueue:
+        """What hands out the `pending` trials; `chose` is told of each new one and its reason."""
+        raise NotImplementedError
+
+
+class PoolQueue(TrialQueue, Generic[C]):
+    """A queue that holds back the cells of a pool until they are chosen."""
+
+    def __init__(
+        self,
+        pool: Pool[C],
+        pending: Iterable[Trial],
+        usable: Callable[[str], bool],
+        may_start: Callable[[], bool],
+        affords: Callable[[Trial], bool],
+        at_once: int | None,
+    ):
+        """Cells begun by an earlier start continue first; at most `at_once` are open."""
+        started = pool.started()
+        pending = list(pending)
+        now = [t for t in pending if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
+        super().__init__(now, usable, may_start, affords)
+        self._pool = pool
+        self._at_once = at_once
+        self._held: dict[C, list[Trial]] = {}
+        for trial in pending:
+            cell = pool.cell_of.get(trial.key)
+            if cell is not None and cell not in started:
+                self._held.setdefault(cell, []).append(trial)
+        self._asked = started
+        self._open = {cell for cell in started if self._unfinished(cell)}
+        self._entered = set(started)
+
+    def choose(self) -> C | None:
+        """The next of the cells that are held back; None where there is none now."""
+        raise NotImplementedError
+
+    def entered(self, cell: C) -> None:
+        """The first trial of a cell is handed out."""
+        raise NotImplementedError
+
+    def left(self, cell: C) -> None:
+        """The last trial of a cell has ended."""
+        raise NotImplementedError
+
+    def next(self) -> Trial | None:
+        trial = super().next()
+        while trial is None and self._may_ask() and (cell := self.choose()) is not None:
+            self._asked.add(cell)
+            self._open.add(cell)
+            self.waiting.update({held.key: held for held in self._held.pop(cell)})
+            trial = super().next()
+        return trial
+
+    def ended(self, key: str) -> None:
+        super().ended(key)
+        cell = self._pool.cell_of.get(key)
+        if cell is not None and cell in self._open and not self._unfinished(cell):
+            self._open.remove(cell)
+            self.left(cell)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.stopped or (not self.waiting and not self._asks_left())
+
+    def _hand_out(self, trial: Trial) -> Trial | None:
+        given = super()._hand_out(trial)
+        cell = self._pool.cell_of.get(trial.key)
+        if given is not None and cell is not None and cell not in self._entered:
+            self._entered.add(cell)
+            self.entered(cell)
+        return given
+
+    def _unfinished(self, cell: C) -> bool:
+        keys = {trial.key for trial in self._pool.cells[cell]}
+        return bool(keys & (self.waiting.keys() | self.running))
+
+    def _parent_to_come(self) -> bool:
+        return self._pool.parent in self.waiting or self._pool.parent in self.running
+
+    def _asks_left(self) -> bool:
+        """Where the parent of the cells has no weights, one cell is handed out and blocked, so
+        that the reason is recorded."""
+        return (
+            bool(self._held)
+            and len(self._asked) < self._pool.budget
+            and (self._parent_to_come() or self._usable(self._pool.parent) or not self.blocked)
+        )
+
+    def _may_ask(self) -> bool:
+        return (
+            not self.stopped
+            and not self.held_back
+            and not self._parent_to_come()
+            and self._asks_left()
+            and (self._at_once is None or len(self._open) < self._at_once)
+        )

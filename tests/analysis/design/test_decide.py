@@ -1,0 +1,158 @@
+"""The run that decides: first cells, what is left out, where it goes beyond, when it stops."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.design.decide import EARLIEST, Decision, Settings, decide
+from analysis.design.space import Cell, Space, Tried, candidates, diverging
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import fit
+from analysis.tables import load
+
+RATES = tuple(2.0**k for k in range(-14, -5))
+SIZES = (4, 8, 16, 32)
+SPACE = Space(
+    RATES,
+    SIZES,
+    (0, 1, 2, 3, 4),
+    lower=(2.0**-15, 2.0**-16),
+    higher=(2.0**-5, 2.0**-4),
+    smaller=(2,),
+    larger=(64,),
+)
+Score = Callable[[float, float], float]
+
+
+def inside(x: float, y: float) -> float:
+    return 0.6 - 0.02 * (x + 10) ** 2 - 0.01 * (y - 3.5) ** 2
+
+
+def beyond(x: float, y: float) -> float:
+    return 0.6 - 0.01 * (x + 4.5) ** 2 - 0.01 * (y - 3.5) ** 2
+
+
+def cliff(x: float, y: float) -> float:
+    return np.nan if x > -9 else inside(x, y)
+
+
+def measured(score: Score, cells: list[Cell], noise: float = 0.004) -> list:
+    rows = []
+    for cell in cells:
+        x, y = np.log2(cell.setting)
+        rng = np.random.default_rng([round(10 * x) + 1000, round(y), cell.seed])
+        value = score(x, y) + noise * rng.standard_normal()
+        status = "diverged" if np.isnan(value) else "ok"
+        rows.append((*cell, value, noise, "arc", "acc", status))
+    names = ["learning_rate", "batch_size", "seed", "value", "stderr", "benchmark", "metric"]
+    frame = pd.DataFrame(rows, columns=[*names, "status"])
+    return [fit(one) for one in surfaces(load.adopted(frame, "planted"))]
+
+
+def run(score: Score, trials: int, octaves: float = 2.0, space: Space = SPACE, noise=0.004):
+    """Every decision until the stop, three cells at a time."""
+    tried: list[Tried] = []
+    while True:
+        cells = [one.cell for one in tried]
+        ok = any(one.status == "ok" for one in tried)
+        fits = measured(score, cells, noise) if ok and len(cells) > 1 else []
+        decision = decide(fits, tried, space, Settings(trials, octaves), 3)
+        if not decision.choices:
+            return tried, decision
+        for choice in decision.choices:
+            assert choice.reason
+            ended = np.isnan(score(*np.log2(choice.cell.setting)))
+            tried.append(Tried(choice.cell, "diverged" if ended else "ok"))
+
+
+@pytest.fixture(scope="module")
+def decided() -> tuple[list[Tried], Decision]:
+    return run(inside, 45)
+
+
+def test_starts_with_three_batch_sizes_and_spread_rates():
+    cells = [choice.cell for choice in decide([], [], SPACE, Settings(45, 3), 99).choices]
+    assert len(cells) == len(set(cells)) == 12
+    assert Counter(cell.batch_size for cell in cells) == {4: 4, 16: 4, 32: 4}
+    assert len({cell.learning_rate for cell in cells}) >= 6
+
+
+def test_never_runs_a_cell_twice_and_repeats_some(decided):
+    cells = [one.cell for one in decided[0]]
+    assert len(cells) == len(set(cells))
+    repeats = len(cells) - len({cell.setting for cell in cells})
+    assert repeats >= 4
+    assert max(Counter(cell.setting for cell in cells).values()) <= 5
+
+
+def test_stops_when_decided_and_not_before_enough_trials(decided):
+    tried, last = decided
+    assert EARLIEST <= len(tried) < 45
+    assert last.stop == "every question is decided within 2 octaves"
+    assert not last.open_questions
+
+
+def test_same_results_give_the_same_cells(decided):
+    tried = decided[0][:18]
+    fits = measured(inside, [one.cell for one in tried])
+    first, again = (decide(fits, tried, SPACE, Settings(45, 2), 4) for _ in range(2))
+    assert first == again
+
+
+def test_budget_that_is_spent_leaves_its_questions_open():
+    tried, last = run(inside, 15, octaves=0.1)
+    assert len(tried) == 15
+    assert last.stop == "the budget of 15 trials is spent"
+    assert {one.benchmark for one in last.open_questions} == {"arc"}
+
+
+def test_goes_beyond_a_border_that_may_hold_the_top():
+    tried, _ = run(beyond, 30)
+    assert max(one.cell.learning_rate for one in tried) > RATES[-1]
+    assert min(one.cell.learning_rate for one in tried) >= RATES[0]
+
+
+def test_stays_inside_where_nothing_may_be_added():
+    space = Space(RATES, SIZES, (0, 1))
+    tried, last = run(beyond, 30, space=space)
+    assert all(one.cell.learning_rate in RATES for one in tried)
+    assert max(Counter(one.cell.setting for one in tried).values()) <= 2
+    assert last.stop
+
+
+def test_few_trials_are_lost_where_training_diverges():
+    tried, _ = run(cliff, 30)
+    lost = [one for one in tried if one.status == "diverged"]
+    start = [choice.cell for choice in decide([], [], SPACE, Settings(30, 2), 99).choices]
+    assert sum(one.cell not in start for one in lost) <= 3
+
+
+def test_higher_rate_and_ratio_than_one_that_diverged_diverges():
+    tried = [Tried(Cell(2.0**-8, 8, 0), "diverged"), Tried(Cell(2.0**-12, 8, 0), "ok")]
+    settings = [(2.0**-8, 4), (2.0**-7, 8), (2.0**-7, 16), (2.0**-8, 64), (2.0**-11, 8)]
+    assert diverging(settings, tried).tolist() == [True, True, True, True, False]
+
+
+def test_failed_and_running_cells_are_no_candidates():
+    tried = [Tried(Cell(RATES[0], 4, 0), "failed"), Tried(Cell(RATES[1], 4, 0), "running")]
+    found = candidates(SPACE, tried, None, [])
+    assert (RATES[0], 4) not in {cell.setting for cell in found}
+    assert Cell(RATES[1], 4, 1) in found
+
+
+def test_running_cells_count_as_if_measured(decided):
+    tried = decided[0][:18]
+    fits = measured(inside, [one.cell for one in tried])
+    first = decide(fits, tried, SPACE, Settings(45, 2), 2).choices
+    running = [*tried, Tried(first[0].cell, "running")]
+    (second,) = decide(fits, running, SPACE, Settings(45, 2), 1).choices
+    assert second.cell == first[1].cell
+
+
+def test_grid_that_only_diverges_is_searched_below():
+    tried, last = run(lambda x, y: np.nan, 45)
+    assert last.stop == "no cell is left that would train"
+    assert len(tried) < 30

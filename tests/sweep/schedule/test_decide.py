@@ -1,0 +1,217 @@
+"""The run that decides, on records: what it hands out, how it goes on, when it is over."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweep.gridfile.load import GridError
+from sweep.plan import trials as plan
+from sweep.plan.evaluations import Wanted
+from sweep.plan.trials import Trial
+from sweep.plan.widen import space, widened
+from sweep.schedule.decide import DecidePool, DecideQueue
+from sweep.storage.run_folder import RunFolder
+from trainers import files
+
+DECIDE = """\
+name: decided
+model: tiny
+stages:
+  before:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    learning_rate: 0.001
+    batch_size: 4
+  sft:
+    kind: sft
+    start_from: before
+    data: {name: world:sft, examples: 200}
+    grid:
+      learning_rate: {log2: [0.0005, 0.032]}
+      batch_size: [4, 8, 16]
+      seed: [3, 5]
+evaluate: {benchmarks: [world_choice, world_continuation]}
+decide: {trials: 30, octaves: 2.5, at_once: 2, benchmarks: [world_choice]}
+"""
+WANTED = Wanted(
+    benchmark="world_choice", task="world_choice", fingerprint="f", metric="acc",
+    higher_is_better=True,
+)  # fmt: skip
+
+
+def bowl(trial: Trial) -> float:
+    """Best at a learning rate of 0.004."""
+    if trial.spec is None:
+        return 0.1
+    wobble = 0.004 * math.sin(7919 * trial.spec.seed + 31 * math.log(trial.spec.learning_rate))
+    return 0.6 - 0.03 * math.log2(trial.spec.learning_rate / 0.004) ** 2 + wobble
+
+
+class Records:
+    """A run folder whose trials end as a test says."""
+
+    def __init__(self, grid, folder: Path):
+        self.grid = grid
+        self.planned = plan.trials(widened(grid))
+        self.folder = RunFolder(folder)
+        self.reasons: dict[str, str] = {}
+        stages = {"sft": {"evaluations": [WANTED.record]}}
+        files.write_json(folder / "manifest.json", {"name": "decided", "stages": stages})
+
+    def pool(self) -> DecidePool:
+        return DecidePool(self.grid, self.planned, self.folder, {"sft": (WANTED,)})
+
+    def queue(self, pool: DecidePool) -> DecideQueue:
+        def usable(key: str) -> bool:
+            return self.folder.trial(next(t for t in self.planned if t.key == key)).usable()
+
+        def chose(trial: Trial, reason: str) -> None:
+            self.folder.write_plan(self.grid, pool.shown(self.planned))
+            self.reasons[trial.key] = reason
+
+        pending = [t for t in self.planned if not self.folder.trial(t).training()]
+        return pool.queue(pending, usable, lambda: True, lambda trial: True, chose)
+
+    def end(self, trial: Trial) -> None:
+        here = self.folder.trial(trial)
+        here.log_attempt("started")
+        files.write_json(here.path / "train.json", {"status": "ok", "reason": ""})
+        score = {"metric": "acc", "value": bowl(trial), "primary": True, "higher_is_better": True}
+        files.write_json(here.scores("f"), {"scores": [score | {"stderr": 0.004, "n": 400}]})
+        here.log_attempt("done")
+
+    def run(self, queue: DecideQueue, count: int = 99) -> list[Trial]:
+        """As the runner with one trial at a time does it."""
+        ran = []
+        while len(ran) < count and (trial := queue.next()) is not None:
+            self.end(trial)
+            queue.ended(trial.key)
+            ran.append(trial)
+        return ran
+
+
+@pytest.fixture
+def records(load, tmp_path):
+    return lambda text=DECIDE, *overrides: Records(load(text, *overrides), tmp_path / "run")
+
+
+def cells(trials: list[Trial]) -> list[tuple[float, int, int]]:
+    specs = [t.spec for t in trials if t.spec is not None and t.stage == "sft"]
+    return [(spec.learning_rate, spec.batch_size, spec.seed) for spec in specs]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("trials: 30", "trials: 3", "decide.trials"),
+        ("octaves: 2.5", "octaves: 0", "decide.octaves"),
+        ("[world_choice]}", "[arc]}", "'arc': use one of heldout_loss, world_choice"),
+        ("{log2: [0.0005, 0.032]}", "[0.001, 0.002]", "needs 3 or more"),
+        ("seed: [3, 5]", "epochs: [1, 2]", "give epochs one value"),
+        ("trials: 30,", "trial: 30,", "did you mean `trials`"),
+        (
+            "decide:",
+            "search: {method: optuna, trials: 2}\ndecide:",
+            "both choose the cells to run; give one of them",
+        ),
+    ],
+)
+def test_wrong_file_is_refused(load, old, new, problem):
+    with pytest.raises(GridError, match=problem.replace("[", r"\[")):
+        load(DECIDE.replace(old, new))
+
+
+def test_space_has_further_seeds_and_settings_beyond_the_borders(load):
+    found = space(load(DECIDE))
+    assert found.seeds == (3, 5, 6, 7, 8)
+    assert found.lower == (0.00025, 0.000125)
+    assert found.higher == (0.064, 0.128)
+    assert (found.smaller, found.larger) == ((2,), (32,))
+    assert not space(load(DECIDE, "decide.extend=false")).lower
+
+
+def test_batch_that_is_larger_than_the_data_is_not_added(load):
+    assert space(load(DECIDE, "stages.sft.data.examples=30")).larger == ()
+
+
+def test_cells_of_the_grid_keep_their_keys(load):
+    grid = load(DECIDE)
+    keys = {trial.key for trial in plan.trials(grid)}
+    assert keys < {trial.key for trial in plan.trials(widened(grid))}
+
+
+def test_decides_and_is_over(records):
+    run = records()
+    pool = run.pool()
+    ran = run.run(run.queue(pool))
+    assert [trial.stage for trial in ran[:2]] == ["base", "before"]
+    assert len(cells(ran)) == len(set(cells(ran))) >= 21
+    assert pool.over
+    assert "decide: every question is decided within 2.5 octaves" in pool.verdict()
+    assert {run.reasons[trial.key] for trial in ran if trial.stage == "sft"} > {
+        "start: cells spread over the grid"
+    }
+    plan_rows = (run.folder.path / "plan.csv").read_text().splitlines()
+    assert len(plan_rows) == 1 + len(ran)
+    assert run.run(run.queue(run.pool())) == []
+
+
+def test_no_more_trials_are_open_than_allowed_at_once(records):
+    run = records()
+    queue = run.queue(run.pool())
+    run.run(queue, count=2)
+    given = [queue.next(), queue.next()]
+    assert all(given)
+    assert queue.next() is None
+    assert not queue.exhausted
+    run.end(given[0])
+    queue.ended(given[0].key)
+    assert queue.next() is not None, "a free worker does not wait for the refit"
+
+
+def test_interrupted_run_goes_on_from_its_records(records):
+    run = records()
+    first = run.run(run.queue(run.pool()), count=2 + 16)
+    second = run.run(run.queue(run.pool()))
+    ran = cells(first + second)
+    assert len(ran) == len(set(ran)) <= 30
+    assert run.pool().over
+
+
+def test_decision_depends_on_the_results_alone(records):
+    run = records()
+    run.run(run.queue(run.pool()), count=2 + 15)
+    pool, again = run.pool(), run.pool()
+    assert pool.decision(pool.tried(set()), 3) == again.decision(again.tried(set()), 3)
+
+
+def test_narrower_question_goes_on(records):
+    run = records()
+    run.run(run.queue(run.pool()))
+    narrower = records(DECIDE, "decide.octaves=0.05")
+    assert not narrower.pool().over
+    assert narrower.run(narrower.queue(narrower.pool()), count=1)
+
+
+def test_whole_command_decides(drive, small, tmp_path):
+    grid = yaml.safe_load(small)
+    grid["stages"]["sft"]["grid"] = {
+        "learning_rate": [0.0005, 0.001, 0.002, 0.004],
+        "batch_size": [4, 8],
+    }
+    grid["stages"]["sft"]["steps"] = 1
+    grid["decide"] = {"trials": 9, "at_once": 3}
+    ended = drive(yaml.safe_dump(grid), tmp_path / "runs" / "small")
+    assert ended.code == 0, ended.output
+    assert "10 ok" in ended.output
+    assert "decide: the budget of 9 trials is spent" in ended.output
+    events = [json.loads(line) for line in (ended.path / "events.jsonl").read_text().splitlines()]
+    chosen = [event for event in events if event["event"] == "chosen"]
+    assert len(chosen) == 9
+    assert all(event["reason"] for event in chosen)
+    again = drive(yaml.safe_dump(grid), tmp_path / "runs" / "small")
+    assert again.code == 0
+    assert "10 of 10 models done, 0 to go" in again.output
