@@ -44,7 +44,7 @@ def ensemble(
     contrast."""
     assert fit.curves is not None, "two scored cells or more"
     posterior = fit.curves.posterior
-    x = np.linspace(*np.log2(rates), MESH)
+    x = np.linspace(float(np.log2(rates[0])), float(np.log2(rates[1])), MESH)
     y = np.log2(np.array(sizes, dtype=float))
     grid_x, grid_y = np.meshgrid(x, y)
     height = posterior.scores(grid_x.ravel(), grid_y.ravel()).reshape(-1, len(y), MESH)

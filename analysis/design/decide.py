@@ -150,7 +150,8 @@ def _chosen(
     for _ in range(min(count, len(cells))):
         gain = gains(of, wanted, contrast)[: len(cells)]
         again = np.array([cell.setting in seen for cell in cells])
-        measure = len(tried) + len(found) >= REPEAT_FROM and repeats < REPEATS and again[free].any()
+        few = len(tried) + len(found) >= REPEAT_FROM and repeats < REPEATS
+        measure = few and bool(again[free].any())
         usable = free & again if measure else free
         best = int(np.where(usable, gain, -np.inf).argmax())
         cell, free[best] = cells[best], False

@@ -8,7 +8,8 @@ import numpy as np
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
 from analysis.advice.contrast import UNRESOLVED
 from analysis.design.space import Space
-from analysis.fit.rates import RateStatus
+from analysis.fit.rates import RateAt, RateStatus
+from analysis.fit.ratio import BestRatio
 from analysis.fit.surface import Fit
 
 OPEN = 0.2
@@ -53,7 +54,9 @@ def _of_benchmark(
     silent = one.signal in (Signal.CONSTANT, Signal.CHANCE)
     silent |= one.signal is Signal.FLAT and ended >= FLAT_FROM and (one.p_flat or 0) > LEVEL_P
     found = []
-    placed = [(f"LR* at batch size {its.batch_size}", its) for its in one.rates]
+    placed: list[tuple[str, RateAt | BestRatio]] = [
+        (f"LR* at batch size {its.batch_size}", its) for its in one.rates
+    ]
     if one.ratio is not None:
         placed.append(("the ratio", one.ratio))
     for words, its in placed:
