@@ -339,8 +339,10 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if spent.cost is not None:
             self.say(f"cost so far: {spent.words}")
-        if states["failed"] and not self.options.retry_failed:
-            self.say("--retry-failed tries the failed ones again")
+        if states["failed"]:
+            self.say("the log of a failed trial is log.txt in its folder under trials/")
+            if not self.options.retry_failed:
+                self.say("--retry-failed tries the failed ones again")
         answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
         self.events.finished(states)
