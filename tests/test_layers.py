@@ -14,7 +14,10 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 
 MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": set()}
 HOMES = {
-    "ray": {f"sweep/execution/{name}.py" for name in ("compat_ray", "ray_cluster", "ray_tune")},
+    "ray": {
+        f"sweep/execution/{name}.py"
+        for name in ("compat_ray", "ray_cluster", "ray_metrics", "ray_tune")
+    },
     "optuna": {"sweep/schedule/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},
     "tensorboardX": {"sweep/tracking/trackers.py"},

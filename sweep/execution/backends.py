@@ -109,7 +109,9 @@ class OnRay:
             return
         with _cannot_start():
             self._cluster = self._joined.enter_context(
-                ray_cluster.connected(self._options.address, self._options.dashboard_host)
+                ray_cluster.connected(
+                    self._options.address, self._options.dashboard_host, self._grid.name
+                )
             )
         self._joined.enter_context(devices.seeing(0))  # Ray has counted them; the driver needs none
         if warning := ray_cluster.exposed(self._cluster.dashboard):
@@ -117,6 +119,7 @@ class OnRay:
 
     def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
         from sweep.execution import ray_cluster, ray_tune
+        from sweep.execution.ray_metrics import Metrics
 
         self.join()
         assert self._cluster is not None
@@ -136,7 +139,16 @@ class OnRay:
             retries = Retries(jobs, resources.retries, watch, self._say)
             scratch = self._cluster.scratch
             ray_tune.run(
-                frontier, jobs, resources, asked, most, watch, retries, self._reached, scratch
+                frontier,
+                jobs,
+                resources,
+                asked,
+                most,
+                watch,
+                retries,
+                self._reached,
+                scratch,
+                Metrics(self._grid.name, jobs),
             )
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)

@@ -27,6 +27,7 @@ os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not i
 import ray  # noqa: E402  (reads its environment on import)
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
+from ray.job_config import JobConfig  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweep.execution import compat_ray, processes, ray_local, raylet_watch  # noqa: E402
@@ -76,8 +77,10 @@ class Cluster(NamedTuple):
 
 
 @contextlib.contextmanager
-def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterator[Cluster]:
-    """Join the cluster at `address`, or start one here.
+def connected(
+    address: str | None, dashboard_host: str = "127.0.0.1", name: str = "sweep.run"
+) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one here, as a job of this `name`.
 
     Raises:
         CannotRun: no cluster there.
@@ -93,7 +96,7 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
         ray_local.copy_code(code)
         reaper = Reaper(Path(place))
         try:
-            context = _init(address, dashboard_host, code)
+            context = _init(address, dashboard_host, code, name)
             reaper.watch(JOINED if address else context.address_info["session_dir"])
             dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else "none"
             with raylet_watch.watched(raylet_watch.raylet(compat_ray.raylet_socket())):
@@ -103,7 +106,7 @@ def connected(address: str | None, dashboard_host: str = "127.0.0.1") -> Iterato
             reaper.done()
 
 
-def _init(address: str | None, dashboard_host: str, code: Path) -> Any:
+def _init(address: str | None, dashboard_host: str, code: Path, name: str) -> Any:
     environment = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     options: dict[str, Any] = {"include_dashboard": True, "dashboard_host": dashboard_host}
     on_terminate = signal.getsignal(signal.SIGTERM)
@@ -115,6 +118,7 @@ def _init(address: str | None, dashboard_host: str, code: Path) -> Any:
                 address=address or "local",
                 logging_level=logging.ERROR,
                 log_to_driver=False,
+                job_config=JobConfig(metadata={"name": name}),
                 **options,
             )
     except Exception as error:  # Ray raises bare ones too
@@ -231,7 +235,7 @@ _ending: list[ray.ObjectRef] = []
 
 def end_attempt(started: dict[str, Any]) -> None:
     """End the process of an attempt, given its `started` event, on the node where it runs."""
-    task = ray.remote(num_cpus=0, max_retries=0)(processes.end)
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end).options(name="end an attempt")
     on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
     _ending.append(
         task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
@@ -272,7 +276,7 @@ def fetch_on_other_nodes(needed: Needs) -> None:
         return
     here = ray.get_runtime_context().get_node_id()
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
-    task = ray.remote(num_cpus=0)(hub.fetch)
+    task = ray.remote(num_cpus=0)(hub.fetch).options(name="fetch from the hub")
     waiting = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
             needed

@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from sweep.execution import compat_ray, preemption, ray_cluster, remote_trial, trial
 from sweep.execution.job import Job, Outcome, Watch
+from sweep.execution.ray_metrics import Metrics
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
 from sweep.gridfile.schema import Resources, TrialResources
@@ -58,6 +59,7 @@ def run(
     retries: Retries,
     reached: Callable[[], str],
     scratch: Path,
+    metrics: Metrics,
 ) -> None:
     """Run every trial of the frontier under Ray Tune, `at_once` of them, until `reached` says that
     a limit of the run is; `asked` has what a trial of each stage gets, `scratch` is for Tune's
@@ -70,9 +72,10 @@ def run(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
-    on_gpu = any(one.gpus_per_trial for one in asked.values())
+    if reuse is None:
+        reuse = not any(one.gpus_per_trial for one in asked.values())
     supervisor = Supervisor(jobs, ray_cluster.end_attempt, reached)
-    queue = _Queue(frontier, watch, retries, supervisor, asked)
+    queue = _Queue(frontier, watch, retries, supervisor, metrics, asked)
 
     def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         mine = asked[config["stage"]]
@@ -83,25 +86,26 @@ def run(
             [{"CPU": mine.cpus_per_trial, "GPU": mine.gpus_per_trial}], **options
         )
 
-    with preemption.heard():
+    trainable: Any = tune.with_resources(
+        tune.with_parameters(SweepTrial, jobs=[ray.put(jobs)]), bundle
+    )
+    trainable.__qualname__ = SweepTrial.__name__  # as the dashboard shows it
+    with preemption.heard(), compat_ray.named_trials(lambda config: config["title"], reuse):
         tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(_Attempt, jobs=[ray.put(jobs)]),
-                bundle,
-            ),
+            trainable,
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 scheduler=_Forgetting(asked),
                 num_samples=MOST_ATTEMPTS * len(jobs),
                 max_concurrent_trials=at_once,
-                reuse_actors=not on_gpu if reuse is None else reuse,
+                reuse_actors=reuse,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Progress(watch, supervisor)],
+                callbacks=[_Progress(watch, supervisor, metrics)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -114,7 +118,7 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
     return ray.get(jobs)
 
 
-class _Attempt(tune.Trainable):
+class SweepTrial(tune.Trainable):
     """One attempt at a trial, in the main thread of a worker, where signals arrive."""
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  (Tune passes its parameters)
@@ -152,8 +156,9 @@ class _Progress(TrialProgressCallback):
     """Passes on the beginning of each attempt, and looks after those that run; pickles to nothing.
     In the place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
-    def __init__(self, watch: Watch, supervisor: Supervisor):
+    def __init__(self, watch: Watch, supervisor: Supervisor, metrics: Metrics):
         super().__init__()
+        self._metrics = metrics
         self._watch = watch
         self._supervisor = supervisor
         self._asked = False
@@ -167,9 +172,11 @@ class _Progress(TrialProgressCallback):
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._supervisor.started(trial.config["key"])
         self._watch.started(trial.config["key"])
+        self._metrics.began(trial.config["key"])
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self._supervisor.look()
+        self._metrics.look()
         if preemption.noticed():
             if not self._asked:
                 self._asked = True
@@ -218,9 +225,11 @@ class _Queue(Searcher):
         watch: Watch,
         retries: Retries,
         supervisor: Supervisor,
+        metrics: Metrics,
         asked: dict[str, TrialResources],
     ):
         super().__init__()
+        self._metrics = metrics
         self._frontier = frontier
         self._watch = watch
         self._retries = retries
@@ -240,6 +249,7 @@ class _Queue(Searcher):
             return None if waits else Searcher.FINISHED
         self._open[trial_id] = planned
         shown: dict[str, Any] = {"key": planned.key, "stage": planned.stage}
+        shown |= {"title": planned.title}
         if planned.spec is not None:
             shown |= planned.spec.model_dump(include={"learning_rate", "batch_size", "seed"})
         nodes = self._retries.avoided(planned.key)
@@ -256,20 +266,24 @@ class _Queue(Searcher):
             return
         if error:
             if self._retries.again(key):
-                self._watch.retried(key)
-                self._again.append(planned)
+                self._try_again(planned)
                 return
             outcome = Outcome(key, "failed", "", 0.0, 0.0)
         else:
             outcome = Outcome(*(result[field] for field in Outcome._fields))
             if outcome.status == "stopped" and outcome.reason.startswith(PREEMPTED):
-                self._watch.retried(key)
-                self._again.append(planned)
+                self._try_again(planned)
                 return
             if outcome.status in ("ok", "diverged"):
                 self._retries.ended(key)
         self._frontier.ended(key)
+        self._metrics.ended(key, outcome.status)
         self._watch.ended(outcome)
+
+    def _try_again(self, planned: Trial) -> None:
+        self._metrics.ended(planned.key, "waiting")
+        self._watch.retried(planned.key)
+        self._again.append(planned)
 
     def save(self, checkpoint_path: str) -> None:
         pass

@@ -59,6 +59,14 @@ class Trial(Strict):
         return "-".join([*parts, f"seed{self.spec.seed}", *([self.arm] if self.arm else [])])
 
     @property
+    def title(self) -> str:
+        """In a line, for a dashboard."""
+        if self.spec is None:
+            return f"{self.readable} (untrained)"
+        parts = [self.stage, f"lr {self.spec.learning_rate:.3g}", f"bs {self.spec.batch_size}"]
+        return " ".join([*parts, f"seed {self.spec.seed}", *([self.arm] if self.arm else [])])
+
+    @property
     def folder(self) -> str:
         return f"{self.readable}-{self.key}"
 

@@ -3,9 +3,7 @@
 import contextlib
 import csv
 import io
-import json
 import math
-import os
 import time
 from collections import Counter, defaultdict
 from datetime import datetime
@@ -183,7 +181,7 @@ def _status(
         state = "running" if held else "planned"
     else:
         state = "failed" if folder.failed() else "planned"
-    step = _last_line(folder.path / "metrics.jsonl") if state == "running" else {}
+    step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
     silent = _last_sign(folder) if state == "running" else None
     started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
@@ -244,15 +242,3 @@ def _last_sign(folder: TrialFolder) -> float | None:
         with contextlib.suppress(OSError):
             times.append((folder.path / name).stat().st_mtime)
     return max(0.0, time.time() - max(times)) if times else None
-
-
-def _last_line(path: Path) -> dict[str, Any]:
-    """The last whole record of a jsonl file; empty where there is none, or none that reads."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(file.tell() - 4096, 0))
-            lines = file.read().split(b"\n")[:-1]
-            return json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError):
-        return {}

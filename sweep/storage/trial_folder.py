@@ -1,5 +1,7 @@
 """The folder of one trial: its paths, its records, and what they say of its attempts."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +171,17 @@ class TrialFolder:
         """Whether the latest attempt that ended failed."""
         ended = [event for event in self.attempts() if event["event"] in ("done", "failed")]
         return bool(ended) and ended[-1]["event"] == "failed"
+
+    def last_step(self) -> dict[str, Any]:
+        """The last whole line of metrics.jsonl; empty where there is none, or none that reads."""
+        try:
+            with open(self.path / "metrics.jsonl", "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - 4096, 0))
+                lines = file.read().split(b"\n")[:-1]
+                return json.loads(lines[-1]) if lines else {}
+        except (OSError, ValueError):
+            return {}
 
     def log_attempt(self, event: str, **facts: Any) -> None:
         files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])

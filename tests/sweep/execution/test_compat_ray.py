@@ -72,3 +72,31 @@ def test_raylet_of_this_process_is_found_by_its_socket():
             process = raylet_watch.raylet(compat_ray.raylet_socket())
             assert process is not None and process.name() == "raylet"
     """)
+
+
+def test_tune_has_what_naming_takes_the_place_of():
+    in_a_process("""if True:
+        import inspect
+        from ray.tune.execution import tune_controller
+        from sweep.execution import compat_ray
+
+        source = inspect.getsource(tune_controller.TuneController)
+        for part in ("self._class_cache = _ActorClassCache()", "self._class_cache.get(",
+                     'method_name = "train"', 'method_name="reset"'):
+            assert part in source or part.replace(" = ", "=") in source, part
+        before = tune_controller._ActorClassCache
+        with compat_ray.named_trials(str, reused=False):
+            assert issubclass(tune_controller._ActorClassCache, before)
+        assert tune_controller._ActorClassCache is before
+        """)
+
+
+def test_actor_that_serves_one_trial_has_its_name():
+    in_a_process("""if True:
+        from sweep.execution import compat_ray
+
+        names = compat_ray._Names(str, reused=False)
+        assert [names.of_actor("sft lr 1"), names.of_actor("sft lr 1")] == [
+            "sft lr 1, start 1", "sft lr 1, start 2"]
+        assert compat_ray._Names(str, reused=True).of_actor("sft lr 1") == "worker 1"
+        """)

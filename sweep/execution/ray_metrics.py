@@ -1,0 +1,98 @@
+"""What Ray's metrics say of a run, for Prometheus and Grafana (docs/launch/grafana.json).
+
+The driver alone exports, from the records of the trials that run. Prometheus sees each name with
+`ray_` before it.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ray.util.metrics import Gauge
+
+from sweep.execution.job import Job
+from sweep.storage.trial_folder import TrialFolder
+
+LOOK_SECONDS = 5.0
+
+NAMES = {
+    "sweep_trials": "Trials of this start of the command, by state.",
+    "sweep_steps": "Optimizer steps of a running trial.",
+    "sweep_loss": "Training loss of a running trial's last step, in nats per token.",
+    "sweep_tokens_per_second": "Training tokens per second of a running trial.",
+}
+
+STATES = ("waiting", "running", "ok", "diverged", "failed", "stopped")
+
+
+class _Seen(NamedTuple):
+    at: float
+    tokens: float
+
+
+class Metrics:
+    """Told by the runner what becomes of trials."""
+
+    def __init__(self, grid: str, jobs: Mapping[str, Job]):
+        self._grid = grid
+        self._jobs = jobs
+        self._states: dict[str, str] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._looked = 0.0
+        tags = {"sweep_trials": ("grid", "state")}
+        self._gauges = {
+            name: Gauge(name, text, tag_keys=tags.get(name, ("grid", "trial")))
+            for name, text in NAMES.items()
+        }
+        self._count()
+
+    def began(self, key: str) -> None:
+        self._states[key] = "running"
+        self._seen.pop(key, None)
+        self._count()
+
+    def ended(self, key: str, status: str) -> None:
+        """`waiting` where it is tried again."""
+        self._states[key] = status
+        self._set("sweep_tokens_per_second", key, 0.0)
+        self._count()
+
+    def look(self) -> None:
+        """To be called often; looks every few seconds."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        self._count()  # or they would be forgotten
+        for key, state in self._states.items():
+            if state == "running":
+                self._export(key, now)
+
+    def _export(self, key: str, now: float) -> None:
+        row = TrialFolder(Path(self._jobs[key].folder)).last_step()
+        if "step" not in row:
+            return
+        self._set("sweep_steps", key, row["step"])
+        if row.get("loss") is not None:
+            self._set("sweep_loss", key, row["loss"])
+        tokens = row.get("tokens") or 0
+        before = self._seen.get(key)
+        self._seen[key] = _Seen(now, tokens)
+        if before is not None:
+            rate = (tokens - before.tokens) / (now - before.at)
+            self._set("sweep_tokens_per_second", key, max(rate, 0.0))
+        elif row.get("seconds"):
+            self._set("sweep_tokens_per_second", key, tokens / row["seconds"])
+
+    def _count(self) -> None:
+        counts = Counter(self._states.values())
+        counts["waiting"] += len(self._jobs) - len(self._states)
+        for state in STATES:
+            tags = {"grid": self._grid, "state": state}
+            self._gauges["sweep_trials"].set(counts[state], tags=tags)
+
+    def _set(self, name: str, key: str, value: float) -> None:
+        trial = self._jobs[key].trial.readable
+        self._gauges[name].set(value, tags={"grid": self._grid, "trial": trial})
