@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         help="run folders, tables (.csv, .tsv, .json, .jsonl, .parquet), or published:smoltulu; "
         "several are compared",
     )
-    parser.add_argument("--out", type=Path, help="folder of the report (default: RUN_DIR/report)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the report (default: RUN_DIR/report, or NAME-report beside a table)",
+    )
     add_arguments(parser)
     parser.add_argument(
         "--all-metrics", action="store_true", help="fit and draw every metric, not the primary ones"

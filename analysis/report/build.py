@@ -38,8 +38,8 @@ def write(
 ) -> Path:
     """Rebuild the results of run folders (or read tables) and write one report of them.
 
-    Returns the path of index.html: by default in RUN_DIR/report, or beside a table, or for several
-    in a folder beside the first. `options` says how tables are read.
+    Returns the path of index.html: by default in RUN_DIR/report, or in NAME-report beside a
+    table, or for several in a folder beside the first. `options` says how tables are read.
     `all_metrics` fits and draws every metric, not the primary ones alone. `weights` of benchmarks
     are those of the mix (`task_mix.equal_weights` where None). `beside` names published tables
     to stand on the page (`compare_paper.TABLES`), and beside it as text.
@@ -138,7 +138,9 @@ def _refuse_unknown(weights: Mapping[str, float], known: set[str]) -> None:
 def _place(first: Path, sources: Sequence[Source]) -> Path:
     if len(sources) > 1:
         return first.parent / "-against-".join(safe(source.name) for source in sources)
-    return (first if sources[0].folder is not None else first.parent) / "report"
+    if sources[0].folder is not None:
+        return first / "report"
+    return first.parent / f"{safe(sources[0].name)}-report"  # tables of one folder have one each
 
 
 def write_audit(records_folder: Path) -> Path:

@@ -9,13 +9,14 @@ model is not to be had; nothing is written then.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from analysis.benchmarks import task
-from analysis.text import counted, number, safe
+from analysis.text import counted, number, rate, safe
 from sweep.execution import remote_run
 from sweep.export import model_card
 from sweep.storage import ranking
@@ -48,7 +49,13 @@ class Candidate(NamedTuple):
     cell: Cell
 
 
-def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None = None) -> Path:
+def export(
+    run_dir: Path,
+    to: Path,
+    stage: str | None = None,
+    best: str | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Path:
     """Write the model that is best by a benchmark (that of the stage's own held-out slice where it
     has one, else its first) among the trials of a stage (the last that trains a policy); returns
     `to`.
@@ -73,6 +80,7 @@ def export(run_dir: Path, to: Path, stage: str | None = None, best: str | None =
     chosen = ranked[0]
     if not chosen.folder.has_weights():
         raise CannotExport(CANNOT_RUN, _gone(chosen, ranked, best))
+    say(_why(chosen, ranked, stage, best))
     line = _line(chosen.trial, trials)
     records = [
         record
@@ -168,6 +176,27 @@ def _measured(cell: Cell) -> str:
     return value if cell.seeds == 1 else f"{value}, the mean of {cell.seeds} seeds"
 
 
+def _why(chosen: Candidate, ranked: list[Candidate], stage: str, best: str) -> str:
+    """sft, learning rate 1.3e-3, batch size 8, seed 0: the best of 20 cells by loss (1.06);
+    second is ..."""
+    others = "" if len(ranked) < 2 else f"; second is {_setting(ranked[1])}"
+    others += "" if len(ranked) < 2 else f" ({_measured(ranked[1].cell)})"
+    place = f"best of {counted(len(ranked), 'cell')}" if len(ranked) > 1 else "only scored cell"
+    return (
+        f"{stage}, {_setting(chosen)}: the {place} by {task(best).label} "
+        f"({_measured(chosen.cell)}){others}"
+    )
+
+
+def _setting(candidate: Candidate) -> str:
+    spec = candidate.trial["spec"]
+    arm = f", {candidate.trial['arm']}" if candidate.trial.get("arm") else ""
+    return (
+        f"learning rate {rate(spec['learning_rate'])}, batch size {spec['batch_size']}, seed "
+        f"{spec['seed']}{arm}"
+    )
+
+
 def _gone(chosen: Candidate, ranked: list[Candidate], best: str) -> str:
     why = chosen.folder.weights_removed() or "they are not there"
     left = [candidate.trial["key"] for candidate in ranked if candidate.folder.has_weights()]
@@ -213,7 +242,7 @@ def main(
 ) -> None:
     """Write the best model of a stage as a transformers folder with a model card."""
     try:
-        print(export(run_dir, to, stage, best))
+        print(export(run_dir, to, stage, best, say=print))
     except CannotExport as error:
         stop(error.code, str(error))
     except files.Damaged as error:

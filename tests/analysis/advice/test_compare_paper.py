@@ -109,7 +109,7 @@ def test_tables_are_printed_and_stand_on_the_page(tmp_path: Path, capsys) -> Non
         assert f"Table {number}, " in told
     assert "52.0 ± 1.0" in told and "+3.0 (-0.3 to +6.3)" in told
     assert told.count("This run has no scores for this table.") == 2
-    page = (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "run-report" / "index.html").read_text()
     assert "Beside the published tables" in page and "+3.0 (-0.3 to +6.3)" in page
 
 

@@ -230,7 +230,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     pd.concat(parts).assign(stage="sft").to_csv(source, index=False)
     assert main([str(source), "--weights", "arc=3,hellaswag=1"]) == 0
-    return source.parent / "report" / "index.html"
+    return source.parent / f"{source.stem}-report" / "index.html"
 
 
 def test_a_mix_has_one_setting_and_says_where_its_benchmarks_disagree(mixed: Path) -> None:
@@ -304,3 +304,14 @@ def test_import_is_free_of_torch_and_ray() -> None:
     check = "import sys, analysis.report; print([m for m in ('torch', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tables_of_one_folder_have_a_report_each(tmp_path: Path, capsys) -> None:
+    for name, shift in (("first", 0.0), ("second", 1.0)):
+        frame = table(lambda x, y, by=shift: bowl(x - by, y), benchmark="arc")
+        frame.assign(stage="sft").to_csv(tmp_path / f"{name}.csv", index=False)
+        assert main([str(tmp_path / f"{name}.csv")]) == 0
+        assert capsys.readouterr().out.strip().endswith(f"{name}-report/index.html")
+    pages = [tmp_path / f"{name}-report" / "index.html" for name in ("first", "second")]
+    assert all(page.exists() for page in pages)
+    assert pages[0].read_text() != pages[1].read_text()

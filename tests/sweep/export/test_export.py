@@ -137,3 +137,11 @@ def test_weights_that_were_removed_are_said_to_be_gone_and_what_is_left(
     code, output = told(run, "--best", "world_choice", "--to", tmp_path / "to")
     assert code == 4 and "are gone (keep: best)" in output and "left are those of" in output
     assert not (tmp_path / "to").exists()
+
+
+def test_export_says_which_cell_it_took_and_why(run, tmp_path):
+    code, output = told(run, "--to", tmp_path / "to")
+    assert code == 0
+    assert "second, learning rate 1e-3, batch size 4, seed 0: the best of 2 cells by" in output
+    assert "; second is learning rate" in output
+    assert output.splitlines()[-1] == str(tmp_path / "to")
