@@ -12,11 +12,11 @@ from typing import Any
 
 from analysis.tables.run_folder import ResultsError
 from sweep.audit import run_audit
-from sweep.execution import calibrate, preflight, remote_run
-from sweep.execution.backends import Runner, runner
+from sweep.execution import calibrate, preflight, remote_driver
+from sweep.execution.backends.runner import Runner, runner
 from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
-from sweep.execution.remote_run import StoredRun
+from sweep.execution.remote_driver import RemoteRun
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
 from sweep.page import browser, live
@@ -30,7 +30,7 @@ from sweep.schedule.allowance import Allowance
 from sweep.schedule.pool import Pool
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
-from sweep.schedule.retention import Keeper
+from sweep.schedule.retention import WeightRetention
 from sweep.schedule.spending import Spending
 from sweep.storage import manifest
 from sweep.storage.driver_lock import FolderLock, RunHeld
@@ -66,7 +66,7 @@ def drive(
     try:
         with (
             folder.lock(say) as lock,
-            remote_run.held(options.store, folder, say) as stored,
+            remote_driver.held(options.store, folder, say) as stored,
             console.kept_in(folder.path),
         ):
             run = Orchestrator(resolved, folder, options, console, stored, lock)
@@ -123,7 +123,7 @@ class Orchestrator:
         folder: RunFolder,
         options: Options,
         console: RunConsole,
-        stored: StoredRun | None,
+        stored: RemoteRun | None,
         lock: FolderLock,
     ):
         self.resolved = resolved
@@ -134,7 +134,7 @@ class Orchestrator:
         self.lock = lock
         self.events = Events(folder.events)
         self.progress = Progress(resolved, folder, options)
-        self.keeper = Keeper(resolved.grid, folder, resolved.evaluations)
+        self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
         self.outcomes: list[Outcome] = []
         self.done = 0
@@ -148,7 +148,7 @@ class Orchestrator:
         if grid.decide is not None and self.options.only is not None:
             self.planned = [t for t in self.planned if t.key in self.options.only]
         self.by_key = {trial.key: trial for trial in self.planned}
-        self.keeper.follow(self.planned)
+        self.retention.follow(self.planned)
         self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
         self.outcomes = []
         if grid.search is not None and self.options.only is None:
@@ -195,7 +195,7 @@ class Orchestrator:
 
     def execute(self, backend: Runner) -> None:
         """Run the pending trials of this wave."""
-        self.keeper.look_at_all()
+        self.retention.look_at_all()
         for line in self.progress.note_missing_weights(self.planned):
             self.say(line)
         states = Counter(self.progress.state(trial) for trial in self.planned)
@@ -224,7 +224,7 @@ class Orchestrator:
         if self.stored is None:
             return backend.run(queue, jobs, self)
         jobs = self.stored.with_inputs(jobs)
-        at_once = backend.run(queue, jobs, self.stored.watch(self, jobs))
+        at_once = backend.run(queue, jobs, self.stored.callback(self, jobs))
         self.stored.settle()
         return at_once
 
@@ -280,7 +280,7 @@ class Orchestrator:
         self.lock.check()
         ended = self.with_reason(ended)
         self.allowance.ended(ended.key, whole=ended.status == "ok")
-        self.keeper.ended(ended.key)
+        self.retention.ended(ended.key)
         self.outcomes.append(ended)
         trial = self.by_key[ended.key]
         self.events.ended(trial, *ended[1:])
@@ -327,7 +327,7 @@ class Orchestrator:
         self.lock.check()
         page = build.write(self.folder.path)
         passed_over = self.passed_over
-        self.keeper.look_at_all(passed_over)
+        self.retention.look_at_all(passed_over)
         states = Counter(
             "not asked for" if trial.key in passed_over else self.progress.state(trial)
             for trial in self.shown

@@ -285,6 +285,7 @@ ENGINES = {"command", "drive", "chain_run", "tiny", "fresh", "explorer", "browse
 
 ENGINE_ROOMS = (
     "analysis/advice", "analysis/fit", "analysis/report", "gpu", "sweep/audit", "sweep/execution",
+    "sweep/execution/backends", "sweep/execution/worker",
     "sweep/export", "sweep/tracking", "trainers/data", "trainers/evaluate", "trainers/inference",
     "trainers/models", "trainers/ops", "trainers/training", "trainers/world",
 )  # fmt: skip

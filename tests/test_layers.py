@@ -15,7 +15,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": set()}
 HOMES = {
     "ray": {
-        f"sweep/execution/{name}.py"
+        f"sweep/execution/backends/{name}.py"
         for name in ("compat_ray", "ray_cluster", "ray_metrics", "ray_tune")
     },
     "optuna": {"sweep/schedule/search.py"},
@@ -121,7 +121,7 @@ def test_library_is_imported_at_home_alone(library, homes):
 
 
 def test_ray_is_found_where_it_is_used():
-    assert "ray" in imports(ROOT / "sweep" / "execution" / "ray_cluster.py"), (
+    assert "ray" in imports(ROOT / "sweep" / "execution" / "backends" / "ray_cluster.py"), (
         "the reading of imports is broken"
     )
 

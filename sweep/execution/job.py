@@ -96,7 +96,7 @@ class Outcome(NamedTuple):
     eval_seconds: float
 
 
-class Watch(Protocol):
+class TrialCallback(Protocol):
     """Told by a runner what becomes of its trials, in the driver's process."""
 
     def started(self, key: str) -> None: ...

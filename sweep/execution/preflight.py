@@ -38,7 +38,7 @@ def check_resources(
     }
     if not stages:
         return None
-    from sweep.execution import ray_cluster
+    from sweep.execution.backends import ray_cluster
 
     try:
         at_once = ray_cluster.check(

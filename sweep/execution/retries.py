@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.execution.job import Job, Watch
+from sweep.execution.job import Job, TrialCallback
 from sweep.storage.trial_folder import TrialFolder
 
 BAD_NODE_TRIALS = 3
@@ -25,11 +25,15 @@ class Retries:
     """The failures of one start of the command."""
 
     def __init__(
-        self, jobs: Mapping[str, Job], retries: int, watch: Watch, say: Callable[[str], None]
+        self,
+        jobs: Mapping[str, Job],
+        retries: int,
+        callback: TrialCallback,
+        say: Callable[[str], None],
     ):
         self._jobs = jobs
         self._retries = retries
-        self._watch = watch
+        self._callback = callback
         self._say = say
         self._used: dict[str, int] = {}
         """Retries by trial."""
@@ -61,7 +65,7 @@ class Retries:
 
     def again(self, key: str) -> bool:
         """Whether the trial, an attempt of which has failed or died, is to be tried again."""
-        self._watch.died(key)
+        self._callback.died(key)
         folder = TrialFolder(Path(self._jobs[key].folder))
         events = folder.attempts()
         failure, started = _latest(events, "failed"), _latest(events, "started")

@@ -13,7 +13,7 @@ from typing import Any
 
 from sweep.execution import stop_request
 from sweep.execution.job import Job
-from sweep.execution.watchdog import last_sign
+from sweep.execution.worker.watchdog import last_sign
 from sweep.storage.trial_folder import TrialFolder
 
 LOOK_SECONDS = 2.0

@@ -16,7 +16,7 @@ from sweep.storage import ranking
 from sweep.storage.run_folder import RunFolder
 
 
-class Keeper:
+class WeightRetention:
     """Removes weights as trials end."""
 
     def __init__(self, grid: Grid, folder: RunFolder, wants: WantedByStage):

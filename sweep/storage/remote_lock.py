@@ -35,7 +35,7 @@ class StoreRecord:
             self._system.rm(self._path)
 
 
-def lease(
+def store_lock(
     mirror: Mirror,
     say: Callable[[str], None],
     lost: Callable[[], None] = _thread.interrupt_main,

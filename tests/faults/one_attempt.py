@@ -6,9 +6,9 @@ Exit code 4 where another attempt has taken the trial.
 import sys
 from pathlib import Path
 
-from sweep.execution import trial
 from sweep.execution.job import make
-from sweep.execution.trial import TrialFailed
+from sweep.execution.worker import trial
+from sweep.execution.worker.trial import TrialFailed
 from sweep.gridfile import load
 from sweep.plan import trials
 from sweep.resolve.resolve import resolve

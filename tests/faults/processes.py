@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sweep.execution import ray_cleanup
+from sweep.execution.backends import ray_cleanup
 from sweep.storage import events
 from tests.faults.runs import Before, Run, ended, family, must, none_left, wait_until
 

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sweep import run
-from sweep.execution import remote_run, remote_trial
+from sweep.execution import remote_driver, remote_run
+from sweep.execution.worker import remote_trial
 from sweep.storage import driver_lock, remote_lock
 from sweep.storage.mirror import Mirror
 from sweep.storage.mirror_files import NOTE
@@ -222,7 +223,7 @@ def test_second_driver_is_refused_whatever_folder_it_works_in(
 ):
     monkeypatch.setattr(driver_lock, "RENEW_SECONDS", 0.1)
     mirror = Mirror(tmp_path / "first", f"{bucket}/small")
-    with remote_lock.lease(mirror, print, lambda: None):
+    with remote_lock.store_lock(mirror, print, lambda: None):
         ended = drive(small, tmp_path / "second")
     assert ended.exit_code == 4
     assert f"held by process {os.getpid()}" in ended.output
@@ -315,11 +316,11 @@ def test_store_that_is_away_for_a_while_is_asked_again():
 
 
 def test_driver_knows_that_the_store_is_gone_and_that_it_is_back(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_run, "FOLLOWED_EVERY", 0.02)
-    monkeypatch.setattr(remote_run, "GONE_AFTER", 0.2)
+    monkeypatch.setattr(remote_driver, "FOLLOWED_EVERY", 0.02)
+    monkeypatch.setattr(remote_driver, "GONE_AFTER", 0.2)
     said: list[str] = []
     folder = RunFolder(tmp_path / "run")
-    with remote_run.held(f"{bucket}/run", folder, said.append) as held:
+    with remote_driver.held(f"{bucket}/run", folder, said.append) as held:
         assert held is not None
         held.begun("trials/one")
         assert not held.away and not held.gone

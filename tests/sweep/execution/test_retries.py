@@ -10,7 +10,7 @@ from sweep.execution.retries import Retries
 from sweep.storage.trial_folder import TrialFolder
 
 
-class Watch:
+class TrialCallback:
     """Records a death, as the driver does."""
 
     def __init__(self, folders: dict[str, TrialFolder]):
@@ -34,7 +34,7 @@ class Case:
         self.folders = {f"t{n}": TrialFolder(root / f"t{n}") for n in range(6)}
         self.said: list[str] = []
         jobs = {key: _Job(str(folder.path)) for key, folder in self.folders.items()}
-        self.retries = Retries(jobs, retries, Watch(self.folders), self.said.append)  # pyright: ignore[reportArgumentType]
+        self.retries = Retries(jobs, retries, TrialCallback(self.folders), self.said.append)  # pyright: ignore[reportArgumentType]
 
     def die(self, key: str, node: str = "n", step: int | None = None) -> bool:
         folder = self.folders[key]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution import remote_trial, stop_request
+from sweep.execution import stop_request
 from sweep.execution.job import Stored
 from sweep.execution.job import make as make_job
+from sweep.execution.worker import remote_trial
 from trainers import attempt
 
 

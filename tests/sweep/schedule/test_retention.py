@@ -8,7 +8,7 @@ import pytest
 
 from sweep.plan import trials
 from sweep.plan.evaluations import wanted
-from sweep.schedule.retention import Keeper
+from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers.files import write_json
 
@@ -23,8 +23,8 @@ class World:
         self.planned = trials.trials(grid)
         self.folder = RunFolder(path)
         self.wants = wanted(grid, DATA)
-        self.keeper = Keeper(grid, self.folder, self.wants)
-        self.keeper.follow(self.planned)
+        self.retention = WeightRetention(grid, self.folder, self.wants)
+        self.retention.follow(self.planned)
 
     def at(self, number: int) -> TrialFolder:
         return self.folder.trial(self.planned[number])
@@ -44,7 +44,7 @@ class World:
     def end(self, number: int, loss: float = 1.0, **others: float) -> None:
         self.train(number)
         self.score(number, loss, **others)
-        self.keeper.ended(self.planned[number].key)
+        self.retention.ended(self.planned[number].key)
 
     @property
     def kept(self) -> list[int]:
@@ -60,7 +60,7 @@ def test_all_is_what_stays_when_nothing_is_said(world, small):
     run = world(small)
     run.end(1)
     run.end(2)
-    run.keeper.look_at_all()
+    run.retention.look_at_all()
     assert run.kept == [1, 2]
     assert run.at(1).weights_removed() is None
 
@@ -68,11 +68,11 @@ def test_all_is_what_stays_when_nothing_is_said(world, small):
 def test_none_removes_weights_once_they_are_scored(world, small):
     run = world(small, "stages.sft.keep=none")
     run.train(1)
-    run.keeper.ended(run.planned[1].key)
-    run.keeper.look_at_all()
+    run.retention.ended(run.planned[1].key)
+    run.retention.look_at_all()
     assert run.kept == [1], "no score is there yet"
     run.score(1)
-    run.keeper.ended(run.planned[1].key)
+    run.retention.ended(run.planned[1].key)
     assert run.kept == []
     assert run.at(1).weights_removed() == "keep: none"
     assert not list(run.at(1).path.glob(".*.part"))
@@ -86,7 +86,7 @@ def test_weights_without_one_of_their_scores_stay(world, small):
     run.train(2)
     run.score(2)
     run.at(2).scores(run.wants["sft"][1].fingerprint).unlink()
-    run.keeper.look_at_all()
+    run.retention.look_at_all()
     assert run.kept == [2]
 
 
@@ -123,7 +123,7 @@ def test_cell_of_which_a_seed_diverged_is_not_waited_for(world, small):
     run.end(2, heldout_loss=2.0)
     run.end(4, heldout_loss=2.0)
     run.train(3, "diverged")
-    run.keeper.ended(run.planned[3].key)
+    run.retention.ended(run.planned[3].key)
     assert run.kept == [2]
 
 
@@ -146,7 +146,7 @@ def test_best_without_a_score_removes_nothing(world, small):
     run = world(small, "stages.sft.keep=best")
     run.train(1)
     run.train(2, "diverged")
-    run.keeper.look_at_all()
+    run.retention.look_at_all()
     assert run.kept == [1]
 
 
@@ -155,7 +155,7 @@ def test_another_start_goes_on_from_the_records(world, small, load):
     run.end(1, heldout_loss=1.0)
     run.end(2, heldout_loss=2.0)
     again = world(small, "stages.sft.keep=best", TWO_SEEDS)
-    again.keeper.look_at_all()
+    again.retention.look_at_all()
     again.end(3, heldout_loss=3.0)
     again.end(4, heldout_loss=0.5)
     assert again.kept == [2]
@@ -168,7 +168,7 @@ def test_parent_stays_until_every_child_is_trained(world, chain):
     run.end(2)
     assert run.kept == [1, 2]
     run.train(3, "diverged")
-    run.keeper.ended(run.planned[3].key)
+    run.retention.ended(run.planned[3].key)
     assert run.kept == [2]
 
 
@@ -176,7 +176,7 @@ def test_children_that_a_search_passed_over_are_not_waited_for(world, chain):
     run = world(chain, "stages.first.keep=none")
     run.end(1)
     run.end(2)
-    run.keeper.look_at_all(spared={run.planned[3].key})
+    run.retention.look_at_all(spared={run.planned[3].key})
     assert run.kept == [2]
 
 

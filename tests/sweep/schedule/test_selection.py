@@ -11,7 +11,7 @@ from sweep.gridfile import load as config
 from sweep.plan import trials
 from sweep.plan.evaluations import wanted
 from sweep.schedule import selection
-from sweep.schedule.retention import Keeper
+from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status_reader import Reader
 from trainers.files import write_json
@@ -189,9 +189,9 @@ def test_child_key_hangs_on_the_parent(run):
 
 
 def look_at_all(pipeline) -> None:
-    keeper = Keeper(pipeline.grid, pipeline.folder, pipeline.wants)
-    keeper.follow(pipeline.planned)
-    keeper.look_at_all()
+    retention = WeightRetention(pipeline.grid, pipeline.folder, pipeline.wants)
+    retention.follow(pipeline.planned)
+    retention.look_at_all()
 
 
 def test_candidates_keep_their_weights_until_the_choice(run):

@@ -12,7 +12,7 @@ import pytest
 from sweep.storage import driver_lock
 from sweep.storage.driver_lock import RunHeld
 from sweep.storage.mirror import Mirror
-from sweep.storage.remote_lock import lease
+from sweep.storage.remote_lock import store_lock
 
 GONE = 2**22 + 1
 """No process of Linux has such a number."""
@@ -43,9 +43,9 @@ def lost() -> None:
 def test_second_driver_is_refused_with_host_and_process_of_the_first(mirror):
     said: list[str] = []
     with (
-        lease(mirror, said.append, lost),
+        store_lock(mirror, said.append, lost),
         pytest.raises(RunHeld, match=rf"process {os.getpid()} on "),
-        lease(mirror, said.append, lost),
+        store_lock(mirror, said.append, lost),
     ):
         raise AssertionError("both hold it")
     assert len(said) == 1
@@ -53,7 +53,7 @@ def test_second_driver_is_refused_with_host_and_process_of_the_first(mirror):
 
 def test_it_is_free_again_in_the_end(mirror):
     for _ in range(2):
-        with lease(mirror, print, lost):
+        with store_lock(mirror, print, lost):
             assert holder(mirror)["pid"] == os.getpid()
         assert not mirror.system.exists(f"{mirror.path}/driver.json")
 
@@ -61,23 +61,23 @@ def test_it_is_free_again_in_the_end(mirror):
 def test_holder_that_gives_no_sign_is_taken_over_by_this_clock_alone(mirror):
     taken(mirror, since="2999-01-01T00:00:00")
     began = time.monotonic()
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         assert time.monotonic() - began > driver_lock.STALE_SECONDS
         assert holder(mirror)["pid"] == os.getpid()
 
 
 def test_dead_process_of_this_machine_is_taken_over_at_once(mirror):
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         here = holder(mirror)["host"]
     taken(mirror, host=here, pid=GONE)
     began = time.monotonic()
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         assert time.monotonic() - began < driver_lock.STALE_SECONDS
 
 
 def test_record_that_is_cut_off_is_taken_over(mirror):
     mirror.system.pipe_file(f"{mirror.path}/driver.json", b'{"id": "x", "p')
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         assert holder(mirror)["pid"] == os.getpid()
 
 
@@ -87,7 +87,7 @@ def test_of_two_that_begin_in_the_same_moment_one_gets_it(mirror):
     def drive() -> None:
         start.wait()
         try:
-            with lease(mirror, print, lost):
+            with store_lock(mirror, print, lost):
                 ends.append("held")
                 time.sleep(1.5)
         except RunHeld:
@@ -103,14 +103,17 @@ def test_of_two_that_begin_in_the_same_moment_one_gets_it(mirror):
 
 def test_holder_that_was_taken_over_is_told_and_leaves_the_record(mirror):
     told = threading.Event()
-    with pytest.raises(RunHeld, match="process 7 on elsewhere"), lease(mirror, print, told.set):
+    with (
+        pytest.raises(RunHeld, match="process 7 on elsewhere"),
+        store_lock(mirror, print, told.set),
+    ):
         taken(mirror)
         assert told.wait(5)
     assert holder(mirror)["host"] == "elsewhere"
 
 
 def test_record_that_was_removed_is_written_again(mirror):
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         mirror.system.rm(f"{mirror.path}/driver.json")
         end = time.monotonic() + 5
         while not mirror.system.exists(f"{mirror.path}/driver.json"):
@@ -119,6 +122,6 @@ def test_record_that_was_removed_is_written_again(mirror):
 
 
 def test_nothing_of_it_is_a_file_here(mirror):
-    with lease(mirror, print, lost):
+    with store_lock(mirror, print, lost):
         mirror.pull()
         assert list(Path(mirror.here).iterdir()) == []

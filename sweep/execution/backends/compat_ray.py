@@ -1,5 +1,5 @@
 """What is taken from Ray's inside, by names that may change: pyproject.toml holds Ray at 2.60, and
-tests/sweep/execution/test_compat_ray.py fails when they do. Imported by `ray_cluster` and
+tests/sweep/execution/backends/test_compat_ray.py fails when they do. Imported by `ray_cluster` and
 `ray_tune`, after they have set Ray's environment.
 """
 

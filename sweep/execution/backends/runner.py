@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from sweep.execution import local
-from sweep.execution.job import Job, Watch
+from sweep.execution.backends import local
+from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
@@ -15,7 +15,7 @@ from trainers import devices, hub
 from trainers.hub import Needs
 
 if TYPE_CHECKING:
-    from sweep.execution import ray_cluster
+    from sweep.execution.backends import ray_cluster
 
 Say = Callable[[str], None]
 Reached = Callable[[], str]
@@ -31,7 +31,9 @@ class Runner(Protocol):
         """
         ...
 
-    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(
+        self, frontier: TrialQueue, jobs: dict[str, Job], callback: TrialCallback
+    ) -> dict[str, int]:
         """Run the frontier; returns how many trials of each stage fit at once.
 
         Raises:
@@ -69,10 +71,12 @@ class Here:
     def join(self) -> None:
         pass
 
-    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
+    def run(
+        self, frontier: TrialQueue, jobs: dict[str, Job], callback: TrialCallback
+    ) -> dict[str, int]:
         _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
-        retries = Retries(jobs, self._retries, watch, self._say)
-        local.run(frontier, jobs, retries, watch, self._reached)
+        retries = Retries(jobs, self._retries, callback, self._say)
+        local.run(frontier, jobs, retries, callback, self._reached)
         return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
 
     def leave(self) -> None:
@@ -103,7 +107,7 @@ class OnRay:
         self._cluster: ray_cluster.Cluster | None = None
 
     def join(self) -> None:
-        from sweep.execution import ray_cluster
+        from sweep.execution.backends import ray_cluster
 
         if self._cluster is not None:
             return
@@ -117,9 +121,11 @@ class OnRay:
         if warning := ray_cluster.exposed(self._cluster.dashboard):
             self._say(warning)
 
-    def run(self, frontier: TrialQueue, jobs: dict[str, Job], watch: Watch) -> dict[str, int]:
-        from sweep.execution import ray_cluster, ray_tune
-        from sweep.execution.ray_metrics import Metrics
+    def run(
+        self, frontier: TrialQueue, jobs: dict[str, Job], callback: TrialCallback
+    ) -> dict[str, int]:
+        from sweep.execution.backends import ray_cluster, ray_tune
+        from sweep.execution.backends.ray_metrics import Metrics
 
         self.join()
         assert self._cluster is not None
@@ -136,7 +142,7 @@ class OnRay:
                 ray_cluster.fetch_on_other_nodes(self._needed)
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._cluster.dashboard}   trials at once: {most}")
-            retries = Retries(jobs, resources.retries, watch, self._say)
+            retries = Retries(jobs, resources.retries, callback, self._say)
             scratch = self._cluster.scratch
             ray_tune.run(
                 frontier,
@@ -144,7 +150,7 @@ class OnRay:
                 resources,
                 asked,
                 most,
-                watch,
+                callback,
                 retries,
                 self._reached,
                 scratch,
@@ -161,7 +167,7 @@ class OnRay:
 
 @contextlib.contextmanager
 def _cannot_start() -> Iterator[None]:
-    from sweep.execution import ray_cluster
+    from sweep.execution.backends import ray_cluster
 
     try:
         yield

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweep.execution import preemption, remote_trial, trial
-from sweep.execution.job import Job, Outcome, Watch
+from sweep.execution import preemption
+from sweep.execution.job import Job, Outcome, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import STOP_SECONDS
-from sweep.execution.trial import TrialFailed
-from sweep.execution.watchdog import GO_ON
+from sweep.execution.worker import remote_trial, trial
+from sweep.execution.worker.trial import TrialFailed
+from sweep.execution.worker.watchdog import GO_ON
 from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import TrialQueue
 from trainers import attempt, devices
@@ -26,7 +27,7 @@ def run(
     frontier: TrialQueue,
     jobs: dict[str, Job],
     retries: Retries,
-    watch: Watch,
+    callback: TrialCallback,
     reached: Callable[[], str],
 ) -> None:
     """Run every trial of the frontier, until `reached` says that a limit of the run is.
@@ -39,8 +40,8 @@ def run(
     """
     with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
         while (planned := frontier.next()) is not None:
-            watch.started(planned.key)
-            watch.ended(_until_it_ends(jobs[planned.key], retries, watch, reached))
+            callback.started(planned.key)
+            callback.ended(_until_it_ends(jobs[planned.key], retries, callback, reached))
             frontier.ended(planned.key)
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
@@ -48,7 +49,9 @@ def run(
                 raise KeyboardInterrupt
 
 
-def _until_it_ends(job: Job, retries: Retries, watch: Watch, reached: Callable[[], str]) -> Outcome:
+def _until_it_ends(
+    job: Job, retries: Retries, callback: TrialCallback, reached: Callable[[], str]
+) -> Outcome:
     key = job.trial.key
     while True:
         try:
@@ -57,7 +60,7 @@ def _until_it_ends(job: Job, retries: Retries, watch: Watch, reached: Callable[[
         except TrialFailed as error:
             if not retries.again(key):
                 return Outcome(key, "failed", str(error), 0, 0)
-            watch.retried(key)
+            callback.retried(key)
         else:
             if outcome.status in ("ok", "diverged"):
                 retries.ended(key)

@@ -30,9 +30,10 @@ from ray.exceptions import RayError  # noqa: E402
 from ray.job_config import JobConfig  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep.execution import compat_ray, processes, ray_local, raylet_watch  # noqa: E402
-from sweep.execution.ray_cleanup import JOINED, Reaper  # noqa: E402
-from sweep.execution.ray_local import CannotRun  # noqa: E402
+from sweep.execution import processes  # noqa: E402
+from sweep.execution.backends import compat_ray, ray_local, raylet_watch  # noqa: E402
+from sweep.execution.backends.ray_cleanup import JOINED, Reaper  # noqa: E402
+from sweep.execution.backends.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
 from trainers import devices, hub  # noqa: E402
 from trainers.hub import Needs  # noqa: E402

@@ -487,7 +487,7 @@ def test_damaged_checkpoint_is_never_a_silent_fresh_start(copied, chain, drive):
 def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
     import torch
 
-    from sweep.execution.trial import _note_checkpoints
+    from sweep.execution.worker.trial import _note_checkpoints
     from trainers.training import checkpoints
 
     folder = TrialFolder(tmp_path)

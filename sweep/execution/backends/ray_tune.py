@@ -21,11 +21,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweep.execution import compat_ray, preemption, ray_cluster, remote_trial, trial
-from sweep.execution.job import Job, Outcome, Watch
-from sweep.execution.ray_metrics import Metrics
+from sweep.execution import preemption
+from sweep.execution.backends import compat_ray, ray_cluster
+from sweep.execution.backends.ray_metrics import Metrics
+from sweep.execution.job import Job, Outcome, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
+from sweep.execution.worker import remote_trial, trial
 from sweep.gridfile.schema import Resources, TrialResources
 from sweep.plan.trials import Trial
 from sweep.schedule.queue import TrialQueue
@@ -55,7 +57,7 @@ def run(
     resources: Resources,
     asked: dict[str, TrialResources],
     at_once: int,
-    watch: Watch,
+    callback: TrialCallback,
     retries: Retries,
     reached: Callable[[], str],
     scratch: Path,
@@ -75,7 +77,7 @@ def run(
     if reuse is None:
         reuse = not any(one.gpus_per_trial for one in asked.values())
     supervisor = Supervisor(jobs, ray_cluster.end_attempt, reached)
-    queue = _Queue(frontier, watch, retries, supervisor, metrics, asked)
+    queue = _Queue(frontier, callback, retries, supervisor, metrics, asked)
 
     def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         mine = asked[config["stage"]]
@@ -105,7 +107,7 @@ def run(
                 name="trials",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Progress(watch, supervisor, metrics)],
+                callbacks=[_Progress(callback, supervisor, metrics)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -156,10 +158,10 @@ class _Progress(TrialProgressCallback):
     """Passes on the beginning of each attempt, and looks after those that run; pickles to nothing.
     In the place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
-    def __init__(self, watch: Watch, supervisor: Supervisor, metrics: Metrics):
+    def __init__(self, callback: TrialCallback, supervisor: Supervisor, metrics: Metrics):
         super().__init__()
         self._metrics = metrics
-        self._watch = watch
+        self._callback = callback
         self._supervisor = supervisor
         self._asked = False
 
@@ -171,7 +173,7 @@ class _Progress(TrialProgressCallback):
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._supervisor.started(trial.config["key"])
-        self._watch.started(trial.config["key"])
+        self._callback.started(trial.config["key"])
         self._metrics.began(trial.config["key"])
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
@@ -222,7 +224,7 @@ class _Queue(Searcher):
     def __init__(
         self,
         frontier: TrialQueue,
-        watch: Watch,
+        callback: TrialCallback,
         retries: Retries,
         supervisor: Supervisor,
         metrics: Metrics,
@@ -231,7 +233,7 @@ class _Queue(Searcher):
         super().__init__()
         self._metrics = metrics
         self._frontier = frontier
-        self._watch = watch
+        self._callback = callback
         self._retries = retries
         self._supervisor = supervisor
         self._asked = asked
@@ -278,11 +280,11 @@ class _Queue(Searcher):
                 self._retries.ended(key)
         self._frontier.ended(key)
         self._metrics.ended(key, outcome.status)
-        self._watch.ended(outcome)
+        self._callback.ended(outcome)
 
     def _try_again(self, planned: Trial) -> None:
         self._metrics.ended(planned.key, "waiting")
-        self._watch.retried(planned.key)
+        self._callback.retried(planned.key)
         self._again.append(planned)
 
     def save(self, checkpoint_path: str) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 import psutil
 
 import trainers
-from sweep.execution import scoring
 from sweep.execution.job import Job, Outcome
-from sweep.execution.watchdog import Watchdog
+from sweep.execution.worker import scoring
+from sweep.execution.worker.watchdog import Watchdog
 from sweep.gridfile.schema import BASE
 from sweep.plan.disk import full
 from sweep.storage import manifest, trial_log

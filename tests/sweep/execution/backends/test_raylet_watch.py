@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sweep.execution import raylet_watch
+from sweep.execution.backends import raylet_watch
 
 DRIVER = """
 import subprocess, sys, time
 import psutil
-from sweep.execution import raylet_watch
+from sweep.execution.backends import raylet_watch
 raylet = subprocess.Popen(["sleep", "60"])
 with raylet_watch.watched(psutil.Process(raylet.pid)):
     if sys.argv[1] == "dies":
@@ -22,7 +22,7 @@ time.sleep(1)
 
 
 def ended(what: str) -> subprocess.CompletedProcess[str]:
-    root = Path(raylet_watch.__file__).parents[2]
+    root = Path(raylet_watch.__file__).parents[3]
     command = [sys.executable, "-c", DRIVER, what]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50)
 

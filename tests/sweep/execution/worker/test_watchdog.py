@@ -10,20 +10,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweep.execution import processes, watchdog
+from sweep.execution import processes
 from sweep.execution.job import Limits
 from sweep.execution.supervisor import Supervisor
+from sweep.execution.worker import watchdog
 from sweep.storage.trial_folder import TrialFolder
 from trainers import attempt, files
 
-ROOT = Path(watchdog.__file__).parents[2]
+ROOT = Path(watchdog.__file__).parents[3]
 
 WORK = """
 import faulthandler, psutil, sys, time
 from pathlib import Path
 from sweep.execution import job
 from sweep.execution.job import Limits
-from sweep.execution.watchdog import Watchdog
+from sweep.execution.worker.watchdog import Watchdog
 from sweep.storage.trial_folder import TrialFolder
 from trainers import attempt
 

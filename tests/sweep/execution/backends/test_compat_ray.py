@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def in_a_process(code: str) -> None:
@@ -25,7 +25,7 @@ def test_tune_forgets_a_trial_that_has_ended():
     in_a_process("""if True:
         from ray.tune.execution.tune_controller import TuneController
         from ray.tune.experiment import Trial
-        from sweep.execution import compat_ray
+        from sweep.execution.backends import compat_ray
 
         controller = TuneController.__new__(TuneController)
         ended, waits = (Trial("a", trial_id=name, stub=True) for name in ("ended", "waits"))
@@ -56,7 +56,7 @@ def test_controller_has_the_names():
 @pytest.mark.slow
 def test_this_machine_has_what_ray_will_find():
     in_a_process("""if True:
-        from sweep.execution import ray_cluster as cluster
+        from sweep.execution.backends import ray_cluster as cluster
         here = cluster.compat_ray.this_machine()
         cluster.ray.init(address="local", include_dashboard=False)
         (there,) = cluster._nodes()
@@ -66,7 +66,7 @@ def test_this_machine_has_what_ray_will_find():
 
 def test_raylet_of_this_process_is_found_by_its_socket():
     in_a_process("""if True:
-        from sweep.execution import compat_ray, ray_cluster, raylet_watch
+        from sweep.execution.backends import compat_ray, ray_cluster, raylet_watch
 
         with ray_cluster.connected(None):
             process = raylet_watch.raylet(compat_ray.raylet_socket())
@@ -78,7 +78,7 @@ def test_tune_has_what_naming_takes_the_place_of():
     in_a_process("""if True:
         import inspect
         from ray.tune.execution import tune_controller
-        from sweep.execution import compat_ray
+        from sweep.execution.backends import compat_ray
 
         source = inspect.getsource(tune_controller.TuneController)
         for part in ("self._class_cache = _ActorClassCache()", "self._class_cache.get(",
@@ -93,7 +93,7 @@ def test_tune_has_what_naming_takes_the_place_of():
 
 def test_actor_that_serves_one_trial_has_its_name():
     in_a_process("""if True:
-        from sweep.execution import compat_ray
+        from sweep.execution.backends import compat_ray
 
         names = compat_ray._Names(str, reused=False)
         assert [names.of_actor("sft lr 1"), names.of_actor("sft lr 1")] == [

@@ -11,7 +11,7 @@ import pytest
 from sweep.execution import backends
 from sweep.resolve.resolve import CannotStart
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 GRID = """\
 name: assigned
@@ -42,7 +42,7 @@ resources: {cpus_per_trial: 0.5}
 
 ON_TWO_GPUS = """
 import functools, sys
-from sweep.execution import ray_cluster
+from sweep.execution.backends import ray_cluster
 ray_cluster.ray.init = functools.partial(ray_cluster.ray.init, num_gpus=2, num_cpus=2)
 ray_cluster.compat_ray.this_machine = lambda: {"CPU": 2, "GPU": 2}
 from sweep import run
@@ -113,7 +113,7 @@ def test_one_process_refuses_to_show_its_trials_different_numbers_of_gpus(monkey
     ],
 )
 def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits):
-    from sweep.execution import ray_cluster
+    from sweep.execution.backends import ray_cluster
     from sweep.gridfile.schema import TrialResources
 
     asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus)

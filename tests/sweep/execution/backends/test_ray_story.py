@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sweep.execution.ray_metrics import NAMES, STATES
+from sweep.execution.backends.ray_metrics import NAMES, STATES
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 BOARD = ROOT / "docs" / "launch" / "grafana.json"
 
 GRID = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution import ray_cleanup
+from sweep.execution.backends import ray_cleanup
 from tests.faults.runs import wait_until
 
 OPENS = "import sys, time; file = open(sys.argv[1], 'a'); print('open', flush=True); time.sleep(60)"
@@ -16,7 +16,7 @@ OPENS = "import sys, time; file = open(sys.argv[1], 'a'); print('open', flush=Tr
 DRIVER = """
 import sys, time
 from pathlib import Path
-from sweep.execution.ray_cleanup import Reaper
+from sweep.execution.backends.ray_cleanup import Reaper
 reaper = Reaper(Path(sys.argv[2]))
 reaper.watch(sys.argv[1])
 print("watched", flush=True)
@@ -26,7 +26,7 @@ time.sleep(60)
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     """A process that has said its first word."""
-    root = Path(ray_cleanup.__file__).parents[2]
+    root = Path(ray_cleanup.__file__).parents[3]
     command = [sys.executable, "-c", *arguments]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -70,7 +70,7 @@ def test_driver_killed_on_a_cluster_that_it_had_joined_leaves_ray_alone(processe
 STARTING = """
 import os, sys, time
 from pathlib import Path
-from sweep.execution.ray_cleanup import Reaper
+from sweep.execution.backends.ray_cleanup import Reaper
 reaper = Reaper(Path(sys.argv[1]))
 print(os.getpid(), flush=True)
 time.sleep(60)
@@ -79,7 +79,7 @@ time.sleep(60)
 
 def test_driver_killed_while_ray_starts_takes_along_what_was_started(tmp_path):
     """Ray's folder ends in the driver's process id; it had no time to tell it."""
-    root = Path(ray_cleanup.__file__).parents[2]
+    root = Path(ray_cleanup.__file__).parents[3]
     command = [sys.executable, "-c", STARTING, str(tmp_path / "scratch")]
     driver = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None

@@ -1,0 +1,221 @@
+"""A run that lies in an object store, as its driver sees it.
+
+The driver works on a light mirror, so all that reads a run folder reads it as ever; the folder of a
+trial is its worker's while it runs, and the driver's before and after.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sweep.execution.job import Job, Outcome, Stored, TrialCallback, moved
+from sweep.execution.remote_run import mirrored
+from sweep.storage.mirror_files import content, is_own
+from sweep.storage.object_store import Unreachable, asking
+from sweep.storage.remote_lock import store_lock
+from sweep.storage.run_folder import RunFolder
+from trainers.evaluate import task_files
+
+FOLLOWED_EVERY = 10.0
+"""Seconds from one look at the running trials to the next, at least."""
+
+GONE_AFTER = 150.0
+"""Seconds out of reach after which no further trial begins: it would wait for the store as long as
+it may, in vain, and fail."""
+
+
+@contextlib.contextmanager
+def held(
+    url: str | None, folder: RunFolder, say: Callable[[str], None]
+) -> Iterator["RemoteRun | None"]:
+    """The run at `url`, held by this driver until the end of the block; None where there is no
+    URL. See `RemoteRun.held`."""
+    if url is None:
+        yield None
+        return
+    with RemoteRun(url, folder, say).held() as run:
+        yield run
+
+
+class RemoteRun:
+    """The run at `url`, with its mirror at `folder`, held by this driver."""
+
+    def __init__(self, url: str, folder: RunFolder, say: Callable[[str], None]):
+        self._url = url
+        self._folder = folder
+        self._say = say
+        self._mirror = mirrored(folder.path, url)
+        self._running: set[str] = set()
+        """Folders of trials, as `trials/<name>`."""
+        self._unseen: set[str] = set()
+        """Those that have ended, and could not be looked at."""
+        self._inputs: dict[str, str] = {}
+        self._away_since: float | None = None
+        self._stop = threading.Event()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator["RemoteRun"]:
+        """Take the run, have its records here, follow it, and leave all in the store.
+
+        Raises:
+            RunHeld: another driver has it, or has taken it meanwhile.
+            Unreachable: the store cannot be read or written.
+        """
+        with store_lock(self._mirror, self._say) as lock:
+            if self._is_gone():
+                raise Unreachable(
+                    f"{self._url}: nothing is there, and {self._folder.path} has a run that was; "
+                    "delete that folder to begin anew"
+                )
+            self._mirror.pull()
+            self._say(f"{self._url}: mirrored in {self._folder.path}")
+            follower = threading.Thread(target=self._follow, daemon=True)
+            follower.start()
+            try:
+                yield self
+            except BaseException:
+                self._end(follower)
+                if not lock.lost:
+                    with contextlib.suppress(Unreachable):
+                        self.push()
+                raise
+            self._end(follower)
+            if not lock.lost:
+                self.push()
+
+    @property
+    def away(self) -> bool:
+        """Whether the store was out of reach when it was last asked."""
+        return self._away_since is not None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has been for so long that nothing more should begin."""
+        since = self._away_since
+        return since is not None and time.monotonic() - since > GONE_AFTER
+
+    def push(self) -> None:
+        """Bring up what changed here, but for what workers are at."""
+        self._mirror.push(spared=tuple(self._running))
+
+    def settle(self) -> None:
+        """Have the records of all trials that have ended.
+
+        Raises:
+            Unreachable: they are not to be had.
+        """
+        try:
+            for name in tuple(self._unseen):
+                self._mirror.pull(name)
+                self._unseen.discard(name)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; when it is back, the same command continues") from error
+
+    def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
+        """The same jobs for nodes that share no folder; what they name goes up.
+
+        Raises:
+            Unreachable: it could not be brought up.
+        """
+        named: set[str] = set()
+        for job in jobs.values():
+            moved(job, lambda name: named.add(name) or name)
+        for name in sorted(named - self._inputs.keys()):
+            if name.startswith("/") and Path(name).exists():
+                self._inputs[name] = self._bring_up(Path(name))
+        self.push()
+        place = Stored(self._url, dict(self._inputs))
+        return {key: job._replace(stored=place) for key, job in jobs.items()}
+
+    def callback(self, told: TrialCallback, jobs: dict[str, Job]) -> TrialCallback:
+        """Tells the same, when the records say it here too."""
+        return _RemoteCallback(self, told, jobs)
+
+    def begun(self, name: str) -> None:
+        self._running.add(name)
+
+    def look(self, name: str) -> None:
+        self._unseen.add(name)
+        with contextlib.suppress(Unreachable):
+            self._mirror.pull(name)
+            self._unseen.discard(name)
+
+    def over(self, name: str) -> None:
+        self.look(name)
+        self._running.discard(name)
+
+    def _is_gone(self) -> bool:
+        """Whether the mirror has trials that ran, of a run that the store does not know."""
+        mirror = self._mirror
+        with asking(self._url):
+            there = mirror.system.exists(f"{mirror.path}/plan.csv")
+        return not there and any(self._folder.path.glob("trials/*/attempts.jsonl"))
+
+    def _follow(self) -> None:
+        took = 0.0
+        while not self._stop.wait(max(FOLLOWED_EVERY, 10 * took)):
+            began = time.monotonic()
+            try:
+                if running := tuple(self._running):
+                    self._mirror.pull(*running)
+                self.push()
+                if running:  # else nothing may have been asked
+                    self._away_since = None
+            except Unreachable as error:
+                if not self.away:
+                    self._away_since = began
+                    self._say(f"{error}; tried again every {FOLLOWED_EVERY:.0f} s")
+            took = time.monotonic() - began
+
+    def _end(self, follower: threading.Thread) -> None:
+        self._stop.set()
+        follower.join()
+
+    def _bring_up(self, path: Path) -> str:
+        """A file, or a folder with all in it, under a name of its content; a task file with all
+        that it needs."""
+        files = _files(path)
+        root = Path(os.path.commonpath([path.parent, *(file.parent for file in files)]))
+        at = f"inputs/{content(root, files)}"
+        there = {name: info["size"] for name, info in self._mirror.there(at).items()}
+        with asking(self._url):
+            for file in files:
+                name = f"{at}/{file.relative_to(root).as_posix()}"
+                if there.get(name) != file.stat().st_size:
+                    self._mirror.system.put_file(str(file), f"{self._mirror.path}/{name}")
+        return f"{at}/{path.relative_to(root).as_posix()}"
+
+
+def _files(path: Path) -> list[Path]:
+    if path.suffix in (".yaml", ".yml"):
+        return sorted(task_files.needed(path))
+    if path.is_file():
+        return [path]
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return sorted(file for file in files if not is_own(file.relative_to(path).as_posix()))
+
+
+class _RemoteCallback:
+    def __init__(self, run: RemoteRun, told: TrialCallback, jobs: dict[str, Job]):
+        self._run = run
+        self._told = told
+        self._names = {key: f"trials/{Path(job.folder).name}" for key, job in jobs.items()}
+
+    def started(self, key: str) -> None:
+        self._run.begun(self._names[key])
+        self._told.started(key)
+
+    def retried(self, key: str) -> None:
+        self._run.look(self._names[key])
+        self._told.retried(key)
+
+    def died(self, key: str) -> None:
+        self._run.look(self._names[key])
+        self._told.died(key)
+
+    def ended(self, ended: Outcome) -> None:
+        self._run.over(self._names[ended.key])
+        self._told.ended(ended)
