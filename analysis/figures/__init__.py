@@ -2,5 +2,6 @@
 
 Reading order: `chart` (axes and layers), `surface_view`, then what builds charts: `contour` (with
 `interpolate`, `density_region`, `scaling_rules`), `scores`, `mix`, `training_curves`; then what
-draws them: `draw` with `style` (matplotlib), `interactive` and `interactive.js` (plotly).
+draws them: `draw` with `style`, `fonts` and `kept` (matplotlib), `interactive` and
+`interactive.js` (plotly); `live.js` draws the page of a running sweep.
 """

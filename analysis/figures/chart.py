@@ -14,8 +14,9 @@ import pandas as pd
 
 Dash = Literal["solid", "dash", "dot", "dashdot"]
 
-TEXT = "#010203"
-"""The reader's own text colour: black on paper, `currentColor` on a page, light or dark."""
+TEXT = "#000001"
+"""The reader's own text colour: black to the eye on paper, `currentColor` on a page, light or
+dark."""
 
 VERMILION = "#d55e00"
 PURPLE = "#cc79a7"

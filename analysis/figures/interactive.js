@@ -5,7 +5,7 @@
 
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover",
   modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
-const INK = "#010203"; // chart.TEXT: the reader's own text colour
+const INK = "#000001"; // chart.TEXT: the reader's own text colour
 
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = name => (name === undefined || name === INK ? css("--ink") : name);

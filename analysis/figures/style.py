@@ -3,6 +3,7 @@
 import functools
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis.figures import fonts
 from analysis.figures.chart import TEXT
 
-PAPER = "#fefdfc"
-"""The background. No layer has its colour or that of `TEXT`, so both can be replaced in an SVG."""
+PAPER = "#fffffe"
+"""The background, white to the eye. No layer has its colour or that of `TEXT`, so both can be
+replaced in an SVG."""
 
 STYLE: dict[Any, Any] = {
     "text.color": TEXT,
@@ -35,12 +38,16 @@ STYLE: dict[Any, Any] = {
 Info = TypeVar("Info")
 
 
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.rc_context(STYLE | {"font.family": fonts.families()})
+
+
 def styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:
     """Draw in the project's style, whatever matplotlib is set to."""
 
     @functools.wraps(draw)
     def in_style(info: Info) -> Figure:
-        with matplotlib.rc_context(STYLE):
+        with _style():
             return draw(info)
 
     return in_style
@@ -48,21 +55,20 @@ def styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:
 
 def save(figure: Figure, path: Path) -> str:
     """Write PATH.png (200 dots per inch), .svg and .pdf; returns the SVG to stand in a page."""
-    with matplotlib.rc_context(STYLE):
+    with _style():
         figure.draw_without_rendering()
         figure.set_layout_engine(None)  # laid out once: each format would do it again
         figure.savefig(path.with_name(f"{path.name}.png"), dpi=200, facecolor="white")
         nameless = dict.fromkeys(("Creator", "Producer", "CreationDate"))
         figure.savefig(path.with_name(f"{path.name}.pdf"), facecolor="white", metadata=nameless)
     text = svg(figure)
-    alone = text.replace(TEXT, "#000000").replace(PAPER, "#ffffff")
-    path.with_name(f"{path.name}.svg").write_text(alone, encoding="utf-8")
+    path.with_name(f"{path.name}.svg").write_text(text, encoding="utf-8")
     return embedded(text)
 
 
 def svg(figure: Figure) -> str:
     """An <svg> element, its text in the reader's own font."""
-    with matplotlib.rc_context(STYLE), io.StringIO() as buffer:
+    with _style(), io.StringIO() as buffer:
         figure.savefig(
             buffer,
             format="svg",
@@ -70,7 +76,7 @@ def svg(figure: Figure) -> str:
             metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
         )
         text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace(f"'{fonts.NAME}', ", "")
 
 
 def embedded(text: str) -> str:

@@ -15,7 +15,7 @@ from analysis.advice.recommend import Advice
 from analysis.advice.source import Source
 from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import task
-from analysis.figures import contour, interactive, scaling_rules, style, surface_view
+from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, plain
 from analysis.figures.draw import draw
 from analysis.figures.mix import mix_costs
@@ -51,10 +51,16 @@ class Place:
     prefix: str
 
     def save(self, name: str, kind: str, chart: Chart, table: pd.DataFrame) -> Markup:
-        """PREFIX + NAME-KIND as PNG, SVG, PDF and CSV; returns the SVG to stand in the page."""
+        """PREFIX + NAME-KIND as PNG, SVG, PDF and CSV, drawn where its numbers have changed;
+        returns the SVG to stand in the page."""
         path = self.folder / "figures" / f"{self.prefix}{name}-{kind}"
-        table.to_csv(path.with_name(f"{path.name}.csv"), index=False)
-        return Markup(style.save(draw(chart), path))
+        text = table.to_csv(index=False).encode()
+        shown = kept.drawn(path, chart, text)
+        if shown is None:
+            path.with_name(f"{path.name}.csv").write_bytes(text)
+            shown = style.save(draw(chart), path)
+            kept.keep(path, chart, text)
+        return Markup(shown)
 
 
 def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> dict[str, Any]:

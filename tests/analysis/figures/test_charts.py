@@ -179,6 +179,6 @@ def test_a_figure_is_saved_as_png_pdf_and_an_svg_that_stands_alone(tmp_path: Pat
     text = style.save(drawn, tmp_path / "a.b")
     assert "currentColor" in text and chart.TEXT not in text and style.PAPER not in text
     alone = (tmp_path / "a.b.svg").read_text()
-    assert "currentColor" not in alone and "#000000" in alone and "#ffffff" in alone
+    assert "currentColor" not in alone and "#000001" in alone and "#fffffe" in alone
     assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
