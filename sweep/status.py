@@ -64,7 +64,7 @@ def _show(run_dir: Path, status: RunStatus) -> None:
         record = answer.as_it_stands(run_dir, status)
     if record is not None:
         console.print("")
-        console.print(answer.answer(record))
+        console.print(answer.answer(record, console.width))
     if (run_dir / PAGE).exists():
         console.print(f"page: {run_dir / PAGE}", markup=False, soft_wrap=True)
 

@@ -112,7 +112,7 @@ def answers(
         arm=arm,
         benchmarks={fit.cells.benchmark: _benchmark(fit) for fit in fits},
         task_types={kind: one for kind, one in by_type.items() if one is not None},
-        mix=setting("Mix", mixed, given) if len(mixed) > 1 else None,
+        mix=setting("All benchmarks", mixed, given) if len(mixed) > 1 else None,
         contrast=between,
         rules=rules(stage, fits, between, rows),
     )

@@ -11,7 +11,7 @@ from analysis.figures import draw, fonts, style
 from analysis.figures.chart import Chart, plain
 
 RECORD = ".drawn.json"
-"""Name of a figure -> hash of what it was drawn from."""
+"""Beside the folder: name of a figure -> hash of what it was drawn from."""
 
 FORMATS = ("png", "pdf", "svg", "csv")
 
@@ -28,12 +28,12 @@ def keep(path: Path, chart: Chart, table: bytes) -> None:
     """Remember what PATH's files were drawn from."""
     record = _read(path.parent) | {path.name: _mark(chart, table)}
     text = json.dumps(record, indent=0, sort_keys=True)
-    (path.parent / RECORD).write_text(text, encoding="utf-8")
+    path.parent.with_name(RECORD).write_text(text, encoding="utf-8")
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(folder.with_name(RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -39,7 +39,8 @@ Info = TypeVar("Info")
 
 
 def _style() -> AbstractContextManager[None]:
-    return matplotlib.rc_context(STYLE | {"font.family": fonts.families()})
+    settings: dict[Any, Any] = {**STYLE, "font.family": fonts.families()}
+    return matplotlib.rc_context(settings)
 
 
 def styled(draw: Callable[[Info], Figure]) -> Callable[[Info], Figure]:

@@ -21,7 +21,7 @@ def show(console: Console, run_dir: Path) -> None:
     """Print the answer of a run folder; nothing where it has no report yet."""
     record = read_json(run_dir / RECOMMENDATIONS)
     if record is not None:
-        console.print(answer(record))
+        console.print(answer(record, console.width))
 
 
 def as_it_stands(run_dir: Path, run: RunStatus) -> dict[str, Any] | None:
@@ -43,19 +43,24 @@ def _is_newer(run_dir: Path, trial: TrialStatus, than: Path) -> bool:
     return attempts.exists() and attempts.stat().st_mtime > than.stat().st_mtime
 
 
-def answer(record: dict[str, Any]) -> RenderableType:
-    """Of each grid: the sentence, the learning rates by batch size, what to do next."""
+WIDE = 100
+"""Columns from which an interval stands beside its rate, not below."""
+
+
+def answer(record: dict[str, Any], width: int) -> RenderableType:
+    """Of each grid: the sentence, the learning rates by batch size, what to do next; for a terminal
+    of `width` columns."""
     stages = record.get("stages", {})
-    return Group(*(_stage(name, stage["summary"]) for name, stage in stages.items()))
+    return Group(*(_stage(name, stage["summary"], width) for name, stage in stages.items()))
 
 
-def _stage(name: str, summary: dict[str, Any]) -> RenderableType:
+def _stage(name: str, summary: dict[str, Any], width: int) -> RenderableType:
     rates = summary["learning_rates"]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for column in rates["columns"]:
         table.add_column(column, justify="right" if column == "batch size" else "left")
     for size, *texts in rates["rows"]:
-        break_line = "\n" if len(texts) > 2 else " "  # or 80 columns are too few
+        break_line = "\n" if len(texts) > 2 and width < WIDE else " "
         table.add_row(str(size), *(_rate(text, break_line) for text in texts))
     lines = [Text.assemble((f"{name}: ", "bold"), (summary["headline"], "bold green")), Text()]
     if rates["rows"]:

@@ -18,7 +18,8 @@ def chart(top: float) -> Chart:
 @pytest.fixture
 def path(tmp_path):
     """A figure that is drawn and kept."""
-    path = tmp_path / "line"
+    path = tmp_path / "figures" / "line"
+    path.parent.mkdir()
     style.save(draw(chart(1.0)), path)
     path.with_name("line.csv").write_bytes(b"x,y")
     kept.keep(path, chart(1.0), b"x,y")
@@ -36,7 +37,7 @@ def test_what_changed_is_drawn_again(path, changed):
     if changed == "file":
         path.with_name("line.pdf").unlink()
     if changed == "record":
-        (path.parent / kept.RECORD).write_text("{half")
+        path.parent.with_name(kept.RECORD).write_text("{half")
     top, table = (2.0 if changed == "chart" else 1.0), (b"z" if changed == "table" else b"x,y")
     assert kept.drawn(path, chart(top), table) is None
 
