@@ -55,7 +55,7 @@ def _short(path: Path) -> bytes:
     subsetter.subset(font)
     for record in font["name"].names:
         if record.nameID in (1, 4, 16):
-            record.string = record.toUnicode().replace(WHOLE, NAME)
+            record.string = record.toUnicode().replace(WHOLE, NAME).encode(record.getEncoding())
     buffer = io.BytesIO()
     font.save(buffer)
     return buffer.getvalue()
