@@ -77,7 +77,7 @@ def drive(
                 preflight.check_disk(folder, grid, run.planned[: run.total], at_once)
             reached = run.allowance.reached
             with (
-                live.drawn(folder, plan_csv(run.planned), say) as page,
+                live.drawn(folder, plan_csv(run.shown), say) as page,
                 runner(grid, options, resolved.needed, reached, say) as backend,
             ):
                 if run.pending():

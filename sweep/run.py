@@ -96,6 +96,10 @@ def main(
     dashboard_host: Annotated[
         str, typer.Option(metavar="HOST", help="Where the dashboard of a local cluster listens.")
     ] = "127.0.0.1",
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Then run what the report asks for next, within `limits`."),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help=f"Run more than {MANY_TRIALS:,} trials.")
     ] = False,
@@ -122,6 +126,10 @@ def main(
         stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
     if address is not None and not ADDRESS.fullmatch(address):
         stop(BAD_INPUT, f"--address {address}: give auto, HOST:PORT or ray://HOST:PORT")
+    if extend and (grid.search or grid.decide):
+        stop(BAD_INPUT, "--extend is for plain grids; `search` and `decide` choose their own cells")
+    if extend and only is not None:
+        stop(BAD_INPUT, "--extend runs further cells and --only one; give one of them")
     path, url = _place(runs, grid.name)
     try:
         whole = grid if dry_run or calibrate else widened(grid)
@@ -148,6 +156,7 @@ def main(
             f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
             "--dry-run, and give --yes to run them",
         )
+    from sweep import extend as extension
     from sweep import orchestrate
     from sweep.resolve.resolve import CannotStart
 
@@ -161,7 +170,8 @@ def main(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        states = orchestrate.drive(grid, planned, path, options, console)
+        driver = extension if extend else orchestrate
+        states = driver.drive(grid, planned, path, options, console)
     except CannotStart as error:
         stop(error.code, str(error))
     except KeyboardInterrupt:

@@ -2,5 +2,6 @@
 
 Reading order: `space` (what may be run, and what would probably diverge), `start` (the first
 cells), `questions` (what is asked, and whether it is answered), `choose` (what each candidate would
-tell), `decide` (the next cells, or why to stop).
+tell), `decide` (the next cells, or why to stop); `power` (what a grid can
+see).
 """

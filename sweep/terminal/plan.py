@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.gridfile.schema import EACH, Grid, Stage
-from sweep.plan import money
+from sweep.plan import money, sight
 from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial, cost
@@ -52,6 +52,8 @@ def show_plan(
     for line in dict.fromkeys(line for p in prepared.values() for line in p.lines()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in sight.lines(grid):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

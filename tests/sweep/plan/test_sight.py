@@ -1,0 +1,40 @@
+"""What the dry run says a grid can see."""
+
+from pathlib import Path
+
+import pytest
+
+from sweep.gridfile import load
+from sweep.plan import sight
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return lambda name, *overrides: load.load(ROOT / "grids" / f"{name}.yaml", list(overrides))
+
+
+def test_every_benchmark_has_a_line_and_the_difference_of_types(shipped):
+    told = list(sight.lines(shipped("lr_bs")))
+    assert [line.split()[0] for line in told[1:5]] == ["ARC:", "GSM8K", "HellaSwag:", "IFEval:"]
+    assert "cannot answer" in told[2]
+    assert told[5].startswith("  task types: a difference of ")
+
+
+def test_cheapest_change_comes_with_what_cannot_answer(shipped):
+    rates = "stages.sft.grid.learning_rate={log: [1.0e-5, 2.0e-4], count: 4}"
+    few = shipped("lr_bs", "evaluate.limit=20", "stages.sft.grid.seed=[0, 1, 2]", rates)
+    told = " ".join(sight.lines(few))
+    assert "ARC cannot answer" in told
+    assert "with all of its items it can" in told
+
+
+def test_run_that_decides_is_judged_by_its_trials(shipped):
+    grid = shipped("lr_bs_decide")
+    assert sight.layout_of(grid, grid.stages["sft"]).seeds == pytest.approx(45 / 78)
+
+
+def test_grid_of_two_rates_promises_nothing(shipped):
+    assert list(sight.lines(shipped("smollm2_cpu"))) == []
