@@ -22,7 +22,8 @@ from analysis.report.contaminated import without_leaks
 from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
-from analysis.text import safe
+from analysis.tables.run_folder import json_lines
+from analysis.text import counted, safe
 
 AGAINST = "against.txt"
 """The published tables beside ours, for a terminal."""
@@ -174,7 +175,7 @@ def _run(
     return {
         "name": source.name,
         "data": f"{prefix}data.csv",
-        "manifest": _facts(source.manifest) + _cost(source),
+        "manifest": _facts(source.manifest) + _cost(source) + _decided(source),
         "progress": _progress(source),
         "grids": [
             section(one, source, Place(folder, prefix), all_metrics)
@@ -214,6 +215,17 @@ def _cost(source: Source) -> list[tuple[str, str]]:
     record = json.loads(path.read_text(encoding="utf-8"))
     label = "used so far" if record["cost"] is None else "cost so far"
     return [(label, record["words"])]
+
+
+def _decided(source: Source) -> list[tuple[str, str]]:
+    """Why a run with `decide` chose no further cell, as its last start left it."""
+    path = source.folder / "events.jsonl" if source.folder is not None else None
+    if path is None or not path.exists():
+        return []
+    events = [event for event in json_lines(path) if event.get("event") in ("chosen", "decided")]
+    chosen = sum(event["event"] == "chosen" for event in events)
+    last = [event["reason"] for event in events if event["event"] == "decided"][-1:]
+    return [("chosen as results came in", f"{counted(chosen, 'trial')}; {last[0]}")] if last else []
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,8 +1,6 @@
 """A grid with `decide` -> the same with every cell that may run: further seeds, and the settings
 beyond its borders."""
 
-from itertools import product
-
 from analysis.design.space import MOST_SEEDS, Space
 from sweep.gridfile.schema import Grid, Stage
 from trainers.data import row_counts, sources
@@ -51,11 +49,6 @@ def widened(grid: Grid) -> Grid:
     return grid.model_copy(
         update={"stages": grid.stages | {stage.name: stage.model_copy(update={"cells": cells})}}
     )
-
-
-def planned_cells(grid: Grid) -> int:
-    """Settings of the grid itself."""
-    return len(list(product(space(grid).learning_rates, space(grid).batch_sizes)))
 
 
 def _fits(spec: StageSpec, batch_size: int) -> bool:

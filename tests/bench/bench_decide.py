@@ -229,12 +229,12 @@ def main() -> None:
     with ProcessPoolExecutor(cores()) as pool:
         for done, some in enumerate(pool.map(measure, jobs), 1):
             rows += some
+            if arguments.save:
+                pd.DataFrame(rows).to_csv(arguments.save, index=False)
             if done % max(len(jobs) // 10, 1) == 0:
                 seconds = time.monotonic() - started
                 print(f"{done} of {len(jobs)} surfaces, {seconds:.0f} s", file=sys.stderr)
     table = pd.DataFrame(rows)
-    if arguments.save:
-        table.to_csv(arguments.save, index=False)
     for title, shapes in (("shapes with an optimum", SHAPES), ("refused", REFUSED)):
         part = table[table["shape"].isin(shapes)]
         if len(part):
