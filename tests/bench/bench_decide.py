@@ -1,6 +1,6 @@
 """Does the run that decides answer with fewer trials, and is it right whenever it is looked at?
 
-    PYTHONPATH=. python tests/bench/bench_decide.py [--surfaces 10] [--first-seed 0] [--steplaw]
+    PYTHONPATH=. python tests/bench/bench_decide.py [--surfaces 10] [--first-seed 0]
 
 Simulated surfaces (`simulated.py`, noise as in `bench_calibration`): half of the grids have 6 x 6
 cells, half 10 x 6. `decide` may add two octaves of rates and one of batch sizes beyond the borders
@@ -13,8 +13,7 @@ ratio within 2 % of the range of the best in the measured box. LR*: batch sizes 
 is interior that are called so, and of those the share whose interval holds a rate as good; `both`
 is their product over the interior batch sizes. false: batch sizes called interior whose best rate
 is the lowest or highest measured. looks: the same coverage over every look of `decide`, not the
-last alone. Step Law: losses of dense published grids with 0.1 to 0.4 % noise, whole, off centre and
-mirrored; regret is that of the chosen cell, in percent of the loss.
+last alone.
 """
 
 import argparse
