@@ -12,10 +12,12 @@ x0 + gamma (y - y0); the report's intervals are wider, since the shape is not kn
 """
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+
+NORMAL = NormalDist()
 
 HALF_AT = 3.0
 """Octaves from the best learning rate at which half of what can be lost is lost: between Step Law's
@@ -78,7 +80,7 @@ def expected(layout: Layout, benchmark: str, level: float, chance: float, items:
     if level < chance + 2 * np.sqrt(level * (1 - level) / items):
         return Expected(benchmark, layout.span, np.inf, False, f"{level:.1%} is chance")
     widths, error = bounds(layout, lost, float(np.sqrt(variance)))
-    width = min(ALLOWANCE * 2 * ndtri(0.975) * widths, layout.span)
+    width = min(ALLOWANCE * 2 * NORMAL.inv_cdf(0.975) * widths, layout.span)
     can = width < WIDEST * layout.span
     why = "" if can else f"rates move it by {lost:.1%}, noise is {np.sqrt(variance):.1%}"
     return Expected(benchmark, float(width), ALLOWANCE * error, bool(can), why)
@@ -109,7 +111,11 @@ def visible(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -> float
     """Smallest difference of the types, in octaves, told from none with a chance of `POWER`; None
     where no benchmark of a type can answer."""
     error = contrast_error(reasoning, pattern)
-    return None if error is None else float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * error)
+    return (
+        None
+        if error is None
+        else float((NORMAL.inv_cdf(1 - LEVEL / 2) + NORMAL.inv_cdf(POWER)) * error)
+    )
 
 
 def contrast_error(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -> float | None:
@@ -121,4 +127,4 @@ def contrast_error(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -
 
 def chance_of_seeing(octaves: float, error: float) -> float:
     """Power of a two-sided test at `LEVEL` where the types differ by so many octaves."""
-    return float(ndtr(octaves / error - ndtri(1 - LEVEL / 2)))
+    return float(NORMAL.cdf(octaves / error - NORMAL.inv_cdf(1 - LEVEL / 2)))
