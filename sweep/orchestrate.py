@@ -32,7 +32,7 @@ from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import WeightRetention
 from sweep.schedule.spending import Spending
-from sweep.storage import manifest
+from sweep.storage import leftovers, manifest
 from sweep.storage.driver_lock import FolderLock, RunHeld
 from sweep.storage.events import Events
 from sweep.storage.object_store import Unreachable
@@ -69,6 +69,7 @@ def drive(
             remote_driver.held(options.store, folder, say) as stored,
             console.kept_in(folder.path),
         ):
+            leftovers.remove(folder.path)
             run = Orchestrator(resolved, folder, options, console, stored, lock)
             preflight.check_unchanged(folder, resolved.fingerprints)
             if not options.changed_code:

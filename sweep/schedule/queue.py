@@ -1,4 +1,4 @@
-"""Which trial may run next: one whose parent's weights are there."""
+"""Which trial may run next: one whose parent's weights are there, or whose own are."""
 
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -43,11 +43,11 @@ class TrialQueue:
         """The next trial that may run; None where none can now, or none ever will (`exhausted`)."""
         usable = cache(self._has_weights)  # thousands may have one parent
         for trial in list(self.waiting.values()):
-            if trial.parent in self.blocked:
-                self._block(trial)
-            elif trial.parent is None or usable(trial.parent):
+            if trial.parent is None or usable(trial.parent):
                 return self._hand_out(trial)
-            elif trial.parent not in self.waiting and trial.parent not in self.running:
+            if self._is_lost(trial.parent):
+                if self._usable(trial.key):  # trained before, and lacks scores alone
+                    return self._hand_out(trial)
                 self._block(trial)
         return None
 
@@ -57,6 +57,10 @@ class TrialQueue:
     @property
     def exhausted(self) -> bool:
         return self.stopped or not self.waiting
+
+    def _is_lost(self, parent: str) -> bool:
+        """Whether a parent without weights will have none."""
+        return parent in self.blocked or (parent not in self.waiting and parent not in self.running)
 
     def _has_weights(self, parent: str) -> bool:
         """The answer for a parent that waits itself cannot change, so it is looked up once."""

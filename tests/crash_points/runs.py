@@ -60,8 +60,11 @@ def load_libraries() -> None:
     import sweep.run
     import trainers.evaluate.harness
     import trainers.training.sft
+    from sweep.storage import leftovers
+    from trainers.training import checkpoints
 
     style.save = _no_figure
+    leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts
     assert analysis.report.build and sweep.run and trainers.evaluate.harness
     assert trainers.training.sft
 

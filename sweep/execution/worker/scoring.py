@@ -23,10 +23,19 @@ class EvaluationFailed(Exception):
 
 
 def start_weights(job: Job) -> load.Loaded:
-    """The weights that the trial starts from."""
+    """The weights that the trial starts from.
+
+    Raises:
+        FileNotFoundError: they were removed.
+    """
     if job.parent_folder is None or job.trial.parent is None:
         return load.load(job.trial.model.name, job.trial.model.revision)
     parent = TrialFolder(Path(job.parent_folder))
+    if reason := parent.weights_removed():
+        raise FileNotFoundError(
+            f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
+            "delete that folder to train them again"
+        )
     if not parent.model.exists():  # the stage `base` keeps no copy of the grid's model
         return load.load(job.trial.model.name, job.trial.model.revision)
     return load.load(str(parent.model))

@@ -106,3 +106,12 @@ def test_thousands_that_wait_are_not_asked_about_again_and_again():
     assert frontier.next() is None
     assert len(asked) - before == len(parents)
     assert before <= len(parents)
+
+
+def test_what_is_trained_is_scored_though_its_parents_weights_are_gone():
+    weights = Weights("a")
+    weights.trained |= {"a", "b"}
+    queue = TrialQueue([trial("b", "a"), trial("c", "a")], weights.usable)
+    assert queue.next().key == "b"
+    assert queue.next() is None
+    assert queue.blocked == {"c": "a"}

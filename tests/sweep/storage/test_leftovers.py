@@ -1,0 +1,52 @@
+"""Parts of killed processes go, parts that may be somebody's stay."""
+
+import os
+import time
+
+import pytest
+
+from sweep.storage import leftovers
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Part files of every kind, and files that are none."""
+    for name in (
+        ".ab.part.json",
+        "report/.ab.part.html",
+        "choices/.ab.part.json",
+        "trials/a/.model.12.part/model.safetensors",
+        "trials/a/scores/.ab.part.parquet",
+        "trials/a/checkpoints/.3.12.old.part/state",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (tmp_path / "trials/a/scores/whole.json").write_text("{}")
+    (tmp_path / "trials/a/party.part.json").write_text("not ours")
+    return tmp_path
+
+
+def age(folder, seconds):
+    then = time.time() - seconds
+    for path in folder.rglob("*"):
+        os.utime(path, (then, then))
+
+
+def names(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_old_parts_go_and_nothing_else(run):
+    age(run, leftovers.STALE_SECONDS + 60)
+    assert leftovers.remove(run) == 6
+    assert names(run) == {"trials/a/scores/whole.json", "trials/a/party.part.json"}
+
+
+def test_a_part_that_is_written_to_stays(run):
+    before = names(run)
+    age(run, leftovers.STALE_SECONDS + 60)
+    (run / "trials/a/.model.12.part/model.safetensors").touch()
+    assert leftovers.remove(run) == 5
+    assert "trials/a/.model.12.part/model.safetensors" in names(run)
+    assert names(run) < before
