@@ -2,6 +2,7 @@
 # make test         set up, run the tests
 # make docs         docs/ as a site in build/site/index.html
 # make faults       kill, interrupt, fill up, cut off; then compare with a run left alone
+# make crash-points  disturb each file operation of a small run in turn, and go on
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
@@ -19,6 +20,9 @@ test-fast: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+crash-points: $(READY)
+	$(VENV)/bin/python -m tests.crash_points
 
 faults: $(READY)
 	$(VENV)/bin/python -m tests.faults

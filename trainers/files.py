@@ -6,6 +6,7 @@ The cache is `$SWEEP_CACHE`, or `~/.cache/lr-bs-sweep`. All of it can be deleted
 import hashlib
 import json
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -31,16 +32,28 @@ def fsync(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, flushed and renamed to it when the block ends well: a reader
-    sees the old file or the whole new one. It keeps the suffix of `path`."""
+    sees the old file or the whole new one, after a power cut too. It keeps the suffix of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
     try:
         yield part
         fsync(part)
         part.replace(path)
+        fsync(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def take_place(aside: Path, folder: Path) -> None:
+    """Give a folder that was written aside its name, in place of what has it, when every file in it
+    is flushed: a reader finds it whole, after a power cut too."""
+    for path in (*aside.rglob("*"), aside):
+        if not path.is_symlink():
+            fsync(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    fsync(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:

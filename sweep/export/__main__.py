@@ -121,9 +121,7 @@ def _write(model: Path, to: Path, text: str, figure: Path | None) -> None:
     (aside / "README.md").write_text(text, encoding="utf-8")
     if figure is not None:
         shutil.copyfile(figure, aside / FIGURE)
-    if to.exists():
-        to.rmdir()
-    aside.rename(to)
+    files.take_place(aside, to)
 
 
 def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:

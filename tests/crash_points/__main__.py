@@ -39,7 +39,7 @@ def main() -> None:
     expected = verdict.table(folder / "whole").reset_index(drop=True)
     points = chosen(whole.operations, arguments)
     print(f"{len(whole.operations)} file operations: {_counts(whole.operations)}", flush=True)
-    judge = partial(verdict.judged, folder, expected=expected)
+    judge = partial(verdict.judged, folder=folder, expected=expected)
     bad: list[verdict.Verdict] = []
     with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
         for result in pool.imap_unordered(judge, [(p, whole.operations[p.number]) for p in points]):

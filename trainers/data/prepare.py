@@ -155,7 +155,7 @@ def _write(
     except BaseException:
         shutil.rmtree(aside)
         raise
-    aside.rename(folder)
+    files.take_place(aside, folder)
 
 
 class Written(NamedTuple):

@@ -61,4 +61,4 @@ def _write(file: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
-    aside.rename(folder)
+    files.take_place(aside, folder)

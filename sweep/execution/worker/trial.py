@@ -9,7 +9,6 @@ import functools
 import gc
 import math
 import os
-import shutil
 import socket
 import time
 import traceback
@@ -292,8 +291,5 @@ def _save(loaded: load.Loaded, folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
     loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
-    for file in (*aside.iterdir(), aside):
-        files.fsync(file)
     attempt.check()
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    files.take_place(aside, folder)

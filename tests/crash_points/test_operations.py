@@ -1,0 +1,99 @@
+"""The disturbances are what they are called."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash_points.operations import Disturbance, Recorder
+from trainers import files
+
+
+def done_to(root: Path, disturbance: Disturbance, work: Callable[[], None]) -> int:
+    """Do the work in a process of its own, one of its operations disturbed; its exit code."""
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        Recorder(root, disturbance).start()
+        try:
+            work()
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def test_operations_are_numbered_in_their_order(root):
+    def work():
+        recorder = Recorder(root)
+        recorder.start()
+        files.write_text(root / "a" / "record.json", "{}")
+        (root / "a" / "record.json").unlink()
+        names = [operation.name for operation in recorder.operations]
+        assert names == ["mkdir", "open", "fsync", "rename", "fsync", "unlink"], names
+
+    assert done_to(root, Disturbance("kill", 10_000), work) == 0
+
+
+@pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
+def test_an_operation_fails_and_nothing_is_left(root, kind):
+    import errno
+
+    rename = Disturbance(kind, 2)
+    work = lambda: files.write_text(root / "record.json", "{}")  # noqa: E731
+    assert done_to(root, rename, work) == getattr(errno, kind)
+    assert not list(root.iterdir())
+
+
+def test_killed_before_the_rename_the_old_record_stands(root):
+    files.write_text(root / "record.json", "old")
+    work = lambda: files.write_text(root / "record.json", "new")  # noqa: E731
+    assert done_to(root, Disturbance("kill", 2), work) == -signal.SIGKILL
+    assert (root / "record.json").read_text() == "old"
+
+
+def test_a_torn_file_has_half_of_what_was_written(root):
+    def work():
+        (root / "torn").write_text("x" * 1000)
+        (root / "next").write_text("")
+
+    assert done_to(root, Disturbance("torn", 0), work) == -signal.SIGKILL
+    assert (root / "torn").stat().st_size == 500
+    assert not (root / "next").exists()
+
+
+def test_power_cut_takes_what_was_not_flushed(root):
+    (root / "old").write_text("before")
+
+    def work():
+        files.write_text(root / "record.json", "{}")
+        (root / "careless").write_text("never flushed")
+        with open(root / "old", "a") as file:
+            file.write(" and after")
+        (root / "careless").replace(root / "renamed")
+        (root / "end").mkdir()
+
+    assert done_to(root, Disturbance("power", 8), work) == -signal.SIGKILL
+    assert (root / "record.json").read_text() == "{}"
+    assert (root / "old").read_text() == "before"
+    assert not (root / "renamed").exists()
+    assert (root / "careless").read_text() == ""
+
+
+@pytest.mark.slow
+def test_points_drawn_at_random_lose_nothing(monkeypatch):
+    """By the command, in a process that has not trained: it forks."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "tests.crash_points", "--share", "0.02"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ended.returncode == 0, ended.stdout + ended.stderr
