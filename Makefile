@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: docs quickstart test test-fast test-slow faults lint lock clean
+.PHONY: docs quickstart test test-fast test-slow faults crash-points lint lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
