@@ -95,6 +95,7 @@ def test_failures_of_earlier_versions_count(tmp_path):
     assert folder.failures("new", ["c"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "benchmark", "metric", "higher_is_better", "items"),
     [
@@ -122,6 +123,7 @@ def test_case_is_scored_and_reported(
     assert (ended.path / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_case_of_a_parent_by_perplexity_starts_from_the_lowest(drive, tmp_path, monkeypatch):
     if not (CASES / "51-best-by-perplexity").is_dir():
         pytest.skip(f"{CASES} is not there")
