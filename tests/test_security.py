@@ -131,7 +131,7 @@ URLS = {
 def test_dashboard_beyond_this_machine_is_warned_of():
     """In a process of its own: Ray stays out of this one."""
     code = (
-        "import json, sys; from sweep.execution import ray_cluster as cluster; "
+        "import json, sys; from sweep.execution.backends import ray_cluster as cluster; "
         "print(json.dumps({url: cluster.exposed(url) for url in sys.argv[1:]}))"
     )
     run = subprocess.run(

@@ -16,7 +16,7 @@ def in_a_process(code: str) -> None:
 
 
 def test_cores_of_this_machine():
-    code = "from sweep.execution import compat_ray; print(compat_ray.this_machine())"
+    code = "from sweep.execution.backends import compat_ray; print(compat_ray.this_machine())"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert f"'CPU': {len(os.sched_getaffinity(0))}" in ended.stdout, ended.stderr
 
