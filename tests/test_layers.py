@@ -16,7 +16,7 @@ MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": 
 HOMES = {
     "ray": {
         f"sweep/execution/backends/{name}.py"
-        for name in ("compat_ray", "ray_cluster", "ray_metrics", "ray_tune")
+        for name in ("compat_ray", "ray_access", "ray_cluster", "ray_metrics", "ray_tune")
     },
     "optuna": {"sweep/schedule/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},
@@ -69,7 +69,7 @@ def test_package_imports_only_the_packages_below_it(package):
 
 ROOMS = {
     "sweep": """
-        run status extend orchestrate page terminal
+        run status extend new doctor grid_template orchestrate page terminal
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """

@@ -150,6 +150,21 @@ def fetch(needed: Needs) -> Commits:
     return json.loads(run.stdout.splitlines()[-1])
 
 
+def access(name: str, kind: str) -> str:
+    """Why a `model` or `dataset` cannot be fetched from the hub, asked in a process of its own; ""
+    where it can."""
+    code = (
+        "import sys; from trainers import hub\n"
+        "try: hub._commit(sys.argv[1], sys.argv[2], None, sys.argv[2])\n"
+        "except hub.FetchFailed as error: print(error); sys.exit(1)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    run = subprocess.run(
+        [sys.executable, "-c", code, name, kind], env=environment, capture_output=True, text=True
+    )
+    return (run.stdout.strip() or "no answer") if run.returncode else ""
+
+
 def main() -> int:
     from huggingface_hub import set_client_factory
 

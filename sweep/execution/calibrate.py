@@ -2,7 +2,9 @@
 
 The same code as a trial's runs, on the grid's own model and a slice of its data that is prepared
 once, in fresh processes that see the devices of a trial. Each measurement has a few seconds: a fast
-machine takes many steps in them, a slow one few. Nothing is kept but the figures.
+machine takes many steps in them, a slow one few. Answers are cut off after some tokens, and how
+long they would be follows from how many have ended by then (sweep/execution/eval_speed.py). Nothing
+is kept but the figures.
 """
 
 import contextlib
@@ -35,8 +37,10 @@ STEPS = 40
 """Optimizer steps of a measurement at most."""
 WARM_UP = 2
 """Steps not counted: the first ones allocate."""
-SECONDS = 8.0
-"""For the steps at one batch size, and for the items of one benchmark."""
+SECONDS = 4.0
+"""For the steps at one batch size."""
+MOST_SECONDS = 50.0
+"""For all of it, from the first process on; benchmarks share what training has left."""
 FEW_EXAMPLES = 16
 """Of a slice for trials without a GPU: DPO's reference is computed for all of it."""
 
@@ -77,7 +81,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
             f"preparing {sum(s.spec.sources[0].examples or 0 for s in slices.values()):,} examples"
         )
         _prepare(grid, slices, scratch)
-        _say(f"{at_once} at once, a few seconds for each batch size and benchmark")
+        _say(f"{at_once} at once, about {MOST_SECONDS:.0f} s in all")
         started = time.time()
         with ProcessPoolExecutor(at_once, mp_context=context) as pool:
             jobs = [
@@ -164,7 +168,7 @@ def _measure(
             stage: _training(grid, stage, part, folder / stage, Path(scratch, "data"), place)
             for stage, part in slices.items()
         },
-        "benchmarks": dict(_evaluations(grid, place)),
+        "benchmarks": dict(_evaluations(grid, place, started + MOST_SECONDS)),
     }
 
 
@@ -177,12 +181,14 @@ def _training(
     timings = []
     examples = tokens = 0
     for size in part.batch_sizes:
+        if place == 0:
+            _say(f"{stage}, batch size {size}, about {SECONDS:.0f} s")
         loaded = load.load(grid.model.name, grid.model.revision)
         spec = part.spec.model_copy(update={"batch_size": size})
         at = folder / str(size)
         at.mkdir(parents=True)
         with contextlib.suppress(OutOfTime):  # looked at after each step
-            dispatch.train(spec, loaded, data, BASE, at, time.monotonic() + 2 * SECONDS)
+            dispatch.train(spec, loaded, data, BASE, at, time.monotonic() + SECONDS)
         records = [json.loads(line) for line in (at / "metrics.jsonl").read_text().splitlines()]
         if not records:
             raise CannotStart(f"--calibrate: no step of {stage} at batch size {size} ended in time")
@@ -204,42 +210,26 @@ def _training(
     }
 
 
-def _evaluations(grid: Grid, place: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Seconds of an evaluation against its items: of one item, and of as many as a few seconds
-    allow. Where one takes longer than that it stands for all."""
+def _evaluations(grid: Grid, place: int, end: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Seconds of each benchmark, until `end` by the wall clock."""
+    from sweep.execution import eval_speed
     from trainers.evaluate import harness
 
     process.prepare(grid.resources.evaluation_threads, grid.resources.gpus_per_trial)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    most = grid.evaluate.limit or 4 * grid.evaluate.items_per_batch
-    for name in grid.evaluate.benchmarks:
-        if name in benchmarks.OF_STAGES:
-            continue
+    names = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    for number, name in enumerate(names):
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
-
-        def timed(limit: int, benchmark=benchmark) -> tuple[int, float, dict[str, Any]]:
-            begun = time.monotonic()
-            spec = grid.evaluate.model_copy(update={"limit": limit})
-            score = harness.score(lm, benchmark, spec)
-            return score.scores[0].n, time.monotonic() - begun, score.settings
-
-        items, seconds, settings = timed(1)
-        points: list[tuple[float, float]] = [(items, seconds)]
-        if seconds < SECONDS / 2:
-            points = [timed(1)[:2]]  # the first one also read the task
-            more = min(most, max(2, int(SECONDS / max(points[0][1], 1e-3))))
-            points += [timed(more)[:2]] if more > 1 else []
-        fixed, per_item = _line(points) if len(points) > 1 else (0.0, points[0][1] / points[0][0])
+        seconds = max(end - time.time(), 0.0) / (len(names) - number)
         if place == 0:
-            _say(f"{name}: {per_item:.3f} s an item")
-        limit = grid.evaluate.limit
-        items = settings["items"]
-        if limit is not None:
-            items = min(items, limit * len(settings["tasks"]))
-        yield name, {"seconds": fixed, "seconds_per_item": per_item, "items": items}
+            _say(f"{name} ({number + 1} of {len(names)}), about {seconds:.0f} s")
+        speed = eval_speed.measure(lm, benchmark, grid.evaluate, seconds)
+        if place == 0:
+            _say(f"{name}: {speed['seconds_per_item']:.3f} s an item")
+        yield name, speed
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float]:

@@ -44,6 +44,8 @@ class Tally:
     seen: int = 0
     """Keys that those tokens looked at."""
     slots: int = 0
+    cut: int = 0
+    """Answers that `SharedPrefixLM.most_new_tokens` has cut off."""
 
 
 def steps_at_a_time(device: str) -> int:

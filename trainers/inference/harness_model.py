@@ -83,6 +83,8 @@ class SharedPrefixLM(HFLM):
         decoder.model.train(training)  # the stock class switches to evaluation for good
         self.decoder = decoder
         self.tally = generation.Tally()
+        self.most_new_tokens: int | None = None
+        """Cuts answers off, for who measures speed alone."""
         self._encoded: dict[str, list[int]] = {}
         """Texts of the requests at hand; see `_at_once`."""
         self._foreseen: Foreseen | None = None
@@ -229,18 +231,21 @@ class SharedPrefixLM(HFLM):
             message = "%d prompts lose all but their last %d tokens"
             huggingface.eval_logger.warning(message, cut, room)
         prompts = [prompt[-room:] for prompt in prompts]
+        longest = settings["max_gen_toks"]
+        most = min(longest, self.most_new_tokens or longest)
         ahead = self._ahead(requests)
         targets = Targets(ahead, self.max_length) if ahead else None
         with self.decoder.attached():
             answers = generation.generate(
                 self.decoder,
                 prompts,
-                settings["max_gen_toks"],
+                most,
                 stopping.Stop(self.model, self.tokenizer, until),
                 Budget(self.decoder, self.max_length),
                 self.tally,
                 targets,
             )
+        self.tally.cut += sum(len(answer) == most < longest for answer in answers)
         if targets is not None:
             self._known |= zip((texts for texts, *_ in ahead), targets.answers(), strict=True)
         texts = []

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # under `ray job submit`: the code copied here counts
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C has to reach the driver
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -31,7 +32,12 @@ from ray.job_config import JobConfig  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweep.execution import processes  # noqa: E402
-from sweep.execution.backends import compat_ray, ray_local, raylet_watch  # noqa: E402
+from sweep.execution.backends import (  # noqa: E402
+    compat_ray,
+    ray_access,
+    ray_local,
+    raylet_watch,
+)
 from sweep.execution.backends.ray_cleanup import JOINED, Reaper  # noqa: E402
 from sweep.execution.backends.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
@@ -157,6 +163,8 @@ def _check_answers(address: str) -> None:
     except OSError as error:
         where = "there" if place == address else f"at {place}"
         raise CannotRun(f"--address {address}: nothing answers {where} ({error})") from error
+    if not place.startswith("ray://"):
+        ray_access.ready(address, place)
 
 
 def _last_started() -> str:

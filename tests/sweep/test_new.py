@@ -1,0 +1,103 @@
+"""A new grid file, in situations that people have: its plan is made, its axes are centred."""
+
+import math
+
+import pytest
+from typer.testing import CliRunner
+
+from sweep import new, run
+from sweep.gridfile import load
+from sweep.plan import starting_points, trials
+
+SITUATIONS = {
+    "eight GPUs": ["--kind", "sft", "--model", "HuggingFaceTB/SmolLM2-135M", "--data",
+                   "allenai/tulu-3-sft-mixture", "--benchmarks", "arc,gsm8k", "--gpus", "8",
+                   "--hours", "12"],
+    "one GPU": ["--kind", "dpo", "--model", "HuggingFaceTB/SmolLM2-1.7B", "--data",
+                "allenai/llama-3.1-tulu-3-8b-preference-mixture", "--benchmarks", "arc",
+                "--gpus", "1", "--hours", "24"],
+    "a laptop": ["--kind", "sft", "--model", "tiny", "--data", "world:sft", "--benchmarks",
+                 "world_choice", "--gpus", "0", "--hours", "0.5"],
+    "rewards": ["--kind", "reward", "--model", "HuggingFaceTB/SmolLM2-135M", "--data",
+                "allenai/llama-3.1-tulu-3-8b-preference-mixture", "--benchmarks", "",
+                "--gpus", "2", "--hours", "8"],
+    "verifiable": ["--kind", "rlvr", "--model", "HuggingFaceTB/SmolLM2-135M", "--data",
+                   "allenai/RLVR-GSM-MATH-IF-Mixed-Constraints", "--benchmarks", "gsm8k",
+                   "--gpus", "8", "--hours", "24"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_grid_passes_the_dry_run_and_is_centred(situation, tmp_path):
+    out = tmp_path / "mine.yaml"
+    options = SITUATIONS[situation]
+    written = CliRunner().invoke(new.app, [*options, "--out", str(out)], catch_exceptions=False)
+    assert written.exit_code == 0, written.output
+    plan = CliRunner().invoke(run.app, [str(out), "--dry-run", "--runs", str(tmp_path)])
+    assert plan.exit_code == 0, plan.output
+    grid = load.load(out)
+    (stage,) = grid.stages.values()
+    rates, sizes = stage.axes["learning_rate"], stage.axes["batch_size"]
+    middle = starting_points.centre(stage.name, 967_104 if "tiny" in options else _size(options))
+    assert math.sqrt(rates[0] * rates[-1]) == pytest.approx(middle.learning_rate, rel=0.02)
+    assert sizes[0] <= middle.batch_size <= sizes[-1]
+    assert math.log2(rates[-1] / rates[0]) >= math.log2(sizes[-1] / sizes[0]) + 1.9
+    planned = [trial for trial in trials.trials(grid) if trial.spec is not None]
+    text = out.read_text()
+    assert f"= {len(planned)} trials" in text
+    assert "arXiv" in text or "model card" in text
+    assert max(map(len, text.splitlines()[2:])) <= 110
+
+
+def _size(options: list[str]) -> int:
+    return 1_711_376_384 if "HuggingFaceTB/SmolLM2-1.7B" in options else 134_515_008
+
+
+def test_more_hours_give_a_larger_grid(tmp_path):
+    counts = []
+    for hours in ("0.2", "200"):
+        out = tmp_path / f"h{hours}.yaml"
+        options = [*SITUATIONS["one GPU"][:-1], hours, "--out", str(out)]
+        assert CliRunner().invoke(new.app, options).exit_code == 0
+        counts.append(len(trials.trials(load.load(out))))
+    assert counts[0] < counts[1]
+
+
+def test_what_is_not_told_is_asked(tmp_path):
+    out = tmp_path / "asked.yaml"
+    answers = "sft\ntiny\nworld:sft\nworld_choice\n0\n0.5\n"
+    written = CliRunner().invoke(new.app, ["--out", str(out)], input=answers)
+    assert written.exit_code == 0, written.output
+    assert load.load(out).model.name == "tiny"
+    silent = CliRunner().invoke(new.app, ["--out", str(tmp_path / "other.yaml")], input="")
+    assert silent.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--kind", "ppo", "use one of sft"),
+        ("--hours", "0", "above 0"),
+        ("--data", "./no.jsonl", "no.jsonl"),
+    ],
+)
+def test_wrong_answers_write_nothing(option, value, said, tmp_path):
+    out = tmp_path / "wrong.yaml"
+    options = [*SITUATIONS["a laptop"], option, value, "--out", str(out)]
+    ended = CliRunner().invoke(new.app, options)
+    assert ended.exit_code == 2 and said in ended.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    out = tmp_path / "mine.yaml"
+    out.write_text("mine")
+    options = [*SITUATIONS["a laptop"], "--out", str(out)]
+    assert CliRunner().invoke(new.app, options).exit_code == 2
+    assert out.read_text() == "mine"
+    assert CliRunner().invoke(new.app, [*options, "--force"]).exit_code == 0
+
+
+def test_larger_models_take_smaller_rates_as_published():
+    """Tulu 3's SFT of 8B is at 5e-6 (arXiv 2411.15124)."""
+    assert starting_points.centre("sft", 8.03e9).learning_rate == pytest.approx(5e-6, rel=0.2)
