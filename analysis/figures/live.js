@@ -107,11 +107,12 @@ function sweepState(given) {
     part.style.width = `${100 * (given.counts[state] ?? 0) / given.total}%`;
     return part;
   }));
+  if (given.stopped) page.querySelector("h1 span").textContent = "a sweep that was stopped";
   const words = { ok: "done", diverged: "diverged", failed: "failed", running: "running", planned: "planned" };
   page.querySelector(".counts").textContent = `${done} of ${given.total} trials ended: ` +
     Object.entries(given.counts).map(([state, count]) => `${count} ${words[state]}`).join(", ");
   const single = given.single.map(one => `${one.name}: ${one.text}`).join("; ");
-  page.querySelector(".lines").replaceChildren(...[...given.lines, single].filter(Boolean).map(line => element("li", line)));
+  page.querySelector(".lines").replaceChildren(...[...given.lines.slice(given.stopped ? 1 : 0), single].filter(Boolean).map(line => element("li", line)));
   given.maps.forEach(showMap);
   showRunning(given.running);
   if (given.surfaces !== shownSurfaces) ask("live_surfaces.js");

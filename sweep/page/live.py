@@ -125,7 +125,7 @@ class LivePage:
     def _leave(self, reason: str) -> None:
         if (view := self._view) is None:
             return
-        run, before = self._read(view), self._report / BEFORE
+        run, before = view.at_rest(self._read(view)), self._report / BEFORE
         if view.ended(run) == self._done_before and before.exists():
             before.replace(self.path)
             for name in (DATA, SURFACES):

@@ -83,6 +83,11 @@ class View:
         text = json.dumps(render.finite(shown), separators=(",", ":"), allow_nan=False)
         return f"sweepState({{...{text},written:{int(now * 1000)}}});\n"
 
+    def at_rest(self, run: RunStatus) -> RunStatus:
+        """The run when its driver leaves it: what runs now is planned again."""
+        trials = [t._replace(state="planned") if t.state == "running" else t for t in run.trials]
+        return run._replace(trials=trials, left=None)
+
     def ended(self, run: RunStatus) -> int:
         """Trials that have a result."""
         return sum(trial.state in ("ok", "diverged") for trial in run.trials)

@@ -149,6 +149,19 @@ def test_plan_stands_before_anything_is_written(planned, tmp_path):
     assert "Stopped: the disk is full. The same command goes on from here." in stopped
 
 
+def test_run_that_is_left_shows_nothing_as_running(planned, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    trial = folder.path / "trials" / planned[1].splitlines()[2].rpartition(",")[2]
+    trial.mkdir(parents=True)
+    (folder.path / "driver.json").write_text("{}")
+    (trial / "attempts.jsonl").write_text('{"event": "started"}\n')
+    page = begun(folder, planned[1], [])
+    data = page.path.parent / live.DATA
+    assert '"running":1' in data.read_text()
+    page.stop("interrupted")
+    assert '"running":1' not in data.read_text() and '"planned":7' in data.read_text()
+
+
 def test_report_of_an_earlier_start_comes_back_where_nothing_was_added(planned, tmp_path):
     folder = RunFolder(tmp_path / "run")
     report = folder.path / "report" / "index.html"
