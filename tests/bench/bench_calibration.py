@@ -97,6 +97,9 @@ def measure(job: Job) -> list[dict[str, Any]]:
                 "top": bool(low <= true.top[row] <= high),
                 "set": bool(low <= good.max() and high >= good.min()),
                 "width": high - low,
+                "p_interior": rate.p_interior,
+                "p_lower": rate.p_lower,
+                "p_higher": rate.p_higher,
             }
         )
     if job.number % FLIPS == 0:
@@ -165,13 +168,19 @@ def _surface(result: Fit, answer: BenchmarkAnswer, true: Known, surface: Any) ->
         "ratio_width": high - low,
         "direction": str(direction.verdict),
         "direction_right": _right(direction.verdict, true, answer.epsilon),
+        "p_best": max(direction.p_smaller, direction.p_larger, direction.p_interior),
+        "p_indifferent": direction.p_indifferent,
+        "p_ratio": ratio.p_interior,
         "gamma": slope,
         "linear": bool(abs(slope - 1) <= NEAR) if np.isfinite(slope) else None,
         "p_linear": gamma.p_linear if gamma else np.nan,
         "gamma_covered": bool(gamma and gamma.low <= slope <= gamma.high),
         "regret": float(true.profile.max() - at[0]),
         "expected": setting.expected_regret,
+        "regret_high": setting.regret_high,
         "bound_holds": bool(true.profile.max() - at[0] <= setting.regret_high + 1e-9),
+        "kept": float(lost.max()),
+        "keep_high": ratio.keep["ratio"].high,
         "keep_holds": bool(lost.max() <= ratio.keep["ratio"].high + 1e-9),
     }
 

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 from scipy.stats import kstest
-from simulated import BATCH, RATE, SHAPES, Function, Truth, measured, truth
+from simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, truth
 
 from analysis.advice.answers import answers
 from analysis.advice.contrast import difference
@@ -85,7 +85,7 @@ def chance_called(job: Job) -> bool:
 def bowl(x: float, y: float, points: float, along: float) -> Function:
     half = (CELLS - 1) / 2
     return lambda u, v: (
-        40 - points * (((u - RATE - x) / half) ** 2 + along * ((v - BATCH - y) / half) ** 2)
+        0.4 - POINT * points * (((u - RATE - x) / half) ** 2 + along * ((v - BATCH - y) / half) ** 2)
     )
 
 

@@ -24,6 +24,7 @@ REFUSED = ("flat", "edge: rate", "edge: batch", "edge: corner", "slope", "satura
 ITEMS = 100
 ITEM_SHARE = 0.25
 CORRELATION = 0.7
+POINT = 0.01
 RATE, BATCH = -13.0, 2.0
 """log2 of the corner's learning rate and batch size."""
 
@@ -35,7 +36,7 @@ LEVEL = 0.02
 
 
 class Truth(NamedTuple):
-    """A surface in points over octaves (0 to x_span, 0 to y_span), its top, and the log2 ratios,
+    """A surface in shares of 1 over octaves (0 to x_span, 0 to y_span), its top, and the log2 ratios,
     low and high, of the points within `LEVEL` of it, in the table's own log2 units."""
 
     score: Function
@@ -84,12 +85,12 @@ def truth(shape: str, x_span: float, y_span: float, rng: np.random.Generator) ->
     heights = raw(mesh_x, mesh_y)
     span = float(np.nanmax(heights) - np.nanmin(heights))
     points = rng.uniform(3, 6)
-    scale = points / span if span > 0 else 1.0
+    scale = POINT * points / span if span > 0 else POINT
     top = np.unravel_index(np.nanargmax(heights), heights.shape)
     good = heights >= np.nanmax(heights) - LEVEL * span
     ratios = (mesh_x - mesh_y) + RATE - BATCH
     return Truth(
-        lambda x, y: 40 + scale * raw(x - RATE, y - BATCH),
+        lambda x, y: 0.4 + scale * raw(x - RATE, y - BATCH),
         float(ratios[top]),
         float(ratios[good].min()),
         float(ratios[good].max()),
@@ -135,7 +136,7 @@ def tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows and items of trials (log2 learning rate, log2 batch size, seed), `cell` the number of
     each one's cell."""
-    noise = rng.uniform(0.8, 1.3)
+    noise = POINT * rng.uniform(0.8, 1.3)
     x, y, seed = trials.T
     own = noise * np.sqrt(ITEM_SHARE * ITEMS)
     difficulty = own * np.sqrt(CORRELATION / (1 - CORRELATION)) * rng.standard_normal(items)
