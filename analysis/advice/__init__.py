@@ -1,6 +1,6 @@
-"""What follows from the fits: answers, recommendations, comparisons, the next grid.
+"""What follows from the fits: answers, comparisons, the next grid.
 
-Reading order: `answers` (the seven answers of a grid), `setting`, `contrast`, `published_rules`,
-`type_rates`; then `recommend`, `claims`, `task_mix`, `next_grid`, `confounds`, `score_difference`,
-`compare_scores`, `compare_runs`, `compare_paper`, `without_contaminated`.
+Reading order: `advise` (a grid with its fits and answers), `answers` (the seven answers of a grid),
+`type_rates`, `setting`, `contrast`, `published_rules`; then `next_grid`, `confounds`,
+`score_difference`, `compare_scores`, `compare_runs`, `compare_paper`, `without_contaminated`.
 """

@@ -21,8 +21,8 @@ import pandas as pd
 
 from analysis.advice.contrast import Contrast, contrast
 from analysis.advice.published_rules import Rule, Verdict, rules
-from analysis.advice.setting import Setting, setting
-from analysis.advice.task_mix import equal_weights
+from analysis.advice.setting import Setting, equal_weights, setting
+from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Direction, direction
 from analysis.fit.cells import Cells
@@ -75,12 +75,14 @@ class BenchmarkAnswer(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Everything about one grid: a stage, or one arm of it. `mix` weighs all benchmarks, None with
-    fewer than two; a loss and benchmarks of no type have a weight only by themselves."""
+    """Everything about one grid: a stage, or one arm of it. `type_rates`: LR*(B) of each task type,
+    of those that have them. `mix` weighs all benchmarks, None with fewer than two; a loss and
+    benchmarks of no type have a weight only by themselves."""
 
     stage: str
     arm: str
     benchmarks: dict[str, BenchmarkAnswer]
+    type_rates: dict[str, tuple[RateAt, ...]]
     task_types: dict[str, Setting]
     mix: Setting | None
     contrast: Contrast
@@ -100,19 +102,27 @@ def answers(
     for fit in fits:
         types[task(fit.cells.benchmark).task_type].append(fit)
     alike = {fit.cells.benchmark: 1.0 for fit in fits}
+    benchmarks = {fit.cells.benchmark: _benchmark(fit) for fit in fits}
+    own = {name: one.setting for name, one in benchmarks.items() if one.setting is not None}
+    # benchmarks that nobody has sorted are no type
+    sorted_ = {kind: members for kind, members in types.items() if members and kind != "other"}
+    rates = {kind: type_rates(members) for kind, members in sorted_.items()}
     by_type = {
-        kind: setting(TASK_TYPE_LABELS[kind], members, alike)
-        for kind, members in types.items()
-        if members and kind != "other"  # benchmarks that nobody has sorted are no type
+        kind: setting(TASK_TYPE_LABELS[kind], members, alike, rates[kind], own)
+        for kind, members in sorted_.items()
     }
     mixed = [fit for fit in fits if given.get(fit.cells.benchmark, 0) > 0]
+    mix = None
+    if len(mixed) > 1:
+        mix = setting("All benchmarks", mixed, given, type_rates(mixed, given), own)
     between = contrast(fits)
     return Answers(
         stage=stage,
         arm=arm,
-        benchmarks={fit.cells.benchmark: _benchmark(fit) for fit in fits},
+        benchmarks=benchmarks,
+        type_rates={kind: found for kind, found in rates.items() if found},
         task_types={kind: one for kind, one in by_type.items() if one is not None},
-        mix=setting("All benchmarks", mixed, given) if len(mixed) > 1 else None,
+        mix=mix,
         contrast=between,
         rules=rules(stage, fits, between, rows),
     )
@@ -152,7 +162,7 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
         gamma=gamma,
         ratio_is_sufficient=_sufficient(gamma, fit.shaped),
         direction=batch,
-        setting=setting(known.label, [fit], {known.benchmark: 1.0}),
+        setting=setting(known.label, [fit], {fit.cells.benchmark: 1.0}, rates),
     )
 
 

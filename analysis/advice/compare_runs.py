@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from analysis.advice import compare_scores
+from analysis.advice.advise import Advice
 from analysis.advice.compare_scores import BestScores, counterpart
-from analysis.advice.recommend import Advice
 from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.fit.surface import Fit, FitStatus

@@ -14,9 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.advice.answers import BenchmarkAnswer
 from analysis.benchmarks import task
-from analysis.fit.surface import Fit, FitStatus
-from analysis.text import listed, number, rate
+from analysis.fit.rates import RateStatus
+from analysis.fit.ratio import BestRatio
+from analysis.fit.surface import Fit
+from analysis.text import listed, number, rate, with_interval
 
 COLUMNS = {
     "steps": "number of optimizer steps",
@@ -61,19 +64,15 @@ class Column(NamedTuple):
 
 
 class ArmEffect(NamedTuple):
-    """The best ratio of one benchmark within one arm, and what the arm holds constant.
-
-    log2_ratio, low, high: None unless identified. `effect` is the expected gain in score, in the
-    metric's units, of the arm's best ratio over its worst, better when higher.
+    """The best ratio of one benchmark within one arm (None with too few cells), and what the arm
+    holds constant. `effect` is the expected gain in score, in the metric's units, of the arm's best
+    ratio over its worst, better when higher.
     """
 
     arm: str
     benchmark: str
     controls: tuple[str, ...]
-    status: FitStatus
-    log2_ratio: float | None
-    low: float | None
-    high: float | None
+    ratio: BestRatio | None
     effect: float | None
 
 
@@ -95,14 +94,20 @@ class Confounds:
     sentence: str
 
 
-def confounds(frame: pd.DataFrame, stage: str, fits: Sequence[Fit]) -> Confounds:
-    """Of one stage: `frame` is the whole results table, `fits` those of all the stage's arms."""
+def confounds(
+    frame: pd.DataFrame, stage: str, fits: Sequence[Fit], answers: Sequence[BenchmarkAnswer]
+) -> Confounds:
+    """Of one stage: `frame` is the whole results table, `fits` those of all the stage's arms and
+    `answers` theirs, in the same order."""
     cells = _cells(pd.DataFrame(frame.loc[(frame.stage == stage) & (frame.status == "ok")]))
     arms = {str(arm): _columns(rows) for arm, rows in cells.groupby("arm", sort=False)}
+    controls = {
+        arm: tuple(CONTROLS[c.name] for c in columns if _controls(c))
+        for arm, columns in arms.items()
+    }
     effects = [
-        _effect(fit, tuple(CONTROLS[c.name] for c in arms.get(fit.cells.arm, []) if _controls(c)))
-        for fit in fits
-        if fit.cells.stage == stage
+        _effect(fit, answer.ratio, controls.get(fit.cells.arm, ()))
+        for fit, answer in zip(fits, answers, strict=True)
     ]
     held = {c.name for columns in arms.values() for c in columns if _controls(c)}
     missing = tuple(name for name in CONTROLS if name not in held)
@@ -163,24 +168,14 @@ def _r2(columns: list[np.ndarray], target: np.ndarray) -> float:
     return float(1 - rest.var() / target.var())
 
 
-def _effect(fit: Fit, controls: tuple[str, ...]) -> ArmEffect:
-    known = fit.status is FitStatus.IDENTIFIED and fit.optimum is not None
+def _effect(fit: Fit, best: BestRatio | None, controls: tuple[str, ...]) -> ArmEffect:
     gain = None
     if fit.mesh is not None:
         ratio = np.round(fit.mesh.x - fit.mesh.y)
         level = fit.mesh.height.mean(axis=0)
         along = [level[ratio == one].mean() for one in np.unique(ratio)]
         gain = float(np.ptp(along))
-    return ArmEffect(
-        fit.cells.arm,
-        fit.cells.benchmark,
-        controls,
-        fit.status,
-        fit.optimum.log2_ratio if known and fit.optimum else None,
-        fit.low if known else None,
-        fit.high if known else None,
-        gain,
-    )
+    return ArmEffect(fit.cells.arm, fit.cells.benchmark, controls, best, gain)
 
 
 def _sentence(
@@ -205,17 +200,10 @@ def _sentence(
                 f"{where}{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not recorded."
             )
     for one in effects:
-        if one.controls and one.log2_ratio is not None and one.low is not None:
-            assert one.high is not None, "identified"
-            span = f"{rate(2**one.low)} to {rate(2**one.high)}"
+        if one.controls and one.ratio is not None:
             parts.append(
                 f"With {listed(list(one.controls))} ({one.arm or 'the grid itself'}) the best "
-                f"ratio of {task(one.benchmark).label} is {rate(2**one.log2_ratio)} ({span})."
-            )
-        elif one.controls:
-            parts.append(
-                f"With {listed(list(one.controls))} ({one.arm or 'the grid itself'}) the best "
-                f"ratio of {task(one.benchmark).label} is not identified ({one.status})."
+                f"ratio of {task(one.benchmark).label} {_place(one.ratio)}."
             )
     if missing:
         names = [CONTROLS[name] for name in missing]
@@ -223,6 +211,16 @@ def _sentence(
             f"No arm has {listed(names)}: a preference for a ratio may be one for those instead."
         )
     return " ".join(parts)
+
+
+def _place(best: BestRatio) -> str:
+    match best.status:
+        case RateStatus.INTERIOR:
+            return f"is {with_interval(best.ratio, best.low, best.high)}"
+        case RateStatus.EDGE:
+            end = "upper" if best.side == "higher" else "lower"
+            return f"lies at the {end} end, near {rate(best.ratio)}"
+    return f"is open within {rate(best.low)} to {rate(best.high)}"
 
 
 def _grid_file(stage: str, cells: pd.DataFrame, missing: tuple[str, ...]) -> str:

@@ -1,9 +1,12 @@
 """What to run next: a sentence, and the grid file that does exactly what the sentence says.
 
-Learning rates are added where a best one lies at or beyond an end of the measured ones, batch sizes
-where the next one may still gain more than a difference of no importance, seeds where noise hides
-the answer. Where the run's own grid file is known the text is the whole file with longer axes: the
-same command runs only the cells that are new. Without one it is the part that holds the axes.
+The step follows the table of learning rates on the first screen, by task type or, where there are
+none, by benchmark: learning rates are added where a best one lies at or beyond an end of the
+measured ones, seeds where noise hides it. Batch sizes are added where the next one is expected to
+gain more than a difference of no importance. A benchmark whose cells do not differ beyond noise has
+a say only where none does better. Where the run's own grid file is known the text is the whole file
+with longer axes: the same command runs only the cells that are new. Without one it is the part that
+holds the axes.
 """
 
 import io
@@ -17,8 +20,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from analysis.advice.answers import BenchmarkAnswer, Signal
-from analysis.benchmarks import task
+from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
+from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Batch
 from analysis.fit.cells import Cells
 from analysis.fit.rates import RateStatus
@@ -48,7 +51,7 @@ class NextStep(NamedTuple):
 
 
 class _Reasons(NamedTuple):
-    """Labels of the benchmarks that ask for more of an axis."""
+    """Labels of the task types and benchmarks that ask for more of an axis."""
 
     higher: list[str]
     lower: list[str]
@@ -58,10 +61,9 @@ class _Reasons(NamedTuple):
 
 
 def next_step(
-    fits: Sequence[Fit], answers: Sequence[BenchmarkAnswer], rows: pd.DataFrame, file: Path | None
+    fits: Sequence[Fit], answers: Answers, rows: pd.DataFrame, file: Path | None
 ) -> NextStep:
-    """Of one grid; `answers` in the order of `fits`. `rows` are the grid's own results; `file` is
-    the run's grid.yaml."""
+    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml."""
     cells = [fit.cells for fit in fits]
     reasons = _reasons(answers)
     ok = pd.concat([one.table.loc[one.ok] for one in cells])
@@ -80,7 +82,7 @@ def next_step(
         more = [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
         added["seed"] = (more, f"noise still hides the answer for {listed(reasons.seeds)}")
     if not added:
-        return NextStep(_settled(answers), "", 0)
+        return NextStep(_settled(list(answers.benchmarks.values())), "", 0)
     axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
     axes["learning_rate"] = [float(f"{value:.4g}") for value in axes["learning_rate"]]
@@ -95,24 +97,27 @@ def next_step(
     return NextStep(sentence, _text(cells[0].stage, axes, file), count)
 
 
-def _reasons(answers: Sequence[BenchmarkAnswer]) -> _Reasons:
+def _reasons(answers: Answers) -> _Reasons:
     reasons = _Reasons([], [], [], [], [])
-    for answer in answers:
-        if answer.signal in (Signal.CONSTANT, Signal.CHANCE):
-            continue  # no further cell tells more
+    every = answers.benchmarks.values()
+    clear = [one for one in every if one.signal is Signal.CLEAR]
+    for one in clear:
+        way = one.direction
+        if way is None or way.next_gain is None or one.epsilon is None:
+            continue
+        if way.next_gain > one.epsilon and way.verdict in (Batch.SMALLER, Batch.LARGER):
+            side = reasons.smaller if way.verdict is Batch.SMALLER else reasons.larger
+            side.append(one.label)
+    columns = {TASK_TYPE_LABELS[kind].lower(): rates for kind, rates in answers.type_rates.items()}
+    for label, rates in (columns or {one.label: one.rates for one in clear}).items():
         for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
-            if any(one.status is RateStatus.EDGE and one.side == side for one in answer.rates):
-                labels.append(answer.label)
-        way = answer.direction
-        if way is not None and way.next_gain_high is not None:
-            matters = answer.epsilon is not None and way.next_gain_high > answer.epsilon
-            if way.verdict is Batch.SMALLER and matters and way.next_batch_size:
-                reasons.smaller.append(answer.label)
-            if way.verdict is Batch.LARGER and matters and way.next_batch_size:
-                reasons.larger.append(answer.label)
-        level = [one for one in answer.rates if one.status is RateStatus.LEVEL]
-        if answer.signal is Signal.FLAT or len(level) > len(answer.rates) / 2:
-            reasons.seeds.append(answer.label)
+            if any(one.status is RateStatus.EDGE and one.side == side for one in rates):
+                labels.append(label)
+        if sum(one.status is RateStatus.LEVEL for one in rates) > len(rates) / 2:
+            reasons.seeds.append(label)
+    if not clear:
+        # no further cell tells more of what is constant or at chance
+        reasons.seeds.extend(one.label for one in every if one.signal is Signal.FLAT)
     return reasons
 
 

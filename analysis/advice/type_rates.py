@@ -1,13 +1,13 @@
-"""LR*(B) of a task type: one learning rate per batch size for all benchmarks of the type.
+"""LR*(B) of several benchmarks: one learning rate per batch size for all of a type, or of a mix.
 
-    regret(x, B) = mean over benchmarks of (best at B - score(x, B)) / range
+    regret(x, B) = weighted mean over benchmarks of (best at B - score(x, B)) / range
 
 in joint draws; range is that of the benchmark's mean scores, so that metrics of different units
 count alike. The best learning rate of a draw is the one of least regret, which is not the mean of
 the benchmarks' own best rates. Benchmarks whose cells do not differ beyond noise have no say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 import numpy as np
@@ -17,10 +17,14 @@ from analysis.fit.rates import RateAt, learning_rates
 from analysis.fit.surface import Fit
 
 
-def type_rates(fits: Sequence[Fit]) -> tuple[RateAt, ...]:
-    """Of the benchmarks of one type in one grid; empty where none of them can say anything, or
-    where they were not scored on the same cells."""
-    curves = [fit.curves for fit in fits if fit.shaped and fit.curves is not None]
+def type_rates(
+    fits: Sequence[Fit], weights: Mapping[str, float] | None = None
+) -> tuple[RateAt, ...]:
+    """Of benchmarks of one grid, alike or with `weights` by benchmark; empty where none of them can
+    say anything, or where they were not scored on the same cells."""
+    known = [fit for fit in fits if fit.shaped and fit.curves is not None]
+    curves = [fit.curves for fit in known if fit.curves is not None]
+    shares = [1.0 if weights is None else weights[fit.cells.benchmark] for fit in known]
     if not curves:
         return ()
     first = curves[0]
@@ -34,11 +38,10 @@ def type_rates(fits: Sequence[Fit]) -> tuple[RateAt, ...]:
         for name, value in vars(first).items()
         if name in ("cells", "posterior", "batch_sizes", "y", "x", "measured", "wall")
     }
-    mixed.epsilon = float(
-        np.mean([one.epsilon / span for one, span in zip(curves, ranges, strict=True)])
-    )
-    mixed.height = np.mean(
-        [one.height[:count] / span for one, span in zip(curves, ranges, strict=True)], axis=0
+    parts = list(zip(curves, ranges, strict=True))
+    mixed.epsilon = float(np.average([one.epsilon / span for one, span in parts], weights=shares))
+    mixed.height = np.average(
+        [one.height[:count] / span for one, span in parts], axis=0, weights=shares
     )
     return learning_rates(mixed, shaped=True)
 

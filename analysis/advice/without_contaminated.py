@@ -1,20 +1,21 @@
-"""Scores and recommendations without the items that the training data contains.
+"""Scores and answers without the items that the training data contains.
 
 The items of an evaluation carry the hashes of their documents, and so do the findings of the audit.
 Where a score is no plain mean of its items (two tests averaged, instructions pooled), their values
 are the score's linear parts, and leaving some out is right to first order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.advice.recommend import Advice, Recommendation
+from analysis.advice.answers import Answers
+from analysis.advice.setting import Setting
 from analysis.benchmarks import task
-from analysis.fit.surface import FitStatus
-from analysis.text import number, rate
+from analysis.fit.rates import RateAt, RateStatus
+from analysis.text import listed, number, rate
 
 Leaked = dict[tuple[str, str], frozenset[str]]
 """(stage, benchmark) -> names of the items that the data of the stage's models contains."""
@@ -33,7 +34,7 @@ class Clean(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What becomes of a recommendation without the contaminated items."""
+    """What becomes of the answers without the contaminated items."""
 
     label: str
     changed: bool
@@ -86,47 +87,59 @@ def _stderr(values: pd.Series) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
 
 
-def changes(before: Advice, after: Advice, touched: set[str]) -> list[Change]:
+def changes(before: Answers, after: Answers, touched: set[str]) -> list[Change]:
     """For each benchmark that has contaminated items, and each task type with such a benchmark."""
-    found = [
-        _change(old, after.benchmarks.get(name))
-        for name, old in before.benchmarks.items()
-        if name in touched
+    found = []
+    for name, old in before.benchmarks.items():
+        new = after.benchmarks.get(name)
+        if name in touched and old.setting is not None:
+            same = None if new is None else (new.setting, new.rates)
+            found.append(_change(old.label, (old.setting, old.rates), same))
+    for kind in dict.fromkeys(task(name).task_type for name in touched):
+        if kind in before.task_types:
+            old_pair = before.task_types[kind], before.type_rates.get(kind, ())
+            new_pair = after.task_types.get(kind), after.type_rates.get(kind, ())
+            found.append(_change(before.task_types[kind].label, old_pair, new_pair))
+    return found
+
+
+Answered = tuple[Setting | None, Sequence[RateAt]]
+"""A setting and the learning rates LR*(B) beside it."""
+
+
+def _change(label: str, old: Answered, new: Answered | None) -> Change:
+    if new is None or new[0] is None:
+        return Change(label, True, "no item is left without them.")
+    assert old[0] is not None, "a setting before"
+    lost = _left(old[1], new[1])
+    settings = [f"{rate(one.learning_rate)} x {one.batch_size}" for one in (old[0], new[0])]
+    if lost:
+        sizes = listed([str(size) for size in lost])
+        where = f"{'size' if len(lost) == 1 else 'sizes'} {sizes}"
+        text = f"the best learning rate at batch {where} is not the one that it is with them"
+        return Change(
+            label, True, f"{text}; the setting: {settings[0]} with, {settings[1]} without."
+        )
+    if settings[0] == settings[1]:
+        return Change(label, False, f"the setting stays {settings[0]}.")
+    text = f"the setting moves from {settings[0]} to {settings[1]}, within the intervals"
+    return Change(label, False, f"{text} of the best learning rates.")
+
+
+def _left(old: Sequence[RateAt], new: Sequence[RateAt]) -> list[int]:
+    """Batch sizes whose best rate lay inside and now lies outside that interval, or is placed no
+    more."""
+    after = {one.batch_size: one for one in new}
+    return [
+        one.batch_size
+        for one in old
+        if one.status is RateStatus.INTERIOR
+        and (
+            (now := after.get(one.batch_size)) is None
+            or now.status is not RateStatus.INTERIOR
+            or not one.low <= now.learning_rate <= one.high
+        )
     ]
-    types = {task(name).task_type for name in touched}
-    return found + [
-        _change(old, after.task_types.get(name))
-        for name, old in before.task_types.items()
-        if name in types
-    ]
-
-
-def _change(old: Recommendation, new: Recommendation | None) -> Change:
-    if new is None:
-        return Change(old.label, True, f"{old.label}: no item is left without them.")
-    if old.status is not new.status:
-        sentence = f"The recommendation changes. With them: {old.sentence} Without: {new.sentence}"
-        return Change(old.label, True, sentence)
-    if new.status is FitStatus.IDENTIFIED:
-        assert old.ratio and old.low and old.high and new.ratio, "identified"
-        ratios = f"{rate(old.ratio)} with them, {rate(new.ratio)} without"
-        span = f"95 % interval ({rate(old.low)} to {rate(old.high)})"
-        if not old.low <= new.ratio <= old.high:
-            sentence = f"The recommendation changes: ratio {ratios}, outside the {span}."
-            return Change(old.label, True, sentence)
-        return Change(old.label, False, f"It stays: ratio {ratios}, inside the {span}.")
-    moved = _moved(old, new)
-    return Change(old.label, False, f"It stays undecided{moved}.")
-
-
-def _moved(old: Recommendation, new: Recommendation) -> str:
-    if old.best_cell is None or new.best_cell is None:
-        return ""
-    cells = [(cell.learning_rate, cell.batch_size) for cell in (old.best_cell, new.best_cell)]
-    if cells[0] == cells[1]:
-        return ", with the same best cell"
-    (a, b), (c, d) = cells
-    return f"; the best cell moves from {rate(a)} x {b} to {rate(c)} x {d}"
 
 
 def summary(scores: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What draws of a surface say of its optimum: place, set of good cells, path, regret.
+"""What draws of a surface say of its optimum: place, set of good cells, regret.
 
 Every summary is taken over joint draws of the whole surface (`analysis.fit.smc`), so intervals hold
 the noise of items and seeds and the model's own error together.
@@ -18,20 +18,6 @@ LOSS_TOLERANCE = 0.0025
 """Of the loss: as good as the best (Step Law, arXiv 2503.04715, keeps runs within 0.25 %)."""
 
 LEVELS = (0.025, 0.975)
-
-
-class Path(NamedTuple):
-    """Best log2 learning rate at each log2 batch size.
-
-    `table` has a row per measured batch size: batch_size, y, x (median over draws), low, high
-    (95 %). `slope` is that of x on y in each draw (octaves of rate per octave of batch; 1 the
-    linear rule, 1/2 the square root), its median with 95 % bounds.
-    """
-
-    table: pd.DataFrame
-    slope: float
-    low: float
-    high: float
 
 
 class ChosenCell(NamedTuple):
@@ -144,24 +130,3 @@ def choose_cell(cells: Cells, posterior: Posterior, where: Mesh) -> ChosenCell:
         regret=float(short[:, row].mean()),
         regret_high=float(np.quantile(short[:, row], 0.95)),
     )
-
-
-def path(cells: Cells, posterior: Posterior) -> Path:
-    """The best learning rate at each batch size, over the rates that train there."""
-    rows, draws = [], []
-    for size, group in cells.table.loc[cells.ok].groupby("batch_size"):
-        x = np.linspace(group.x.min(), group.x.max(), MESH[0])
-        y = np.full_like(x, group.y.iloc[0])
-        free = ~infeasible(cells, x, y)
-        x, y = x[free], y[free]
-        if not len(x):
-            continue
-        best = x[posterior.scores(x, y).argmax(axis=1)]
-        draws.append(best)
-        low, middle, high = np.quantile(best, [LEVELS[0], 0.5, LEVELS[1]])
-        rows.append({"batch_size": size, "y": y[0], "x": middle, "low": low, "high": high})
-    table = pd.DataFrame(rows, columns=["batch_size", "y", "x", "low", "high"])
-    centred = table.y.to_numpy(dtype=float) - table.y.mean()
-    slopes = centred @ np.array(draws) / max(float(centred @ centred), 1e-12)
-    low, middle, high = np.quantile(slopes, [LEVELS[0], 0.5, LEVELS[1]])
-    return Path(table, float(middle), float(low), float(high))

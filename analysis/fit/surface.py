@@ -21,12 +21,10 @@ from analysis.fit.optimum import (
     LEVELS,
     ChosenCell,
     Mesh,
-    Path,
     best_points,
     choose_cell,
     epsilon_set,
     mesh,
-    path,
 )
 from analysis.fit.posterior import Posterior, condition
 from analysis.fit.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadratic
@@ -73,7 +71,7 @@ class Fit:
     would widen the interval of every optimum. `inside` is the share of draws whose top lies inside
     (mean over the peak's place and the best point of the grid).
     `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
-    work than the status (`rivals`, `epsilon_set`, `path`, `best_cell`) is computed when asked for
+    work than the status (`rivals`, `epsilon_set`, `best_cell`) is computed when asked for
     and is None where there are too few cells.
     """
 
@@ -136,29 +134,11 @@ class Fit:
         return epsilon_set(self.cells, self.posterior, self.mesh)
 
     @cached_property
-    def path(self) -> Path | None:
-        """Best log2 learning rate at each log2 batch size, and its slope: see `optimum.Path`."""
-        return None if self.posterior is None else path(self.cells, self.posterior)
-
-    @cached_property
     def best_cell(self) -> ChosenCell | None:
         """The cell of least expected regret, its winner's curse corrected."""
         if self.posterior is None or self.mesh is None:
             return None
         return choose_cell(self.cells, self.posterior, self.mesh)
-
-    @property
-    def regret(self) -> float | None:
-        """Expected shortfall of `best_cell` against the best of the box, in the metric's units."""
-        return None if self.best_cell is None else self.best_cell.regret
-
-    @property
-    def best_learning_rate(self) -> dict[int, float] | None:
-        """Learning rate per batch size: the path's median."""
-        if self.path is None:
-            return None
-        table = self.path.table
-        return {int(s): float(2**x) for s, x in zip(table.batch_size, table.x, strict=True)}
 
     @cached_property
     def quadratic(self) -> Quadratic | None:

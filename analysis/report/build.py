@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.advice import compare_paper, compare_runs
-from analysis.advice.recommend import Advice, advise
+from analysis.advice.advise import Advice, advise
 from analysis.advice.source import Source, distinct, load
 from analysis.audit import tables as audit
 from analysis.fit.cells import surfaces
@@ -42,7 +42,7 @@ def write(
     Returns the path of index.html: by default in RUN_DIR/report, or in NAME-report beside a
     table, or for several in a folder beside the first. `options` says how tables are read.
     `all_metrics` fits and draws every metric, not the primary ones alone. `weights` of benchmarks
-    are those of the mix (`task_mix.equal_weights` where None). `beside` names published tables
+    are those of the mix (`setting.equal_weights` where None). `beside` names published tables
     to stand on the page (`compare_paper.TABLES`), and beside it as text.
 
     Raises:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from analysis.advice import without_contaminated
-from analysis.advice.recommend import Advice, advise
+from analysis.advice.advise import Advice, advise
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
 
@@ -28,5 +28,7 @@ def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> d
     )
     return {
         "leaks": without_contaminated.summary(scores),
-        "changes": without_contaminated.changes(advice, after[0], touched) if after else [],
+        "changes": without_contaminated.changes(advice.answers, after[0].answers, touched)
+        if after
+        else [],
     }

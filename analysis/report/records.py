@@ -1,12 +1,12 @@
 """recommendations.json: the first screen and the seven answers, in the order of the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from analysis.advice.advise import Advice
 from analysis.advice.answers import Answers, plain
 from analysis.advice.next_grid import NextStep
-from analysis.advice.recommend import Advice, Recommendation
-from analysis.fit.rates import RateAt
+from analysis.fit.surface import Fit, FitStatus
 from analysis.report import overview as first
 from analysis.report import sentences
 from analysis.report.sentences import RateRow
@@ -29,14 +29,13 @@ class Answered:
         self,
         answers: Answers,
         units: Mapping[str, Unit],
-        type_rates: Mapping[str, Sequence[RateAt]],
         overview: first.Overview,
         next_step: NextStep,
     ) -> None:
         self.answers = answers
         self.overview = overview
         self.next_step = next_step
-        self.type_rates = type_rates
+        self.type_rates = answers.type_rates
         benchmarks = answers.benchmarks.values()
         self.settings = list(answers.task_types.values()) or [
             one.setting for one in benchmarks if one.setting is not None
@@ -109,7 +108,7 @@ def grid_record(one: Answered, advice: Advice) -> dict[str, Any]:
         "learning_rate": {
             "sentences": one.rates,
             "benchmarks": {name: plain(each.rates) for name, each in by_benchmark.items()},
-            "task_types": {kind: plain(tuple(rates)) for kind, rates in one.type_rates.items()},
+            "task_types": {kind: plain(rates) for kind, rates in one.type_rates.items()},
         },
         "ratio": {
             "sentences": one.ratio,
@@ -138,19 +137,17 @@ def grid_record(one: Answered, advice: Advice) -> dict[str, Any]:
         "contrast": {"sentence": one.contrast} | plain(answers.contrast),
         "published_rules": [plain(rule) | {"sentence": text} for rule, text in one.rules],
         "signal": {name: each.signal for name, each in by_benchmark.items()},
-        "optimum": {name: _optimum(each) for name, each in advice.benchmarks.items()},
+        "optimum": {fit.cells.benchmark: _optimum(fit) for fit in advice.fits},
     }
 
 
-def _optimum(one: Recommendation) -> dict[str, Any]:
+def _optimum(fit: Fit) -> dict[str, Any]:
     """The best setting over both axes; the ratio and its bounds are null unless identified."""
-    return {
-        "status": one.status,
-        "reason": one.reason,
-        "ratio": one.ratio,
-        "low": one.low,
-        "high": one.high,
-    }
+    ratios = dict.fromkeys(("ratio", "low", "high"))
+    if fit.status is FitStatus.IDENTIFIED and fit.optimum is not None:
+        logs = zip(ratios, (fit.optimum.log2_ratio, fit.low, fit.high), strict=True)
+        ratios = {name: 2**value for name, value in logs if value is not None}
+    return {"status": fit.status, "reason": fit.reason} | ratios
 
 
 def document(grids: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

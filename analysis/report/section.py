@@ -8,17 +8,15 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.advice.answers import BenchmarkAnswer, answers
+from analysis.advice.advise import Advice
+from analysis.advice.answers import BenchmarkAnswer
 from analysis.advice.confounds import Confounds, confounds
 from analysis.advice.next_grid import next_step
-from analysis.advice.recommend import Advice
 from analysis.advice.source import Source
-from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import task
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, plain
 from analysis.figures.draw import draw
-from analysis.figures.mix import mix_costs
 from analysis.figures.surface_view import SurfaceView
 from analysis.figures.training_curves import training_curves
 from analysis.fit.cells import surfaces
@@ -91,7 +89,6 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
         "title": title(advice.stage, advice.arm),
         "said": answered,
         "advice": advice,
-        "mix": _mix(advice, place),
         "panels": panels,
         "embed": len(panels) <= EMBEDDED,
         "surfaces": [panel.record for panel in panels] + [_unfitted(view) for view in others],
@@ -109,20 +106,13 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
 
 def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
-    weights = None if advice.mix is None else advice.mix.weights
-    found = answers(advice.fits, weights, here)
-    by_type = {
-        kind: type_rates([f for f in advice.fits if task(f.cells.benchmark).task_type == kind])
-        for kind in found.task_types
-    }
+    found = advice.answers
     cells = [one.cells for one in advice.fits]
-    benchmarks = list(found.benchmarks.values())
     return Answered(
         found,
         {one.benchmark: overview.unit_of(one) for one in cells},
-        {kind: rates for kind, rates in by_type.items() if rates},
         overview.overview(cells, found.benchmarks, source.frame, source.items),
-        next_step(advice.fits, benchmarks, here, source.grid_file),
+        next_step(advice.fits, found, here, source.grid_file),
     )
 
 
@@ -148,7 +138,9 @@ def stage_confounds(advice: Advice, source: Source, every: list[Advice]) -> Conf
     arms = [one for one in every if one.stage == advice.stage]
     if arms[0] is not advice:
         return None
-    return confounds(source.frame, advice.stage, [fit for one in arms for fit in one.fits])
+    answers = [answer for one in arms for answer in one.answers.benchmarks.values()]
+    fits = [fit for one in arms for fit in one.fits]
+    return confounds(source.frame, advice.stage, fits, answers)
 
 
 def _panel(view: SurfaceView, sentence: str, place: Place, primary: bool = True) -> Panel:
@@ -181,13 +173,3 @@ def _optimum_sentence(one: Fit) -> str:
     else:
         text = f"{label}: no single best setting inside both axes ({one.reason})."
     return f"{text} {contour.outlier_note(surface_view.fitted(one))}".strip()
-
-
-def _mix(advice: Advice, place: Place) -> dict[str, Any] | None:
-    """The compromise over ratios, with its figure where it has a front."""
-    mix = advice.mix
-    if mix is None or mix.front is None:
-        return None
-    name = f"{safe(advice.name)}-mix"
-    figure = place.save(name, "prices", mix_costs(mix), mix.front)
-    return {"found": mix, "figure": figure, "name": f"{place.prefix}{name}"}

@@ -168,9 +168,9 @@ def setting(one: Setting, units: Mapping[str, Unit]) -> str:
         return f"{text}. Its benchmarks agree within noise."
     own = []
     for price in one.prices:
-        if price.dearer:
+        if price.dearer and price.own is not None:
             unit = units[price.benchmark]
-            cell = f"{rate(price.own_learning_rate)} x {price.own_batch_size}"
+            cell = f"{rate(price.own[0])} x {price.own[1]}"
             own.append(
                 f"{price.label} loses {unit.amount(price.expected)} here and "
                 f"{unit.amount(price.own_expected)} with {cell}"

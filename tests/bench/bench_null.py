@@ -85,7 +85,8 @@ def chance_called(job: Job) -> bool:
 def bowl(x: float, y: float, points: float, along: float) -> Function:
     half = (CELLS - 1) / 2
     return lambda u, v: (
-        0.4 - POINT * points * (((u - RATE - x) / half) ** 2 + along * ((v - BATCH - y) / half) ** 2)
+        0.4
+        - POINT * points * (((u - RATE - x) / half) ** 2 + along * ((v - BATCH - y) / half) ** 2)
     )
 
 

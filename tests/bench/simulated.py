@@ -36,8 +36,8 @@ LEVEL = 0.02
 
 
 class Truth(NamedTuple):
-    """A surface in shares of 1 over octaves (0 to x_span, 0 to y_span), its top, and the log2 ratios,
-    low and high, of the points within `LEVEL` of it, in the table's own log2 units."""
+    """A surface in shares of 1 over octaves (0 to x_span, 0 to y_span), its top, and the log2
+    ratios, low and high, of the points within `LEVEL` of it, in the table's own log2 units."""
 
     score: Function
     ratio: float

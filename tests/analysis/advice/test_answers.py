@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from analysis.advice.answers import Answers, Signal, answers, plain
-from analysis.advice.claims import claims
 from analysis.advice.contrast import CONTRADICTED, SUPPORTED, UNRESOLVED
 from analysis.advice.published_rules import Verdict, step_law
+from analysis.advice.setting import equal_weights
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.text import rounded
 from tests.analysis.planted import table
 
 SIX = (2, 4, 8, 16, 32, 64)
@@ -70,23 +71,21 @@ def test_benchmarks_that_disagree_are_named_with_the_price_of_each() -> None:
     result = of(planted("arc", -8.0), planted("gsm8k", -12.0))
     setting = result.task_types["reasoning"]
     assert setting.disagree == ("ARC", "GSM8K") and setting.unit == "range"
-    assert {price.own_learning_rate for price in setting.prices} == {2.0**-8, 2.0**-12}
+    own = sorted(price.own[0] for price in setting.prices if price.own)
+    assert np.log2(own) == pytest.approx([-12, -8], abs=0.3)
     for price in setting.prices:
         assert price.expected > price.own_expected + price.epsilon
     together = of(planted("arc", -9.0), planted("gsm8k", -9.0)).task_types["reasoning"]
-    assert together.learning_rate == 2.0**-9 and not together.disagree
+    assert np.log2(together.learning_rate) == pytest.approx(-9, abs=0.3) and not together.disagree
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_the_claim_of_a_sufficient_ratio_is_that_of_the_table(gamma: float) -> None:
     result = of(planted("arc", -10.0, gamma), planted("gsm8k", -10.0, gamma))
     wanted = Verdict.TRUE if gamma == 1.0 else Verdict.FALSE
-    claim = claims("sft", [planted("arc", -10.0, gamma)], result)["ratio_is_sufficient"]
-    assert claim.probability is None, "evidence of benchmarks that share models is not added up"
-    for name, answer in result.benchmarks.items():
+    for answer in result.benchmarks.values():
         assert answer.ratio_is_sufficient is wanted
         assert answer.gamma and answer.gamma.p_sufficient <= answer.gamma.p_linear
-        assert claim.evidence[name]["verdict"] is wanted
 
 
 def test_constant_scores_and_scores_at_chance_are_called_that() -> None:
@@ -120,3 +119,33 @@ def test_step_law_s_setting_needs_the_sizes_of_model_and_data() -> None:
     rate, size = step_law(known) or (0.0, 0.0)
     assert rate == pytest.approx(1.79 * 1e9**-0.713 * 1e11**0.307)
     assert size == pytest.approx(0.58 * 1e11**0.571 / 2048)
+
+
+def test_the_setting_is_a_row_of_the_table_of_learning_rates() -> None:
+    result = of(planted("arc", -9.3), planted("hellaswag", -10.7))
+    assert result.mix is not None and not result.mix.measured
+    for setting, rates in (
+        (result.benchmarks["arc"].setting, result.benchmarks["arc"].rates),
+        (result.task_types["pattern"], result.type_rates["pattern"]),
+    ):
+        assert setting is not None and setting.observed is None
+        (row,) = (one for one in rates if one.batch_size == setting.batch_size)
+        assert row.low <= setting.learning_rate <= row.high
+        shown = rounded(row.learning_rate, row.low, row.high)[0]
+        assert setting.learning_rate == float(shown)
+
+
+def test_weights_move_the_setting_of_a_mix() -> None:
+    fits = (planted("arc", -9.0), planted("hellaswag", -11.0))
+    leaning = answers(fits, {"arc": 9, "hellaswag": 1}).mix
+    equal = of(*fits).mix
+    assert leaning and equal and leaning.learning_rate > equal.learning_rate
+    assert [round(price.weight, 2) for price in leaning.prices] == [0.9, 0.1]
+    assert answers(fits, {"arc": 1.0}).mix is None
+
+
+def test_weights_are_equal_between_types_and_within_them() -> None:
+    names = ["arc", "gsm8k", "ifeval", "piqa", "heldout_loss"]
+    assert equal_weights(names) == {"arc": 0.25, "gsm8k": 0.25, "ifeval": 0.5}
+    assert equal_weights(["piqa", "bbh", "heldout_loss"]) == {"piqa": 0.5, "bbh": 0.5}
+    assert equal_weights(["heldout_loss"]) == {"heldout_loss": 1}

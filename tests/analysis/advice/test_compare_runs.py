@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.advice import compare_runs, compare_scores
-from analysis.advice.recommend import Advice, advise
+from analysis.advice.advise import Advice, advise
 from analysis.advice.source import Source
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit

@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 
+from analysis.advice.answers import answers
 from analysis.advice.confounds import Confounds, confounds
 from analysis.fit.cells import surfaces
+from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
 from tests.analysis.planted import bowl, table
 
@@ -23,7 +25,10 @@ def recorded(arm: str = "", steps: int | None = None) -> pd.DataFrame:
 
 def explained(*frames: pd.DataFrame) -> Confounds:
     frame = pd.concat(frames, ignore_index=True)
-    return confounds(frame, "sft", [fit(cells) for cells in surfaces(frame)])
+    fits = [fit(cells) for cells in surfaces(frame)]
+    return confounds(
+        frame, "sft", fits, [next(iter(answers([one]).benchmarks.values())) for one in fits]
+    )
 
 
 def test_at_one_epoch_the_summed_rate_is_the_ratio_in_disguise() -> None:
@@ -45,8 +50,10 @@ def test_what_is_missing_is_a_grid_file() -> None:
 def test_within_a_control_arm_the_ratio_has_an_effect_of_its_own() -> None:
     found = explained(recorded(), recorded("equal_steps", steps=300))
     effect = next(one for one in found.effects if one.arm == "equal_steps")
-    assert "equal steps" in effect.controls and effect.log2_ratio is not None
-    assert abs(effect.log2_ratio + 13.5) < 0.5
+    assert "equal steps" in effect.controls and effect.ratio is not None
+    assert effect.ratio.status is RateStatus.INTERIOR
+    assert abs(np.log2(effect.ratio.ratio) + 13.5) < 0.5
+    assert "With equal steps (equal_steps) the best ratio of ARC is " in found.sentence
     assert effect.effect is not None and effect.effect > 0.1
     assert "equal steps" not in found.missing
     assert not {c.name: c for c in found.arms["equal_steps"]}["learning_rate_sum"].tied

@@ -29,7 +29,7 @@ evaluate: {benchmarks: [arc]}
 
 def asked(frame: pd.DataFrame, file: Path | None = None) -> NextStep:
     fits = [fit(cells) for cells in surfaces(frame)]
-    return next_step(fits, list(answers(fits).benchmarks.values()), frame, file)
+    return next_step(fits, answers(fits), frame, file)
 
 
 def axes(step: NextStep) -> dict:
@@ -51,7 +51,7 @@ def test_an_optimum_beyond_the_highest_rate_asks_for_higher_rates() -> None:
     grid = axes(found)
     assert set(RATES) < set(grid["learning_rate"]) and max(grid["learning_rate"]) > 2 * RATES[-1]
     assert "beside the 20 there are" in found.sentence
-    assert "learning rates 0.032 and 0.1, because ARC still improves" in found.sentence
+    assert "learning rates 0.032 and 0.1, because reasoning still improves" in found.sentence
 
 
 def test_below_a_wall_of_diverged_cells_rates_are_asked_between() -> None:
@@ -101,6 +101,12 @@ def test_sentence_and_file_ask_for_the_same_cells(score) -> None:
 def test_a_flat_surface_asks_for_seeds() -> None:
     grid = axes(asked(table(lambda x, y: np.zeros_like(x), noise=0.01, seeds=2)))
     assert grid["seed"] == [0, 1, 2, 3] and set(grid["batch_size"]) == set(SIZES)
+
+
+def test_a_benchmark_that_resolves_nothing_asks_for_nothing_beside_one_that_does() -> None:
+    noisy = table(lambda x, y: 0 * x, benchmark="gsm8k", noise=0.01)
+    step = asked(pd.concat([table(bowl, noise=0.002), noisy], ignore_index=True))
+    assert step.text == "" and step.cells == 0
 
 
 def test_two_learning_rates_are_completed() -> None:

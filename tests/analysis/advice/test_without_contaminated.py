@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 
 from analysis.advice import without_contaminated
-from analysis.advice.recommend import advise
-from analysis.fit.surface import FitStatus, fit
+from analysis.advice.answers import Answers, answers
+from analysis.fit.cells import surfaces
+from analysis.fit.rates import RateStatus
+from analysis.fit.surface import fit
 from analysis.report import build
 from analysis.tables import load
 from analysis.tables.options import ReadOptions
-from tests.analysis.planted import run_folder
+from tests.analysis.planted import bowl, run_folder, table
 
 LEAKED = [f"item{number}" for number in range(20)]
 
@@ -106,35 +108,37 @@ def test_a_score_without_a_clean_item_is_left_out(run):
     assert set(left.status) == {"diverged", "failed"}
 
 
-def _advice(table: pd.DataFrame):
-    from analysis.fit.cells import surfaces
-
-    return advise(fit(cells) for cells in surfaces(table))[0]
+def _answers(score) -> Answers:
+    return answers([fit(cells) for cells in surfaces(table(score, noise=0.002))])
 
 
-def test_a_recommendation_that_moves_is_told_and_one_that_stays_too():
-    from tests.analysis.planted import bowl, table
-
-    def moved(x, y):
-        return bowl(x - 1.5, y + 1.0)  # its best ratio is higher by 2.5 octaves
-
-    before, same, after = (_advice(table(score, noise=0.002)) for score in (bowl, bowl, moved))
-    assert before.benchmarks["arc"].status is FitStatus.IDENTIFIED
-    (stays, *_) = without_contaminated.changes(before, same, {"arc"})
-    assert not stays.changed and "stays" in stays.sentence
-    (moves, *_) = without_contaminated.changes(before, after, {"arc"})
-    assert moves.changed and "The recommendation changes" in moves.sentence
-    assert without_contaminated.changes(before, after, {"gsm8k"})[:0] == []
+@pytest.fixture(scope="module")
+def before() -> Answers:
+    found = _answers(bowl)
+    assert found.benchmarks["arc"].rates[0].status is RateStatus.INTERIOR
+    return found
 
 
-def test_a_recommendation_that_is_lost_without_the_leak_is_told():
-    from tests.analysis.planted import bowl, table
+def test_an_answer_that_stays_is_told(before):
+    (stays, kind) = without_contaminated.changes(before, _answers(bowl), {"arc"})
+    assert not stays.changed and "the setting stays" in stays.sentence
+    assert kind.label == "Reasoning" and not kind.changed
+    assert without_contaminated.changes(before, before, {"gsm8k"})[1:] == []
 
-    before = _advice(table(bowl, noise=0.002))
-    flat = _advice(table(lambda x, y: 0.5 + 0 * x, noise=0.002))
+
+def test_a_best_rate_that_moves_out_of_its_interval_is_told(before):
+    moved = _answers(lambda x, y: bowl(x - 1.5, y + 1.0))
+    (moves, *_) = without_contaminated.changes(before, moved, {"arc"})
+    assert moves.changed and "is not the one that it is with them" in moves.sentence
+
+
+def test_an_answer_that_is_lost_without_the_leak_is_told(before):
+    flat = _answers(lambda x, y: 0.5 + 0 * x)
     (change, *_) = without_contaminated.changes(before, flat, {"arc"})
     assert change.changed
-    assert "undecided" in change.sentence
+    none = before._replace(benchmarks={}, task_types={}, type_rates={})
+    (gone, *_) = without_contaminated.changes(before, none, {"arc"})
+    assert gone.changed and "no item is left" in gone.sentence
 
 
 ONE = {"benchmark": "world_choice"}

@@ -42,12 +42,3 @@ def test_the_good_cells_hold_the_true_best() -> None:
     truth = bowl(found.epsilon_set.x.to_numpy(), found.epsilon_set.y.to_numpy())
     assert found.epsilon_set.possible.to_numpy()[truth.argmax()]
     assert not found.epsilon_set.possible.to_numpy()[truth.argmin()]
-
-
-def test_the_path_has_the_slope_of_the_ridge() -> None:
-    found = fitted(ridge, noise=0.004)
-    assert found.path is not None
-    assert found.path.low <= 0.5 <= found.path.high
-    assert found.path.high - found.path.low < 1.0
-    truth = -10 + 0.5 * (found.path.table.y - 3.5)
-    assert ((found.path.table.low <= truth) & (truth <= found.path.table.high)).all()

@@ -120,15 +120,6 @@ def test_wider_cuts_use_more_cells() -> None:
     assert counts == sorted(counts) and counts[-1] == 44
 
 
-def test_best_learning_rate_per_batch_size_stays_where_it_trains() -> None:
-    frame = table(bowl)
-    diverged = (frame.batch_size == 4) & (frame.learning_rate >= 1e-3)
-    frame.loc[diverged, "status"] = "diverged"
-    rates = fitted(frame).best_learning_rate
-    assert rates and rates[4] <= 3e-4 + 1e-9
-    assert rates[16] == pytest.approx(2**-10, rel=0.1)
-
-
 def test_same_table_same_fit() -> None:
     frame = table(bowl, noise=0.01)
     assert np.array_equal(fitted(frame).ratio_draws, fitted(frame).ratio_draws)  # type: ignore

@@ -24,7 +24,7 @@ def written(planted_report: Path) -> Path:
 def test_report_stands_in_the_run_folder_with_its_figures(written: Path) -> None:
     assert written.parts[-2:] == ("report", "index.html")
     figures = sorted(path.name for path in (written.parent / "figures").iterdir())
-    assert len([name for name in figures if "-mix-" not in name]) == 5 * 3 * 4
+    assert len(figures) == 5 * 3 * 4
     for end in ("png", "svg", "pdf", "csv"):
         assert f"sft-world_choice-contour.{end}" in figures
         assert f"sft-heldout_loss-ratio.{end}" in figures
@@ -241,9 +241,6 @@ def test_a_mix_has_one_setting_and_says_where_its_benchmarks_disagree(mixed: Pat
     assert 0 < loss["arc"] < loss["hellaswag"] and "HellaSwag" in record["mix"]["disagree"]
     text = mixed.read_text()
     assert "Its benchmarks disagree:" in text and "HellaSwag loses" in text
-    assert "--weights arc=0.75,hellaswag=0.25" in text
-    for end in ("png", "svg", "pdf", "csv"):
-        assert (mixed.parent / "figures" / f"sft-mix-prices.{end}").exists()
 
 
 @pytest.mark.parametrize(
