@@ -51,8 +51,8 @@ class Price(NamedTuple):
 class Setting(NamedTuple):
     """Learning rate and batch size to use.
 
-    expected_regret and regret_high (upper end of the 95 % interval): in the metric's units for one
-    benchmark, as a share of the benchmarks' ranges for several (`unit`: "metric" or "range").
+    expected_regret and regret_high (upper end of the 95 % interval, at least the mean): in the
+    metric's units for one benchmark, as a share of the benchmarks' ranges for several (`unit`: "metric" or "range").
     `score` and `stderr`: posterior mean and standard deviation of the score there, one benchmark
     only; the score as measured, which is too good for a chosen cell, is `observed`, None between
     cells. `measured`: a cell was run there. `disagree`: labels of the benchmarks whose own setting
@@ -128,6 +128,7 @@ def setting(
     )
     single = len(members) == 1
     lost = regrets[0].lost[:, row] if single else mixed[:, row]
+    expected = float(lost.mean())
     table = members[0][0].cells.table
     here = (table.learning_rate == learning_rate) & (table.batch_size == batch_size)
     measured = (learning_rate, batch_size) in cells
@@ -138,8 +139,8 @@ def setting(
         batch_size=batch_size,
         lr_bs_ratio=learning_rate / batch_size,
         measured=measured,
-        expected_regret=float(lost.mean()),
-        regret_high=float(np.quantile(lost, BOUND)),
+        expected_regret=expected,
+        regret_high=max(float(np.quantile(lost, BOUND)), expected),
         unit="metric" if single else "range",
         observed=float(table.value[here].iloc[0]) if single and measured else None,
         score=float(sign * regrets[0].scores[:, row].mean()) if single else None,

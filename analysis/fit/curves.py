@@ -5,6 +5,7 @@ draws, so that no two of them can disagree.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,6 +23,11 @@ FALL = 0.02
 of the measured rates on that side. A curve that levels off does not."""
 
 
+REACH = 2.0
+"""Steps of the grid, or octaves if more, above the highest rate that trains within which a rate
+that diverges bounds the rates from above."""
+
+
 class Curves:
     """Draws of score(x, y) at the measured batch sizes, better when higher.
 
@@ -32,6 +38,7 @@ class Curves:
     """
 
     def __init__(self, cells: Cells, posterior: Posterior) -> None:
+        cells = _without_far_divergence(cells)
         ok = cells.table.loc[cells.ok]
         self.cells = cells
         self.posterior = posterior
@@ -169,6 +176,22 @@ class Falls(NamedTuple):
     @property
     def both(self) -> np.ndarray:
         return self.below & self.above
+
+
+def _without_far_divergence(cells: Cells) -> Cells:
+    """The cells but those that diverged so far above all that train that they say nothing of the
+    rates between (`REACH`)."""
+    rates = np.unique(cells.table.x[cells.ok])
+    step = float(np.median(np.diff(rates))) if len(rates) > 1 else 1.0
+    far = (cells.table.status == "diverged") & (
+        cells.table.x > rates.max() + max(REACH * step, REACH) + 1e-9
+    )
+    if not far.any():
+        return cells
+    kept = ~far.to_numpy()
+    return replace(
+        cells, table=cells.table.loc[kept].reset_index(drop=True), noise=cells.noise[:, kept]
+    )
 
 
 def _upper_end(cells: Cells) -> float:

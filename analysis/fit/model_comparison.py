@@ -14,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import chdtrc, chdtri, fdtrc
 
-from analysis.text import listed
-
 MIN_FREEDOM = 3
 RATIO_HOLDS = 0.2
 RATE_REFUSED = 4.0  # AICc difference: the rate alone is 7 times less likely
@@ -101,40 +99,6 @@ class Rivals:
             and self.ratio.coefficients[2] < 0
             and self.ratio.aicc + RATE_REFUSED < self.learning_rate.aicc
         )
-
-    @property
-    def sentence(self) -> str:
-        """What the five say about the ratio, in words."""
-        if self.p is None:
-            return "There are too few cells near the top to compare the ratio with its rivals."
-        ranked = sorted(self.members.values(), key=lambda one: one.aicc)
-        best = ranked[0]
-        close = [one.label for one in ranked[1:] if one.aicc - best.aicc <= CLOSE]
-        verb = "describe" if best.name == "full" else "describes"
-        text = f"{best.label[0].upper()}{best.label[1:]} {verb} the cells near the top best"
-        if close:
-            verb = "do" if len(close) > 1 or close == [LABELS["full"]] else "does"
-            text += f", but {listed(close)} {verb} about as well"
-        if best.name == "constant":
-            text += " (AICc): noise leaves hardly anything for the ratio to explain. "
-        else:
-            text += f" (AICc); the ratio explains {self.members['ratio'].share:.0%} and "
-            text += f"the learning rate alone {self.members['learning_rate'].share:.0%} of what "
-            text += "noise leaves to explain. "
-        if self.gamma_low is None or self.gamma_high is None:
-            return text + "The data do not bound gamma in LR/BS^gamma."
-        span = f"{self.gamma:.2f} ({self.gamma_low:.2f} to {self.gamma_high:.2f})"
-        text += f"Gamma in LR/BS^gamma is {span}, which "
-        rules = {"the learning rate alone (0)": 0.0, "the square root (0.5)": 0.5}
-        rules |= {"the ratio (1)": 1.0}
-        allowed = [n for n, v in rules.items() if self.gamma_low <= v <= self.gamma_high]
-        refused = [n for n in rules if n not in allowed]
-        said = [
-            f"{verb} {listed(names)}"
-            for verb, names in (("allows", allowed), ("excludes", refused))
-            if names
-        ]
-        return text + " and ".join(said) + "."
 
 
 def compare(

@@ -14,8 +14,9 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 
 from analysis.fit.cells import Cells
+from analysis.fit.likelihood import Data, unit
 from analysis.fit.peak import Box, box_of
-from analysis.fit.smc import FEATURES, PARTICLES, Data, Surfaces, posterior, unit, wave
+from analysis.fit.smc import FEATURES, PARTICLES, Surfaces, posterior, wave
 
 HEAVY = 4.0
 """Worst excess over the median one from which cells are also tried transformed."""

@@ -8,13 +8,13 @@ import numpy as np
 from analysis.fit.curves import Curves
 from analysis.fit.optimum import LEVELS
 
-INTERIOR = 0.65
+INTERIOR = 0.7
 """Share of draws that must fall on both sides of their top for an optimum inside the rates."""
 
 EDGE = 0.7
 """Share of draws that must still rise at one end for an optimum beyond it."""
 
-WIDEST = 0.6
+WIDEST = 0.8
 """Of the measured rates' span: a wider interval places no optimum."""
 
 

@@ -11,7 +11,7 @@ from analysis.fit.curves import FALL, Curves
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import EDGE, INTERIOR, RateStatus
 
-WIDEST = 0.45
+WIDEST = 0.6
 """Of the measured ratios' span: a wider interval places no ratio."""
 
 RULES = {"ratio": 1.0, "root": 0.5, "fixed": 0.0}
@@ -23,8 +23,9 @@ class KeptRule(NamedTuple):
     """One rule learning rate = constant x B^exponent for all batch sizes, with the constant of
     least expected regret at the worst batch size.
 
-    expected and high: mean and upper end of the 95 % interval of the regret at the worst batch
-    size, in the metric's units; `worst_batch_size` is where the expected regret is largest.
+    expected and high: mean and upper end of the 95 % interval (at least the mean) of the regret at
+    the worst batch size, in the metric's units; `worst_batch_size` is where the expected one is
+    largest.
     """
 
     name: str
@@ -96,13 +97,14 @@ def keep(curves: Curves, name: str, exponent: float) -> KeptRule:
     regret = rule_regret(curves, constants, exponent)
     worst = regret.max(axis=1)
     chosen = int(worst.mean(axis=0).argmin())
+    expected = float(worst[:, chosen].mean())
     return KeptRule(
         name=name,
         exponent=exponent,
         constant=float(2 ** constants[chosen]),
         worst_batch_size=int(curves.batch_sizes[regret[:, :, chosen].mean(axis=0).argmax()]),
-        expected=float(worst[:, chosen].mean()),
-        high=float(np.quantile(worst[:, chosen], LEVELS[1])),
+        expected=expected,
+        high=max(float(np.quantile(worst[:, chosen], LEVELS[1])), expected),
     )
 
 

@@ -13,164 +13,34 @@ Metropolis moves). Draws of r follow Matheron's rule on random Fourier features 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.special import logsumexp, ndtr, ndtri
 
+from analysis.fit.likelihood import (
+    Data,
+    Settings,
+    kept,
+    kernel,
+    likelihoods,
+    mixture,
+    same_size,
+    spread_of,
+    standardised,
+    unit,
+)
 from analysis.fit.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
 
-PRIOR_DRAWS = 2048
-PARTICLES = 800
+PRIOR_DRAWS = 8192
+PARTICLES = 1600
 MOVES = 4
 FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
 
-QUADRATIC_SHARE = 0.45
-SHARES = {Family.QUADRATIC: QUADRATIC_SHARE, Family.PEAK: 0.3, Family.LEVEL: 0.25}
+SHARES = {Family.QUADRATIC: 0.3, Family.PEAK: 0.25, Family.LEVEL: 0.45}
 """A priori chance of each family, chosen on simulated surfaces: with more quadratics, intervals of
 cliffs hold their top less often; with fewer curves that level off, those pass for peaks."""
-
-RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
-"""Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori
-each in inverse proportion to its square, so that a large one is what the cells ask for."""
-
-UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
-"""Standard deviation of the unmeasured noise, as a share of the scores' spread."""
-
-SHARED = (0.0, 2.0)
-"""Variance of what cells of one batch size and seed have in common (they see the same batches), as
-a share of a cell's own unmeasured variance."""
-
-
-class Data(NamedTuple):
-    """Points in log2 units, scores better when higher, and the covariance of their known noise.
-
-    `unmeasured` tells that noise exists beyond `covariance` (no repeated seeds).
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    score: np.ndarray
-    covariance: np.ndarray
-    unmeasured: bool
-    box: Box
-
-
-class Settings(NamedTuple):
-    """Covariances of the cells that differ in their unmeasured noise alone:
-
-        C_e = C + size^2 K(reach) + e^2 M,   M = 1 + shared B,   e in `noise`
-
-    with C the known noise and B `same_size`. W M W' = 1 and W (C + size^2 K) W' = diag(values)
-    hold for all of them, so C_e^-1 = W' diag(weights) W with weights = 1 / (values + e^2), e x
-    cells. `one` and `score` are W times the constant and the scores; `constant`, per e, is what the
-    log evidence has without a peak.
-    """
-
-    size: float
-    reach: float
-    shared: float
-    noise: np.ndarray
-    whitener: np.ndarray
-    one: np.ndarray
-    score: np.ndarray
-    weights: np.ndarray
-    constant: np.ndarray
-
-
-def unit(box: Box, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Points in shares of the box's sides, points x 2."""
-    u = (x - box.x_low) / (box.x_high - box.x_low)
-    v = (y - box.y_low) / (box.y_high - box.y_low)
-    return np.stack([u, v], axis=-1)
-
-
-def kernel(left: np.ndarray, right: np.ndarray, reach: float) -> np.ndarray:
-    """exp(-|p - q|^2 / 2 reach^2) in shares of the box's sides."""
-    squared = ((left[:, None, :] - right[None, :, :]) ** 2).sum(axis=-1)
-    return np.exp(-0.5 * squared / reach**2)
-
-
-def same_size(data: Data) -> np.ndarray:
-    """1 where two cells have one batch size, cells x cells."""
-    return (data.y[:, None] == data.y[None, :]).astype(float)
-
-
-def spread_of(data: Data) -> float:
-    """Standard deviation of the scores, the scale of every prior."""
-    return float(max(data.score.std(), 1e-12))
-
-
-def mixture(data: Data) -> list[Settings]:
-    """Every combination of `RESIDUALS` and, where noise is unmeasured, `UNKNOWN_NOISE`."""
-    spread = spread_of(data)
-    noise = spread * np.array(UNKNOWN_NOISE if data.unmeasured else UNKNOWN_NOISE[:1])
-    shares = SHARED if data.unmeasured else SHARED[:1]
-    points = unit(data.box, data.x, data.y)
-    ones = np.ones(len(data.score))
-    priors = np.array([size for size, _ in RESIDUALS]) ** -2.0
-    priors /= priors.sum() * len(shares) * len(noise)
-    found = []
-    for share in shares:
-        lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
-        inverse = np.linalg.inv(lower)
-        for (size, reach), prior in zip(RESIDUALS, priors, strict=True):
-            covariance = data.covariance + (spread * size) ** 2 * kernel(points, points, reach)
-            values, vectors = np.linalg.eigh(inverse @ covariance @ inverse.T)
-            whitener = vectors.T @ inverse
-            one, score = whitener @ ones, whitener @ data.score
-            weights = 1 / (np.maximum(values, 0) + noise[:, None] ** 2)
-            length = weights @ one**2
-            constant = (
-                -np.log(np.diagonal(lower)).sum()
-                + 0.5 * np.log(weights).sum(axis=1)
-                - 0.5 * np.log(length)
-                - 0.5 * (weights @ score**2 - (weights @ (one * score)) ** 2 / length)
-                + np.log(prior)
-            )
-            kind = (spread * size, reach, share, noise)
-            found.append(Settings(*kind, whitener, one, score, weights, constant))
-    return found
-
-
-def likelihoods(
-    data: Data, mixed: list[Settings], shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log evidence settings x rows of each peak (rows x cells), A's mean and standard deviation.
-
-    With P = C_e^-1, the mean projected out, a = f'Pf, b = f's and A ~ half-normal(t): log p =
-    constant - log(1 + t^2 a) / 2 + b^2 / 2 (a + t^-2) + log 2 Phi(b / sqrt(a + t^-2)).
-    """
-    centred = (shape - shape.mean(axis=1, keepdims=True)).T  # far tops differ by rounding alone
-    squares, products = [], []
-    for its in mixed:
-        white = its.whitener @ centred
-        length = its.weights @ its.one**2
-        mean = (its.weights * its.one) @ white / length[:, None]
-        squares.append(its.weights @ white**2 - length[:, None] * mean**2)
-        total = its.weights @ (its.one * its.score)
-        products.append((its.weights * its.score) @ white - total[:, None] * mean)
-    a, b = np.concatenate(squares), np.concatenate(products)
-    constant = np.concatenate([its.constant for its in mixed])
-    scale = (1.5 * spread_of(data)) ** 2
-    precision = a + 1 / scale
-    evidence = (
-        constant[:, None]
-        - 0.5 * np.log1p(scale * a)
-        + 0.5 * b * b / precision
-        + np.log(2)
-        + log_ndtr(b / np.sqrt(precision))
-    )
-    return evidence, b / precision, 1 / np.sqrt(precision)
-
-
-def standardised(parameters: np.ndarray, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks at the cells with unit standard deviation, rows x cells, and the divisors."""
-    shape = peak(parameters, data.x, data.y)
-    divisor = np.maximum(shape.std(axis=1), 1e-9)
-    return shape / divisor[:, None], divisor
 
 
 def averaged(
@@ -209,7 +79,7 @@ def sample(
     each = likelihoods(data, mixed, shape)[0]
     known = np.asarray(logsumexp(each, axis=0))
     share = np.exp(each - known + known - known.max()).sum(axis=1)
-    mixed = _kept(mixed, share > NEGLIGIBLE * share.sum())
+    mixed = kept(mixed, share > NEGLIGIBLE * share.sum())
     power = evidence = 0.0
     while power < 1:
         step = _step(known, 1 - power, min(PARTICLES / 2, len(points) / 8))
@@ -233,16 +103,6 @@ def sample(
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
     return points, evidence
-
-
-def _kept(mixed: list[Settings], wanted: np.ndarray) -> list[Settings]:
-    """The settings marked in `wanted`, in the order of `likelihoods`."""
-    parts = np.split(wanted, np.cumsum([len(its.noise) for its in mixed])[:-1])
-    return [
-        its._replace(noise=its.noise[k], weights=its.weights[k], constant=its.constant[k])
-        for its, k in zip(mixed, parts, strict=True)
-        if k.any()
-    ]
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from analysis.benchmarks import task
+from analysis.fit.model_comparison import CLOSE, LABELS, Rivals
 from analysis.fit.optimum import ChosenCell, tolerance
 from analysis.fit.surface import Fit
+from analysis.text import listed
 
 
 class ChosenRow(NamedTuple):
@@ -48,8 +50,42 @@ def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
             "label": task(fit.cells.benchmark).label,
             "members": list(fit.rivals.members.values()),
             "lowest": min(one.aicc for one in fit.rivals.members.values()),
-            "sentence": fit.rivals.sentence,
+            "sentence": sentence(fit.rivals),
         }
         for fit in fits
         if fit.rivals is not None
     ]
+
+
+def sentence(rivals: Rivals) -> str:
+    """What five descriptions of one surface say about the ratio, in words."""
+    if rivals.p is None:
+        return "There are too few cells near the top to compare the ratio with its rivals."
+    ranked = sorted(rivals.members.values(), key=lambda one: one.aicc)
+    best = ranked[0]
+    close = [one.label for one in ranked[1:] if one.aicc - best.aicc <= CLOSE]
+    verb = "describe" if best.name == "full" else "describes"
+    text = f"{best.label[0].upper()}{best.label[1:]} {verb} the cells near the top best"
+    if close:
+        verb = "do" if len(close) > 1 or close == [LABELS["full"]] else "does"
+        text += f", but {listed(close)} {verb} about as well"
+    if best.name == "constant":
+        text += " (AICc): noise leaves hardly anything for the ratio to explain. "
+    else:
+        text += f" (AICc); the ratio explains {rivals.members['ratio'].share:.0%} and "
+        text += f"the learning rate alone {rivals.members['learning_rate'].share:.0%} of what "
+        text += "noise leaves to explain. "
+    if rivals.gamma_low is None or rivals.gamma_high is None:
+        return text + "The data do not bound gamma in LR/BS^gamma."
+    span = f"{rivals.gamma:.2f} ({rivals.gamma_low:.2f} to {rivals.gamma_high:.2f})"
+    text += f"Gamma in LR/BS^gamma is {span}, which "
+    rules = {"the learning rate alone (0)": 0.0, "the square root (0.5)": 0.5}
+    rules |= {"the ratio (1)": 1.0}
+    allowed = [n for n, v in rules.items() if rivals.gamma_low <= v <= rivals.gamma_high]
+    refused = [n for n in rules if n not in allowed]
+    said = [
+        f"{verb} {listed(names)}"
+        for verb, names in (("allows", allowed), ("excludes", refused))
+        if names
+    ]
+    return text + " and ".join(said) + "."

@@ -40,16 +40,23 @@ class Answered:
         self.settings = list(answers.task_types.values()) or [
             one.setting for one in benchmarks if one.setting is not None
         ]
-        self.headline = sentences.headline(self.settings)
+        sizes = {size for table in overview.tables for size in table.sizes}
+        self.sized = sentences.named(sorted(sizes))
+        self.headline = sentences.headline(self.settings, self.sized)
         self.rates = [sentences.rates(one) for one in benchmarks]
         self.ratio = [sentences.ratio(one, units[one.benchmark]) for one in benchmarks]
         self.gamma = [sentences.gamma(one) for one in benchmarks]
         self.batch_size = [sentences.batch_size(one, units[one.benchmark]) for one in benchmarks]
         shared = [*answers.task_types.values(), *([answers.mix] if answers.mix else [])]
-        self.shared_settings = [sentences.setting(one, units) for one in shared]
+        self.shared_settings = [sentences.setting(one, units, self.sized) for one in shared]
         each = [one.setting for one in benchmarks if one.setting is not None]
         self.every_setting = list(
-            dict.fromkeys([*self.shared_settings, *(sentences.setting(one, units) for one in each)])
+            dict.fromkeys(
+                [
+                    *self.shared_settings,
+                    *(sentences.setting(one, units, self.sized) for one in each),
+                ]
+            )
         )
         self.contrast = sentences.contrast(answers.contrast)
         self.rules = [(rule, sentences.rule(rule, units)) for rule in answers.rules]

@@ -18,7 +18,7 @@ from analysis.advice.compare_paper import difference_text
 from analysis.audit import tables
 from analysis.benchmarks import task
 from analysis.fit.posterior import LOSS_ERROR
-from analysis.fit.smc import QUADRATIC_SHARE
+from analysis.fit.smc import SHARES
 from analysis.fit.surface import INSIDE, WIDEST
 from analysis.text import number, probability, rate, title
 
@@ -78,7 +78,8 @@ def _template(name: str) -> jinja2.Template:
         "difference": difference_text,
         "upper_first": lambda text: text[:1].upper() + text[1:],
     }
-    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST, "QUADRATIC_SHARE": QUADRATIC_SHARE}
+    environment.globals |= {"INSIDE": INSIDE, "WIDEST": WIDEST}
+    environment.globals |= {f"{family.name}_SHARE": share for family, share in SHARES.items()}
     environment.globals |= {"LOSS_ERROR": LOSS_ERROR}
     environment.globals |= {"log2": np.log2, "plotly": plotly, "script": _script, "zip": zip}
     return environment.get_template(f"{name}.html.j2")

@@ -14,6 +14,7 @@ from analysis.advice.setting import Setting
 from analysis.benchmarks import task
 from analysis.fit.batch import Batch
 from analysis.fit.rates import RateAt, RateStatus
+from analysis.tables.external.batch_size import NO_BATCH_SIZE
 from analysis.text import Unit, listed, number, probability, rate, rounded, with_interval
 
 RULE_NAMES = {
@@ -22,6 +23,11 @@ RULE_NAMES = {
     "fixed": "one learning rate",
 }
 """Rules that set the learning rate for every batch size."""
+
+
+def named(batch_sizes: Sequence[int]) -> bool:
+    """Whether batch sizes are worth naming: not where the table has none and 1 stands for it."""
+    return list(batch_sizes) != [NO_BATCH_SIZE]
 
 
 HIGHER_RATIO = "higher_ratio_helps_reasoning"
@@ -65,6 +71,8 @@ def rates(answer: BenchmarkAnswer) -> str:
         return f"{answer.label}: too few scored cells to say."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}, so no learning rate is better than another."
+    if not named([one.batch_size for one in answer.rates]):
+        return f"{answer.label}: {rate_text(answer.rates[0])}."
     texts = [f"{rate_text(one)} at batch size {one.batch_size}" for one in answer.rates]
     return f"{answer.label}: {listed(texts, '; ')}."
 
@@ -151,9 +159,14 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
     return f"{answer.label}: {text}."
 
 
-def setting(one: Setting, units: Mapping[str, Unit]) -> str:
-    """Answer 5: what to run and what it may lose; `units` by benchmark."""
-    text = f"{one.label}: learning rate {rate(one.learning_rate)} with batch size {one.batch_size}"
+def place(one: Setting, sized: bool) -> str:
+    """1e-3 with batch size 8; `sized`: the batch size is worth naming."""
+    return f"{rate(one.learning_rate)}{f' with batch size {one.batch_size}' if sized else ''}"
+
+
+def setting(one: Setting, units: Mapping[str, Unit], sized: bool = True) -> str:
+    """Answer 5: what to run and what it may lose; `units` by benchmark; `sized` as in `place`."""
+    text = f"{one.label}: learning rate {place(one, sized)}"
     if len(one.prices) == 1:
         unit = units[one.prices[0].benchmark]
         return (
@@ -170,7 +183,7 @@ def setting(one: Setting, units: Mapping[str, Unit]) -> str:
     for price in one.prices:
         if price.dearer and price.own is not None:
             unit = units[price.benchmark]
-            cell = f"{rate(price.own[0])} x {price.own[1]}"
+            cell = f"{rate(price.own[0])}{f' x {price.own[1]}' if sized else ''}"
             own.append(
                 f"{price.label} loses {unit.amount(price.expected)} here and "
                 f"{unit.amount(price.own_expected)} with {cell}"
@@ -234,22 +247,17 @@ def contrast(one: Contrast) -> str:
     return f"{text} {verdict}{left}"
 
 
-def headline(settings: Sequence[Setting]) -> str:
-    """One sentence for the top: a setting for each task type or benchmark."""
+def headline(settings: Sequence[Setting], sized: bool = True) -> str:
+    """One sentence for the top: a setting for each task type or benchmark; `sized` as in
+    `place`."""
     if not settings:
         return "No cell has a score yet."
     same = {(one.learning_rate, one.batch_size) for one in settings}
     if len(same) == 1:
         first = settings[0]
         labels = listed([one.label.lower() for one in settings])
-        return (
-            f"Use learning rate {rate(first.learning_rate)} with batch size {first.batch_size} "
-            f"for {labels}."
-        )
-    parts = [
-        f"{rate(one.learning_rate)} with batch size {one.batch_size} for {one.label.lower()}"
-        for one in settings
-    ]
+        return f"Use learning rate {place(first, sized)} for {labels}."
+    parts = [f"{place(one, sized)} for {one.label.lower()}" for one in settings]
     return f"Use learning rate {listed(parts)}."
 
 

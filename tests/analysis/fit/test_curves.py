@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.fit.batch import Batch, direction
@@ -84,6 +85,19 @@ def test_divergence_above_bounds_the_best_rate() -> None:
         assert rate.status is RateStatus.INTERIOR
         assert 2**-9.6 <= rate.learning_rate <= 2**-8.4
         assert rate.low < 2**-8.9 and 2**-8.1 < rate.high <= 2**-8
+
+
+def test_divergence_far_above_bounds_nothing() -> None:
+    """Cells that diverged at 1000 say nothing of a score that still rises at 2^-7."""
+    low = table(lambda x, y: 0.3 + 0.02 * x, rates=EIGHT, sizes=SIX, noise=0.002)
+    far = table(lambda x, y: 0 * x, rates=(1e3,), sizes=SIX).assign(
+        status="diverged", value=np.nan, reason="loss is nan"
+    )
+    result = fit(surfaces(pd.concat([low, far], ignore_index=True))[0])
+    curves = curves_of(result)
+    assert not curves.wall.any() and 2 ** curves.x[curves.measured[0]].max() <= max(EIGHT) * 1.01
+    for rate in learning_rates(curves, result.shaped):
+        assert rate.status is RateStatus.EDGE and rate.side == "higher"
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])

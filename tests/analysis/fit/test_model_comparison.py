@@ -1,6 +1,7 @@
 import numpy as np
 
 from analysis.fit.model_comparison import compare
+from analysis.report.evidence import sentence
 
 X, Y = (axis.ravel() for axis in np.meshgrid(np.arange(-13.0, -7), np.arange(2.0, 7)))
 NOISE = 0.01 * np.random.default_rng(0).standard_normal(len(X))
@@ -41,6 +42,6 @@ def test_a_rate_truth_is_predicted_at_new_batch_sizes_by_the_rate_and_not_the_ra
 
 def test_without_shape_gamma_is_not_bounded() -> None:
     found = compare(X, Y, NOISE, WEIGHTS)
-    assert found.gamma_low is None and "do not bound gamma" in found.sentence
+    assert found.gamma_low is None and "do not bound gamma" in sentence(found)
     assert found.members["constant"].p is not None and found.members["constant"].p > 0.01
-    assert "noise leaves hardly anything for the ratio to explain." in found.sentence
+    assert "noise leaves hardly anything for the ratio to explain." in sentence(found)

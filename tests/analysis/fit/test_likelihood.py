@@ -5,8 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import halfnorm
 
-from analysis.fit.peak import Family, box_of, draw_prior
-from analysis.fit.smc import (
+from analysis.fit.likelihood import (
     RESIDUALS,
     Data,
     kernel,
@@ -17,6 +16,7 @@ from analysis.fit.smc import (
     standardised,
     unit,
 )
+from analysis.fit.peak import Family, box_of, draw_prior
 
 
 def planted(unmeasured: bool) -> Data:
