@@ -52,11 +52,11 @@ class Setting(NamedTuple):
     """Learning rate and batch size to use.
 
     expected_regret and regret_high (upper end of the 95 % interval, at least the mean): in the
-    metric's units for one benchmark, as a share of the benchmarks' ranges for several (`unit`: "metric" or "range").
-    `score` and `stderr`: posterior mean and standard deviation of the score there, one benchmark
-    only; the score as measured, which is too good for a chosen cell, is `observed`, None between
-    cells. `measured`: a cell was run there. `disagree`: labels of the benchmarks whose own setting
-    is better by more than epsilon.
+    metric's units for one benchmark, as a share of the benchmarks' ranges for several (`unit`:
+    "metric" or "range"). `score` and `stderr`: posterior mean and standard deviation of the score
+    there, one benchmark only; the score as measured, which is too good for a chosen cell, is
+    `observed`, None between cells. `measured`: a cell was run there. `disagree`: labels of the
+    benchmarks whose own setting is better by more than epsilon.
     """
 
     label: str
