@@ -65,7 +65,8 @@ class Curves:
         self.wall = np.array(
             [not trains[k, np.flatnonzero(self.measured[k])[-1] + 1 :].all() for k in range(len(y))]
         )
-        self.height = posterior.scores(x.ravel(), y.ravel()).reshape(-1, *x.shape)
+        scores = posterior.scores(x.ravel(), y.ravel()).astype(np.float32)  # half the memory
+        self.height = scores.reshape(-1, *x.shape)
         within = np.where(self.measured, self.height, np.inf)
         self.height = np.where(trains | self.measured, self.height, within.min(axis=2)[:, :, None])
 
