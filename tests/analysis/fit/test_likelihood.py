@@ -49,7 +49,7 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
     unmeasured: bool,
 ) -> None:
     data = planted(unmeasured)
-    parameters = draw_prior(data.box, 3, Family.PEAK, np.random.default_rng(1))
+    parameters = draw_prior(data.box, 4, Family.PEAK, np.random.default_rng(1))
     shape = standardised(parameters, data)[0]
     settings = mixture(data)
     found = likelihoods(data, settings, shape)[0]
