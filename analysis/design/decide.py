@@ -8,11 +8,11 @@ import numpy as np
 
 from analysis.advice.answers import answers
 from analysis.design.choose import contrast_weights, ensemble, gains, updated
-from analysis.design.questions import Asked, asked, open_sides
+from analysis.design.questions import LEVEL, Asked, asked, open_sides
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
 from analysis.design.start import first_cells
 from analysis.fit.surface import Fit
-from analysis.text import counted
+from analysis.text import counted, listed
 
 EARLIEST = 21
 """Trials before which nothing counts as decided: intervals of few cells come and go."""
@@ -73,7 +73,9 @@ def decide(
     questions = asked(given, settings.octaves, ended, closed)
     left = tuple(one for one in questions if not one.decided)
     if not left and ended >= min(EARLIEST, settings.trials):
-        return Decision((), f"every question is decided within {settings.octaves:g} octaves")
+        level = dict.fromkeys(one.benchmark for one in questions if one.answer == LEVEL)
+        stop = f"every question is decided within {settings.octaves:g} octaves"
+        return Decision((), stop + (f", and {listed(list(level))} is level" if level else ""))
     if count <= 0:
         return Decision((), _spent(settings), left)
     cells = candidates(space, tried, allowed, sides)

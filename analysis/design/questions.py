@@ -22,6 +22,10 @@ LEVEL_P = 0.3
 """Where the omnibus test's p is below this, more trials may still show a shape."""
 
 
+LEVEL = "level"
+"""The answer where the scores do not depend on the setting."""
+
+
 class Asked(NamedTuple):
     """One question: whose it is, in words, and whether its answer is there."""
 
@@ -64,7 +68,7 @@ def _of_benchmark(
         interior = its.status is RateStatus.INTERIOR
         edge = its.status is RateStatus.EDGE and its.side in closed
         decided = silent or edge or (interior and width <= octaves)
-        answer = "level" if silent else f"{its.status} within {width:.1f} octaves"
+        answer = LEVEL if silent else f"{its.status} within {width:.1f} octaves"
         found.append(Asked(one.benchmark, words, decided, answer))
     return found
 

@@ -11,6 +11,7 @@ the report's intervals of LR*(B).
 
 import argparse
 import os
+import sys
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -155,6 +156,7 @@ def main() -> None:
                         "power": np.mean(called),
                     }
                 )
+            print(f"{len(rows)} of {2 * len(grids())} rows", file=sys.stderr)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     off = (table["power"] - table["stated power"]).dropna()
