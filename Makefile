@@ -29,7 +29,7 @@ faults: $(READY)
 
 docs: $(READY)
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
-	@echo build/site/index.html
+	@echo "build/site/index.html; with search: $(VENV)/bin/python -m http.server -b 127.0.0.1 -d build/site"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
