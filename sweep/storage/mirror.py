@@ -2,7 +2,8 @@
 
 A store has no rename and no append: a file is there whole or not, and several of them come one
 after another. So what a record promises goes up before the record, and goes away after it
-(`promise`). `light` mirrors hold records alone: of weights a note that says where they are.
+(`promise`), and what grows is there in segments (`segments.py`). `light` mirrors hold records
+alone: of weights a note that says where they are.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ from sweep.storage.mirror_files import (
     version_of,
 )
 from sweep.storage.object_store import asking, opened
+from sweep.storage.segments import Joined, Segments, grows, with_grown
 from sweep.storage.trial_folder import REMOVED
 from trainers import files
 
@@ -52,6 +54,7 @@ class Mirror:
         self.url = url
         self.light = light
         self.system, self.path = opened(url)
+        self.segments = Segments(here, url, self.system, self.path)
         self._lock = threading.RLock()
         self._known: dict[str, Stat] = {}
         """Files here as they were when they were last what is in the store."""
@@ -76,15 +79,13 @@ class Mirror:
         each trial, choice and search that is not there."""
         folders = under or ("",)
         with self._lock, ThreadPoolExecutor(AT_ONCE) as pool:
-            remote = {
-                name: info
-                for objects in pool.map(self.there, folders)
-                for name, info in objects.items()
-            }
+            listed = (one for objects in pool.map(self.there, folders) for one in objects.items())
+            remote, grown = with_grown(dict(listed))
             names = [name for name in remote if self._follows(name)]
             new = [name for name in names if self._is_new(name, remote[name])]
             cut_off = of_checkpoints_cut_off(new, remote)
-            self._fetch(sorted(set(new) - cut_off, key=promise), remote)
+            self._grow({name: grown[name] for name in new if name in grown}, remote)
+            self._fetch(sorted(set(new) - cut_off - grown.keys(), key=promise), remote)
             self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
             self._note_weights(folders, remote)
             if not self._looked:
@@ -99,12 +100,14 @@ class Mirror:
                     self._known.pop(name, None)
             self._looked = True
 
-    def push(self, spared: Collection[str] = ()) -> bool:
-        """Have there what is here, but for the folders that are spared. False where something went
-        away in the moment that it was looked at; then nothing has gone up."""
+    def push(self, spared: Collection[str] = (), *, last: bool = False) -> bool:
+        """Have there what is here, but for the folders that are spared; `last`: what grew in one
+        piece. False where something went away as it was looked at; then nothing has gone up."""
         with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
             here = self._scan("")
             changed = [name for name in self._changed(here) if not below(name, spared)]
+            if last:
+                changed += [name for name in here if grows(name) and name not in changed]
             gone = [name for name in self._known if name not in here and not below(name, spared)]
             try:
                 frozen = self._freeze(changed, here, Path(aside))
@@ -113,7 +116,7 @@ class Mirror:
             self._remove([name for name in gone if not is_large(name)])
             for _, some in groupby(sorted(changed, key=promise), promise):
                 names = list(some)
-                self._upload({name: frozen[name] for name in names})
+                self._upload({name: frozen[name] for name in names}, last)
                 self._known |= {name: here[name] for name in names}
             self._remove([name for name in gone if is_large(name)])
             return True
@@ -194,6 +197,15 @@ class Mirror:
             for aside in asides:
                 aside.unlink(missing_ok=True)
 
+    def _grow(self, files: dict[str, Joined], remote: dict[str, Any]) -> None:
+        try:
+            self.segments.fetch(files)
+            self._versions |= {name: version_of(remote[name]) for name in files}
+        finally:  # whatever came is a beginning of what is there, and need not go up
+            for name in files:
+                if (self.here / name).exists():
+                    self._known[name] = stat_of(self.here / name)
+
     def _is_longer(self, name: str, other: Path) -> bool:
         """Whether the record here is that in the store with lines that did not go up any more."""
         here = self.here / name
@@ -251,15 +263,16 @@ class Mirror:
                 changed[name] = text[: here[name].size] if happened else text
         return changed
 
-    def _upload(self, files: dict[str, Path | bytes]) -> None:
-        paths = {
-            self._at(name): str(content)
-            for name, content in files.items()
-            if isinstance(content, Path)
-        }
-        texts = {
-            self._at(name): content for name, content in files.items() if isinstance(content, bytes)
-        }
+    def _upload(self, files: dict[str, Path | bytes], last: bool) -> None:
+        paths: dict[str, str] = {}
+        texts: dict[str, bytes] = {}
+        for name, content in files.items():
+            if isinstance(content, Path):
+                paths[self._at(name)] = str(content)
+            elif grows(name):
+                self.segments.push(name, content, whole=last)
+            else:
+                texts[self._at(name)] = content
         with asking(self.url):
             if paths:
                 self.system.put(list(paths.values()), list(paths))
@@ -269,7 +282,9 @@ class Mirror:
     def _remove(self, names: list[str]) -> None:
         """In the opposite order of uploads. Of a note that is gone, the weights in the store."""
         notes = [name for name in names if Path(name).name == NOTE]
-        gone = [name for name in names if name not in notes]
+        gone = [name for name in names if name not in notes and not grows(name)]
+        for name in filter(grows, names):
+            gone += self.segments.objects(name)
         for note in notes:
             gone += self.there(note.removesuffix(f"/{NOTE}"))
         for _, some in groupby(sorted(gone, key=promise, reverse=True), promise):

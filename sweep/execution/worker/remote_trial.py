@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -106,11 +106,19 @@ class _Trial:
         self._pushed = time.monotonic()
 
     def begin(self) -> None:
-        """From here on whoever else is at work on it pushes nothing any more."""
+        """From here on whoever else is at work on it pushes nothing any more, and what of theirs is
+        on its way is joined to no curve."""
         facts = {"id": self._id, "host": socket.gethostname(), "pid": os.getpid()}
         with asking(self.mirror.url):
-            self.mirror.system.pipe_file(self._claim, json.dumps(facts).encode())
+            try:
+                number = 1 + self._holder().get("number", 0)
+            except FileNotFoundError:
+                number = 1
+            text = json.dumps(facts | {"number": number})
+            self.mirror.system.pipe_file(self._claim, text.encode())
+        self.mirror.segments.claim = number
         self.mirror.pull()
+        self.mirror.push(last=True)
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:
@@ -122,21 +130,24 @@ class _Trial:
             self._stop.set()
             follower.join()
             at_once = isinstance(sys.exc_info()[1], KeyboardInterrupt | SystemExit)
-            _patiently(self.push, PATIENCE[:1] if at_once else PATIENCE)
+            _patiently(lambda: self.push(last=not at_once), PATIENCE[:1] if at_once else PATIENCE)
 
-    def push(self) -> None:
+    def push(self, *, last: bool = False) -> None:
         """
         Raises:
             Superseded: the trial was started again elsewhere.
         """
         with asking(self.mirror.url):
-            holder = json.loads(self.mirror.system.cat_file(self._claim))
+            holder = self._holder()
         if holder["id"] != self._id:
             raise Superseded(
                 f"{self.mirror.url}: process {holder['pid']} on {holder['host']} has this trial now"
             )
-        if self.mirror.push():
+        if self.mirror.push(last=last):
             self._pushed = time.monotonic()
+
+    def _holder(self) -> dict[str, Any]:
+        return json.loads(self.mirror.system.cat_file(self._claim))
 
     def _follow(self) -> None:
         asked = time.monotonic()
