@@ -1,9 +1,8 @@
 """A folder here that is kept like a folder in an object store (any URL that fsspec knows).
 
-A store has no rename and no append: a file is there whole or not, and several of them come one
-after another. So what a record promises goes up before the record, and goes away after it
-(`promise`), and what grows is there in segments (`segments.py`). `light` mirrors hold records
-alone: of weights a note that says where they are.
+A store has no rename and no append: files are there whole or not, one after another. So what a
+record promises goes up before it and goes away after it (`promise`), and what grows is there in
+segments (`segments.py`). `light` mirrors hold records alone: of weights a note where they are.
 """
 
 import contextlib

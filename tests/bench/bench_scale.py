@@ -2,6 +2,7 @@
 
     python tests/bench/bench_scale.py                      plan 10,000 cells: seconds, memory
     python tests/bench/bench_scale.py --trials 10000       and run so many on Ray that do nothing
+    python tests/bench/bench_scale.py --curves 154000      what the curves of such a trial send
 
 A trial that does nothing is a real one whose records were there before: its worker opens the
 folder, notes the attempt, finds nothing to train and nothing to score, and says so to Tune. Seconds
@@ -30,6 +31,7 @@ from rich.console import Console
 from sweep import orchestrate
 from sweep.execution.backends.runner import runner
 from sweep.execution.job import Outcome
+from sweep.execution.worker.remote_trial import CURVES_EVERY
 from sweep.gridfile import load
 from sweep.gridfile.schema import Grid
 from sweep.options import Options
@@ -38,6 +40,7 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.resolve.resolve import resolve
 from sweep.storage import manifest
+from sweep.storage.mirror import Mirror
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
@@ -53,6 +56,9 @@ TRIAL_SECONDS = 0.1
 """Wanted, of the driver and Ray per trial."""
 REPORT_SECONDS = 60.0
 """Wanted, of the report on all of them."""
+
+STEPS_PER_SECOND, LINE_BYTES = 14, 200
+"""Of a trial of grids/lr_bs.yaml, and of a line of its metrics.jsonl."""
 
 PORTION = 1000
 ITEMS = 100
@@ -208,11 +214,52 @@ def reported(folder: RunFolder) -> None:
     print(f"(wanted {REPORT_SECONDS:g} s)")
 
 
+def sent(folder: Path, steps: int) -> None:
+    """The curves of one trial through an object store, up and down to the driver, in as many looks
+    as `CURVES_EVERY` makes of its time."""
+    url = f"memory://{folder.name}/run"
+    worker, driver = Mirror(folder / "worker", url), Mirror(folder / "driver", url, light=True)
+    curves = worker.here / "trials" / "t" / "metrics.jsonl"
+    curves.parent.mkdir(parents=True)
+    traffic = {"pipe_file": 0, "cat_file": 0}
+    for name in traffic:
+        does = getattr(worker.system, name)
+
+        def counted(*given: Any, does=does, name=name, **more: Any) -> Any:
+            result = does(*given, **more)
+            traffic[name] += len(given[1] if name == "pipe_file" else result)
+            return result
+
+        setattr(worker.system, name, counted)
+    at_a_time, began = round(STEPS_PER_SECOND * CURVES_EVERY), time.process_time()
+    for first in range(0, steps, at_a_time):
+        with open(curves, "a") as file:
+            for number in range(first, min(first + at_a_time, steps)):
+                file.write(f'{{"step": {number:0{LINE_BYTES - 12}}}}\n')
+        worker.push()
+        driver.pull("trials/t")
+    looks = math.ceil(steps / at_a_time)
+    seconds = (time.process_time() - began) / looks
+    objects = len(worker.there())
+    worker.push(last=True)
+    driver.pull("trials/t")
+    assert (driver.here / "trials/t/metrics.jsonl").read_bytes() == curves.read_bytes()
+    size, up, down = (number / 1e6 for number in (curves.stat().st_size, *traffic.values()))
+    print(f"curves of {steps:,} steps, {size:.0f} MB, in {looks} looks: {up:.0f} MB up,", end=" ")
+    print(f"{down:.0f} MB down, {objects} objects, then {len(worker.there())};", end=" ")
+    print(f"{seconds:.3f} s of a core a look of both")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cells", type=int, default=CELLS)
     parser.add_argument("--trials", type=int, default=0, help="Run so many of them on Ray.")
+    parser.add_argument("--curves", type=int, help="Send those of so many steps, and nothing else.")
     arguments = parser.parse_args()
+    if arguments.curves:
+        with tempfile.TemporaryDirectory() as name:
+            sent(Path(name), arguments.curves)
+        return
     with tempfile.TemporaryDirectory() as name:
         grid, trials = planned(Path(name), arguments.cells)
         if arguments.trials:
