@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from analysis.tables.errors import ResultsError
 from sweep.page import browser, serve
 from sweep.schedule import spending
 from sweep.storage.status_reader import Reader, RunStatus
 from sweep.terminal import answer, progress
 from trainers.cli import CANNOT_RUN, refusing, stop
-from trainers.files import Damaged
+from trainers.files import Damaged, shaped
 
 PAGE = Path("report") / "index.html"
 
@@ -52,7 +53,10 @@ def main(
     elif as_json:
         print(json.dumps(_record(run_dir, status), indent=1))
     else:
-        _show(run_dir, status)
+        try:
+            _show(run_dir, status)
+        except (Damaged, ResultsError) as error:
+            stop(CANNOT_RUN, str(error))
         if open_page:
             browser.show(run_dir / PAGE, typer.echo)
 
@@ -60,11 +64,12 @@ def main(
 def _show(run_dir: Path, status: RunStatus) -> None:
     console = Console(highlight=False)
     console.print(progress.status(status, maps=True, spent=spending.so_far(run_dir)))
-    with console.status("reading the scores"):
+    with console.status("reading the scores"), shaped(run_dir / answer.RECOMMENDATIONS):
         record = answer.as_it_stands(run_dir, status)
-    if record is not None:
+        shown = None if record is None else answer.answer(record, console.width)
+    if shown is not None:
         console.print("")
-        console.print(answer.answer(record, console.width))
+        console.print(shown)
     if (run_dir / PAGE).exists():
         console.print(f"page: {run_dir / PAGE}", markup=False, soft_wrap=True)
 

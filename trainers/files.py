@@ -82,6 +82,24 @@ def read_json(path: Path) -> Any:
         raise Damaged(f"{path}: damaged ({error}); delete it to make it anew") from error
 
 
+@contextmanager
+def shaped(path: Path) -> Iterator[None]:
+    """What the block reads of the records at `path` has the shape in which it was written.
+
+    Raises:
+        Damaged: it has not; somebody has edited it.
+    """
+    try:
+        yield
+    except Damaged:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise Damaged(
+            f"{path}: holds what was never written there ({type(error).__name__}: {error}); put it "
+            "back, or delete it to make it anew"
+        ) from error
+
+
 def append_events(path: Path, events: list[dict[str, Any]]) -> None:
     """Add a line per event, with the time, host and process. After a line that a crash cut off they
     begin on a new one."""

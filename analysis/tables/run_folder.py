@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,20 @@ def manifest(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "manifest.json"
     if not path.exists():
         raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
-    return load(path)
+    record = load(path)
+    stages = record.get("stages", {})
+    if not isinstance(stages, dict) or not all(isinstance(one, dict) for one in stages.values()):
+        raise ResultsError(f"{path}: stages: holds no object; start the run's command again")
+    return record
 
 
 def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Folder and trial.json of every trial there is, sorted by folder."""
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
-        yield path.parent, load(path)
+        record = load(path)
+        if not isinstance(record.get("spec"), dict | None):
+            raise ResultsError(f"{path}: spec: holds no object; put it back")
+        yield path.parent, record
 
 
 def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
@@ -60,7 +67,33 @@ def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
 def trial_rows(
     folder: Path, trial: dict[str, Any], evaluations: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The rows of one trial; none for what has neither ended nor failed yet."""
+    """The rows of one trial; none for what has neither ended nor failed yet.
+
+    Raises:
+        ResultsError: a record holds what was never written there.
+    """
+    with _shaped(folder):
+        return _rows_of(folder, trial, evaluations)
+
+
+@contextmanager
+def _shaped(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        ResultsError: what the block reads has not the shape in which it was written.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ResultsError(
+            f"{path}: holds what was never written there ({type(error).__name__}: {error}); put it "
+            "back, or delete it and start the run's command again"
+        ) from error
+
+
+def _rows_of(
+    folder: Path, trial: dict[str, Any], evaluations: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     train_path = folder / "train.json"
     train = load(train_path) if train_path.exists() else {}
     failure = _last_failure(folder / "attempts.jsonl")
@@ -214,6 +247,9 @@ def load(path: Path) -> dict[str, Any]:
         ResultsError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # that it is no text among them
         raise ResultsError(f"{path}: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ResultsError(f"{path}: holds no object; delete it to make it anew")
+    return record

@@ -84,7 +84,17 @@ class RunStatus(NamedTuple):
 
 
 def _rows(plan: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(plan)))
+    """
+    Raises:
+        KeyError, ValueError: it is no plan.
+    """
+    rows = list(csv.DictReader(io.StringIO(plan)))
+    for row in rows:
+        missing = {"key", "folder", "stage", "arm", "learning_rate", "batch_size"} - set(row)
+        if missing:
+            raise KeyError(*missing)
+        float(row["learning_rate"] or 0), int(row["batch_size"] or 0)
+    return rows
 
 
 class Reader:
@@ -109,7 +119,8 @@ class Reader:
         text = path.read_bytes().decode("utf-8", errors="replace")
         if not text.endswith("\n"):
             raise Damaged(f"{path}: cut off; the command that runs the grid writes it anew")
-        return _rows(text)
+        with files.shaped(path):
+            return _rows(text)
 
     def _changed(self) -> int:
         """When the plan was written, which `decide` adds to; 0 of one that is not there yet."""
@@ -121,6 +132,9 @@ class Reader:
             self.rows = self._plan()
         manifest = files.read_json(self.folder.manifest) or {}
         held = self.folder.held()
+        with files.shaped(self.folder.manifest):
+            for stage in manifest.get("stages", {}).values():
+                stage.get("evaluations", []), stage.get("resources", {})
         trials = [self._trial(row, manifest, held) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
@@ -135,6 +149,12 @@ class Reader:
         if row["key"] in self._ended:
             return self._ended[row["key"]]
         folder = TrialFolder(self.folder.path / "trials" / row["folder"])
+        with files.shaped(folder.path):
+            return self._read(row, folder, manifest, held)
+
+    def _read(
+        self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], held: bool
+    ) -> TrialStatus:
         stage = manifest.get("stages", {}).get(row["stage"], {})
         required = stage.get("evaluations", [])
         resources = stage.get("resources", {})
