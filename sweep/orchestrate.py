@@ -153,7 +153,7 @@ class Orchestrator:
         self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
         self.outcomes = []
         if grid.search is not None and self.options.only is None:
-            from sweep.schedule.search import SearchPool
+            from sweep.schedule.search_queue import SearchPool
 
             self.pool = SearchPool(grid, self.planned, self.folder, self.resolved.evaluations)
         elif grid.decide is not None and self.options.only is None:

@@ -82,8 +82,8 @@ def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> 
     """Whether training would probably diverge at each setting.
 
     The highest rate that trains rises with the batch size by at most its ratio: a setting diverges
-    where one that diverged has no higher rate and no higher ratio. In between, a setting is as its
-    nearest neighbour in octaves.
+    where one that diverged has no higher rate and no higher ratio. Once some cell has trained, a
+    setting is also as its nearest neighbour in octaves.
     """
     points = _log2(settings)
     ended = [one for one in tried if one.status in ("ok", "diverged")]
@@ -96,8 +96,7 @@ def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> 
     surely = ((above >= -1e-9) & (ratio >= -1e-9)).any(axis=1)
     apart = ((points[:, None] - known[None]) ** 2).sum(axis=2)
     nearest = apart == apart.min(axis=1, keepdims=True)
-    beside = (nearest & worst).any(axis=1)
-    return surely | beside
+    return surely if worst.all() else surely | (nearest & worst).any(axis=1)
 
 
 def _log2(settings: Sequence[tuple[float, int]]) -> np.ndarray:

@@ -136,6 +136,18 @@ def test_higher_rate_and_ratio_than_one_that_diverged_diverges():
     assert diverging(settings, tried).tolist() == [True, True, True, True, False]
 
 
+def test_first_cell_that_diverges_leaves_lower_rates_to_try():
+    start = [choice.cell for choice in decide([], [], SPACE, Settings(45, 3), 99).choices]
+    tried = [Tried(start[0], "diverged")]
+    left = [choice.cell for choice in decide([], tried, SPACE, Settings(45, 3), 99).choices]
+    assert left
+    assert all(
+        cell.learning_rate < start[0].learning_rate
+        or cell.learning_rate / cell.batch_size < start[0].learning_rate / start[0].batch_size
+        for cell in left
+    )
+
+
 def test_failed_and_running_cells_are_no_candidates():
     tried = [Tried(Cell(RATES[0], 4, 0), "failed"), Tried(Cell(RATES[1], 4, 0), "running")]
     found = candidates(SPACE, tried, None, [])

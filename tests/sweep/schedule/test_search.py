@@ -16,7 +16,8 @@ from sweep.gridfile.schema import Search
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
-from sweep.schedule.search import SearchPool, SearchQueue, Study, ordered
+from sweep.schedule.search import Study, ordered
+from sweep.schedule.search_queue import SearchPool, SearchQueue
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -236,6 +237,15 @@ def test_cell_with_a_diverged_seed_is_told_as_failed(records):
         run.frontier(), lambda t: None if t.spec and (t.stage, t.spec.seed) == ("sft", 1) else 0.5
     )
     assert states(run.path) == [TrialState.FAIL] * 6
+
+
+def test_cells_that_would_probably_diverge_are_left_out(records):
+    def value(trial: Trial) -> float | None:
+        return None if trial.spec and trial.spec.learning_rate >= 0.008 else 0.5
+
+    run = records(SEARCH, "search.trials=9")
+    ran = cells(run.run(run.frontier(), value))
+    assert sum(rate >= 0.008 for rate, _ in ran) <= 3
 
 
 def test_no_more_cells_are_open_than_allowed_at_once(records):
