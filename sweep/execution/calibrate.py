@@ -39,7 +39,9 @@ WARM_UP = 2
 """Steps not counted: the first ones allocate."""
 SECONDS = 4.0
 """For the steps at one batch size."""
-MOST_SECONDS = 50.0
+BENCHMARK_SECONDS = 6.0
+"""For the items of one benchmark."""
+MOST_SECONDS = 45.0
 """For all of it, from the first process on; benchmarks share what training has left."""
 FEW_EXAMPLES = 16
 """Of a slice for trials without a GPU: DPO's reference is computed for all of it."""
@@ -200,8 +202,11 @@ def _training(
             timings.append(
                 (after["tokens"] - before["tokens"], after["seconds"] - before["seconds"])
             )
+        step_seconds = timings[-1][1]
         if place == 0:
-            _say(f"{stage}, batch size {size}: {timings[-1][1]:.3f} s a step")
+            _say(f"{stage}, batch size {size}: {step_seconds:.3f} s a step")
+        if step_seconds > SECONDS:  # a larger batch would take the time of all else
+            break
     per_step, per_token = _line(timings)
     return {
         "tokens_per_example": tokens / examples,
@@ -223,7 +228,8 @@ def _evaluations(grid: Grid, place: int, end: float) -> Iterator[tuple[str, dict
         benchmark = benchmarks.find(name)
         if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
             continue
-        seconds = max(end - time.time(), 0.0) / (len(names) - number)
+        share = max(end - time.time(), 0.0) / (len(names) - number)
+        seconds = min(share, BENCHMARK_SECONDS)
         if place == 0:
             _say(f"{name} ({number + 1} of {len(names)}), about {seconds:.0f} s")
         speed = eval_speed.measure(lm, benchmark, grid.evaluate, seconds)
