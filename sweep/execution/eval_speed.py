@@ -23,8 +23,8 @@ MOST_ITEMS = 64
 
 
 def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -> dict[str, Any]:
-    """As `BenchmarkSpeed` has it (sweep/plan/cost.py), in about so many seconds; two items at
-    least, however long they take."""
+    """As `BenchmarkSpeed` has it (sweep/plan/cost.py), in about so many seconds; one item at
+    least, however long it takes."""
     generates = hasattr(lm, "most_new_tokens")
 
     def timed(items: int, tokens: int) -> tuple[float, int, dict[str, Any]]:
@@ -35,15 +35,14 @@ def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -
         return time.monotonic() - begun, score.scores[0].n, score.settings
 
     try:
-        began = time.monotonic()
-        _, _, settings = timed(1, 1)  # reads the task too
-        one, n, _ = timed(1, 1)
-        left = max(seconds - (time.monotonic() - began), 0.0)
+        first, n, settings = timed(1, 1)  # reads the task too
+        one = first if first > seconds / 2 else timed(1, 1)[0]
+        left = max(seconds - first - one, 0.0)
         most = min(spec.limit or MOST_ITEMS, MOST_ITEMS)
-        items = max(2, min(most, int(left / 2 / max(one, 1e-3))))
-        few, m, _ = timed(min(items, most), 1)
+        items = max(1, min(most, int(left / 2 / max(one, 1e-3))))
+        few, m = timed(items, 1)[:2] if items > 1 else (one, n)
         before = _tally(lm)
-        longer = timed(min(items, most), TOKENS)[0] if _generative(benchmark) else few
+        longer = timed(items, TOKENS)[0] if _generative(benchmark) else few
         generated, cut = (b - a for a, b in zip(before, _tally(lm), strict=True))
     finally:
         if generates:
