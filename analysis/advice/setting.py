@@ -171,11 +171,13 @@ def _price(
 
 
 def _as_shown(one: RateAt, cells: Sequence[tuple[float, int]]) -> float:
-    """LR*(B) with the digits that the table of learning rates shows, if that lies among the rates
-    that were run there."""
+    """LR*(B) with the digits that the table of learning rates shows, but no rate beyond those that
+    trained there: LR*(B) below a wall of divergence may lie beyond the last that did."""
     run = [learning_rate for learning_rate, size in cells if size == one.batch_size]
     shown = float(rounded(one.learning_rate, one.low, one.high)[0])
-    return shown if min(run) <= shown <= max(run) else one.learning_rate
+    return (
+        shown if min(run) <= shown <= max(run) else min(max(one.learning_rate, min(run)), max(run))
+    )
 
 
 def _shared(fits: Sequence[Fit]) -> list[tuple[float, int]]:

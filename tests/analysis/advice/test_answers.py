@@ -149,3 +149,12 @@ def test_weights_are_equal_between_types_and_within_them() -> None:
     assert equal_weights(names) == {"arc": 0.25, "gsm8k": 0.25, "ifeval": 0.5}
     assert equal_weights(["piqa", "bbh", "heldout_loss"]) == {"piqa": 0.5, "bbh": 0.5}
     assert equal_weights(["heldout_loss"]) == {"heldout_loss": 1}
+
+
+def test_the_setting_is_no_rate_beyond_those_that_trained() -> None:
+    """Below a wall the best rate lies between the last that trains and the first that does not."""
+    frame = table(lambda x, y: 0.6 + 0.02 * x, rates=RATES, sizes=SIX, noise=0.002)
+    wall = frame.learning_rate > 2**-8.5
+    frame.loc[wall, ["status", "reason"]] = ["diverged", "loss is nan"]
+    setting = of(fit(surfaces(frame)[0])).benchmarks["arc"].setting
+    assert setting is not None and setting.learning_rate <= 2**-9 and setting.measured
