@@ -1,6 +1,5 @@
 """The reward on the held-out prompts of an RLVR stage, as a benchmark with an error over them."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from trainers.inference.decoder import Decoder, Unservable
 from trainers.inference.stopping import Stop
 from trainers.inference.token_budget import Budget
 from trainers.models import load
+from trainers.ops import memory
 from trainers.rewards import graders, own_function
 from trainers.specs.rlvr import HELDOUT_REWARD
 
@@ -64,7 +64,9 @@ def answers(
     """Greedy, with continuous batching where the model's architecture is served."""
     model, tokenizer = loaded
     if load.bfloat16(dtype) and model.dtype != torch.bfloat16:
-        model: Any = copy.deepcopy(model).to(torch.bfloat16)  # pyright: ignore[reportCallIssue]
+        from trainers.inference.harness_model import in_bfloat16
+
+        model = memory.with_room(lambda: in_bfloat16(loaded.model))
     ends = Stop(model, tokenizer, []).ends
     try:
         decoder = Decoder(model)
