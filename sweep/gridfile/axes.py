@@ -3,7 +3,12 @@
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from trainers.specs.adapter import Adapter
+from trainers.specs.fields import Strict
 
 Scalar = bool | int | float | str
 
@@ -14,6 +19,34 @@ MAX = sys.float_info.max
 
 RATIO = "ratio"
 """An axis of LR/BS, in place of learning_rate or batch_size."""
+
+NESTED = "."
+"""Stands between a key and one of the keys in it: `adapter.rank`."""
+
+
+def keys(spec: type[Strict]) -> dict[str, FieldInfo]:
+    """The fields of a spec; a mapping's own ones, dotted, in its place."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in spec.model_fields.items():
+        inner = next((one for one in get_args(field.annotation) if one is Adapter), None)
+        parts = {name: field} if inner is None else {
+            f"{name}{NESTED}{part}": its for part, its in inner.model_fields.items()
+        }  # fmt: skip
+        found |= parts
+    return found
+
+
+def nested(settings: dict[str, Any], *given: dict[str, Any]) -> dict[str, Any]:
+    """The settings with what is given in their place, dotted keys within the mapping they name."""
+    settings = dict(settings)
+    for key, value in (item for one in given for item in one.items()):
+        outer, _, inner = key.partition(NESTED)
+        before = settings.get(outer)
+        if not inner:
+            settings[outer] = value
+        elif before is None or isinstance(before, dict):  # else it is told that it is no mapping
+            settings[outer] = {**(before or {}), inner: value}
+    return settings
 
 
 def expand(values: Any) -> Iterator[Scalar]:

@@ -53,6 +53,13 @@ OURS = {
     "grad_clip": "max_grad_norm",
     "clip_grad_norm": "max_grad_norm",
     "wd": "weight_decay",
+    "optim": "optimizer",
+    "optimizer_type": "optimizer",
+    "momentum": "sgd_momentum",
+    "use_peft": "adapter, as adapter: {rank: 16}",
+    "peft_config": "adapter, as adapter: {rank: 16}",
+    "peft": "adapter, as adapter: {rank: 16}",
+    "lora": "adapter, as adapter: {rank: 16}",
     "assistant_only_loss": "loss_on: assistant",
     "completion_only_loss": "loss_on: assistant",
     "train_on_inputs": "loss_on: all",
@@ -114,18 +121,30 @@ NOT_NEEDED = {
 """Keys that have no counterpart, since what they ask for is done otherwise."""
 
 NOT_THERE = {
-    "optim": "AdamW alone",
-    "optimizer": "AdamW alone",
     "neftune_noise_alpha": "there is no NEFTune noise",
-    "use_peft": "all weights are trained, there is no LoRA",
-    "peft_config": "all weights are trained, there is no LoRA",
-    "lora": "all weights are trained, there is no LoRA",
-    "load_in_4bit": "weights are float32, there is no quantisation",
-    "load_in_8bit": "weights are float32, there is no quantisation",
+    "load_in_4bit": "weights are float32, under an adapter too; there is no QLoRA",
+    "load_in_8bit": "weights are float32, under an adapter too; there is no QLoRA",
+    "bits": "weights are float32, under an adapter too; there is no QLoRA",
+    "quantization": "weights are float32, under an adapter too; there is no QLoRA",
+    "quantization_config": "weights are float32, under an adapter too; there is no QLoRA",
     "deepspeed": "weights are not sharded; ranks_per_trial splits the batch",
     "fsdp": "weights are not sharded; ranks_per_trial splits the batch",
 }
 """Keys of what is not done here."""
+
+ADAPTER = {
+    "r": "rank",
+    "lora_r": "rank",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "target_modules": "targets",
+    "lora_target": "targets",
+    "lora_target_modules": "targets",
+    "use_rslora": "rslora",
+    "use_dora": "dora",
+}
+"""Names of PEFT and others for the keys of `adapter`."""
 
 
 def hint(key: str, allowed: Sequence[str]) -> str:
@@ -134,10 +153,17 @@ def hint(key: str, allowed: Sequence[str]) -> str:
     ours = OURS.get(lower)
     if ours is not None and _first_word(ours) in {*allowed, "tracking", "grid"}:
         return f"did you mean {_quoted(ours)}?"
+    part = ADAPTER.get(lower)
+    if part in allowed:
+        return f"did you mean `{part}`?"
+    if part is not None and "adapter" in allowed:
+        return f"did you mean `adapter: {{{part}: ...}}`?"
+    if part is not None and f"adapter.{part}" in allowed:
+        return f"did you mean `adapter.{part}`?"
     if lower in NOT_NEEDED:
         return f"not needed: {NOT_NEEDED[lower]}"
-    if lower in NOT_THERE or lower.startswith("lora_"):
-        return f"not supported: {NOT_THERE.get(lower, NOT_THERE['lora'])}"
+    if lower in NOT_THERE:
+        return f"not supported: {NOT_THERE[lower]}"
     alike = [name for name in allowed if name.lower() == lower]
     near = alike or difflib.get_close_matches(lower, allowed, n=1)
     if near:

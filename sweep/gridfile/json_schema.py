@@ -6,7 +6,7 @@ python -m sweep.gridfile.load --schema > grids/grid.schema.json
 from typing import Any
 
 from sweep.gridfile import schema as grid
-from sweep.gridfile.axes import RATIO
+from sweep.gridfile.axes import RATIO, keys
 from trainers.specs.fields import Strict
 from trainers.specs.kinds import KINDS
 
@@ -72,13 +72,15 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
     data_set = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSpec"}]}
     many = {"type": "array", "items": data_set, "minItems": 1}
     settings["data"] = {"description": settings["data"]["description"], "anyOf": [data_set, many]}
-    swept = [key for key in [*settings, RATIO] if key not in ("kind", *grid.SAME_FOR_ALL)]
+    swept = [key for key in [*keys(spec), RATIO] if key not in ("kind", *grid.SAME_FOR_ALL)]
     axes = {key: {"$ref": "#/$defs/Axis"} for key in swept}
+    inner = definitions["Adapter"]["properties"]
+    settable = settings | {f"adapter.{key}": value for key, value in inner.items()}
     arm = {
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "set": {"type": "object", "properties": settings, "additionalProperties": False},
+            "set": {"type": "object", "properties": settable, "additionalProperties": False},
         },
         "required": ["name", "set"],
         "additionalProperties": False,

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from sweep.gridfile import checks
-from sweep.gridfile.axes import RATIO, Scalar, expand, ratio_cell
+from sweep.gridfile.axes import NESTED, RATIO, Scalar, expand, keys, nested, ratio_cell
 from sweep.gridfile.errors import Problems
 from sweep.gridfile.schema import (
     BASE,
@@ -100,8 +100,12 @@ class _Reader:
             for key, value in settings.items()
             if key not in STAGE_KEYS and not key.startswith("x-")
         }
-        for key in plain.keys() & axes.keys():
-            self.problems.add((*path, key), "is an axis of `grid` too; give it in one place")
+        for key in axes:
+            outer, _, inner = key.partition(NESTED)
+            both = inner in plain[outer] if inner and isinstance(plain.get(outer), dict) else False
+            if both or key in plain:
+                at = (*path, outer, inner) if inner else (*path, key)
+                self.problems.add(at, "is an axis of `grid` too; give it in one place")
         keep = settings.get("keep", "all")
         if keep not in get_args(Keep):
             self.problems.add((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
@@ -163,7 +167,7 @@ class _Reader:
                     continue
                 try:
                     cell.pop(RATIO, None)
-                    cells.append((arm.name, spec.model_validate({**plain, **cell, **arm.set})))
+                    cells.append((arm.name, spec.model_validate(nested(plain, cell, arm.set))))
                 except ValidationError as error:
                     for detail in error.errors():
                         if detail["type"] == "missing" and detail["loc"][0] in broken:
@@ -178,7 +182,7 @@ class _Reader:
             return {}
         axes = {}
         for key, values in data.items():
-            scalars = {*spec.model_fields, RATIO} - {"kind", *SAME_FOR_ALL}
+            scalars = {*keys(spec), RATIO} - {"kind", *SAME_FOR_ALL}
             if key not in scalars:
                 self.problems.unknown((*path, key), scalars)
                 continue
@@ -202,7 +206,7 @@ class _Reader:
         ]
         for index, arm in arms:
             for key in arm.set if arm else {}:
-                allowed = set(spec.model_fields) - {"kind", "data_seed"}
+                allowed = {*spec.model_fields, *keys(spec)} - {"kind", "data_seed"}
                 if key not in allowed:
                     self.problems.unknown((*path, index, "set", key), allowed)
         names = [arm.name for _, arm in arms if arm]
@@ -224,7 +228,7 @@ class _Reader:
 
 def _whole(key: str, values: tuple[Scalar, ...], spec: type[Strict]) -> tuple[Scalar, ...]:
     """Values of an axis; 8.0 is the 8 that a whole number's key takes."""
-    field = spec.model_fields.get(key)
+    field = keys(spec).get(key)
     if field is None or int not in (field.annotation, *get_args(field.annotation)):
         return values
     return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
@@ -236,6 +240,11 @@ def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
     path: KeyPath = ("stages", name)
     if not loc:
         return path
+    dotted = NESTED.join(map(str, loc[:2]))
+    if dotted in arm.set and loc[0] not in arm.set:
+        return (*path, "arms", arm_index, "set", dotted)
+    if dotted in axes and loc[0] not in arm.set:
+        return (*path, "grid", dotted, axes[dotted].index(cell[dotted]))
     key = loc[0]
     if key == "data":
         loc = tuple(part for part in loc if part not in (ONE, MANY))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trainers import files
+from trainers.models import adapters
+from trainers.specs.data import Model
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +62,10 @@ def problem(name: str) -> str | None:
     path = Path(name)
     if name.endswith(".gguf"):
         return None if path.is_file() else f"no file {name!r} (from {Path.cwd()})"
+    if adapters.is_adapter(path):
+        return (
+            f"{name!r} holds an adapter; `python -m sweep.export` writes it merged into its model"
+        )
     if path.is_dir():
         return None if (path / "config.json").is_file() else f"no config.json in {name!r}"
     if name.startswith((".", "/", "~")):
@@ -127,8 +133,10 @@ def _product(shape: list[int]) -> int:
     return total
 
 
-def load(name: str, revision: str | None = None) -> Loaded:
+def load(name: str, revision: str | None = None, base: Model | None = None) -> Loaded:
     """Weights in float32 on the device, in evaluation mode, and the tokenizer with a pad token.
+
+    A folder with an adapter gives `base`, or the model that it names, with the adapter merged.
 
     Raises:
         ModelUnavailable: no such model, or the hub does not have it or does not answer.
@@ -140,6 +148,8 @@ def load(name: str, revision: str | None = None) -> Loaded:
             from trainers.models.tiny import tiny
 
             model, tokenizer = tiny()
+        elif adapters.is_adapter(Path(name)):
+            model, tokenizer = _adapted(Path(name), base)
         else:
             model, tokenizer = _read(local_folder(name, revision))
         chat_template.complete(model, tokenizer)
@@ -199,6 +209,16 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
         return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"reward model {name!r}: {error}") from error
+
+
+def _adapted(folder: Path, base: Model | None) -> Loaded:
+    from transformers import AutoTokenizer
+
+    if base is None:
+        config = json.loads((folder / adapters.CONFIG).read_text(encoding="utf-8"))
+        base = Model(name=config["base_model_name_or_path"], revision=config["revision"])
+    model = adapters.put_on(load(base.name, base.revision).model, folder)
+    return Loaded(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def _read(folder: Path) -> Loaded:

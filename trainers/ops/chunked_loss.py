@@ -40,7 +40,9 @@ class HeadLoss(torch.autograd.Function):
         """`hidden` (targets, size), `weight` (vocabulary, size); `targets` and `weights` are
         (targets,). Returns a scalar in float32."""
         kept = _cast(hidden)
-        total, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, weights)
+        total, to_hidden, to_weight, to_bias = _gradients(
+            kept, weight, bias, targets, weights, ctx.needs_input_grad[1]
+        )
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
         return total
 
@@ -49,7 +51,8 @@ class HeadLoss(torch.autograd.Function):
         (scale,) = outputs
         to_hidden, to_weight, to_bias = ctx.saved_tensors
         bias = None if to_bias is None else to_bias * scale
-        return to_hidden * scale, to_weight.mul_(scale), bias, None, None
+        weight = None if to_weight is None else to_weight.mul_(scale)
+        return to_hidden * scale, weight, bias, None, None
 
 
 class TokenLosses(torch.autograd.Function):
@@ -73,7 +76,9 @@ class TokenLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         kept, weight, bias, targets = ctx.saved_tensors
-        _, to_hidden, to_weight, to_bias = _gradients(kept, weight, bias, targets, outputs[0])
+        _, to_hidden, to_weight, to_bias = _gradients(
+            kept, weight, bias, targets, outputs[0], ctx.needs_input_grad[1]
+        )
         return to_hidden.to(ctx.dtype), to_weight, to_bias, None
 
 
@@ -83,14 +88,15 @@ def _gradients(
     bias: torch.Tensor | None,
     targets: torch.Tensor,
     weights: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    trained: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The weighted sum of the losses, and its gradients for the hidden states (in the dtype of the
-    matrix products, as `kept` is), the head and its bias."""
+    matrix products, as `kept` is), the head and its bias; None for a head that is not `trained`."""
     head = weight.to(kept.dtype)
     total = torch.zeros((), device=kept.device)
     to_hidden = torch.empty_like(kept)
-    to_weight = torch.zeros_like(weight)
-    to_bias = None if bias is None else torch.zeros_like(bias)
+    to_weight = torch.zeros_like(weight) if trained else None
+    to_bias = torch.zeros_like(bias) if trained and bias is not None else None
     for piece in _pieces(len(targets), len(weight), kept.device):
         aim, share = targets[piece, None], weights[piece, None]
         logits = _logits(kept[piece], head, bias)
@@ -105,6 +111,8 @@ def _gradients(
             to_bias += slope.sum(dim=0)
         slope = slope.to(kept.dtype)
         to_hidden[piece] = slope @ head
+        if to_weight is None:
+            continue
         if head.dtype == to_weight.dtype:
             to_weight.addmm_(slope.T, kept[piece])
         else:

@@ -34,15 +34,20 @@ def _cast(body: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     for prefix, layer in body.named_modules():
         if not isinstance(layer, GradientCheckpointingLayer):
             continue
-        names, weights = [], []
+        trained: dict[str, torch.Tensor] = {}
+        frozen: dict[str, torch.Tensor] = {}
         for inner, module in layer.named_modules():
             if isinstance(module, torch.nn.Linear):
                 for name, weight in module.named_parameters(recurse=False):
-                    names.append(f"{prefix}.{inner}.{name}")
-                    weights.append(weight)
-        if weights:
-            cast: Any = _Cast.apply(dtype, *weights)
-            copies |= dict(zip(names, cast, strict=True))
+                    part = trained if weight.requires_grad else frozen
+                    part[f"{prefix}.{inner}.{name}"] = weight
+        if trained:
+            cast: Any = _Cast.apply(dtype, *trained.values())
+            copies |= dict(zip(trained, cast, strict=True))
+        if frozen:  # apart: autograd would make their gradients for all or for none
+            with torch.no_grad():
+                cast = _copies(tuple(frozen.values()), dtype)
+            copies |= dict(zip(frozen, cast, strict=True))
     return copies
 
 

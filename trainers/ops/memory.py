@@ -88,12 +88,15 @@ def room_on(device: torch.device) -> int:
     return room(total, free, fraction, reserved, allocated)
 
 
-def tokens_per_micro_batch(model: PreTrainedModel, packed: bool, bfloat16: bool) -> int:
-    """On a CPU a constant; on a GPU what fits, from the room and two weighed passes."""
+def tokens_per_micro_batch(
+    model: PreTrainedModel, packed: bool, bfloat16: bool, state_bytes: float
+) -> int:
+    """On a CPU a constant; on a GPU what fits, from the room and two weighed passes. `state_bytes`
+    are the optimizer's for each number that is trained."""
     if model.device.type != "cuda":
         return ON_CPU
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    states = 3 * trained  # gradients, and AdamW's two moments
+    trained = [p for p in model.parameters() if p.requires_grad]
+    states = sum(p.numel() * (p.element_size() + state_bytes) for p in trained)  # and gradients
     left = room_on(model.device) - states - WORKSPACE
     return _between(SHARE * left / bytes_per_token(model, packed, bfloat16))
 

@@ -75,6 +75,15 @@ class RlvrSpec(TrainingSpec):
         return self
 
     @model_validator(mode="after")
+    def _no_dropout(self):
+        if self.adapter is not None and self.adapter.dropout:
+            raise ValueError(
+                "adapter.dropout has no place here: the loss compares probabilities of one policy, "
+                "with and without it they are two; use 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_lengths(self):
         for name in NEEDS_LENGTHS:
             if getattr(self, name) is not None:

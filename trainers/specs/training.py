@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from trainers.specs.adapter import Adapter
 from trainers.specs.data import Data, DataSpec
-from trainers.specs.fields import Count, Positive, Share, Strict, absent
+from trainers.specs.fields import Count, Positive, Share, absent
 from trainers.specs.identity import HELDOUT_EXAMPLES, identified
+from trainers.specs.optimizer import OptimizerSpec
 
 INSTEAD = (
     ("epochs", "steps", "tokens"),
@@ -30,7 +32,7 @@ class HeldoutScore(NamedTuple):
     """Whether the model that the stage starts from can be scored on it too."""
 
 
-class TrainingSpec(Strict):
+class TrainingSpec(OptimizerSpec):
     """What every kind of training has. The kinds are listed in trainers/specs/kinds.py."""
 
     FORM: ClassVar[Literal["texts", "pairs", "prompts"]] = "texts"
@@ -54,8 +56,6 @@ class TrainingSpec(Strict):
     data_seed: Annotated[int, Field(ge=0, lt=2**32, exclude_if=lambda seed: seed == 0)] = 0
     """Decides which rows `examples`, `weight` and `heldout` take and how they are mixed, for all
     cells of the stage alike."""
-    learning_rate: Positive
-    """Peak learning rate of AdamW."""
     batch_size: Count
     """Examples per optimizer step, whatever the hardware."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -78,22 +78,10 @@ class TrainingSpec(Strict):
     """Optimizer steps of warmup, instead of a ratio."""
     warmup_tokens: Annotated[int, Field(ge=0)] | None = None
     """Tokens of warmup, instead of a ratio."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Of AdamW; biases and norms do not decay."""
-    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    """Clip the gradient's norm to this; 0 does not clip (Tulu 3's choice)."""
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """AdamW's decay of the mean gradient."""
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] | None = 0.999
-    """AdamW's decay of the mean of squares, per optimizer step."""
-    adam_beta2_half_life_tokens: Positive | None = None
-    """Tokens after which AdamW's mean of squares has half forgotten, instead of adam_beta2, which
-    then is 2^(-tokens per step / half-life) and means the same at every batch size (Marek et al.
-    2025, arXiv 2507.07101)."""
-    adam_epsilon: Annotated[Positive, Field(exclude_if=lambda epsilon: epsilon == 1e-8)] = 1e-8
-    """Added to AdamW's root of the mean of squares."""
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest example in tokens; what lies beyond is cut off."""
+    adapter: Annotated[Adapter | None, Field(exclude_if=absent)] = None
+    """Train a low-rank adapter on frozen weights; all weights are trained when empty."""
     heldout: Annotated[int, Field(ge=0)] | None = None
     """Examples kept out of training, the same for every trial; their loss is the benchmark
     `heldout_loss`. When empty, 200, and at most a tenth of the data."""

@@ -103,6 +103,9 @@ def _pass(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tenso
     weigh = torch.randn(hidden.shape, generator=generator).to(hidden.device)
     (hidden * weigh).sum().backward()
     gradient = model.get_input_embeddings().weight.grad
+    if gradient is None:  # frozen under an adapter, whose own gradients are few
+        own = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+        gradient = torch.cat(own)
     assert isinstance(gradient, torch.Tensor)
     gradient = gradient.clone()
     model.zero_grad()

@@ -8,7 +8,7 @@ concerns one rank alone, and a rank without an example has nothing to do but tak
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -41,6 +41,8 @@ class Settings(NamedTuple):
     """How batches become steps."""
 
     order: batching.Order
+    optimizer: Callable[[Any, Collection[str]], torch.optim.Optimizer]
+    """Of a model and the names of its weights that decay."""
     factor: Callable[[int], float]
     """Share of the peak learning rate, by the step from 0."""
     steps: int
@@ -132,6 +134,13 @@ class ExactBatches(Trainer):
         row = rows(examples, self.settings.packed, device)
         (weights,) = to_device([torch.tensor(worth)], device)
         return (model(row, weights[row.owners]),)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            decaying = set(self.get_decay_parameter_names(model))
+            self.optimizer = self.settings.optimizer(model, decaying)
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         optimizer = self.optimizer if optimizer is None else optimizer

@@ -24,13 +24,18 @@ from transformers import (
 )
 
 from trainers.data.prepare import Prepared
-from trainers.models import load
+from trainers.models import adapters, load
 from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
+from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
+<<<<<<< HEAD
 from trainers.training import checkpoints, compat_accelerate, compiled, distributed, schedule
+=======
+from trainers.training import checkpoints, compiled, distributed, optimizers, schedule
+>>>>>>> 0e7b905 (adapter and optimizer: LoRA by PEFT and six optimizers as keys of a stage)
 from trainers.training import state as resume
 from trainers.training.callbacks import Monitor, Progress
 from trainers.training.exact_batches import Diverged, ExactBatches, Settings
@@ -66,15 +71,16 @@ def train(
     deadline: float,
     memory_kills: int,
 ) -> StageResult:
-    """Train `model` in place on `rows`: those of `data.train`, as the engine reads them. Write a
-    line per optimizer step to `folder`/metrics.jsonl.
+    """Train `model`, or a new adapter on it, in place on `rows`: those of `data.train`, as the
+    engine reads them. Write a line per optimizer step to `folder`/metrics.jsonl.
 
     Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
     removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
     halves the token budget.
 
     `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
-    warmup_steps, adam_beta2, learning_rate_sum, train_seconds, model_parameters; first, final, best
+    warmup_steps, adam_beta2 (None where the optimizer has none), learning_rate_sum, train_seconds,
+    model_parameters (without an adapter), trained_parameters; first, final, best
     and smoothed loss; the kind's facts, smoothed; the noise scale with its 95 % interval, the
     number of measurements and their share of the time; the token budget, and those that were too
     large.
@@ -82,6 +88,9 @@ def train(
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.
     """
+    parameters = model.num_parameters()
+    if spec.adapter is not None:
+        adapters.attach(model, spec.adapter, spec.seed)
     newest = checkpoints.newest(folder / CHECKPOINTS)
     course = schedule.course(spec, data.lengths)
     bfloat16 = load.bfloat16(spec.dtype)
@@ -99,7 +108,7 @@ def train(
             )
             stack.enter_context(_metrics(folder, monitor))
             budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
-                model, packed, bfloat16
+                model, packed, bfloat16, STATE_BYTES[spec.optimizer]
             )
             micro_batches = course.steps * math.ceil(course.tokens_per_step / budget)
             against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
@@ -108,6 +117,7 @@ def train(
             trainer.set_batches(
                 Settings(
                     order=Order(len(data.train), spec.rows_per_step, spec.seed),
+                    optimizer=partial(optimizers.optimizer, spec, course.adam_beta2),
                     factor=partial(schedule.factor, spec.schedule, course),
                     steps=course.steps,
                     first_step=monitor.progress.steps,
@@ -126,6 +136,7 @@ def train(
         assert trainer is not None
         budget = trainer.budget
     finally:
+        vars(model).pop("disable_adapter", None)  # what TRL switches the adapter off by
         _release(trainer, monitor)
         compat_accelerate.forget_process_state()
         if torch.cuda.is_available():
@@ -135,8 +146,9 @@ def train(
         **{name: _finite(mean) for name, mean in monitor.progress.smoothed_facts.items()},
         "epochs": monitor.progress.examples / spec.examples_per_row / len(data.train),
         "warmup_steps": course.warmup_steps,
-        "adam_beta2": course.adam_beta2,
-        "model_parameters": model.num_parameters(),
+        "adam_beta2": course.adam_beta2 if spec.has_adam else None,
+        "model_parameters": parameters,
+        "trained_parameters": model.num_parameters(only_trainable=True),
         "packed": packed,
         "compiled": compilation.used,
         **({"compilation_failed": compilation.reason} if compilation.reason != against else {}),
@@ -169,6 +181,8 @@ def _trainer(
         **kind.options,
     )
     trainer.remove_callback(PrinterCallback)
+    if spec.adapter is not None:
+        adapters.set_dropout(model, spec.adapter.dropout)  # TRL takes it off with the model's own
     return trainer
 
 
@@ -187,17 +201,12 @@ def _release(trainer: ExactBatches | None, monitor: Monitor) -> None:
 
 
 def _arguments(spec: TrainingSpec, course: schedule.Course, folder: Path) -> dict[str, Any]:
-    """What the engine leaves to TRL: the optimizer, precision, devices. All else is `Settings`."""
+    """What the engine leaves to TRL: precision and devices. All else is `Settings`."""
     return {
         "output_dir": str(folder / CHECKPOINTS),
         "per_device_train_batch_size": 1,  # an item of the data loader is a whole batch
         "max_steps": course.steps,
         "learning_rate": spec.learning_rate,
-        "optim": "adamw_torch_fused",
-        "weight_decay": spec.weight_decay,
-        "adam_beta1": spec.adam_beta1,
-        "adam_beta2": course.adam_beta2,
-        "adam_epsilon": spec.adam_epsilon,
         "max_grad_norm": 0,  # clipped by the engine
         "seed": spec.seed,
         "bf16": load.bfloat16(spec.dtype),

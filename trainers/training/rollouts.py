@@ -9,6 +9,7 @@ and the engine (exact_batches.py) cuts it by the token budget.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from trainers.data.rlvr_prompts import Prompt, read_prompts
+from trainers.models import adapters
 from trainers.ops.memory import with_room
 from trainers.training.exact_batches import ExactBatches, Step
 
@@ -50,16 +52,19 @@ class Rollouts(ExactBatches):
     _metrics: dict[str, dict[str, list[float]]]
 
     def __init__(self, *, args: Any, **options: Any):
-        """`args.beta` says how the KL counts; its reference is a copy of the model as it is now,
-        where TRL would load the one that the configuration names."""
+        """`args.beta` says how the KL counts; its reference is the model as it is now, a copy or,
+        under an adapter, without it, where TRL would load the one that the configuration names."""
         beta, args.beta = args.beta, 0.0
         del options["data_collator"]  # TRL sets its own; the data loader has `collate`
         super().__init__(args=args, **options)
         if self.args.world_size > 1:
             raise ValueError("rlvr trains on one process; set resources.ranks_per_trial: 1")
         args.beta = self.beta = beta
-        if beta:
-            reference = with_room(lambda: copy.deepcopy(options["model"]))
+        model = options["model"]
+        if beta and adapters.attached(model):  # the reference is the model without it
+            model.disable_adapter = partial(adapters.off, model)
+        elif beta:
+            reference = with_room(lambda: copy.deepcopy(model))
             reference.__dict__.pop("forward", None)
             reference.requires_grad_(False)
             add_fused_lm_head(reference, temperature=self.temperature)

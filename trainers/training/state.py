@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -11,9 +12,15 @@ from trainers import attempt, files
 
 WEIGHT = "weight"
 RANDOM = "random"
+NUMBER = "number:"
+"""Begins the name of an entry that the optimizer holds as a number and not as a tensor."""
+
+SMALL = 4096
+"""Bytes up to which a copy costs nothing."""
 
 
 def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+<<<<<<< HEAD
     """Weights, the optimizer's state of each, and torch's random state, by name."""
     states = {f"{RANDOM}.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -23,6 +30,27 @@ def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Ten
         for entry, value in optimizer.state[parameter].items():
             states[f"{entry}.{name}"] = value
     return states
+=======
+    """The weights that are trained, the optimizer's state of each, and torch's random state, by
+    name."""
+    found = {f"{RANDOM}.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
+    for name, parameter in _trained(model).items():
+        found[f"{WEIGHT}.{name}"] = parameter.detach()
+        for entry, value in optimizer.state[parameter].items():
+            if isinstance(value, torch.Tensor):
+                found[f"{entry}.{name}"] = _own(value)
+            elif value is not None:
+                found[f"{NUMBER}{entry}.{name}"] = torch.tensor(value)
+    return found
+>>>>>>> 0e7b905 (adapter and optimizer: LoRA by PEFT and six optimizers as keys of a stage)
+
+
+def _own(value: torch.Tensor) -> torch.Tensor:
+    """Memory of its own: bitsandbytes' tables are one for all weights."""
+    whole = value.untyped_storage().nbytes() == value.nbytes
+    return value if whole and value.nbytes > SMALL else value.clone()
 
 
 @torch.no_grad()
@@ -31,12 +59,24 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: O
     torch.set_rng_state(saved[f"{RANDOM}.cpu"].clone())
     if torch.cuda.is_available() and f"{RANDOM}.cuda" in saved:
         torch.cuda.set_rng_state(saved[f"{RANDOM}.cuda"].clone())
-    for name, parameter in model.named_parameters():
+    states: dict[str, dict[str, Any]] = {}
+    for key, value in saved.items():
+        entry, _, name = key.partition(".")
+        if entry not in (WEIGHT, RANDOM):
+            number = entry.startswith(NUMBER)
+            states.setdefault(name, {})[entry.removeprefix(NUMBER)] = (
+                value.item() if number else value
+            )
+    for name, parameter in _trained(model).items():
         parameter.copy_(saved[f"{WEIGHT}.{name}"])
         optimizer.state[parameter] = {
-            entry: saved[f"{entry}.{name}"].clone().to(parameter.device)
-            for entry in ("step", "exp_avg", "exp_avg_sq")
+            entry: value.clone().to(parameter.device) if isinstance(value, torch.Tensor) else value
+            for entry, value in states.get(name, {}).items()
         }
+
+
+def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    return {name: one for name, one in model.named_parameters() if one.requires_grad}
 
 
 def cut(metrics: Path, step: int) -> None:

@@ -22,13 +22,21 @@ class EvaluationFailed(Exception):
     """Some evaluations of a trained model failed; the others have their records."""
 
 
+def starts_as_it_is(job: Job) -> bool:
+    """Whether the trial starts from the grid's model; the stage `base` keeps no copy of it."""
+    if job.parent_folder is None or job.trial.parent is None:
+        return True
+    parent = TrialFolder(Path(job.parent_folder))
+    return not parent.model.exists() and not parent.weights_removed()
+
+
 def start_weights(job: Job) -> load.Loaded:
     """The weights that the trial starts from.
 
     Raises:
         FileNotFoundError: they were removed.
     """
-    if job.parent_folder is None or job.trial.parent is None:
+    if job.parent_folder is None or starts_as_it_is(job):
         return load.load(job.trial.model.name, job.trial.model.revision)
     parent = TrialFolder(Path(job.parent_folder))
     if reason := parent.weights_removed():
@@ -36,9 +44,7 @@ def start_weights(job: Job) -> load.Loaded:
             f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
             "delete that folder to train them again"
         )
-    if not parent.model.exists():  # the stage `base` keeps no copy of the grid's model
-        return load.load(job.trial.model.name, job.trial.model.revision)
-    return load.load(str(parent.model))
+    return load.load(str(parent.model), base=job.trial.model)
 
 
 def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
@@ -55,7 +61,8 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         return 0.0
     if folder.model.exists():
         judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
-        loaded = (load.load_judge if judge else load.load)(str(folder.model))
+        where = str(folder.model)
+        loaded = load.load_judge(where) if judge else load.load(where, base=job.trial.model)
     elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
         loaded = load.load(job.trial.model.name, job.trial.model.revision)
     else:

@@ -29,7 +29,7 @@ from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, files, process
 from trainers.attempt import Attempt, Stopped, Superseded
-from trainers.models import load
+from trainers.models import adapters, load
 from trainers.specs.result import OutOfTime, StageResult
 from trainers.training import distributed as ranks
 
@@ -253,7 +253,7 @@ def _fit_here(job: Job, deadline: float) -> StageResult:
         memory_kills=folder.memory_kills(),
     )
     if result.status == "ok" and ranks.is_first():
-        _save(loaded._replace(model=result.model or loaded.model), folder.model)
+        _save(loaded._replace(model=result.model or loaded.model), folder.model, job)
     return result._replace(model=None)  # it is on disk, and may have to go to another process
 
 
@@ -286,10 +286,17 @@ def _untrained(loaded: load.Loaded) -> dict[str, Any]:
     return counts | {"train_seconds": 0.0, "model_parameters": loaded.model.num_parameters()}
 
 
-def _save(loaded: load.Loaded, folder: Path) -> None:
+def _save(loaded: load.Loaded, folder: Path, job: Job) -> None:
+    """An adapter alone where it belongs on the grid's model; on weights that may be removed, or
+    under a head of its own, merged."""
     attempt.check()
     aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
-    loaded.model.save_pretrained(aside)
+    spec, base = job.trial.spec, job.trial.model
+    if spec is not None and spec.LEAVES == "policy" and scoring.starts_as_it_is(job):
+        adapters.save(loaded.model, aside, base.name, base.revision)
+    else:
+        adapters.merge(loaded.model)
+        loaded.model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
     attempt.check()
     files.take_place(aside, folder)

@@ -27,4 +27,4 @@ def test_bytes_of_a_token_hold_what_every_layer_must_keep(tiny):
 
 def test_a_cpu_has_a_constant(tiny):
     assert tiny.model.device == torch.device("cpu")
-    assert memory.tokens_per_micro_batch(tiny.model, True, False) == memory.ON_CPU
+    assert memory.tokens_per_micro_batch(tiny.model, True, False, 8) == memory.ON_CPU

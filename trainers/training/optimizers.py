@@ -1,0 +1,112 @@
+"""The optimizer of a stage, from torch or bitsandbytes, with its numbers as the spec has them."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch.optim import SGD, Adafactor, AdamW, Muon, Optimizer
+from transformers import PreTrainedModel
+
+from trainers.specs.optimizer import OptimizerSpec
+
+Groups = list[dict[str, Any]]
+
+ADAFACTOR_FLOOR = 1e-3
+"""Least size of a weight that the learning rate of Adafactor is relative to; torch's default."""
+
+
+def optimizer(
+    spec: OptimizerSpec, adam_beta2: float, model: PreTrainedModel, decaying: Collection[str]
+) -> Optimizer:
+    """Over the weights of `model` that are trained; `decaying` names those with weight decay.
+
+    Raises:
+        ImportError: bitsandbytes is not installed, or does not run here.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    adamw = {
+        "lr": spec.learning_rate,
+        "betas": (spec.adam_beta1, adam_beta2),
+        "eps": spec.adam_epsilon,
+    }
+
+    def groups(names: Collection[str]) -> Groups:
+        decays = [trained[name] for name in names if name in decaying]
+        others = [trained[name] for name in names if name not in decaying]
+        parts = ((decays, spec.weight_decay), (others, 0.0))
+        return [{"params": some, "weight_decay": decay} for some, decay in parts if some]
+
+    every = list(trained)
+    match spec.optimizer:
+        case "adamw":
+            return AdamW(groups(every), **adamw, fused=True)
+        case "sgd":
+            return SGD(
+                groups(every),
+                lr=spec.learning_rate,
+                momentum=spec.sgd_momentum,
+                nesterov=spec.sgd_nesterov,
+            )
+        case "adafactor":
+            return Adafactor(
+                groups(every),
+                lr=spec.learning_rate,
+                beta2_decay=spec.adafactor_beta2_decay,
+                eps=(None, ADAFACTOR_FLOOR),
+                d=spec.adafactor_clip,
+            )
+        case "lion":
+            from bitsandbytes.optim.lion import Lion
+
+            betas = (spec.lion_beta1, spec.lion_beta2)
+            return Lion(groups(every), lr=spec.learning_rate, betas=betas)
+        case "adamw_8bit":
+            from bitsandbytes.optim.adamw import AdamW8bit
+
+            tables = _embeddings(model)  # bitsandbytes advises 32 bits for them
+            some = [name for name in every if id(trained[name]) not in tables]
+            rest = [name for name in every if id(trained[name]) in tables]
+            parts: list[Optimizer] = [AdamW8bit(groups(some), **adamw)]
+            return _together(
+                [*parts, *([AdamW(groups(rest), **adamw, fused=True)] if rest else [])]
+            )
+        case "muon":
+            tables = _embeddings(model)
+            layers = {id(p) for p in model.base_model.parameters() if p.ndim == 2} - tables
+            some = [name for name in every if id(trained[name]) in layers]
+            rest = [name for name in every if id(trained[name]) not in layers]
+            parts = [
+                Muon(
+                    groups(some),
+                    lr=spec.learning_rate,
+                    momentum=spec.muon_momentum,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            ]
+            return _together(
+                [*parts, *([AdamW(groups(rest), **adamw, fused=True)] if rest else [])]
+            )
+
+
+def _embeddings(model: PreTrainedModel) -> set[int]:
+    tables = [one for one in model.modules() if isinstance(one, torch.nn.Embedding)]
+    return {id(table.weight) for table in tables}
+
+
+def _together(parts: list[Optimizer]) -> Optimizer:
+    return parts[0] if len(parts) == 1 else Together(parts)
+
+
+class Together(Optimizer):
+    """Several optimizers that step as one; groups and state are theirs."""
+
+    def __init__(self, parts: list[Optimizer]):
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        for part in parts:
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for part in self.parts:
+            part.step()
