@@ -28,3 +28,4 @@ def prepare(threads: int, gpus: float = 0.0) -> None:
     transformers.logging.set_verbosity_error()
     datasets.logging.set_verbosity_error()  # it warns of each use of its cache
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of a kernel for 4-bit weights

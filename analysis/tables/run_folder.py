@@ -136,7 +136,7 @@ def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path,
     size and seed differ in the name of the arm: another axis of the grid is no seed."""
     cells: dict[str, list[dict[str, Any]]] = {}
     for _, trial in trials:
-        spec = trial.get("spec") or {}
+        spec = _flat(trial.get("spec") or {})
         cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
         cells.setdefault(json.dumps(cell), []).append(spec)
     differing: dict[str, dict[str, None]] = {}
@@ -152,8 +152,16 @@ def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path,
     ]
 
 
+def _flat(spec: dict[str, Any]) -> dict[str, Any]:
+    """The settings, those of an adapter as `adapter.rank` and the like."""
+    adapter = spec.get("adapter")
+    if not isinstance(adapter, dict):
+        return spec
+    return spec | {"adapter": "lora"} | {f"adapter.{name}": its for name, its in adapter.items()}
+
+
 def _arm(trial: dict[str, Any], names: list[str]) -> str:
-    spec = trial.get("spec") or {}
+    spec = _flat(trial.get("spec") or {})
     settings = [f"{name}={spec.get(name)}" for name in names]
     return ", ".join([*([trial["arm"]] if trial.get("arm") else []), *settings])
 

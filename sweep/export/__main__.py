@@ -25,7 +25,8 @@ from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
-from trainers.models import licence
+from trainers.models import adapters, licence, load
+from trainers.specs.data import Model
 from trainers.specs.kinds import KINDS
 
 FIGURE = "sweep.png"
@@ -107,17 +108,23 @@ def export(
     )
     try:
         with remote_run.weights(chosen.folder.path) as model:
-            _write(model, to, model_card.text(facts), figure)
+            _write(model, chosen.trial, to, model_card.text(facts), figure)
     except Unreachable as error:
         raise CannotExport(CANNOT_RUN, str(error)) from error
     return to
 
 
-def _write(model: Path, to: Path, text: str, figure: Path | None) -> None:
-    """Aside and renamed: the folder is whole or not there."""
+def _write(model: Path, trial: dict[str, Any], to: Path, text: str, figure: Path | None) -> None:
+    """Aside and renamed: the folder is whole or not there. An adapter is merged into its model."""
     aside = to.with_name(f".{to.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(model, aside)
+    if adapters.is_adapter(model):
+        base = Model(name=trial["model"], revision=trial["model_revision"])
+        merged = load.load(str(model), base=base)
+        merged.model.save_pretrained(aside)
+        merged.tokenizer.save_pretrained(aside)
+    else:
+        shutil.copytree(model, aside)
     (aside / "README.md").write_text(text, encoding="utf-8")
     if figure is not None:
         shutil.copyfile(figure, aside / FIGURE)

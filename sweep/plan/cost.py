@@ -1,10 +1,10 @@
 """What a plan will take: FLOPs, tokens, hours and device-hours, stated by the grid or measured.
 
 Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
-2020, arXiv 2001.08361, section 2.1). Hours come, in this order, from a calibration
-(sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
-of `device_flops`. Where trials ask for GPUs each optimizer step takes at least what its launches
-take (sweep/plan/step_time.py).
+2020, arXiv 2001.08361, section 2.1); training an adapter takes 4 N D. Hours come, in this order,
+from a calibration (sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or
+from its `utilisation` of `device_flops`. Where trials ask for GPUs each optimizer step takes at
+least what its launches take (sweep/plan/step_time.py).
 """
 
 import heapq
@@ -75,7 +75,7 @@ def price(
     parameters = load.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
-    train_flops = 0.0 if trial.spec is None else _times(6, parameters, tokens)
+    train_flops = 0.0 if trial.spec is None else _times(_passes(trial), parameters, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
@@ -95,6 +95,12 @@ def price(
         seconds = sum(_measured_evaluation(grid, trial, measured))
         eval_hours = _times(seconds / 3600, _size(parameters, load.parameters(grid.model.name)))
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
+
+
+def _passes(trial: Trial) -> int:
+    """FLOPs for each parameter and token; a frozen weight under an adapter takes no gradient of its
+    own, and what the adapter's take is left out: it has some hundredth of the parameters."""
+    return 6 if trial.spec is None or trial.spec.adapter is None else 4
 
 
 def total(prices: Iterable[Price]) -> Price:

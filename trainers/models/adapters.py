@@ -147,4 +147,6 @@ def put_on(model: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
     from peft import PeftModel
 
     merged: Any = PeftModel.from_pretrained(model, str(folder))
-    return merged.merge_and_unload()
+    model = merged.merge_and_unload()
+    model.requires_grad_(True)
+    return model

@@ -14,8 +14,9 @@ from trainers.specs.result import OutOfTime
 from trainers.specs.training import TrainingSpec
 from trainers.training import checkpoints
 from trainers.training import state as resume
-from trainers.training.exact_batches import Diverged, ExactBatches, Step
+from trainers.training.exact_batches import Diverged, ExactBatches
 from trainers.training.noise_scale import Measurement, estimates
+from trainers.training.step import Step
 
 SMOOTHING = 0.9
 """Weight of the past in the exponential mean of the loss, corrected for its start."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -24,6 +25,7 @@ from trainers.ops.packed_attention import Example, rows, to_device
 from trainers.training import gradients
 from trainers.training.batch_loader import BatchLoader
 from trainers.training.noise_scale import Measurement, halve
+from trainers.training.step import Step
 
 SMALLEST_BUDGET = 64
 """Tokens; a step that does not fit with this does not fit."""
@@ -55,20 +57,6 @@ class Settings(NamedTuple):
     max_grad_norm: float
     noise_scale_every: int
     """Steps from one measurement to the next; 0 for none."""
-
-
-class Step(NamedTuple):
-    """What one optimizer step was made from, over all ranks."""
-
-    loss: float
-    grad_norm: float
-    """Before clipping."""
-    examples: int
-    tokens: int
-    loss_tokens: int
-    noise: Measurement | None
-    facts: dict[str, float]
-    """Means over the batch of what the kind of training records beside the loss."""
 
 
 class ExactBatches(Trainer):
@@ -163,6 +151,9 @@ class ExactBatches(Trainer):
         if not model.training:
             model.train()
         examples: list[Any] = inputs
+        # dropout draws by seed and step alone, so that a training that goes on draws the same
+        drawn = [self.args.seed, self.state.global_step, self.args.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(drawn).generate_state(1)[0]))
         worth = self.worth(examples)
         groups = self._groups(len(examples))
         totals = torch.zeros(1 + len(self.FACTS), device=self.args.device)

@@ -31,11 +31,14 @@ from trainers.ops.batching import Order
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-<<<<<<< HEAD
-from trainers.training import checkpoints, compat_accelerate, compiled, distributed, schedule
-=======
-from trainers.training import checkpoints, compiled, distributed, optimizers, schedule
->>>>>>> 0e7b905 (adapter and optimizer: LoRA by PEFT and six optimizers as keys of a stage)
+from trainers.training import (
+    checkpoints,
+    compat_accelerate,
+    compiled,
+    distributed,
+    optimizers,
+    schedule,
+)
 from trainers.training import state as resume
 from trainers.training.callbacks import Monitor, Progress
 from trainers.training.exact_batches import Diverged, ExactBatches, Settings

@@ -103,8 +103,18 @@ class Together(Optimizer):
     def __init__(self, parts: list[Optimizer]):
         self.parts = parts
         super().__init__([group for part in parts for group in part.param_groups], {})
-        for part in parts:
-            part.state = self.state
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Accelerate loads the optimizer's own state into it, which makes groups and state anew."""
+        super().__setstate__(state)
+        self._share()
+
+    def _share(self) -> None:
+        at = 0
+        for part in self.parts:
+            end = at + len(part.param_groups)
+            part.param_groups, part.state, at = self.param_groups[at:end], self.state, end
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -21,7 +21,8 @@ from trl.trainer.utils import add_fused_lm_head
 from trainers.data.rlvr_prompts import Prompt, read_prompts
 from trainers.models import adapters
 from trainers.ops.memory import with_room
-from trainers.training.exact_batches import ExactBatches, Step
+from trainers.training.exact_batches import ExactBatches
+from trainers.training.step import Step
 
 
 class Completion(NamedTuple):

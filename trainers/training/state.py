@@ -20,17 +20,6 @@ SMALL = 4096
 
 
 def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Tensor]:
-<<<<<<< HEAD
-    """Weights, the optimizer's state of each, and torch's random state, by name."""
-    states = {f"{RANDOM}.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        states[f"{WEIGHT}.{name}"] = parameter.detach()
-        for entry, value in optimizer.state[parameter].items():
-            states[f"{entry}.{name}"] = value
-    return states
-=======
     """The weights that are trained, the optimizer's state of each, and torch's random state, by
     name."""
     found = {f"{RANDOM}.cpu": torch.get_rng_state()}
@@ -44,7 +33,6 @@ def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Ten
             elif value is not None:
                 found[f"{NUMBER}{entry}.{name}"] = torch.tensor(value)
     return found
->>>>>>> 0e7b905 (adapter and optimizer: LoRA by PEFT and six optimizers as keys of a stage)
 
 
 def _own(value: torch.Tensor) -> torch.Tensor:
