@@ -144,7 +144,7 @@ def judged(lab: Laboratory, score: Any, cells: Sequence[Cell]) -> dict[str, Any]
     result = fit(seen)
     answer = answers([result]).benchmarks[seen.benchmark]
     ok = seen.table.loc[seen.ok]
-    true = true_of(score, ok.x.to_numpy(), ok.y.to_numpy())
+    true = true_of(score, seen.table.x.to_numpy(), ok.y.to_numpy())
     row |= _two_dimensional(result, score, ok)
     called = np.array([its.status is RateStatus.INTERIOR for its in answer.rates])
     held = np.zeros(len(called), dtype=bool)
