@@ -31,6 +31,9 @@ SLOPE = 0.5
 ALLOWANCE = 1.6
 """Width of the report's intervals beside the bound, the median over simulated grids."""
 
+CONTRAST_ALLOWANCE = 2.1
+"""The same of the error of a contrast: by it the stated power is the realised one on average."""
+
 SEED_NOISE = 0.008
 """Standard deviation between seeds of an accuracy: 0.6 to 1.0 points at 135M."""
 
@@ -83,7 +86,7 @@ def expected(layout: Layout, benchmark: str, level: float, chance: float, items:
     width = min(ALLOWANCE * 2 * NORMAL.inv_cdf(0.975) * widths, layout.span)
     can = width < WIDEST * layout.span
     why = "" if can else f"rates move it by {lost:.1%}, noise is {np.sqrt(variance):.1%}"
-    return Expected(benchmark, float(width), ALLOWANCE * error, bool(can), why)
+    return Expected(benchmark, float(width), CONTRAST_ALLOWANCE * error, bool(can), why)
 
 
 def bounds(layout: Layout, lost: float, noise: float) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def flatness(cells: Cells) -> tuple[float, str]:
         tests.append(((1 + exceed) / (DRAWS + 1), "all cells against a constant, joint noise"))
     if cells.seed_sd is None:
         tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
-    return max(tests)
+    return max(tests) if tests else (1.0, "all cells alike, in every seed")
 
 
 def _spread(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -123,3 +123,10 @@ def test_wider_cuts_use_more_cells() -> None:
 def test_same_table_same_fit() -> None:
     frame = table(bowl, noise=0.01)
     assert np.array_equal(fitted(frame).ratio_draws, fitted(frame).ratio_draws)  # type: ignore
+
+
+def test_scores_all_alike_in_every_seed_are_flat() -> None:
+    alike = table(lambda x, y: np.zeros_like(x), seeds=2, stderr=False)
+    found = fitted(alike.assign(stderr=0.0))
+    assert found.status is FitStatus.FLAT
+    assert found.flat_p == 1
