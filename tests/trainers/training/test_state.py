@@ -34,7 +34,9 @@ def _train(folder: Path) -> None:
 def start(folder: Path) -> multiprocessing.process.BaseProcess:
     """In a process of its own, as a worker that can be killed."""
     folder.mkdir(exist_ok=True)
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(folder,))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainers.data.prepare", "trainers.training.sft"])
+    process = context.Process(target=_train, args=(folder,))
     process.start()
     return process
 
