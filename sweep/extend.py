@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sweep import orchestrate
+from sweep import drive as driver
 from sweep.gridfile import load
 from sweep.gridfile.schema import Grid, Limits
 from sweep.options import Options
@@ -30,36 +30,36 @@ ROUNDS = 5
 def drive(
     grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
 ) -> Counter[str]:
-    """As `orchestrate.drive`, and the rounds after it; returns the states of the last.
+    """As `sweep.drive.drive`, and the rounds after it; returns the states of the last.
 
     Raises:
         CannotStart: as there.
     """
     folder, started = RunFolder(path), time.monotonic()
     before = _begun(folder)
-    states = orchestrate.drive(grid, planned, path, options, console)
+    states = driver.drive(grid, planned, path, options, console)
     for number in range(1, ROUNDS + 1):
         if states["failed"] or states["planned"]:
             return states
         step = next_step(path)
         if step is None:
-            _say(console, "extend: the report asks for no further cell")
+            console.say("extend: the report asks for no further cell")
             return states
         limits = left(grid.limits, _begun(folder) - before, time.monotonic() - started)
         if limits is None:
-            _say(console, "extend: the limits of the grid leave no further trial")
+            console.say("extend: the limits of the grid leave no further trial")
             return states
         file = folder.path / "extended" / f"{number}.yaml"
         file.parent.mkdir(exist_ok=True)
         files.write_text(file, step["text"])
         wider = load.load(file).model_copy(update={"limits": limits})
         again = trials.trials(wider, selection.known(wider, folder))
-        _say(console, f"extend, round {number}: {step['sentence']}")
+        console.say(f"extend, round {number}: {step['sentence']}")
         if {trial.key for trial in again} <= {trial.key for trial in planned}:
             return states
         planned = again
-        states = orchestrate.drive(wider, planned, path, options, console)
-    _say(console, f"extend: {ROUNDS} rounds have run; the same command goes on")
+        states = driver.drive(wider, planned, path, options, console)
+    console.say(f"extend: {ROUNDS} rounds have run; the same command goes on")
     return states
 
 
@@ -87,7 +87,3 @@ def left(limits: Limits, begun: int, seconds: float) -> Limits | None:
 def _begun(folder: RunFolder) -> int:
     """Trials that were begun, by all starts of the command."""
     return sum(event["event"] == "started" for event in events.read(folder.events))
-
-
-def _say(console: RunConsole, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,30 +1,23 @@
-"""A run from its plan to its report: check, resolve, prepare, execute, report.
+"""The phases of a run: plan a wave, prepare its data, execute it, report.
 
-A run has one `Orchestrator` and, where a stage starts from the best model of another, several
-waves: each plans the trials whose parent is known by then.
+A run has one `Orchestrator` (`sweep/drive.py`) and, where a stage starts from the best model of
+another, several waves: each plans the trials whose parent is known by then.
 """
 
 import time
 from collections import Counter
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from analysis.tables.run_folder import ResultsError
-from sweep.audit import run_audit
-from sweep.execution import calibrate, preflight, remote_driver
-from sweep.execution.backends.runner import Runner, runner
+from sweep.execution import calibrate
+from sweep.execution.backends.runner import Runner
 from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_driver import RemoteRun
-from sweep.gridfile.schema import Grid
 from sweep.options import Options
-from sweep.page import browser, live
 from sweep.plan import money, trials
-from sweep.plan.disk import full
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
-from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
+from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
 from sweep.schedule.pool import Pool
@@ -32,87 +25,16 @@ from sweep.schedule.progress import Progress
 from sweep.schedule.queue import TrialQueue
 from sweep.schedule.retention import WeightRetention
 from sweep.schedule.spending import Spending
-from sweep.storage import leftovers, manifest
-from sweep.storage.driver_lock import FolderLock, RunHeld
+from sweep.storage import manifest
+from sweep.storage.driver_lock import FolderLock
 from sweep.storage.events import Events
-from sweep.storage.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder, plan_csv
+from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader
 from sweep.terminal import answer, progress
-from sweep.tracking import follow, notify
-from trainers.files import Damaged
 
 WORKER_DIED = "the worker died (killed, or out of memory)"
 WORKER_DIED_OR_CUT_OFF = "the worker died (killed, or out of memory), or could not reach the store"
-
-
-def drive(
-    grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
-) -> Counter[str]:
-    """Run what is not done and write the report; returns how many trials are in which state.
-
-    States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
-    for the cells that a search which has ended passed over.
-
-    Raises:
-        CannotStart: something that the run needs is missing and nothing was started, or its
-            records cannot stand in one table.
-    """
-    folder = RunFolder(path)
-    at_once = preflight.check_resources(grid, planned, folder, options)
-    resolved = resolve(grid)
-    say = partial(_print, console)
-    try:
-        with (
-            folder.lock(say) as lock,
-            remote_driver.held(options.store, folder, say) as stored,
-            console.kept_in(folder.path),
-        ):
-            leftovers.remove(folder.path)
-            run = Orchestrator(resolved, folder, options, console, stored, lock)
-            preflight.check_unchanged(folder, resolved.fingerprints)
-            if not options.changed_code:
-                preflight.check_code(folder, manifest.changed_code(folder))
-            if stored is None:
-                preflight.check_disk(folder, grid, run.planned[: run.total], at_once)
-            reached = run.allowance.reached
-            with (
-                live.drawn(folder, plan_csv(run.shown), say) as page,
-                runner(grid, options, resolved.needed, reached, say) as backend,
-            ):
-                if run.pending():
-                    say(f"page: {page.path} fills while trials run")
-                    show = partial(browser.show, say=say) if options.open_page else None
-                    page.begin("Preparing the data", show)
-                run.prepare(backend)
-                page.note("")
-                run_audit.run(resolved, folder, say)
-                with (
-                    notify.following(grid, folder.path, say),
-                    follow.following(grid.tracking, folder.path, say),
-                ):
-                    run.execute(backend)
-                    while run.choose_parents():
-                        run.plan_wave()
-                        run.prepare(backend)
-                        run.execute(backend)
-                    backend.leave()
-                    states = run.report()
-                    if options.open_page and not page.begun:
-                        browser.show(page.path, say)
-                    return states
-    except (RunHeld, Damaged, ResultsError, Unreachable) as error:
-        raise CannotStart(str(error)) from error
-    except Exception as error:
-        no_room = full(error)
-        if isinstance(error, CannotStart) or not (no_room or isinstance(error, OSError)):
-            raise
-        path = getattr(no_room or error, "filename", None) or folder.path
-        advice = "make room" if no_room else "mend it"
-        raise CannotStart(
-            f"{path}: {no_room or error}; {advice}, and the same command continues"
-        ) from error
 
 
 class Orchestrator:
@@ -350,8 +272,4 @@ class Orchestrator:
         return states
 
     def say(self, line: str) -> None:
-        _print(self.console, line)
-
-
-def _print(console: RunConsole, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.say(line)

@@ -156,8 +156,8 @@ def main(
             f"{grid_file}: {count:,} trials, more than {MANY_TRIALS:,}; look at them with "
             "--dry-run, and give --yes to run them",
         )
+    from sweep import drive
     from sweep import extend as extension
-    from sweep import orchestrate
     from sweep.resolve.resolve import CannotStart
 
     options = Options(
@@ -170,7 +170,7 @@ def main(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        driver = extension if extend else orchestrate
+        driver = extension if extend else drive
         states = driver.drive(grid, planned, path, options, console)
     except CannotStart as error:
         stop(error.code, str(error))

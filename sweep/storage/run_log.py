@@ -44,8 +44,12 @@ class RunConsole(Console):
             super().print(*objects, **options)
         except OSError:  # the terminal was closed
             self.on_broken_pipe()
-        if objects and all(isinstance(one, str) for one in objects):
+        if objects and all(isinstance(part, str) for part in objects):
             self._note(" ".join(objects))
+
+    def say(self, line: str) -> None:
+        """A line as it stands: no markup, no colours, no breaks."""
+        self.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _note(self, line: str) -> None:
         if self._log is not None:

@@ -93,7 +93,7 @@ def _rows(plan: str) -> list[dict[str, str]]:
         missing = {"key", "folder", "stage", "arm", "learning_rate", "batch_size"} - set(row)
         if missing:
             raise KeyError(*missing)
-        float(row["learning_rate"] or 0), int(row["batch_size"] or 0)
+        _ = float(row["learning_rate"] or 0), int(row["batch_size"] or 0)
     return rows
 
 
@@ -134,7 +134,7 @@ class Reader:
         held = self.folder.held()
         with files.shaped(self.folder.manifest):
             for stage in manifest.get("stages", {}).values():
-                stage.get("evaluations", []), stage.get("resources", {})
+                _ = stage.get("evaluations", []), stage.get("resources", {})
         trials = [self._trial(row, manifest, held) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),

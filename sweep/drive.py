@@ -1,0 +1,102 @@
+"""A run from its plan to its report: check, resolve, then the phases of the orchestrator."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from analysis.tables.run_folder import ResultsError
+from sweep.audit import run_audit
+from sweep.execution import preflight, remote_driver
+from sweep.execution.backends.runner import runner
+from sweep.gridfile.schema import Grid
+from sweep.options import Options
+from sweep.orchestrate import Orchestrator
+from sweep.page import browser, live
+from sweep.plan.disk import full
+from sweep.plan.trials import Trial
+from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
+from sweep.storage import leftovers, manifest
+from sweep.storage.driver_lock import RunHeld
+from sweep.storage.object_store import Unreachable
+from sweep.storage.run_folder import RunFolder, plan_csv
+from sweep.storage.run_log import RunConsole
+from sweep.tracking import follow, notify
+from trainers.files import Damaged
+
+
+def drive(
+    grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
+) -> Counter[str]:
+    """Run what is not done and write the report; returns how many trials are in which state.
+
+    States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
+    for the cells that a search which has ended passed over.
+
+    Raises:
+        CannotStart: something that the run needs is missing and nothing was started, or its
+            records cannot stand in one table.
+    """
+    folder = RunFolder(path)
+    at_once = preflight.check_resources(grid, planned, folder, options)
+    resolved = resolve(grid)
+    try:
+        with (
+            folder.lock(console.say) as lock,
+            remote_driver.held(options.store, folder, console.say) as stored,
+            console.kept_in(folder.path),
+        ):
+            leftovers.remove(folder.path)
+            run = Orchestrator(resolved, folder, options, console, stored, lock)
+            _check(run, resolved, at_once)
+            return _phases(run, resolved)
+    except (RunHeld, Damaged, ResultsError, Unreachable) as error:
+        raise CannotStart(str(error)) from error
+    except Exception as error:
+        no_room = full(error)
+        if isinstance(error, CannotStart) or not (no_room or isinstance(error, OSError)):
+            raise
+        path = getattr(no_room or error, "filename", None) or folder.path
+        advice = "make room" if no_room else "mend it"
+        raise CannotStart(
+            f"{path}: {no_room or error}; {advice}, and the same command continues"
+        ) from error
+
+
+def _check(run: Orchestrator, resolved: ResolvedGrid, at_once: int | None) -> None:
+    """Whether what is recorded and what is planned can stand in one table, and on this disk."""
+    preflight.check_unchanged(run.folder, resolved.fingerprints)
+    if not run.options.changed_code:
+        preflight.check_code(run.folder, manifest.changed_code(run.folder))
+    if run.stored is None:
+        preflight.check_disk(run.folder, resolved.grid, run.planned[: run.total], at_once)
+
+
+def _phases(run: Orchestrator, resolved: ResolvedGrid) -> Counter[str]:
+    """Prepare, execute and report, wave by wave, while the page fills and trackers follow."""
+    grid, folder, say = resolved.grid, run.folder, run.say
+    reached = run.allowance.reached
+    with (
+        live.drawn(folder, plan_csv(run.shown), say) as page,
+        runner(grid, run.options, resolved.needed, reached, say) as backend,
+    ):
+        if run.pending():
+            say(f"page: {page.path} fills while trials run")
+            show = partial(browser.show, say=say) if run.options.open_page else None
+            page.begin("Preparing the data", show)
+        run.prepare(backend)
+        page.note("")
+        run_audit.run(resolved, folder, say)
+        with (
+            notify.following(grid, folder.path, say),
+            follow.following(grid.tracking, folder.path, say),
+        ):
+            run.execute(backend)
+            while run.choose_parents():
+                run.plan_wave()
+                run.prepare(backend)
+                run.execute(backend)
+            backend.leave()
+            states = run.report()
+            if run.options.open_page and not page.begun:
+                browser.show(page.path, say)
+            return states
