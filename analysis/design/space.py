@@ -96,7 +96,7 @@ def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> 
     surely = ((above >= -1e-9) & (ratio >= -1e-9)).any(axis=1)
     apart = ((points[:, None] - known[None]) ** 2).sum(axis=2)
     nearest = apart == apart.min(axis=1, keepdims=True)
-    return surely if worst.all() else surely | (nearest & worst).any(axis=1)
+    return surely if worst.all() else np.asarray(surely | (nearest & worst).any(axis=1))
 
 
 def _log2(settings: Sequence[tuple[float, int]]) -> np.ndarray:
