@@ -123,9 +123,9 @@ def _names(grid: Grid) -> Iterator[Finding]:
     on_hub = [(one.name, "model") for one in (grid.model, *grid.references)]
     on_hub = [(name, kind) for name, kind in on_hub if models.on_hub(name)]
     on_hub += [
-        (one.name, "dataset")
-        for one in data
-        if one.name not in sources.WORLD and not sources.is_local(one.name)
+        (source.name, "dataset")
+        for source in data
+        if source.name not in sources.WORLD and not sources.is_local(source.name)
     ]
     for model in (grid.model, *grid.references):
         if model.name in models.PACKAGES:
@@ -161,7 +161,7 @@ def _benchmarks(grid: Grid) -> Iterator[Finding]:
         if lacks:
             yield Finding(f"benchmark {name}", "something is missing", lacks)
         elif there:
-            problem = next(filter(None, (hub.access(one, "dataset") for one in there)), "")
+            problem = next(filter(None, (hub.access(path, "dataset") for path in there)), "")
             mend = "set evaluate.data_dir to a folder with its items" if problem else ""
             yield Finding(f"benchmark {name}", problem or "can be fetched", mend)
         else:

@@ -103,7 +103,11 @@ def answers(
         types[task(fit.cells.benchmark).task_type].append(fit)
     alike = {fit.cells.benchmark: 1.0 for fit in fits}
     benchmarks = {fit.cells.benchmark: _benchmark(fit) for fit in fits}
-    own = {name: one.setting for name, one in benchmarks.items() if one.setting is not None}
+    own = {
+        name: benchmark.setting
+        for name, benchmark in benchmarks.items()
+        if benchmark.setting is not None
+    }
     # benchmarks that nobody has sorted are no type
     sorted_ = {kind: members for kind, members in types.items() if members and kind != "other"}
     rates = {kind: type_rates(members) for kind, members in sorted_.items()}

@@ -128,11 +128,11 @@ def _beside(
     benchmarks = [benchmark for benchmark, _ in rows]
     ours = _ours(table, good.loc[good.benchmark.isin(benchmarks)], kinds)
     differences = [
-        _difference(benchmark, one, name, scores[name])
-        for one in ours
+        _difference(benchmark, row, name, scores[name])
+        for row in ours
         for benchmark, scores in rows
-        for name in one.beside
-        if benchmark in one.scores and name in scores
+        for name in row.beside
+        if benchmark in row.scores and name in scores
     ]
     return Beside(table, f"Table {table.number}, {table.about}", rows, ours, differences)
 
@@ -166,11 +166,13 @@ def _ours(table: Table, good: pd.DataFrame, kinds: Mapping[str, str]) -> list[Ou
     else:
         ranked = [stage for stage in stages if kinds.get(stage, stage) in POLICIES]
         here = sorted(ranked, key=lambda stage: POLICIES.index(kinds.get(stage, stage)))[-1:]
-    recipes = {one.name: one for one in published.settings() if one.name in table.columns}
+    recipes = {
+        setting.name: setting for setting in published.settings() if setting.name in table.columns
+    }
     for stage in here:
         for arm, rows in good.loc[good.stage == stage].groupby("arm", sort=False):
             of_kind = [
-                name for name, one in recipes.items() if one.stage == kinds.get(stage, stage)
+                name for name, recipe in recipes.items() if recipe.stage == kinds.get(stage, stage)
             ]
             matched = [
                 _cell(
@@ -261,11 +263,11 @@ def as_text(found: list[Beside]) -> str:
     return "\n\n".join(parts)
 
 
-def difference_text(one: Difference) -> str:
+def difference_text(difference: Difference) -> str:
     """+1.2 (-0.3 to +2.7)"""
-    if one.low is None or one.high is None:
-        return f"{one.points:+.1f} (errors unknown)"
-    return f"{one.points:+.1f} ({one.low:+.1f} to {one.high:+.1f})"
+    if difference.low is None or difference.high is None:
+        return f"{difference.points:+.1f} (errors unknown)"
+    return f"{difference.points:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
 
 
 def _score(score: tuple[float, float | None] | None) -> str:

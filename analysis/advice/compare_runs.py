@@ -84,10 +84,13 @@ class Comparison:
 def compare(runs: dict[str, tuple[Source, list[Advice]]]) -> Comparison:
     """Of all pairs of runs, by name."""
     cells = {
-        name: (source, [fit.cells for one in advice for fit in one.fits])
+        name: (source, [fit.cells for stage_advice in advice for fit in stage_advice.fits])
         for name, (source, advice) in runs.items()
     }
-    fits = {name: [fit for one in advice for fit in one.fits] for name, (_, advice) in runs.items()}
+    fits = {
+        name: [fit for stage_advice in advice for fit in stage_advice.fits]
+        for name, (_, advice) in runs.items()
+    }
     return Comparison(compare_scores.compare_scores(cells), differences(fits))
 
 
@@ -96,10 +99,10 @@ def differences(runs: dict[str, list[Fit]]) -> list[Difference]:
     stage, or the only one each has); `runs` holds the fits of each by name."""
     found = []
     for (first, fits), (second, others) in combinations(runs.items(), 2):
-        for one in fits:
-            other = _counterpart(one, fits, others)
+        for fit in fits:
+            other = _counterpart(fit, fits, others)
             if other is not None:
-                found.append(_difference(first, second, one, other))
+                found.append(_difference(first, second, fit, other))
     return found
 
 

@@ -61,7 +61,7 @@ def counterpart(cells: Cells, grids: list[Cells], others: list[Cells]) -> Cells 
     exact = [other for other in same if (other.stage, other.arm) == (cells.stage, cells.arm)]
     if exact:
         return exact[0]
-    alone = len({(one.stage, one.arm) for one in grids}) == 1
+    alone = len({(grid.stage, grid.arm) for grid in grids}) == 1
     return same[0] if alone and len(same) == 1 else None
 
 

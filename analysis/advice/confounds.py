@@ -199,11 +199,11 @@ def _sentence(
             parts.append(
                 f"{where}{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not recorded."
             )
-    for one in effects:
-        if one.controls and one.ratio is not None:
+    for effect in effects:
+        if effect.controls and effect.ratio is not None:
             parts.append(
-                f"With {listed(list(one.controls))} ({one.arm or 'the grid itself'}) the best "
-                f"ratio of {task(one.benchmark).label} {_place(one.ratio)}."
+                f"With {listed(list(effect.controls))} ({effect.arm or 'the grid itself'}) the "
+                f"best ratio of {task(effect.benchmark).label} {_place(effect.ratio)}."
             )
     if missing:
         names = [CONTROLS[name] for name in missing]

@@ -66,9 +66,9 @@ def next_step(
     """Of one grid; `rows` are its own results; `file` is the run's grid.yaml."""
     cells = [fit.cells for fit in fits]
     reasons = _reasons(answers)
-    ok = pd.concat([one.table.loc[one.ok] for one in cells])
-    rates = sorted({float(r) for one in cells for r in one.table.learning_rate})
-    sizes = sorted({int(size) for one in cells for size in one.table.batch_size})
+    ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
+    rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})
+    sizes = sorted({int(size) for grid_cells in cells for size in grid_cells.table.batch_size})
     seeds = sorted({int(seed) for seed in rows.seed.dropna()}) or [0]
     step = _step(np.array(sorted(ok.learning_rate.unique())))
     added: dict[str, tuple[list[Any], str]] = {}
@@ -100,24 +100,24 @@ def next_step(
 def _reasons(answers: Answers) -> _Reasons:
     reasons = _Reasons([], [], [], [], [])
     every = answers.benchmarks.values()
-    clear = [one for one in every if one.signal is Signal.CLEAR]
-    for one in clear:
-        way = one.direction
-        if way is None or way.next_gain is None or one.epsilon is None:
+    clear = [answer for answer in every if answer.signal is Signal.CLEAR]
+    for answer in clear:
+        way = answer.direction
+        if way is None or way.next_gain is None or answer.epsilon is None:
             continue
-        if way.next_gain > one.epsilon and way.verdict in (Batch.SMALLER, Batch.LARGER):
+        if way.next_gain > answer.epsilon and way.verdict in (Batch.SMALLER, Batch.LARGER):
             side = reasons.smaller if way.verdict is Batch.SMALLER else reasons.larger
-            side.append(one.label)
+            side.append(answer.label)
     columns = {TASK_TYPE_LABELS[kind].lower(): rates for kind, rates in answers.type_rates.items()}
-    for label, rates in (columns or {one.label: one.rates for one in clear}).items():
+    for label, rates in (columns or {answer.label: answer.rates for answer in clear}).items():
         for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
-            if any(one.status is RateStatus.EDGE and one.side == side for one in rates):
+            if any(rate.status is RateStatus.EDGE and rate.side == side for rate in rates):
                 labels.append(label)
-        if sum(one.status is RateStatus.LEVEL for one in rates) > len(rates) / 2:
+        if sum(rate.status is RateStatus.LEVEL for rate in rates) > len(rates) / 2:
             reasons.seeds.append(label)
     if not clear:
         # no further cell tells more of what is constant or at chance
-        reasons.seeds.extend(one.label for one in every if one.signal is Signal.FLAT)
+        reasons.seeds.extend(answer.label for answer in every if answer.signal is Signal.FLAT)
     return reasons
 
 
@@ -125,7 +125,7 @@ def _new_rates(
     cells: Sequence[Cells], ok: pd.DataFrame, reasons: _Reasons, step: float
 ) -> tuple[list[float], str]:
     """Learning rates to add, and why."""
-    tables = pd.concat([one.table for one in cells])
+    tables = pd.concat([grid_cells.table for grid_cells in cells])
     if ok.empty:
         start = min(float(tables.learning_rate.min()), USUAL_HIGHEST)
         added = [start / OCTAVE ** (2 * k) for k in range(1, 4)]
@@ -156,11 +156,11 @@ def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
     """Labels of the benchmarks whose best cell has this learning rate, below a diverged cell so far
     above that it says nothing of the rates between."""
     return [
-        task(one.benchmark).label
-        for one in cells
-        if (one.table.status == "diverged").any()
-        and one.best is not None
-        and one.table.learning_rate.iloc[one.best] == learning_rate
+        task(grid_cells.benchmark).label
+        for grid_cells in cells
+        if (grid_cells.table.status == "diverged").any()
+        and grid_cells.best is not None
+        and grid_cells.table.learning_rate.iloc[grid_cells.best] == learning_rate
     ]
 
 
@@ -186,7 +186,9 @@ def _values(name: str, values: list[Any]) -> str:
 
 
 def _settled(answers: Sequence[BenchmarkAnswer]) -> str:
-    silent = [one.label for one in answers if one.signal in (Signal.CONSTANT, Signal.CHANCE)]
+    silent = [
+        answer.label for answer in answers if answer.signal in (Signal.CONSTANT, Signal.CHANCE)
+    ]
     if silent and len(silent) == len(answers):
         return (
             f"No further cell would tell more: the scores of {listed(silent)} do not depend on the "

@@ -147,9 +147,13 @@ def _on(fit: Fit, curves: Curves, share: float | None, kept: str) -> OnBenchmark
 def _rule(name: str, statement: str, source: str, benchmarks: list[OnBenchmark]) -> Rule:
     verdict = _together(benchmarks)
     parts = [
-        f"{one.label} {one.verdict}"
-        + ("" if one.probability is None else f" (probability {probability(one.probability)})")
-        for one in benchmarks
+        f"{benchmark.label} {benchmark.verdict}"
+        + (
+            ""
+            if benchmark.probability is None
+            else f" (probability {probability(benchmark.probability)})"
+        )
+        for benchmark in benchmarks
     ]
     because = listed(parts) if parts else "no benchmark's cells differ beyond noise"
     sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."
@@ -157,7 +161,7 @@ def _rule(name: str, statement: str, source: str, benchmarks: list[OnBenchmark])
 
 
 def _together(benchmarks: Sequence[OnBenchmark]) -> Verdict:
-    decided = {one.verdict for one in benchmarks} - {Verdict.UNDECIDED}
+    decided = {benchmark.verdict for benchmark in benchmarks} - {Verdict.UNDECIDED}
     return decided.pop() if len(decided) == 1 else Verdict.UNDECIDED
 
 
@@ -238,9 +242,9 @@ def _at_setting(
         benchmarks.append(one)
     verdict = _together(benchmarks)
     parts = [
-        f"{number(one.regret)} of {one.label} (at most {number(one.regret_high)})"
-        for one in benchmarks
-        if one.regret is not None and one.regret_high is not None
+        f"{number(benchmark.regret)} of {benchmark.label} (at most {number(benchmark.regret_high)})"
+        for benchmark in benchmarks
+        if benchmark.regret is not None and benchmark.regret_high is not None
     ]
     because = f"it loses {listed(parts)}" if parts else "it lies outside the measured cells"
     sentence = f"{name}, {statement}: {verdict} here; {because}."

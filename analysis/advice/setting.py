@@ -107,15 +107,15 @@ def setting(
     cells = _shared([fit for fit, _ in members])
     if not members or not cells:
         return None
-    inner = {one.batch_size: one for one in rates if one.status is RateStatus.INTERIOR}
+    inner = {rate.batch_size: rate for rate in rates if rate.status is RateStatus.INTERIOR}
     points = [cell for cell in cells if cell[1] not in inner]
-    points += [(_as_shown(one, cells), size) for size, one in inner.items()]
+    points += [(_as_shown(rate, cells), size) for size, rate in inner.items()]
     points.sort()
     x, y = np.log2(np.array(points, dtype=float)).T
     regrets = [_regret(curves, x, y) for _, curves in members]
     shares = np.array([weights.get(fit.cells.benchmark, 0.0) for fit, _ in members])
     shares = shares / shares.sum() if shares.sum() > 0 else np.full(len(members), 1 / len(members))
-    count = min(len(one.lost) for one in regrets)
+    count = min(len(regret.lost) for regret in regrets)
     mixed = sum(
         share * one.lost[:count] / one.span for share, one in zip(shares, regrets, strict=True)
     )
@@ -170,13 +170,13 @@ def _price(
     )
 
 
-def _as_shown(one: RateAt, cells: Sequence[tuple[float, int]]) -> float:
+def _as_shown(rate: RateAt, cells: Sequence[tuple[float, int]]) -> float:
     """LR*(B) with the digits that the table of learning rates shows, but no rate beyond those that
     trained there: LR*(B) below a wall of divergence may lie beyond the last that did."""
-    run = [learning_rate for learning_rate, size in cells if size == one.batch_size]
-    shown = float(rounded(one.learning_rate, one.low, one.high)[0])
+    run = [learning_rate for learning_rate, size in cells if size == rate.batch_size]
+    shown = float(rounded(rate.learning_rate, rate.low, rate.high)[0])
     return (
-        shown if min(run) <= shown <= max(run) else min(max(one.learning_rate, min(run)), max(run))
+        shown if min(run) <= shown <= max(run) else min(max(rate.learning_rate, min(run)), max(run))
     )
 
 

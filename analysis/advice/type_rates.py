@@ -30,8 +30,8 @@ def type_rates(
     first = curves[0]
     if any(not _same_mesh(first, other) for other in curves):
         return ()
-    count = min(len(one.height) for one in curves)
-    ranges = [_range(one) for one in curves]
+    count = min(len(curve.height) for curve in curves)
+    ranges = [_range(curve) for curve in curves]
     mixed = Curves.__new__(Curves)
     mixed.__dict__ = {
         name: copy(value)
@@ -39,9 +39,9 @@ def type_rates(
         if name in ("cells", "posterior", "batch_sizes", "y", "x", "measured", "wall")
     }
     parts = list(zip(curves, ranges, strict=True))
-    mixed.epsilon = float(np.average([one.epsilon / span for one, span in parts], weights=shares))
+    mixed.epsilon = float(np.average([part.epsilon / span for part, span in parts], weights=shares))
     mixed.height = np.average(
-        [one.height[:count] / span for one, span in parts], axis=0, weights=shares
+        [part.height[:count] / span for part, span in parts], axis=0, weights=shares
     )
     return learning_rates(mixed, shaped=True)
 

@@ -51,7 +51,7 @@ def leaked(pairs: Iterable[dict[str, Any]], stages: dict[str, list[str]]) -> Lea
         (stage, benchmark): frozenset(found)
         for stage, data in stages.items()
         for benchmark in sorted(names)
-        if (found := set().union(*(by_data.get((one, benchmark), ()) for one in data)))
+        if (found := set().union(*(by_data.get((source, benchmark), ()) for source in data)))
     }
 
 
@@ -129,15 +129,15 @@ def _change(label: str, old: Answered, new: Answered | None) -> Change:
 def _left(old: Sequence[RateAt], new: Sequence[RateAt]) -> list[int]:
     """Batch sizes whose best rate lay inside and now lies outside that interval, or is placed no
     more."""
-    after = {one.batch_size: one for one in new}
+    after = {rate.batch_size: rate for rate in new}
     return [
-        one.batch_size
-        for one in old
-        if one.status is RateStatus.INTERIOR
+        rate.batch_size
+        for rate in old
+        if rate.status is RateStatus.INTERIOR
         and (
-            (now := after.get(one.batch_size)) is None
+            (now := after.get(rate.batch_size)) is None
             or now.status is not RateStatus.INTERIOR
-            or not one.low <= now.learning_rate <= one.high
+            or not rate.low <= now.learning_rate <= rate.high
         )
     ]
 

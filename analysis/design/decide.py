@@ -66,14 +66,16 @@ def decide(
     usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
     if not usable:
         return _blind(tried, space, allowed, settings, count)
-    ended = sum(one.status != "running" for one in tried)
+    ended = sum(trial.status != "running" for trial in tried)
     given = answers(usable)
     sides = open_sides(usable, given, space)
     closed = [side for side in ("lower", "higher") if not _extendable(side, usable, space, tried)]
     questions = asked(given, settings.octaves, ended, closed)
-    left = tuple(one for one in questions if not one.decided)
+    left = tuple(question for question in questions if not question.decided)
     if not left and ended >= min(EARLIEST, settings.trials):
-        level = dict.fromkeys(one.benchmark for one in questions if one.answer == LEVEL)
+        level = dict.fromkeys(
+            question.benchmark for question in questions if question.answer == LEVEL
+        )
         stop = f"every question is decided within {settings.octaves:g} octaves"
         return Decision((), stop + (f", and {listed(list(level))} is level" if level else ""))
     if count <= 0:
@@ -88,7 +90,7 @@ def _start(
     tried: Sequence[Tried], space: Space, allowed: Collection[Cell] | None
 ) -> Iterator[Choice]:
     """First cells that were not tried yet and would train."""
-    begun = {one.cell for one in tried}
+    begun = {trial.cell for trial in tried}
     start = [c for c in first_cells(space) if c not in begun and (allowed is None or c in allowed)]
     bad = diverging([cell.setting for cell in start], tried)
     for cell, diverges in zip(start, bad, strict=True):
@@ -107,10 +109,10 @@ def _blind(
     if count <= 0:
         return Decision((), _spent(settings))
     cells = candidates(space, tried, allowed, ["lower"])
-    cells = [cell for cell in cells if cell.setting not in {one.cell.setting for one in tried}]
+    cells = [cell for cell in cells if cell.setting not in {trial.cell.setting for trial in tried}]
     if not cells:
         return Decision((), "no cell is left that would train")
-    known = np.log2(np.array([one.cell.setting for one in tried], dtype=float))
+    known = np.log2(np.array([trial.cell.setting for trial in tried], dtype=float))
     found = []
     for _ in range(min(count, len(cells))):
         points = np.log2(np.array([cell.setting for cell in cells], dtype=float))
@@ -130,9 +132,9 @@ def _chosen(
     left: Sequence[Asked],
     count: int,
 ) -> list[Choice]:
-    running = [one.cell for one in tried if one.status == "running"]
+    running = [trial.cell for trial in tried if trial.status == "running"]
     every = [*cells, *running]
-    rates = [cell.learning_rate for cell in every] + [one.cell.learning_rate for one in tried]
+    rates = [cell.learning_rate for cell in every] + [trial.cell.learning_rate for trial in tried]
     sizes = [*(space.smaller if "smaller" in sides else ()), *space.batch_sizes]
     sizes += space.larger if "larger" in sides else ()
     ends = min(rates), max(rates)
@@ -142,10 +144,10 @@ def _chosen(
     ]
     for place in range(len(cells), len(every)):
         of = updated(of, place)
-    names = {one.benchmark for one in left} or {fit.cells.benchmark for fit in fits}
+    names = {question.benchmark for question in left} or {fit.cells.benchmark for fit in fits}
     wanted = [np.full(len(sizes) + 1, fit.cells.benchmark in names or "" in names) for fit in fits]
-    contrast = not left or any(not one.benchmark for one in left)
-    seen = {one.cell.setting for one in tried}
+    contrast = not left or any(not question.benchmark for question in left)
+    seen = {trial.cell.setting for trial in tried}
     repeats = len(tried) - len(seen)
     found: list[Choice] = []
     free = np.ones(len(cells), dtype=bool)
@@ -183,7 +185,7 @@ def _extendable(side: str, fits: Sequence[Fit], space: Space, tried: Sequence[Tr
     added = getattr(space, side)
     if side == "higher" and any(fit.curves is not None and fit.curves.wall.any() for fit in fits):
         return False
-    ran = {one.cell.learning_rate for one in tried if one.status != "failed"}
+    ran = {trial.cell.learning_rate for trial in tried if trial.status != "failed"}
     ends = space.learning_rates[0], space.learning_rates[-1]
     beyond = [*added] if added else []
     beyond += [ends[0] if side == "lower" else ends[1]]

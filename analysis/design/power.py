@@ -122,7 +122,9 @@ def visible(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -> float
 
 
 def contrast_error(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -> float | None:
-    groups = [[one.error for one in group if one.answers] for group in (reasoning, pattern)]
+    groups = [
+        [contrast.error for contrast in group if contrast.answers] for group in (reasoning, pattern)
+    ]
     if not all(groups):
         return None
     return float(np.sqrt(sum(sum(e**2 for e in group) / len(group) ** 2 for group in groups)))

@@ -41,8 +41,8 @@ def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> 
     a top at a border that is `closed` ("lower" or "higher"), and a benchmark that is level after
     `ended` trials."""
     found = []
-    for one in given.benchmarks.values():
-        found += _of_benchmark(one, octaves, ended, closed)
+    for benchmark in given.benchmarks.values():
+        found += _of_benchmark(benchmark, octaves, ended, closed)
     between = given.contrast
     if between.low is not None and between.high is not None:
         narrow = between.high - between.low <= octaves
@@ -53,23 +53,25 @@ def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> 
 
 
 def _of_benchmark(
-    one: BenchmarkAnswer, octaves: float, ended: int, closed: Sequence[str]
+    benchmark: BenchmarkAnswer, octaves: float, ended: int, closed: Sequence[str]
 ) -> list[Asked]:
-    silent = one.signal in (Signal.CONSTANT, Signal.CHANCE)
-    silent |= one.signal is Signal.FLAT and ended >= FLAT_FROM and (one.p_flat or 0) > LEVEL_P
+    silent = benchmark.signal in (Signal.CONSTANT, Signal.CHANCE)
+    silent |= (
+        benchmark.signal is Signal.FLAT and ended >= FLAT_FROM and (benchmark.p_flat or 0) > LEVEL_P
+    )
     found = []
     placed: list[tuple[str, RateAt | BestRatio]] = [
-        (f"LR* at batch size {its.batch_size}", its) for its in one.rates
+        (f"LR* at batch size {its.batch_size}", its) for its in benchmark.rates
     ]
-    if one.ratio is not None:
-        placed.append(("the ratio", one.ratio))
+    if benchmark.ratio is not None:
+        placed.append(("the ratio", benchmark.ratio))
     for words, its in placed:
         width = float(np.log2(its.high / its.low))
         interior = its.status is RateStatus.INTERIOR
         edge = its.status is RateStatus.EDGE and its.side in closed
         decided = silent or edge or (interior and width <= octaves)
         answer = LEVEL if silent else f"{its.status} within {width:.1f} octaves"
-        found.append(Asked(one.benchmark, words, decided, answer))
+        found.append(Asked(benchmark.benchmark, words, decided, answer))
     return found
 
 

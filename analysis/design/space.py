@@ -64,8 +64,8 @@ def candidates(
     sizes = space.batch_sizes
     sizes = (*(space.smaller if "smaller" in open_sides else ()), *sizes)
     sizes = (*sizes, *(space.larger if "larger" in open_sides else ()))
-    begun = {one.cell for one in tried}
-    failed = {one.cell.setting for one in tried if one.status == "failed"}
+    begun = {trial.cell for trial in tried}
+    failed = {trial.cell.setting for trial in tried if trial.status == "failed"}
     settings = [(rate, size) for rate in sorted(rates) for size in sorted(sizes)]
     bad = diverging(settings, tried)
     found = []
@@ -86,11 +86,11 @@ def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> 
     setting is also as its nearest neighbour in octaves.
     """
     points = _log2(settings)
-    ended = [one for one in tried if one.status in ("ok", "diverged")]
-    if not len(settings) or not any(one.status == "diverged" for one in ended):
+    ended = [trial for trial in tried if trial.status in ("ok", "diverged")]
+    if not len(settings) or not any(trial.status == "diverged" for trial in ended):
         return np.zeros(len(settings), dtype=bool)
-    known = _log2([one.cell.setting for one in ended])
-    worst = np.array([one.status == "diverged" for one in ended])
+    known = _log2([trial.cell.setting for trial in ended])
+    worst = np.array([trial.status == "diverged" for trial in ended])
     above = points[:, None, 0] - known[None, worst, 0]
     ratio = above - (points[:, None, 1] - known[None, worst, 1])
     surely = ((above >= -1e-9) & (ratio >= -1e-9)).any(axis=1)

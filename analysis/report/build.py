@@ -52,12 +52,16 @@ def write(
     given = paths if not isinstance(paths, Path | str) else [paths]
     sources = distinct([load(path, options) for path in given])
     grids = {source.name: surfaces(source.frame, source.items) for source in sources}
-    _refuse_unknown(weights or {}, {one.benchmark for cells in grids.values() for one in cells})
-    tables = {one.name: compare_paper.tables(one, beside) for one in sources} if beside else {}
+    _refuse_unknown(
+        weights or {}, {grid_cells.benchmark for cells in grids.values() for grid_cells in cells}
+    )
+    tables = (
+        {source.name: compare_paper.tables(source, beside) for source in sources} if beside else {}
+    )
     folder = Path(out) if out else _place(Path(given[0]), sources)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     advice = {
-        source.name: advise([fit(one) for one in grids[source.name]], weights, source.frame)
+        source.name: advise([fit(grid) for grid in grids[source.name]], weights, source.frame)
         for source in sources
     }
     several = len(sources) > 1
@@ -66,13 +70,15 @@ def write(
         | {"beside": tables.get(source.name, []), "reading": list(source.notes)}
         for source in sources
     ]
-    comparison = compare_runs.compare({one.name: (one, advice[one.name]) for one in sources})
+    comparison = compare_runs.compare(
+        {source.name: (source, advice[source.name]) for source in sources}
+    )
     for source in sources:
         for note in source.notes:
             print(f"{source.name}: {note}")
     _write(folder / "recommendations.json", render.as_json(_records(runs, comparison)))
     if tables:
-        texts = [f"{name}\n\n{compare_paper.as_text(one)}\n" for name, one in tables.items()]
+        texts = [f"{name}\n\n{compare_paper.as_text(table)}\n" for name, table in tables.items()]
         _write(folder / AGAINST, "\n".join(texts))
     context = {
         "name": " against ".join(source.name for source in sources),
@@ -178,10 +184,10 @@ def _run(
         "manifest": _facts(source.manifest) + _cost(source) + _decided(source),
         "progress": _progress(source),
         "grids": [
-            section(one, source, Place(folder, prefix), all_metrics)
-            | without_leaks(one, clean)
-            | {"confounds": stage_confounds(one, source, advice)}
-            for one in advice
+            section(stage_advice, source, Place(folder, prefix), all_metrics)
+            | without_leaks(stage_advice, clean)
+            | {"confounds": stage_confounds(stage_advice, source, advice)}
+            for stage_advice in advice
         ],
         "singles": _singles(source.frame, advice),
         "audited": audited,
@@ -193,7 +199,7 @@ def _run(
 
 def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     """Trials outside every grid: the base model, a pretraining, a chain's single stage."""
-    gridded = {(one.stage, one.arm) for one in advice}
+    gridded = {(stage_advice.stage, stage_advice.arm) for stage_advice in advice}
     outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
     benchmarks, trials = summary_tables.scores(frame.loc[outside])
     return {"benchmarks": benchmarks, "trials": trials}

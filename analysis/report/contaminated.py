@@ -22,9 +22,9 @@ def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> d
     ]
     refitted = {cells.benchmark: fit(cells) for cells in surfaces(rows, clean.items)}
     after = advise(
-        refitted[one.cells.benchmark] if one.cells.benchmark in touched else one
-        for one in advice.fits
-        if one.cells.benchmark not in touched or one.cells.benchmark in refitted
+        refitted[fit.cells.benchmark] if fit.cells.benchmark in touched else fit
+        for fit in advice.fits
+        if fit.cells.benchmark not in touched or fit.cells.benchmark in refitted
     )
     return {
         "leaks": without_contaminated.summary(scores),

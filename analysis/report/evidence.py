@@ -49,7 +49,7 @@ def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
         {
             "label": task(fit.cells.benchmark).label,
             "members": list(fit.rivals.members.values()),
-            "lowest": min(one.aicc for one in fit.rivals.members.values()),
+            "lowest": min(rival.aicc for rival in fit.rivals.members.values()),
             "sentence": sentence(fit.rivals),
         }
         for fit in fits
@@ -63,7 +63,7 @@ def sentence(rivals: Rivals) -> str:
         return "There are too few cells near the top to compare the ratio with its rivals."
     ranked = sorted(rivals.members.values(), key=lambda one: one.aicc)
     best = ranked[0]
-    close = [one.label for one in ranked[1:] if one.aicc - best.aicc <= CLOSE]
+    close = [rival.label for rival in ranked[1:] if rival.aicc - best.aicc <= CLOSE]
     verb = "describe" if best.name == "full" else "describes"
     text = f"{best.label[0].upper()}{best.label[1:]} {verb} the cells near the top best"
     if close:

@@ -273,10 +273,10 @@ def _unscored(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def as_json(one: Overview) -> dict[str, Any]:
+def as_json(overview: Overview) -> dict[str, Any]:
     """For recommendations.json."""
     gains = {}
-    for gain in one.gains:
+    for gain in overview.gains:
         difference = gain.difference
         gains[gain.benchmark] = {
             "label": gain.label,
@@ -289,4 +289,4 @@ def as_json(one: Overview) -> dict[str, Any]:
             "gain": None if difference is None else difference.gain,
             "gain_stderr": None if difference is None else difference.stderr,
         }
-    return {"facts": one.facts, "benchmarks": gains, "without_score": one.unscored}
+    return {"facts": overview.facts, "benchmarks": gains, "without_score": overview.unscored}

@@ -38,23 +38,27 @@ class Answered:
         self.type_rates = answers.type_rates
         benchmarks = answers.benchmarks.values()
         self.settings = list(answers.task_types.values()) or [
-            one.setting for one in benchmarks if one.setting is not None
+            benchmark.setting for benchmark in benchmarks if benchmark.setting is not None
         ]
         sizes = {size for table in overview.tables for size in table.sizes}
         self.sized = sentences.named(sorted(sizes))
         self.headline = sentences.headline(self.settings, self.sized)
-        self.rates = [sentences.rates(one) for one in benchmarks]
-        self.ratio = [sentences.ratio(one, units[one.benchmark]) for one in benchmarks]
-        self.gamma = [sentences.gamma(one) for one in benchmarks]
-        self.batch_size = [sentences.batch_size(one, units[one.benchmark]) for one in benchmarks]
+        self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
+        self.ratio = [
+            sentences.ratio(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
+        ]
+        self.gamma = [sentences.gamma(benchmark) for benchmark in benchmarks]
+        self.batch_size = [
+            sentences.batch_size(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
+        ]
         shared = [*answers.task_types.values(), *([answers.mix] if answers.mix else [])]
-        self.shared_settings = [sentences.setting(one, units, self.sized) for one in shared]
-        each = [one.setting for one in benchmarks if one.setting is not None]
+        self.shared_settings = [sentences.setting(setting, units, self.sized) for setting in shared]
+        each = [benchmark.setting for benchmark in benchmarks if benchmark.setting is not None]
         self.every_setting = list(
             dict.fromkeys(
                 [
                     *self.shared_settings,
-                    *(sentences.setting(one, units, self.sized) for one in each),
+                    *(sentences.setting(setting, units, self.sized) for setting in each),
                 ]
             )
         )
@@ -64,7 +68,7 @@ class Answered:
     @property
     def one_batch_size(self) -> bool:
         """Only one was measured, so that questions about the batch size cannot be asked."""
-        return all(len(one.rates) < 2 for one in self.answers.benchmarks.values())
+        return all(len(benchmark.rates) < 2 for benchmark in self.answers.benchmarks.values())
 
     @property
     def one_learning_rate(self) -> bool:
@@ -77,52 +81,52 @@ class Answered:
         they have none."""
         if self.type_rates:
             return [self.answers.task_types[kind].label for kind in self.type_rates]
-        return [one.label for one in self.answers.benchmarks.values()]
+        return [benchmark.label for benchmark in self.answers.benchmarks.values()]
 
     @property
     def rate_rows(self) -> list[RateRow]:
         """The table of learning rates, a row per batch size, a text per column."""
-        benchmarks = [one.rates for one in self.answers.benchmarks.values()]
+        benchmarks = [benchmark.rates for benchmark in self.answers.benchmarks.values()]
         return sentences.rate_rows(list(self.type_rates.values()) or benchmarks)
 
     @property
     def benchmark_rates(self) -> list[tuple[str, list[str]]]:
         """A row per benchmark, a text per measured batch size."""
         return [
-            (one.label, [sentences.rate_text(rate) for rate in one.rates])
-            for one in self.answers.benchmarks.values()
+            (benchmark.label, [sentences.rate_text(rate) for rate in benchmark.rates])
+            for benchmark in self.answers.benchmarks.values()
         ]
 
 
-def grid_record(one: Answered, advice: Advice) -> dict[str, Any]:
+def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
     """One grid: `summary`, the seven answers in the order of the page, the optimum over both
     axes."""
-    answers = one.answers
+    answers = answered.answers
     by_benchmark = answers.benchmarks
     return {
         "stage": advice.stage,
         "arm": advice.arm,
         "summary": {
-            "headline": one.headline,
-            "what_was_run": first.as_json(one.overview),
+            "headline": answered.headline,
+            "what_was_run": first.as_json(answered.overview),
             "learning_rates": {
-                "columns": ["batch size", *one.rate_columns],
-                "rows": [[row.batch_size, *row.texts] for row in one.rate_rows],
+                "columns": ["batch size", *answered.rate_columns],
+                "rows": [[row.batch_size, *row.texts] for row in answered.rate_rows],
             },
-            "settings": one.shared_settings or one.every_setting,
-            "next_step": one.next_step._asdict(),
+            "settings": answered.shared_settings or answered.every_setting,
+            "next_step": answered.next_step._asdict(),
         },
         "learning_rate": {
-            "sentences": one.rates,
+            "sentences": answered.rates,
             "benchmarks": {name: plain(each.rates) for name, each in by_benchmark.items()},
-            "task_types": {kind: plain(rates) for kind, rates in one.type_rates.items()},
+            "task_types": {kind: plain(rates) for kind, rates in answered.type_rates.items()},
         },
         "ratio": {
-            "sentences": one.ratio,
+            "sentences": answered.ratio,
             "benchmarks": {name: plain(each.ratio) for name, each in by_benchmark.items()},
         },
         "gamma": {
-            "sentences": one.gamma,
+            "sentences": answered.gamma,
             "benchmarks": {
                 name: {
                     "gamma": plain(each.gamma),
@@ -132,17 +136,17 @@ def grid_record(one: Answered, advice: Advice) -> dict[str, Any]:
             },
         },
         "batch_size": {
-            "sentences": one.batch_size,
+            "sentences": answered.batch_size,
             "benchmarks": {name: plain(each.direction) for name, each in by_benchmark.items()},
         },
         "setting": {
-            "sentences": one.every_setting,
+            "sentences": answered.every_setting,
             "benchmarks": {name: plain(each.setting) for name, each in by_benchmark.items()},
             "task_types": plain(answers.task_types),
             "mix": plain(answers.mix),
         },
-        "contrast": {"sentence": one.contrast} | plain(answers.contrast),
-        "published_rules": [plain(rule) | {"sentence": text} for rule, text in one.rules],
+        "contrast": {"sentence": answered.contrast} | plain(answers.contrast),
+        "published_rules": [plain(rule) | {"sentence": text} for rule, text in answered.rules],
         "signal": {name: each.signal for name, each in by_benchmark.items()},
         "optimum": {fit.cells.benchmark: _optimum(fit) for fit in advice.fits},
     }

@@ -96,7 +96,7 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
         "chosen": evidence.chosen(advice.fits),
         "descriptions": evidence.descriptions(advice.fits),
         "noise_scale": noise,
-        "noise": [(task(one.cells.benchmark).label, one.cells.noise_source) for one in advice.fits],
+        "noise": [(task(fit.cells.benchmark).label, fit.cells.noise_source) for fit in advice.fits],
         "before": before,
         "benchmarks": benchmarks,
         "trials": trials,
@@ -107,10 +107,10 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
 def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
     found = advice.answers
-    cells = [one.cells for one in advice.fits]
+    cells = [fit.cells for fit in advice.fits]
     return Answered(
         found,
-        {one.benchmark: overview.unit_of(one) for one in cells},
+        {grid_cells.benchmark: overview.unit_of(grid_cells) for grid_cells in cells},
         overview.overview(cells, found.benchmarks, source.frame, source.items),
         next_step(advice.fits, found, here, source.grid_file),
     )
@@ -120,7 +120,7 @@ def best_rates(said: BenchmarkAnswer) -> pd.DataFrame | None:
     """LR*(B) as `SurfaceView.best_rates`."""
     if not said.rates:
         return None
-    table = pd.DataFrame([one._asdict() for one in said.rates])
+    table = pd.DataFrame([rate._asdict() for rate in said.rates])
     return pd.DataFrame(
         {
             "batch_size": table.batch_size,
@@ -135,11 +135,11 @@ def best_rates(said: BenchmarkAnswer) -> pd.DataFrame | None:
 
 def stage_confounds(advice: Advice, source: Source, every: list[Advice]) -> Confounds | None:
     """What moves with the ratio in a stage, over all its arms, beside the first of them."""
-    arms = [one for one in every if one.stage == advice.stage]
+    arms = [answer for answer in every if answer.stage == advice.stage]
     if arms[0] is not advice:
         return None
-    answers = [answer for one in arms for answer in one.answers.benchmarks.values()]
-    fits = [fit for one in arms for fit in one.fits]
+    answers = [answer for arm in arms for answer in arm.answers.benchmarks.values()]
+    fits = [fit for arm in arms for fit in arm.fits]
     return confounds(source.frame, advice.stage, fits, answers)
 
 
@@ -158,18 +158,18 @@ def _unfitted(view: SurfaceView) -> dict[str, Any]:
     return interactive.record(view, interactive.charts(view), sentence)
 
 
-def _optimum_sentence(one: Fit) -> str:
+def _optimum_sentence(fit: Fit) -> str:
     """What the contour says of the best setting over both axes."""
-    label = task(one.cells.benchmark).label
-    if one.status is FitStatus.IDENTIFIED and one.optimum and one.low and one.high:
-        x, y, ratio = one.optimum
+    label = task(fit.cells.benchmark).label
+    if fit.status is FitStatus.IDENTIFIED and fit.optimum and fit.low and fit.high:
+        x, y, ratio = fit.optimum
         text = (
             f"{label}: over both axes the best setting is near learning rate {rate(2**x)} with "
-            f"batch size {number(2**y)}, LR/BS {rate(2**ratio)} ({rate(2**one.low)} to "
-            f"{rate(2**one.high)})."
+            f"batch size {number(2**y)}, LR/BS {rate(2**ratio)} ({rate(2**fit.low)} to "
+            f"{rate(2**fit.high)})."
         )
-    elif min(one.cells.table.x.nunique(), one.cells.table.y.nunique()) < 2:
+    elif min(fit.cells.table.x.nunique(), fit.cells.table.y.nunique()) < 2:
         text = f"{label}."
     else:
-        text = f"{label}: no single best setting inside both axes ({one.reason})."
-    return f"{text} {contour.outlier_note(surface_view.fitted(one))}".strip()
+        text = f"{label}: no single best setting inside both axes ({fit.reason})."
+    return f"{text} {contour.outlier_note(surface_view.fitted(fit))}".strip()

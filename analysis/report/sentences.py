@@ -41,26 +41,26 @@ class RateRow(NamedTuple):
     texts: list[str]
 
 
-def rate_text(one: RateAt | None) -> str:
+def rate_text(rate: RateAt | None) -> str:
     """1.1e-3 (7e-4 to 2e-3); above 4.5e-3, at the edge; any of 4e-4 to 4e-3."""
-    if one is None:
+    if rate is None:
         return "-"
-    match one.status:
+    match rate.status:
         case RateStatus.INTERIOR:
-            return with_interval(one.learning_rate, one.low, one.high)
-        case RateStatus.EDGE if one.side == "higher":
-            return f"above {number(one.low, 1, smallest=1e-2)}, at the upper edge"
+            return with_interval(rate.learning_rate, rate.low, rate.high)
+        case RateStatus.EDGE if rate.side == "higher":
+            return f"above {number(rate.low, 1, smallest=1e-2)}, at the upper edge"
         case RateStatus.EDGE:
-            return f"below {number(one.high, 1, smallest=1e-2)}, at the lower edge"
-    start, end = rounded(one.learning_rate, one.level_low, one.level_high)[1:]
+            return f"below {number(rate.high, 1, smallest=1e-2)}, at the lower edge"
+    start, end = rounded(rate.learning_rate, rate.level_low, rate.level_high)[1:]
     if start == end:
-        start, end = rounded(one.learning_rate, one.low, one.high)[1:]
+        start, end = rounded(rate.learning_rate, rate.low, rate.high)[1:]
     return f"open: {start} to {end}"
 
 
 def rate_rows(columns: Sequence[Sequence[RateAt]]) -> list[RateRow]:
     """A row per batch size, a text per column (a benchmark or a task type)."""
-    by_size = [{one.batch_size: one for one in rates} for rates in columns]
+    by_size = [{rate.batch_size: rate for rate in rates} for rates in columns]
     sizes = sorted({size for rates in by_size for size in rates})
     return [RateRow(size, [rate_text(rates.get(size)) for rates in by_size]) for size in sizes]
 
@@ -71,9 +71,9 @@ def rates(answer: BenchmarkAnswer) -> str:
         return f"{answer.label}: too few scored cells to say."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}, so no learning rate is better than another."
-    if not named([one.batch_size for one in answer.rates]):
+    if not named([rate.batch_size for rate in answer.rates]):
         return f"{answer.label}: {rate_text(answer.rates[0])}."
-    texts = [f"{rate_text(one)} at batch size {one.batch_size}" for one in answer.rates]
+    texts = [f"{rate_text(rate)} at batch size {rate.batch_size}" for rate in answer.rates]
     return f"{answer.label}: {listed(texts, '; ')}."
 
 
@@ -159,28 +159,30 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
     return f"{answer.label}: {text}."
 
 
-def place(one: Setting, sized: bool) -> str:
+def place(setting: Setting, sized: bool) -> str:
     """1e-3 with batch size 8; `sized`: the batch size is worth naming."""
-    return f"{rate(one.learning_rate)}{f' with batch size {one.batch_size}' if sized else ''}"
+    return (
+        f"{rate(setting.learning_rate)}{f' with batch size {setting.batch_size}' if sized else ''}"
+    )
 
 
-def setting(one: Setting, units: Mapping[str, Unit], sized: bool = True) -> str:
+def setting(setting: Setting, units: Mapping[str, Unit], sized: bool = True) -> str:
     """Answer 5: what to run and what it may lose; `units` by benchmark; `sized` as in `place`."""
-    text = f"{one.label}: learning rate {place(one, sized)}"
-    if len(one.prices) == 1:
-        unit = units[one.prices[0].benchmark]
+    text = f"{setting.label}: learning rate {place(setting, sized)}"
+    if len(setting.prices) == 1:
+        unit = units[setting.prices[0].benchmark]
         return (
-            f"{text}; expected to lose {unit.amount(one.expected_regret)} against the best of this "
-            f"grid, at most {unit.amount(one.regret_high)}."
+            f"{text}; expected to lose {unit.amount(setting.expected_regret)} against the best of "
+            f"this grid, at most {unit.amount(setting.regret_high)}."
         )
     text += (
-        f"; expected to lose {one.expected_regret:.0%} of the range of scores, at most "
-        f"{one.regret_high:.0%}"
+        f"; expected to lose {setting.expected_regret:.0%} of the range of scores, at most "
+        f"{setting.regret_high:.0%}"
     )
-    if not one.disagree:
+    if not setting.disagree:
         return f"{text}. Its benchmarks agree within noise."
     own = []
-    for price in one.prices:
+    for price in setting.prices:
         if price.dearer and price.own is not None:
             unit = units[price.benchmark]
             cell = f"{rate(price.own[0])}{f' x {price.own[1]}' if sized else ''}"
@@ -191,17 +193,17 @@ def setting(one: Setting, units: Mapping[str, Unit], sized: bool = True) -> str:
     return f"{text}. Its benchmarks disagree: {listed(own)}."
 
 
-def rule(one: Rule, units: Mapping[str, Unit]) -> str:
+def rule(rule: Rule, units: Mapping[str, Unit]) -> str:
     """Answer 7: one published rule, with the benchmarks for which it holds and does not."""
-    is_setting = one.name.startswith("setting_")
-    statement = one.statement[:1].upper() + one.statement[1:]
+    is_setting = rule.name.startswith("setting_")
+    statement = rule.statement[:1].upper() + rule.statement[1:]
     if is_setting:
-        statement = f"The setting of {one.source.split(', ')[0]}, {one.statement}"
-    if one.name == HIGHER_RATIO:
+        statement = f"The setting of {rule.source.split(', ')[0]}, {rule.statement}"
+    if rule.name == HIGHER_RATIO:
         return f"{statement}: see the answer above."
-    if not one.benchmarks:
+    if not rule.benchmarks:
         return f"{statement}: cannot be asked here, as no benchmark's cells differ beyond noise."
-    if all(each.probability is None for each in one.benchmarks):
+    if all(each.probability is None for each in rule.benchmarks):
         why = "it lies outside the measured cells" if is_setting else "it needs other cells"
         return f"{statement}: cannot be asked here, as {why}."
     parts = []
@@ -210,39 +212,45 @@ def rule(one: Rule, units: Mapping[str, Unit]) -> str:
         (Verdict.FALSE, "false"),
         (Verdict.UNDECIDED, "open"),
     ):
-        labels = [each.label for each in one.benchmarks if each.verdict is verdict]
+        labels = [each.label for each in rule.benchmarks if each.verdict is verdict]
         if labels:
-            everywhere = len(labels) == len(one.benchmarks) > 1
+            everywhere = len(labels) == len(rule.benchmarks) > 1
             parts.append(f"{word} for {'every benchmark' if everywhere else listed(labels)}")
     text = f"{statement}: {'; '.join(parts)}."
     losses = [
         f"{units[each.benchmark].amount(each.regret)} ({each.label})"
-        for each in one.benchmarks
+        for each in rule.benchmarks
         if each.regret is not None
     ]
     return f"{text} Following it loses {listed(losses)}." if losses else text
 
 
-def contrast(one: Contrast) -> str:
+def contrast(contrast: Contrast) -> str:
     """Answer 6: whether reasoning and pattern recognition want different learning rates."""
-    if one.octaves is None or one.low is None or one.high is None or one.visible is None:
-        return f"Cannot be compared here: {one.missing}."
-    way = "higher" if one.octaves > 0 else "lower"
+    if (
+        contrast.octaves is None
+        or contrast.low is None
+        or contrast.high is None
+        or contrast.visible is None
+    ):
+        return f"Cannot be compared here: {contrast.missing}."
+    way = "higher" if contrast.octaves > 0 else "lower"
     text = (
-        f"At equal batch sizes the best learning rate of reasoning is {abs(one.octaves):.1f} "
-        f"octaves {way} ({one.low:+.1f} to {one.high:+.1f}; probability that it is higher: "
-        f"{probability(one.p_higher or 0.0)}). This grid would have seen a difference of "
-        f"{one.visible:.1f} octaves or more."
+        f"At equal batch sizes the best learning rate of reasoning is {abs(contrast.octaves):.1f} "
+        f"octaves {way} ({contrast.low:+.1f} to {contrast.high:+.1f}; probability that it "
+        f"is higher: {probability(contrast.p_higher or 0.0)}). This grid would have seen a difference of "
+        f"{contrast.visible:.1f} octaves or more."
     )
     verdict = {
         SUPPORTED: "So it supports the paper's claim that reasoning wants a higher ratio.",
         CONTRADICTED: "So it contradicts the paper's claim that reasoning wants a higher ratio.",
     }.get(
-        one.verdict, "So it does not resolve the paper's claim that reasoning wants a higher one."
+        contrast.verdict,
+        "So it does not resolve the paper's claim that reasoning wants a higher one.",
     )
     left = ""
-    if one.left_out:
-        labels = listed([task(name).label for name in one.left_out])
+    if contrast.left_out:
+        labels = listed([task(name).label for name in contrast.left_out])
         left = f" Left out, because cells do not differ beyond noise: {labels}."
     return f"{text} {verdict}{left}"
 
@@ -252,12 +260,12 @@ def headline(settings: Sequence[Setting], sized: bool = True) -> str:
     `place`."""
     if not settings:
         return "No cell has a score yet."
-    same = {(one.learning_rate, one.batch_size) for one in settings}
+    same = {(setting.learning_rate, setting.batch_size) for setting in settings}
     if len(same) == 1:
         first = settings[0]
-        labels = listed([one.label.lower() for one in settings])
+        labels = listed([setting.label.lower() for setting in settings])
         return f"Use learning rate {place(first, sized)} for {labels}."
-    parts = [f"{place(one, sized)} for {one.label.lower()}" for one in settings]
+    parts = [f"{place(setting, sized)} for {setting.label.lower()}" for setting in settings]
     return f"Use learning rate {listed(parts)}."
 
 

@@ -45,7 +45,9 @@ def manifest(run_dir: Path) -> dict[str, Any]:
         raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
     record = load(path)
     stages = record.get("stages", {})
-    if not isinstance(stages, dict) or not all(isinstance(one, dict) for one in stages.values()):
+    if not isinstance(stages, dict) or not all(
+        isinstance(stage, dict) for stage in stages.values()
+    ):
         raise ResultsError(f"{path}: stages: holds no object; start the run's command again")
     return record
 

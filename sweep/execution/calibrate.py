@@ -128,7 +128,7 @@ def _prepare(grid: Grid, slices: dict[str, _Slice], scratch: str) -> None:
     request = prepare_process.Request(
         model=grid.model.name,
         revision=grid.model.revision,
-        specs=tuple(one.spec for one in slices.values()),
+        specs=tuple(heldout.spec for heldout in slices.values()),
         cache=f"{scratch}/data",
     )
     try:

@@ -127,7 +127,7 @@ class _Running:
             facts = facts | {"reason": f"{phase}: {facts['reason']}", "phase": phase}
             self.folder.log_attempt(event, progress=self.folder.progress(), **facts)
         self._killed = now
-        started = [one for one in self.folder.attempts() if one["event"] == "started"]
+        started = [event for event in self.folder.attempts() if event["event"] == "started"]
         if started:
             kill(started[-1])
 

@@ -75,9 +75,10 @@ def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:
     """Benchmarks of the stage's models, its own held-out score first."""
     spec = stage.cells[0][1]
     listed = [
-        one
-        for one in evaluate.benchmarks
-        if one not in benchmarks.OF_STAGES and benchmarks.find(one).scores == spec.LEAVES
+        benchmark
+        for benchmark in evaluate.benchmarks
+        if benchmark not in benchmarks.OF_STAGES
+        and benchmarks.find(benchmark).scores == spec.LEAVES
     ]
     own = [spec.HELDOUT.benchmark] if spec.HELDOUT is not None and spec.heldout != 0 else []
     return [*own, *listed]

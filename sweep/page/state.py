@@ -75,7 +75,7 @@ def _map(
     scores = {name: _scores(cells, found, higher[name]) for name, found in scored.items()}
     rates = sorted({learning_rate for learning_rate, _ in cells})
     sizes = sorted({size for _, size in cells})
-    drawn = [curves[one.key] for one in trials if one.key in curves]
+    drawn = [curves[trial.key] for trial in trials if trial.key in curves]
     described = []
     for (learning_rate, size), here in cells.items():
         now = words.cell_state(here)
@@ -84,7 +84,7 @@ def _map(
             "column": sizes.index(size),
             "state": now,
             "text": words.cell_word(here),
-            "about": "\n".join(words.about(one) for one in here[:8]),
+            "about": "\n".join(words.about(trial) for trial in here[:8]),
             "scores": {name: of[learning_rate, size] for name, of in scores.items()
                        if (learning_rate, size) in of},
         }  # fmt: skip
@@ -111,11 +111,11 @@ def _scores(
     higher: bool,
 ) -> dict[tuple[float, int], tuple[str, float]]:
     """Of each cell with a score: its text, and its shade from 0 (worst) to 1 (best)."""
-    values = {key: one.value for key, one in scored.items() if one.value is not None}
+    values = {key: score.value for key, score in scored.items() if score.value is not None}
     means = {
-        cell: float(np.mean([values[one.key] for one in trials if one.key in values]))
+        cell: float(np.mean([values[trial.key] for trial in trials if trial.key in values]))
         for cell, trials in cells.items()
-        if any(one.key in values for one in trials)
+        if any(trial.key in values for trial in trials)
     }
     if not means:
         return {}
@@ -130,10 +130,10 @@ def _scores(
 def _curve(trials: Sequence[TrialStatus], curves: Mapping[str, LossCurve]) -> dict[str, Any]:
     """The loss of the trial that runs, else of the first with a curve, over its share of steps."""
     ordered = sorted(trials, key=lambda one: one.state != "running")
-    for one in ordered:
-        curve = curves.get(one.key)
+    for trial in ordered:
+        curve = curves.get(trial.key)
         if curve is not None and len(curve.steps) > 1:
-            end = max(one.steps or 0, curve.steps[-1])
+            end = max(trial.steps or 0, curve.steps[-1])
             places = [round(step / end, 4) for step in curve.steps]
             return {"curve": [places, [float(f"{loss:.4g}") for loss in curve.losses]]}
     return {}

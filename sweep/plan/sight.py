@@ -91,9 +91,9 @@ def _change(grid: Grid, name: str, layout: Layout) -> str:
         ("all three", _expected(grid, name, wide._replace(seeds=seeds.seeds), every_item=True)),
     ]
     if grid.evaluate.limit is None:
-        ways = [(words, one) for words, one in ways if words not in ("all of its items",)]
+        ways = [(words, layout) for words, layout in ways if words not in ("all of its items",)]
         ways[-1] = ("both", ways[-1][1])
-    helps = [words for words, one in ways if one.answers]
+    helps = [words for words, layout in ways if layout.answers]
     if helps:
         return f"with {helps[0]} it can"
     others = listed([words for words, _ in ways[:-1]])

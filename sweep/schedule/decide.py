@@ -72,7 +72,9 @@ class DecidePool(Pool[Cell]):
             return ""
         decision = self.decision(self.tried(set()), 0)
         reason = decision.stop or (files.read_json(self._path) or {}).get("reason", "")
-        left = [f"{one.benchmark} {one.words}".strip() for one in decision.open_questions]
+        left = [
+            f"{question.benchmark} {question.words}".strip() for question in decision.open_questions
+        ]
         return f"decide: {reason}" + (f"; undecided: {', '.join(left)}" if left else "")
 
     def queue(
@@ -94,7 +96,7 @@ class DecidePool(Pool[Cell]):
 
     def decision(self, tried: list[Tried], count: int) -> Decision:
         """The next cells, from what is in the records now."""
-        ended = sum(one.status in ("ok", "diverged") for one in tried)
+        ended = sum(trial.status in ("ok", "diverged") for trial in tried)
         fits = self._fits() if ended else []
         settings = Settings(self.budget, self.settings.octaves)
         return decide(fits, tried, self.space, settings, count, self.cells.keys())
@@ -188,7 +190,7 @@ class DecideQueue(PoolQueue[Cell]):
 
     def _take(self, decision: Decision) -> None:
         self._refit = None
-        self._next = [one for one in decision.choices if one.cell in self._held]
+        self._next = [choice for choice in decision.choices if choice.cell in self._held]
         self.stop = decision.stop if not self._next else ""
         if self.stop and not self._open and not self._stale:
             self._cells.close(self.stop)

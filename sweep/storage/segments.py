@@ -137,7 +137,7 @@ class Segments:
         if sent is None or sent.digest != _digest(memoryview(content)[: sent.segments[-1].stop]):
             there = self.objects(name)
             sent = _Sent(self._next(there), (), 0, "")
-            gone = [one for one in there if not is_segment(one) or _is_before(one, sent)]
+            gone = [path for path in there if not is_segment(path) or _is_before(path, sent)]
         new = not sent.segments or sent.segments[-1].stop < len(content)
         replaced = sent.small if sent.small + new > SMALL else 0
         if whole:
@@ -148,7 +148,9 @@ class Segments:
             at = f"{name}{FOLDER}/{sent.generation.name}/{start:012d}-{len(content):012d}"
             with asking(self.url):
                 self.system.pipe_file(f"{self.path}/{at}", content[start:])
-            gone += [one.object for one in sent.segments[len(kept) :] if one.object != at]
+            gone += [
+                segment.object for segment in sent.segments[len(kept) :] if segment.object != at
+            ]
             segments = (*kept, Segment(at, start, len(content)))
             small = 0 if replaced else sent.small + 1
             sent = _Sent(sent.generation, segments, small, _digest(content))
@@ -192,16 +194,16 @@ class Segments:
 
     def _next(self, there: list[str]) -> Generation:
         """Later than all that the attempt has begun, and than what `there` is without one."""
-        before = [one.generation for one in joined(there).values()]
-        claim = self.claim or max((one.claim for one in before), default=0)
-        numbers = (one.number for one in before if one.claim == claim)
+        before = [file.generation for file in joined(there).values()]
+        claim = self.claim or max((generation.claim for generation in before), default=0)
+        numbers = (generation.number for generation in before if generation.claim == claim)
         self._number = 1 + max(self._number, *numbers, 0)
         return Generation(claim, self._number, self._id)
 
     def _fetch(self, files: Mapping[str, Joined]) -> list[str]:
         """The names of those that were not there any more as they were listed."""
         missing: list[str] = []
-        for batch in _batches(self._ranges(name, one) for name, one in files.items()):
+        for batch in _batches(self._ranges(name, file) for name, file in files.items()):
             ranges = [part for _, parts in batch for part in parts]
             paths = [f"{self.path}/{part.object}" for part in ranges]
             with asking(self.url):
@@ -225,9 +227,9 @@ class Segments:
         path = self.here / name
         have = path.stat().st_size if self._is_of(name, file.generation) else 0
         return name, [
-            Segment(one.object, max(have - one.start, 0), one.stop - one.start)
-            for one in file.segments
-            if one.stop > have
+            Segment(segment.object, max(have - segment.start, 0), segment.stop - segment.start)
+            for segment in file.segments
+            if segment.stop > have
         ]
 
     def _write(self, name: str, generation: Generation, content: bytes) -> None:

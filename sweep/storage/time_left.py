@@ -102,6 +102,6 @@ def _off(pool: list[float], draws: int, rng: np.random.Generator) -> np.ndarray:
 def _end(seconds: np.ndarray, slots: int) -> float:
     """When the last one ends, each in its turn on the slot that is free first."""
     free = [0.0] * slots
-    for one in seconds:
-        heapq.heappush(free, heapq.heappop(free) + float(one))
+    for second in seconds:
+        heapq.heappush(free, heapq.heappop(free) + float(second))
     return max(free)

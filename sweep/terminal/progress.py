@@ -94,7 +94,7 @@ def _map(stage: str, arm: str, trials: list[TrialStatus], run: RunStatus) -> lis
     table = Table("LR / batch", box=None, padding=(0, 1 if narrow else 2, 0, 0))
     for size in sizes:
         table.add_column(str(size), justify="right")
-    for learning_rate in sorted({one for one, _ in cells}):
+    for learning_rate in sorted({rate for rate, _ in cells}):
         texts = [cells.get((learning_rate, size)) for size in sizes]
         row = (
             Text() if here is None else _cell(here, scored.get(name, {}), narrow) for here in texts
@@ -105,7 +105,7 @@ def _map(stage: str, arm: str, trials: list[TrialStatus], run: RunStatus) -> lis
 
 def _cell(trials: list[TrialStatus], scores: dict[str, Scored], narrow: bool) -> Text:
     state = words.cell_state(trials)
-    values = [scores[one.key].value for one in trials if one.key in scores]
+    values = [scores[trial.key].value for trial in trials if trial.key in scores]
     known = [value for value in values if value is not None]
     text = SIGNS[state] if narrow else words.cell_word(trials)
     if known and state == "ok" and not narrow:
@@ -119,20 +119,20 @@ STYLES = {"ok": "green", "diverged": "yellow", "failed": "red", "running": "cyan
 def _running(run: RunStatus) -> list[RenderableType]:
     """A row for each trial that runs or failed, of the last twenty; columns that say nothing are
     left out."""
-    trials = [one for one in run.trials if one.state in ("running", "failed")][-20:]
+    trials = [trial for trial in run.trials if trial.state in ("running", "failed")][-20:]
     if not trials:
         return []
-    shown = [words.trial(one) for one in trials]
-    names = [name for name in shown[0] if any(one[name] for one in shown)]
-    if len({one.seed for one in run.trials if one.seed is not None}) < 2:
+    shown = [words.trial(trial) for trial in trials]
+    names = [name for name in shown[0] if any(row[name] for row in shown)]
+    if len({trial.seed for trial in run.trials if trial.seed is not None}) < 2:
         names = [name for name in names if name != "seed"]
-    if not any(one.stalled or (one.last_sign or 0) > QUIET_SECONDS for one in trials):
+    if not any(trial.stalled or (trial.last_sign or 0) > QUIET_SECONDS for trial in trials):
         names = [name for name in names if name != "last sign"]
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(SHORT.get(name, name), no_wrap=name != "reason")
-    for one in shown:
-        table.add_row(*(one[name] if name != "reason" else one[name][:200] for name in names))
+    for row in shown:
+        table.add_row(*(row[name] if name != "reason" else row[name][:200] for name in names))
     return ["", table]
 
 

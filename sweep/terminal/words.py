@@ -43,56 +43,56 @@ def cost(run: RunStatus, spent: Spent | None) -> str:
     return text
 
 
-def trial(one: TrialStatus) -> dict[str, str]:
+def trial(trial: TrialStatus) -> dict[str, str]:
     """The figures of a trial that runs or failed, as texts by the names of their columns."""
-    tokens = one.tokens_per_second
+    tokens = trial.tokens_per_second
     return {
-        "stage": one.stage,
-        "learning rate": "" if one.learning_rate is None else rate(one.learning_rate),
-        "batch size": str(one.batch_size or ""),
-        "seed": "" if one.seed is None else str(one.seed),
-        "now": doing(one),
-        "step": f"{one.step}/{one.steps or '?'}" if one.step else "",
-        "loss": "" if one.loss is None else number(one.loss, 3),
-        "tokens/s": "" if not tokens or one.stalled else f"{tokens:,.0f}",
-        "running for": duration(one.seconds),
-        "last sign": sign(one),
-        "reason": one.reason,
+        "stage": trial.stage,
+        "learning rate": "" if trial.learning_rate is None else rate(trial.learning_rate),
+        "batch size": str(trial.batch_size or ""),
+        "seed": "" if trial.seed is None else str(trial.seed),
+        "now": doing(trial),
+        "step": f"{trial.step}/{trial.steps or '?'}" if trial.step else "",
+        "loss": "" if trial.loss is None else number(trial.loss, 3),
+        "tokens/s": "" if not tokens or trial.stalled else f"{tokens:,.0f}",
+        "running for": duration(trial.seconds),
+        "last sign": sign(trial),
+        "reason": trial.reason,
     }
 
 
-def doing(one: TrialStatus) -> str:
-    if one.state != "running":
-        return one.state
-    return {"train": "training", "evaluate": "scoring"}.get(one.phase, one.phase)
+def doing(trial: TrialStatus) -> str:
+    if trial.state != "running":
+        return trial.state
+    return {"train": "training", "evaluate": "scoring"}.get(trial.phase, trial.phase)
 
 
-def sign(one: TrialStatus) -> str:
-    if one.last_sign is None:
+def sign(trial: TrialStatus) -> str:
+    if trial.last_sign is None:
         return ""
-    return f"{'stalled: ' if one.stalled else ''}{duration(one.last_sign)} ago"
+    return f"{'stalled: ' if trial.stalled else ''}{duration(trial.last_sign)} ago"
 
 
-def about(one: TrialStatus) -> str:
+def about(trial: TrialStatus) -> str:
     """One line about a trial, shown where its cell is pointed at."""
-    facts = [f"seed {one.seed}" if one.seed is not None else one.stage, doing(one)]
-    if one.step:
-        facts.append(f"step {one.step} of {one.steps or '?'}")
-    if one.loss is not None:
-        facts.append(f"loss {number(one.loss, 3)}")
-    if one.tokens_per_second:
-        facts.append(f"{one.tokens_per_second:,.0f} tokens/s")
-    if one.seconds and one.state != "running":
-        facts.append(f"ran {duration(one.seconds)}")
-    return ", ".join(facts) + (f": {one.reason}" if one.reason else "")
+    facts = [f"seed {trial.seed}" if trial.seed is not None else trial.stage, doing(trial)]
+    if trial.step:
+        facts.append(f"step {trial.step} of {trial.steps or '?'}")
+    if trial.loss is not None:
+        facts.append(f"loss {number(trial.loss, 3)}")
+    if trial.tokens_per_second:
+        facts.append(f"{trial.tokens_per_second:,.0f} tokens/s")
+    if trial.seconds and trial.state != "running":
+        facts.append(f"ran {duration(trial.seconds)}")
+    return ", ".join(facts) + (f": {trial.reason}" if trial.reason else "")
 
 
 def cells(trials: Iterable[TrialStatus]) -> dict[tuple[float, int], list[TrialStatus]]:
     """Trials by learning rate and batch size; those without either are left out."""
     found: dict[tuple[float, int], list[TrialStatus]] = defaultdict(list)
-    for one in trials:
-        if one.learning_rate is not None and one.batch_size is not None:
-            found[one.learning_rate, one.batch_size].append(one)
+    for trial in trials:
+        if trial.learning_rate is not None and trial.batch_size is not None:
+            found[trial.learning_rate, trial.batch_size].append(trial)
     return found
 
 

@@ -104,7 +104,11 @@ def _pass(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tenso
     (hidden * weigh).sum().backward()
     gradient = model.get_input_embeddings().weight.grad
     if gradient is None:  # frozen under an adapter, whose own gradients are few
-        own = [one.grad.flatten() for one in model.parameters() if one.grad is not None]
+        own = [
+            parameter.grad.flatten()
+            for parameter in model.parameters()
+            if parameter.grad is not None
+        ]
         gradient = torch.cat(own)
     assert isinstance(gradient, torch.Tensor)
     gradient = gradient.clone()

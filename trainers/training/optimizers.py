@@ -89,7 +89,7 @@ def optimizer(
 
 
 def _embeddings(model: PreTrainedModel) -> set[int]:
-    tables = [one for one in model.modules() if isinstance(one, torch.nn.Embedding)]
+    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     return {id(table.weight) for table in tables}
 
 

@@ -64,7 +64,9 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: O
 
 
 def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
-    return {name: one for name, one in model.named_parameters() if one.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def cut(metrics: Path, step: int) -> None:

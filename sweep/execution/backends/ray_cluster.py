@@ -192,7 +192,9 @@ def _check(resources: TrialResources, nodes: list[Node]) -> None:
     """One node has to hold one trial, or it would wait for ever."""
     if _fits(resources, nodes):
         return
-    has = "; ".join(f"{one.get('CPU', 0):g} CPUs and {one.get('GPU', 0):g} GPUs" for one in nodes)
+    has = "; ".join(
+        f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
+    )
     raise CannotRun(
         f"resources: a trial asks for {resources.cpus_per_trial:g} CPUs and "
         f"{resources.gpus_per_trial:g} GPUs, and no node has as much (nodes: {has}); lower "

@@ -75,7 +75,7 @@ def run(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     if reuse is None:
-        reuse = not any(one.gpus_per_trial for one in asked.values())
+        reuse = not any(resources.gpus_per_trial for resources in asked.values())
     supervisor = Supervisor(jobs, ray_cluster.end_attempt, reached)
     queue = _Queue(frontier, callback, retries, supervisor, metrics, asked)
 
