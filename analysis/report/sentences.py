@@ -238,8 +238,8 @@ def contrast(contrast: Contrast) -> str:
     text = (
         f"At equal batch sizes the best learning rate of reasoning is {abs(contrast.octaves):.1f} "
         f"octaves {way} ({contrast.low:+.1f} to {contrast.high:+.1f}; probability that it "
-        f"is higher: {probability(contrast.p_higher or 0.0)}). This grid would have seen a difference of "
-        f"{contrast.visible:.1f} octaves or more."
+        f"is higher: {probability(contrast.p_higher or 0.0)}). This grid would have seen a "
+        f"difference of {contrast.visible:.1f} octaves or more."
     )
     verdict = {
         SUPPORTED: "So it supports the paper's claim that reasoning wants a higher ratio.",

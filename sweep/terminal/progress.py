@@ -94,7 +94,7 @@ def _map(stage: str, arm: str, trials: list[TrialStatus], run: RunStatus) -> lis
     table = Table("LR / batch", box=None, padding=(0, 1 if narrow else 2, 0, 0))
     for size in sizes:
         table.add_column(str(size), justify="right")
-    for learning_rate in sorted({rate for rate, _ in cells}):
+    for learning_rate in sorted({at for at, _ in cells}):
         texts = [cells.get((learning_rate, size)) for size in sizes]
         row = (
             Text() if here is None else _cell(here, scored.get(name, {}), narrow) for here in texts
