@@ -93,7 +93,7 @@ def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> 
     worst = np.array([trial.status == "diverged" for trial in ended])
     above = points[:, None, 0] - known[None, worst, 0]
     ratio = above - (points[:, None, 1] - known[None, worst, 1])
-    surely = ((above >= -1e-9) & (ratio >= -1e-9)).any(axis=1)
+    surely = np.asarray(((above >= -1e-9) & (ratio >= -1e-9)).any(axis=1))
     apart = ((points[:, None] - known[None]) ** 2).sum(axis=2)
     nearest = apart == apart.min(axis=1, keepdims=True)
     return surely if worst.all() else np.asarray(surely | (nearest & worst).any(axis=1))

@@ -25,7 +25,7 @@ stages:
   sft:
     kind: sft
     data: {name: world:sft, examples: 300}
-    steps: 25
+    steps: 75
     max_length: 128
     heldout: 8
     grid:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parents[4]
 TIMES = ["train_seconds", "eval_seconds"]
 
 GRID = """\

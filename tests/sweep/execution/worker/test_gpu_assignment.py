@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.execution import backends
+from sweep.execution.backends import runner
 from sweep.resolve.resolve import CannotStart
 
 ROOT = Path(__file__).parents[4]
@@ -95,10 +95,10 @@ def test_in_one_process_trials_see_what_they_ask_for(asked, visible, drive, tmp_
 
 def test_one_process_refuses_to_show_its_trials_different_numbers_of_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    backends._check_local({0.5, 1.0})
-    backends._check_local({2.0})
+    runner._check_local({0.5, 1.0})
+    runner._check_local({2.0})
     with pytest.raises(CannotStart, match="gpus_per_trial differs"):
-        backends._check_local({1.0, 2.0})
+        runner._check_local({1.0, 2.0})
 
 
 @pytest.mark.parametrize(
