@@ -29,14 +29,14 @@ stages:
     max_length: 128
     heldout: 8
     grid:
-      learning_rate: [0.0003, 0.003, 100]
+      learning_rate: [0.0003, 0.001, 0.003, 100]
       batch_size: [4, 8]
 evaluate:
   benchmarks: [world_choice]
   limit: 16
 resources: {cpus_per_trial: 1}
 """
-"""Six cells, two of which diverge."""
+"""Eight cells, two of which diverge."""
 
 LIVE = "return !!document.querySelector('[data-live]')"
 STATES = "return [...document.querySelectorAll('.cells-map td')].map(td => td.className)"
@@ -101,7 +101,7 @@ def watched(browser, tmp_path_factory) -> Iterator[list[dict]]:
 
 def test_cells_turn_from_planned_to_running_to_done(watched):
     seen = [look["states"] for look in watched if look["states"]]
-    assert all(len(states) == 6 for states in seen)
+    assert all(len(states) == 8 for states in seen)
     assert "planned" in seen[0]
     assert any("running" in states for states in seen)
     assert seen[-1].count("planned") < seen[0].count("planned")
@@ -159,7 +159,7 @@ def test_run_that_is_left_shows_nothing_as_running(planned, tmp_path):
     data = page.path.parent / live.DATA
     assert '"running":1' in data.read_text()
     page.stop("interrupted")
-    assert '"running":1' not in data.read_text() and '"planned":7' in data.read_text()
+    assert '"running":1' not in data.read_text() and '"planned":9' in data.read_text()
 
 
 def test_report_of_an_earlier_start_comes_back_where_nothing_was_added(planned, tmp_path):
