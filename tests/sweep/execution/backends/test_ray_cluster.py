@@ -151,8 +151,8 @@ def test_ray_gives_the_table_that_one_process_gives(uninterrupted, drive, tmp_pa
 
 def test_ray_leaves_no_scratch_in_the_run_folder(uninterrupted):
     assert {path.name for path in uninterrupted[1].iterdir()} == {
-        "cost.json", "data", "driver.lock", "driver.log", "events.jsonl", "grid.yaml", "manifest.json",
-        "plan.csv", "report",
+        "cost.json", "data", "driver.lock", "driver.log", "events.jsonl", "grid.yaml",
+        "manifest.json", "plan.csv", "report",
         "results.csv", "results.parquet", "trials",
     }  # fmt: skip
 
