@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.audit import contamination as overlap
 from analysis.audit import languages as tongues
+from analysis.audit import passages
 from analysis.audit.tables import CONTAMINATED, CONTAMINATION, LANGUAGES
 from sweep.audit import scan
 from sweep.audit.conversations import Numbered, Work, parts
@@ -157,7 +158,7 @@ def _row(benchmark: Items, hit: np.ndarray, known: bool) -> dict[str, Any]:
 
 
 def _pair(item: Item, number: int, best: overlap.Best, rule: overlap.Rule) -> dict[str, Any]:
-    left, right = overlap.side_by_side(item.fields, best.texts[number], rule)
+    left, right = passages.side_by_side(item.fields, best.texts[number], rule)
     row, turn = best.place[number].tolist()
     return {
         "item": item.name,
@@ -166,7 +167,7 @@ def _pair(item: Item, number: int, best: overlap.Best, rule: overlap.Rule) -> di
         "turn": turn + 1,
         "documents": int(best.documents[number]),
         "item_text": left,
-        "document_text": overlap.clipped(right, AROUND),
+        "document_text": passages.clipped(right, AROUND),
     }
 
 

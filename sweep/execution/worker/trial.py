@@ -5,7 +5,6 @@ and an evaluation that has its file is not run again.
 """
 
 import errno
-import functools
 import gc
 import math
 import os
@@ -88,14 +87,7 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
                 raise TrialFailed(watchdog.reason or str(error)) from error
             finally:
                 gc.collect()
-                _leave_out_libraries()
-
-
-@functools.cache
-def _leave_out_libraries() -> None:
-    """Once a process, after its first trial: what is alive are libraries, never garbage, through
-    which each later collection would look for 0.2 s."""
-    gc.freeze()
+                process.leave_out_libraries()
 
 
 def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:

@@ -10,12 +10,11 @@ from analysis.audit.contamination import (
     Best,
     Index,
     Rule,
-    clipped,
     find,
     interval,
-    side_by_side,
     tokens,
 )
+from analysis.audit.passages import clipped, side_by_side
 
 ITEM = [f"w{number}" for number in range(100)]
 """An item of 100 tokens, no two alike: n of them are n percent."""
