@@ -124,7 +124,7 @@ def answers(
         stage=stage,
         arm=arm,
         benchmarks=benchmarks,
-        type_rates={kind: found for kind, found in rates.items() if found},
+        type_rates={kind: rates_of_kind for kind, rates_of_kind in rates.items() if rates_of_kind},
         task_types={kind: one for kind, one in by_type.items() if one is not None},
         mix=mix,
         contrast=between,

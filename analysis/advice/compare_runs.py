@@ -97,13 +97,13 @@ def compare(runs: dict[str, tuple[Source, list[Advice]]]) -> Comparison:
 def differences(runs: dict[str, list[Fit]]) -> list[Difference]:
     """Every pair of runs on every surface that both have (same benchmark and metric; the same
     stage, or the only one each has); `runs` holds the fits of each by name."""
-    found = []
+    differences = []
     for (first, fits), (second, others) in combinations(runs.items(), 2):
         for fit in fits:
             other = _counterpart(fit, fits, others)
             if other is not None:
-                found.append(_difference(first, second, fit, other))
-    return found
+                differences.append(_difference(first, second, fit, other))
+    return differences
 
 
 def _counterpart(one: Fit, fits: list[Fit], others: list[Fit]) -> Fit | None:

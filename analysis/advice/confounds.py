@@ -140,7 +140,7 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _columns(rows: pd.DataFrame) -> list[Column]:
     x, y = np.log2(rows.learning_rate.to_numpy()), np.log2(rows.batch_size.to_numpy(dtype=float))
-    found = []
+    effects = []
     for name, label in COLUMNS.items():
         values = rows[name].to_numpy(dtype=float)
         known = bool(len(values) and np.isfinite(values).all() and (values >= 0).all())
@@ -148,7 +148,7 @@ def _columns(rows: pd.DataFrame) -> list[Column]:
         constant = known and bool(np.ptp(logs) <= CONSTANT)
         held = known and all(np.ptp(logs[x == one]) <= CONSTANT for one in np.unique(x))
         told = known and not constant
-        found.append(
+        effects.append(
             Column(
                 name,
                 label,
@@ -159,7 +159,7 @@ def _columns(rows: pd.DataFrame) -> list[Column]:
                 _r2([x, y], logs) if told else None,
             )
         )
-    return found
+    return effects
 
 
 def _r2(columns: list[np.ndarray], target: np.ndarray) -> float:

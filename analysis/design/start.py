@@ -15,13 +15,13 @@ def first_cells(space: Space) -> list[Cell]:
     sizes = _spread(space.batch_sizes, min(SIZES, len(space.batch_sizes)))
     count = len(space.learning_rates)
     per_size = min(count, MOST_RATES if count > 2 * FEWEST_RATES else FEWEST_RATES)
-    found = []
+    cells = []
     for number, size in enumerate(sizes):
         shift = (number + 0.5) / len(sizes)
         places = (np.arange(per_size) + shift) * count / per_size
         rates = [space.learning_rates[int(place)] for place in places]
-        found.append([Cell(rate, size, space.seeds[0]) for rate in rates])
-    by_rate = zip(*found, strict=True)
+        cells.append([Cell(rate, size, space.seeds[0]) for rate in rates])
+    by_rate = zip(*cells, strict=True)
     middle = (per_size - 1) / 2
     ordered = sorted(enumerate(by_rate), key=lambda pair: (abs(pair[0] - middle), pair[0]))
     return [cell for _, row in ordered for cell in row]

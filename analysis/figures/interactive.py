@@ -18,11 +18,11 @@ COLUMNS = (
 
 def charts(view: SurfaceView) -> dict[str, Chart]:
     """A contour and scores against the ratio need two axes; scores against the rate always are."""
-    found = {"rate": scores.against_rate(view)}
+    charts = {"rate": scores.against_rate(view)}
     if view.cells.x.nunique() > 1 and view.cells.y.nunique() > 1:
-        found = {"contour": contour.contour(view)} | found
-        found["ratio"] = scores.against_ratio(view)
-    return found
+        charts = {"contour": contour.contour(view)} | charts
+        charts["ratio"] = scores.against_ratio(view)
+    return charts
 
 
 def record(

@@ -93,7 +93,7 @@ def mixture(data: Data) -> list[Settings]:
     ones = np.ones(len(data.score))
     priors = np.array([size for size, _ in RESIDUALS]) ** -2.0
     priors /= priors.sum() * len(shares) * len(noise)
-    found = []
+    settings = []
     for share in shares:
         lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
         inverse = np.linalg.inv(lower)
@@ -112,8 +112,8 @@ def mixture(data: Data) -> list[Settings]:
                 + np.log(prior)
             )
             kind = (spread * size, reach, share, noise)
-            found.append(Settings(*kind, whitener, one, score, weights, constant))
-    return found
+            settings.append(Settings(*kind, whitener, one, score, weights, constant))
+    return settings
 
 
 def likelihoods(

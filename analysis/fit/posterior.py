@@ -99,8 +99,8 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
         height = -excess[used] if scale is None else -scale * np.log1p(excess[used] / scale)
         scaled = covariance * np.outer(slope, slope) if scale else covariance
         data = Data(x[used], y[used], height, scaled, unmeasured, box_of(x, y))
-        found = posterior(data, np.random.default_rng(seed))
-        return Posterior(data, found, best, scale, used, shared)
+        drawn = posterior(data, np.random.default_rng(seed))
+        return Posterior(data, drawn, best, scale, used, shared)
 
     plain = fitted(None)
     if excess[used].max() <= HEAVY * typical or typical <= 0:

@@ -199,7 +199,7 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         status = FitStatus.FLAT
         spread = f"95 % of the optima spread over {high - low:.1f} octaves of ratio"
         reason = f"the top is too level: {spread}"
-    found = Fit(
+    result = Fit(
         cells=cells,
         status=status,
         reason=reason,
@@ -213,23 +213,23 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         draws=draws,
         inside=inside,
     )
-    found.__dict__["mesh"] = where
-    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(found):
+    result.__dict__["mesh"] = where
+    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(result):
         ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
-        ridged = replace(found, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
+        ridged = replace(result, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
         ridged.__dict__["mesh"] = where
         return ridged
-    return found
+    return result
 
 
-def _ridge(found: Fit) -> bool:
+def _ridge(result: Fit) -> bool:
     """Only the ratio counts, and its best value lies inside the ratios of the cells near the top:
     where along the ridge the top lies, or beyond which border, does not matter to the ratio."""
-    rivals, low, high = found.rivals, found.low, found.high
-    if rivals is None or low is None or high is None or found.posterior is None:
+    rivals, low, high = result.rivals, result.low, result.high
+    if rivals is None or low is None or high is None or result.posterior is None:
         return False
     inside = rivals.ratio_low < low and high < rivals.ratio_high
-    narrow = high - low <= WIDEST / 2 * found.posterior.box.ratio_span
+    narrow = high - low <= WIDEST / 2 * result.posterior.box.ratio_span
     return rivals.ratio_decides and inside and narrow
 
 

@@ -106,13 +106,13 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
 
 def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
-    found = advice.answers
+    given = advice.answers
     cells = [fit.cells for fit in advice.fits]
     return Answered(
-        found,
+        given,
         {grid_cells.benchmark: overview.unit_of(grid_cells) for grid_cells in cells},
-        overview.overview(cells, found.benchmarks, source.frame, source.items),
-        next_step(advice.fits, found, here, source.grid_file),
+        overview.overview(cells, given.benchmarks, source.frame, source.items),
+        next_step(advice.fits, given, here, source.grid_file),
     )
 
 
