@@ -1,9 +1,10 @@
 """What a plan will take: FLOPs, tokens, hours and device-hours, stated by the grid or measured.
 
 Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
-2020, arXiv 2001.08361, section 2.1); training an adapter takes 4 N D. Hours come, in this order,
-from a calibration (sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or
-from its `utilisation` of `device_flops`. Where trials ask for GPUs each optimizer step takes at
+2020, arXiv 2001.08361, section 2.1). Under an adapter of A weights training takes (4 N + 6 A) D:
+frozen weights hand gradients down and take none. Hours come, in this order, from a calibration
+(sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
+of `device_flops`. Where trials ask for GPUs each optimizer step takes at
 least what its launches take (sweep/plan/step_time.py).
 """
 
@@ -20,7 +21,7 @@ from sweep.plan.trials import Trial, cost
 from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.evaluate import benchmarks
-from trainers.models import load
+from trainers.models import load, shapes
 from trainers.specs.fields import Strict
 
 
@@ -75,7 +76,8 @@ def price(
     parameters = load.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
-    train_flops = 0.0 if trial.spec is None else _times(_passes(trial), parameters, tokens)
+    size = _as_trained(trial)
+    train_flops = 0.0 if trial.spec is None else _training_flops(size, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
@@ -85,8 +87,8 @@ def price(
         per_example = grid.price.tokens_per_example
         if per_example is not None:
             steps = math.ceil(trial.spec.tokens / per_example / trial.spec.batch_size)
-    size = _gpu_size(grid, trial, parameters)
-    if size is not None and speed is not None and measured is None:
+    on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
+    if on_gpu and size is not None and size.layers and speed is not None and measured is None:
         device = Device(speed, grid.price.device_bandwidth)
         train_hours = _gpu_training(trial, size, steps, tokens, device)
         eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
@@ -97,10 +99,20 @@ def price(
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
 
-def _passes(trial: Trial) -> int:
-    """FLOPs for each parameter and token; a frozen weight under an adapter takes no gradient of its
-    own, and what the adapter's take is left out: it has some hundredth of the parameters."""
-    return 6 if trial.spec is None or trial.spec.adapter is None else 4
+def _as_trained(trial: Trial) -> Size | None:
+    """Of the trial's model and its adapter; None where either is not known. Without layers where
+    those are not."""
+    parameters = load.parameters(trial.model.name)
+    layers = step_time.layers(trial.model.name) or 0
+    spec = trial.spec
+    if parameters is None or spec is None or spec.adapter is None:
+        return None if parameters is None else Size(parameters, layers)
+    own = shapes.trained(trial.model.name, spec)
+    return None if own is None else Size(parameters, layers, own)
+
+
+def _training_flops(size: Size | None, tokens: float | None) -> float | None:
+    return None if size is None else _times(size.training_flops, tokens)
 
 
 def total(prices: Iterable[Price]) -> Price:
@@ -184,15 +196,6 @@ def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
     return _times(grid.price.utilisation, grid.price.device_flops)
 
 
-def _gpu_size(grid: Grid, trial: Trial, parameters: int | None) -> Size | None:
-    """Of the trial's model, where it runs on a GPU and the model is known."""
-    layers = step_time.layers(trial.model.name)
-    if parameters is None or layers is None:
-        return None
-    on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
-    return Size(parameters, layers) if on_gpu else None
-
-
 def _gpu_training(
     trial: Trial, size: Size, steps: int | None, tokens: float | None, device: Device
 ) -> float | None:
@@ -203,7 +206,7 @@ def _gpu_training(
     if steps is None or tokens is None:
         return None
     seconds = steps * step_time.training_step(
-        size, tokens / steps, device, spec.tokens_per_micro_batch
+        size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer
     )
     if spec.kind == "rlvr":
         written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)

@@ -14,9 +14,6 @@ from trainers import devices
 CHECKPOINTS = 3
 """Two are kept, and a third one is there while it is written."""
 
-COPIES = 3
-"""In a checkpoint: the weights and AdamW's two moments, all in float32."""
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors of a write that has no room, or no permission of the system as a whole."""
 
@@ -40,10 +37,11 @@ def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
         at_once = running_at_once(grid.resources)
     kept = peak = largest = 0
     for name, stage in grid.stages.items():
-        sizes = [cost(trial).disk_bytes for trial in planned if trial.stage == name]
-        if None in sizes:
+        costs = [cost(trial) for trial in planned if trial.stage == name]
+        sizes_known = [one.disk_bytes for one in costs if one.disk_bytes is not None]
+        saved = [one.checkpoint_bytes for one in costs if one.checkpoint_bytes is not None]
+        if len(sizes_known) < len(costs) or len(saved) < len(costs):
             return Disk(None, None)
-        sizes_known = [size for size in sizes if size is not None]
         largest_here = max(sizes_known, default=0)
         stay = {"all": sum(sizes_known), "best": largest_here, "none": 0}[stage.keep]
         is_start = any(other.start_from == name for other in grid.stages.values())
@@ -51,7 +49,7 @@ def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
         peak += (
             sum(sizes_known) if is_start else min(stay + at_once * largest_here, sum(sizes_known))
         )
-        largest = max(largest, min(at_once, len(sizes_known)) * CHECKPOINTS * COPIES * largest_here)
+        largest = max(largest, min(at_once, len(saved)) * CHECKPOINTS * max(saved, default=0))
     return Disk(kept, peak + largest)
 
 

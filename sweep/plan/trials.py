@@ -16,11 +16,12 @@ from sweep.gridfile.schema import BASE, REFERENCE, Best, Grid, Stage
 from sweep.plan.order import coarse_first
 from trainers.data import sources
 from trainers.data.row_counts import Counts
-from trainers.models import load
+from trainers.models import load, shapes
 from trainers.specs.data import Model
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
+from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.training import TrainingSpec
 
 KEY_LENGTH = 12
@@ -71,6 +72,15 @@ class Trial(Strict):
         return f"{self.readable}-{self.key}"
 
     @property
+    def keeps_adapter(self) -> bool:
+        """Whether the adapter alone is kept: on weights that may be removed, or under a reward
+        model's head, it is merged (sweep/execution/worker/trial.py)."""
+        spec = self.spec
+        if spec is None or spec.adapter is None or spec.LEAVES != "policy":
+            return False
+        return self.parent == _key(self.model, None, None)
+
+    @property
     def lr_bs_ratio(self) -> float | None:
         return None if self.spec is None else self.spec.learning_rate / self.spec.batch_size
 
@@ -82,6 +92,9 @@ class Cost(NamedTuple):
     steps: int | None
     examples: int | None
     disk_bytes: int | None
+    """Of what stays when it has ended: its weights, or its adapter alone."""
+    checkpoint_bytes: int | None = 0
+    """Of one checkpoint: the weights that are trained, and the optimizer's state."""
 
 
 def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
@@ -187,7 +200,7 @@ def line_of(planned: list[Trial], prefix: str) -> frozenset[str]:
 def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     """`prepared` has the rows that are there to train on, once they were tokenised."""
     if trial.spec is None:
-        return Cost(0, 0, 0)
+        return Cost(0, 0, 0, 0)
     rows = sources.total(trial.spec.sources)
     parameters = load.parameters(trial.model.name)
     steps = trial.spec.steps
@@ -203,8 +216,12 @@ def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     elif train_rows is not None:
         steps = trial.spec.optimizer_steps(train_rows)
         examples = trial.spec.examples_after(steps, train_rows)
-    disk = None if parameters is None else parameters * BYTES_PER_PARAMETER
-    return Cost(steps, examples, disk)
+    trained = shapes.trained(trial.model.name, trial.spec)
+    kept = trained if trial.keeps_adapter else parameters
+    disk = None if kept is None else kept * BYTES_PER_PARAMETER
+    state = BYTES_PER_PARAMETER + STATE_BYTES[trial.spec.optimizer]
+    checkpoint = None if trained is None else math.ceil(trained * state)
+    return Cost(steps, examples, disk, checkpoint)
 
 
 def _key(model: Model, spec: TrainingSpec | None, parent: str | None) -> str:

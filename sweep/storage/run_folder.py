@@ -118,7 +118,7 @@ class RunFolder:
 
 def plan_csv(planned: list[Trial]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, PLAN_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, PLAN_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for trial in planned:
         spec = trial.spec

@@ -44,6 +44,7 @@ from trainers.models import load
 from trainers.ops import chunked_loss, half_weights, likelihood, memory, packed_attention
 from trainers.ops.packed_attention import Example
 from trainers.ops.reference import Reference
+from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
 from trainers.training import dpo, loop, sft
@@ -56,6 +57,7 @@ TRACED = (2, 4)
 BUDGET = step_time.MICRO_BATCH_TOKENS
 """Tokens of a micro-batch; about what `memory.tokens_per_micro_batch` gives on 80 GB."""
 
+ADAM_BYTES = step_time.STEP_BYTES + 2 * STATE_BYTES["adamw"]
 LAUNCH, SHORTEST = step_time.LAUNCH_SECONDS, step_time.SHORTEST_SECONDS
 SYNC = 20e-6
 """Seconds: of the host for a launch, of the shortest kernel, of a synchronisation."""
@@ -269,7 +271,7 @@ def line(kind: str, batch: int, counts: tuple[Count, Count], kernels: int) -> st
     whole, one = counts[0].at(counts[1], LAYERS), counts[0].at(counts[1], 1)
     per_layer = (whole.operators - one.operators) / (LAYERS - 1)
     training = kind in ("sft", "dpo")
-    adam = step_time.OPTIMIZER_BYTES * PARAMETERS / BANDWIDTH if training else 0.0
+    adam = ADAM_BYTES * PARAMETERS / BANDWIDTH if training else 0.0
     bound = max(whole.flops / (SHARE * PEAK), adam)
     text = (
         f"{kind} {batch:<{13 - len(kind)}}{whole.operators:10.0f}{per_layer:9.0f}"

@@ -158,10 +158,30 @@ def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
     assert cost.places(load(small), measured()) == {"here": 2}
 
 
-def test_layers_are_known_for_every_model_whose_size_is_known(tmp_path):
-    from trainers.models import load as models
-
-    assert models.KNOWN_PARAMETERS.keys() == step_time.KNOWN_LAYERS.keys()
+def test_layers_are_those_of_the_configuration(tmp_path):
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 7}')
     assert step_time.layers(str(tmp_path)) == 7
     assert step_time.layers("nobody/knows") is None
+    assert step_time.layers("HuggingFaceTB/SmolLM2-135M") == 30
+
+
+LORA = ("stages.sft.adapter={rank: 8}",)
+RANK_8 = 2 * 8 * (4 * 2 * 192 + 3 * (192 + 512))
+"""Weights of A and B in both layers of the tiny model."""
+
+
+def test_frozen_weights_take_no_gradients_and_the_adapter_does(priced, small):
+    _, _, (_, cell, _) = priced(small, "price.tokens_per_example=30", *LORA)
+    assert cell.train_flops == (4 * PARAMETERS + 6 * RANK_8) * 360
+    assert cell.eval_flops == 2 * PARAMETERS * 8 * 91, "merged before it is scored"
+
+
+def test_rank_and_optimizer_move_what_a_step_takes():
+    device = step_time.Device(4e14, 3.35e12)
+    full, low, high = (
+        step_time.Size(134_515_008, 30, adapter) for adapter in (None, 4_884_480, 39_075_840)
+    )
+    seconds = [step_time.training_step(one, 1e5, device, 10**6) for one in (low, high, full)]
+    assert seconds == sorted(seconds) and seconds[2] > 1.2 * seconds[0]
+    sgd = step_time.training_step(full, 1e5, device, 10**6, "sgd")
+    assert seconds[2] - sgd == pytest.approx(8 * full.parameters / 3.35e12)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.plan import trials as plan
-from sweep.plan.disk import CHECKPOINTS, COPIES, disk, full, running_at_once
+from sweep.plan.disk import CHECKPOINTS, disk, full, running_at_once
 
 ONE = 4 * 967_104
 """Bytes of the tiny model's weights."""
@@ -20,7 +20,7 @@ def of(load, text, *overrides):
     return disk(grid, plan.trials(grid))
 
 
-CHECKPOINT = CHECKPOINTS * COPIES * ONE
+CHECKPOINT = CHECKPOINTS * 3 * ONE  # weights and two moments
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,20 @@ def test_parents_are_there_until_their_children_are_trained(load, chain):
 def test_checkpoints_are_those_of_the_trials_that_run_at_once(load, small):
     grid = load(small, "resources.max_concurrent=2", "stages.sft.keep=none")
     assert disk(grid, plan.trials(grid)).peak == 2 * ONE + 2 * CHECKPOINT
+
+
+def test_an_adapter_is_kept_and_checkpointed_alone(load, small):
+    """Weights of A and B at rank 8, in both layers of the tiny model."""
+    adapter = 4 * 2 * 8 * (4 * 2 * 192 + 3 * (192 + 512))
+    found = of(load, small, "stages.sft.adapter={rank: 8}")
+    assert found == (2 * adapter, 2 * adapter + CHECKPOINTS * 3 * adapter)
+    found = of(load, small, "stages.sft.adapter={rank: 8}", "stages.sft.optimizer=sgd")
+    assert found == (2 * adapter, 2 * adapter + CHECKPOINTS * 2 * adapter)
+
+
+def test_an_adapter_on_a_parent_is_merged_and_kept_whole(load, chain):
+    found = of(load, chain, "stages.second.adapter={rank: 8}", "stages.first.keep=none")
+    assert found.kept == 2 * ONE
 
 
 def test_trials_at_once_as_far_as_the_grid_says(load, small):

@@ -1,0 +1,72 @@
+"""What a plan says of memory, against counts by hand and against what torch keeps."""
+
+import pytest
+from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sweep.plan import memory, trials
+from sweep.terminal.plan import show_plan
+from trainers.models import adapters
+from trainers.models.shapes import Shape
+from trainers.ops import memory as measured
+from trainers.specs.adapter import Adapter
+
+PARAMETERS = 967_104
+RANK_8 = 2 * 8 * (4 * 2 * 192 + 3 * (192 + 512))
+
+
+def of(load, text, *overrides) -> memory.Memory:
+    found = memory.memory(trials.trials(load(text, *overrides))[1])
+    assert found is not None
+    return found
+
+
+def test_weights_gradients_and_moments_are_held(load, small):
+    assert of(load, small).held == (4 + 2 + 4 + 8) * PARAMETERS
+    assert of(load, small, "stages.sft.optimizer=sgd").held == (4 + 2 + 4 + 4) * PARAMETERS
+
+
+def test_an_adapter_alone_has_gradients_and_moments(load, small):
+    found = of(load, small, "stages.sft.adapter={rank: 8}")
+    assert found.held == 6 * (PARAMETERS + RANK_8) + 12 * RANK_8
+
+
+def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
+    model = "model=allenai/Llama-3.1-Tulu-3-8B"
+    full, low = of(load, small, model), of(load, small, model, "stages.sft.adapter={rank: 16}")
+    assert full.held == 18 * 8_030_326_784 and full.card is None
+    assert low.card == 80
+
+
+def test_untrained_and_unknown_models_have_no_estimate(load, small):
+    planned = trials.trials(load(small, "model=a/b"))
+    assert [memory.memory(trial) for trial in planned] == [None] * len(planned)
+
+
+@pytest.mark.parametrize("adapter", [None, Adapter(rank=16)], ids=["full", "lora"])
+@pytest.mark.parametrize(("width", "inner", "heads", "keys"), [(192, 512, 6, 6), (576, 1536, 9, 3)])
+def test_activations_are_those_that_torch_keeps(adapter, width, inner, heads, keys):
+    config = LlamaConfig(
+        vocab_size=512, hidden_size=width, intermediate_size=inner, num_hidden_layers=2,
+        num_attention_heads=heads, num_key_value_heads=keys, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).float().train()
+    if adapter is not None:
+        adapters.attach(model, adapter, 0)
+    kept = measured.bytes_per_token(model, packed=False, bfloat16=True)
+    shape = Shape(2, width, inner, width, width // heads * keys, 512)
+    assert memory.activations(shape, adapter) == pytest.approx(kept, rel=0.1)
+
+
+def test_plan_says_what_fits_where_trials_ask_for_gpus(load, small, capsys):
+    def lines(*overrides) -> list[str]:
+        grid = load(small, *overrides)
+        show_plan(Console(width=200), grid, trials.trials(grid))
+        return [line for line in capsys.readouterr().out.splitlines() if "memory:" in line]
+
+    assert lines() == []
+    gpu = ("resources.gpus_per_trial=1", "model=allenai/Llama-3.1-Tulu-3-8B")
+    assert lines(*gpu)[0].endswith("of a micro-batch; more than 141 GB (estimated)")
+    assert "144.5 GB on each GPU of a trial (sft), and" in lines(*gpu)[0]
+    adapted = lines(*gpu, "stages.sft.adapter={rank: 16}")
+    assert len(adapted) == 1 and "fits a GPU of 80 GB (estimated)" in adapted[0]
