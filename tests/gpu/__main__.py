@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 SECONDS = 480.0
-"""A measurement that would begin later is left out, and the table says so."""
+"""A measurement that would begin later than this is left out, and the table says so."""
 
 
 def measurements() -> dict[str, Callable[..., dict[str, Any]]]:
@@ -39,8 +39,16 @@ def measurements() -> dict[str, Callable[..., dict[str, Any]]]:
     }
 
 
-def measure(setting: Any, chosen: dict[str, Callable[..., Any]], seconds: float) -> dict[str, Any]:
-    """Each measurement with its time; one that fails does not keep the others from running."""
+def measure(
+    setting: Any,
+    chosen: dict[str, Callable[..., Any]],
+    seconds: float,
+    write: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Each measurement with its time; one that fails does not keep the others from running.
+
+    `write` gets all results so far after each measurement: a lent GPU may be taken back any moment.
+    """
     end = time.monotonic() + seconds
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +65,7 @@ def measure(setting: Any, chosen: dict[str, Callable[..., Any]], seconds: float)
             results[name]["took_seconds"] = time.monotonic() - begun
             state = "failed" if results[name].get("ok") is False else "done"
             print(f"{name}: {state} in {results[name]['took_seconds']:.1f} s", flush=True)
+            write(results)
     return results
 
 
@@ -93,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of gpu.json and gpu.md")
     parser.add_argument("--only", help="names of measurements, separated by commas")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="none begins after these")
     arguments = parser.parse_args()
     if not devices.restrict(1):
         print("no GPU is visible here: nothing is measured (see docs/gpu.md)")
@@ -114,10 +124,15 @@ def main() -> int:
         "host": f"{platform.machine()}, {devices.cores()} cores",
         "model": setting.real().model,
     }
-    results = measure(setting.real(), chosen, SECONDS)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "gpu.json").write_text(json.dumps({**about, "results": results}, indent=1))
-    (arguments.out / "gpu.md").write_text(table(about, results))
+
+    def write(results: dict[str, Any]) -> None:
+        text = json.dumps({**about, "results": results}, indent=1)
+        (arguments.out / "gpu.json").write_text(text)
+        (arguments.out / "gpu.md").write_text(table(about, results))
+
+    results = measure(setting.real(), chosen, arguments.seconds, write)
+    write(results)
     print(table(about, results))
     return int(any(result.get("ok") is False for result in results.values()))
 

@@ -76,7 +76,8 @@ def test_a_trial_leaves_no_memory_on_the_gpu(tmp_path):
         gc.collect()
         torch.cuda.empty_cache()
         used.append(torch.cuda.memory_allocated())
-    assert used[-1] == used[1]
+    left = [tuple(t.shape) for t in gc.get_objects() if torch.is_tensor(t) and t.is_cuda]
+    assert used[-1] <= used[1], f"bytes after each trial {used}, tensors alive {left}"
 
 
 def test_packed_scores_in_bfloat16_are_near_the_stock_classs_and_memory_is_given_back():
