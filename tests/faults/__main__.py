@@ -34,10 +34,12 @@ def main() -> None:
     for fault in chosen:
         began = time.monotonic()
         times = arguments.times or fault.times
-        tries = [
-            matrix.tried(fault, folder / f"{matrix.FAULTS.index(fault)}-{seed}", undisturbed, seed)
-            for seed in range(arguments.seed, arguments.seed + times)
-        ]
+        tries = []
+        for seed in range(arguments.seed, arguments.seed + times):
+            where = folder / f"{matrix.FAULTS.index(fault)}-{seed}"
+            one = matrix.tried(fault, where, undisturbed, seed)
+            print(f"{fault.name}, try {seed}: {one.broken or 'as it has to be'}", file=sys.stderr)
+            tries.append(one)
         verdicts = [one.verdict for one in tries if one.verdict]
         lost = sum(one.lost for one in verdicts)
         doubled = sum(one.doubled for one in verdicts)
