@@ -19,6 +19,9 @@ MARKS = (
 """What the scores of one benchmark have in common, all of them or those of one model, and how
 they differ where they do not."""
 
+LAYOUT = 1
+"""The newest layout of a run folder that is read; sweep/storage/run_folder.py writes the number."""
+
 AXES = ("learning_rate", "batch_size", "seed")
 TRAIN_COLUMNS = (
     "model_parameters",
@@ -38,12 +41,18 @@ def manifest(run_dir: Path) -> dict[str, Any]:
     """manifest.json of a run folder.
 
     Raises:
-        ResultsError: the folder has none, or it is not JSON.
+        ResultsError: the folder has none, it is not JSON, or a later version has written it.
     """
     path = run_dir / "manifest.json"
     if not path.exists():
         raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
     record = load(path)
+    written = record.get("layout", LAYOUT)
+    if not isinstance(written, int) or written > LAYOUT:
+        raise ResultsError(
+            f"{path}: written by a later version (layout {written}; this one reads up to "
+            f"{LAYOUT}): update the code"
+        )
     stages = record.get("stages", {})
     if not isinstance(stages, dict) or not all(
         isinstance(stage, dict) for stage in stages.values()

@@ -22,7 +22,7 @@ from sweep.export import model_card
 from sweep.storage import ranking
 from sweep.storage.object_store import Unreachable
 from sweep.storage.ranking import Cell
-from sweep.storage.run_folder import TrialFolder
+from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
 from trainers.models import adapters, licence, load
@@ -67,6 +67,8 @@ def export(
     manifest = files.read_json(run_dir / "manifest.json")
     if manifest is None:
         raise CannotExport(BAD_INPUT, f"{run_dir}: no run folder (it has no manifest.json)")
+    if newer := RunFolder(run_dir).newer():
+        raise CannotExport(BAD_INPUT, newer)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
     trials = _trials(run_dir)

@@ -9,7 +9,7 @@ from pathlib import Path
 import trainers
 from sweep.gridfile.schema import Grid
 from sweep.resolve.resolve import ResolvedGrid
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import LAYOUT, RunFolder
 from trainers import devices, files
 from trainers.data.row_counts import Preparation
 
@@ -32,6 +32,7 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
     ]
     record = {
         "name": resolved.grid.name,
+        "layout": LAYOUT,
         "created": earlier.get("created", files.now()),
         "updated": files.now(),
         "git_commit": _git_commit(),

@@ -26,6 +26,10 @@ PLAN_COLUMNS: list[str] = [
 ]  # fmt: skip
 
 
+LAYOUT = 1
+"""Of a run folder, as its manifest says. Raised when today's code would misread what is written
+from then on; docs/run.md has the rule."""
+
 CALIBRATION = "calibration.json"
 """What --calibrate has measured on this machine, perhaps before there is a run."""
 
@@ -83,8 +87,18 @@ class RunFolder:
                     return f"{place}: is not a folder; remove it, or give --runs another place"
                 if not os.access(place, os.W_OK | os.X_OK):
                     return f"{place}: may not be written to; give --runs another place"
-                return self._other_run(url)
+                return self._other_run(url) or self.newer()
         return None
+
+    def newer(self) -> str | None:
+        """Why this code cannot read the folder: a later one has written it; None where it can."""
+        written = (files.read_json(self.manifest) or {}).get("layout", LAYOUT)
+        if isinstance(written, int) and written <= LAYOUT:
+            return None
+        return (
+            f"{self.manifest}: written by a later version (layout {written}; this one reads up to "
+            f"{LAYOUT}): update the code, or work in another folder"
+        )
 
     def _other_run(self, url: str | None) -> str | None:
         is_of = self.mirror_of

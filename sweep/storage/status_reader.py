@@ -105,9 +105,12 @@ class Reader:
 
         Raises:
             FileNotFoundError: there is no plan.
-            Damaged: the plan is not whole; `read` raises it of other records.
+            Damaged: the plan is not whole, or a later version has written the folder; `read` raises
+                it of other records.
         """
         self.folder = RunFolder(path)
+        if newer := self.folder.newer():
+            raise Damaged(newer)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
         self._plan_changed = 0
