@@ -36,7 +36,10 @@ TASKS = {
     task.benchmark: task
     for task in (
         Task("arc", "ARC", "reasoning", 0.25, SMOLTULU),
+        Task("arc_challenge", "ARC challenge", "reasoning", 0.25, SMOLTULU),
+        Task("arc_easy", "ARC easy", "reasoning", 0.25, SMOLTULU),
         Task("gsm8k", "GSM8K", "reasoning", 0.0, SMOLTULU),
+        Task("gsm8k_cot", "GSM8K, chain of thought", "reasoning", 0.0, SMOLTULU),
         Task("hellaswag", "HellaSwag", "pattern", 0.25, SMOLTULU),
         Task("ifeval", "IFEval", "pattern", None, SMOLTULU),
         Task("piqa", "PIQA", "other", 0.5, NOT_SORTED),

@@ -79,10 +79,11 @@ def rounded(value: float, low: float, high: float) -> tuple[str, str, str]:
 
 class Unit(NamedTuple):
     """How differences of a metric are written: `points` for shares between 0 and 1, whose
-    hundredths are points, else the metric's own units."""
+    hundredths are points, else the metric's own units, of which `least` is worth telling."""
 
     name: str
     points: bool
+    least: float = 0.0
 
     def amount(self, value: float) -> str:
         """0.8 points; 0.012 of loss; less than 0.1 points."""
@@ -91,6 +92,8 @@ class Unit(NamedTuple):
             return "nothing"
         if self.points and shown < 0.05:
             return "less than 0.1 points"
+        if not self.points and shown < self.least:
+            return f"less than {number(self.least, 1, smallest=1e-5)} of {self.name}"
         text = f"{shown:.1f}" if self.points and shown < 10 else number(shown, smallest=1e-5)
         return f"{text} points" if self.points else f"{text} of {self.name}"
 

@@ -51,7 +51,8 @@ class Signal(StrEnum):
 
 class BenchmarkAnswer(NamedTuple):
     """Answers 1 to 5 of one benchmark. None where it has fewer than two scored cells; `gamma` also
-    where fewer than two batch sizes were measured.
+    where fewer than two batch sizes were measured, `ratio` where the one batch size is not known
+    (`sized` is False).
 
     `p_flat`: chance of cells this unlike each other on a constant surface, None where there are too
     few. `ratio_is_sufficient`: gamma is linear and keeping one ratio costs less than epsilon at the
@@ -63,6 +64,7 @@ class BenchmarkAnswer(NamedTuple):
     task_type: str
     metric: str
     higher_is_better: bool
+    sized: bool
     signal: Signal
     p_flat: float | None
     epsilon: float | None
@@ -149,8 +151,9 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
     rates: tuple[RateAt, ...] = ()
     if curves is not None:
         rates = learning_rates(curves, fit.shaped)
-        ratio = best_ratio(curves, fit.shaped)
-        gamma = exponent(curves, ratio.keep["ratio"].constant) if len(curves.y) > 1 else None
+        ratio = best_ratio(curves, fit.shaped) if fit.cells.sized else None
+        if ratio is not None and len(curves.y) > 1:
+            gamma = exponent(curves, ratio.keep["ratio"].constant)
         batch = direction(curves, fit.shaped)
     return BenchmarkAnswer(
         benchmark=known.benchmark,
@@ -158,6 +161,7 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
         task_type=known.task_type,
         metric=fit.cells.metric,
         higher_is_better=fit.cells.higher_is_better,
+        sized=fit.cells.sized,
         signal=_signal(fit),
         p_flat=fit.flat_p,
         epsilon=None if curves is None else curves.epsilon,

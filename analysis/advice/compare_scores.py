@@ -16,7 +16,7 @@ from analysis.advice.score_difference import (
 from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.fit.cells import Cells
-from analysis.text import Unit, number, rate
+from analysis.text import Unit, number
 
 
 class BestScores(NamedTuple):
@@ -74,7 +74,7 @@ def _compare(
         rows = one.frame.loc[(one.frame.stage == grid.stage) & (one.frame.arm == grid.arm)]
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))
         scored.append(Scored(rows, one.items, keys, grid.seed_sd))
-        places.append(f"{rate(best.learning_rate)} x {best.batch_size}")
+        places.append(grid.cell_name(best.learning_rate, int(best.batch_size)))
     difference = score_difference(
         scored[0], scored[1], cells.benchmark, cells.metric, cells.higher_is_better
     )

@@ -84,10 +84,12 @@ def next_step(
     if not added:
         return NextStep(_settled(list(answers.benchmarks.values())), "", 0)
     axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
+    if not cells[0].sized:
+        del axes["batch_size"]
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
     axes["learning_rate"] = [float(f"{value:.4g}") for value in axes["learning_rate"]]
-    had = set(zip(rows.learning_rate, rows.batch_size, rows.seed.fillna(0), strict=True))
-    known = {(float(f"{value:.4g}"), int(size), int(seed)) for value, size, seed in had}
+    had = set(zip(*(rows[name].fillna(0) for name in axes), strict=True))
+    known = {(float(f"{value:.4g}"), *map(int, others)) for value, *others in had}
     count = sum(cell not in known for cell in product(*axes.values()))
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     sentence = (

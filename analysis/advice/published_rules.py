@@ -27,6 +27,9 @@ HOLDS, REFUSED = 0.9, 0.1
 OCTAVES_APART = 0.25
 """Rise and fall of the best rate, in octaves, that is more than none."""
 
+NEAR_028 = 0.11
+"""Within this of 0.28 an exponent is the rule's: half of the way to the square root."""
+
 OUTSIDE = 0.5
 """Octaves beyond the measured cells up to which a published setting is priced."""
 
@@ -81,13 +84,13 @@ def rules(
             "root_batch",
             "the best learning rate grows as the square root of the batch size",
             "Malladi et al. 2022, arXiv 2205.10287",
-            each(lambda curves: (_near(curves, 0.5), "root")),
+            each(lambda curves: (_near(curves, 0.5, NEAR), "root")),
         ),
         _rule(
             "batch_to_the_0.28",
-            "the best learning rate grows as B^0.28",
+            f"the best learning rate grows as B^0.28, within {NEAR_028}",
             "Marek et al. 2025, arXiv 2507.07101",
-            each(lambda curves: (_near(curves, 0.28), "0.28")),
+            each(lambda curves: (_near(curves, 0.28, NEAR_028), "0.28")),
         ),
         _rule(
             "rises_then_falls",
@@ -111,10 +114,10 @@ def _larger_and_lower(curves: Curves) -> float | None:
     return float((large > small).mean())
 
 
-def _near(curves: Curves, value: float) -> float | None:
+def _near(curves: Curves, value: float, within: float) -> float | None:
     slopes = slope_draws(curves)
     known = slopes[np.isfinite(slopes)]
-    return float((np.abs(known - value) <= NEAR).mean()) if len(known) > 1 else None
+    return float((np.abs(known - value) <= within).mean()) if len(known) > 1 else None
 
 
 def _rises_then_falls(curves: Curves) -> float | None:

@@ -162,10 +162,11 @@ def _best_rates(view: SurfaceView) -> Iterator[Points | Line]:
         )
 
 
-def best_rate_note(row: dict[str, Any]) -> str:
+def best_rate_note(row: dict[str, Any], sized: bool = True) -> str:
     """What a row of `SurfaceView.best_rates` says where it is pointed at."""
+    size = f"batch size {row['batch_size']:g}: " if sized else ""
     return (
-        f"batch size {row['batch_size']:g}: best learning rate {rate(2 ** row['x'])}\n"
+        f"{size}best learning rate {rate(2 ** row['x'])}\n"
         f"95 % interval {rate(2 ** row['low'])} to {rate(2 ** row['high'])} ({row['status']})"
     )
 

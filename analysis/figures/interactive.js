@@ -131,7 +131,7 @@ function explore(root, given) {
   const metrics = () => options(metric, surfaces.filter(s => s.benchmark === benchmark.value)
     .map(s => [s.metric, s.metric + (s.fitted ? "" : " (not fitted)")]));
   const current = () => surfaces.find(s => s.benchmark === benchmark.value && s.metric === metric.value);
-  const name = (surface, i) => `${Number(surface.cells.learning_rate[i].toPrecision(5))} x ${surface.cells.batch_size[i]}`;
+  const name = (surface, i) => `${Number(surface.cells.learning_rate[i].toPrecision(5))}${surface.cells.batch_size ? ` x ${surface.cells.batch_size[i]}` : ""}`;
   const choose = chosen => {
     cell.value = chosen;
     showCurves(find("curves"), chosen);
@@ -196,7 +196,8 @@ function listCells(table, surface) {
   const c = surface.cells;
   table.querySelector("tbody").innerHTML = c.status.map((status, i) => {
     const score = status === "ok" ? `${short(c.value[i], 4)}${c.stderr[i] === null ? "" : ` ± ${short(c.stderr[i], 2)}`}` : "–";
-    const texts = [short(c.learning_rate[i]), c.batch_size[i], short(c.learning_rate[i] / c.batch_size[i]), score,
+    const size = c.batch_size ? [c.batch_size[i], short(c.learning_rate[i] / c.batch_size[i])] : [];
+    const texts = [short(c.learning_rate[i]), ...size, score,
       c.seeds[i], short(c.n[i], 6), status + (c.reason[i] ? `: ${html(c.reason[i])}` : "")];
     return `<tr>${texts.map(text => `<td>${text}</td>`).join("")}</tr>`;
   }).join("");

@@ -37,7 +37,8 @@ def record(
         if name in table and name not in ("status", "reason", "batch_size", "seeds")
     }
     cells = plain(numeric)
-    cells |= {name: [int(value) for value in table[name]] for name in ("batch_size", "seeds")}
+    whole = ("batch_size", "seeds") if view.sized else ("seeds",)
+    cells |= {name: [int(value) for value in table[name]] for name in whole}
     cells |= {name: table[name].astype(str).tolist() for name in ("status", "reason")}
     return {
         "benchmark": view.benchmark,

@@ -139,7 +139,7 @@ def _by_batch_size(
         if len(here):
             yield Points(
                 place.to_numpy()[here], values.to_numpy(dtype=float)[here],
-                name="" if panel else f"batch size {size}",
+                name="" if panel or not view.sized else f"batch size {size}",
                 marker=MARKERS[order % len(MARKERS)], colour=colour, size=5.5,
                 y_error=view.cells.stderr.to_numpy(dtype=float)[here], cells=here, panel=panel,
             )  # fmt: skip
@@ -176,5 +176,5 @@ def _best_rate_bars(view: SurfaceView, low: float, step: float) -> Iterator[Line
         yield Line(ends, np.full(2, level), name=name, colour=colour, width=3)
         yield Points(
             np.array([row["x"]]), np.array([level]), marker="diamond", size=5, colour=colour,
-            hollow=row["status"] != "interior", notes=[best_rate_note(row)],
+            hollow=row["status"] != "interior", notes=[best_rate_note(row, view.sized)],
         )  # fmt: skip

@@ -25,7 +25,8 @@ class SurfaceView:
 
     `best_rates`: a row per batch size with batch_size, y, x (log2 of the best learning rate), low,
     high (95 %, log2) and status. vmin to vmax are the scores that colours and axes tell apart;
-    a cliff's depth is left out. `before` is the score before training.
+    a cliff's depth is left out. `before` is the score before training. `sized` is False where
+    nobody knows the one batch size.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class SurfaceView:
     best_rates: pd.DataFrame | None = None
     before: float | None = None
     noise: NoiseScale | None = None
+    sized: bool = True
 
     @property
     def label(self) -> str:
@@ -76,10 +78,12 @@ class SurfaceView:
         return [self._describe(cell) for cell in self.cells.to_dict("records")]
 
     def _describe(self, cell: dict) -> str:
-        ratio = rate(cell["learning_rate"] / cell["batch_size"])
+        place = [f"learning rate {rate(cell['learning_rate'])}"]
+        if self.sized:
+            ratio = rate(cell["learning_rate"] / cell["batch_size"])
+            place = [f"{place[0]}, batch size {cell['batch_size']}", f"LR/BS {ratio}"]
         lines = [
-            f"learning rate {rate(cell['learning_rate'])}, batch size {cell['batch_size']}",
-            f"LR/BS {ratio}",
+            *place,
             f"{self.metric} {score_text(cell['value'], cell['stderr'])}"
             if cell["status"] == "ok"
             else ": ".join(part for part in (cell["status"], cell["reason"]) if part),
@@ -131,6 +135,7 @@ def fitted(
         best_rates=best_rates,
         before=before,
         noise=noise,
+        sized=cells.sized,
     )
 
 
@@ -151,8 +156,9 @@ def measured(rows: pd.DataFrame) -> Iterator[SurfaceView]:
         vmin, vmax = colour_range(table.value[table.status == "ok"].to_numpy(), better)
         first = part.iloc[0]
         yield SurfaceView(
-            first.stage, first.arm, str(benchmark), str(metric), better, table, vmin, vmax
-        )
+            first.stage, first.arm, str(benchmark), str(metric), better, table, vmin, vmax,
+            sized=bool(part.lr_bs_ratio.notna().any()),
+        )  # fmt: skip
 
 
 def _cell_means(rows: pd.DataFrame) -> pd.DataFrame:

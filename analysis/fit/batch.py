@@ -10,7 +10,7 @@ from analysis.fit.curves import Curves
 CALLED = 0.7
 """Share of draws that decides a direction."""
 
-INDIFFERENT = 0.9
+INDIFFERENT = 0.95
 """Share of draws in which all batch sizes are as good for them to be called so."""
 
 BOUND = 0.95

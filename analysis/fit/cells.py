@@ -13,10 +13,14 @@ import pandas as pd
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from analysis.fit.seed_noise import seed_noise
+from analysis.text import rate
 
 DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
-READ = ["key", "learning_rate", "batch_size", "seed", "status", "reason", "value", "stderr", "n"]
+READ = [
+    "key", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason", "value",
+    "stderr", "n",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Cells:
     A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
     `seed_sd` is the pooled standard deviation between seeds, None where no cell was repeated.
     `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok;
+    `sized` is False where nobody knows the one batch size, for which 1 stands.
     `own_noise` those of the ok cells without what moves all alike, which shifts no optimum, for
     fits of all cells together (`_shrunk`).
     """
@@ -43,6 +48,7 @@ class Cells:
     noise_source: str
     paired: bool
     seed_sd: float | None
+    sized: bool = True
 
     @property
     def ok(self) -> np.ndarray:
@@ -57,6 +63,10 @@ class Cells:
     def best(self) -> int | None:
         """Row of the best ok cell, None where there is none."""
         return int(np.nanargmax(self.sign * self.table.value)) if self.ok.any() else None
+
+    def cell_name(self, learning_rate: float, batch_size: int) -> str:
+        """1.6e-5 x 32; the learning rate alone where the batch size is not known."""
+        return f"{rate(learning_rate)} x {batch_size}" if self.sized else rate(learning_rate)
 
     def difference(self, row: int, other: int) -> tuple[float, float]:
         """value[row] - value[other] and its standard error, over shared items where known."""
@@ -123,6 +133,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         noise_source=source,
         paired=answers is not None,
         seed_sd=None if seeds is None else seeds.pooled,
+        sized=bool(rows.lr_bs_ratio.notna().any()),
     )
 
 

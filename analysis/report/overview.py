@@ -16,7 +16,11 @@ from analysis.advice.score_difference import (
 from analysis.benchmarks import ON_DATA_OF, task
 from analysis.figures.interpolate import colour_range
 from analysis.fit.cells import Cells
+from analysis.fit.optimum import tolerance
 from analysis.text import Unit, counted, listed, number, rate
+
+SHOWN = 0.01
+"""Of a difference of no importance: no smaller one is told."""
 
 
 class Score(NamedTuple):
@@ -70,11 +74,12 @@ class Overview(NamedTuple):
 
 
 def unit_of(cells: Cells) -> Unit:
-    """Points for shares between 0 and 1, else the metric's own units."""
+    """Points for shares between 0 and 1, else the metric's own units, down to `SHOWN`."""
     values = cells.table.value[cells.ok]
     share = cells.higher_is_better and bool(values.between(0, 1).all()) and len(values) > 0
     is_loss = "loss" in task(cells.benchmark).label.lower()
-    return Unit("loss" if is_loss else cells.metric.replace("_", " "), share)
+    least = SHOWN * tolerance(cells) if len(values) else 0.0
+    return Unit("loss" if is_loss else cells.metric.replace("_", " "), share, least)
 
 
 def overview(
@@ -200,7 +205,7 @@ def _gain(
         label=known.label,
         metric=cells.metric,
         best=f"{best.value:.{places}f}",
-        cell=f"{rate(best.learning_rate)} x {best.batch_size}",
+        cell=cells.cell_name(best.learning_rate, int(best.batch_size)),
         before="-" if difference is None else f"{difference.first:.{places}f}",
         gain=gain,
         items=int(count) if np.isfinite(count) and np.isfinite(best.stderr) else None,
@@ -243,11 +248,13 @@ def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
     table = first.table
     lost = {name: list(statuses.values()).count(name) for name in ("diverged", "failed")}
     without = listed([f"{count or 'none'} {status}" for status, count in lost.items()])
-    rates, sizes = table.learning_rate.nunique(), table.batch_size.nunique()
-    return (
-        f"{counted(len(statuses), 'cell')} ({counted(rates, 'learning rate')} x "
-        f"{counted(sizes, 'batch size')}), {each} each; {without}."
+    axes = counted(table.learning_rate.nunique(), "learning rate")
+    axes += (
+        f" x {counted(table.batch_size.nunique(), 'batch size')}"
+        if first.sized
+        else ", batch size not known"
     )
+    return f"{counted(len(statuses), 'cell')} ({axes}), {each} each; {without}."
 
 
 def _worst_status(grids: Sequence[Cells]) -> dict[tuple[float, int], str]:

@@ -40,8 +40,7 @@ class Answered:
         self.settings = list(answers.task_types.values()) or [
             benchmark.setting for benchmark in benchmarks if benchmark.setting is not None
         ]
-        sizes = {size for table in overview.tables for size in table.sizes}
-        self.sized = sentences.named(sorted(sizes))
+        self.sized = all(benchmark.sized for benchmark in benchmarks)
         self.headline = sentences.headline(self.settings, self.sized)
         self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
         self.ratio = [
@@ -103,7 +102,7 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
     axes."""
     answers = answered.answers
     by_benchmark = answers.benchmarks
-    return {
+    record = {
         "stage": advice.stage,
         "arm": advice.arm,
         "summary": {
@@ -111,7 +110,10 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
             "what_was_run": first.as_json(answered.overview),
             "learning_rates": {
                 "columns": ["batch size", *answered.rate_columns],
-                "rows": [[row.batch_size, *row.texts] for row in answered.rate_rows],
+                "rows": [
+                    [row.batch_size if answered.sized else None, *row.texts]
+                    for row in answered.rate_rows
+                ],
             },
             "settings": answered.shared_settings or answered.every_setting,
             "next_step": answered.next_step._asdict(),
@@ -150,6 +152,18 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
         "signal": {name: each.signal for name, each in by_benchmark.items()},
         "optimum": {fit.cells.benchmark: _optimum(fit) for fit in advice.fits},
     }
+    return record if answered.sized else _unsized(record)
+
+
+def _unsized(value: Any) -> Any:
+    """The record of a table that does not say its batch size, for which 1 stands: null instead."""
+    if isinstance(value, dict):
+        unknown = ("batch_size", "batch_sizes", "lr_bs_ratio", "next_batch_size")
+        return {
+            name: None if name in unknown and not isinstance(part, dict) else _unsized(part)
+            for name, part in value.items()
+        }
+    return [_unsized(part) for part in value] if isinstance(value, list) else value
 
 
 def _optimum(fit: Fit) -> dict[str, Any]:

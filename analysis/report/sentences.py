@@ -14,7 +14,6 @@ from analysis.advice.setting import Setting
 from analysis.benchmarks import task
 from analysis.fit.batch import Batch
 from analysis.fit.rates import RateAt, RateStatus
-from analysis.tables.external.batch_size import NO_BATCH_SIZE
 from analysis.text import Unit, listed, number, probability, rate, rounded, with_interval
 
 RULE_NAMES = {
@@ -23,12 +22,6 @@ RULE_NAMES = {
     "fixed": "one learning rate",
 }
 """Rules that set the learning rate for every batch size."""
-
-
-def named(batch_sizes: Sequence[int]) -> bool:
-    """Whether batch sizes are worth naming: not where the table has none and 1 stands for it."""
-    return list(batch_sizes) != [NO_BATCH_SIZE]
-
 
 HIGHER_RATIO = "higher_ratio_helps_reasoning"
 """The rule that the contrast of task types answers."""
@@ -71,7 +64,7 @@ def rates(answer: BenchmarkAnswer) -> str:
         return f"{answer.label}: too few scored cells to say."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}, so no learning rate is better than another."
-    if not named([rate.batch_size for rate in answer.rates]):
+    if not answer.sized:
         return f"{answer.label}: {rate_text(answer.rates[0])}."
     texts = [f"{rate_text(rate)} at batch size {rate.batch_size}" for rate in answer.rates]
     return f"{answer.label}: {listed(texts, '; ')}."
@@ -80,6 +73,8 @@ def rates(answer: BenchmarkAnswer) -> str:
 def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
     """Answer 2: which ratio, and what keeping one for all batch sizes costs."""
     best = answer.ratio
+    if not answer.sized:
+        return f"{answer.label}: there is no ratio, as the batch size is not known."
     if best is None:
         return f"{answer.label}: too few scored cells."
     if (why := _no_signal(answer)) is not None:
@@ -95,7 +90,8 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
     if len(answer.rates) < 2:
         return f"{answer.label}: {text}."
     costs = [
-        f"{RULE_NAMES[name]} {unit.amount(kept.expected)} (at most {unit.amount(kept.high)})"
+        f"{RULE_NAMES[name]} {unit.amount(kept.expected)}"
+        + _bound(unit, kept.expected, kept.high, " (at most {})")
         for name, kept in best.keep.items()
         if name in RULE_NAMES
     ]
@@ -160,7 +156,7 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
 
 
 def place(setting: Setting, sized: bool) -> str:
-    """1e-3 with batch size 8; `sized`: the batch size is worth naming."""
+    """1e-3 with batch size 8; `sized`: the batch size is known."""
     return (
         f"{rate(setting.learning_rate)}{f' with batch size {setting.batch_size}' if sized else ''}"
     )
@@ -170,15 +166,15 @@ def setting(setting: Setting, units: Mapping[str, Unit], sized: bool = True) -> 
     """Answer 5: what to run and what it may lose; `units` by benchmark; `sized` as in `place`."""
     text = f"{setting.label}: learning rate {place(setting, sized)}"
     if len(setting.prices) == 1:
-        unit = units[setting.prices[0].benchmark]
+        unit, expected = units[setting.prices[0].benchmark], setting.expected_regret
         return (
-            f"{text}; expected to lose {unit.amount(setting.expected_regret)} against the best of "
-            f"this grid, at most {unit.amount(setting.regret_high)}."
+            f"{text}; expected to lose {unit.amount(expected)} against the best of this grid"
+            f"{_bound(unit, expected, setting.regret_high, ', at most {}')}."
         )
-    text += (
-        f"; expected to lose {setting.expected_regret:.0%} of the range of scores, at most "
-        f"{setting.regret_high:.0%}"
-    )
+    expected, most = f"{setting.expected_regret:.0%}", f"{setting.regret_high:.0%}"
+    text += f"; expected to lose {expected} of the range of scores"
+    if most != expected:
+        text += f", at most {most}"
     if not setting.disagree:
         return f"{text}. Its benchmarks agree within noise."
     own = []
@@ -281,6 +277,12 @@ def _no_slope(answer: BenchmarkAnswer) -> str:
     if len(answer.rates) < 2:
         return "one batch size was measured, so the rate cannot follow it"
     return "too few batch sizes have their best learning rate inside the grid"
+
+
+def _bound(unit: Unit, expected: float, high: float, words: str) -> str:
+    """`words` with the 95 % bound of an expected amount; "" where they are written alike."""
+    most = unit.amount(high)
+    return "" if most == unit.amount(expected) else words.format(most)
 
 
 def _end(side: str) -> str:

@@ -1,6 +1,7 @@
 """The columns of the one table, their types, and the check that every table passes.
 
 learning_rate is the peak; batch_size the effective number of examples per optimizer step;
+lr_bs_ratio is empty where that is not known, and 1 stands for it;
 noise_scale the gradient noise scale in examples (McCandlish et al., arXiv 1812.06162), empty where
 it was not measured; value and stderr are in the metric's own units; n counts its items.
 """

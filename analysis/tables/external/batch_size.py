@@ -10,7 +10,7 @@ from analysis.tables.external.columns import EFFECTIVE, PER_DEVICE_SOMETIMES, pl
 from analysis.tables.numbers import numbers
 
 NO_BATCH_SIZE = 1
-"""Stands for the one batch size of a table that does not say which it is."""
+"""Stands for the one batch size of a table that does not say which it is; its ratios are empty."""
 
 
 def effective_batch_size(
@@ -31,9 +31,9 @@ def effective_batch_size(
         return sizes, _suffix_notes(frame, name) + _devices_notes(frame, mapping)
     if not per_device:
         return pd.Series(float(NO_BATCH_SIZE), frame.index), [
-            f"no batch size in the table: learning rates are compared as those of one batch size, "
-            f"for which {NO_BATCH_SIZE} stands, and there is no ratio; name its column with "
-            "--columns batch_size=COLUMN, or its value with --columns batch_size=32"
+            "no batch size in the table: its rows are taken to share one, so that learning rates "
+            "are compared and there is no ratio; name its column with --columns "
+            "batch_size=COLUMN, or its value with --columns batch_size=32"
         ]
     missing = [role for role in ("accumulation", "devices") if role not in mapping]
     if missing:

@@ -51,7 +51,8 @@ def runs(
     rows = pd.DataFrame(index=raw.index)
     rows["learning_rate"] = axis(raw, "learning_rate", mapping["learning_rate"], source)
     sizes, size_notes = effective_batch_size(raw, mapping, given, source)
-    if not {"batch_size", "per_device_batch_size"} & set(mapping):
+    sized = bool({"batch_size", "per_device_batch_size"} & set(mapping))
+    if not sized:
         sizes = sizes.where(rows.learning_rate.notna())
     rows["batch_size"] = sizes
     notes += size_notes
@@ -64,6 +65,7 @@ def runs(
     rows = _without_training(rows, notes)
     _check_axes(rows, source)
     rows["learning_rate"] = _snapped(rows.learning_rate, notes)
+    rows["lr_bs_ratio"] = rows.learning_rate / rows.batch_size if sized else np.nan
     rows["status"], rows["stated"] = _stated(raw, mapping, source)
     if mapping.get("diverged") in raw:
         diverged = booleans(raw[mapping["diverged"]]).fillna(False).astype(bool)

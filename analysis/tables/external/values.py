@@ -48,7 +48,6 @@ def in_schema(
     table["key"] = "row-" + table.groupby(cell, dropna=False).ngroup().astype("str")
     if "primary" not in table:
         table["primary"] = table["metric"] == _primary_metrics(table)
-    table["lr_bs_ratio"] = table["learning_rate"] / table["batch_size"]
     table["task_type"] = [task(name).task_type for name in table["benchmark"]]
     table["parent"] = ""
     return validated(table.reindex(columns=list(COLUMNS)), source)

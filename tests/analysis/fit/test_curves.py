@@ -11,7 +11,7 @@ from analysis.fit.cells import surfaces
 from analysis.fit.curves import Curves
 from analysis.fit.exponent import exponent
 from analysis.fit.rates import RateStatus, learning_rates
-from analysis.fit.ratio import best_ratio
+from analysis.fit.ratio import best_ratio, keep, rule_regret
 from analysis.fit.surface import Fit, FitStatus, fit
 from tests.analysis.planted import RATES, table
 
@@ -145,6 +145,19 @@ def test_an_inner_best_batch_size_is_found() -> None:
     result = fit(surfaces(table(score, sizes=SIX, noise=0.005, seeds=2))[0])
     answer = direction(curves_of(result), result.shaped)
     assert answer.verdict is Batch.INTERIOR and answer.best in (8, 16)
+
+
+def test_a_rule_that_leaves_the_measured_rates_has_an_allowance_in_its_bound() -> None:
+    narrow = tuple(float(rate) for rate in 2.0 ** np.arange(-11.5, -8, 0.5))
+    frame = table(
+        lambda x, y: 0.6 - 0.02 * (x + 10) ** 2, rates=narrow, sizes=SIX, noise=0.005, seeds=2
+    )
+    curves = curves_of(fit(surfaces(frame)[0]))
+    inside, outside = (keep(curves, "fixed", 0.0), keep(curves, "ratio", 1.0))
+    worst = rule_regret(curves, np.log2([outside.constant]), 1.0).max(axis=(1, 2))
+    assert outside.high > np.quantile(worst, 0.975)
+    worst = rule_regret(curves, np.log2([inside.constant]), 0.0).max(axis=(1, 2))
+    assert inside.high == pytest.approx(np.quantile(worst, 0.975))
 
 
 def test_one_batch_size_has_a_best_rate() -> None:

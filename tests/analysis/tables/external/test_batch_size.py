@@ -46,6 +46,7 @@ def test_one_batch_size_and_none_are_read(sweep, read):
     table = read(one.drop(columns="batch_size"))
     assert table.frame.learning_rate.nunique() == 5
     assert any("no batch size in the table" in note for note in table.notes)
+    assert table.frame.lr_bs_ratio.isna().all() and read(one).frame.lr_bs_ratio.notna().all()
     assert set(
         read(one.drop(columns="batch_size"), columns={"batch_size": "32"}).frame.batch_size
     ) == {32}

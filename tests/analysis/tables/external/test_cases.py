@@ -101,8 +101,23 @@ def test_the_report_recommends_the_simulated_ratio(cases, tmp_path, capsys, name
     assert main([str(cases / name), "--out", str(tmp_path)]) == 0
     assert "lower is better" in capsys.readouterr().out
     record = json.loads((tmp_path / "recommendations.json").read_text())
-    for recommendation in record["benchmarks"].values():
-        assert recommendation["low"] < 2e-6 < recommendation["high"]
+    for best in record["stages"]["all"]["ratio"]["benchmarks"].values():
+        assert best["low"] < 2e-6 < best["high"]
+
+
+def test_a_batch_size_that_nobody_knows_is_never_written_as_1(cases, tmp_path):
+    assert (
+        main([str(cases / "11-one-batch-size" / "no_batch_size.csv"), "--out", str(tmp_path)]) == 0
+    )
+    page = (tmp_path / "index.html").read_text()
+    assert "9 learning rates, batch size not known" in page
+    for wrong in ("batch size 1", "1.6e-5 x 1", "1 batch size", "<th>batch size</th>", "LR/BS is"):
+        assert wrong not in page
+    record = json.loads((tmp_path / "recommendations.json").read_text())["stages"]["all"]
+    setting = record["setting"]["benchmarks"]["loss"]
+    assert setting["learning_rate"] == 1.6e-5
+    assert setting["batch_size"] is None and setting["lr_bs_ratio"] is None
+    assert record["ratio"]["benchmarks"]["loss"] is None
 
 
 def test_a_refusal_is_exit_2_with_the_way_out(cases, tmp_path, capsys):
