@@ -2,12 +2,14 @@
 # make test         set up, run the tests
 # make docs         docs/ as a site in build/site/index.html
 # make faults       kill, interrupt, fill up, cut off; then compare with a run left alone
-# make crash-points  disturb each file operation of a small run in turn, and go on
+# make chaos        an hour in which something dies every minute
+# make crash-points disturb each file operation of a small run in turn, and go on
+# make fuzz         10,000 spoiled grid files, command lines, tables, rows, task files and records
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: docs quickstart test test-fast test-slow faults crash-points lint lock clean
+.PHONY: docs quickstart test test-fast test-slow faults chaos crash-points fuzz lint lock clean
 
 quickstart: $(READY)
 	$(VENV)/bin/python -m sweep.run grids/quickstart.yaml
@@ -26,6 +28,12 @@ crash-points: $(READY)
 
 faults: $(READY)
 	$(VENV)/bin/python -m tests.faults
+
+chaos: $(READY)
+	$(VENV)/bin/python -m tests.faults.chaos
+
+fuzz: $(READY)
+	FUZZ_EXAMPLES=10000 $(VENV)/bin/python -m pytest tests/fuzz -n 2 --dist load --timeout 7200
 
 docs: $(READY)
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict

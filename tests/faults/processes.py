@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -20,7 +21,7 @@ LEFT_SECONDS = 30.0
 """No process of a killed driver lives longer."""
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """kill -9 of a driver; what it had started goes by itself."""
     processes = family(process.pid)
     process.kill()

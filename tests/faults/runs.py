@@ -111,13 +111,17 @@ class Run:
         return subprocess.Popen(
             self.command(*options),
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"} | self.environment,
+            env=self.surroundings(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
             preexec_fn=self._limit if self.largest_file else None,
         )
+
+    def surroundings(self) -> dict[str, str]:
+        """The environment of the command."""
+        return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"} | self.environment
 
     def _limit(self) -> None:
         assert self.largest_file is not None

@@ -145,22 +145,31 @@ def cluster(driver: Path, store: Bucket) -> Iterator[Cluster]:
         with node(place, "--head", options=options) as head:
             join = f"--address=127.0.0.1:{head.port}"
             with (
-                node(place, join, "127.0.0.2", _own(store, one), (driver, two)) as first,
-                node(place, join, "127.0.0.3", _own(store, two), (driver, one)) as second,
+                node(place, join, "127.0.0.2", own_environment(store, one), (driver, two)) as first,
+                node(
+                    place, join, "127.0.0.3", own_environment(store, two), (driver, one)
+                ) as second,
             ):
                 yield Cluster(head, (first, second), place)
 
 
-def _own(store: Bucket, folder: Path) -> dict[str, str]:
+def own_environment(store: Bucket, folder: Path) -> dict[str, str]:
+    """Of a node that keeps what is its own in `folder`."""
     return store.environment | {"SWEEP_CACHE": str(folder / "cache")}
 
 
 def joins(run: Run, nodes: Cluster, store: Bucket) -> None:
     """Have the run's command work on these nodes and leave all in the store."""
+    joins_at(run, nodes.head, store)
+
+
+def joins_at(run: Run, head: Node, store: Bucket) -> None:
+    """As `joins`, of the cluster with this head."""
     run.place = Bucket.URL
-    run.options = ("--address", f"127.0.0.1:{nodes.head.port}")
-    cache = {"SWEEP_CACHE": str(run.folder / "cache")}
-    run.environment = store.environment | nodes.head.environment | cache
+    run.options = ("--address", f"127.0.0.1:{head.port}")
+    run.environment = (
+        store.environment | head.environment | {"SWEEP_CACHE": str(run.folder / "cache")}
+    )
 
 
 def node_dies(run: Run, chance: random.Random) -> None:

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from tests.faults import matrix, runs
+from tests.faults import chaos, matrix, runs
 from tests.faults.matrix import FAULTS
 
 
@@ -20,6 +20,14 @@ def test_run_ends_as_if_nothing_had_happened(fault, undisturbed, tmp_path):
     found = matrix.tried(fault, tmp_path / "fault", undisturbed, seed=1)
     assert not found.broken
     assert found.verdict == (0, 0, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_three_minutes_of_chaos(capfd):
+    arguments = ["--minutes", "3", "--every", "30", "--cells", "16"]
+    assert chaos.main(arguments) == 0
+    assert "lost 0, doubled 0, difference 0" in capfd.readouterr().out
 
 
 TABLE = pd.DataFrame(
