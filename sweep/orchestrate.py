@@ -6,6 +6,7 @@ another, several waves: each plans the trials whose parent is known by then.
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.execution import calibrate
@@ -15,6 +16,7 @@ from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_driver import RemoteRun
 from sweep.options import Options
 from sweep.plan import money, trials
+from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
 from sweep.resolve.resolve import ResolvedGrid
@@ -22,7 +24,8 @@ from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
 from sweep.schedule.pool import Pool
 from sweep.schedule.progress import Progress
-from sweep.schedule.queue import TrialQueue
+from sweep.schedule.queue import Pending, TrialQueue
+from sweep.schedule.reference_passes import ReferencePasses
 from sweep.schedule.retention import WeightRetention
 from sweep.schedule.spending import Spending
 from sweep.storage import manifest
@@ -58,6 +61,7 @@ class Orchestrator:
         self.events = Events(folder.events)
         self.progress = Progress(resolved, folder, options)
         self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
+        self.passes = ReferencePasses(resolved, folder, options.retry_failed)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
         self.outcomes: list[Outcome] = []
         self.done = 0
@@ -125,17 +129,21 @@ class Orchestrator:
         pending = self.pending()
         self.done = states["ok"] + states["diverged"]
         to_go = min(len(pending), self.total - self.done)
-        name = self.resolved.grid.name
-        self.say(f"{name}: {self.done} of {self.total} models done, {to_go} to go")
+        self.say(
+            f"{self.resolved.grid.name}: {self.done} of {self.total} models done, {to_go} to go"
+        )
         self.events.begun(self.shown, self.done, to_go)
         if not pending:
             return
         started = time.monotonic()
-        queue = self.queue(pending)
+        passes = self.passes.of(pending)
+        self.by_key |= passes.by_key
+        pending = [*passes.to_run, *pending]
+        queue = self.queue(pending, passes.needs)
         with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
-        for key, parent in queue.blocked.items():
-            self.block(self.by_key[key], self.by_key[parent])
+        for key, start in queue.blocked.items():
+            self.block(self.by_key[key], self.by_key[start])
         if self.pool is not None and (line := self.pool.verdict()):
             self.say(line)
             self.events.decided(line)
@@ -151,20 +159,27 @@ class Orchestrator:
         self.stored.settle()
         return at_once
 
-    def queue(self, pending: list[Trial]) -> TrialQueue:
-        def usable(key: str) -> bool:
-            return self.progress.usable(self.by_key[key])
+    def queue(
+        self, pending: list[Trial], needs: Mapping[str, Sequence[str]] | None = None
+    ) -> TrialQueue:
+        """`needs` has the keys of the reference passes that trials wait for."""
 
-        def store_answers() -> bool:
+        def usable(key: str) -> bool:
+            trial = self.by_key[key]
+            passes = isinstance(trial, ReferencePass)
+            return self.passes.done(trial) if passes else self.progress.usable(trial)
+
+        def may_start(trial: Trial) -> bool:
             if self.stored and self.stored.gone:
                 self.say("the store has been out of reach for too long: no further trial begins")
                 return False
+            if isinstance(trial, ReferencePass):  # no trial, where limits count them
+                return not self.allowance.reached()
             return self.allowance.begin()
 
-        affords = self.allowance.affords
-        if self.pool is None:
-            return TrialQueue(pending, usable, store_answers, affords)
-        return self.pool.queue(pending, usable, store_answers, affords, self.chose)
+        affords, chose = self.allowance.affords, self.chose
+        waiting = Pending(pending, usable, may_start, affords, chose, needs or {})
+        return TrialQueue(waiting) if self.pool is None else self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
         """A trial that was not in the plan is, from now on."""
@@ -186,14 +201,17 @@ class Orchestrator:
 
     def started(self, key: str) -> None:
         self.lock.check()
-        self.allowance.started(self.by_key[key])
-        self.events.started(self.by_key[key])
+        trial = self.by_key[key]
+        self.allowance.started(trial)
+        if not isinstance(trial, ReferencePass):
+            self.events.started(trial)
 
     def retried(self, key: str) -> None:
         self.allowance.ended(key, whole=False)
         trial = self.by_key[key]
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
-        self.events.retried(trial, last.get("reason", self.reason_unrecorded))
+        if not isinstance(trial, ReferencePass):
+            self.events.retried(trial, last.get("reason", self.reason_unrecorded))
 
     def died(self, key: str) -> None:
         self.lock.check()
@@ -201,13 +219,17 @@ class Orchestrator:
 
     def ended(self, ended: Outcome) -> None:
         self.lock.check()
-        ended = self.with_reason(ended)
+        ended, trial = self.with_reason(ended), self.by_key[ended.key]
+        self.outcomes.append(ended)
+        if isinstance(trial, ReferencePass):
+            self.allowance.ended(ended.key, whole=False)
+            self.say(self.passes.line(trial, ended.status, ended.reason))
+            return
         self.allowance.ended(ended.key, whole=ended.status == "ok")
         self.retention.ended(ended.key)
-        self.outcomes.append(ended)
-        trial = self.by_key[ended.key]
+        self.done += 1
         self.events.ended(trial, *ended[1:])
-        progress.outcome(self.console, self.done + len(self.outcomes), self.total, trial, ended)
+        progress.outcome(self.console, self.done, self.total, trial, ended)
 
     @property
     def reason_unrecorded(self) -> str:
@@ -221,7 +243,7 @@ class Orchestrator:
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") not in ("failed", "stopped", "superseded"):
-            phase = "evaluate" if folder.training() else "train"
+            phase = folder.phase
             if self.stored and self.stored.away:
                 phase = "store"  # does not count against the trial's retries
             folder.log_attempt(
@@ -234,10 +256,14 @@ class Orchestrator:
             last = {"reason": self.reason_unrecorded}
         return ended._replace(reason=last["reason"])
 
-    def block(self, trial: Trial, parent: Trial) -> None:
-        """Record that a trial cannot run since its parent has no usable weights."""
-        reason = f"its start {parent.readable} ({parent.key}) has no usable weights"
-        if removed := self.folder.trial(parent).weights_removed():
+    def block(self, trial: Trial, start: Trial) -> None:
+        """Record that a trial cannot run since what it starts from is not usable."""
+        if isinstance(trial, ReferencePass):
+            return
+        reason = f"its start {start.readable} ({start.key}) has no usable weights"
+        if isinstance(start, ReferencePass):
+            reason = self.passes.why_missing(start)
+        elif removed := self.folder.trial(start).weights_removed():
             reason += f": they were removed ({removed}); delete its folder to train it again"
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
         self.ended(Outcome(trial.key, "failed", reason, 0.0, 0.0))

@@ -30,13 +30,7 @@ def train(
         DataUnavailable: the data cannot be had.
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    from trainers.data import prepare
-    from trainers.models import chat_template
-
-    if spec.chat_template is not None:
-        chat_template.use_template(loaded.tokenizer, spec.chat_template)
-        chat_template.stop_at_turn_ends(loaded.model, loaded.tokenizer)
-    prepared = prepare.prepare(spec, loaded.tokenizer, cache)
+    prepared = _prepared(spec, loaded, cache)
     match spec.kind:
         case "sft":
             with _no_wandb():
@@ -56,6 +50,29 @@ def train(
             with _no_wandb():
                 from trainers.training import rlvr
             return rlvr.train(spec, loaded, prepared, folder, deadline, memory_kills)
+
+
+def _prepared(spec: StageSpec, loaded: load.Loaded, cache: Path) -> Any:
+    """The stage's data, for a model that speaks in the stage's chat template from now on."""
+    from trainers.data import prepare
+    from trainers.models import chat_template
+
+    if spec.chat_template is not None:
+        chat_template.use_template(loaded.tokenizer, spec.chat_template)
+        chat_template.stop_at_turn_ends(loaded.model, loaded.tokenizer)
+    return prepare.prepare(spec, loaded.tokenizer, cache)
+
+
+def pass_over_pairs(
+    spec: StageSpec, loaded: load.Loaded, cache: Path, start: str, folder: Path, deadline: float
+) -> dict[str, Any]:
+    """Leave in `cache` what the trials of a DPO stage need of the model that they start from; see
+    `trainers/training/reference_pass.py`."""
+    assert spec.kind == "dpo", "other stages need no reference"
+    with _no_wandb():
+        from trainers.training import reference_pass
+    prepared = _prepared(spec, loaded, cache)
+    return reference_pass.run(spec, loaded, prepared, cache, start, folder, deadline)
 
 
 def score_heldout(

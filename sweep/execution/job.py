@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sweep.plan.evaluations import Wanted
+from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial
 from sweep.resolve import pin
 from sweep.resolve.resolve import ResolvedGrid
@@ -126,7 +127,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         folder=str(run.trial(trial).path),
         parent_folder=str(run.trial(parent).path) if parent else None,
         data=str(run.data),
-        wanted=resolved.evaluations[trial.stage],
+        wanted=() if isinstance(trial, ReferencePass) else resolved.evaluations[trial.stage],
         evaluate=evaluate,
         threads=resources.threads,
         evaluation_threads=resources.evaluation_threads,

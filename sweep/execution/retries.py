@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.execution.job import Job, TrialCallback
-from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_folder import OF_THE_WORK, TrialFolder
 
 BAD_NODE_TRIALS = 3
 """So many trials that fail on a node one after another, without progress, while trials succeed on
@@ -74,9 +74,9 @@ class Retries:
         if failure.get("phase") == "code":
             self.hopeless = str(failure.get("reason", ""))
             return False
-        of_machine = bool(failure.get("died") or failure.get("stalled")) or failure.get(
-            "phase"
-        ) not in ("train", "evaluate")
+        of_machine = bool(failure.get("died") or failure.get("stalled")) or (
+            failure.get("phase") not in OF_THE_WORK
+        )
         progress = folder.progress()
         went_on = progress > self._furthest.get(key, [0, 0, 0])
         self._furthest[key] = max(progress, self._furthest.get(key, [0, 0, 0]))

@@ -123,7 +123,7 @@ class _Running:
         if now - self._killed < KILL_SECONDS:
             return
         if self._killed == -math.inf:
-            phase = "evaluate" if self.folder.trained() else "train"
+            phase = self.folder.phase
             facts = facts | {"reason": f"{phase}: {facts['reason']}", "phase": phase}
             self.folder.log_attempt(event, progress=self.folder.progress(), **facts)
         self._killed = now

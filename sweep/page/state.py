@@ -44,7 +44,11 @@ def state(
         "name": run.name,
         "counts": {state: count for state, count in run.counts.items() if count},
         "total": len(run.trials),
-        "lines": [line for line in (note, words.time_left(run), words.cost(run, spent)) if line],
+        "lines": [
+            line
+            for line in (note, words.time_left(run), words.cost(run, spent), *run.notes)
+            if line
+        ],
         "warning": run.driver,
         "maps": maps,
         "single": [_single(trial) for trial in single],

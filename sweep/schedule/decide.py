@@ -7,7 +7,6 @@ there and on nothing else, and a restart goes on from the records.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +20,8 @@ from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space
-from sweep.schedule.pool import Chose, Pool, PoolQueue
+from sweep.schedule.pool import Pool, PoolQueue
+from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -77,15 +77,8 @@ class DecidePool(Pool[Cell]):
         ]
         return f"decide: {reason}" + (f"; undecided: {', '.join(left)}" if left else "")
 
-    def queue(
-        self,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool],
-        affords: Callable[[Trial], bool],
-        chose: Chose,
-    ) -> "DecideQueue":
-        return DecideQueue(self, pending, usable, may_start, affords, chose)
+    def queue(self, pending: Pending) -> "DecideQueue":
+        return DecideQueue(self, pending)
 
     def tried(self, running: set[Cell]) -> list[Tried]:
         """Every cell that was begun; of those that run no more, how it ended."""
@@ -124,18 +117,9 @@ class DecidePool(Pool[Cell]):
 class DecideQueue(PoolQueue[Cell]):
     """A queue that holds cells back until the results so far ask for them."""
 
-    def __init__(
-        self,
-        pool: DecidePool,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool],
-        affords: Callable[[Trial], bool],
-        chose: Chose,
-    ):
-        super().__init__(pool, pending, usable, may_start, affords, pool.settings.most_at_once)
+    def __init__(self, pool: DecidePool, pending: Pending):
+        super().__init__(pool, pending, pool.settings.most_at_once)
         self._cells = pool
-        self._chose = chose
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="refit")
         self._refit: Future[Decision] | None = None
         self._next: list[Choice] = []
@@ -157,7 +141,7 @@ class DecideQueue(PoolQueue[Cell]):
 
     def entered(self, cell: Cell) -> None:
         self._cells.chosen.add(cell)
-        self._chose(self._cells.cells[cell][0], self._reasons[cell])
+        self.pending.chose(self._cells.cells[cell][0], self._reasons[cell])
 
     def left(self, cell: Cell) -> None:
         self._stale, self.stop = True, ""

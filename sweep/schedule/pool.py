@@ -3,21 +3,20 @@
 `search` (Optuna) and `decide` say what a cell is and which one is next.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import TrialQueue
+from sweep.schedule.queue import Pending, TrialQueue
 from sweep.storage.run_folder import RunFolder
 
 C = TypeVar("C", bound=Hashable)
 
-Chose = Callable[[Trial, str], None]
-"""Told of each trial that is handed out, with its reason."""
 
-
-class Pool(Generic[C]):
+class Pool(ABC, Generic[C]):
     """The cells of the one swept stage, and their trials.
 
     `cell_of`: key of a trial -> its cell; trials that start from a cell's trial belong to the cell
@@ -76,39 +75,28 @@ class Pool(Generic[C]):
         """Why no further cell is chosen, in words; "" where there is nothing to say."""
         return ""
 
-    def queue(
-        self,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool],
-        affords: Callable[[Trial], bool],
-        chose: Chose,
-    ) -> TrialQueue:
-        """What hands out the `pending` trials; `chose` is told of each new one and its reason."""
-        raise NotImplementedError
+    @abstractmethod
+    def queue(self, pending: Pending) -> TrialQueue:
+        """What hands out the pending trials."""
 
 
-class PoolQueue(TrialQueue, Generic[C]):
+class PoolQueue(TrialQueue, ABC, Generic[C]):
     """A queue that holds back the cells of a pool until they are chosen."""
 
-    def __init__(
-        self,
-        pool: Pool[C],
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool],
-        affords: Callable[[Trial], bool],
-        at_once: int | None,
-    ):
+    def __init__(self, pool: Pool[C], pending: Pending, at_once: int | None):
         """Cells begun by an earlier start continue first; at most `at_once` are open."""
         started = pool.started()
-        pending = list(pending)
-        now = [t for t in pending if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
-        super().__init__(now, usable, may_start, affords)
+        trials = pending.trials
+        now = [t for t in trials if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
+        super().__init__(replace(pending, trials=now))
         self._pool = pool
+        self._starts = set[str]().union(
+            *(pending.starts(trial) for cell in pool.cells.values() for trial in cell)
+        )
+        """What the cells wait for."""
         self._at_once = at_once
         self._held: dict[C, list[Trial]] = {}
-        for trial in pending:
+        for trial in trials:
             cell = pool.cell_of.get(trial.key)
             if cell is not None and cell not in started:
                 self._held.setdefault(cell, []).append(trial)
@@ -116,17 +104,17 @@ class PoolQueue(TrialQueue, Generic[C]):
         self._open = {cell for cell in started if self._unfinished(cell)}
         self._entered = set(started)
 
+    @abstractmethod
     def choose(self) -> C | None:
         """The next of the cells that are held back; None where there is none now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def entered(self, cell: C) -> None:
         """The first trial of a cell is handed out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self, cell: C) -> None:
         """The last trial of a cell has ended."""
-        raise NotImplementedError
 
     def next(self) -> Trial | None:
         trial = super().next()
@@ -160,23 +148,27 @@ class PoolQueue(TrialQueue, Generic[C]):
         keys = {trial.key for trial in self._pool.cells[cell]}
         return bool(keys & (self.waiting.keys() | self.running))
 
-    def _parent_to_come(self) -> bool:
-        return self._pool.parent in self.waiting or self._pool.parent in self.running
+    def _start_to_come(self) -> bool:
+        return bool(self._starts & (self.waiting.keys() | self.running))
 
     def _asks_left(self) -> bool:
-        """Where the parent of the cells has no weights, one cell is handed out and blocked, so
-        that the reason is recorded."""
+        """Where the cells have nothing to start from, one is handed out and blocked, so that the
+        reason is recorded."""
         return (
             bool(self._held)
             and len(self._asked) < self._pool.budget
-            and (self._parent_to_come() or self._usable(self._pool.parent) or not self.blocked)
+            and (
+                self._start_to_come()
+                or all(map(self.pending.usable, self._starts))
+                or not self.blocked
+            )
         )
 
     def _may_ask(self) -> bool:
         return (
             not self.stopped
             and not self.held_back
-            and not self._parent_to_come()
+            and not self._start_to_come()
             and self._asks_left()
             and (self._at_once is None or len(self._open) < self._at_once)
         )

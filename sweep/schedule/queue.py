@@ -1,54 +1,67 @@
 """Which trial may run next: one whose parent's weights are there, or whose own are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from sweep.plan.trials import Trial
 
 
+@dataclass(frozen=True)
+class Pending:
+    """The trials of a queue, and what it asks before it hands one out."""
+
+    trials: Sequence[Trial]
+    usable: Callable[[str], bool]
+    """Whether a trial's weights exist, perhaps while it is still scored; of a reference pass,
+    whether its results do."""
+    may_start: Callable[[Trial], bool] = lambda trial: True
+    """Called for each trial about to be handed out; after its first False the queue stops."""
+    affords: Callable[[Trial], bool] = lambda trial: True
+    """Called before that: where it says no, the trial waits for those that run, which may take less
+    than was expected, and stops the queue where none does."""
+    chose: Callable[[Trial, str], None] = lambda trial, reason: None
+    """Told of each trial that was not in the plan and is handed out, with its reason."""
+    needs: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Keys of what a trial needs beside its parent's weights."""
+
+    def starts(self, trial: Trial) -> list[str]:
+        """Keys of all that has to be usable before the trial runs."""
+        parent = [] if trial.parent is None else [trial.parent]
+        return [*parent, *self.needs.get(trial.key, ())]
+
+
 class TrialQueue:
     """Hands out pending trials in order as their parents become usable; each exactly once."""
 
-    def __init__(
-        self,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool] = lambda: True,
-        affords: Callable[[Trial], bool] = lambda trial: True,
-    ):
-        """`usable(key)` says whether a trial's weights exist, perhaps while it is still scored.
-
-        `may_start()` is called for each trial about to be handed out; after its first False the
-        queue stops. `affords(trial)` is called before it: where it says no, the trial waits for
-        those that run, which may take less than was expected, and stops the queue where none does.
-        """
-        trials = list(pending)
-        parents = {trial.parent for trial in trials}
-        # Parents first, since others wait for them; the sort keeps the order of the rest.
-        trials.sort(key=lambda trial: trial.key not in parents)
+    def __init__(self, pending: Pending):
+        trials = list(pending.trials)
+        first = {start for trial in trials for start in pending.starts(trial)}
+        # Others wait for them; the sort keeps the order of the rest.
+        trials.sort(key=lambda trial: trial.key not in first)
+        self.pending = pending
         self.waiting = {trial.key: trial for trial in trials}
         self.running: set[str] = set()
         self.blocked: dict[str, str] = {}
-        """Trials that cannot run -> the parent whose weights are missing."""
+        """Trials that cannot run -> the start that is missing."""
         self.stopped = False
         self._before: dict[str, bool] = {}
-        """Waiting parents -> whether an earlier start left their weights."""
-        self._usable = usable
-        self._may_start = may_start
-        self._affords = affords
+        """Waiting starts -> whether an earlier start of the command left them usable."""
         self.held_back = False
         """Whether the next trial waits until more can be afforded."""
 
     def next(self) -> Trial | None:
         """The next trial that may run; None where none can now, or none ever will (`exhausted`)."""
-        usable = cache(self._has_weights)  # thousands may have one parent
+        usable = cache(self._is_usable)  # thousands may have one parent
         for trial in list(self.waiting.values()):
-            if trial.parent is None or usable(trial.parent):
+            missing = [start for start in self.pending.starts(trial) if not usable(start)]
+            if not missing:
                 return self._hand_out(trial)
-            if self._is_lost(trial.parent):
-                if self._usable(trial.key):  # trained before, and lacks scores alone
+            if lost := next(filter(self._is_lost, missing), None):
+                if self.pending.usable(trial.key):  # trained before, and lacks scores alone
                     return self._hand_out(trial)
-                self._block(trial)
+                del self.waiting[trial.key]
+                self.blocked[trial.key] = lost
         return None
 
     def ended(self, key: str) -> None:
@@ -58,30 +71,26 @@ class TrialQueue:
     def exhausted(self) -> bool:
         return self.stopped or not self.waiting
 
-    def _is_lost(self, parent: str) -> bool:
-        """Whether a parent without weights will have none."""
-        return parent in self.blocked or (parent not in self.waiting and parent not in self.running)
+    def _is_lost(self, start: str) -> bool:
+        """Whether one that is not usable will never be."""
+        return start in self.blocked or (start not in self.waiting and start not in self.running)
 
-    def _has_weights(self, parent: str) -> bool:
-        """The answer for a parent that waits itself cannot change, so it is looked up once."""
-        if parent not in self.waiting:
-            return self._usable(parent)
-        if parent not in self._before:
-            self._before[parent] = self._usable(parent)
-        return self._before[parent]
+    def _is_usable(self, start: str) -> bool:
+        """The answer for a start that waits itself cannot change, so it is looked up once."""
+        if start not in self.waiting:
+            return self.pending.usable(start)
+        if start not in self._before:
+            self._before[start] = self.pending.usable(start)
+        return self._before[start]
 
     def _hand_out(self, trial: Trial) -> Trial | None:
-        affords = self._affords(trial)
+        affords = self.pending.affords(trial)
         self.held_back = not affords and bool(self.running)
         if self.held_back:
             return None
-        self.stopped = self.stopped or not affords or not self._may_start()
+        self.stopped = self.stopped or not affords or not self.pending.may_start(trial)
         if self.stopped:
             return None
         del self.waiting[trial.key]
         self.running.add(trial.key)
         return trial
-
-    def _block(self, trial: Trial) -> None:
-        del self.waiting[trial.key]
-        self.blocked[trial.key] = trial.parent or ""

@@ -2,7 +2,6 @@
 (`search`) proposes them."""
 
 import itertools
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ from analysis.design.space import Tried, diverging
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
-from sweep.schedule.pool import Chose, Pool, PoolQueue
+from sweep.schedule.pool import Pool, PoolQueue
+from sweep.schedule.queue import Pending
 from sweep.schedule.search import Cell, Study, ordered
 from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
@@ -43,16 +43,8 @@ class SearchPool(Pool[Cell]):
                 cells.setdefault(cell, []).append(trial)
         super().__init__(cells, planned, folder, self.settings.trials)
 
-    def queue(
-        self,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool],
-        affords: Callable[[Trial], bool],
-        chose: Chose,
-    ) -> "SearchQueue":
-        path = self._folder.path / "search" / "study.log"
-        return SearchQueue(self, pending, usable, may_start, affords, path)
+    def queue(self, pending: Pending) -> "SearchQueue":
+        return SearchQueue(self, pending, self._folder.path / "search" / "study.log")
 
     def result(self, cell: Cell) -> tuple[float | None, str]:
         """Mean of the objective over seeds, None unless each has one; and the status."""
@@ -73,17 +65,9 @@ def _mark(trial: Trial) -> str:
 class SearchQueue(PoolQueue[Cell]):
     """A queue that holds back the searched cells until the study proposes them."""
 
-    def __init__(
-        self,
-        pool: SearchPool,
-        pending: Iterable[Trial],
-        usable: Callable[[str], bool],
-        may_start: Callable[[], bool] = lambda: True,
-        affords: Callable[[Trial], bool] = lambda trial: True,
-        path: Path | None = None,
-    ):
+    def __init__(self, pool: SearchPool, pending: Pending, path: Path | None = None):
         """`path` is the file of the study. Cells begun by an earlier start continue first."""
-        super().__init__(pool, pending, usable, may_start, affords, pool.settings.at_once)
+        super().__init__(pool, pending, pool.settings.at_once)
         self._results = pool.result
         keys = sorted(trial.key for trials in pool.cells.values() for trial in trials)
         self._study = Study(

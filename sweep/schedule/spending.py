@@ -17,7 +17,7 @@ from sweep.gridfile.schema import Grid, Pricing, TrialResources
 from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_folder import PASS, TrialFolder
 from trainers import files
 from trainers.attempt import SIGNS
 
@@ -87,7 +87,8 @@ def so_far(run_dir: Path, now: float | None = None) -> Spent:
     price = Pricing.model_validate(declared.get("price") or {})
     gpu_hours = cpu_hours = cost = 0.0
     for folder in run_dir.glob("trials/*"):
-        stage = str((files.read_json(folder / "trial.json") or {}).get("stage", ""))
+        identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
+        stage = str(identity.get("stage", ""))
         asked = _resources(declared, stage)
         trial = TrialFolder(folder)
         hours = sum(_seconds(trial, now or time.time())) / 3600

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sweep.storage import driver_lock, ranking
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_notes import Notes
 from sweep.storage.time_left import Left, time_left
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
@@ -76,6 +77,8 @@ class RunStatus(NamedTuple):
     """What there is to say of a driver that gives no sign; empty where all is well."""
     scores: dict[tuple[str, str], dict[str, Scored]]
     """(stage, benchmark) -> key of a trial that has ended -> its score."""
+    notes: list[str]
+    """What else there is to say (`run_notes.py`)."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -113,6 +116,7 @@ class Reader:
             raise Damaged(newer)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
+        self._notes = Notes(path)
         self._plan_changed = 0
         self.rows = self._plan() if plan is None else _rows(plan)
 
@@ -146,6 +150,7 @@ class Reader:
             left=time_left(trials),
             driver="" if held else driver_lock.left_behind(self.folder.path),
             scores=self._scores,
+            notes=self._notes.lines(held),
         )
 
     def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
@@ -165,6 +170,7 @@ class Reader:
         status = _status(row, folder, fingerprints, held, resources)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
+            self._notes.ended(folder, required)
             record = files.read_json(folder.path / "trial.json")
             if record is not None and status.learning_rate is not None:
                 trial = ranking.of_record(record)

@@ -15,6 +15,12 @@ from trainers.files import Damaged
 REMOVED = "weights_removed.json"
 """Says why a trial that was trained has no weights any more."""
 
+PASS = "reference_pass.json"
+"""Tells the folder of a reference pass from a trial's: which pass it is."""
+
+OF_THE_WORK = ("train", "evaluate", "reference")
+"""Phases of an attempt whose failures are not those of machines."""
+
 
 class TrainRecord(BaseModel):
     """What has to hold of train.json; its other figures are the trainer's."""
@@ -74,6 +80,13 @@ class TrialFolder:
     def trained(self) -> bool:
         """Whether training has ended, well or not."""
         return (self.path / "train.json").exists()
+
+    @property
+    def phase(self) -> str:
+        """What an attempt is at now."""
+        if (self.path / PASS).exists():
+            return "reference"
+        return "evaluate" if self.trained() else "train"
 
     def usable(self) -> bool:
         """Whether training has ended with weights; `has_weights` says whether they are there."""
@@ -145,7 +158,7 @@ class TrialFolder:
                 started = event
             elif _is_mended(event, started, setting, required):
                 continue
-            elif event["event"] == "failed" and event.get("phase") in ("train", "evaluate"):
+            elif event["event"] == "failed" and event.get("phase") in OF_THE_WORK:
                 progress = event.get("progress", furthest)
                 machine = event.get("died") or event.get("stalled")
                 count += not (machine and progress > furthest)
@@ -191,7 +204,7 @@ def _is_mended(
     failure: dict[str, Any], started: dict[str, Any], setting: str | None, missing: set[str]
 ) -> bool:
     """Whether what an attempt failed of is no longer what a further one would do."""
-    if failure.get("phase") == "train":
+    if failure.get("phase") in ("train", "reference"):
         return setting is not None and started.get("setting", setting) != setting
     before = started.get("missing")
     return before is not None and not missing <= set(before)

@@ -61,7 +61,7 @@ def status(run: RunStatus, maps: bool = False, spent: Spent | None = None) -> Re
     so far; with `maps` also every cell of each grid."""
     counts = ", ".join(f"{number} {state}" for state, number in run.counts.items() if number)
     lines = [f"{run.name}: {counts}", words.time_left(run), words.cost(run, spent), run.driver]
-    shown: list[RenderableType] = [Text(line) for line in lines if line]
+    shown: list[RenderableType] = [Text(line) for line in [*lines, *run.notes] if line]
     if maps:
         shown += [part for group in _grids(run) for part in _map(*group, run)]
     return Group(*shown, *_running(run), *_bests(run))

@@ -166,7 +166,7 @@ def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
             ended(folder, trial, resolved.evaluations[trial.stage])
         print(f"records written: {time.monotonic() - began:.0f} s")
         driver.events.begun(trials, 0, len(trials))
-        frontier = driver.queue(trials, lambda: True)
+        frontier = driver.queue(trials)
         jobs = {trial.key: driver.job(trial) for trial in trials}
         began = time.monotonic()
         with runner(grid, Options(), resolved.needed, driver.say) as at:

@@ -32,23 +32,35 @@ def losses(loaded: load.Loaded, examples: list[Example], bfloat16: bool) -> torc
         return losses_of(examples)
 
 
-def pair_log_probabilities(loaded: load.Loaded, pairs: Dataset, bfloat16: bool) -> np.ndarray:
-    """Sums over the tokens of each answer, float32, (pairs, 2): chosen and rejected."""
-    parts = [np.empty((0, 2), np.float32)]
+Keep = Callable[[np.ndarray], None]
+"""Told now and then of all values so far, so that another start can go on from them."""
+
+
+def pair_log_probabilities(
+    loaded: load.Loaded,
+    pairs: Dataset,
+    bfloat16: bool,
+    known: np.ndarray | None = None,
+    keep: Keep = lambda values: None,
+) -> np.ndarray:
+    """Sums over the tokens of each answer, float32, (pairs, 2): chosen and rejected. `known` are
+    those of the first pairs, as an earlier start has kept them."""
+    values = np.empty((0, 2), np.float32) if known is None else known
     columns = pairs.with_format("torch", columns=["input_ids", "labels", "second"])
     size = PAIRS_AT_A_TIME[loaded.model.device.type]
     with _losses_of(loaded, bfloat16) as losses_of:
-        for start in range(0, len(pairs), size):
-            rows: Any = columns.select(range(start, min(start + size, len(pairs))))
-            examples = [side for row in rows for side in cut(row)]
-            parts.append(-losses_of(examples).reshape(-1, 2).numpy())
-    return np.concatenate(parts)
+        while len(values) < len(pairs):
+            rows: Any = columns[len(values) : len(values) + size]
+            by_row = zip(*rows.values(), strict=True)
+            examples = [side for row in by_row for side in cut(dict(zip(rows, row, strict=True)))]
+            lost = losses_of(examples, f"pair {len(values):,} of {len(pairs):,}")
+            values = np.concatenate([values, -lost.reshape(-1, 2).numpy()])
+            keep(values)
+    return values
 
 
 @contextmanager
-def _losses_of(
-    loaded: load.Loaded, bfloat16: bool
-) -> Iterator[Callable[[Sequence[Example]], torch.Tensor]]:
+def _losses_of(loaded: load.Loaded, bfloat16: bool) -> Iterator[Callable[..., torch.Tensor]]:
     """While open, the model has packed attention; proven once, for any number of calls."""
     model = loaded.model
     head = Head(model)
@@ -58,14 +70,22 @@ def _losses_of(
         return torch.zeros(row.examples, device=lost.device).index_add(0, row.owners, lost)
 
     with packed_attention.used(model, bfloat16) as packed:
-        yield lambda examples: in_micro_batches(loaded, examples, score, packed, bfloat16)
+        yield lambda examples, sign="log-probabilities": in_micro_batches(
+            loaded, examples, score, packed, bfloat16, sign
+        )
 
 
 @torch.no_grad()
 def in_micro_batches(
-    loaded: load.Loaded, examples: Sequence[Example], score: Score, packed: bool, bfloat16: bool
+    loaded: load.Loaded,
+    examples: Sequence[Example],
+    score: Score,
+    packed: bool,
+    bfloat16: bool,
+    sign: str = "log-probabilities",
 ) -> torch.Tensor:
-    """`score` of all examples, float32 on the CPU, read from the device once.
+    """`score` of all examples, float32 on the CPU, read from the device once; `sign` is what signs
+    of progress say.
 
     Where memory runs out the rest goes on with half as many tokens at a time.
     """
@@ -80,7 +100,7 @@ def in_micro_batches(
         parts = [[waiting[place] for place in part] for part in parts]
         try:
             for part in parts:
-                attempt.sign("log-probabilities")
+                attempt.sign(sign)
                 row = packed_attention.rows([examples[n] for n in part], packed, model.device)
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
                     scores.append(score(row))

@@ -75,7 +75,7 @@ def here(job: Job) -> Iterator[Job]:
         mine = moved(job, lambda name: inputs.get(name, name))._replace(**update)
         with trial.followed():
             yield mine
-        _patiently(lambda: _push_references(url, root))
+            _patiently(lambda: _push_references(url, root))  # before the last records
 
 
 def _patiently(ask: Callable[[], Had], patience: tuple[float, ...] = PATIENCE) -> Had:

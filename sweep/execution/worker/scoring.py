@@ -10,7 +10,7 @@ from sweep.gridfile.schema import BASE
 from sweep.plan.evaluations import Wanted
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt
+from trainers import attempt, devices, files, process
 from trainers.attempt import Stopped, Superseded
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
@@ -95,6 +95,39 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
         raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
     return time.monotonic() - started
+
+
+def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
+    """A reference pass: leave its values beside the prepared data, and then its record; returns the
+    seconds.
+
+    Raises:
+        OutOfTime, Stopped: what is computed so far is kept.
+    """
+    from trainers import dispatch
+    from trainers.training import checkpoints
+
+    process.prepare(job.evaluation_threads, job.gpus)
+    assert job.trial.spec is not None and job.trial.parent is not None
+    figures = dispatch.pass_over_pairs(
+        spec=job.trial.spec,
+        loaded=start_weights(job),
+        cache=Path(job.data),
+        start=job.trial.parent,
+        folder=folder.path,
+        deadline=deadline,
+    )
+    attempt.check()
+    record = {"status": "ok", "reason": "", **figures, "gpu": devices.name()}
+    files.write_json(folder.path / "train.json", record)
+    checkpoints.clear(folder.checkpoints)
+    seconds = figures["reference_seconds"]
+    LOG.info("reference: %d pairs, %d now, %.1f s", *_counts(figures), seconds)
+    return seconds
+
+
+def _counts(figures: dict[str, Any]) -> tuple[int, int]:
+    return figures["pairs"], figures["pairs_computed"]
 
 
 class _Scorer:

@@ -23,6 +23,7 @@ from sweep.execution.worker import scoring
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.gridfile.schema import BASE
 from sweep.plan.disk import full
+from sweep.plan.reference_passes import ReferencePass
 from sweep.storage import manifest, trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
@@ -97,14 +98,16 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
     train_seconds = eval_seconds = 0.0
     try:
         _check_code(job)
-        if folder.training() is None:
+        if isinstance(job.trial, ReferencePass):
+            train_seconds = scoring.pass_over_pairs(job, folder, deadline)
+        elif folder.training() is None:
             process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
-        if folder.usable():
+        if folder.usable() and job.wanted:
             process.prepare(job.evaluation_threads, job.gpus)
             eval_seconds = scoring.evaluate(job, folder, deadline)
     except OutOfTime as error:
-        phase = _phase(folder)
+        phase = folder.phase
         reason = f"{phase}: {error}"
         folder.log_attempt("failed", attempt=number, phase=phase, reason=reason)
         LOG.error("failed: %s", reason)
@@ -139,7 +142,7 @@ def _record_failure(
         if folder.path.is_dir():  # or a run folder that was moved away would be made anew
             folder.log_attempt("superseded", attempt=number, reason=str(error))
         return
-    phase = _phase(folder)
+    phase = folder.phase
     reason = f"{phase}: {type(error).__name__}: {error}"
     if full(error):
         reason, phase = f"no room in {folder.path}: {reason}", "disk"
@@ -163,10 +166,6 @@ def _record_failure(
 def _finite(seconds: float) -> float | None:
     """JSON has no infinity."""
     return seconds if math.isfinite(seconds) else None
-
-
-def _phase(folder: TrialFolder) -> str:
-    return "evaluate" if folder.trained() else "train"
 
 
 def _is_of_machine(error: BaseException | None) -> bool:

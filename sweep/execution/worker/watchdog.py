@@ -110,7 +110,7 @@ class Watchdog:
         faulthandler.dump_traceback(log, all_threads=True)
         folder = TrialFolder(self._attempt.folder)
         if not self._superseded():
-            phase = "evaluate" if folder.trained() else "train"
+            phase = folder.phase
             reason = f"{phase}: {why}; log.txt has the stacks"
             if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
                 folder.log_attempt(

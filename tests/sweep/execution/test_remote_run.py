@@ -271,7 +271,9 @@ def test_parent_that_was_chosen_by_one_driver_is_the_start_for_another(
         for file in (tmp_path / "two" / name).glob("trials/*/attempts.jsonl")
         for event in map(json.loads, file.read_text().splitlines())
     ]
-    assert starts.count("started") == 7
+    assert starts.count("started") == 7 + 1, (
+        "7 models, and the pass that has computed DPO's reference"
+    )
 
 
 def test_run_that_is_gone_from_its_store_is_not_begun_anew_over_its_mirror(

@@ -9,7 +9,7 @@ from sweep.gridfile.schema import Grid
 from sweep.plan.trials import Trial
 from sweep.plan.trials import trials as plan
 from sweep.schedule.allowance import Allowance
-from sweep.schedule.queue import TrialQueue
+from sweep.schedule.queue import Pending, TrialQueue
 from sweep.schedule.spending import Spending
 from sweep.storage.run_folder import RunFolder
 
@@ -33,6 +33,11 @@ limits: {max_cost: 20}
 RATE = 2.0
 
 
+def waiting(trials: list[Trial], limits: Allowance) -> TrialQueue:
+    pending = Pending(trials, lambda key: True, lambda trial: limits.begin(), limits.affords)
+    return TrialQueue(pending)
+
+
 class Simulation:
     """Trials on some slots, with a clock that jumps from event to event. At a limit running trials
     stop within `stop_hours`."""
@@ -54,9 +59,7 @@ class Simulation:
         return self.now
 
     def run(self, stop_hours: float) -> None:
-        queue = TrialQueue(
-            self.trials, lambda key: True, self.allowance.begin, self.allowance.affords
-        )
+        queue = waiting(self.trials, self.allowance)
         ends: list[tuple[float, str]] = []
         began: dict[str, float] = {}
         while True:
@@ -141,7 +144,7 @@ def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
     limits, trials, time = allowance("limits={max_cost: 5}")
     first, second, third = (trial for trial in trials[1:4])
     limits.expect({trial.key: 3.0 for trial in (first, second, third)})
-    queue = TrialQueue([first, second, third], lambda key: True, limits.begin, limits.affords)
+    queue = waiting([first, second, third], limits)
     assert queue.next() == first
     limits.started(first)
     assert queue.next() is None
@@ -157,6 +160,6 @@ def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
 def test_limit_below_one_trial_begins_none(allowance):
     limits, trials, _ = allowance("limits={max_cost: 1}")
     limits.expect({trials[1].key: 3.0})
-    queue = TrialQueue([trials[1]], lambda key: True, limits.begin, limits.affords)
+    queue = waiting([trials[1]], limits)
     assert queue.next() is None
     assert queue.exhausted

@@ -13,6 +13,7 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.plan.widen import space, widened
 from sweep.schedule.decide import DecidePool, DecideQueue
+from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -73,7 +74,7 @@ class Records:
             self.reasons[trial.key] = reason
 
         pending = [t for t in self.planned if not self.folder.trial(t).training()]
-        return pool.queue(pending, usable, lambda: True, lambda trial: True, chose)
+        return pool.queue(Pending(pending, usable, chose=chose))
 
     def end(self, trial: Trial) -> None:
         here = self.folder.trial(trial)

@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.plan.trials import Trial
-from sweep.schedule.queue import TrialQueue
+from sweep.schedule.queue import Pending, TrialQueue
 from trainers.specs.data import Model
 
 
@@ -38,7 +38,7 @@ def drain(frontier: TrialQueue, weights: Weights) -> list[str]:
 
 def test_each_trial_is_handed_out_once_and_parents_first():
     weights = Weights()
-    frontier = TrialQueue(FAMILY, weights.usable)
+    frontier = TrialQueue(Pending(FAMILY, weights.usable))
     assert drain(frontier, weights) == ["a", "b", "c", "d", "e"]
     assert frontier.exhausted
     assert not frontier.blocked
@@ -47,7 +47,7 @@ def test_each_trial_is_handed_out_once_and_parents_first():
 
 def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
     weights = Weights()
-    frontier = TrialQueue(FAMILY, weights.usable)
+    frontier = TrialQueue(Pending(FAMILY, weights.usable))
     assert frontier.next().key == "a"
     assert frontier.next().key == "e", "what has no parent need not wait"
     assert frontier.next() is None
@@ -63,13 +63,13 @@ def test_child_waits_for_its_parents_weights_and_not_for_its_scores():
 
 
 def test_child_starts_at_once_where_its_parent_had_ended_before():
-    assert TrialQueue([trial("b", "a")], usable=lambda key: key == "a").next().key == "b"
+    assert TrialQueue(Pending([trial("b", "a")], lambda key: key == "a")).next().key == "b"
 
 
 @pytest.mark.parametrize("order", [FAMILY, FAMILY[::-1]], ids=["parents first", "children first"])
 def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(order):
     weights = Weights("a")
-    frontier = TrialQueue(order, weights.usable)
+    frontier = TrialQueue(Pending(order, weights.usable))
     assert set(drain(frontier, weights)) == {"a", "e"}
     while not frontier.exhausted:
         assert frontier.next() is None
@@ -78,13 +78,13 @@ def test_descendants_of_what_has_no_weights_are_blocked_and_name_their_parent(or
 
 def test_only_descendants_are_blocked():
     weights = Weights("b")
-    frontier = TrialQueue(FAMILY, weights.usable)
+    frontier = TrialQueue(Pending(FAMILY, weights.usable))
     assert drain(frontier, weights) == ["a", "b", "c", "e"]
     assert frontier.blocked == {"d": "b"}
 
 
 def test_nothing_pending_is_exhausted_from_the_start():
-    frontier = TrialQueue([], usable=lambda key: True)
+    frontier = TrialQueue(Pending([], lambda key: True))
     assert frontier.exhausted
     assert frontier.next() is None
 
@@ -99,7 +99,7 @@ def test_thousands_that_wait_are_not_asked_about_again_and_again():
         asked.append(key)
         return False
 
-    frontier = TrialQueue([*parents, *children], usable)
+    frontier = TrialQueue(Pending([*parents, *children], usable))
     for _ in parents:
         assert frontier.next() is not None
     before = len(asked)
@@ -111,7 +111,34 @@ def test_thousands_that_wait_are_not_asked_about_again_and_again():
 def test_what_is_trained_is_scored_though_its_parents_weights_are_gone():
     weights = Weights("a")
     weights.trained |= {"a", "b"}
-    queue = TrialQueue([trial("b", "a"), trial("c", "a")], weights.usable)
+    queue = TrialQueue(Pending([trial("b", "a"), trial("c", "a")], weights.usable))
     assert queue.next().key == "b"
     assert queue.next() is None
     assert queue.blocked == {"c": "a"}
+
+
+def needing(weights: Weights, *trials: Trial) -> Pending:
+    """The trials, each of which needs the reference pass `r` beside its parent `a`."""
+    needs = {one.key: ["r"] for one in trials}
+    return Pending([*trials, trial("a"), trial("r", "a")], weights.usable, needs=needs)
+
+
+def test_a_trial_waits_for_the_pass_that_it_needs_and_holds_no_place_meanwhile():
+    weights = Weights()
+    queue = TrialQueue(needing(weights, trial("b", "a"), trial("c", "a")))
+    assert queue.next().key == "a"
+    weights.trained.add("a")
+    assert queue.next().key == "r", "its parent is usable, and others wait for it"
+    assert queue.next() is None
+    assert not queue.exhausted
+    weights.trained.add("r")
+    queue.ended("r")
+    assert [queue.next().key, queue.next().key] == ["b", "c"]
+
+
+def test_a_pass_that_fails_blocks_what_needs_it_and_nothing_else():
+    weights = Weights("r")
+    queue = TrialQueue(needing(weights, trial("b", "a"), trial("c", "a")))
+    assert drain(queue, weights) == ["a", "r"]
+    assert queue.blocked == {"b": "r", "c": "r"}
+    assert queue.exhausted

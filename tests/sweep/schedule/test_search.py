@@ -16,6 +16,7 @@ from sweep.gridfile.schema import Search
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
+from sweep.schedule.queue import Pending
 from sweep.schedule.search import Study, ordered
 from sweep.schedule.search_queue import SearchPool, SearchQueue
 from sweep.storage.run_folder import RunFolder
@@ -95,7 +96,7 @@ class Records:
 
     def frontier(self, **options) -> SearchQueue:
         pending = [trial for trial in self.planned if not self.folder.trial(trial).training()]
-        return SearchQueue(self.pool, pending, self.usable, path=self.path, **options)
+        return SearchQueue(self.pool, Pending(pending, self.usable, **options), self.path)
 
     def usable(self, key: str) -> bool:
         return self.folder.trial(next(t for t in self.planned if t.key == key)).usable()
@@ -330,7 +331,7 @@ def test_more_trials_later_go_on_from_what_was_found(records):
 def test_limit_that_stops_the_search_leaves_nothing_running(records):
     run = records()
     left = iter([True] * 6 + [False])
-    frontier = run.frontier(may_start=lambda: next(left))
+    frontier = run.frontier(may_start=lambda trial: next(left))
     run.run(frontier)
     assert frontier.exhausted
     assert TrialState.RUNNING not in states(run.path)

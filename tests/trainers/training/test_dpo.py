@@ -6,9 +6,11 @@ import json
 import math
 import operator
 
+import numpy as np
 import pytest
 import torch
 
+from trainers import attempt
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
 from trainers.models import load
@@ -16,7 +18,7 @@ from trainers.ops import dpo_loss, likelihood
 from trainers.ops.packed_attention import Example
 from trainers.ops.reference import reference as reference_of
 from trainers.specs.preference import DpoSpec
-from trainers.training import dpo
+from trainers.training import dpo, reference_pass
 from trainers.training.exact_batches import ExactBatches
 
 SPEC = {
@@ -171,6 +173,49 @@ def test_another_start_or_other_data_has_its_own_reference(tiny, tmp_path):
     assert counts[:2] == [len(prepared.train) + len(prepared.heldout)] * 2
     assert counts[2] == len(other.train) + len(other.heldout)
     assert counts[3] == 0
+
+
+def test_a_pass_that_is_stopped_goes_on_from_the_pairs_it_has(tiny, tmp_path, monkeypatch):
+    """The values are those of a pass that nobody stopped; what is of other data is not gone on
+    from."""
+    asked = spec(data={"name": "world:preferences", "examples": 40}, heldout=8)
+    prepared = prepare.prepare(asked, tiny.tokenizer, tmp_path / "data")
+    monkeypatch.setitem(likelihood.PAIRS_AT_A_TIME, "cpu", 10)
+
+    def over_pairs(cache: str, start: str = "start"):
+        return reference_pass.run(asked, tiny, prepared, tmp_path / cache, start, tmp_path / "pass")
+
+    whole = over_pairs("whole")
+    with attempt.begun(tmp_path / "pass"):
+        attempt.ask_to_stop(tmp_path / "pass", "SIGTERM")
+        with pytest.raises(attempt.Stopped, match="SIGTERM, at pair 10 of"):
+            over_pairs("stopped")
+    assert not list((tmp_path / "stopped" / "reference").glob("*.npz"))
+    other = over_pairs("other", "another start")
+    assert other["pairs_computed"] == other["pairs"]
+    rest = over_pairs("stopped")
+    assert rest["pairs_computed"] == whole["pairs"] - 10
+    found, expected = (
+        np.load(tmp_path / cache / "reference" / whole["reference_file"])
+        for cache in ("stopped", "whole")
+    )
+    for part in ("train", "heldout"):
+        assert np.array_equal(found[part], expected[part])
+
+
+def test_packed_attention_is_proven_once_for_all_pairs(tiny, tmp_path, monkeypatch):
+    proofs = []
+    used = likelihood.packed_attention.used
+
+    def counted(*arguments):
+        proofs.append(arguments)
+        return used(*arguments)
+
+    monkeypatch.setattr(likelihood.packed_attention, "used", counted)
+    monkeypatch.setitem(likelihood.PAIRS_AT_A_TIME, "cpu", 5)
+    prepared = prepare.prepare(spec(), tiny.tokenizer, tmp_path)
+    assert reference_of("start", lambda: tiny, prepared, tmp_path, "float32").computed > 30
+    assert len(proofs) == 1
 
 
 def test_first_step_has_the_loss_of_two_equal_models(train, tmp_path):

@@ -1,0 +1,62 @@
+"""What DPO trials need before they start: the log-probabilities of their pairs under the model that
+they start from, computed once for all trials that share model and data."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sweep.plan.evaluations import Wanted
+from sweep.plan.trials import KEY_LENGTH, Trial
+from trainers import files
+from trainers.data import row_counts
+from trainers.specs.kinds import StageSpec
+
+
+class ReferencePass(Trial):
+    """One pass of the model `parent` over the pairs of `spec`. It is scheduled like a trial and is
+    none: it has no model, no scores and no place in the plan."""
+
+    @property
+    def readable(self) -> str:
+        return f"{self.stage}-reference"
+
+    @property
+    def title(self) -> str:
+        return f"reference log-probabilities of {self.stage}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What it is, for its folder."""
+        assert self.spec is not None, "it reads the data of a spec"
+        about = {"key": self.key, "parent": self.parent, "stage": self.stage}
+        return about | {"dtype": self.spec.dtype} | row_counts.asked(self.spec)
+
+
+def needed(
+    trial: Trial, train: bool, missing: Collection[Wanted], data: Mapping[str, str]
+) -> list[ReferencePass]:
+    """Those of a trial that is still to be trained (`train`), or lacks the `missing` evaluations;
+    `data` has the fingerprints of data by `DataSpec.label`."""
+    spec = trial.spec
+    if spec is None or spec.kind != "dpo" or trial.parent is None:
+        return []
+    specs: list[StageSpec] = [spec] if train else []
+    for want in missing:
+        if want.heldout is not None:
+            specs.append(want.heldout.model_copy(update={"dtype": spec.dtype}))
+    passes = (_pass(trial, one, data) for one in specs)
+    return list({one.key: one for one in passes}.values())
+
+
+def _pass(trial: Trial, spec: StageSpec, data: Mapping[str, str]) -> ReferencePass:
+    content = [[source.model_dump(), data.get(source.label)] for source in spec.sources]
+    key = files.short_hash(
+        "reference pass", trial.parent, row_counts.asked(spec), content, spec.dtype
+    )
+    return ReferencePass(
+        key=key[:KEY_LENGTH],
+        parent=trial.parent,
+        stage=trial.stage,
+        arm="",
+        model=trial.model,
+        spec=spec,
+    )
