@@ -142,8 +142,8 @@ class Orchestrator:
         queue = self.queue(pending, passes.needs)
         with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
-        for key, start in queue.blocked.items():
-            self.block(self.by_key[key], self.by_key[start])
+        for key in queue.blocked.keys() - passes.by_key.keys():
+            self.block(self.by_key[key], self.by_key[queue.blocked[key]])
         if self.pool is not None and (line := self.pool.verdict()):
             self.say(line)
             self.events.decided(line)
@@ -177,8 +177,8 @@ class Orchestrator:
                 return not self.allowance.reached()
             return self.allowance.begin()
 
-        affords, chose = self.allowance.affords, self.chose
-        waiting = Pending(pending, usable, may_start, affords, chose, needs or {})
+        asks = (usable, may_start, self.allowance.affords, self.chose)
+        waiting = Pending(pending, *asks, needs or {})
         return TrialQueue(waiting) if self.pool is None else self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
@@ -258,8 +258,6 @@ class Orchestrator:
 
     def block(self, trial: Trial, start: Trial) -> None:
         """Record that a trial cannot run since what it starts from is not usable."""
-        if isinstance(trial, ReferencePass):
-            return
         reason = f"its start {start.readable} ({start.key}) has no usable weights"
         if isinstance(start, ReferencePass):
             reason = self.passes.why_missing(start)
