@@ -35,7 +35,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 class Finding(NamedTuple):
     what: str
-    found: str
+    state: str
     mend: str = ""
     """What to do; empty where all is well."""
     blocks: bool = True
@@ -55,13 +55,13 @@ def main(
         grid = load.load(grid_file) if grid_file else None
     except GridError as error:
         stop(BAD_INPUT, str(error))
-    found = list(findings(grid, runs))
+    results = list(findings(grid, runs))
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for one in found:
+    for one in results:
         sign = "ok" if not one.mend else "MISSING" if one.blocks else "note"
         mend = f"; {one.mend}" if one.mend else ""
-        console.print(f"{sign:<8} {one.what}: {one.found}{mend}")
-    if any(one.mend and one.blocks for one in found):
+        console.print(f"{sign:<8} {one.what}: {one.state}{mend}")
+    if any(one.mend and one.blocks for one in results):
         raise typer.Exit(CANNOT_RUN)
 
 
@@ -86,22 +86,22 @@ def _package(name: str, shown: str) -> Finding:
 
 
 def _torch(grid: Grid | None) -> Finding:
-    found = _package("torch", "torch")
+    package = _package("torch", "torch")
     gpus = devices.visible()
     wants = grid is not None and any(
         grid.trial_resources(stage).gpus_per_trial for stage in grid.scored_stages
     )
-    if found.mend:
-        return found
-    if gpus and "+cpu" in found.found:
-        return Finding("torch", f"{found.found}, a CPU build, beside {len(gpus)} GPUs", CUDA)
+    if package.mend:
+        return package
+    if gpus and "+cpu" in package.state:
+        return Finding("torch", f"{package.state}, a CPU build, beside {len(gpus)} GPUs", CUDA)
     if wants and not gpus:
         return Finding(
             "torch",
-            f"{found.found}; no GPU here",
+            f"{package.state}; no GPU here",
             "run on a machine with GPUs, or --address; --set resources.gpus_per_trial=0 for CPUs",
         )
-    return Finding("torch", f"{found.found}, {len(gpus)} GPUs")
+    return Finding("torch", f"{package.state}, {len(gpus)} GPUs")
 
 
 def _resources(grid: Grid | None) -> Iterator[Finding]:

@@ -160,7 +160,7 @@ def _ours(table: Table, good: pd.DataFrame, kinds: Mapping[str, str]) -> list[Ou
     all of its kind (in the last table the last policy); and published models that were scored as
     they are."""
     stages = list(dict.fromkeys(good.stage))
-    found = [one for name in table.columns if (one := _same_model(name, good)) is not None]
+    ours = [one for name in table.columns if (one := _same_model(name, good)) is not None]
     if table.kind:
         here = [stage for stage in stages if kinds.get(stage, stage) == table.kind]
     else:
@@ -185,8 +185,8 @@ def _ours(table: Table, good: pd.DataFrame, kinds: Mapping[str, str]) -> list[Ou
                 best = _best(rows)
                 beside = tuple(of_kind) or table.columns
                 matched = [_cell(rows, *best, stage, str(arm))._replace(beside=beside)]
-            found += matched
-    return found
+            ours += matched
+    return ours
 
 
 def _at(rows: pd.DataFrame, learning_rate: float, batch_size: int) -> np.ndarray:
@@ -230,19 +230,19 @@ def _cell(rows: pd.DataFrame, learning_rate: float, batch_size: int, stage: str,
 
 def _scores(rows: pd.DataFrame) -> dict[str, tuple[float, float | None]]:
     """Mean over trials; error of the items they share and of the seeds between them."""
-    found: dict[str, tuple[float, float | None]] = {}
+    scores: dict[str, tuple[float, float | None]] = {}
     for benchmark, part in rows.groupby("benchmark", sort=False):
         items, values = part.stderr.mean(), part.value.to_numpy(float)
         seeds = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         stderr = None if pd.isna(items) else float(np.hypot(items, seeds))
-        found[str(benchmark)] = float(values.mean()), stderr
-    return found
+        scores[str(benchmark)] = float(values.mean()), stderr
+    return scores
 
 
-def as_text(found: list[Beside]) -> str:
+def as_text(tables: list[Beside]) -> str:
     """All tables for a terminal, percent."""
     parts = []
-    for one in found:
+    for one in tables:
         lines = [["", *one.table.columns, *(ours.name for ours in one.ours)]]
         for benchmark, scores in one.rows:
             mine = [_score(ours.scores.get(benchmark)) for ours in one.ours]

@@ -48,10 +48,10 @@ def leaked(pairs: Iterable[dict[str, Any]], stages: dict[str, list[str]]) -> Lea
         by_data.setdefault((pair["data"], pair["benchmark"]), set()).add(pair["item"])
     names = {benchmark for _, benchmark in by_data}
     return {
-        (stage, benchmark): frozenset(found)
+        (stage, benchmark): frozenset(leaked)
         for stage, data in stages.items()
         for benchmark in sorted(names)
-        if (found := set().union(*(by_data.get((source, benchmark), ()) for source in data)))
+        if (leaked := set().union(*(by_data.get((source, benchmark), ()) for source in data)))
     }
 
 
@@ -89,18 +89,18 @@ def _stderr(values: pd.Series) -> float:
 
 def changes(before: Answers, after: Answers, touched: set[str]) -> list[Change]:
     """For each benchmark that has contaminated items, and each task type with such a benchmark."""
-    found = []
+    listed_changes = []
     for name, old in before.benchmarks.items():
         new = after.benchmarks.get(name)
         if name in touched and old.setting is not None:
             same = None if new is None else (new.setting, new.rates)
-            found.append(_change(old.label, (old.setting, old.rates), same))
+            listed_changes.append(_change(old.label, (old.setting, old.rates), same))
     for kind in dict.fromkeys(task(name).task_type for name in touched):
         if kind in before.task_types:
             old_pair = before.task_types[kind], before.type_rates.get(kind, ())
             new_pair = after.task_types.get(kind), after.type_rates.get(kind, ())
-            found.append(_change(before.task_types[kind].label, old_pair, new_pair))
-    return found
+            listed_changes.append(_change(before.task_types[kind].label, old_pair, new_pair))
+    return listed_changes
 
 
 Answered = tuple[Setting | None, Sequence[RateAt]]

@@ -113,14 +113,14 @@ def _blind(
     if not cells:
         return Decision((), "no cell is left that would train")
     known = np.log2(np.array([trial.cell.setting for trial in tried], dtype=float))
-    found = []
+    choices = []
     for _ in range(min(count, len(cells))):
         points = np.log2(np.array([cell.setting for cell in cells], dtype=float))
         apart = ((points[:, None] - known[None]) ** 2).sum(axis=2).min(axis=1)
         cell = cells[int(apart.argmax())]
         known = np.vstack([known, np.log2(np.array(cell.setting, dtype=float))])
-        found.append(Choice(cell, "too few cells have a score: the farthest from those tried"))
-    return Decision(tuple(found), "")
+        choices.append(Choice(cell, "too few cells have a score: the farthest from those tried"))
+    return Decision(tuple(choices), "")
 
 
 def _chosen(
@@ -149,12 +149,12 @@ def _chosen(
     contrast = not left or any(not question.benchmark for question in left)
     seen = {trial.cell.setting for trial in tried}
     repeats = len(tried) - len(seen)
-    found: list[Choice] = []
+    choices: list[Choice] = []
     free = np.ones(len(cells), dtype=bool)
     for _ in range(min(count, len(cells))):
         gain = gains(of, wanted, contrast)[: len(cells)]
         again = np.array([cell.setting in seen for cell in cells])
-        few = len(tried) + len(found) >= REPEAT_FROM and repeats < REPEATS
+        few = len(tried) + len(choices) >= REPEAT_FROM and repeats < REPEATS
         measure = few and bool(again[free].any())
         usable = free & again if measure else free
         best = int(np.where(usable, gain, -np.inf).argmax())
@@ -162,8 +162,8 @@ def _chosen(
         repeats += cell.setting in seen
         seen.add(cell.setting)
         of = updated(of, best)
-        found.append(Choice(cell, _reason(cell, gain[best], again[best], measure, space, left)))
-    return found
+        choices.append(Choice(cell, _reason(cell, gain[best], again[best], measure, space, left)))
+    return choices
 
 
 def _reason(

@@ -40,16 +40,16 @@ def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> 
     benchmark, and the contrast of the task types. An interval of at most `octaves` decides; so does
     a top at a border that is `closed` ("lower" or "higher"), and a benchmark that is level after
     `ended` trials."""
-    found = []
+    questions = []
     for benchmark in given.benchmarks.values():
-        found += _of_benchmark(benchmark, octaves, ended, closed)
+        questions += _of_benchmark(benchmark, octaves, ended, closed)
     between = given.contrast
     if between.low is not None and between.high is not None:
         narrow = between.high - between.low <= octaves
         told = between.verdict != UNRESOLVED
         words = "the contrast of task types"
-        found.append(Asked("", words, narrow or told, between.verdict))
-    return found
+        questions.append(Asked("", words, narrow or told, between.verdict))
+    return questions
 
 
 def _of_benchmark(
@@ -59,7 +59,7 @@ def _of_benchmark(
     silent |= (
         benchmark.signal is Signal.FLAT and ended >= FLAT_FROM and (benchmark.p_flat or 0) > LEVEL_P
     )
-    found = []
+    questions = []
     placed: list[tuple[str, RateAt | BestRatio]] = [
         (f"LR* at batch size {its.batch_size}", its) for its in benchmark.rates
     ]
@@ -71,8 +71,8 @@ def _of_benchmark(
         edge = its.status is RateStatus.EDGE and its.side in closed
         decided = silent or edge or (interior and width <= octaves)
         answer = LEVEL if silent else f"{its.status} within {width:.1f} octaves"
-        found.append(Asked(benchmark.benchmark, words, decided, answer))
-    return found
+        questions.append(Asked(benchmark.benchmark, words, decided, answer))
+    return questions
 
 
 def open_sides(fits: Sequence[Fit], given: Answers, space: Space) -> list[str]:
@@ -82,17 +82,17 @@ def open_sides(fits: Sequence[Fit], given: Answers, space: Space) -> list[str]:
     highest rate of the grid or beyond it; of the batch sizes where the best is the smallest or the
     largest in more than half of them.
     """
-    found = dict[str, None]()
+    sides = dict[str, None]()
     for fit in fits:
         one, curves = given.benchmarks[fit.cells.benchmark], fit.curves
         if curves is None or one.direction is None:
             continue
         if max(its.p_lower for its in one.rates) > OPEN:
-            found["lower"] = None
+            sides["lower"] = None
         if max(its.p_higher for its in one.rates) > OPEN and not curves.wall.any():
-            found["higher"] = None
+            sides["higher"] = None
         if fit.shaped and one.direction.p_smaller > 0.5:
-            found["smaller"] = None
+            sides["smaller"] = None
         if fit.shaped and one.direction.p_larger > 0.5:
-            found["larger"] = None
-    return [side for side in found if getattr(space, side)]
+            sides["larger"] = None
+    return [side for side in sides if getattr(space, side)]

@@ -68,14 +68,14 @@ def candidates(
     failed = {trial.cell.setting for trial in tried if trial.status == "failed"}
     settings = [(rate, size) for rate in sorted(rates) for size in sorted(sizes)]
     bad = diverging(settings, tried)
-    found = []
+    next_replicates = []
     for setting, diverges in zip(settings, bad, strict=True):
         if diverges or setting in failed:
             continue
         cells = [Cell(*setting, seed) for seed in space.seeds[:MOST_SEEDS]]
         fresh = [c for c in cells if c not in begun and (allowed is None or c in allowed)]
-        found += fresh[:1]
-    return found
+        next_replicates += fresh[:1]
+    return next_replicates
 
 
 def diverging(settings: Sequence[tuple[float, int]], tried: Sequence[Tried]) -> np.ndarray:

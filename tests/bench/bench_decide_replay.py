@@ -151,11 +151,11 @@ def main() -> None:
     started = time.monotonic()
     with ProcessPoolExecutor(cores()) as pool:
         table = pd.DataFrame([row for rows in pool.map(measure, jobs) for row in rows])
-    found = table.groupby(["case", "method"], sort=False).agg(
+    summary = table.groupby(["case", "method"], sort=False).agg(
         runs=("hit", "size"), hit=("hit", "mean"), ratio=("ratio", "mean"),
         regret=("regret", "mean"), lost=("lost", "mean"),
     )  # fmt: skip
-    print(found.to_string(float_format="{:.4f}".format))
+    print(summary.to_string(float_format="{:.4f}".format))
     print(f"{time.monotonic() - started:.0f} s")
 
 

@@ -146,10 +146,10 @@ def quadratics(job: Job) -> float:
 def rate_only(job: Job) -> RateOnly:
     rng = np.random.default_rng([98, *job[1:]])
     score = bowl(rng.uniform(2, 3), rng.uniform(1.5, 3.5), 2 * rng.uniform(1.5, 3), 0.0)
-    found = fit(measured(score, CELLS, CELLS, job.seeds, rng))
+    result = fit(measured(score, CELLS, CELLS, job.seeds, rng))
     return RateOnly(
-        answers([found]).benchmarks["arc"].ratio_is_sufficient is Verdict.TRUE,
-        found.status is FitStatus.IDENTIFIED and "ridge" in found.reason,
+        answers([result]).benchmarks["arc"].ratio_is_sufficient is Verdict.TRUE,
+        result.status is FitStatus.IDENTIFIED and "ridge" in result.reason,
     )
 
 

@@ -76,10 +76,10 @@ def read(path: Path) -> list[Surface]:
     table = pd.read_csv(path)
     x = np.round(2 * np.log2(table["lr"])) / 2  # the file rounds half octaves unevenly
     table = table.assign(x=x, y=np.log2(table["bs"]))
-    found = []
+    read_surfaces = []
     for (n, d), rows in table.groupby(["N", "D"]):
         law = 1.79 * n**-0.713 * d**0.307, 0.58 * d**0.571 / SEQUENCE
-        found.append(
+        read_surfaces.append(
             Surface(
                 f"{n / 1e6:.0f}M-{d / 1e9:.0f}B",
                 rows.x.to_numpy(),
@@ -88,7 +88,7 @@ def read(path: Path) -> list[Surface]:
                 (float(np.log2(law[0])), float(np.log2(law[1]))),
             )
         )
-    return found
+    return read_surfaces
 
 
 def best_cell(one: Surface) -> Point:
@@ -182,20 +182,20 @@ def outcomes(case: str, seen: Surface, whole: Surface, stderr: float | None) -> 
             method, case, *map(abs, errors), abs(errors[0] - errors[1]), regret(whole, cell), *rest
         )
 
-    found = [outcome("the law itself", whole.law, whole.law, (np.nan, np.nan, ""))]
+    results = [outcome("the law itself", whole.law, whole.law, (np.nan, np.nan, ""))]
     for name, method in SIMPLE.items():
         point = method(seen)
-        found.append(outcome(name, point, point, (np.nan, np.nan, "")))
+        results.append(outcome(name, point, point, (np.nan, np.nan, "")))
     own = fitted(seen, stderr)
     assert own.optimum is not None and own.best_cell is not None, "enough cells"
     assert own.low is not None and own.high is not None, "enough cells"
     cell = float(np.log2(own.best_cell.learning_rate)), float(np.log2(own.best_cell.batch_size))
     truth = whole.law[0] - whole.law[1]
     covered = float(own.low <= truth <= own.high)
-    found.append(
+    results.append(
         outcome("this project", own.optimum[:2], cell, (covered, own.high - own.low, own.status))
     )
-    return found
+    return results
 
 
 def part(one: Surface, number: int) -> tuple[Surface, float]:
@@ -210,11 +210,11 @@ def part(one: Surface, number: int) -> tuple[Surface, float]:
 
 def work(job: tuple[Surface, int]) -> list[Outcome]:
     one, crops = job
-    found = outcomes("all cells", one, one, None)
+    results = outcomes("all cells", one, one, None)
     for number in range(crops):
         seen, noise = part(one, number)
-        found += outcomes(f"{PART} cells, noise", seen, one, noise)
-    return found
+        results += outcomes(f"{PART} cells, noise", seen, one, noise)
+    return results
 
 
 def intervals(one: Surface) -> np.ndarray:
@@ -222,14 +222,14 @@ def intervals(one: Surface) -> np.ndarray:
     own = fitted(one, None)
     posterior, cells = own.posterior, own.cells
     assert posterior is not None and posterior.shared is not None, "a loss of one run per cell"
-    found = []
+    intervals = []
     for error in ERRORS:
         loads = posterior.shared.loads * error / LOSS_ERROR
         shared = posterior.shared._replace(loads=loads)
         where = mesh(cells, replace(posterior, shared=shared))
         draws = best_points(cells, where)
-        found.append(np.quantile(draws[:, 0] - draws[:, 1], [0.025, 0.975]))
-    return np.array(found)
+        intervals.append(np.quantile(draws[:, 0] - draws[:, 1], [0.025, 0.975]))
+    return np.array(intervals)
 
 
 def left_out(whole: list[Surface], bounds: np.ndarray) -> tuple[float, float, np.ndarray]:
@@ -259,12 +259,12 @@ def main() -> None:
     jobs = [(one, arguments.crops) for one in whole]
     with ProcessPoolExecutor(cores()) as pool:
         parts = []
-        for found in pool.map(work, jobs):
-            parts.append(found)
+        for results in pool.map(work, jobs):
+            parts.append(results)
             seconds = time.monotonic() - started
             print(f"{len(parts)} of {len(jobs)} surfaces, {seconds:.0f} s", file=sys.stderr)
         bounds = np.array(list(pool.map(intervals, whole)))
-    table = pd.DataFrame([outcome for found in parts for outcome in found])
+    table = pd.DataFrame([outcome for results in parts for outcome in results])
     if arguments.each:
         own = table[(table.method == "this project") & (table.case == "all cells")]
         own = own.assign(surface=[one.name for one in whole])

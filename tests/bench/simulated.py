@@ -191,5 +191,5 @@ class Laboratory:
         """What the analysis reads once these trials have ended; None of fewer than two cells."""
         table = self._table.iloc[[self._places[cell] for cell in ran]]
         items = [self._items[key] for key in table.key if key in self._items]
-        found = surfaces(table, pd.concat(items) if items else None)
-        return found[0] if found else None
+        parts = surfaces(table, pd.concat(items) if items else None)
+        return parts[0] if parts else None
