@@ -134,6 +134,7 @@ class Orchestrator:
         )
         self.events.begun(self.shown, self.done, to_go)
         if not pending:
+            self.tell_verdict()
             return
         started = time.monotonic()
         passes = self.passes.of(pending)
@@ -144,11 +145,15 @@ class Orchestrator:
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key in queue.blocked.keys() - passes.by_key.keys():
             self.block(self.by_key[key], self.by_key[queue.blocked[key]])
+        self.tell_verdict()
+        work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
+        progress.times(self.console, time.monotonic() - started, work, at_once)
+
+    def tell_verdict(self) -> None:
+        """Say and record why no further cell is chosen, also where an earlier start died first."""
         if self.pool is not None and (line := self.pool.verdict()):
             self.say(line)
             self.events.decided(line)
-        work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
-        progress.times(self.console, time.monotonic() - started, work, at_once)
 
     def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""

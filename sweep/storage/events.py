@@ -71,7 +71,10 @@ class Events:
         self._write([("chosen", _named(trial) | {"reason": reason})])
 
     def decided(self, reason: str) -> None:
-        self._write([("decided", {"reason": reason})])
+        """Told at the end of each start; written where it is not what was written last."""
+        told = [event for event in read(self._path) if event["event"] in ("chosen", "decided")]
+        if not told or (told[-1]["event"], told[-1]["reason"]) != ("decided", reason):
+            self._write([("decided", {"reason": reason})])
 
     def finished(self, states: Mapping[str, int]) -> None:
         duration = round(time.monotonic() - self._zero, 3)

@@ -202,22 +202,24 @@ def _right(verdict: Batch, true: Known, epsilon: float) -> bool:
             return False
 
 
-def table_of(surfaces: int, first: int, refused: int) -> pd.DataFrame:
-    """Rows of every fit; half of the grids have each of `RATES`."""
+def table_of(surfaces: int, first: int, refused: int, save: str | None) -> pd.DataFrame:
+    """Rows of every fit, saved as they come; half of the grids have each of `RATES`."""
     jobs = [
         Job(shape, seeds, RATES[number % 2], first + number)
-        for shapes, count in ((SHAPES, surfaces), (REFUSED, refused))
-        for number in range(count)
-        for shape in shapes
+        for number in range(max(surfaces, refused))
+        for shape in (SHAPES if number < surfaces else ()) + (REFUSED if number < refused else ())
         for seeds in (1, 3)
     ]
     started, rows = time.monotonic(), []
     with ProcessPoolExecutor(cores()) as pool:
         for done, some in enumerate(pool.map(measure, jobs, chunksize=4), 1):
             rows += some
-            if done % max(len(jobs) // 20, 1) == 0:
-                seconds = time.monotonic() - started
-                print(f"{done} of {len(jobs)} surfaces, {seconds:.0f} s", file=sys.stderr)
+            if done % max(len(jobs) // 20, 1) and done < len(jobs):
+                continue
+            seconds = time.monotonic() - started
+            print(f"{done} of {len(jobs)} fits, {seconds:.0f} s", file=sys.stderr)
+            if save:
+                pd.DataFrame(rows).to_csv(save, index=False)
     return pd.DataFrame(rows)
 
 
@@ -281,11 +283,8 @@ def main() -> None:
     parser.add_argument("--save", help="a CSV of every row")
     arguments = parser.parse_args()
     started = time.monotonic()
-    rows = table_of(
-        arguments.surfaces, arguments.first_seed, arguments.refused or arguments.surfaces
-    )
-    if arguments.save:
-        rows.to_csv(arguments.save, index=False)
+    refused = arguments.refused or arguments.surfaces
+    rows = table_of(arguments.surfaces, arguments.first_seed, refused, arguments.save)
     for seeds, part in rows.groupby("seeds"):
         print(f"\n{seeds} seed{'s' if seeds != 1 else ''} per cell")
         print(summary(part).to_string(float_format="{:.3f}".format, na_rep=""))
@@ -294,8 +293,9 @@ def main() -> None:
     shares = flips.groupby("what").flip.agg(["mean", "size"])
     told = ", ".join(f"{what} {mean:.3f} of {size}" for what, (mean, size) in shares.iterrows())
     print(f"\nstatuses that flip with the sampler's seed: {told}")
-    seconds = rows.seconds.dropna()
-    print(f"{seconds.median() * 1e3:.0f} ms of CPU a surface; {time.monotonic() - started:.0f} s")
+    print(
+        f"{rows.seconds.median() * 1e3:.0f} ms of CPU a surface; {time.monotonic() - started:.0f} s"
+    )
 
 
 if __name__ == "__main__":
