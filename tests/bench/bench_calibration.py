@@ -37,9 +37,7 @@ from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
 from trainers.devices import cores
 
-SIZES = 6
-RATES = (6, 10)
-FLIPS = 4
+SIZES, RATES, FLIPS = 6, (6, 10), 4
 FINE = 801
 """Points along the rates at which the truth is read."""
 
@@ -282,8 +280,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--save", help="a CSV of every row")
     arguments = parser.parse_args()
-    started = time.monotonic()
-    refused = arguments.refused or arguments.surfaces
+    started, refused = time.monotonic(), arguments.refused or arguments.surfaces
     rows = table_of(arguments.surfaces, arguments.first_seed, refused, arguments.save)
     for seeds, part in rows.groupby("seeds"):
         print(f"\n{seeds} seed{'s' if seeds != 1 else ''} per cell")
