@@ -99,6 +99,8 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
                 index_col=False,
                 skipinitialspace=True,
             )
+    except pd.errors.EmptyDataError as error:
+        raise ResultsError(f"{path}: it has no columns; the first line names them") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         line = re.search(r"line (\d+)", str(error))
         where = f"line {line[1]}" if line else "a row"

@@ -23,7 +23,7 @@ from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.schema import Audit
 from trainers import devices
-from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, refusing, stop
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
 from trainers.evaluate import items as audit_items
@@ -59,6 +59,7 @@ def main() -> None:
 
 
 @app.command()
+@refusing
 def contamination(
     data: Data,
     benchmarks: Annotated[
@@ -118,6 +119,7 @@ def contamination(
 
 
 @app.command()
+@refusing
 def languages(
     data: Data,
     split: Split = "train",

@@ -24,7 +24,7 @@ from sweep.storage.object_store import Unreachable
 from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers import files
-from trainers.cli import BAD_INPUT, CANNOT_RUN, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.models import adapters, licence, load
 from trainers.specs.data import Model
 from trainers.specs.kinds import KINDS
@@ -236,6 +236,7 @@ def _figure(run_dir: Path, stage: str, arm: str, benchmark: str) -> Path | None:
 
 
 @app.command()
+@refusing
 def main(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="New folder of the model.")],
@@ -252,8 +253,6 @@ def main(
         print(export(run_dir, to, stage, best, say=print))
     except CannotExport as error:
         stop(error.code, str(error))
-    except files.Damaged as error:
-        stop(CANNOT_RUN, str(error))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def _parse(file: str, text: str) -> Node | None:
             problem = "a tab; indent with spaces"
         if "found another document" in problem:
             problem = "a second document (---) begins here; a grid file has one"
-        if mark is not None and "${" in text.splitlines()[mark.line]:
+        lines = text.splitlines()
+        if mark is not None and mark.line < len(lines) and "${" in lines[mark.line]:
             problem += "; inside braces a text with ${...} stands in quotes"
         raise YamlProblem(where, problem) from error
     except (YAMLError, ValueError, RecursionError) as error:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sweep.gridfile.schema import Grid, Pricing, TrialResources
 from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import GRID, RunFolder
 from sweep.storage.trial_folder import PASS, TrialFolder
 from trainers import files
 from trainers.attempt import SIGNS
@@ -84,14 +85,16 @@ class Spending:
 def so_far(run_dir: Path, now: float | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included."""
     declared = _declared(run_dir)
-    price = Pricing.model_validate(declared.get("price") or {})
+    price = _price(run_dir)
     gpu_hours = cpu_hours = cost = 0.0
     for folder in run_dir.glob("trials/*"):
         identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
         stage = str(identity.get("stage", ""))
-        asked = _resources(declared, stage)
+        with files.shaped(run_dir / GRID):
+            asked = _resources(declared, stage)
         trial = TrialFolder(folder)
-        hours = sum(_seconds(trial, now or time.time())) / 3600
+        with files.shaped(trial.path / "attempts.jsonl"):
+            hours = sum(_seconds(trial, now or time.time())) / 3600
         gpu_hours += hours * asked.gpus_per_trial
         cpu_hours += hours * asked.cpus_per_trial
         cost += hours * (hourly(price, asked) or 0.0)
@@ -101,7 +104,7 @@ def so_far(run_dir: Path, now: float | None = None) -> Spent:
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
     """What device time costs at the prices of a run's grid."""
-    price = Pricing.model_validate(_declared(run_dir).get("price") or {})
+    price = _price(run_dir)
     gpu_hours, cpu_hours = gpu_seconds / 3600, cpu_seconds / 3600
     if price.gpu_hour is None and price.cpu_hour is None:
         return Spent(gpu_hours, cpu_hours, None, price.currency)
@@ -110,8 +113,16 @@ def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
 
 
 def _declared(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "grid.yaml"
-    return YAML(typ="safe", pure=True).load(path) if path.exists() else {}
+    path = run_dir / GRID
+    try:
+        return YAML(typ="safe", pure=True).load(path) or {} if path.exists() else {}
+    except (YAMLError, ValueError) as error:
+        raise files.Damaged(f"{path}: cannot be read ({error}); put it back") from error
+
+
+def _price(run_dir: Path) -> Pricing:
+    with files.shaped(run_dir / GRID):
+        return Pricing.model_validate(_declared(run_dir).get("price") or {})
 
 
 def write(run_dir: Path) -> Spent:

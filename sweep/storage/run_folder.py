@@ -30,6 +30,9 @@ LAYOUT = 1
 """Of a run folder, as its manifest says. Raised when today's code would misread what is written
 from then on; docs/run.md has the rule."""
 
+GRID = "grid.yaml"
+"""What the grid file declares, overrides included."""
+
 CALIBRATION = "calibration.json"
 """What --calibrate has measured on this machine, perhaps before there is a run."""
 
@@ -123,7 +126,7 @@ class RunFolder:
         yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
         stream = io.StringIO()
         yaml.dump(grid.declared, stream)
-        files.write_text(self.path / "grid.yaml", stream.getvalue())
+        files.write_text(self.path / GRID, stream.getvalue())
         files.write_text(self.path / "plan.csv", plan_csv(planned))
         for trial in planned:
             if not trial.waits:

@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 
 from analysis.tables import run_folder as records
 from sweep.gridfile.trackers import Tracking, Wandb
-from sweep.storage.run_folder import TrialFolder
+from sweep.storage.run_folder import GRID, TrialFolder
 from sweep.tracking.trackers import (
     Ended,
     EventFile,
@@ -194,7 +194,7 @@ class Follower:
 
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
-        grid = YAML(typ="safe", pure=True).load(run_dir / "grid.yaml")
+        grid = YAML(typ="safe", pure=True).load(run_dir / GRID)
         self.name = grid["name"]
         self.tracking = Tracking.model_validate(grid.get("tracking") or {})
         self.unanswered: str | None = None

