@@ -23,6 +23,12 @@ LAYOUT = 1
 """The newest layout of a run folder that is read; sweep/storage/run_folder.py writes the number."""
 
 AXES = ("learning_rate", "batch_size", "seed")
+IDENTITY = {
+    "key": str, "stage": str, "parent": str | None, "arm": str | None, "model": str | None,
+    "spec": dict | None,
+}  # fmt: skip
+"""What trial.json holds."""
+
 TRAIN_COLUMNS = (
     "model_parameters",
     "steps",
@@ -62,11 +68,19 @@ def manifest(run_dir: Path) -> dict[str, Any]:
 
 
 def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folder and trial.json of every trial there is, sorted by folder."""
+    """Folder and trial.json of every trial there is, sorted by folder.
+
+    Raises:
+        ResultsError: one holds what was never written there.
+    """
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
         record = load(path)
-        if not isinstance(record.get("spec"), dict | None):
-            raise ResultsError(f"{path}: spec: holds no object; put it back")
+        for name, kind in IDENTITY.items():
+            if not isinstance(record.get(name), kind):
+                raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
+        for name in AXES:
+            if not isinstance((record["spec"] or {}).get(name), int | float | None):
+                raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
         yield path.parent, record
 
 
