@@ -4,10 +4,8 @@ An attempt costs what it holds for as long as it holds it. What a rented machine
 waits between trials is not known here.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +15,10 @@ from ruamel.yaml.error import YAMLError
 from sweep.gridfile.schema import Grid, Pricing, TrialResources
 from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
+from sweep.storage import durations
 from sweep.storage.run_folder import GRID, RunFolder
 from sweep.storage.trial_folder import PASS, TrialFolder
 from trainers import files
-from trainers.attempt import SIGNS
-
-ENDS = ("done", "failed", "stopped", "superseded")
 
 RECORD = "cost.json"
 """In the run folder: what the report and programs read of it."""
@@ -93,8 +89,7 @@ def so_far(run_dir: Path, now: float | None = None) -> Spent:
         with files.shaped(run_dir / GRID):
             asked = _resources(declared, stage)
         trial = TrialFolder(folder)
-        with files.shaped(trial.path / "attempts.jsonl"):
-            hours = sum(_seconds(trial, now or time.time())) / 3600
+        hours = durations.seconds(trial, now or time.time()) / 3600
         gpu_hours += hours * asked.gpus_per_trial
         cpu_hours += hours * asked.cpus_per_trial
         cost += hours * (hourly(price, asked) or 0.0)
@@ -138,31 +133,3 @@ def _resources(declared: dict[str, Any], stage: str) -> TrialResources:
     of_stage = (declared.get("stages") or {}).get(stage) or {}
     both = (declared.get("resources") or {}) | (of_stage.get("resources") or {})
     return TrialResources.model_validate({key: both[key] for key in both.keys() & known})
-
-
-def _seconds(trial: TrialFolder, now: float) -> Iterable[float]:
-    """Of each attempt. One that left no end, as where its process was killed, lasted until its last
-    sign."""
-    began: float | None = None
-    for event in trial.attempts():
-        if event["event"] == "started":
-            if began is not None:
-                yield max(0.0, min(_time(event), _last_sign(trial, now)) - began)
-            began = _time(event)
-        elif event["event"] in ENDS and began is not None:
-            yield event.get("seconds") or max(0.0, _time(event) - began)
-            began = None
-    if began is not None:
-        yield max(0.0, _last_sign(trial, now) - began)
-
-
-def _time(event: dict[str, Any]) -> float:
-    return datetime.fromisoformat(event["time"]).timestamp()
-
-
-def _last_sign(trial: TrialFolder, now: float) -> float:
-    times = []
-    for name in (SIGNS, "attempts.jsonl"):
-        with contextlib.suppress(OSError):
-            times.append((trial.path / name).stat().st_mtime)
-    return max(times, default=now)

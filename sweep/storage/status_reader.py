@@ -1,23 +1,20 @@
 """How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
 
-import contextlib
 import csv
 import io
 import math
 import time
 from collections import Counter, defaultdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import driver_lock, ranking
+from sweep.storage import driver_lock, durations, ranking
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
 from sweep.storage.time_left import Left, time_left
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
-from trainers.attempt import SIGNS
 from trainers.files import Damaged
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
@@ -212,7 +209,8 @@ def _status(
         state = "failed" if folder.failed() else "planned"
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
-    silent = _last_sign(folder) if state == "running" else None
+    sign = durations.last_sign(folder) if state == "running" else None
+    silent = None if sign is None else max(0.0, time.time() - sign)
     started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
         last.get("reason", "") if state == "failed" else ""
@@ -232,42 +230,10 @@ def _status(
         loss=step.get("loss"),
         steps_per_second=step["step"] / seconds if seconds else None,
         tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
-        seconds=_seconds(attempts, state == "running"),
+        seconds=durations.seconds(folder, time.time()),
         gpus=resources.get("gpus", 0.0),
         cpus=resources.get("cpus", 0.0),
         reason=reason,
         last_sign=silent,
         stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),
     )
-
-
-def _seconds(attempts: list[dict[str, Any]], running: bool) -> float:
-    """Of all attempts; where the record of one has no duration, by the wall clock."""
-    total, began = 0.0, None
-    for event in attempts:
-        if event["event"] == "started":
-            began = _clock(event)
-        elif event["event"] in ("done", "failed", "stopped", "superseded"):
-            ended = _clock(event)
-            if "seconds" in event:
-                total += event["seconds"]
-            elif began is not None and ended is not None:
-                total += max(0.0, ended - began)
-            began = None
-    return total + (max(0.0, time.time() - began) if running and began is not None else 0.0)
-
-
-def _clock(event: dict[str, Any]) -> float | None:
-    try:
-        return datetime.fromisoformat(event["time"]).timestamp()
-    except (KeyError, ValueError):
-        return None
-
-
-def _last_sign(folder: TrialFolder) -> float | None:
-    """Seconds since the latest sign of an attempt, by the wall clock."""
-    times = []
-    for name in (SIGNS, "attempts.jsonl"):
-        with contextlib.suppress(OSError):
-            times.append((folder.path / name).stat().st_mtime)
-    return max(0.0, time.time() - max(times)) if times else None

@@ -47,7 +47,7 @@ def test_trial_that_a_driver_is_at_runs_and_without_a_driver_is_planned(copied):
     folder = trial(copied, "second-lr1.00e-03")
     shutil.rmtree(folder / "scores")
     (folder / "train.json").unlink()
-    started = {"event": "started", "attempt": 1}
+    started = {"event": "started", "attempt": 1, "time": files.now()}
     (folder / "attempts.jsonl").write_text(json.dumps(started) + "\n")
     assert Reader(copied).read().counts["planned"] == 1
     (copied / "driver.json").write_text("{}")
