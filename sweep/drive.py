@@ -17,7 +17,7 @@ from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart, ResolvedGrid, resolve
 from sweep.storage import leftovers, manifest
 from sweep.storage.driver_lock import RunHeld
-from sweep.storage.object_store import Unreachable
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, plan_csv
 from sweep.storage.run_log import RunConsole
 from sweep.tracking import follow, notify

@@ -188,7 +188,7 @@ def _place(runs: str, name: str) -> tuple[Path, str | None]:
         stop(BAD_INPUT, "--runs: is empty; give a folder, or a URL such as s3://BUCKET/PREFIX")
     if "://" not in runs:
         return _folder(runs, name), None
-    from sweep.storage import object_store
+    from sweep.storage.remote import object_store
 
     try:
         object_store.opened(runs)
@@ -214,7 +214,7 @@ def _folder(runs: str, name: str) -> Path:
 
 def _reach(url: str) -> None:
     from sweep.execution import remote_run
-    from sweep.storage import object_store
+    from sweep.storage.remote import object_store
 
     try:
         remote_run.reached(url)

@@ -23,7 +23,7 @@ HOMES = {
     "tensorboardX": {"sweep/tracking/trackers.py"},
     "trackio": {"sweep/tracking/trackio_run.py"},
     "apprise": {"sweep/gridfile/apprise_urls.py"},
-    "fsspec": {"sweep/storage/object_store.py"},
+    "fsspec": {"sweep/storage/remote/object_store.py"},
 }
 HEAVY = {
     "torch",

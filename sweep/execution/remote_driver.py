@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sweep.execution.job import Job, Outcome, Stored, TrialCallback, moved
 from sweep.execution.remote_run import mirrored
-from sweep.storage.mirror_files import content, is_own
-from sweep.storage.object_store import Unreachable, asking
-from sweep.storage.remote_lock import store_lock
+from sweep.storage.remote.lock import store_lock
+from sweep.storage.remote.mirror_files import content, is_own
+from sweep.storage.remote.object_store import Unreachable, asking
 from sweep.storage.run_folder import RunFolder
 from trainers.evaluate import task_files
 

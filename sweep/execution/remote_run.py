@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from sweep.storage.driver_lock import RunHeld
-from sweep.storage.mirror import Mirror
-from sweep.storage.object_store import BadUrl, Unreachable, asking, opened
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import BadUrl, Unreachable, asking, opened
 from sweep.storage.run_folder import MARK, RunFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop

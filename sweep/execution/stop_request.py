@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 from sweep.execution.job import Job
-from sweep.storage.mirror import Mirror
-from sweep.storage.object_store import Unreachable, asking, opened
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import Unreachable, asking, opened
 from trainers import attempt
 
 CLAIM = "worker.json"

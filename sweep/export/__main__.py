@@ -20,8 +20,8 @@ from analysis.text import counted, number, rate, safe
 from sweep.execution import remote_run
 from sweep.export import model_card
 from sweep.storage import ranking
-from sweep.storage.object_store import Unreachable
 from sweep.storage.ranking import Cell
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop

@@ -40,7 +40,7 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.resolve.resolve import resolve
 from sweep.storage import manifest
-from sweep.storage.mirror import Mirror
+from sweep.storage.remote.mirror import Mirror
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status_reader import Reader

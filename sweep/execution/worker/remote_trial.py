@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from sweep.execution import stop_request
 from sweep.execution.job import Job, moved
 from sweep.execution.stop_request import CLAIM
-from sweep.storage.mirror import Mirror
-from sweep.storage.mirror_files import content
-from sweep.storage.object_store import Unreachable, asking
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.mirror_files import content
+from sweep.storage.remote.object_store import Unreachable, asking
 from sweep.storage.trial_log import LOG
 from trainers import files
 from trainers.attempt import SIGNS, Superseded

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from sweep import run
 from sweep.execution import remote_driver, remote_run
 from sweep.execution.worker import remote_trial
-from sweep.storage import driver_lock, remote_lock
-from sweep.storage.mirror import Mirror
-from sweep.storage.mirror_files import NOTE
-from sweep.storage.object_store import Unreachable
+from sweep.storage import driver_lock
+from sweep.storage.remote import lock as remote_lock
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.mirror_files import NOTE
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from tests.faults.runs import Run, judged, wait_until
 from trainers import files

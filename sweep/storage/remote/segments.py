@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage.mirror_files import aside_of
-from sweep.storage.object_store import Unreachable, asking
+from sweep.storage.remote.mirror_files import aside_of
+from sweep.storage.remote.object_store import Unreachable, asking
 
 GROWING = ("metrics.jsonl", "log.txt")
 FOLDER = ".segments"

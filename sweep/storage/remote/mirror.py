@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sweep.storage.mirror_files import (
+from sweep.storage.remote.mirror_files import (
     DATA,
     HAPPENED,
     NEVER,
@@ -34,8 +34,8 @@ from sweep.storage.mirror_files import (
     stat_of,
     version_of,
 )
-from sweep.storage.object_store import asking, opened
-from sweep.storage.segments import Joined, Segments, grows, with_grown
+from sweep.storage.remote.object_store import asking, opened
+from sweep.storage.remote.segments import Joined, Segments, grows, with_grown
 from sweep.storage.trial_folder import REMOVED
 from trainers import files
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sweep.storage.driver_lock import HOLDER, DriverLock, parsed
-from sweep.storage.mirror import Mirror
-from sweep.storage.object_store import Unreachable, asking
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import Unreachable, asking
 
 
 class StoreRecord:

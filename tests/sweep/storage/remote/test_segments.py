@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sweep.storage import segments
-from sweep.storage.mirror import Mirror
-from sweep.storage.object_store import Unreachable
+from sweep.storage.remote import segments
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import Unreachable
 
 CURVE = "trials/t/metrics.jsonl"
 

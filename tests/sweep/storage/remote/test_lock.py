@@ -11,8 +11,8 @@ import pytest
 
 from sweep.storage import driver_lock
 from sweep.storage.driver_lock import RunHeld
-from sweep.storage.mirror import Mirror
-from sweep.storage.remote_lock import store_lock
+from sweep.storage.remote.lock import store_lock
+from sweep.storage.remote.mirror import Mirror
 
 GONE = 2**22 + 1
 """No process of Linux has such a number."""

@@ -11,10 +11,10 @@ import fsspec
 import pytest
 import torch
 
-from sweep.storage import object_store
-from sweep.storage.mirror import Mirror
-from sweep.storage.mirror_files import NOTE
-from sweep.storage.object_store import BadUrl, Unreachable
+from sweep.storage.remote import object_store
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.mirror_files import NOTE
+from sweep.storage.remote.object_store import BadUrl, Unreachable
 from sweep.storage.run_folder import TrialFolder
 from trainers.files import append_events, write_json
 from trainers.training import checkpoints
