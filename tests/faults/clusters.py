@@ -185,8 +185,12 @@ def _without(hidden: Sequence[Path]) -> list[str]:
 
 
 def _raylets(pid: int) -> list[psutil.Process]:
-    children = psutil.Process(pid).children(recursive=True)
-    return [child for child in children if child.name() == "raylet"]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == "raylet":
+                found.append(child)
+    return found
 
 
 def at_work_among(run: Run, workers: set[int]) -> Path | None:

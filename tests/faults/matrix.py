@@ -1,6 +1,7 @@
 """The faults, and each one's verdict against an undisturbed run."""
 
 import random
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -100,6 +101,9 @@ def tried(fault: Fault, folder: Path, undisturbed: pd.DataFrame, seed: int) -> T
         fault.does(run, random.Random(seed))
     except Broken as error:
         return Tried(None, str(error))
+    except Exception as error:  # of the fault itself: the other rows are tried all the same
+        traceback.print_exc()
+        return Tried(None, f"{type(error).__name__}: {error}")
     if run.judged_against:
         other = Run(folder / "undisturbed", options=("--local",))
         other.end(*run.judged_against)
