@@ -42,9 +42,9 @@ def compare_scores(runs: dict[str, tuple[Source, list[Cells]]]) -> list[BestScor
     for (first, (source, grids)), (second, (other_source, others)) in combinations(runs.items(), 2):
         for cells in grids:
             other = counterpart(cells, grids, others)
-            if other is None or cells.best is None or other.best is None:
+            if other is None:
                 continue
-            row = _compare(first, source, cells, second, other_source, other)
+            row = compare_best(first, source, cells, second, other_source, other)
             if row is not None:
                 rows.append(row)
     return rows
@@ -65,12 +65,16 @@ def counterpart(cells: Cells, grids: list[Cells], others: list[Cells]) -> Cells 
     return same[0] if alone and len(same) == 1 else None
 
 
-def _compare(
+def compare_best(
     first: str, source: Source, cells: Cells, second: str, other_source: Source, other: Cells
 ) -> BestScores | None:
+    """The best cells of two surfaces, by names for both; None where either has no score."""
+    if cells.best is None or other.best is None:
+        return None
     scored, places = [], []
     for one, grid in ((source, cells), (other_source, other)):
-        best = grid.table.iloc[grid.best if grid.best is not None else 0]
+        assert grid.best is not None, "looked at above"
+        best = grid.table.iloc[grid.best]
         rows = one.frame.loc[(one.frame.stage == grid.stage) & (one.frame.arm == grid.arm)]
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))
         scored.append(Scored(rows, one.items, keys, grid.seed_sd))

@@ -19,6 +19,7 @@ from analysis.benchmarks import task
 from analysis.fit.rates import RateStatus
 from analysis.fit.ratio import BestRatio
 from analysis.fit.surface import Fit
+from analysis.tables.recipe import recipe
 from analysis.text import listed, number, rate, with_interval
 
 COLUMNS = {
@@ -33,6 +34,9 @@ CONTROLS = {
     "tokens": "equal tokens",
     "half_life_tokens": "constant half-life",
 }
+OF_ADAM = ("half_life_tokens",)
+"""What only AdamW's trainings have."""
+
 CONSTANT = 0.05
 """Largest range of log2 of a column that counts as constant (an epoch's last batch is shorter)."""
 
@@ -43,14 +47,15 @@ TIED = 0.95
 class Column(NamedTuple):
     """One candidate explanation over the cells of one arm.
 
-    `known`: recorded for every cell. `constant`: the same in every cell. `r2_ratio`: share of the
-    variance of its log2 that log2 ratio explains; `r2_axes`: that log2 rate and log2 batch size
-    explain together; None where constant or unknown. `held`: constant over batch sizes at each
-    learning rate.
+    `asked`: False of what the arm's optimizer does not have. `known`: recorded for every cell.
+    `constant`: the same in every cell. `r2_ratio`: share of the variance of its log2 that log2
+    ratio explains; `r2_axes`: that log2 rate and log2 batch size explain together; None where
+    constant or unknown. `held`: constant over batch sizes at each learning rate.
     """
 
     name: str
     label: str
+    asked: bool
     known: bool
     constant: bool
     held: bool
@@ -100,7 +105,11 @@ def confounds(
     """Of one stage: `frame` is the whole results table, `fits` those of all the stage's arms and
     `answers` theirs, in the same order."""
     cells = _cells(pd.DataFrame(frame.loc[(frame.stage == stage) & (frame.status == "ok")]))
-    arms = {str(arm): _columns(rows) for arm, rows in cells.groupby("arm", sort=False)}
+    here = frame.loc[frame.stage == stage]
+    adam = {arm for arm in here.arm.unique() if recipe(here.loc[here.arm == arm]).adam}
+    arms = {str(arm): _columns(rows, arm in adam) for arm, rows in cells.groupby("arm", sort=False)}
+    if not adam:  # then no arm could hold it
+        arms = {arm: [c for c in columns if c.asked] for arm, columns in arms.items()}
     controls = {
         arm: tuple(CONTROLS[c.name] for c in columns if _controls(c))
         for arm, columns in arms.items()
@@ -110,7 +119,7 @@ def confounds(
         for fit, answer in zip(fits, answers, strict=True)
     ]
     held = {c.name for columns in arms.values() for c in columns if _controls(c)}
-    missing = tuple(name for name in CONTROLS if name not in held)
+    missing = tuple(name for name in CONTROLS if name not in held and (adam or name not in OF_ADAM))
     return Confounds(
         stage=stage,
         cells=cells,
@@ -138,12 +147,13 @@ def _cells(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(half_life_tokens=steps * per_step)
 
 
-def _columns(rows: pd.DataFrame) -> list[Column]:
+def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
     x, y = np.log2(rows.learning_rate.to_numpy()), np.log2(rows.batch_size.to_numpy(dtype=float))
     effects = []
     for name, label in COLUMNS.items():
         values = rows[name].to_numpy(dtype=float)
-        known = bool(len(values) and np.isfinite(values).all() and (values >= 0).all())
+        asked = adam or name not in OF_ADAM
+        known = asked and bool(len(values) and np.isfinite(values).all() and (values >= 0).all())
         logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
         constant = known and bool(np.ptp(logs) <= CONSTANT)
         held = known and all(np.ptp(logs[x == one]) <= CONSTANT for one in np.unique(x))
@@ -152,6 +162,7 @@ def _columns(rows: pd.DataFrame) -> list[Column]:
             Column(
                 name,
                 label,
+                asked,
                 known,
                 constant,
                 held,
@@ -186,7 +197,7 @@ def _sentence(
         where = f"In arm {arm} " if arm else "In this grid " if len(arms) == 1 else "Without arms "
         tied = [f"the {c.label}" for c in columns if c.tied]
         held = [f"the {c.label}" for c in columns if c.known and c.held]
-        unknown = [f"the {c.label}" for c in columns if not c.known]
+        unknown = [f"the {c.label}" for c in columns if c.asked and not c.known]
         if tied:
             verb = "moves" if len(tied) == 1 else "move"
             parts.append(f"{where}{listed(tied)} {verb} with LR/BS and cannot be told from it.")

@@ -19,6 +19,7 @@ from analysis.fit.exponent import NEAR, slope_draws
 from analysis.fit.ratio import keep
 from analysis.fit.surface import Fit
 from analysis.tables import published
+from analysis.tables.recipe import UNKNOWN, recipe
 from analysis.text import listed, number, probability, rate
 
 HOLDS, REFUSED = 0.9, 0.1
@@ -67,7 +68,11 @@ def rules(
     stage: str, fits: Sequence[Fit], contrast: Contrast, rows: pd.DataFrame | None = None
 ) -> tuple[Rule, ...]:
     """Every rule about one grid. `rows`, its results, give the model's and the data's size, without
-    which Step Law's setting is not known."""
+    which Step Law's setting is not known, and the optimizer: rules are of AdamW, and none but the
+    paper's own is asked of another; settings are of AdamW on all weights."""
+    made = UNKNOWN if rows is None else recipe(rows)
+    if not made.adam:
+        return (_higher_ratio(contrast),)
     shaped = [(fit, fit.curves) for fit in fits if fit.shaped and fit.curves is not None]
 
     def each(ask: Callable[[Curves], tuple[float | None, str]]) -> list[OnBenchmark]:
@@ -99,7 +104,8 @@ def rules(
             each(lambda curves: (_rises_then_falls(curves), "")),
         ),
     ]
-    settings = [_at_setting(name, source, *at, shaped) for name, source, at in _points(stage, rows)]
+    points = [] if made.adapter else _points(stage, rows)
+    settings = [_at_setting(name, source, *at, shaped) for name, source, at in points]
     return (_higher_ratio(contrast), *asked, *settings)
 
 

@@ -138,6 +138,14 @@ class Chart:
         ]
 
 
+@dataclass(frozen=True)
+class Multiples:
+    """Charts side by side, all with the axes and the colours of the first."""
+
+    title: str
+    charts: tuple[Chart, ...]
+
+
 def plain(value: Any) -> Any:
     """A chart as JSON's own types: numbers with five digits, null for NaN, defaults left out."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -127,7 +127,7 @@ def _rules(view: SurfaceView) -> Iterator[Line]:
     anchor = (float(x[best]), float(y[best]))
     if fit.status is FitStatus.IDENTIFIED and fit.optimum is not None:
         anchor = fit.optimum[:2]
-    rules = scaling_rules.lines(anchor, box_of(x, y), view.noise)
+    rules = scaling_rules.lines(anchor, box_of(x, y), view.noise, view.recipe.adam)
     drawn = [rule for rule in rules if rule.name != scaling_rules.LINEAR_NAME]
     for rule, dash in zip(drawn, DASHES, strict=False):
         yield Line(
@@ -214,7 +214,10 @@ def _optimum(view: SurfaceView) -> Iterator[Line | Points]:
 
 
 def _published(view: SurfaceView, x: Axis, y: Axis) -> Iterator[Points]:
-    """Published settings as triangles; hollow ones lie outside and stand at the nearest border."""
+    """Published settings as triangles; hollow ones lie outside and stand at the nearest border.
+    All are of AdamW on all weights."""
+    if view.recipe.adapter or not view.recipe.adam:
+        return
     points = scaling_rules.points(view.stage, Box(x.low, x.high, y.low, y.high))
     for inside in (True, False):
         group = [point for point in points if point.inside == inside]

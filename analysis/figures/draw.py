@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.figures import chart as data
-from analysis.figures.chart import Axis, Chart, Colours, Fill, Line, Points
-from analysis.figures.style import legend, new_figure, styled
+from analysis.figures.chart import Axis, Chart, Colours, Fill, Line, Multiples, Points
+from analysis.figures.style import legend, new_figure, new_figures, styled
 from analysis.text import number
 
 LEVELS = 12
@@ -26,6 +26,33 @@ def draw(chart: Chart) -> Figure:
     """All layers of a chart, in their order, with its legend below."""
     figure, panels = new_figure(chart.title, below=chart.lower is not None)
     scale = None if chart.colours is None else _Scale(chart.colours)
+    _draw_on(panels, chart, scale)
+    if scale is not None:
+        _colour_bar(figure, panels[:1], scale, chart.colours)
+    legend(panels[:1])
+    return figure
+
+
+@styled
+def draw_multiples(multiples: Multiples) -> Figure:
+    """All charts with one scale and one legend; axes are named at the border alone."""
+    charts = multiples.charts
+    figure, panels = new_figures(multiples.title, len(charts))
+    colours = charts[0].colours
+    scale = None if colours is None else _Scale(colours)
+    for axes, chart in zip(panels, charts, strict=True):
+        _draw_on([axes], chart, scale)
+        axes.set_title(chart.title, fontsize=9, loc="left", pad=5)
+        axes.label_outer()
+        axes.tick_params(axis="x", rotation=45)
+    if scale is not None:
+        _colour_bar(figure, panels, scale, colours)
+    legend(panels)
+    return figure
+
+
+def _draw_on(panels: list[Axes], chart: Chart, scale: "_Scale | None") -> None:
+    """The layers and axes of a chart."""
     for order, layer in enumerate(chart.layers):
         match layer:
             case Fill():
@@ -47,10 +74,6 @@ def draw(chart: Chart) -> Figure:
         else:
             axes.spines[:].set_visible(False)
     _set_axis(panels[-1], chart.x, "x")
-    if scale is not None:
-        _colour_bar(figure, panels[0], scale, chart.colours)
-    legend(panels)
-    return figure
 
 
 class _Scale:
@@ -62,9 +85,9 @@ class _Scale:
         self.cmap = "viridis" if colours.higher_is_better else "viridis_r"
 
 
-def _colour_bar(figure: Figure, axes: Axes, scale: _Scale, colours: Colours | None) -> None:
+def _colour_bar(figure: Figure, axes: list[Axes], scale: _Scale, colours: Colours | None) -> None:
     mappable = ScalarMappable(scale.norm, scale.cmap)
-    bar = figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.11)
+    bar = figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.11 / len(axes))
     bar.set_label(colours.name if colours else "")
     bar.set_ticks(list(scale.bounds[::3]))
     bar.ax.set_yticklabels([number(value, 3) for value in scale.bounds[::3]])

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 
 from analysis.figures import draw, fonts, style
-from analysis.figures.chart import Chart, plain
+from analysis.figures.chart import Chart, Multiples, plain
 
 RECORD = ".drawn.json"
 """Beside the folder: name of a figure -> hash of what it was drawn from."""
@@ -16,7 +16,7 @@ RECORD = ".drawn.json"
 FORMATS = ("png", "pdf", "svg", "csv")
 
 
-def drawn(path: Path, chart: Chart, table: bytes) -> str | None:
+def drawn(path: Path, chart: Chart | Multiples, table: bytes) -> str | None:
     """The SVG of a figure to stand in a page, where PATH's files hold it already; else None."""
     files = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
     if _read(path.parent).get(path.name) != _mark(chart, table) or not all(map(Path.exists, files)):
@@ -24,7 +24,7 @@ def drawn(path: Path, chart: Chart, table: bytes) -> str | None:
     return style.embedded(path.with_name(f"{path.name}.svg").read_text(encoding="utf-8"))
 
 
-def keep(path: Path, chart: Chart, table: bytes) -> None:
+def keep(path: Path, chart: Chart | Multiples, table: bytes) -> None:
     """Remember what PATH's files were drawn from."""
     record = _read(path.parent) | {path.name: _mark(chart, table)}
     text = json.dumps(record, indent=0, sort_keys=True)
@@ -39,7 +39,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _mark(chart: Chart, table: bytes) -> str:
+def _mark(chart: Chart | Multiples, table: bytes) -> str:
     """Of the numbers, and of the code that draws them."""
     digest = hashlib.sha256(json.dumps(plain(chart)).encode())
     digest.update(table)

@@ -82,15 +82,16 @@ def points(stage: str, box: Box) -> list[Point]:
     return points
 
 
-def lines(anchor: tuple[float, float], box: Box, noise: NoiseScale | None) -> list[Line]:
+def lines(
+    anchor: tuple[float, float], box: Box, noise: NoiseScale | None, adam: bool = True
+) -> list[Line]:
     """The square-root and linear rules through `anchor` (log2), and with a measured noise scale
-    the Surge curve through it and the critical batch size; parts outside the box are cut off."""
+    the Surge curve through it and the critical batch size; parts outside the box are cut off.
+    The square root and the Surge curve are of Adam, and of no other optimizer."""
     x, y = anchor
     size = np.linspace(box.y_low, box.y_high, STEPS)
-    rules = [
-        Line("square-root rule", x + (size - y) / 2, size, SQUARE_ROOT),
-        Line(LINEAR_NAME, x + (size - y), size, LINEAR),
-    ]
+    rules = [Line("square-root rule", x + (size - y) / 2, size, SQUARE_ROOT)] if adam else []
+    rules.append(Line(LINEAR_NAME, x + (size - y), size, LINEAR))
     if noise is not None:
         critical = np.log2(noise.value)
         measured = (
@@ -98,7 +99,8 @@ def lines(anchor: tuple[float, float], box: Box, noise: NoiseScale | None) -> li
             f"{number(noise.high)} over {noise.trials} trials"
         )
         curve = surge(size, critical) - surge(np.array([y]), critical)[0]
-        rules.append(Line("Surge curve", x + curve, size, f"{SURGE}; B {measured}"))
+        if adam:
+            rules.append(Line("Surge curve", x + curve, size, f"{SURGE}; B {measured}"))
         if box.y_low <= critical <= box.y_high:
             ends = np.array([box.x_low, box.x_high])
             flat = np.full(2, critical)

@@ -98,10 +98,34 @@ def new_figure(heading: str, below: bool = False) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
+ACROSS = 4
+"""Charts of small multiples in a row."""
+
+
+def new_figures(heading: str, count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with its heading and as many axes, in rows that share their ends."""
+    across = min(count, ACROSS)
+    rows = -(-count // across)
+    figure = Figure(figsize=(2.5 * across + 1.4, 2.5 * rows + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
+    figure.suptitle(heading, fontsize=11, fontweight="bold", x=0.02, ha="left")
+    axes = list(grid.flat)
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    for panel in axes[:count]:
+        panel.tick_params(labelsize=7.5)
+    return figure, axes[:count]
+
+
 def legend(panels: list[Axes]) -> None:
-    """Below the figure, in two columns."""
-    handles, labels = panels[0].get_legend_handles_labels()
-    if handles:
+    """Below the figure, in two columns: what is named in any of the panels, once."""
+    named = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        labels, handles = list(named), list(named.values())
         panels[0].figure.legend(  # type: ignore[union-attr]
             handles,
             labels,

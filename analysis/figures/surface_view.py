@@ -14,6 +14,7 @@ from analysis.benchmarks import task
 from analysis.figures.interpolate import colour_range
 from analysis.figures.scaling_rules import NoiseScale
 from analysis.fit.surface import Fit
+from analysis.tables.recipe import UNKNOWN, Recipe
 from analysis.text import counted, number, rate, title
 
 
@@ -26,7 +27,7 @@ class SurfaceView:
     `best_rates`: a row per batch size with batch_size, y, x (log2 of the best learning rate), low,
     high (95 %, log2) and status. vmin to vmax are the scores that colours and axes tell apart;
     a cliff's depth is left out. `before` is the score before training. `sized` is False where
-    nobody knows the one batch size.
+    nobody knows the one batch size; `recipe` says whose published rules may stand beside.
     """
 
     stage: str
@@ -42,6 +43,7 @@ class SurfaceView:
     before: float | None = None
     noise: NoiseScale | None = None
     sized: bool = True
+    recipe: Recipe = UNKNOWN
 
     @property
     def label(self) -> str:
@@ -112,6 +114,7 @@ def fitted(
     best_rates: pd.DataFrame | None = None,
     before: float | None = None,
     noise: NoiseScale | None = None,
+    recipe: Recipe = UNKNOWN,
 ) -> SurfaceView:
     """The view of a fitted surface."""
     cells = fit.cells
@@ -136,6 +139,7 @@ def fitted(
         before=before,
         noise=noise,
         sized=cells.sized,
+        recipe=recipe,
     )
 
 

@@ -13,11 +13,12 @@ import pandas as pd
 
 from analysis.advice import compare_paper, compare_runs
 from analysis.advice.advise import Advice, advise
+from analysis.advice.setting_axes import setting_axes
 from analysis.advice.source import Source, distinct, load
 from analysis.audit import tables as audit
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
-from analysis.report import records, render, summary_tables
+from analysis.report import axis_section, records, render, summary_tables
 from analysis.report.contaminated import without_leaks
 from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.tables import load as results
@@ -117,6 +118,7 @@ def _records(runs: list[dict[str, Any]], comparison: compare_runs.Comparison) ->
                 for grid in run["grids"]
             }
         )
+        | ({"setting_axes": run["axes_record"]} if run["axes_record"] else {})
         | ({"reading": run["reading"]} if run["reading"] else {})
         for run in runs
     }
@@ -178,9 +180,12 @@ def _run(
     if clean is not None:
         clean.scores.to_csv(folder / clean_data, index=False)
     source.frame.to_csv(folder / f"{prefix}data.csv", index=False)
+    axes = setting_axes(source, advice)
     return {
         "name": source.name,
         "data": f"{prefix}data.csv",
+        "axes": [axis_section.axis_section(axis, Place(folder, prefix)) for axis in axes],
+        "axes_record": [axis_section.as_json(axis) for axis in axes],
         "manifest": _facts(source.manifest) + _cost(source) + _decided(source),
         "progress": _progress(source),
         "grids": [

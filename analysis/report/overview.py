@@ -17,6 +17,7 @@ from analysis.benchmarks import ON_DATA_OF, task
 from analysis.figures.interpolate import colour_range
 from analysis.fit.cells import Cells
 from analysis.fit.optimum import tolerance
+from analysis.tables.recipe import recipe
 from analysis.text import Unit, counted, listed, number, rate
 
 SHOWN = 0.01
@@ -254,7 +255,7 @@ def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
         if first.sized
         else ", batch size not known"
     )
-    return f"{counted(len(statuses), 'cell')} ({axes}), {each} each; {without}."
+    return f"{counted(len(statuses), 'cell')} ({axes}), {each} each; {without}.{recipe(rows).told}"
 
 
 def _worst_status(grids: Sequence[Cells]) -> dict[tuple[float, int], str]:

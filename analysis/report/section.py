@@ -1,5 +1,6 @@
 """One grid's section of the page: a stage, or one arm of it; its figures are written on the way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +16,17 @@ from analysis.advice.next_grid import next_step
 from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
-from analysis.figures.chart import Chart, plain
-from analysis.figures.draw import draw
+from analysis.figures.chart import Chart, Multiples, plain
+from analysis.figures.draw import draw, draw_multiples
 from analysis.figures.surface_view import SurfaceView
 from analysis.figures.training_curves import training_curves
 from analysis.fit.cells import surfaces
+from analysis.fit.rates import RateAt
 from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
+from analysis.tables.recipe import recipe
 from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8
@@ -48,7 +51,7 @@ class Place:
     folder: Path
     prefix: str
 
-    def save(self, name: str, kind: str, chart: Chart, table: pd.DataFrame) -> Markup:
+    def save(self, name: str, kind: str, chart: Chart | Multiples, table: pd.DataFrame) -> Markup:
         """PREFIX + NAME-KIND as PNG, SVG, PDF and CSV, drawn where its numbers have changed;
         returns the SVG to stand in the page."""
         path = self.folder / "figures" / f"{self.prefix}{name}-{kind}"
@@ -56,7 +59,8 @@ class Place:
         shown = kept.drawn(path, chart, text)
         if shown is None:
             path.with_name(f"{path.name}.csv").write_bytes(text)
-            shown = style.save(draw(chart), path)
+            drawn = draw_multiples(chart) if isinstance(chart, Multiples) else draw(chart)
+            shown = style.save(drawn, path)
             kept.keep(path, chart, text)
         return Markup(shown)
 
@@ -67,18 +71,18 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
     frame = source.frame
     here = frame.loc[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
     answered = answer(advice, source, here)
-    noise = scaling_rules.noise_scale(here)
+    noise, made = scaling_rules.noise_scale(here), recipe(here)
     before = overview.scores_before(frame, advice.stage)
     panels = []
     for one in advice.fits:
         name = one.cells.benchmark
         said = answered.answers.benchmarks[name]
-        view = surface_view.fitted(one, best_rates(said), before.get(name), noise)
+        view = surface_view.fitted(one, best_rates(said), before.get(name), noise, made)
         panels.append(_panel(view, _optimum_sentence(one), place))
     if all_metrics:
         secondary = here.assign(primary=~here.primary.fillna(False).astype(bool))
         for cells in surfaces(secondary, source.items):
-            view = surface_view.fitted(fit(cells), noise=noise)
+            view = surface_view.fitted(fit(cells), noise=noise, recipe=made)
             panels.append(_panel(view, f"{view.label}, {view.metric}.", place, primary=False))
     others = [] if all_metrics else list(surface_view.unfitted(here))
     benchmarks, trials = summary_tables.scores(here)
@@ -96,6 +100,7 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
         "chosen": evidence.chosen(advice.fits),
         "descriptions": evidence.descriptions(advice.fits),
         "noise_scale": noise,
+        "recipe": made,
         "noise": [(task(fit.cells.benchmark).label, fit.cells.noise_source) for fit in advice.fits],
         "before": before,
         "benchmarks": benchmarks,
@@ -118,9 +123,14 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
 
 def best_rates(said: BenchmarkAnswer) -> pd.DataFrame | None:
     """LR*(B) as `SurfaceView.best_rates`."""
-    if not said.rates:
+    return best_rates_of(said.rates)
+
+
+def best_rates_of(rates: Sequence[RateAt]) -> pd.DataFrame | None:
+    """The same of LR*(B) alone."""
+    if not rates:
         return None
-    table = pd.DataFrame([rate._asdict() for rate in said.rates])
+    table = pd.DataFrame([rate._asdict() for rate in rates])
     return pd.DataFrame(
         {
             "batch_size": table.batch_size,

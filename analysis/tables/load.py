@@ -25,10 +25,10 @@ from analysis.tables.run_folder import (
     trial_rows,
     trials,
     wanted,
-    with_settings,
 )
 from analysis.tables.schema import COLUMNS, OPTIONAL, named_metrics, validated
 from analysis.tables.selection import arms, resolve, selected
+from analysis.tables.settings import column, with_settings
 
 ITEM_COLUMNS = ("key", "benchmark", "metric", "item", "value")
 
@@ -40,7 +40,7 @@ def read(path: Path | str, where: Mapping[str, str] | None = None) -> pd.DataFra
 
 def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
     """The validated table of a run folder, a file or a published table ("published:smoltulu"), in
-    the order of `COLUMNS`, with notes on how another's table was read.
+    the order of `COLUMNS`, then settings that differ, with notes on how another's table was read.
 
     Rows of a run folder come sorted: stages and benchmarks as the manifest has them, then the axes.
 
@@ -73,7 +73,8 @@ def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
         raise ResultsError(f"{source}: {option} is for tables from elsewhere; leave it out")
     frame = selected(frame, options.where, source).reset_index(drop=True)
     by = resolve(frame, options.by, "--by", source)
-    frame = frame.assign(arm=arms(frame, frame.arm, by))
+    settings = {column(name): frame[name] for name in by}
+    frame = frame.assign(arm=arms(frame, frame.arm, by), **settings)
     for name, best in options.directions.items():
         here = (frame.metric == name) | (frame.benchmark == name)
         here |= frame.benchmark + "/" + frame.metric == name
@@ -135,11 +136,13 @@ def _items_of(path: Path) -> pa.Table:
 
 def _read_run(run_dir: Path) -> pd.DataFrame:
     stages = manifest(run_dir).get("stages", {})
-    rows = []
+    rows, settings = [], {}
     for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
+        settings |= dict.fromkeys(name for name in trial["settings"] if name not in COLUMNS)
     refuse_mixtures(rows)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    columns = [*COLUMNS, *settings]
+    frame = pd.DataFrame(rows, columns=columns)
     order = {stage: rank for rank, stage in enumerate(stages)}
     benchmarks = {
         (stage, evaluation["benchmark"]): rank
@@ -158,7 +161,7 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
         kind="stable",
         na_position="first",
     )
-    return validated(named_metrics(ranked.loc[:, list(COLUMNS)]), str(run_dir))
+    return validated(named_metrics(ranked.loc[:, columns]), str(run_dir))
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
+from analysis.tables.settings import AXES, flat
 
 MARKS = (
     ("documents", "", "on different items"),
@@ -22,7 +23,6 @@ they differ where they do not."""
 LAYOUT = 1
 """The newest layout of a run folder that is read; sweep/storage/run_folder.py writes the number."""
 
-AXES = ("learning_rate", "batch_size", "seed")
 IDENTITY = {
     "key": str, "stage": str, "parent": str | None, "arm": str | None, "model": str | None,
     "spec": dict | None,
@@ -31,6 +31,7 @@ IDENTITY = {
 
 TRAIN_COLUMNS = (
     "model_parameters",
+    "trained_parameters",
     "steps",
     "examples",
     "tokens",
@@ -134,7 +135,10 @@ def _rows_of(
         "batch_size": batch_size,
         "lr_bs_ratio": learning_rate / batch_size if learning_rate and batch_size else None,
         "seed": spec.get("seed"),
+        "optimizer": flat(spec)["optimizer"] if spec else "",
+        "adapter": flat(spec)["adapter"],
     } | {name: train.get(name) for name in TRAIN_COLUMNS}
+    shared |= trial.get("settings", {})
     diverged = train.get("status") == "diverged"
     rows = []
     for evaluation in evaluations:
@@ -154,41 +158,6 @@ def _rows_of(
         base |= {"scored": (score_path, record.get("settings") or {})}
         rows += [base | _score(score, score_path) for score in record["scores"]]
     return rows
-
-
-def with_settings(trials: list[tuple[Path, dict[str, Any]]]) -> list[tuple[Path, dict[str, Any]]]:
-    """The trials, with the settings in which trials of one stage, arm, parent, learning rate, batch
-    size and seed differ in the name of the arm: another axis of the grid is no seed."""
-    cells: dict[str, list[dict[str, Any]]] = {}
-    for _, trial in trials:
-        spec = _flat(trial.get("spec") or {})
-        cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
-        cells.setdefault(json.dumps(cell), []).append(spec)
-    differing: dict[str, dict[str, None]] = {}
-    for cell, specs in cells.items():
-        stage = json.loads(cell)[0]
-        names = dict.fromkeys(name for spec in specs for name in spec)
-        for name in names:
-            if len({json.dumps(spec.get(name), sort_keys=True) for spec in specs}) > 1:
-                differing.setdefault(stage, {})[name] = None
-    return [
-        (folder, trial | {"arm": _arm(trial, list(differing.get(trial["stage"], {})))})
-        for folder, trial in trials
-    ]
-
-
-def _flat(spec: dict[str, Any]) -> dict[str, Any]:
-    """The settings, those of an adapter as `adapter.rank` and the like."""
-    adapter = spec.get("adapter")
-    if not isinstance(adapter, dict):
-        return spec
-    return spec | {"adapter": "lora"} | {f"adapter.{name}": its for name, its in adapter.items()}
-
-
-def _arm(trial: dict[str, Any], names: list[str]) -> str:
-    spec = _flat(trial.get("spec") or {})
-    settings = [f"{name}={spec.get(name)}" for name in names]
-    return ", ".join([*([trial["arm"]] if trial.get("arm") else []), *settings])
 
 
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:

@@ -2,8 +2,10 @@
 
 learning_rate is the peak; batch_size the effective number of examples per optimizer step;
 lr_bs_ratio is empty where that is not known, and 1 stands for it;
+optimizer is "" where nothing is trained, adapter is lora, dora or "";
 noise_scale the gradient noise scale in examples (McCandlish et al., arXiv 1812.06162), empty where
-it was not measured; value and stderr are in the metric's own units; n counts its items.
+it was not measured; value and stderr are in the metric's own units; n counts its items. Settings
+that differ between the trials of a stage follow in columns of their own (`adapter.rank`).
 """
 
 from typing import Any
@@ -21,6 +23,9 @@ COLUMNS: dict[str, str] = {
     "arm": "str",
     "model": "str",
     "model_parameters": "Int64",
+    "trained_parameters": "Int64",
+    "optimizer": "str",
+    "adapter": "str",
     "learning_rate": "float64",
     "batch_size": "Int64",
     "lr_bs_ratio": "float64",
@@ -47,7 +52,7 @@ COLUMNS: dict[str, str] = {
     "n": "Int64",
 }
 STATUSES = ("ok", "diverged", "failed")
-OPTIONAL = ("noise_scale",)
+OPTIONAL = ("noise_scale", "trained_parameters", "optimizer", "adapter")
 """Columns that older tables do not have; empty there."""
 
 
@@ -59,7 +64,7 @@ TRUTHS |= {"false": False, "0": False, "0.0": False, "no": False}
 
 
 def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The table with exactly `COLUMNS`, in order and typed; cells may be text.
+    """The table with `COLUMNS`, in order and typed, and then its settings; cells may be text.
 
     Raises:
         ResultsError: naming the source, the column and the first offending row.
@@ -69,6 +74,7 @@ def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if missing:
         raise ResultsError(f"{source}: missing columns: {', '.join(missing)}")
     columns = {name: _typed(frame[name], dtype, source) for name, dtype in COLUMNS.items()}
+    columns |= {name: setting(frame[name]) for name in settings_of(frame)}
     table = pd.DataFrame(columns).reset_index(drop=True)
     wrong = {
         f"status is none of {', '.join(STATUSES)}": ~table.status.isin(STATUSES),
@@ -83,13 +89,28 @@ def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return table
 
 
+def settings_of(frame: pd.DataFrame) -> list[str]:
+    """Columns beyond the schema's: settings that differ between trials."""
+    return [str(name) for name in frame if name not in COLUMNS]
+
+
+def setting(column: Any) -> Any:
+    """Numbers where all that stands in the column is one, else text; empty where there is none."""
+    truths = column.map(lambda value: isinstance(value, bool | np.bool_))
+    parsed = pd.to_numeric(column.where(~truths, np.nan), errors="coerce")
+    words = column.notna() & (column.astype("str") != "") & parsed.isna()
+    if not words.any():
+        return parsed.astype("float64")
+    return column.astype("object").where(column.notna(), "").astype("str")
+
+
 def _typed(column: Any, dtype: str, source: str) -> Any:
     """
     Raises:
         ResultsError: a cell is of another type; names the row.
     """
     if dtype == "str":
-        return column.fillna("").astype("str")
+        return column.astype("object").where(column.notna(), "").astype("str")
     if dtype == "boolean":
         return booleans(column)
     if pd.api.types.is_numeric_dtype(column):

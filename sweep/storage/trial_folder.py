@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sweep.plan.trials import Trial
 from trainers import files
 from trainers.files import Damaged
+from trainers.specs.optimizer import READERS
+from trainers.specs.training import TrainingSpec
 
 REMOVED = "weights_removed.json"
 """Says why a trial that was trained has no weights any more."""
@@ -52,6 +54,7 @@ class TrialFolder:
     def write_identity(self, trial: Trial) -> None:
         if not (self.path / "trial.json").exists():
             record = trial.model_dump(mode="json") | {
+                "spec": None if trial.spec is None else settings_of(trial.spec),
                 "model": trial.model.name,
                 "model_revision": trial.model.revision,
                 "kind": trial.spec.kind if trial.spec else trial.stage,
@@ -208,3 +211,20 @@ def _is_mended(
         return setting is not None and started.get("setting", setting) != setting
     before = started.get("missing")
     return before is not None and not missing <= set(before)
+
+
+def settings_of(spec: TrainingSpec) -> dict[str, Any]:
+    """All settings of a training as JSON has them, also those that identity leaves out while they
+    have their defaults; of the optimizers' keys those that this one reads."""
+    written = spec.model_dump(mode="json")
+    names = [name for name in type(spec).model_fields if name not in written]
+    read = [
+        name
+        for name in names
+        if all(
+            spec.optimizer in readers
+            for start, readers in READERS.items()
+            if name.startswith(start)
+        )
+    ]
+    return written | {name: getattr(spec, name) for name in read}

@@ -48,10 +48,19 @@ WIDE = 100
 
 
 def answer(record: dict[str, Any], width: int) -> RenderableType:
-    """Of each grid: the sentence, the learning rates by batch size, what to do next; for a terminal
-    of `width` columns."""
+    """Of each third axis its sentences; of each grid the sentence, the learning rates by batch size
+    and what to do next; for a terminal of `width` columns."""
     stages = record.get("stages", {})
-    return Group(*(_stage(name, stage["summary"], width) for name, stage in stages.items()))
+    axes = [_axis(axis) for axis in record.get("setting_axes", [])]
+    return Group(*axes, *(_stage(name, stage["summary"], width) for name, stage in stages.items()))
+
+
+def _axis(axis: dict[str, Any]) -> RenderableType:
+    """What a third axis says of each benchmark."""
+    held = f", {axis['held']}" if axis["held"] else ""
+    lines = [Text(f"{axis['stage']} across {axis['setting']}{held}", style="bold")]
+    sentences = [text for one in axis["benchmarks"].values() for text in one["sentences"]]
+    return Group(*lines, *(Text(f"- {text}") for text in sentences), Text())
 
 
 def _stage(name: str, summary: dict[str, Any], width: int) -> RenderableType:

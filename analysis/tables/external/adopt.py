@@ -17,6 +17,7 @@ from analysis.tables.external.values import in_schema
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
 from analysis.tables.selection import arms, resolve, selected
+from analysis.tables.settings import SET
 from analysis.text import counted
 
 OF_A_SCORE = ("benchmark", "metric", "value", "stderr", "n")
@@ -67,6 +68,7 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     rows["result"], rows["results"] = _results(raw, rows, columns_of_values)
     by = resolve(raw, options.by, "--by", source)
     rows["arm"] = arms(raw, rows.arm, by)
+    rows = rows.assign(**{f"{SET}{name}": raw[name] for name in by})
     if options.last:
         last = resolve(raw, [options.last], "--last", source)[0]
         final = conditions.last_rows(rows, raw, last, by, source)

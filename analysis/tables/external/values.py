@@ -14,6 +14,7 @@ from analysis.tables.external.runs import STATES
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
 from analysis.tables.schema import COLUMNS, booleans, named_metrics, validated
+from analysis.tables.settings import SET
 from analysis.text import counted
 
 PREFERRED_METRICS = ("acc_norm", "exact_match", "acc", "mean", "smoothed", "loss")
@@ -50,7 +51,8 @@ def in_schema(
         table["primary"] = table["metric"] == _primary_metrics(table)
     table["task_type"] = [task(name).task_type for name in table["benchmark"]]
     table["parent"] = ""
-    return validated(table.reindex(columns=list(COLUMNS)), source)
+    settings = [name for name in table if str(name).startswith(SET)]
+    return validated(table.reindex(columns=[*COLUMNS, *settings]), source)
 
 
 def _refuse_nameless(table: pd.DataFrame, source: str) -> None:

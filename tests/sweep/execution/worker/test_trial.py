@@ -37,7 +37,8 @@ def items(**_):
 """
 
 COLUMNS = [
-    "key", "parent", "stage", "arm", "model", "model_parameters", "learning_rate", "batch_size",
+    "key", "parent", "stage", "arm", "model", "model_parameters", "trained_parameters",
+    "optimizer", "adapter", "learning_rate", "batch_size",
     "lr_bs_ratio", "seed", "status", "reason", "steps", "examples", "tokens", "epochs",
     "warmup_steps", "adam_beta2", "learning_rate_sum", "noise_scale", "train_seconds",
     "eval_seconds", "benchmark", "metric", "primary", "higher_is_better", "task_type", "value",

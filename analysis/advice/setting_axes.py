@@ -1,0 +1,294 @@
+"""A third axis: arms of a stage that differ in one setting, or by the names the grid gives them.
+
+For each value of the setting (rank, optimizer, epochs, full tuning or LoRA) the best score and the
+best learning rate, and how both move from value to value:
+
+    shift = mean over shared batch sizes of log2 LR*(value) - log2 LR*(first value), in octaves
+
+from joint draws of each value's surface (`analysis.fit.curves`). The draws of two values are taken
+as independent: they share no training, and items that they share move their scores alike, which
+moves no optimum. Best scores are paired by their items (`compare_scores`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.advice.advise import Advice
+from analysis.advice.compare_scores import BestScores, compare_best
+from analysis.advice.source import Source
+from analysis.benchmarks import task
+from analysis.fit.optimum import LEVELS
+from analysis.fit.rates import RateAt, RateStatus, learning_rates
+from analysis.fit.surface import Fit
+from analysis.tables.schema import settings_of
+from analysis.tables.settings import ARM, label
+
+APART = 0.95
+"""Probability from which the best learning rate is said to move, and a value to be the best."""
+
+
+class Slope(NamedTuple):
+    """Octaves of the best learning rate for each doubling of the setting: mean and 95 %."""
+
+    octaves: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AtValue:
+    """One value of the setting on one benchmark.
+
+    `best`, `low`, `high`: the best score of its surface over draws, mean and 95 %, in the metric's
+    units; `p_best`: probability that no other value has a better one. `rates`: LR*(B) at the batch
+    sizes that all values share; `shift` (mean, low, high): octaves from the first value's, None
+    where either is not inside the measured rates. `difference`: best cell against the first
+    value's, paired by items; None of the first.
+    """
+
+    value: str
+    arm: str
+    fit: Fit
+    best: float
+    low: float
+    high: float
+    p_best: float
+    rates: tuple[RateAt, ...]
+    shift: tuple[float, float, float] | None
+    difference: BestScores | None
+
+
+@dataclass(frozen=True)
+class OnBenchmark:
+    """All values on one benchmark. `as_good`: the values that hold 95 % of the probability of being
+    the best, in the order of the axis; `slope` of numeric settings; `moves`: whether the best rate
+    does, None where it cannot be said."""
+
+    benchmark: str
+    metric: str
+    values: tuple[AtValue, ...]
+    as_good: tuple[str, ...]
+    slope: Slope | None
+    moves: bool | None
+
+    @property
+    def label(self) -> str:
+        return task(self.benchmark).label
+
+
+@dataclass(frozen=True)
+class SettingAxis:
+    """One setting of one stage, the other settings as `held` says ("" where there are none)."""
+
+    stage: str
+    name: str
+    held: str
+    arms: tuple[str, ...]
+    values: tuple[str, ...]
+    benchmarks: tuple[OnBenchmark, ...]
+
+    @property
+    def id(self) -> str:
+        parts = (self.stage, self.name, self.held)
+        return "-".join(part for part in parts if part)
+
+
+class Place(NamedTuple):
+    """Where an arm stands: the arms that an axis has, with their values in order."""
+
+    name: str
+    held: str
+    arms: tuple[str, ...]
+    values: tuple[str, ...]
+    numbers: tuple[float, ...] | None
+
+
+def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
+    """Every axis beyond learning rate, batch size and seed of each stage that has one."""
+    found = []
+    for stage in dict.fromkeys(one.stage for one in advice):
+        arms = {one.arm: one for one in advice if one.stage == stage}
+        for place in places(source.frame.loc[source.frame.stage == stage], list(arms)):
+            fits = [arms[arm].fits for arm in place.arms]
+            names = [fit.cells.benchmark for fit in fits[0]]
+            shared = [
+                name for name in names if all(_of(members, name) is not None for members in fits)
+            ]
+            on = [
+                _on(source, place, [fit for members in fits if (fit := _of(members, name))])
+                for name in shared
+            ]
+            benchmarks = tuple(one for one in on if one is not None)
+            if benchmarks:
+                found.append(
+                    SettingAxis(stage, place.name, place.held, place.arms, place.values, benchmarks)
+                )
+    return found
+
+
+def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
+    """The axes that the arms of one stage span; `rows` are the stage's.
+
+    Settings that hang on the name of the arm are the arm's; without any setting the arms themselves
+    are the values.
+    """
+    first = rows.drop_duplicates("arm").set_index("arm")
+    first = first.loc[[arm for arm in arms if arm in first.index]]
+    if len(first) < 2:
+        return []
+    names = [name for name in (*settings_of(rows), "optimizer", "adapter") if name in first]
+    texts = pd.DataFrame({name: [_text(value) for value in first[name]] for name in names})
+    texts.index = first.index
+    own = [
+        name
+        for name in names
+        if name != ARM
+        and texts[name].nunique() > 1
+        and (ARM not in texts or texts.groupby(ARM)[name].nunique().max() > 1)
+    ]
+    own += [ARM] if ARM in texts and texts[ARM].nunique() > 1 else []
+    own = [name for name in own if not _follows(texts, name, own)]
+    if not own:
+        return [Place("arm", "", tuple(first.index), tuple(first.index), None)]
+    found = []
+    for name in own:
+        others = [other for other in own if other != name]
+        groups = texts.groupby(others, sort=False) if others else [((), texts)]
+        for held, members in groups:
+            if members[name].nunique() == len(members) > 1:
+                numbers = _numbers(first.loc[members.index, name])
+                order = np.arange(len(members)) if numbers is None else np.argsort(numbers)
+                there = [f"{label(o)} {v}" for o, v in zip(others, held, strict=True)]
+                found.append(
+                    Place(
+                        label(name),
+                        ", ".join(there),
+                        tuple(members.index[order]),
+                        tuple(members[name].iloc[order]),
+                        None if numbers is None else tuple(numbers[order]),
+                    )
+                )
+    return found
+
+
+def named(name: str, value: str) -> str:
+    """A value in a sentence: adapter.rank 16; lora."""
+    return value if name == "arm" else f"{name} {value}"
+
+
+def _follows(texts: pd.DataFrame, name: str, names: list[str]) -> bool:
+    """Whether an earlier setting says this one too, as `adapter` is said by `adapter.rank`."""
+    for earlier in names[: names.index(name)]:
+        pairs = texts[[earlier, name]].drop_duplicates()
+        if len(pairs) == texts[earlier].nunique():
+            return True
+    return False
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "none" if np.isnan(value) else f"{value:g}"
+    return str(value) or "none"
+
+
+def _numbers(column: pd.Series) -> np.ndarray | None:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    return numbers if np.isfinite(numbers).all() and (numbers >= 0).all() else None
+
+
+def _of(fits: Sequence[Fit], benchmark: str) -> Fit | None:
+    return next((fit for fit in fits if fit.cells.benchmark == benchmark), None)
+
+
+def _on(source: Source, place: Place, fits: list[Fit]) -> OnBenchmark | None:
+    curves = [fit.curves for fit in fits]
+    if any(one is None for one in curves):
+        return None
+    known = [one for one in curves if one is not None]
+    count = min(len(one.best) for one in known)
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(count) for _ in known]
+    best = np.stack(
+        [one.best[:count][order] for one, order in zip(known, orders, strict=True)], axis=1
+    )
+    p_best = np.bincount(best.argmax(axis=1), minlength=len(known)) / count
+    sizes = sorted(set.intersection(*(set(map(int, one.batch_sizes)) for one in known)))
+    rates = [
+        tuple(at for at in learning_rates(one, fit.shaped) if at.batch_size in sizes)
+        for one, fit in zip(known, fits, strict=True)
+    ]
+    inside = _inside(rates, sizes)
+    tops = [
+        one.mean_top(inside)[:count][order] if inside else None
+        for one, order in zip(known, orders, strict=True)
+    ]
+    sign = fits[0].cells.sign
+    values = []
+    for row, (value, arm, fit) in enumerate(zip(place.values, place.arms, fits, strict=True)):
+        scores = sign * best[:, row]
+        low, high = np.quantile(scores, LEVELS)
+        first, own = tops[0], tops[row]
+        shift = None
+        if row and first is not None and own is not None:
+            moved = own - first
+            shift = (float(moved.mean()), *(float(end) for end in np.quantile(moved, LEVELS)))
+        names = (named(place.name, place.values[0]), named(place.name, value))
+        compared = None
+        if row:
+            compared = compare_best(names[0], source, fits[0].cells, names[1], source, fit.cells)
+        values.append(
+            AtValue(
+                value, arm, fit, float(scores.mean()), float(low), float(high),
+                float(p_best[row]), rates[row], shift, compared,
+            )
+        )  # fmt: skip
+    slope = _slope(place, tops)
+    return OnBenchmark(
+        benchmark=fits[0].cells.benchmark,
+        metric=fits[0].cells.metric,
+        values=tuple(values),
+        as_good=_as_good(p_best, place.values),
+        slope=slope,
+        moves=_moves(values, slope),
+    )
+
+
+def _inside(rates: Sequence[Sequence[RateAt]], sizes: Sequence[int]) -> list[int]:
+    """Shared batch sizes at which the best rate of every value lies inside the measured ones."""
+    return [
+        size
+        for place, size in enumerate(sizes)
+        if all(of_value[place].status is RateStatus.INTERIOR for of_value in rates)
+    ]
+
+
+def _slope(place: Place, tops: Sequence[np.ndarray | None]) -> Slope | None:
+    """By least squares over log2 of the setting, of three values or more, all above 0."""
+    known = [top for top in tops if top is not None]
+    if place.numbers is None or min(place.numbers) <= 0 or not len(known) == len(tops) > 2:
+        return None
+    x = np.log2(np.array(place.numbers))
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    draws = np.stack(known, axis=1) @ weights
+    low, high = np.quantile(draws, LEVELS)
+    return Slope(float(draws.mean()), float(low), float(high))
+
+
+def _moves(values: Sequence[AtValue], slope: Slope | None) -> bool | None:
+    """Whether a 95 % interval leaves out 0: of the slope where there is one, else of a shift."""
+    if slope is not None:
+        return not slope.low <= 0 <= slope.high
+    shifts = [one.shift for one in values if one.shift is not None]
+    return any(not low <= 0 <= high for _, low, high in shifts) if shifts else None
+
+
+def _as_good(p_best: np.ndarray, values: Sequence[str]) -> tuple[str, ...]:
+    """The fewest values that hold `APART` of the probability, and those between them."""
+    order = np.argsort(-p_best, kind="stable")
+    count = int(np.searchsorted(np.cumsum(p_best[order]), APART - 1e-9)) + 1
+    kept = set(order[:count])
+    return tuple(value for place, value in enumerate(values) if place in kept)

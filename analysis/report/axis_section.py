@@ -1,0 +1,127 @@
+"""A third axis on the page: small multiples, a table of its values, and sentences."""
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+
+from analysis.advice.setting_axes import AtValue, OnBenchmark, SettingAxis, named
+from analysis.figures import multiples, surface_view
+from analysis.report import axis_sentences
+from analysis.report.overview import unit_of
+from analysis.report.section import Place, best_rates_of
+from analysis.report.sentences import rate_text
+from analysis.text import listed, number, probability, safe, title
+
+
+class Row(NamedTuple):
+    """One value of the setting in the table, each column as text."""
+
+    value: str
+    score: str
+    p_best: str
+    rates: list[str]
+    shift: str
+    difference: str
+
+
+class Shown(NamedTuple):
+    """One benchmark: its figure as SVG, the name of the files, and its table."""
+
+    label: str
+    metric: str
+    figure: Markup
+    file: str
+    batch_sizes: list[int]
+    rows: list[Row]
+    sentences: list[str]
+
+
+def axis_section(axis: SettingAxis, place: Place) -> dict[str, Any]:
+    """Everything the page says about one axis; its figures are written on the way."""
+    held = f", {axis.held}" if axis.held else ""
+    return {
+        "id": f"{place.prefix}axis-{safe(axis.id)}",
+        "title": f"{title(axis.stage)} across {_what(axis)}{held}",
+        "name": axis.name,
+        "first": named(axis.name, axis.values[0]),
+        "shown": [_shown(axis, on, place) for on in axis.benchmarks],
+    }
+
+
+def _what(axis: SettingAxis) -> str:
+    values = listed(axis.values)
+    return f"the arms {values}" if axis.name == "arm" else f"{axis.name} ({values})"
+
+
+def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
+    views = [surface_view.fitted(one.fit, best_rates_of(one.rates)) for one in on.values]
+    names = [named(axis.name, one.value) for one in on.values]
+    heading = f"{on.label}, {title(axis.stage)}{f' ({axis.held})' if axis.held else ''}"
+    chart = multiples.multiples(heading, names, views)
+    cells = pd.concat(
+        [view.cells.assign(setting=name) for name, view in zip(names, views, strict=True)]
+    )
+    file = f"{safe(axis.id)}-{safe(on.benchmark)}"
+    figure = place.save(file, "multiples", chart, cells)
+    sizes = sorted({at.batch_size for one in on.values for at in one.rates})
+    return Shown(
+        label=on.label,
+        metric=on.metric,
+        figure=figure,
+        file=f"{place.prefix}{file}",
+        batch_sizes=sizes,
+        rows=[_row(on, one, sizes) for one in on.values],
+        sentences=axis_sentences.sentences(axis, on),
+    )
+
+
+def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> Row:
+    by_size = {at.batch_size: at for at in one.rates}
+    shift = difference = "-"
+    if one.shift is not None:
+        middle, low, high = one.shift
+        shift = f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+    if one.difference is not None:
+        unit = unit_of(one.fit.cells)
+        difference = unit.signed(one.difference.difference.gain, one.difference.difference.stderr)
+    score = f"{number(one.best, 3)} ({number(one.low, 3)} to {number(one.high, 3)})"
+    rates = [rate_text(by_size.get(size)) for size in sizes]
+    return Row(one.value, score, probability(one.p_best), rates, shift, difference)
+
+
+def as_json(axis: SettingAxis) -> dict[str, Any]:
+    """For recommendations.json."""
+    return {
+        "stage": axis.stage,
+        "setting": axis.name,
+        "held": axis.held,
+        "benchmarks": {
+            on.benchmark: {
+                "metric": on.metric,
+                "as_good_as_the_best": list(on.as_good),
+                "best_learning_rate_moves": on.moves,
+                "octaves_per_doubling": None if on.slope is None else on.slope._asdict(),
+                "values": {one.value: _value(one) for one in on.values},
+                "sentences": axis_sentences.sentences(axis, on),
+            }
+            for on in axis.benchmarks
+        },
+    }
+
+
+def _value(one: AtValue) -> dict[str, Any]:
+    ends = ("mean", "low", "high")
+    difference = None if one.difference is None else one.difference.difference
+    return {
+        "arm": one.arm,
+        "best_score": dict(zip(ends, (one.best, one.low, one.high), strict=True)),
+        "p_best": one.p_best,
+        "learning_rates": [at._asdict() for at in one.rates],
+        "octaves_from_the_first": None
+        if one.shift is None
+        else dict(zip(ends, one.shift, strict=True)),
+        "score_difference_from_the_first": None
+        if difference is None
+        else difference._asdict() | {"interval": difference.interval},
+    }

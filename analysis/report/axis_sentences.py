@@ -1,0 +1,72 @@
+"""What a third axis says of one benchmark, in sentences; every word computed from the draws."""
+
+from analysis.advice.setting_axes import AtValue, OnBenchmark, SettingAxis, named
+from analysis.fit.rates import RateStatus
+from analysis.text import listed, probability
+
+
+def sentences(axis: SettingAxis, on: OnBenchmark) -> list[str]:
+    """Which value is the best, whether the best learning rate moves with it, and how far apart the
+    best scores are."""
+    lines = [f"{on.label}: {best_value(axis, on)}; {moves(axis, on)}."]
+    return lines + [one.difference.sentence for one in on.values if one.difference is not None]
+
+
+def best_value(axis: SettingAxis, on: OnBenchmark) -> str:
+    """The value with the best score, or those that may have it."""
+    most = max(on.values, key=lambda one: one.p_best)
+    if len(on.as_good) == 1:
+        return f"the best is {named(axis.name, most.value)} (probability {_p(most)})"
+    kept = listed([named(axis.name, on.as_good[0]), *on.as_good[1:]])
+    if len(on.as_good) == len(on.values):
+        return f"which is best is open, most likely {named(axis.name, most.value)} ({_p(most)})"
+    return f"the best is one of {kept}, most likely {most.value} ({_p(most)})"
+
+
+def moves(axis: SettingAxis, on: OnBenchmark) -> str:
+    """Whether the best learning rate moves with the setting, and by how much."""
+    slope = on.slope
+    if slope is not None:
+        span = f"({slope.low:+.2f} to {slope.high:+.2f})"
+        if on.moves:
+            way = "rises" if slope.octaves > 0 else "falls"
+            by = f"{abs(slope.octaves):.2f} octaves for each doubling of {axis.name} {span}"
+            return f"the best learning rate {way} by {by}"
+        by = f"{slope.octaves:+.2f} octaves for each doubling of {axis.name} {span}"
+        return f"the best learning rate does not move with it beyond noise: {by}"
+    shifted = [one for one in on.values if one.shift is not None]
+    if not shifted:
+        return f"whether the best learning rate moves is open, as {_unplaced(axis, on)}"
+    first = named(axis.name, on.values[0].value)
+    parts = []
+    for one in shifted:
+        assert one.shift is not None
+        middle, low, high = one.shift
+        span = f"({low:+.1f} to {high:+.1f})"
+        value = named(axis.name, one.value)
+        if low <= 0 <= high:
+            parts.append(f"with {value} no different beyond noise, {middle:+.1f} octaves {span}")
+        else:
+            way = "higher" if middle > 0 else "lower"
+            parts.append(f"with {value} {abs(middle):.1f} octaves {way} {span}")
+    return f"the best learning rate is, against {first}, {listed(parts)}"
+
+
+def _unplaced(axis: SettingAxis, on: OnBenchmark) -> str:
+    """Values whose best rate is at an edge or open at every batch size that all share."""
+    if all(len({float(x) for x in one.fit.cells.table.x}) < 2 for one in on.values):
+        return "one learning rate was measured"
+    if not on.values[0].rates:
+        return "no batch size was measured at all of them"
+    left = [
+        named(axis.name, one.value)
+        for one in on.values
+        if not any(at.status is RateStatus.INTERIOR for at in one.rates)
+    ]
+    if not left:
+        return "no batch size has it inside the measured rates for all of them"
+    return f"it is not placed inside the measured rates for {listed(left)}"
+
+
+def _p(one: AtValue) -> str:
+    return probability(one.p_best)

@@ -1,0 +1,132 @@
+"""A third axis: planted shifts of the best learning rate and of the best score are found again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.advice.advise import advise
+from analysis.advice.setting_axes import SettingAxis, places, setting_axes
+from analysis.advice.source import Source
+from analysis.fit.cells import surfaces
+from analysis.fit.surface import fit
+from analysis.report import axis_sentences
+from tests.analysis import planted
+
+RATES = tuple(float(rate) for rate in np.geomspace(1e-4, 1.6e-2, 7))
+
+
+def ranked(shift: float, gain: float, sizes=(8,), noise=0.004) -> pd.DataFrame:
+    """Ranks 4, 16 and 64: with each doubling the best rate moves by `shift` octaves and the best
+    score by `gain`."""
+    parts = []
+    for order, rank in enumerate((4, 16, 64)):
+
+        def score(x, y, order=order):
+            top = -9.5 + 2 * shift * (order - 1)
+            return 0.6 + 2 * gain * order - 0.02 * (x - top) ** 2 - 0.01 * (y - 3) ** 2
+
+        table = planted.table(score, rates=RATES, sizes=sizes, noise=noise)
+        parts.append(
+            table.assign(
+                arm=f"adapter.rank={rank}", key=[f"{rank}-{key}" for key in table.key],
+                optimizer="adamw", adapter="lora", **{"adapter.rank": float(rank)},
+            )
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def axes(frame: pd.DataFrame) -> list[SettingAxis]:
+    source = Source("planted", frame, None, None, {})
+    return setting_axes(source, advise([fit(cells) for cells in surfaces(frame)], None, frame))
+
+
+def test_a_best_rate_that_falls_with_the_rank_is_found():
+    (axis,) = axes(ranked(shift=-0.5, gain=0.0))
+    assert (axis.name, axis.values) == ("adapter.rank", ("4", "16", "64"))
+    (on,) = axis.benchmarks
+    assert on.moves and on.slope is not None
+    assert on.slope.low < -0.5 < on.slope.high < 0
+    shift = on.values[2].shift
+    assert shift is not None and shift[1] < -2 < shift[2]
+    text = axis_sentences.sentences(axis, on)[0]
+    assert "the best learning rate falls by 0." in text
+    assert "octaves for each doubling of adapter.rank" in text
+
+
+def test_a_best_rate_that_stays_is_not_said_to_move():
+    (axis,) = axes(ranked(shift=0.0, gain=0.02, sizes=(4, 8, 16)))
+    (on,) = axis.benchmarks
+    assert on.moves is False and on.slope is not None
+    assert on.slope.low <= 0 <= on.slope.high
+    assert on.as_good == ("64",)
+    compared = on.values[2].difference
+    assert compared is not None and compared.apart
+    assert compared.difference.gain == pytest.approx(0.08, abs=0.02)
+    first, *rest = axis_sentences.sentences(axis, on)
+    assert "the best is adapter.rank 64 (probability" in first
+    assert "does not move with it beyond noise" in first
+    assert any("the best of adapter.rank 64 is 7" in line or "is 8" in line for line in rest)
+
+
+def test_values_that_score_alike_leave_the_best_open():
+    (axis,) = axes(ranked(shift=0.0, gain=0.0))
+    (on,) = axis.benchmarks
+    assert set(on.as_good) == {"4", "16", "64"}
+    assert "which is best is open" in axis_sentences.best_value(axis, on)
+
+
+def test_a_best_rate_at_the_edge_is_named_and_not_compared():
+    (axis,) = axes(ranked(shift=-3.0, gain=0.0))
+    (on,) = axis.benchmarks
+    assert on.moves is None and on.slope is None
+    assert "is open, as it is not placed inside the measured rates for adapter.rank" in (
+        axis_sentences.moves(axis, on)
+    )
+
+
+def test_full_tuning_against_lora_as_arms():
+    frame = ranked(shift=-1.0, gain=0.01)
+    frame = frame.loc[frame["adapter.rank"] != 16]
+    full = frame.arm == "adapter.rank=64"
+    frame = frame.assign(
+        arm=np.where(full, "full", "lora"), adapter=np.where(full, "", "lora"),
+        **{"set.arm": np.where(full, "full", "lora")},
+    )  # fmt: skip
+    (axis,) = axes(frame)
+    assert (axis.name, axis.values) == ("arm", ("lora", "full"))
+    (on,) = axis.benchmarks
+    line, difference = axis_sentences.sentences(axis, on)
+    assert "with full 4." in line or "with full 3." in line
+    assert "octaves lower" in line and "against lora" in line
+    assert "between the best of lora" in difference or "the best of full" in difference
+
+
+def rows(**settings) -> pd.DataFrame:
+    count = len(next(iter(settings.values())))
+    return pd.DataFrame({"arm": [str(n) for n in range(count)], **settings})
+
+
+def test_two_settings_are_axes_with_the_other_held():
+    table = rows(**{"adapter.rank": [4.0, 4.0, 16.0, 16.0], "weight_decay": [0.0, 0.1, 0.0, 0.1]})
+    found = places(table, list(table.arm))
+    assert [(one.name, one.held, one.arms) for one in found] == [
+        ("adapter.rank", "weight_decay 0", ("0", "2")),
+        ("adapter.rank", "weight_decay 0.1", ("1", "3")),
+        ("weight_decay", "adapter.rank 4", ("0", "1")),
+        ("weight_decay", "adapter.rank 16", ("2", "3")),
+    ]
+
+
+def test_numbers_stand_in_order_and_words_as_they_come():
+    (one,) = places(rows(**{"set.epochs": [4.0, 1.0, 2.0]}), ["0", "1", "2"])
+    assert (one.name, one.values) == ("epochs", ("1", "2", "4"))
+    (one,) = places(rows(optimizer=["sgd", "adamw"]), ["0", "1"])
+    assert (one.name, one.values, one.numbers) == ("optimizer", ("sgd", "adamw"), None)
+
+
+def test_settings_that_hang_on_the_arm_or_on_each_other_are_one_axis():
+    table = rows(**{"set.arm": ["sgd", "lion"], "optimizer": ["sgd", "lion"]})
+    assert [one.name for one in places(table, ["0", "1"])] == ["arm"]
+    table = rows(**{"rank": [1.0, 2.0], "alpha": [2.0, 4.0]})
+    assert [one.name for one in places(table, ["0", "1"])] == ["rank"]
+    assert places(rows(rank=[1.0]), ["0"]) == []
