@@ -88,7 +88,7 @@ def test_half_life_is_a_control_of_adamw_alone(optimizer, asked, fitted):
     assert ("half_life_tokens" in {column.name for column in columns}) == asked
     assert ("constant half-life" in found.missing) == asked
     assert ("adam_beta2_half_life_tokens" in found.grid_file) == asked
-    assert ("second moment" in found.sentence) == asked
+    assert asked or "second moment" not in found.sentence
 
 
 def test_half_life_of_one_arm_is_not_asked_of_another_optimizers(fitted):
