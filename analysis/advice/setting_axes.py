@@ -141,7 +141,7 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
     if len(first) < 2:
         return []
     names = [name for name in (*settings_of(rows), "optimizer", "adapter") if name in first]
-    texts = pd.DataFrame({name: [_text(value) for value in first[name]] for name in names})
+    texts: Any = pd.DataFrame({name: [_text(value) for value in first[name]] for name in names})
     texts.index = first.index
     own = [
         name
@@ -196,7 +196,8 @@ def _text(value: Any) -> str:
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float)
+    parsed: Any = pd.to_numeric(column, errors="coerce")
+    numbers = parsed.to_numpy(dtype=float)
     return numbers if np.isfinite(numbers).all() and (numbers >= 0).all() else None
 
 
@@ -235,7 +236,8 @@ def _on(source: Source, place: Place, fits: list[Fit]) -> OnBenchmark | None:
         shift = None
         if row and first is not None and own is not None:
             moved = own - first
-            shift = (float(moved.mean()), *(float(end) for end in np.quantile(moved, LEVELS)))
+            ends = np.quantile(moved, LEVELS)
+            shift = (float(moved.mean()), float(ends[0]), float(ends[1]))
         names = (named(place.name, place.values[0]), named(place.name, value))
         compared = None
         if row:

@@ -44,9 +44,10 @@ UNKNOWN = Recipe()
 
 def recipe(rows: pd.DataFrame) -> Recipe:
     """Of the rows of one grid (a stage, or one arm of it)."""
-    optimizers = [NAMES.get(name, name) for name in rows.optimizer.drop_duplicates() if name]
-    adapters = [str(name) for name in rows.adapter.drop_duplicates() if name]
-    known = {"lora": "LoRA", "dora": "DoRA"}
-    return Recipe(
-        " and ".join(optimizers), " and ".join(known.get(name, name) for name in adapters)
-    )
+    known = NAMES | {"lora": "LoRA", "dora": "DoRA"}
+
+    def named(column: pd.Series) -> str:
+        names = [str(name) for name in column.drop_duplicates() if name]
+        return " and ".join(known.get(name, name) for name in names)
+
+    return Recipe(named(rows.optimizer), named(rows.adapter))

@@ -97,7 +97,7 @@ def settings_of(frame: pd.DataFrame) -> list[str]:
 def setting(column: Any) -> Any:
     """Numbers where all that stands in the column is one, else text; empty where there is none."""
     truths = column.map(lambda value: isinstance(value, bool | np.bool_))
-    parsed = pd.to_numeric(column.where(~truths, np.nan), errors="coerce")
+    parsed: Any = pd.to_numeric(column.where(~truths, np.nan), errors="coerce")
     words = column.notna() & (column.astype("str") != "") & parsed.isna()
     if not words.any():
         return parsed.astype("float64")
