@@ -34,10 +34,16 @@ def _cast(body: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     for prefix, layer in body.named_modules():
         if not isinstance(layer, GradientCheckpointingLayer):
             continue
+        # DoRA takes the lengths of its rows from the weights themselves, in float32
+        whole = tuple(
+            f"{inner}."
+            for inner, module in layer.named_modules()
+            if getattr(module, "lora_magnitude_vector", None)
+        )
         trained: dict[str, torch.Tensor] = {}
         frozen: dict[str, torch.Tensor] = {}
         for inner, module in layer.named_modules():
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, torch.nn.Linear) and not inner.startswith(whole):
                 for name, weight in module.named_parameters(recurse=False):
                     part = trained if weight.requires_grad else frozen
                     part[f"{prefix}.{inner}.{name}"] = weight

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from tests.trainers.small_models import EXAMPLES, small
+from trainers.models import adapters
 from trainers.ops import half_weights
 from trainers.ops.packed_attention import rows
+from trainers.specs.adapter import Adapter
 
 
 @pytest.mark.parametrize("biases", [False, True])
@@ -33,6 +35,36 @@ def test_states_and_gradients_are_those_of_autocast(biases, monkeypatch):
     assert len(calls) == 2 * 2 * len(model.model.layers)
     assert all(map(torch.equal, found, expected))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [{"rank": 4}, {"rank": 4, "targets": "attention", "dora": True, "rslora": True}],
+    ids=["lora", "dora"],
+)
+def test_adapters_gradients_are_those_of_autocast(adapter, monkeypatch):
+    """And of the frozen weights under it none is made."""
+    model = small().train()
+    adapters.attach(model, Adapter.model_validate(adapter), 0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # at zero A would have no gradient
+            torch.nn.init.normal_(parameter, std=0.1)
+    options = rows(EXAMPLES, False, torch.device("cpu")).options
+
+    def numbers() -> list[torch.Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            states = half_weights.forward(model.base_model, options).last_hidden_state
+        (states.float() * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+        return [states.detach(), *(p.grad.clone() for p in trained)]
+
+    expected = numbers()
+    assert all(bool(gradient.any()) for gradient in expected)
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    found = numbers()
+    assert all(map(torch.equal, found, expected))
 
 
 def test_without_a_gradient_or_autocast_nothing_is_cast(monkeypatch):
