@@ -143,7 +143,7 @@ class Orchestrator:
         queue = self.queue(pending, passes.needs)
         with progress.live(self.console, Reader(self.folder.path).read):
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
-        for key in queue.blocked.keys() - passes.by_key.keys():
+        for key in [key for key in queue.blocked if key not in passes.by_key]:
             self.block(self.by_key[key], self.by_key[queue.blocked[key]])
         self.tell_verdict()
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]

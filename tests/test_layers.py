@@ -74,7 +74,7 @@ ROOMS = {
     """,
     "trainers": """
         dispatch hub compat_hub training evaluate inference ops data rewards models specs world
-        process cli attempt files devices
+        helpers process cli attempt files devices
     """,
     "analysis": "report figures design advice audit fit tables benchmarks text",
 }

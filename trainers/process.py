@@ -1,11 +1,17 @@
 """Settings of the whole process that trains or scores; a reused worker keeps them."""
 
+import ctypes
 import functools
 import gc
 import logging
 import os
+import signal
+import sys
 
 from trainers import devices
+
+PR_SET_PDEATHSIG = 1
+"""Linux, prctl(2): the signal that a process gets when its parent ends."""
 
 
 def go_offline() -> None:
@@ -31,6 +37,18 @@ def prepare(threads: int, gpus: float = 0.0) -> None:
     datasets.logging.set_verbosity_error()  # it warns of each use of its cache
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of a kernel for 4-bit weights
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends.
+
+    torch asks for SIGINT, which Python handles only when the process comes back from NCCL: ranks of
+    a worker that was killed would hold their GPUs until the timeout.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before this
+        os._exit(1)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.evaluate import continuous_metrics, harness_results
+from trainers.evaluate import continuous_metrics, divided, harness_results
 from trainers.evaluate.benchmarks import settings
 from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
@@ -28,6 +28,11 @@ def open_model(loaded: load.Loaded, spec: EvaluateSpec):
     class); the loaded one is left as it is."""
     if spec.backend == "vllm":
         return _vllm_model(loaded, spec)
+    return divided.divide(open_whole(loaded, spec), loaded, spec)
+
+
+def open_whole(loaded: load.Loaded, spec: EvaluateSpec):
+    """The model as lm-eval wants it, in this process alone."""
     import torch
 
     from trainers.inference import harness_model as scoring

@@ -175,6 +175,16 @@ class SharedPrefixLM(HFLM):
         self.tally.tokens += len(prefixes.tokens)
         return targets.answers()
 
+    @property
+    def known(self) -> dict[Any, tuple[float, bool]]:
+        """Log-likelihoods computed along with answers, until they are asked for, by (context,
+        continuation); who computes answers elsewhere adds theirs."""
+        return self._known
+
+    def foreseen(self, request: Instance) -> list[tuple[str, str]]:
+        """What will be asked for after a request for an answer."""
+        return [] if self._foreseen is None else list(self._foreseen(request))
+
     @contextmanager
     def foreseeing(self, texts: Foreseen) -> Iterator[None]:
         """While open, `texts` says of a request for an answer which (context, continuation) will be

@@ -1,6 +1,7 @@
 """Scores of texts under a reward model."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from trainers.data.tokenize import IGNORED
 from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.ops.chunked_loss import hidden_states
-from trainers.ops.likelihood import in_micro_batches
+from trainers.ops.likelihood import Score, in_micro_batches
 from trainers.ops.packed_attention import Example, Rows
 
 
@@ -27,9 +28,13 @@ def scores(model: PreTrainedModel, row: Rows) -> torch.Tensor:
     return (hidden_states(model, row).float() * head.score.weight[0]).sum(dim=1)
 
 
+def scorer(model: PreTrainedModel) -> Score:
+    return partial(scores, model)
+
+
 def scores_of(loaded: load.Loaded, texts: Sequence[Example], dtype: str) -> torch.Tensor:
     """What a reward model gives each text at its last token, (texts,), float32 on the CPU."""
     model, bfloat16 = loaded.model, load.bfloat16(dtype)
     sides = [to_be_judged(text) for text in texts]
     with packed_attention.used(model, bfloat16) as packed:
-        return in_micro_batches(loaded, sides, lambda row: scores(model, row), packed, bfloat16)
+        return in_micro_batches(loaded, sides, scorer, packed, bfloat16)

@@ -4,15 +4,12 @@ The effective batch is divided over them exactly (exact_batches.py). A process t
 killed ends the others, and so does the end of the process that started them.
 """
 
-import ctypes
 import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from trainers import devices
+from trainers import devices, process
 from trainers.attempt import Stopped, Superseded
 from trainers.specs.result import OutOfTime
 
@@ -21,8 +18,6 @@ TIMEOUT = 600
 writing a checkpoint meanwhile. torch's default is 1800."""
 
 LOCALHOST = "127.0.0.1"
-PR_SET_PDEATHSIG = 1
-"""Linux, prctl(2): the signal that a process gets when its parent ends."""
 ENDS = (OutOfTime, Stopped, Superseded)
 """Exceptions of the first process that are no failure of the others."""
 
@@ -84,7 +79,7 @@ def _rank(
     work: Callable[..., Any],
     arguments: Any,
 ) -> None:
-    _end_with(parent)
+    process.end_with(parent)
     os.environ |= devices.rank_environment(number, ranks, port)
     # the parent has the store, as under torchrun
     os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
@@ -101,15 +96,3 @@ def _rank(
         results.put(result)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends.
-
-    torch asks for SIGINT, which Python handles only when the process comes back from NCCL: ranks of
-    a worker that was killed would hold their GPUs until the timeout.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before this
-        os._exit(1)

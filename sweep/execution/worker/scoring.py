@@ -1,6 +1,7 @@
 """The evaluations of one trial's weights that have no record yet."""
 
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from sweep.gridfile.schema import BASE
 from sweep.plan.evaluations import Wanted
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, devices, files, process
+from trainers import attempt, devices, files, helpers, process
 from trainers.attempt import Stopped, Superseded
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
@@ -59,18 +60,42 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
     missing = [want for want in job.wanted if not folder.scores(want.fingerprint).exists()]
     if not missing:
         return 0.0
-    if folder.model.exists():
-        judge = job.trial.spec is not None and job.trial.spec.LEAVES == "reward"
-        where = str(folder.model)
-        loaded = load.load_judge(where) if judge else load.load(where, base=job.trial.model)
-    elif job.trial.spec is None:  # the stage `base` keeps no copy of the grid's model
-        loaded = load.load(job.trial.model.name, job.trial.model.revision)
-    else:
+    if not folder.model.exists() and job.trial.spec is not None:
         names = ", ".join(want.benchmark for want in missing)
         raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
-    loaded.model.register_forward_pre_hook(lambda *_: attempt.sign("evaluation"))
-    score = _Scorer(job, loaded)
     started = time.monotonic()
+    others = _others(job, own_weights)
+    process.prepare(others.threads, job.gpus)
+    loaded = own_weights(job)
+    with helpers.started(others, loaded):
+        _score(job, folder, missing, loaded, deadline)
+    return time.monotonic() - started
+
+
+def own_weights(job: Job) -> load.Loaded:
+    """Those that the trial has left, or the model that it scores as it is."""
+    where = TrialFolder(Path(job.folder)).model
+    if not where.exists():  # the stage `base` keeps no copy of the grid's model
+        loaded = load.load(job.trial.model.name, job.trial.model.revision)
+    elif job.trial.spec is not None and job.trial.spec.LEAVES == "reward":
+        loaded = load.load_judge(str(where))
+    else:
+        loaded = load.load(str(where), base=job.trial.model)
+    loaded.model.register_forward_pre_hook(lambda *_: attempt.sign("evaluation"))
+    return loaded
+
+
+def _others(job: Job, opener: Callable[[Job], load.Loaded]) -> helpers.Setting:
+    """As many processes as the trial trains with; vLLM takes a GPU for itself."""
+    ranks = 1 if job.evaluate.backend == "vllm" else job.ranks
+    threads = job.evaluation_threads if ranks == 1 else job.threads
+    return helpers.Setting(ranks, threads, job.gpus, opener, (job,))
+
+
+def _score(
+    job: Job, folder: TrialFolder, missing: list[Wanted], loaded: load.Loaded, deadline: float
+) -> None:
+    score = _Scorer(job, loaded)
     failures = {}
     for want in missing:
         begun = time.monotonic()
@@ -94,7 +119,6 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
     if failures:
         parts = [f"{name}: {type(error).__name__}: {error}" for name, error in failures.items()]
         raise EvaluationFailed("; ".join(parts)) from next(iter(failures.values()))
-    return time.monotonic() - started
 
 
 def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
@@ -107,16 +131,19 @@ def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
     from trainers import dispatch
     from trainers.training import checkpoints
 
-    process.prepare(job.evaluation_threads, job.gpus)
     assert job.trial.spec is not None and job.trial.parent is not None
-    figures = dispatch.pass_over_pairs(
-        spec=job.trial.spec,
-        loaded=start_weights(job),
-        cache=Path(job.data),
-        start=job.trial.parent,
-        folder=folder.path,
-        deadline=deadline,
-    )
+    others = _others(job, start_weights)
+    process.prepare(others.threads, job.gpus)
+    loaded = start_weights(job)
+    with helpers.started(others, loaded):
+        figures = dispatch.pass_over_pairs(
+            spec=job.trial.spec,
+            loaded=loaded,
+            cache=Path(job.data),
+            start=job.trial.parent,
+            folder=folder.path,
+            deadline=deadline,
+        )
     attempt.check()
     record = {"status": "ok", "reason": "", **figures, "gpu": devices.name()}
     files.write_json(folder.path / "train.json", record)

@@ -104,7 +104,6 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
             process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
         if folder.usable() and job.wanted:
-            process.prepare(job.evaluation_threads, job.gpus)
             eval_seconds = scoring.evaluate(job, folder, deadline)
     except OutOfTime as error:
         phase = folder.phase
