@@ -2,16 +2,18 @@
 
     python -m sweep.export runs/quickstart --to exported
     python -m sweep.export runs/smoltulu --stage dpo --best gsm8k --to smoltulu-dpo
+    python -m sweep.export runs/lora --as adapter --to my-adapter
 
-A transformers folder: weights, tokenizer with chat template, generation config, and a model card
-with recipe, data, scores and the sweep's figure. Exit codes: 2 the command line is wrong, 4 the
-model is not to be had; nothing is written then.
+A transformers folder, or with `--as adapter` the adapter alone as PEFT loads it: weights, tokenizer
+with chat template, generation config, and a model card with recipe, data, scores and the sweep's
+figure. Exit codes: 2 the command line is wrong, 4 the model is not to be had; nothing is written
+then.
 """
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -30,6 +32,9 @@ from trainers.specs.data import Model
 from trainers.specs.kinds import KINDS
 
 FIGURE = "sweep.png"
+
+Form = Literal["merged", "adapter"]
+"""Of a model that was trained as an adapter: its weights with the adapter added, or the adapter."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -55,6 +60,7 @@ def export(
     to: Path,
     stage: str | None = None,
     best: str | None = None,
+    form: Form = "merged",
     say: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Write the model that is best by a benchmark (that of the stage's own held-out slice where it
@@ -62,7 +68,8 @@ def export(
     `to`.
 
     Raises:
-        CannotExport: no such run, stage or benchmark; no weights; `to` is not empty.
+        CannotExport: no such run, stage or benchmark; no weights; `to` is not empty; no adapter
+            where one is asked for.
     """
     manifest = files.read_json(run_dir / "manifest.json")
     if manifest is None:
@@ -107,20 +114,33 @@ def export(
         licence=licence.licence(line[0].trial["model"]),
         commit=manifest.get("git_commit"),
         packages=manifest.get("packages", {}),
+        adapter=form == "adapter",
     )
     try:
         with remote_run.weights(chosen.folder.path) as model:
-            _write(model, chosen.trial, to, model_card.text(facts), figure)
+            if form == "adapter" and not adapters.is_adapter(model):
+                raise CannotExport(BAD_INPUT, _no_adapter(chosen))
+            _write(model, chosen.trial, to, model_card.text(facts), figure, form)
     except Unreachable as error:
         raise CannotExport(CANNOT_RUN, str(error)) from error
     return to
 
 
-def _write(model: Path, trial: dict[str, Any], to: Path, text: str, figure: Path | None) -> None:
-    """Aside and renamed: the folder is whole or not there. An adapter is merged into its model."""
+def _no_adapter(chosen: Candidate) -> str:
+    spec = chosen.trial["spec"]
+    why = "it was trained without one"
+    if spec.get("adapter"):
+        why = "it is merged: it starts from a trained model, or has a head of its own"
+    return f"--as adapter: trial {chosen.trial['key']} has no adapter ({why}); leave --as out"
+
+
+def _write(
+    model: Path, trial: dict[str, Any], to: Path, text: str, figure: Path | None, form: Form
+) -> None:
+    """Aside and renamed: the folder is whole or not there."""
     aside = to.with_name(f".{to.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    if adapters.is_adapter(model):
+    if adapters.is_adapter(model) and form == "merged":
         base = Model(name=trial["model"], revision=trial["model_revision"])
         merged = load.load(str(model), base=base)
         merged.model.save_pretrained(aside)
@@ -247,10 +267,13 @@ def main(
         str | None,
         typer.Option(metavar="BENCHMARK", help="Which score picks it; the held-out loss."),
     ] = None,
+    form: Annotated[
+        Form, typer.Option("--as", help="A LoRA model with its adapter merged, or the adapter.")
+    ] = "merged",
 ) -> None:
     """Write the best model of a stage as a transformers folder with a model card."""
     try:
-        print(export(run_dir, to, stage, best, say=print))
+        print(export(run_dir, to, stage, best, form, say=print))
     except CannotExport as error:
         stop(error.code, str(error))
 

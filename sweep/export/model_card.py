@@ -36,6 +36,8 @@ class Facts(NamedTuple):
     licence: str | None
     commit: str | None
     packages: dict[str, str]
+    adapter: bool = False
+    """Whether the folder holds an adapter, which needs its base model."""
 
 
 def text(facts: Facts) -> str:
@@ -46,7 +48,7 @@ def text(facts: Facts) -> str:
         f"# {facts.name}",
         _opening(facts),
         "## Use",
-        _use(kind),
+        _use_adapter(_base(facts)) if facts.adapter else _use(kind),
         "## Recipe",
         *[_recipe(step) for step in facts.line],
         "## Data",
@@ -88,7 +90,7 @@ def _head(facts: Facts, kind: str) -> ModelCardData:
         license=facts.licence,
         base_model=base if load.on_hub(base) else None,
         datasets=sorted(name for name in named if _on_hub(name)) or None,
-        library_name="transformers",
+        library_name="peft" if facts.adapter else "transformers",
         pipeline_tag="text-classification" if reward else "text-generation",
         tags=[*dict.fromkeys(step.trial["kind"] for step in facts.line), "trl"],
         model_name=facts.name if results else None,
@@ -110,9 +112,39 @@ def _opening(facts: Facts) -> str:
     stages = " -> ".join(title(step.trial["stage"]) for step in facts.line)
     size = last.training.get("model_parameters")
     parameters = f", {size:,} parameters" if size else ""
+    own = last.training.get("trained_parameters")
+    if last.trial["spec"].get("adapter") and own:
+        what = "this is that adapter" if facts.adapter else "merged into the weights"
+        parameters += f" and an adapter of {own:,}, {what}"
     return (
         f"`{_base(facts)}`{parameters}, trained by {stages}: trial `{last.trial['key']}` of the "
         f"run `{facts.run}`, a learning-rate x batch-size sweep with TRL and lm-eval."
+    )
+
+
+def _use_adapter(base: str) -> str:
+    """PEFT finds the base model by its name, unless only this project knows that."""
+    if not load.on_hub(base):
+        return (
+            f"The adapter belongs on `{base}`, a model that the sweep itself makes or unpacks:\n\n"
+            "```python\n"
+            "from trainers.models import load  # of the sweep's repository\n\n"
+            'model, tokenizer = load.load(".")  # the folder of this file, the adapter merged\n'
+            "```"
+        )
+    return (
+        "```python\n"
+        "from peft import AutoPeftModelForCausalLM\n"
+        "from transformers import AutoTokenizer\n\n"
+        'folder = "."  # of this file\n'
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        "model = AutoPeftModelForCausalLM.from_pretrained(folder)\n"
+        'turns = [{"role": "user", "content": "Hello"}]\n'
+        "inputs = tokenizer.apply_chat_template(\n"
+        '    turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
+        ")\n"
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))\n"
+        "```"
     )
 
 

@@ -11,10 +11,11 @@ from tests.trainers import dispatch_counter, varlen_on_cpu
 from tests.trainers.dispatch_counter import Counter, fake_model
 from tests.trainers.small_models import EXAMPLES, small
 from trainers.data import prepare
-from trainers.models import load
+from trainers.models import adapters, load
 from trainers.ops import likelihood, packed_attention
 from trainers.ops.packed_attention import rows
 from trainers.ops.reference import Reference
+from trainers.specs.adapter import Adapter
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
 from trainers.training import compiled, dpo, loop, sft
@@ -181,6 +182,25 @@ def test_compiled_layers_serve_all_lengths_without_compiling_again():
                 compiled._pass(model, lengths)
             assert backend.frame_count == compiled_once
         assert all(layer._compiled_call_impl is None for layer in model.model.layers)
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_compiled_layers_with_an_adapter_pass_the_proof(dora):
+    """Which compares hidden states and the adapter's gradients with those uncompiled."""
+    model = small()
+    adapters.attach(model, Adapter(rank=4, dora=dora), 0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # at zero A would have no gradient
+            torch.nn.init.normal_(weight, std=0.1)
+    with (
+        varlen_on_cpu.chosen(),
+        packed_attention.used(model, bfloat16=True),
+        compiled.layers(model, "", "aot_eager") as compilation,
+    ):
+        assert compilation == (True, "")
+        _, gradient = compiled._pass(model, (5, 3))
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert gradient.numel() == trained and gradient.any()
 
 
 def test_a_compiler_that_fails_leaves_the_model_uncompiled():
