@@ -82,13 +82,15 @@ class OnBenchmark:
 
 @dataclass(frozen=True)
 class SettingAxis:
-    """One setting of one stage, the other settings as `held` says ("" where there are none)."""
+    """One setting of one stage, the other settings as `held` says ("" where there are none).
+    `one_model`: all values train the same model."""
 
     stage: str
     name: str
     held: str
     arms: tuple[str, ...]
     values: tuple[str, ...]
+    one_model: bool
     benchmarks: tuple[OnBenchmark, ...]
 
     @property
@@ -112,7 +114,8 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
     found = []
     for stage in dict.fromkeys(one.stage for one in advice):
         arms = {one.arm: one for one in advice if one.stage == stage}
-        for place in places(source.frame.loc[source.frame.stage == stage], list(arms)):
+        rows = source.frame.loc[source.frame.stage == stage]
+        for place in places(rows, list(arms)):
             fits = [arms[arm].fits for arm in place.arms]
             names = [fit.cells.benchmark for fit in fits[0]]
             shared = [
@@ -124,8 +127,18 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
             ]
             benchmarks = tuple(one for one in on if one is not None)
             if benchmarks:
+                models = rows.loc[rows.arm.isin(place.arms), ["model", "model_parameters"]]
+                one_model = len(models.drop_duplicates()) == 1
                 found.append(
-                    SettingAxis(stage, place.name, place.held, place.arms, place.values, benchmarks)
+                    SettingAxis(
+                        stage,
+                        place.name,
+                        place.held,
+                        place.arms,
+                        place.values,
+                        one_model,
+                        benchmarks,
+                    )
                 )
     return found
 

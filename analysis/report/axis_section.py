@@ -50,6 +50,9 @@ def axis_section(axis: SettingAxis, place: Place) -> dict[str, Any]:
 
 
 def _what(axis: SettingAxis) -> str:
+    if len(axis.values) > axis_sentences.FEW:
+        count = len(axis.values)
+        return f"{count} arms" if axis.name == "arm" else f"{count} values of {axis.name}"
     values = listed(axis.values)
     return f"the arms {values}" if axis.name == "arm" else f"{axis.name} ({values})"
 

@@ -4,11 +4,19 @@ from analysis.advice.setting_axes import AtValue, OnBenchmark, SettingAxis, name
 from analysis.fit.rates import RateStatus
 from analysis.text import listed, probability
 
+FEW = 4
+"""Of more values than these only those are named that differ; the table has them all."""
+
 
 def sentences(axis: SettingAxis, on: OnBenchmark) -> list[str]:
     """Which value is the best, whether the best learning rate moves with it, and how far apart the
-    best scores are."""
+    best scores are; of different models only how the rate moves, since a larger one scores better
+    whatever the rate."""
+    if not axis.one_model:
+        return [f"{on.label}: {moves(axis, on)}."]
     lines = [f"{on.label}: {best_value(axis, on)}; {moves(axis, on)}."]
+    if len(on.values) > FEW:
+        return lines
     return lines + [one.difference.sentence for one in on.values if one.difference is not None]
 
 
@@ -38,6 +46,8 @@ def moves(axis: SettingAxis, on: OnBenchmark) -> str:
     if not shifted:
         return f"whether the best learning rate moves is open, as {_unplaced(axis, on)}"
     first = named(axis.name, on.values[0].value)
+    if len(shifted) > FEW:
+        return f"the best learning rate is, against {first}, {_groups(axis, shifted)}"
     parts = []
     for one in shifted:
         assert one.shift is not None
@@ -50,6 +60,27 @@ def moves(axis: SettingAxis, on: OnBenchmark) -> str:
             way = "higher" if middle > 0 else "lower"
             parts.append(f"with {value} {abs(middle):.1f} octaves {way} {span}")
     return f"the best learning rate is, against {first}, {listed(parts)}"
+
+
+def _groups(axis: SettingAxis, shifted: list[AtValue]) -> str:
+    """Those with a lower rate, those with a higher one, and how many do not differ."""
+    groups: dict[str, list[AtValue]] = {"lower": [], "higher": []}
+    for one in shifted:
+        assert one.shift is not None
+        _, low, high = one.shift
+        if not low <= 0 <= high:
+            groups["higher" if low > 0 else "lower"].append(one)
+    parts = []
+    for way, members in groups.items():
+        if members:
+            sizes = sorted(abs(one.shift[0]) for one in members if one.shift is not None)
+            names = listed([named(axis.name, one.value) for one in members])
+            span = f"{sizes[0]:.1f} to {sizes[-1]:.1f}" if len(sizes) > 1 else f"{sizes[0]:.1f}"
+            parts.append(f"{span} octaves {way} with {names}")
+    same = len(shifted) - sum(map(len, groups.values()))
+    if same:
+        parts.append(f"no different beyond noise with {'the other ' if parts else ''}{same}")
+    return listed(parts)
 
 
 def _unplaced(axis: SettingAxis, on: OnBenchmark) -> str:

@@ -130,3 +130,23 @@ def test_settings_that_hang_on_the_arm_or_on_each_other_are_one_axis():
     table = rows(**{"rank": [1.0, 2.0], "alpha": [2.0, 4.0]})
     assert [one.name for one in places(table, ["0", "1"])] == ["rank"]
     assert places(rows(rank=[1.0]), ["0"]) == []
+
+
+def test_of_different_models_none_is_the_best_and_many_are_grouped():
+    parts = []
+    for order in range(6):
+
+        def score(x, y, order=order):
+            return 0.6 + 0.05 * order - 0.02 * (x + 9.5 + 2 * (order == 5)) ** 2
+
+        table = planted.table(score, rates=RATES, sizes=(4, 8), noise=0.002)
+        size = 100 * (order + 1)
+        named = {"arm": f"{size}M", "model_parameters": size * 10**6}
+        parts.append(table.assign(**named, key=[f"{size}-{key}" for key in table.key]))
+    (axis,) = axes(pd.concat(parts, ignore_index=True))
+    (on,) = axis.benchmarks
+    (line,) = axis_sentences.sentences(axis, on)
+    assert "the best is" not in line
+    assert "against 100M" in line
+    assert "octaves lower with 600M" in line
+    assert "no different beyond noise with the other 4" in line
