@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.tables import load
+from analysis.tables.errors import ResultsError
 
 
 @pytest.fixture
@@ -171,3 +172,9 @@ def test_another_axis_of_the_grid_is_an_arm_and_no_seed(run: Path) -> None:
     frame = load.read(run)
     assert set(frame.arm[frame.stage == "sft"]) == {"epochs=1", "epochs=3"}
     assert set(frame.arm[frame.stage != "sft"]) == {""}
+
+
+def test_table_without_a_column_is_refused(tmp_path):
+    (tmp_path / "bars.csv").write_text("|")
+    with pytest.raises(ResultsError, match="no columns"):
+        load.read(tmp_path / "bars.csv")

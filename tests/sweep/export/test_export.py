@@ -145,3 +145,10 @@ def test_export_says_which_cell_it_took_and_why(run, tmp_path):
     assert "second, learning rate 1e-3, batch size 4, seed 0: the best of 2 cells by" in output
     assert "; second is learning rate" in output
     assert output.splitlines()[-1] == str(tmp_path / "to")
+
+
+def test_file_in_place_of_a_run_folder_is_one_sentence(tmp_path):
+    (tmp_path / "grid.yaml").write_text("name: small\n")
+    code, said = told(tmp_path / "grid.yaml", "--to", tmp_path / "model")
+    assert code == 4
+    assert "grid.yaml" in said and "Not a directory" in said

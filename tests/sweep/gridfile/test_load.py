@@ -376,3 +376,8 @@ def test_any_scalar_key_may_be_an_axis(load, small):
     grid = load(small, "stages.sft.grid.schedule=[linear, constant]")
     assert {spec.schedule for _, spec in grid.stages["sft"].cells} == {"linear", "constant"}
     assert len(grid.stages["sft"].cells) == 4
+
+
+def test_grid_cut_in_the_middle_of_braces_is_refused(grid_file):
+    with pytest.raises(GridError, match="grid.yaml:3: expected the node content"):
+        config.load(grid_file("name: small\nresources: {#: 1}\n"), [])
