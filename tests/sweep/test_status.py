@@ -183,5 +183,5 @@ def test_report_of_records_that_were_edited_by_hand_is_refused(pattern, copied):
 def test_attempt_with_a_time_that_is_none_is_named(copied):
     path = trial(copied, "second-lr1.00e-03") / "attempts.jsonl"
     path.write_text('{"event": "started", "attempt": 1, "time": "02026-11-28T22:10:11"}\n')
-    with pytest.raises(Damaged, match="attempts.jsonl: holds what was never written"):
+    with pytest.raises(Damaged, match=r"attempts\.jsonl: holds what was never written"):
         Reader(copied).read()
