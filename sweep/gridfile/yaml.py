@@ -155,7 +155,7 @@ def _entries(node: MappingNode, document: Document, path: KeyPath) -> list[Entry
     for key_node, value in node.value:
         line = key_node.start_mark.line + 1
         key = key_node.value if isinstance(key_node, ScalarNode) else None
-        plain = key_node.style is None
+        plain = isinstance(key_node, ScalarNode) and key_node.style is None
         if key == "<<" and plain:
             for other in value.value if isinstance(value, SequenceNode) else [value]:
                 if not isinstance(other, MappingNode):

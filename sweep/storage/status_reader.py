@@ -90,9 +90,9 @@ def _rows(plan: str) -> list[dict[str, str]]:
     """
     rows = list(csv.DictReader(io.StringIO(plan)))
     for row in rows:
-        missing = {"key", "folder", "stage", "arm", "learning_rate", "batch_size"} - set(row)
-        if missing:
-            raise KeyError(*missing)
+        for name in ("key", "folder", "stage", "arm", "learning_rate", "batch_size"):
+            if row.get(name) is None:
+                raise KeyError(name)
         _ = float(row["learning_rate"] or 0), int(row["batch_size"] or 0)
     return rows
 
@@ -171,6 +171,8 @@ class Reader:
             record = files.read_json(folder.path / "trial.json")
             if record is not None and status.learning_rate is not None:
                 trial = ranking.of_record(record)
+                if trial.key != status.key:
+                    raise ValueError(f"trial.json is of {trial.key}, the plan has {status.key}")
                 for want in required:
                     scores = self._scores[status.stage, want["benchmark"]]
                     scores[status.key] = ranking.with_score(trial, folder, want)

@@ -185,3 +185,19 @@ def test_attempt_with_a_time_that_is_none_is_named(copied):
     path.write_text('{"event": "started", "attempt": 1, "time": "02026-11-28T22:10:11"}\n')
     with pytest.raises(Damaged, match=r"attempts\.jsonl: holds what was never written"):
         Reader(copied).read()
+
+
+def test_trial_that_names_another_key_is_named(copied):
+    path = trial(copied, "second-lr1.00e-03") / "trial.json"
+    files.write_json(path, files.read_json(path) | {"key": "6aede04a21f4"})
+    with pytest.raises(Damaged, match=r"trial\.json is of 6aede04a21f4"):
+        Reader(copied).read()
+
+
+def test_plan_with_a_short_row_is_named(copied):
+    path = copied / "plan.csv"
+    path.write_text(path.read_text().rstrip().rpartition(",")[0].rpartition(",")[0] + "\n")
+    shortened = path.read_text().splitlines()
+    path.write_text("\n".join([*shortened[:-1], "abc,,second"]) + "\n")
+    with pytest.raises(Damaged, match=r"plan\.csv: holds what was never written"):
+        Reader(copied)

@@ -144,7 +144,7 @@ def _sorted(
 def split(column: str) -> tuple[str, str]:
     """Benchmark and metric of a column, the latter "" where the name is one: scores/arc/acc_norm,
     arc_easy/acc,none, gsm8k_exact_match, eval/loss."""
-    parts = [part for part in re.split(r"[/.]", column) if part]
+    parts = [part for part in re.split(r"[/.]", column) if part] or [column]
     while len(parts) > 1 and parts[0].lower() in PREFIXES:
         parts = parts[1:]
     benchmark, metric = parts[0], "/".join(parts[1:])

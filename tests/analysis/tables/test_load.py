@@ -178,3 +178,9 @@ def test_table_without_a_column_is_refused(tmp_path):
     (tmp_path / "bars.csv").write_text("|")
     with pytest.raises(ResultsError, match="no columns"):
         load.read(tmp_path / "bars.csv")
+
+
+def test_column_named_by_a_stroke_is_read_as_any_other(tmp_path):
+    rows = "".join(f"{rate},{size},{rate * size}\n" for rate in (1e-5, 1e-4) for size in (8, 16))
+    (tmp_path / "odd.csv").write_text("lr,/,eval/loss\n" + rows)
+    assert set(load.read(tmp_path / "odd.csv").metric) == {"loss"}

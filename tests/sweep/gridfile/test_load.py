@@ -381,3 +381,8 @@ def test_any_scalar_key_may_be_an_axis(load, small):
 def test_grid_cut_in_the_middle_of_braces_is_refused(grid_file):
     with pytest.raises(GridError, match=r"grid\.yaml:3: expected the node content"):
         config.load(grid_file("name: small\nresources: {#: 1}\n"), [])
+
+
+def test_list_as_a_key_is_refused(grid_file):
+    with pytest.raises(GridError, match="is not a text"):
+        config.load(grid_file("name: small\nresources: {[1]: 1}\n"), [])
