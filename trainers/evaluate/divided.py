@@ -18,7 +18,7 @@ from trainers.specs.evaluation import EvaluateSpec
 UNITS = 8
 """Of the log-likelihoods of one call: as many processes as a node has GPUs have one each."""
 
-UNIT_REQUESTS = 64
+UNIT_REQUESTS = 512
 """In a unit at least: what requests have in common is computed once in each unit."""
 
 ANSWERS = "generate_until"

@@ -22,6 +22,8 @@ from trainers.evaluate.tasks import FEWSHOT_SEED, asked
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
 
+COPYING = "copying the model in bfloat16 for scoring (evaluate.dtype: float32 makes no copy)"
+
 
 def open_model(loaded: load.Loaded, spec: EvaluateSpec):
     """The model as lm-eval wants it (`trainers/inference/harness_model.py`, or lm-eval's vLLM
@@ -40,7 +42,7 @@ def open_whole(loaded: load.Loaded, spec: EvaluateSpec):
 
     model = loaded.model
     if load.bfloat16(spec.dtype) and model.dtype != torch.bfloat16:
-        model = memory.with_room(lambda: scoring.in_bfloat16(loaded.model))
+        model = memory.with_room(COPYING, lambda: scoring.in_bfloat16(loaded.model))
     return scoring.open_lm(model, loaded.tokenizer, spec.items_per_batch)
 
 

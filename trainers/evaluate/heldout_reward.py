@@ -66,7 +66,9 @@ def answers(
     if load.bfloat16(dtype) and model.dtype != torch.bfloat16:
         from trainers.inference.harness_model import in_bfloat16
 
-        model = memory.with_room(lambda: in_bfloat16(loaded.model))
+        model = memory.with_room(
+            "copying the model in bfloat16 for scoring", lambda: in_bfloat16(loaded.model)
+        )
     ends = Stop(model, tokenizer, []).ends
     try:
         decoder = Decoder(model)

@@ -8,6 +8,7 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -39,6 +40,8 @@ SIGNS = (
 )  # fmt: skip
 """Parts of messages that say that memory ran out, on a GPU or on the host."""
 
+GB = 1e9
+
 Result = TypeVar("Result")
 
 
@@ -56,16 +59,48 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def with_room(work: Callable[[], Result]) -> Result:
+class NoRoom(MemoryError):
+    """Something does not fit, and no smaller step helps; the message says what would."""
+
+
+def with_room(what: str, work: Callable[[], Result]) -> Result:
     """`work()`; once more with emptied caches if memory ran out, as for loading or copying a model
-    beside the leftovers of an earlier one."""
+    beside the leftovers of an earlier one. `what` it does, in words, such as "loading the model".
+
+    Raises:
+        NoRoom: memory ran out again.
+    """
     try:
         return work()
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
     release()  # not in the handler: the error holds the tensors of the failed attempt
-    return work()
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise NoRoom(f"out of memory in {what}, twice: {_what_there_is()}") from error
+
+
+def _what_there_is() -> str:
+    """How much this process may use, and what to change."""
+    if not torch.cuda.is_available():
+        memory = psutil.virtual_memory()
+        return (
+            f"of {memory.total / GB:.1f} GB {memory.available / GB:.1f} GB are free; run fewer "
+            "trials at once (resources.max_concurrent, or more cpus_per_trial), or take a smaller "
+            "model"
+        )
+    device = torch.device("cuda", torch.cuda.current_device())
+    total = torch.cuda.mem_get_info(device)[1]
+    allowed = torch.cuda.get_per_process_memory_fraction(device) * total
+    return (
+        f"this trial may use {allowed / GB:.1f} GB of the GPU's {total / GB:.1f} GB and "
+        f"{room_on(device) / GB:.1f} GB of that are left; raise resources.gpus_per_trial, so that "
+        "fewer trials share the GPU, end what else runs on it, or take a smaller model"
+    )
 
 
 def room(total: int, free: int, fraction: float, reserved: int, allocated: int) -> int:

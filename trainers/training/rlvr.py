@@ -20,6 +20,7 @@ from trainers.data.prepare import Prepared
 from trainers.data.rendering import Rendering
 from trainers.models import load
 from trainers.ops.judge import scores_of
+from trainers.ops.memory import with_room
 from trainers.ops.packed_attention import Example
 from trainers.rewards import graders, own_function
 from trainers.specs.result import StageResult
@@ -94,7 +95,11 @@ def train(
     functions = [own(str(spec.reward)) if is_own else verified]
     weights = [1.0]
     if spec.reward_model is not None:
-        functions.append(judged(load.load_judge(spec.reward_model), spec.dtype))
+        judge = with_room(
+            f"loading the reward model {spec.reward_model}",
+            partial(load.load_judge, spec.reward_model),
+        )
+        functions.append(judged(judge, spec.dtype))
         weights.append(spec.reward_model_weight)
     shared = {
         "num_generations": spec.group_size,

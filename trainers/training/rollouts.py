@@ -65,7 +65,10 @@ class Rollouts(ExactBatches):
         if beta and adapters.attached(model):  # the reference is the model without it
             model.disable_adapter = partial(adapters.off, model)
         elif beta:
-            reference = with_room(lambda: copy.deepcopy(model))
+            reference = with_room(
+                "copying the model as the reference (beta: 0 needs none)",
+                lambda: copy.deepcopy(model),
+            )
             reference.__dict__.pop("forward", None)
             reference.requires_grad_(False)
             add_fused_lm_head(reference, temperature=self.temperature)

@@ -16,6 +16,7 @@ from trainers.attempt import Stopped, Superseded
 from trainers.evaluate import benchmarks, scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
+from trainers.specs.data import Model
 from trainers.specs.result import OutOfTime
 
 
@@ -38,14 +39,30 @@ def start_weights(job: Job) -> load.Loaded:
         FileNotFoundError: they were removed.
     """
     if job.parent_folder is None or starts_as_it_is(job):
-        return load.load(job.trial.model.name, job.trial.model.revision)
+        return _loaded(job.trial.model.name, job.trial.model.revision)
     parent = TrialFolder(Path(job.parent_folder))
     if reason := parent.weights_removed():
         raise FileNotFoundError(
             f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
             "delete that folder to train them again"
         )
-    return load.load(str(parent.model), base=job.trial.model)
+    return _loaded(str(parent.model), base=job.trial.model)
+
+
+def _loaded(
+    name: str,
+    revision: str | None = None,
+    base: Model | None = None,
+    opener: Callable[..., load.Loaded] = load.load,
+) -> load.Loaded:
+    """
+    Raises:
+        NoRoom: memory does not suffice, though caches were freed.
+    """
+    from trainers.ops import memory
+
+    options = {} if base is None else {"base": base}
+    return memory.with_room(f"loading {name}", lambda: opener(name, revision, **options))
 
 
 def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
@@ -76,11 +93,11 @@ def own_weights(job: Job) -> load.Loaded:
     """Those that the trial has left, or the model that it scores as it is."""
     where = TrialFolder(Path(job.folder)).model
     if not where.exists():  # the stage `base` keeps no copy of the grid's model
-        loaded = load.load(job.trial.model.name, job.trial.model.revision)
+        loaded = _loaded(job.trial.model.name, job.trial.model.revision)
     elif job.trial.spec is not None and job.trial.spec.LEAVES == "reward":
-        loaded = load.load_judge(str(where))
+        loaded = _loaded(str(where), opener=load.load_judge)
     else:
-        loaded = load.load(str(where), base=job.trial.model)
+        loaded = _loaded(str(where), base=job.trial.model)
     loaded.model.register_forward_pre_hook(lambda *_: attempt.sign("evaluation"))
     return loaded
 
