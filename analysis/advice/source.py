@@ -17,7 +17,8 @@ from analysis.tables.options import ReadOptions
 @dataclass(frozen=True)
 class Source:
     """A table with its name; `folder`, `items` and `manifest` are a run folder's, else None or
-    empty. `notes` say how the columns of another's table were read."""
+    empty. `notes` say how another's table was read, and which of a run's scores to
+    compare with care."""
 
     name: str
     frame: pd.DataFrame
@@ -72,11 +73,11 @@ def load(path: Path | str, options: ReadOptions | None = None) -> Source:
         name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
         table = results.read_table(path, options)
         return Source(name, table.frame, None, None, {}, table.notes)
-    frame = results.ours(results.write(folder), str(path), options).frame
+    run = results.write(folder)
+    frame = results.ours(run.frame, str(path), options).frame
     manifest = run_folder.manifest(folder)
-    return Source(
-        manifest.get("name") or folder.name, frame, folder, results.items(folder), manifest
-    )
+    name = manifest.get("name") or folder.name
+    return Source(name, frame, folder, results.items(folder), manifest, run.notes)
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:

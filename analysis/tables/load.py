@@ -21,6 +21,7 @@ from analysis.tables.files import read_file
 from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import (
     manifest,
+    mixed_classes,
     refuse_mixtures,
     trial_rows,
     trials,
@@ -53,7 +54,8 @@ def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
         return ours(published.table(source.removeprefix(published.PREFIX)), source, options)
     path = Path(path)
     if path.is_dir():
-        return ours(_read_run(path), source, options)
+        run = _read_run(path)
+        return ours(run.frame, source, options)._replace(notes=run.notes)
     frame = read_file(path)
     if set(COLUMNS) - set(OPTIONAL) <= set(frame):
         return ours(validated(named_metrics(frame), source), source, options)
@@ -85,13 +87,14 @@ def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
     return Table(frame)
 
 
-def write(run_dir: Path | str) -> pd.DataFrame:
+def write(run_dir: Path | str) -> Table:
     """Rebuild results.csv and results.parquet of a run folder: same records, same bytes."""
     run_dir = Path(run_dir)
-    frame = _read_run(run_dir)
+    run = _read_run(run_dir)
+    frame = run.frame
     replace(run_dir / "results.csv", lambda aside: frame.to_csv(aside, index=False))
     replace(run_dir / "results.parquet", lambda aside: frame.to_parquet(aside, index=False))
-    return frame
+    return run
 
 
 def items(run_dir: Path | str) -> pd.DataFrame:
@@ -134,7 +137,7 @@ def _items_of(path: Path) -> pa.Table:
         ) from error
 
 
-def _read_run(run_dir: Path) -> pd.DataFrame:
+def _read_run(run_dir: Path) -> Table:
     stages = manifest(run_dir).get("stages", {})
     rows, settings = [], {}
     for folder, trial in with_settings(list(trials(run_dir))):
@@ -161,7 +164,8 @@ def _read_run(run_dir: Path) -> pd.DataFrame:
         kind="stable",
         na_position="first",
     )
-    return validated(named_metrics(ranked.loc[:, columns]), str(run_dir))
+    frame = validated(named_metrics(ranked.loc[:, columns]), str(run_dir))
+    return Table(frame, mixed_classes(rows))
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

@@ -15,7 +15,6 @@ from analysis.tables.settings import AXES, flat
 MARKS = (
     ("documents", "", "on different items"),
     ("prompts", "model", "on different prompts, as rendered,"),
-    ("model_class", "model", "by different model classes"),
 )
 """What the scores of one benchmark have in common, all of them or those of one model, and how
 they differ where they do not."""
@@ -162,8 +161,7 @@ def _rows_of(
 
 def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
     """Scores of one benchmark are compared, so they are of the same items; and those of one model,
-    trained or not, of the same prompts (another model has a chat template of its own) and by the
-    same model class (lm-eval's own moves scores in the last digits).
+    trained or not, of the same prompts (another model has a chat template of its own).
 
     Raises:
         ResultsError: two of them are not; names both.
@@ -174,8 +172,6 @@ def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
             continue
         path, settings = row["scored"]
         for mark, among, what in MARKS:
-            if mark == "model_class" and mark not in settings:
-                continue  # scored by an earlier version
             place = (mark, row["benchmark"], row["model"] if among == "model" else "")
             other, expected = seen.setdefault(place, (path, settings.get(mark)))
             if settings.get(mark) != expected:
@@ -185,6 +181,25 @@ def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
                     "changed between them (data, chat template, a library), then delete "
                     f"{path.name} in the scores/ of the one to score anew and run again"
                 )
+
+
+def mixed_classes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each benchmark on which different classes have scored the trials of one model:
+    lm-eval's own and the fast one differ by rounding. Records of earlier versions do not say."""
+    keys: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for row in rows:
+        settings = row["scored"][1] if "scored" in row else {}
+        if "model_class" in settings:
+            classes = keys.setdefault((row["benchmark"], row["model"]), {})
+            classes.setdefault(str(settings["model_class"]), set()).add(row["key"])
+    return tuple(
+        f"{task(benchmark).label}: "
+        + " and ".join(f"{len(some)} by {name}" for name, some in sorted(classes.items()))
+        + ", two classes whose scores differ by rounding, more in bfloat16; to score a model anew, "
+        "delete its file in scores/ and run the same command again"
+        for (benchmark, _), classes in keys.items()
+        if len(classes) > 1
+    )
 
 
 def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_rebuilding_gives_identical_bytes(run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
 def test_files_read_back_as_the_run_folder(run: Path, name: str) -> None:
-    frame = load.write(run)
+    frame = load.write(run).frame
     pd.testing.assert_frame_equal(load.read(run / name), frame, check_exact=True)
 
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from analysis.tables.run_folder import ResultsError, refuse_mixtures
+from analysis.tables.run_folder import ResultsError, mixed_classes, refuse_mixtures
 
 
 def row(number: int, **settings: Any) -> dict[str, Any]:
     path = Path(f"runs/a/trials/{number}/scores/0.json")
     given = {"documents": "d", "prompts": "p", "model_class": "SharedPrefixLM"} | settings
-    return {"benchmark": "arc", "model": settings.pop("model", "m"), "scored": (path, given)}
+    return {"benchmark": "arc", "model": "m", "key": str(number), "scored": (path, given)}
 
 
-@pytest.mark.parametrize("mark", ["documents", "prompts", "model_class"])
+@pytest.mark.parametrize("mark", ["documents", "prompts"])
 def test_two_kinds_of_scores_of_one_model_are_refused(mark):
     with pytest.raises(
         ResultsError, match=r"trials/0 and .*trials/1 were scored (on|by) different"
@@ -22,12 +22,21 @@ def test_two_kinds_of_scores_of_one_model_are_refused(mark):
         refuse_mixtures([row(0), row(1, **{mark: "another"})])
 
 
-def test_another_model_may_have_another_class_and_other_prompts():
+def test_another_model_may_have_other_prompts():
     other = row(1, prompts="q", model_class="HFLM") | {"model": "another"}
     refuse_mixtures([row(0), other])
+    assert mixed_classes([row(0), other]) == ()
+
+
+def test_cells_that_two_classes_have_scored_are_told_with_their_number():
+    rows = [row(0), row(0), row(1), row(2, model_class="HFLM")]
+    refuse_mixtures(rows)
+    (note,) = mixed_classes(rows)
+    assert note.startswith("ARC: 1 by HFLM and 2 by SharedPrefixLM, two classes whose scores")
 
 
 def test_records_that_do_not_say_their_class_stand_beside_those_that_do():
     old = row(1)
     del old["scored"][1]["model_class"]
     refuse_mixtures([row(0), old])
+    assert mixed_classes([row(0), old]) == ()
