@@ -25,7 +25,7 @@ class Reference(NamedTuple):
     heldout: np.ndarray
     computed: int
     """Pairs that had to be computed now; 0 where they were kept."""
-    file: Path
+    file: Path = Path()
     """Where they are kept."""
 
 
