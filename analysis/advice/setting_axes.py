@@ -12,20 +12,18 @@ moves no optimum. Best scores are paired by their items (`compare_scores`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from analysis.advice.advise import Advice
+from analysis.advice.axis_places import Place, named, places
 from analysis.advice.compare_scores import BestScores, compare_best
 from analysis.advice.source import Source
 from analysis.benchmarks import task
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import RateAt, RateStatus, learning_rates
 from analysis.fit.surface import Fit
-from analysis.tables.schema import settings_of
-from analysis.tables.settings import ARM, label
 
 APART = 0.95
 """Probability from which the best learning rate is said to move, and a value to be the best."""
@@ -99,16 +97,6 @@ class SettingAxis:
         return "-".join(part for part in parts if part)
 
 
-class Place(NamedTuple):
-    """Where an arm stands: the arms that an axis has, with their values in order."""
-
-    name: str
-    held: str
-    arms: tuple[str, ...]
-    values: tuple[str, ...]
-    numbers: tuple[float, ...] | None
-
-
 def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
     """Every axis beyond learning rate, batch size and seed of each stage that has one."""
     found = []
@@ -141,77 +129,6 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
                     )
                 )
     return found
-
-
-def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
-    """The axes that the arms of one stage span; `rows` are the stage's.
-
-    Settings that hang on the name of the arm are the arm's; without any setting the arms themselves
-    are the values.
-    """
-    first = rows.drop_duplicates("arm").set_index("arm")
-    first = first.loc[[arm for arm in arms if arm in first.index]]
-    if len(first) < 2:
-        return []
-    names = [name for name in (*settings_of(rows), "optimizer", "adapter") if name in first]
-    texts: Any = pd.DataFrame({name: [_text(value) for value in first[name]] for name in names})
-    texts.index = first.index
-    own = [
-        name
-        for name in names
-        if name != ARM
-        and texts[name].nunique() > 1
-        and (ARM not in texts or texts.groupby(ARM)[name].nunique().max() > 1)
-    ]
-    own += [ARM] if ARM in texts and texts[ARM].nunique() > 1 else []
-    own = [name for name in own if not _follows(texts, name, own)]
-    if not own:
-        return [Place("arm", "", tuple(first.index), tuple(first.index), None)]
-    found = []
-    for name in own:
-        others = [other for other in own if other != name]
-        groups = texts.groupby(others, sort=False) if others else [((), texts)]
-        for held, members in groups:
-            if members[name].nunique() == len(members) > 1:
-                numbers = _numbers(first.loc[members.index, name])
-                order = np.arange(len(members)) if numbers is None else np.argsort(numbers)
-                there = [f"{label(o)} {v}" for o, v in zip(others, held, strict=True)]
-                found.append(
-                    Place(
-                        label(name),
-                        ", ".join(there),
-                        tuple(members.index[order]),
-                        tuple(members[name].iloc[order]),
-                        None if numbers is None else tuple(numbers[order]),
-                    )
-                )
-    return found
-
-
-def named(name: str, value: str) -> str:
-    """A value in a sentence: adapter.rank 16; lora."""
-    return value if name == "arm" else f"{name} {value}"
-
-
-def _follows(texts: pd.DataFrame, name: str, names: list[str]) -> bool:
-    """Whether an earlier setting says this one too, as `adapter` is said by `adapter.rank`."""
-    for earlier in names[: names.index(name)]:
-        pairs = texts[[earlier, name]].drop_duplicates()
-        if len(pairs) == texts[earlier].nunique():
-            return True
-    return False
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return "none" if np.isnan(value) else f"{value:g}"
-    return str(value) or "none"
-
-
-def _numbers(column: pd.Series) -> np.ndarray | None:
-    parsed: Any = pd.to_numeric(column, errors="coerce")
-    numbers = parsed.to_numpy(dtype=float)
-    return numbers if np.isfinite(numbers).all() and (numbers >= 0).all() else None
 
 
 def _of(fits: Sequence[Fit], benchmark: str) -> Fit | None:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis.advice.advise import advise
-from analysis.advice.setting_axes import SettingAxis, places, setting_axes
+from analysis.advice.axis_places import places
+from analysis.advice.setting_axes import SettingAxis, setting_axes
 from analysis.advice.source import Source
 from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
