@@ -6,6 +6,7 @@ learning rates, batch sizes and scores (`analysis.tables.external`), or a publis
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -155,10 +156,11 @@ def _read_run(run_dir: Path) -> Table:
     ranked = frame.assign(
         stage_rank=[order.get(stage, len(order)) for stage in frame.stage],
         rank=[benchmarks.get(pair, 0) for pair in zip(frame.stage, frame.benchmark, strict=True)],
+        arm_rank=frame.arm.map(_in_order(frame.arm)),
         secondary=~frame.primary.astype(bool),
     ).sort_values(
         [
-            *("stage_rank", "stage", "arm", "learning_rate", "batch_size", "seed", "key"),
+            *("stage_rank", "stage", "arm_rank", "learning_rate", "batch_size", "seed", "key"),
             *("rank", "benchmark", "secondary", "metric"),
         ],
         kind="stable",
@@ -166,6 +168,17 @@ def _read_run(run_dir: Path) -> Table:
     )
     frame = validated(named_metrics(ranked.loc[:, columns]), str(run_dir))
     return Table(frame, mixed_classes(rows))
+
+
+def _in_order(arms: pd.Series) -> dict[str, int]:
+    """Arms by name, numbers in them by size: rank 4 before rank 16."""
+
+    def parts(arm: str) -> list[tuple[bool, float, str]]:
+        words = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", arm)
+        return [(odd := place % 2 == 1, float(word) if odd else 0.0, word)
+                for place, word in enumerate(words)]  # fmt: skip
+
+    return {arm: rank for rank, arm in enumerate(sorted(set(arms), key=parts))}
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

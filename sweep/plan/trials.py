@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from sweep.gridfile.axes import NESTED, RATIO
 from sweep.gridfile.schema import BASE, REFERENCE, Best, Grid, Stage
 from sweep.plan.order import coarse_first
 from trainers.data import sources
@@ -50,6 +51,14 @@ class Trial(Strict):
     """The choice that the trial, or one that it starts from, waits for, in words; its key will be
     another one."""
 
+    settings: Annotated[str, Field(exclude=True)] = ""
+    """Its values of the axes beyond learning rate, batch size and seed, for eyes only."""
+
+    @property
+    def label(self) -> str:
+        """The arm with the settings, which tell its cells from those of other values."""
+        return ", ".join(part for part in (self.arm, self.settings) if part)
+
     @property
     def readable(self) -> str:
         """For eyes only, never parsed."""
@@ -65,7 +74,7 @@ class Trial(Strict):
         if self.spec is None:
             return f"{self.readable} (untrained)"
         parts = [self.stage, f"lr {self.spec.learning_rate:.3g}", f"bs {self.spec.batch_size}"]
-        return " ".join([*parts, f"seed {self.spec.seed}", *([self.arm] if self.arm else [])])
+        return " ".join([*parts, f"seed {self.spec.seed}", *([self.label] if self.label else [])])
 
     @property
     def folder(self) -> str:
@@ -123,6 +132,7 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
                     model=grid.model,
                     spec=spec,
                     waits=waits,
+                    settings=_settings(stage, spec),
                 )
                 by_key[key] = known.setdefault(key, trial)
         cells = list(by_key.values())
@@ -160,6 +170,19 @@ def _parents(
                     f"with such a key; its keys are {keys}{more} (plan.csv has them all)"
                 )
             return [(matching[0], matching[0].waits)]
+
+
+def _settings(stage: Stage, spec: TrainingSpec) -> str:
+    """adapter.rank=8, weight_decay=0.1: as the report names the arms of such axes."""
+    plain = {"learning_rate", "batch_size", "seed", RATIO}
+    names = [name for name, values in stage.axes.items() if name not in plain and len(values) > 1]
+    return ", ".join(f"{name}={_value(spec, name)}" for name in names)
+
+
+def _value(spec: TrainingSpec, name: str) -> Any:
+    outer, _, inner = name.partition(NESTED)
+    value = getattr(spec, outer)
+    return getattr(value, inner, None) if inner else value
 
 
 def _cell(trial: Trial) -> tuple[float, float]:

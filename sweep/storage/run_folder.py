@@ -139,7 +139,7 @@ def plan_csv(planned: list[Trial]) -> str:
     writer.writeheader()
     for trial in planned:
         spec = trial.spec
-        facts = {"key": trial.key, "parent": trial.parent, "stage": trial.stage, "arm": trial.arm}
+        facts = {"key": trial.key, "parent": trial.parent, "stage": trial.stage, "arm": trial.label}
         if spec is not None:
             facts |= {"learning_rate": spec.learning_rate, "batch_size": spec.batch_size}
             facts |= {"lr_bs_ratio": trial.lr_bs_ratio, "seed": spec.seed}

@@ -40,13 +40,13 @@ def show_plan(
     rank = {trial.key: number + 1 for number, trial in enumerate(planned)}
     for name in grid.stages:
         of_stage = [trial for trial in planned if trial.stage == name]
-        for arm in dict.fromkeys(trial.arm for trial in of_stage):
+        for label in dict.fromkeys(trial.label for trial in of_stage):
             cells = [
                 _PlannedCell(t, t.spec, costs[t.key], prices[t.key], rank[t.key])
                 for t in of_stage
-                if t.arm == arm and t.spec is not None
+                if t.label == label and t.spec is not None
             ]
-            console.print(_stage(name, arm, _start(grid.stages[name], cells), cells))
+            console.print(_stage(name, label, _start(grid.stages[name], cells), cells))
     if grid.references:
         untrained = [trial for trial in planned if trial.spec is None]
         console.print(_untrained([(t, prices[t.key], rank[t.key]) for t in untrained]))

@@ -87,6 +87,19 @@ def test_table_has_the_columns_and_reads_them_again(tmp_path):
     pd.testing.assert_frame_equal(load.read(run / "results.parquet"), frame)
 
 
+def test_arms_stand_in_the_order_of_their_numbers(tmp_path):
+    run = planted.run_folder(tmp_path / "run")
+    for place, path in enumerate(sorted((run / "trials").glob("sft-*/trial.json"))):
+        record = planted.json.loads(path.read_text())
+        record["spec"]["adapter"] = {"rank": (4, 16, 100)[place % 3]}
+        record["arm"] = "lora"
+        record["spec"] |= {"learning_rate": 1e-3 * (1 + place // 3), "batch_size": 4}
+        path.write_text(planted.json.dumps(record))
+    frame = load.read(run)
+    arms = list(dict.fromkeys(frame.arm[frame.stage == "sft"]))
+    assert arms == [f"lora, adapter.rank={rank}" for rank in (4, 16, 100)]
+
+
 def test_columns_that_make_arms_of_a_foreign_table_are_settings(tmp_path):
     text = "learning_rate,batch_size,rank,benchmark,value\n"
     text += "".join(f"{r},{b},{k},arc,0.5\n" for r in (1e-3, 1e-2) for b in (4, 8) for k in (1, 2))

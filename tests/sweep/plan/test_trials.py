@@ -1,5 +1,7 @@
 """The plan: what a trial's key hangs on, the order of trials, and what they will cost."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -235,3 +237,21 @@ def test_plan_is_the_same_in_another_process(planned, command, grid_file, small,
         text=True,
     )
     assert json.loads(run.stdout) == here, run.stderr
+
+
+def test_further_axes_are_named_in_titles_and_in_the_plan_and_in_no_key(planned, small):
+    plain = planned(small, "stages.sft.adapter={rank: 4}")
+    swept = (
+        "stages.sft.grid={learning_rate: [0.001], adapter.rank: [4, 16], weight_decay: [0, 0.1]}"
+    )
+    trials = planned(small, swept, "stages.sft.batch_size=4")
+    trained = trials[1:]
+    assert {trial.label for trial in trained} == {
+        f"adapter.rank={rank}, weight_decay={decay}" for rank in (4, 16) for decay in (0.0, 0.1)
+    }
+    assert trained[0].title.endswith(f"seed 0 {trained[0].label}")
+    assert "settings" not in trained[0].model_dump()
+    assert plain[1].key in {trial.key for trial in trained}, "the same training as without the axis"
+    assert plain[1].folder in {trial.folder for trial in trained}
+    rows = list(csv.DictReader(io.StringIO(plan_csv(trials))))
+    assert {row["arm"] for row in rows[1:]} == {trial.label for trial in trained}
