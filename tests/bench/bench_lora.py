@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--against", default="documented,tuned")
     asked = parser.parse_args()
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
@@ -168,11 +169,10 @@ def main() -> int:
         places = [place for batch in batches for place in batch]
         rows: Dataset = prepared.train.select_columns(["input_ids", "labels"]).select(places)
         tokens = [sum(len(prepared.train[at]["input_ids"]) for at in batch) for batch in batches]
-        turns = {
-            "ours": ours(settings, loaded, prepared),
-            "documented": theirs(settings, loaded, rows, asked.batch),
-            "tuned": theirs(settings, loaded, rows, 1),
-        }
+        turns = {"ours": ours(settings, loaded, prepared)}
+        for name, per_device in (("documented", asked.batch), ("tuned", 1)):
+            if name in asked.against.split(","):
+                turns[name] = theirs(settings, loaded, rows, per_device)
     print(
         f"LoRA rank {asked.rank} on all linear modules, {asked.steps} steps of {asked.batch} "
         f"examples, {sum(tokens):,} tokens, {torch.get_num_threads()} threads, "
