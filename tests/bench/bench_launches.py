@@ -190,7 +190,7 @@ def decoded(layers: int, slots: int) -> list[Counter]:
     for tokens in (10, 18):
         counter = Counter()
         with counter.open():
-            body = decoder.Decoder(fake_model(config(layers), torch.bfloat16))
+            body = decoder.Decoder(fake_model(config(layers), torch.bfloat16), proved=True)
             budget = Budget(body, 128)
             with body.attached():
                 generation.generate(

@@ -134,7 +134,7 @@ class _Dispatches(TorchDispatchMode):
         name = func.overloadpacket.__name__
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         on_device = any(isinstance(tensor, FakeTensor) for tensor in tensors)
-        if name == "_local_scalar_dense" and on_device:
+        if name in ("_local_scalar_dense", "item") and on_device:  # the latter in inference mode
             counter.syncs.append(name)
             return {torch.bool: True}.get(
                 args[0].dtype, ANSWER if args[0].dtype.is_floating_point else 1
