@@ -23,6 +23,7 @@ from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
 from sweep.schedule.pool import Pool
+from sweep.schedule.pools import pool
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import Pending, TrialQueue
 from sweep.schedule.reference_passes import ReferencePasses
@@ -78,14 +79,8 @@ class Orchestrator:
         self.retention.follow(self.planned)
         self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
         self.outcomes = []
-        if grid.search is not None and self.options.only is None:
-            from sweep.schedule.search_queue import SearchPool
-
-            self.pool = SearchPool(grid, self.planned, self.folder, self.resolved.evaluations)
-        elif grid.decide is not None and self.options.only is None:
-            from sweep.schedule.decide import DecidePool
-
-            self.pool = DecidePool(grid, self.planned, self.folder, self.resolved.evaluations)
+        if self.options.only is None:
+            self.pool = pool(grid, self.planned, self.folder, self.resolved.evaluations)
 
     @property
     def total(self) -> int:
