@@ -61,9 +61,14 @@ class _Reasons(NamedTuple):
 
 
 def next_step(
-    fits: Sequence[Fit], answers: Answers, rows: pd.DataFrame, file: Path | None
+    fits: Sequence[Fit],
+    answers: Answers,
+    rows: pd.DataFrame,
+    file: Path | None,
+    arms: int = 1,
 ) -> NextStep:
-    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml."""
+    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has so
+    many arms, or values of further axes, each of which gets the new cells."""
     cells = [fit.cells for fit in fits]
     reasons = _reasons(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
@@ -93,10 +98,11 @@ def next_step(
     count = sum(cell not in known for cell in product(*axes.values()))
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     sentence = (
-        f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')} beside the {len(known)} "
-        "there are; running the grid file runs only what is new."
+        f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
+        f"{f' in each of {arms} arms,' if arms > 1 else ''} beside the {len(known)} there are; "
+        "running the grid file runs only what is new."
     )
-    return NextStep(sentence, _text(cells[0].stage, axes, file), count)
+    return NextStep(sentence, _text(cells[0].stage, axes, file), count * arms)
 
 
 def _reasons(answers: Answers) -> _Reasons:

@@ -129,3 +129,11 @@ def test_the_runs_own_file_is_printed_whole_with_new_axes(tmp_path: Path) -> Non
     assert "# kept" in found.text and "benchmarks: [arc]" in found.text
     assert set(axes(found)["learning_rate"]) == set(RATES)
     assert len(axes(found)["seed"]) == 3
+
+
+def test_new_cells_are_those_of_every_arm_that_the_file_runs() -> None:
+    frame = table(lambda x, y: 0.03 * x, noise=0.002)
+    fits = [fit(cells) for cells in surfaces(frame)]
+    alone, three = (next_step(fits, answers(fits), frame, None, arms) for arms in (1, 3))
+    assert three.cells == 3 * alone.cells
+    assert f"That is {alone.cells} new cells in each of 3 arms, beside the 20" in three.sentence
