@@ -246,11 +246,11 @@ _ending: list[ray.ObjectRef] = []
 
 def end_attempt(started: dict[str, Any]) -> None:
     """End the process of an attempt, given its `started` event, on the node where it runs."""
-    task = ray.remote(num_cpus=0, max_retries=0)(processes.end).options(name="end an attempt")
-    on_node = NodeAffinitySchedulingStrategy(started["node"], soft=False)
-    _ending.append(
-        task.options(scheduling_strategy=on_node).remote(started["pid"], started["process_created"])
+    task = ray.remote(num_cpus=0, max_retries=0)(processes.end).options(
+        name="end an attempt",
+        scheduling_strategy=NodeAffinitySchedulingStrategy(started["node"], soft=False),
     )
+    _ending.append(task.remote(started["pid"], started["process_created"]))
 
 
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
@@ -287,11 +287,12 @@ def fetch_on_other_nodes(needed: Needs) -> None:
         return
     here = ray.get_runtime_context().get_node_id()
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
-    task = ray.remote(num_cpus=0)(hub.fetch).options(name="fetch from the hub")
+    task = ray.remote(num_cpus=0)(hub.fetch)
     waiting = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            needed
-        )
+        task.options(
+            name="fetch from the hub",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        ).remote(needed)
         for node in others
     ]
     try:
