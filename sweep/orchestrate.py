@@ -129,7 +129,6 @@ class Orchestrator:
         )
         self.events.begun(self.shown, self.done, to_go)
         if not pending:
-            self.tell_verdict()
             return
         started = time.monotonic()
         passes = self.passes.of(pending)
@@ -140,15 +139,8 @@ class Orchestrator:
             at_once = self.start(backend, queue, {t.key: self.job(t) for t in pending})
         for key in [key for key in queue.blocked if key not in passes.by_key]:
             self.block(self.by_key[key], self.by_key[queue.blocked[key]])
-        self.tell_verdict()
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
         progress.times(self.console, time.monotonic() - started, work, at_once)
-
-    def tell_verdict(self) -> None:
-        """Say and record why no further cell is chosen, also where an earlier start died first."""
-        if self.pool is not None and (line := self.pool.verdict()):
-            self.say(line)
-            self.events.decided(line)
 
     def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
@@ -270,6 +262,9 @@ class Orchestrator:
         """Write the report; returns how many trials are in which state."""
         from analysis.report import build
 
+        if self.pool is not None and (line := self.pool.verdict()):
+            self.say(line)  # here, as an earlier start may have died before it did
+            self.events.decided(line)
         spent = spending.write(self.folder.path)
         self.lock.check()
         page = build.write(self.folder.path)
