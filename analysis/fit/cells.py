@@ -30,7 +30,8 @@ class Cells:
     `table` columns: learning_rate, batch_size, x (log2 learning rate), y (log2 batch size), status,
     reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
     A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
-    `seed_sd` is the pooled standard deviation between seeds, None where no cell was repeated.
+    `seed_sd` is the pooled standard deviation between seeds, of `seed_freedom` degrees of freedom,
+    None where no cell was repeated.
     `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok;
     `sized` is False where nobody knows the one batch size, for which 1 stands.
     `own_noise` those of the ok cells without what moves all alike, which shifts no optimum, for
@@ -49,6 +50,7 @@ class Cells:
     paired: bool
     seed_sd: float | None
     sized: bool = True
+    seed_freedom: int = 0
 
     @property
     def ok(self) -> np.ndarray:
@@ -134,6 +136,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         paired=answers is not None,
         seed_sd=None if seeds is None else seeds.pooled,
         sized=bool(rows.lr_bs_ratio.notna().any()),
+        seed_freedom=0 if seeds is None else seeds.freedom,
     )
 
 

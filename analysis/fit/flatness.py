@@ -18,29 +18,57 @@ NEIGHBOURS = 2
 
 
 def flatness(cells: Cells) -> tuple[float, str]:
-    """p of an omnibus test of all ok cells against a constant, and what was tested.
+    """p that all ok cells have one true score, and what was tested.
 
-    Q = sum of (score - mean)^2 / variance, its null distribution drawn from the joint noise. Item
-    noise alone understates what differs between trainings, so without repeated seeds the cells must
-    also be ordered over the grid, against permutations. p is the larger.
+    Two statistics, because each is blind where the other sees: Q = sum of (score - mean)^2 /
+    variance, and how much of it a quadratic over the grid explains; twice the smaller p
+    (Bonferroni). Their null distributions are drawn from the joint noise, in each draw with another
+    variance between seeds, as uncertain as few repeated cells leave it. Item noise alone
+    understates what differs between trainings, so without repeated seeds the cells must also be
+    ordered over the grid, against permutations: p is then the larger.
     """
     ok = cells.table.loc[cells.ok]
     score = ok.value.to_numpy()
     own = cells.own_noise
     tests = []
     if own.std() > 0:
-        weights = inverse_variances(variances(own))
-        observed = _spread(score[None, :], weights)[0]
-        exceed = int((_spread(own, weights) >= observed).sum())
-        tests.append(((1 + exceed) / (DRAWS + 1), "all cells against a constant, joint noise"))
+        root = np.sqrt(inverse_variances(variances(own)))
+        x, y = ok.x.to_numpy(), ok.y.to_numpy()
+        basis = orth(design(box_of(x, y), x, y) * root[:, None])
+        both = zip(
+            _squares(score[None, :] * root, root, basis),
+            _squares(own * root, root, basis),
+            strict=True,
+        )
+        scale = _seed_variance(cells)
+        tails = [
+            (1 + int((null * scale >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both
+        ]
+        tests.append((min(1.0, 2 * min(tails)), "all cells against a constant, joint noise"))
     if cells.seed_sd is None:
         tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
     return max(tests) if tests else (1.0, "all cells alike, in every seed")
 
 
-def _spread(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    mean = scores @ weights / weights.sum()
-    return (scores - mean[:, None]) ** 2 @ weights
+def _squares(white: np.ndarray, root: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of whitened scores (rows x cells): their sum of squares about the weighted mean, and the part
+    of it that lies in the `basis`, of which a constant is a part."""
+    unit = root / np.linalg.norm(root)
+    constant = (white @ unit) ** 2
+    return (white**2).sum(axis=1) - constant, ((white @ basis) ** 2).sum(axis=1) - constant
+
+
+def _seed_variance(cells: Cells) -> np.ndarray:
+    """Draws of the variance of the noise, in shares of the one taken, as uncertain as the variance
+    between seeds that is a part of it."""
+    if cells.seed_sd is None or cells.seed_freedom < 1:
+        return np.ones(DRAWS)
+    seeds = cells.table.seeds[cells.ok].to_numpy(dtype=float)
+    total = float(cells.own_noise.var(axis=0).mean())
+    share = min(1.0, float((cells.seed_sd**2 / seeds).mean()) / total)
+    freedom = cells.seed_freedom
+    drawn = freedom / np.random.default_rng(freedom).chisquare(freedom, DRAWS)
+    return 1 - share + share * drawn
 
 
 def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:

@@ -19,10 +19,12 @@ ENOUGH = 4
 
 
 class SeedNoise(NamedTuple):
-    """Standard deviations of one seed's score, in the metric's units: pooled, and one per cell."""
+    """Standard deviations of one seed's score, in the metric's units: pooled, and one per cell;
+    `freedom` is the degrees of freedom of the pooled one."""
 
     pooled: float
     cells: np.ndarray
+    freedom: int
 
 
 def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNoise | None:
@@ -36,7 +38,7 @@ def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNo
     seed = pd.factorize(rows.seed)[0]
     rest = centred - (np.bincount(seed, centred) / np.bincount(seed))[seed]
     own = counts - 1.0
-    freedom = len(rows) - len(counts) - seed.max()
+    freedom = len(rows) - len(counts) - int(seed.max())
     if freedom <= 0:
         return None
     squares = np.bincount(cell, rest**2) * own.sum() / freedom
@@ -49,9 +51,9 @@ def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNo
             prior = np.where(near, beside, away)
     weight = _prior_freedom(squares, own, prior)
     if np.isinf(weight):
-        return SeedNoise(float(np.sqrt(pooled)), np.sqrt(prior))
+        return SeedNoise(float(np.sqrt(pooled)), np.sqrt(prior), freedom)
     moderated = (weight * prior + squares) / (weight + own)
-    return SeedNoise(float(np.sqrt(pooled)), np.sqrt(moderated))
+    return SeedNoise(float(np.sqrt(pooled)), np.sqrt(moderated), freedom)
 
 
 def _prior_freedom(squares: np.ndarray, freedom: np.ndarray, prior: np.ndarray) -> float:

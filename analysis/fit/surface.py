@@ -31,7 +31,7 @@ from analysis.fit.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_q
 from analysis.text import counted
 
 ALPHA = 0.05
-INSIDE = 0.7
+INSIDE = 0.6
 """Share of draws whose top must lie inside the grid (see `_sides`)."""
 
 WIDEST = 0.4

@@ -1,0 +1,30 @@
+"""The omnibus test says nothing where there is nothing, and sees a weak bowl among many cells."""
+
+import numpy as np
+
+from analysis.fit.cells import Cells, surfaces
+from analysis.fit.flatness import flatness
+from tests.analysis.planted import table
+
+SIX = (2, 4, 8, 16, 32, 64)
+RATES = tuple(float(rate) for rate in 2.0 ** np.arange(-14, -8))
+
+
+def few_repeats(depth: float, number: int) -> Cells:
+    """6 x 6 cells of a bowl with this depth per square octave, four of them with a second seed."""
+    noise = 0.01 * np.random.default_rng(number).standard_normal(2 * len(RATES) * len(SIX))
+    frame = table(
+        lambda x, y: 0.5 - depth * (x + 11.5) ** 2 + noise, rates=RATES, sizes=SIX, seeds=2
+    )
+    repeated = (frame.learning_rate < 2**-12.5) & (frame.batch_size < 8)
+    return surfaces(frame.loc[(frame.seed == 0) | repeated])[0]
+
+
+def test_few_repeated_cells_make_no_shape_of_noise() -> None:
+    called = [flatness(few_repeats(0.0, number))[0] <= 0.05 for number in range(60)]
+    assert np.mean(called) <= 0.1
+
+
+def test_a_weak_bowl_is_seen_by_what_a_quadratic_explains() -> None:
+    called = [flatness(few_repeats(0.008, number))[0] <= 0.05 for number in range(20)]
+    assert np.mean(called) >= 0.8
