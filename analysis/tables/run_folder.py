@@ -237,7 +237,7 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl in a trial's folder, one per logged step; none where training
     has not begun."""
     path = folder / "metrics.jsonl"
-    return json_lines(path) if path.exists() else []
+    return json_lines(path) if path.is_file() else []
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ class _Followed:
     def _rows(self) -> Iterator[dict[str, Any]]:
         """New complete lines of metrics.jsonl."""
         path = self._folder.path / "metrics.jsonl"
-        if not path.exists():
+        if not path.is_file():
             return
         with open(path, "rb") as file:
             file.seek(self._position)
