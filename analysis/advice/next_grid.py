@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.error import YAMLError
 
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
 from analysis.benchmarks import TASK_TYPE_LABELS, task
@@ -26,6 +27,7 @@ from analysis.fit.batch import Batch
 from analysis.fit.cells import Cells
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit
+from analysis.tables.errors import ResultsError
 from analysis.text import counted, listed, rate
 
 OCTAVE = 2.0
@@ -219,9 +221,15 @@ def _text(stage: str, axes: dict[str, list[Any]], file: Path | None) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     grid: dict[str, Any] = {"stages": {stage: {"grid": {}}}}
     if file is not None and file.exists():
-        whole = yaml.load(file)
-        if "grid" in whole.get("stages", {}).get(stage, {}):
-            grid = whole
+        try:
+            whole = yaml.load(file)
+            if "grid" in whole.get("stages", {}).get(stage, {}):
+                grid = whole
+        except (YAMLError, AttributeError, TypeError, UnicodeDecodeError) as error:
+            raise ResultsError(
+                f"{file}: is not the grid that the run was started with "
+                f"({type(error).__name__}); start the run's command again, which writes it anew"
+            ) from error
     place = grid["stages"][stage]["grid"]
     if "ratio" in place and "batch_size" in place:
         del place["ratio"]

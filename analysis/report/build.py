@@ -3,7 +3,6 @@
 Several sources make a comparison. The same input gives the same bytes.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import json_lines
+from analysis.tables.run_folder import load as load_record
 from analysis.text import counted, safe
 
 AGAINST = "against.txt"
@@ -223,9 +223,11 @@ def _cost(source: Source) -> list[tuple[str, str]]:
     path = source.folder / "cost.json" if source.folder is not None else None
     if path is None or not path.exists():
         return []
-    record = json.loads(path.read_text(encoding="utf-8"))
-    label = "used so far" if record["cost"] is None else "cost so far"
-    return [(label, record["words"])]
+    record = load_record(path)
+    words = record.get("words")
+    if not isinstance(words, str):
+        raise results.ResultsError(f"{path}: words: holds no text; delete it, nothing is lost")
+    return [("used so far" if record.get("cost") is None else "cost so far", words)]
 
 
 def _decided(source: Source) -> list[tuple[str, str]]:
@@ -235,7 +237,7 @@ def _decided(source: Source) -> list[tuple[str, str]]:
         return []
     events = [event for event in json_lines(path) if event.get("event") in ("chosen", "decided")]
     chosen = sum(event["event"] == "chosen" for event in events)
-    last = [event["reason"] for event in events if event["event"] == "decided"][-1:]
+    last = [event.get("reason", "") for event in events if event["event"] == "decided"][-1:]
     return [("chosen as results came in", f"{counted(chosen, 'trial')}; {last[0]}")] if last else []
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.tables.errors import ResultsError
+
 
 class Progress(NamedTuple):
     """Planned trials, and how many of them ended (ok or diverged, every score in) or failed."""
@@ -45,11 +47,21 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
 
 
 def progress(run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int]) -> Progress | None:
-    """From plan.csv; `wanted` counts each stage's benchmarks. None without a plan."""
+    """From plan.csv; `wanted` counts each stage's benchmarks. None without a plan.
+
+    Raises:
+        ResultsError: it is no plan.
+    """
     path = run_dir / "plan.csv"
     if not path.exists():
         return None
-    plan = pd.read_csv(path, dtype="str", keep_default_na=False)
+    anew = "start the run's command again, which writes it anew"
+    try:
+        plan = pd.read_csv(path, dtype="str", keep_default_na=False)
+    except ValueError as error:  # of pandas, and of text that is none
+        raise ResultsError(f"{path}: no table ({str(error).strip()}); {anew}") from error
+    if missing := {"key", "stage"} - set(plan):
+        raise ResultsError(f"{path}: has no column {', '.join(sorted(missing))}; {anew}")
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])
     rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()

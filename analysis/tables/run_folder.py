@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
+from analysis.tables.score_record import WAY_OUT, problem
 from analysis.tables.settings import AXES, flat
 
 MARKS = (
@@ -59,6 +60,8 @@ def manifest(run_dir: Path) -> dict[str, Any]:
             f"{path}: written by a later version (layout {written}; this one reads up to "
             f"{LAYOUT}): update the code"
         )
+    if not isinstance(record.get("name", ""), str):
+        raise ResultsError(f"{path}: name: holds no text; start the run's command again")
     stages = record.get("stages", {})
     if not isinstance(stages, dict) or not all(
         isinstance(stage, dict) for stage in stages.values()
@@ -78,8 +81,9 @@ def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         for name, kind in IDENTITY.items():
             if not isinstance(record.get(name), kind):
                 raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
-        for name in AXES:
-            if not isinstance((record["spec"] or {}).get(name), int | float | None):
+        spec = record["spec"]
+        for name in AXES if spec is not None else ():
+            if not isinstance(spec.get(name), int | float):
                 raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
         yield path.parent, record
 
@@ -121,6 +125,11 @@ def _rows_of(
 ) -> list[dict[str, Any]]:
     train_path = folder / "train.json"
     train = load(train_path) if train_path.exists() else {}
+    if train and train.get("status") not in ENDS:
+        raise ResultsError(
+            f"{train_path}: status: {train.get('status')!r} is no end of a training; it is one of "
+            f"{', '.join(ENDS)}; delete the file to train the trial anew"
+        )
     failure = _last_failure(folder / "attempts.jsonl")
     spec = trial.get("spec") or {}
     learning_rate, batch_size = spec.get("learning_rate"), spec.get("batch_size")
@@ -154,7 +163,10 @@ def _rows_of(
             continue
         record = load(score_path)
         base |= {"status": "ok", "reason": "", "eval_seconds": record.get("eval_seconds")}
-        base |= {"scored": (score_path, record.get("settings") or {})}
+        settings = record.get("settings") or {}
+        if not isinstance(settings, dict):
+            raise ResultsError(f"{score_path}: settings: holds no object; {WAY_OUT}")
+        base |= {"scored": (score_path, settings)}
         rows += [base | _score(score, score_path) for score in record["scores"]]
     return rows
 
@@ -212,8 +224,8 @@ def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str,
     }
 
 
-PROPORTIONS = ("acc", "acc_norm", "exact_match", "accuracy", "pass@1")
-"""Metrics, by the beginning of their names, that lie between 0 and 1."""
+ENDS = ("ok", "diverged")
+"""Of a training, in train.json."""
 
 
 def _score(score: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -221,15 +233,12 @@ def _score(score: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ResultsError: no benchmark gives such a value.
     """
+    if told := problem(score):
+        raise ResultsError(f"{path}: {told}")
     names = ("metric", "primary", "higher_is_better", "value", "stderr", "n")
     row = {name: score.get(name) for name in names}
     if row["value"] is None or not np.isfinite(row["value"]):
         row |= {"status": "failed", "reason": "the score is not a finite number", "value": None}
-    elif str(row["metric"]).split(",")[0] in PROPORTIONS and not 0 <= row["value"] <= 1:
-        raise ResultsError(
-            f"{path}: {row['metric']} is {row['value']}, which has to lie between 0 and 1; delete "
-            "the file to have the trial scored anew"
-        )
     return row
 
 
@@ -241,11 +250,14 @@ def training_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file; half a line, which a killed writer leaves, is skipped."""
+    """The records of a .jsonl file; what is no object is skipped, and half a line, which a killed
+    writer leaves."""
     records = []
     for line in path.read_bytes().splitlines():
         with suppress(ValueError):
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
     return records
 
 

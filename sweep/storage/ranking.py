@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analysis.tables.score_record import problem
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
+from trainers.files import Damaged
 from trainers.specs.identity import NOT_IN_IDENTITY
 
 
@@ -111,10 +113,18 @@ def scored(trial: Trial, folder: TrialFolder, evaluation: dict[str, Any]) -> Sco
 
 
 def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The score that the evaluation goes by; empty where there is none, or no finite one."""
-    record = files.read_json(folder.scores(evaluation["fingerprint"])) or {"scores": []}
-    for score in record["scores"]:
-        value = score["value"]
-        if score["primary"] and value is not None and math.isfinite(value):
-            return score
+    """The score that the evaluation goes by; empty where there is none, or no finite one.
+
+    Raises:
+        Damaged: the record holds what no benchmark gives.
+    """
+    path = folder.scores(evaluation["fingerprint"])
+    record = files.read_json(path) or {"scores": []}
+    with files.shaped(path):
+        for score in record["scores"]:
+            if told := problem(score):
+                raise Damaged(f"{path}: {told}")
+            value = score["value"]
+            if score["primary"] and value is not None and math.isfinite(value):
+                return score
     return {}
