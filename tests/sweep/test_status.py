@@ -167,7 +167,7 @@ EDITED = {
 def test_record_that_was_edited_by_hand_is_named(pattern, copied):
     for file in copied.glob(pattern):
         file.write_text(EDITED[pattern])
-    with pytest.raises(Damaged, match="never written there|which is no number") as caught:
+    with pytest.raises(Damaged, match=r"never written there|which is no number") as caught:
         Reader(copied).read()
     assert str(copied) in str(caught.value)
 
