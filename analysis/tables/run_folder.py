@@ -79,7 +79,7 @@ def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
         record = load(path)
         for name, kind in IDENTITY.items():
-            if not isinstance(record.get(name), kind):
+            if name not in record or not isinstance(record[name], kind):
                 raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
         spec = record["spec"]
         for name in AXES if spec is not None else ():
