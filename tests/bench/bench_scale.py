@@ -169,7 +169,7 @@ def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
         frontier = driver.queue(trials)
         jobs = {trial.key: driver.job(trial) for trial in trials}
         began = time.monotonic()
-        with runner(grid, Options(), resolved.needed, driver.say) as at:
+        with runner(grid, Options(), resolved.needed, driver.allowance.reached, driver.say) as at:
             at_once = driver.start(at, frontier, jobs)
     warm = min(PORTION, len(trials) // 5)
     each = (driver.ends[-1] - driver.ends[warm]) / (len(trials) - warm - 1)

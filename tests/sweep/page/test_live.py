@@ -15,6 +15,7 @@ from sweep.page import live, serve
 from sweep.plan import trials as plan
 from sweep.storage.run_folder import RunFolder, plan_csv
 from sweep.storage.run_log import NAME as LOG
+from trainers import files
 
 ROOT = Path(__file__).parents[3]
 
@@ -154,7 +155,7 @@ def test_run_that_is_left_shows_nothing_as_running(planned, tmp_path):
     trial = folder.path / "trials" / planned[1].splitlines()[2].rpartition(",")[2]
     trial.mkdir(parents=True)
     (folder.path / "driver.json").write_text("{}")
-    (trial / "attempts.jsonl").write_text('{"event": "started"}\n')
+    files.append_events(trial / "attempts.jsonl", [{"event": "started"}])
     page = begun(folder, planned[1], [])
     data = page.path.parent / live.DATA
     assert '"running":1' in data.read_text()
