@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.faults.runs import ROOT, Run, ended, lines, must, wait_until
+from trainers import files
 
 LOCALFLOCK = """\
 int flock(int descriptor, int operation) { return 0; }
@@ -106,7 +107,8 @@ def driver_elsewhere_dead(run: Run, chance: random.Random) -> None:
     os.utime(held, (yesterday, yesterday))
     (victim, *_) = sorted(run.path.glob("trials/second*"))
     with open(victim / "attempts.jsonl", "a") as file:
-        file.write(json.dumps({"event": "started", "attempt": 9, "pid": 1, "host": "x"}) + "\n")
+        started = {"event": "started", "attempt": 9, "pid": 1, "host": "x", "time": files.now()}
+        file.write(json.dumps(started) + "\n")
     shutil.rmtree(victim / "scores", ignore_errors=True)
     status = subprocess.run(
         [sys.executable, "-m", "sweep.status", str(run.path)],

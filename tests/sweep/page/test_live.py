@@ -112,8 +112,8 @@ def test_cells_turn_from_planned_to_running_to_done(watched):
 def test_curves_and_contours_come_as_cells_end(watched):
     drawn = [look for look in watched if look["live"] and look["states"]]
     assert drawn[0]["contours"] == 0
-    assert drawn[-1]["curves"] >= 4
-    assert drawn[-1]["contours"] > 0
+    assert max(look["curves"] for look in drawn) >= 4
+    assert max(look["contours"] for look in drawn) > 0
 
 
 @pytest.mark.parametrize("told", ["trials ended", "Cost so far", "to the end", "tokens/s"])
