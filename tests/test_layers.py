@@ -16,7 +16,14 @@ MAY_IMPORT = {"sweep": {"trainers", "analysis"}, "trainers": set(), "analysis": 
 HOMES = {
     "ray": {
         f"sweep/execution/backends/{name}.py"
-        for name in ("compat_ray", "ray_access", "ray_cluster", "ray_metrics", "ray_tune")
+        for name in (
+            "compat_ray",
+            "ray_access",
+            "ray_cluster",
+            "ray_metrics",
+            "ray_tasks",
+            "ray_tune",
+        )
     },
     "optuna": {"sweep/schedule/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},

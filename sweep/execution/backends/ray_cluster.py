@@ -1,6 +1,6 @@
 """A Ray cluster: joined or started here, what it has, and whether a trial fits.
 
-Ray is imported here, in `compat_ray`, and in `ray_tune`, which runs trials on it; nowhere else.
+Ray is imported in this room alone.
 """
 
 import contextlib
@@ -30,9 +30,7 @@ import ray  # noqa: E402  (reads its environment on import)
 from ray.autoscaler.sdk import request_resources  # noqa: E402
 from ray.exceptions import RayError  # noqa: E402
 from ray.job_config import JobConfig  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from sweep.execution import processes  # noqa: E402
 from sweep.execution.backends import (  # noqa: E402
     compat_ray,
     ray_access,
@@ -42,8 +40,7 @@ from sweep.execution.backends import (  # noqa: E402
 from sweep.execution.backends.ray_cleanup import JOINED, Reaper  # noqa: E402
 from sweep.execution.backends.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.schema import TrialResources  # noqa: E402
-from trainers import devices, hub  # noqa: E402
-from trainers.hub import Needs  # noqa: E402
+from trainers import devices  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""
@@ -252,19 +249,6 @@ def fits_elsewhere(resources: TrialResources, nodes: Collection[str]) -> bool:
     return _fits(resources, others)
 
 
-_ending: list[ray.ObjectRef] = []
-"""Tasks of `end_attempt`: Ray cancels what nobody refers to."""
-
-
-def end_attempt(started: dict[str, Any]) -> None:
-    """End the process of an attempt, given its `started` event, on the node where it runs."""
-    task = ray.remote(num_cpus=0, max_retries=0)(processes.end).options(
-        name="end an attempt",
-        scheduling_strategy=NodeAffinitySchedulingStrategy(started["node"], soft=False),
-    )
-    _ending.append(task.remote(started["pid"], started["process_created"]))
-
-
 def concurrency(resources: TrialResources, most: int | None, *, grows: bool = False) -> int:
     """Trials with these resources that fit on the cluster at once, at most `most`; so many where
     the cluster grows with what waits."""
@@ -285,29 +269,3 @@ def fitting(resources: TrialResources, nodes: list[Node]) -> int:
         )
         for node in nodes
     )
-
-
-def fetch_on_other_nodes(needed: Needs) -> None:
-    """What the driver has fetched for its own node, for each of the others. Training data is not
-    among it: trials read what the driver has prepared of it.
-
-    Raises:
-        CannotRun: a node cannot fetch it.
-    """
-    needed = needed.model_copy(update={"data": ()})
-    if needed.empty:
-        return
-    here = ray.get_runtime_context().get_node_id()
-    others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
-    task = ray.remote(num_cpus=0)(hub.fetch)
-    waiting = [
-        task.options(
-            name="fetch from the hub",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        ).remote(needed)
-        for node in others
-    ]
-    try:
-        ray.get(waiting)
-    except RayError as error:
-        raise CannotRun(f"on another node: {getattr(error, 'cause', None) or error}") from error

@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweep.execution import preemption
-from sweep.execution.backends import compat_ray, ray_cluster
+from sweep.execution.backends import compat_ray, ray_cluster, ray_tasks
 from sweep.execution.backends.ray_metrics import Metrics
 from sweep.execution.job import Job, Outcome, TrialCallback
 from sweep.execution.retries import Retries
@@ -76,7 +76,7 @@ def run(
     reuse = resources.reuse_workers
     if reuse is None:
         reuse = not any(resources.gpus_per_trial for resources in asked.values())
-    supervisor = Supervisor(jobs, ray_cluster.end_attempt, reached)
+    supervisor = Supervisor(jobs, ray_tasks.end_attempt, reached)
     queue = _Queue(frontier, callback, retries, supervisor, metrics, asked)
 
     def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -124,7 +124,7 @@ class OnRay:
     def run(
         self, frontier: TrialQueue, jobs: dict[str, Job], callback: TrialCallback
     ) -> dict[str, int]:
-        from sweep.execution.backends import ray_cluster, ray_tune
+        from sweep.execution.backends import ray_cluster, ray_tasks, ray_tune
         from sweep.execution.backends.ray_metrics import Metrics
 
         self.join()
@@ -139,7 +139,7 @@ class OnRay:
                 for stage, one in asked.items()
             }
             if not self._needed.empty:
-                ray_cluster.fetch_on_other_nodes(self._needed)
+                ray_tasks.fetch_on_other_nodes(self._needed)
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._cluster.dashboard}   trials at once: {most}")
             retries = Retries(jobs, resources.retries, callback, self._say)

@@ -13,7 +13,7 @@ from tests.faults.runs import ROOT
 DRIVER = """
 import json, subprocess, sys
 import psutil, ray
-from sweep.execution.backends import ray_cluster
+from sweep.execution.backends import ray_cluster, ray_tasks
 from trainers.hub import Needs
 from trainers.specs.data import Model
 
@@ -22,11 +22,11 @@ said = {}
 sleeps = subprocess.Popen(["sleep", "300"])
 (other,) = (n["NodeID"] for n in ray.nodes() if n["NodeManagerAddress"] == "127.0.0.2")
 created = psutil.Process(sleeps.pid).create_time()
-ray_cluster.end_attempt({"node": other, "pid": sleeps.pid, "process_created": created})
+ray_tasks.end_attempt({"node": other, "pid": sleeps.pid, "process_created": created})
 said["ended"] = sleeps.wait(60)
 model = Model(name="nobody/no-model")
 try:
-    ray_cluster.fetch_on_other_nodes(Needs(models=(model,), data=(), evaluate=None, offline=True))
+    ray_tasks.fetch_on_other_nodes(Needs(models=(model,), data=(), evaluate=None, offline=True))
 except Exception as error:
     said["refused"] = f"{type(error).__name__}: {error}"
 print(json.dumps(said))
