@@ -81,9 +81,9 @@ def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         for name, kind in IDENTITY.items():
             if name not in record or not isinstance(record[name], kind):
                 raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
-        spec: dict[str, Any] = record["spec"] or dict.fromkeys(AXES, 0)
+        spec: dict[str, Any] | None = record["spec"]
         for name in AXES:
-            if not isinstance(spec.get(name), int | float):
+            if spec is not None and not isinstance(spec.get(name), int | float):
                 raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
         yield path.parent, record
 
