@@ -36,7 +36,7 @@ from trainers.specs.training import SftSpec
 
 ROOT = Path(__file__).parents[2]
 PARTS = 6
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 25 * PARTS)) // PARTS
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 10 * PARTS)) // PARTS
 SECONDS = 4.0
 """Of the processor, for one input."""
 
