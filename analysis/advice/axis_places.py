@@ -44,7 +44,7 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
     own = [name for name in own if not _follows(texts, name, own)]
     if not own:
         return [Place("arm", "", tuple(first.index), tuple(first.index), None)]
-    found = []
+    axes = []
     for name in own:
         others = [other for other in own if other != name]
         groups = texts.groupby(others, sort=False) if others else [((), texts)]
@@ -53,7 +53,7 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
                 numbers = _numbers(first.loc[members.index, name])
                 order = np.arange(len(members)) if numbers is None else np.argsort(numbers)
                 there = [f"{label(o)} {v}" for o, v in zip(others, held, strict=True)]
-                found.append(
+                axes.append(
                     Place(
                         label(name),
                         ", ".join(there),
@@ -62,7 +62,7 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
                         None if numbers is None else tuple(numbers[order]),
                     )
                 )
-    return found
+    return axes
 
 
 def named(name: str, value: str) -> str:

@@ -99,7 +99,7 @@ class SettingAxis:
 
 def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
     """Every axis beyond learning rate, batch size and seed of each stage that has one."""
-    found = []
+    axes = []
     for stage in dict.fromkeys(one.stage for one in advice):
         arms = {one.arm: one for one in advice if one.stage == stage}
         rows = source.frame.loc[source.frame.stage == stage]
@@ -117,7 +117,7 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
             if benchmarks:
                 models = rows.loc[rows.arm.isin(place.arms), ["model", "model_parameters"]]
                 one_model = len(models.drop_duplicates()) == 1
-                found.append(
+                axes.append(
                     SettingAxis(
                         stage,
                         place.name,
@@ -128,7 +128,7 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
                         benchmarks,
                     )
                 )
-    return found
+    return axes
 
 
 def _of(fits: Sequence[Fit], benchmark: str) -> Fit | None:

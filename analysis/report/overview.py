@@ -21,7 +21,7 @@ from analysis.tables.recipe import recipe
 from analysis.text import Unit, counted, listed, number, rate
 
 SHOWN = 0.01
-"""Of a difference of no importance: no smaller one is told."""
+"""A difference below this share of the smallest one that matters is written as none."""
 
 
 class Score(NamedTuple):

@@ -17,7 +17,6 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +26,8 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
+from step_clock import Clock
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -58,28 +58,6 @@ def spec(data: str, batch: int, steps: int, length: int, rank: int) -> SftSpec:
         "batch_size": batch, "steps": steps, "schedule": "constant", "max_length": length,
         "noise_scale_every": 0, "heldout": 0, "adapter": {"rank": rank, "alpha": 2 * rank},
     })  # fmt: skip
-
-
-class Clock(TrainerCallback):
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.began = now()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(now() - self.began)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(logs["loss"])
-
-
-def now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def theirs(spec: SftSpec, loaded: load.Loaded, rows: Dataset, per_device: int) -> Steps:

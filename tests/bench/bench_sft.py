@@ -17,16 +17,16 @@ import json
 import os
 import statistics
 import tempfile
-import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import datasets
 import torch
 import transformers
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from step_clock import Clock, now
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -59,30 +59,6 @@ def spec(batch: int, steps: int, budget: int | None) -> SftSpec:
         "kind": "sft", "data": files, "learning_rate": RATE, "batch_size": batch, "steps": steps,
         "schedule": "constant", "max_length": LENGTH, "tokens_per_micro_batch": budget,
     })  # fmt: skip
-
-
-class Clock(TrainerCallback):
-    """Seconds of each optimizer step, and its loss."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.losses: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.began = now()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(now() - self.began)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(logs["loss"])
-
-
-def now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:

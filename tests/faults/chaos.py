@@ -92,13 +92,13 @@ class Nodes:
 
 
 def workers(nodes: Nodes) -> list[psutil.Process]:
-    found = []
+    alive = []
     for one in nodes.nodes:
         for child in psutil.Process(one.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if child.name().startswith("ray::"):
-                    found.append(child)
-    return found
+                    alive.append(child)
+    return alive
 
 
 class Chaos:

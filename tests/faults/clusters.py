@@ -185,12 +185,12 @@ def _without(hidden: Sequence[Path]) -> list[str]:
 
 
 def _raylets(pid: int) -> list[psutil.Process]:
-    found = []
+    raylets = []
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if child.name() == "raylet":
-                found.append(child)
-    return found
+                raylets.append(child)
+    return raylets
 
 
 def at_work_among(run: Run, workers: set[int]) -> Path | None:

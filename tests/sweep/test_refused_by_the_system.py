@@ -30,16 +30,9 @@ def refusing(code: int):
 
 
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
-def test_lock_that_the_system_refuses_is_one_sentence(code, drive, tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", refusing(code))
-    ended = drive(GRID, tmp_path / "small")
-    assert ended.code == 4
-    assert os.strerror(code) in ended.output
-
-
-@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
-def test_record_that_the_system_refuses_is_one_sentence(code, drive, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "write_text", refusing(code))
+@pytest.mark.parametrize(("module", "call"), [(fcntl, "flock"), (files, "write_text")])
+def test_what_the_system_refuses_is_one_sentence(module, call, code, drive, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, call, refusing(code))
     ended = drive(GRID, tmp_path / "small")
     assert ended.code == 4
     assert os.strerror(code) in ended.output

@@ -67,10 +67,10 @@ class _Unfinished:
         self._saved = time.monotonic()
 
     def known(self) -> np.ndarray | None:
-        found = checkpoints.newest(self._folder).checkpoint
-        if found is None or found.state != self._mark or VALUES not in found.tensors:
+        newest = checkpoints.newest(self._folder).checkpoint
+        if newest is None or newest.state != self._mark or VALUES not in newest.tensors:
             return None
-        return found.tensors[VALUES].numpy().copy()
+        return newest.tensors[VALUES].numpy().copy()
 
     def keep(self, values: np.ndarray) -> None:
         now, done = time.monotonic(), len(values)

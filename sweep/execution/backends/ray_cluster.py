@@ -112,8 +112,8 @@ def connected(
 
 
 def _shut_down() -> None:
-    """Leave Ray. What refers to its objects in circles is freed before: freed in another thread
-    while Ray goes down, it ends the process with exit code 1."""
+    """Leave Ray. Garbage is collected before and not meanwhile: an object of Ray's that another
+    thread frees while Ray goes down is the likely cause of an exit code 1 seen once here."""
     gc.collect()
     gc.disable()
     try:
