@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,69 @@ class Attempt:
             return ""
         return request["reason"] if request.get("attempt") == self.id else ""
 
+    @property
+    def parts(self) -> "tuple[Attempt, ...]":
+        """The attempts at single trials that it is made of."""
+        return (self,)
+
+    def heard(self) -> object:
+        """Another value after each sign, whichever process gave it."""
+        return last_sign(self.folder)
+
+
+class Together(Attempt):
+    """Attempts at several trials that one process trains in one pass, each a lane of it.
+
+    A sign is one of each of them, and a request to stop any of them is one to all. What is written
+    about a single trial is written under `of(folder)`, so that the fence is that trial's.
+    """
+
+    def __init__(self, attempts: Sequence[Attempt]):
+        super().__init__(attempts[0].folder, uuid.uuid4().hex[:12])
+        self._parts = tuple(attempts)
+
+    @property
+    def parts(self) -> tuple[Attempt, ...]:
+        """Without those that were superseded."""
+        return self._parts
+
+    def leave(self, attempt: Attempt) -> None:
+        """It was superseded: a sign of ours would be taken for one of the other's."""
+        self._parts = tuple(part for part in self._parts if part is not attempt)
+
+    def sign(self, what: str) -> None:
+        self._count += 1
+        for part in self._parts:
+            part.sign(what)
+
+    def heard(self) -> object:
+        """No other process takes part."""
+        return self._count
+
+    def check(self) -> None:
+        """
+        Raises:
+            Superseded: there is no trial left that it holds.
+        """
+        for part in self._parts:
+            try:
+                part.check()
+            except Superseded:
+                self.leave(part)
+        if not self._parts:
+            raise Superseded(f"{self.folder} and all beside it: other attempts have them now")
+
+    def asked_to_stop(self) -> str:
+        return next(filter(None, (part.asked_to_stop() for part in self._parts)), "")
+
+
+def last_sign(folder: Path) -> bytes:
+    """What the latest sign of a trial says, to be compared with an earlier one."""
+    try:
+        return (folder / SIGNS).read_bytes()
+    except OSError:
+        return b""
+
 
 def ask_to_stop(folder: Path, reason: str) -> None:
     """Have the attempt that holds a trial folder save a checkpoint and end."""
@@ -99,13 +162,50 @@ def holder_of(folder: Path) -> dict[str, Any]:
 @contextmanager
 def begun(folder: Path, **facts: Any) -> Iterator[Attempt]:
     """Take the trial folder for a new attempt of this process, until the end of the block."""
+    attempt = _taken(folder, facts)
+    with joined(attempt):
+        attempt.sign("started")
+        yield attempt
+
+
+@contextmanager
+def begun_together(folders: Sequence[Path], **facts: Any) -> Iterator[Together]:
+    """Take the folders of several trials for one training of this process."""
+    attempt = Together([_taken(folder, facts) for folder in folders])
+    with joined(attempt):
+        attempt.sign("started")
+        yield attempt
+
+
+def _taken(folder: Path, facts: dict[str, Any]) -> Attempt:
     attempt = Attempt(folder, uuid.uuid4().hex[:12])
     about = {"id": attempt.id, "pid": os.getpid(), "host": socket.gethostname(), **facts}
     files.write_json(folder / HOLDER, about | {"since": files.now()})
     (folder / STOP).unlink(missing_ok=True)
-    with joined(attempt):
-        attempt.sign("started")
-        yield attempt
+    return attempt
+
+
+@contextmanager
+def of(folder: Path) -> Iterator[None]:
+    """Until the end of the block this process works on the trial in `folder` alone, where it makes
+    attempts at several; else as before.
+
+    Raises:
+        Superseded: another attempt holds this trial; those beside it go on without it.
+    """
+    together = _current
+    if not isinstance(together, Together):
+        yield
+        return
+    own = next((part for part in together.parts if part.folder == folder), None)
+    if own is None:
+        raise Superseded(f"{folder}: is no trial of this process any more")
+    with joined(own):
+        try:
+            yield
+        except Superseded:
+            together.leave(own)
+            raise
 
 
 @contextmanager

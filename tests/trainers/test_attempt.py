@@ -90,6 +90,60 @@ def test_request_to_stop_reaches_the_attempt_that_it_was_meant_for_alone(tmp_pat
         assert attempt.asked_to_stop() == ""
 
 
+@pytest.fixture
+def lanes(tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    return folders
+
+
+def test_sign_of_a_training_of_several_is_one_of_each(lanes):
+    with attempt.begun_together(lanes) as this:
+        heard = this.heard()
+        attempt.sign("step 1")
+        assert this.heard() != heard
+        holders = [attempt.holder_of(folder)["id"] for folder in lanes]
+    signs = [json.loads((folder / attempt.SIGNS).read_text())["attempt"] for folder in lanes]
+    assert signs == holders and len(set(holders)) == 3
+
+
+def test_request_to_stop_one_of_several_stops_their_training(lanes):
+    with attempt.begun_together(lanes):
+        assert attempt.asked_to_stop() == ""
+        attempt.ask_to_stop(lanes[2], "enough")
+        assert attempt.asked_to_stop() == "enough"
+
+
+def test_superseded_lane_leaves_and_the_others_go_on(lanes, monkeypatch):
+    monkeypatch.setattr(attempt, "SIGN_SECONDS", 0.0)
+    with attempt.begun_together(lanes):
+        take(lanes[0])
+        with pytest.raises(Superseded, match="process 7"), attempt.of(lanes[0]):
+            save(lanes[0], 1)
+        with pytest.raises(Superseded), attempt.of(lanes[0]):
+            save(lanes[0], 1)
+        with attempt.of(lanes[1]):
+            save(lanes[1], 1)
+        before = [(folder / attempt.SIGNS).read_bytes() for folder in lanes]
+        attempt.sign("on")
+        attempt.check()
+        after = [(folder / attempt.SIGNS).read_bytes() for folder in lanes]
+        assert [now != then for now, then in zip(after, before, strict=True)] == [False, True, True]
+        take(lanes[1])
+        take(lanes[2])
+        with pytest.raises(Superseded, match="all beside it"):
+            attempt.check()
+    assert [(folder / "checkpoints").exists() for folder in lanes] == [False, True, False]
+
+
+def test_in_an_attempt_at_one_trial_its_folder_needs_no_lane(tmp_path):
+    with attempt.begun(tmp_path) as this, attempt.of(tmp_path):
+        assert attempt.current() is this
+    with attempt.of(tmp_path):
+        assert attempt.current() is None
+
+
 def test_outside_an_attempt_nothing_is_written(tmp_path):
     attempt.sign("anything")
     attempt.check()

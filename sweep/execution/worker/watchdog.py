@@ -12,13 +12,12 @@ import multiprocessing
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Any, TextIO
 
 from sweep.execution.job import GRACE_SECONDS, Limits
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers.attempt import SIGNS, Attempt, Superseded
+from trainers.attempt import Attempt, Superseded
 from trainers.cli import CANNOT_RUN
 
 LOOK_SECONDS = 1.0
@@ -26,27 +25,20 @@ LOOK_SECONDS = 1.0
 GO_ON = "the same command goes on from here"
 
 
-def last_sign(folder: Path) -> bytes:
-    """What the latest sign of a trial says, to be compared with an earlier one."""
-    try:
-        return (folder / SIGNS).read_bytes()
-    except OSError:
-        return b""
-
-
 class Watchdog:
-    """Watches one attempt of this process, from the start to the end of the block.
+    """Watches one attempt of this process, from the start to the end of the block; one at several
+    trials is ended, and recorded, as a whole.
 
     `shared`: the process is also the driver (`--local`). Then the ranks of a trial are ended alone,
     and the driver where there are none.
     """
 
-    def __init__(self, attempt: Attempt, limits: Limits, log: Path, *, shared: bool):
+    def __init__(self, attempt: Attempt, limits: Limits, *, shared: bool):
         self.reason = ""
         """Why it ended the ranks of the attempt; the failure is recorded."""
         self._attempt = attempt
         self._limits = limits
-        self._log = log
+        self._log = TrialFolder(attempt.folder).log
         self._shared = shared
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -60,16 +52,16 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
-        limits, folder = self._limits, self._attempt.folder
+        limits = self._limits
         begun = changed = time.monotonic()
-        sign = last_sign(folder)
+        sign = self._attempt.heard()
         with open(self._log, "a", encoding="utf-8") as log:
             self._arm(log)
             while not self.reason and not self._stop.wait(
                 min(LOOK_SECONDS, limits.silent_seconds / 10)
             ):
                 now = time.monotonic()
-                if (latest := last_sign(folder)) != sign:
+                if (latest := self._attempt.heard()) != sign:
                     sign, changed = latest, now
                     self._arm(log)
                 silent = now - changed
@@ -108,17 +100,22 @@ class Watchdog:
         log.write(f"{why}; the stacks of process {os.getpid()}:\n")
         log.flush()
         faulthandler.dump_traceback(log, all_threads=True)
-        folder = TrialFolder(self._attempt.folder)
         if not self._superseded():
-            phase = folder.phase
-            reason = f"{phase}: {why}; log.txt has the stacks"
-            if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
-                folder.log_attempt(
-                    "failed", phase=phase, reason=reason, progress=folder.progress(), **facts
-                )
-            LOG.error("failed: %s", reason)
-            self.reason = reason
+            folders = [TrialFolder(part.folder) for part in self._attempt.parts]
+            for folder in folders:
+                if len(folders) == 1 or not folder.trained():  # one that is has ended
+                    self._record(folder, why, **facts)
         self._exit()
+
+    def _record(self, folder: TrialFolder, why: str, **facts: bool) -> None:
+        where = "log.txt" if folder.log == self._log else self._log
+        phase = folder.phase
+        self.reason = f"{phase}: {why}; {where} has the stacks"
+        if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
+            folder.log_attempt(
+                "failed", phase=phase, reason=self.reason, progress=folder.progress(), **facts
+            )
+        LOG.error("failed: %s", self.reason)
 
     def _exit(self) -> None:
         """With the ranks, which would wait for each other."""

@@ -39,7 +39,7 @@ with attempt.begun(folder) as this:
     faulthandler.enable(open(log, "a"))
     created = psutil.Process().create_time()
     TrialFolder(folder).log_attempt("started", node="", process_created=created)
-    with Watchdog(this, Limits(float(sys.argv[2]), float(sys.argv[3])), log, shared=False):
+    with Watchdog(this, Limits(float(sys.argv[2]), float(sys.argv[3])), shared=False):
         print("working", flush=True)
         never_returns()
 """
