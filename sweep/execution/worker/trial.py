@@ -78,7 +78,7 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
             stalled_seconds=_finite(job.limits.stalled_seconds),
         )
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
-        with Watchdog(this, job.limits, folder.log, shared=shared) as watchdog:
+        with Watchdog(this, job.limits, shared=shared) as watchdog:
             try:
                 return _work(job, folder, number)
             except (TrialFailed, KeyboardInterrupt, SystemExit):
