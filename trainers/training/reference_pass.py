@@ -16,7 +16,7 @@ from trainers.ops.reference import reference
 from trainers.specs.preference import DpoSpec
 from trainers.specs.result import OutOfTime
 from trainers.training import checkpoints
-from trainers.training.loop import CHECKPOINTS
+from trainers.training.records import CHECKPOINTS
 
 VALUES = "log_probabilities"
 

@@ -116,7 +116,7 @@ class Rollouts(ExactBatches):
         most = longest + self.max_completion_length  # a token has at least one character
         trl: Any = self
         # how many the passes without a gradient take at a time
-        trl.args.per_device_train_batch_size = max(self.budget // most, 1)
+        trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
         with self.accelerator.autocast():
             self.batch: dict[str, Any] = trl._generate_and_score_completions(rows)
         counts = (self.batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))

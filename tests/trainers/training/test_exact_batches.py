@@ -20,7 +20,7 @@ from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.ops.memory import out_of_memory
 from trainers.specs.training import SftSpec
-from trainers.training import exact_batches, sft
+from trainers.training import sft, token_budget
 from trainers.training.batch_loader import _Rows
 from trainers.training.exact_batches import ExactBatches
 
@@ -116,7 +116,7 @@ def test_running_out_of_memory_halves_the_budget_and_repeats_the_step(train, who
 
     def backward(self, *arguments):
         calls.append(self.state.global_step)
-        if calls.count(1) == 3 and self.budget == 150:
+        if calls.count(1) == 3 and self.budget.tokens == 150:
             raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 TB")
         return plain(self, *arguments)
 
@@ -134,11 +134,11 @@ def test_a_halved_budget_grows_again_after_calm_steps(train, whole, monkeypatch)
 
     def backward(self, *arguments):
         if self.state.global_step == 1 and not failed:
-            failed.append(self.budget)
+            failed.append(self.budget.tokens)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, *arguments)
 
-    monkeypatch.setattr(exact_batches, "CALM_STEPS", 1)
+    monkeypatch.setattr(token_budget, "CALM_STEPS", 1)
     monkeypatch.setattr(ExactBatches, "_backward", backward)
     found, figures = train(tokens_per_micro_batch=150)
     assert figures["budgets_too_large"] == [150]
