@@ -287,7 +287,7 @@ ENGINE_ROOMS = (
     "analysis/advice", "analysis/fit", "analysis/report", "gpu", "sweep/audit", "sweep/execution",
     "sweep/execution/backends", "sweep/execution/worker",
     "sweep/export", "sweep/tracking", "trainers/data", "trainers/evaluate", "trainers/inference",
-    "trainers/models", "trainers/ops", "trainers/training", "trainers/world",
+    "trainers/lanes", "trainers/models", "trainers/ops", "trainers/training", "trainers/world",
 )  # fmt: skip
 
 

@@ -80,8 +80,8 @@ ROOMS = {
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """
-        dispatch hub compat_hub training evaluate inference ops data rewards models specs world
-        helpers process cli attempt files devices
+        dispatch hub compat_hub lanes training evaluate inference ops data rewards models specs
+        world helpers process cli attempt files devices
     """,
     "analysis": "report figures design advice audit fit tables benchmarks text",
 }

@@ -1,7 +1,7 @@
 """Kind of stage -> the function that trains it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +9,7 @@ from typing import Any, cast
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
 from trainers.specs.kinds import StageSpec
+from trainers.specs.lanes import NotLaned
 from trainers.specs.result import StageResult
 
 
@@ -50,6 +51,35 @@ def train(
             with _no_wandb():
                 from trainers.training import rlvr
             return rlvr.train(spec, loaded, prepared, folder, deadline, memory_kills)
+
+
+def train_lanes(
+    specs: Sequence[StageSpec],
+    loaded: load.Loaded,
+    cache: Path,
+    start: str,
+    folders: Sequence[Path],
+    deadline: float,
+    memory_kills: int,
+    save: Callable[[int, load.Loaded, StageResult], None],
+) -> list[StageResult | Exception]:
+    """As `train`, for several specs with one `lane_key` in one pass, from the same weights; see
+    trainers/lanes/__init__.py.
+
+    Raises:
+        NotLaned: they cannot share a pass here; nothing has been written.
+        DataUnavailable, OutOfTime: as `train`.
+    """
+    prepared = _prepared(specs[0], loaded, cache)
+    match specs[0].kind:
+        case "sft":
+            with _no_wandb():
+                from trainers.lanes import sft
+            return sft.train(
+                cast(Any, specs), loaded, prepared, folders, deadline, memory_kills, save
+            )
+        case kind:
+            raise NotLaned(f"there are no lanes for {kind}")
 
 
 def _prepared(spec: StageSpec, loaded: load.Loaded, cache: Path) -> Any:

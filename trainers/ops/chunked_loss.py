@@ -39,10 +39,10 @@ class HeadLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         """`hidden` (targets, size), `weight` (vocabulary, size); `targets` and `weights` are
         (targets,). Returns a scalar in float32."""
-        kept = _cast(hidden)
-        total, to_hidden, to_weight, to_bias = _gradients(
-            kept, weight, bias, targets, weights, ctx.needs_input_grad[1]
-        )
+        kept, trained = cast(hidden), ctx.needs_input_grad[1]
+        to_weight = torch.zeros_like(weight) if trained else None
+        to_bias = torch.zeros_like(bias) if trained and bias is not None else None
+        total, to_hidden = gradients(kept, weight, bias, targets, weights, to_weight, to_bias)
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
         return total
 
@@ -68,7 +68,7 @@ class TokenLosses(torch.autograd.Function):
         targets: torch.Tensor,
     ) -> torch.Tensor:
         """As `HeadLoss`; returns (targets,) in float32."""
-        kept = _cast(hidden)
+        kept = cast(hidden)
         ctx.save_for_backward(kept, weight, bias, targets)
         ctx.dtype = hidden.dtype
         return negative_log_likelihoods(kept, weight, bias, targets)
@@ -76,69 +76,87 @@ class TokenLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         kept, weight, bias, targets = ctx.saved_tensors
-        _, to_hidden, to_weight, to_bias = _gradients(
-            kept, weight, bias, targets, outputs[0], ctx.needs_input_grad[1]
-        )
+        trained = ctx.needs_input_grad[1]
+        to_weight = torch.zeros_like(weight) if trained else None
+        to_bias = torch.zeros_like(bias) if trained and bias is not None else None
+        _, to_hidden = gradients(kept, weight, bias, targets, outputs[0], to_weight, to_bias)
         return to_hidden.to(ctx.dtype), to_weight, to_bias, None
 
 
-def _gradients(
+def gradients(
     kept: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
     weights: torch.Tensor,
-    trained: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The weighted sum of the losses, and its gradients for the hidden states (in the dtype of the
-    matrix products, as `kept` is), the head and its bias; None for a head that is not `trained`."""
+    to_weight: torch.Tensor | None,
+    to_bias: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted sum of the losses, in float32, and its gradient for the hidden states `kept`, in
+    their dtype, that of the matrix products. The gradients for head and bias are added to
+    `to_weight` and `to_bias`; None where they are not trained.
+
+    `kept` is (targets, size) and `weight` (vocabulary, size), or both have lanes before that, and
+    so has what is returned; `targets` are (targets,), `weights` too or (lanes, targets).
+    """
     head = weight.to(kept.dtype)
-    total = torch.zeros((), device=kept.device)
+    lanes = kept.shape[:-2]
+    total = torch.zeros(lanes, device=kept.device)
     to_hidden = torch.empty_like(kept)
-    to_weight = torch.zeros_like(weight) if trained else None
-    to_bias = torch.zeros_like(bias) if trained and bias is not None else None
-    for piece in _pieces(len(targets), len(weight), kept.device):
-        aim, share = targets[piece, None], weights[piece, None]
-        logits = _logits(kept[piece], head, bias)
-        logits -= logits.amax(dim=1, keepdim=True)
-        aimed = logits.gather(1, aim)
+    for piece in _pieces(len(targets), weight.shape[:-1].numel(), kept.device):
+        share = weights[..., piece, None]
+        logits = _logits(kept[..., piece, :], head, bias)
+        aim = targets[piece, None].expand(*lanes, -1, 1)
+        logits -= logits.amax(dim=-1, keepdim=True)
+        aimed = logits.gather(-1, aim)
         exponentials = logits.exp_()
-        sums = exponentials.sum(dim=1, keepdim=True)
-        total += ((sums.log() - aimed) * share).sum()
+        sums = exponentials.sum(dim=-1, keepdim=True)
+        total += ((sums.log() - aimed) * share).sum(dim=(-2, -1))
         slope = exponentials.mul_(share / sums)  # of the loss against the logits: shares ...
-        slope.scatter_add_(1, aim, -share)  # ... less the aim
+        slope.scatter_add_(-1, aim, (-share).expand_as(aim))  # ... less the aim
         if to_bias is not None:
-            to_bias += slope.sum(dim=0)
+            to_bias += slope.sum(dim=-2)
         slope = slope.to(kept.dtype)
-        to_hidden[piece] = slope @ head
-        if to_weight is None:
-            continue
-        if head.dtype == to_weight.dtype:
-            to_weight.addmm_(slope.T, kept[piece])
-        else:
-            to_weight += slope.T @ kept[piece]
-    return total, to_hidden, to_weight, to_bias
+        to_hidden[..., piece, :] = slope @ head
+        if to_weight is not None:
+            add_product(to_weight, slope.mT, kept[..., piece, :])
+    return total, to_hidden
+
+
+def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add `left @ right` to `total`, matrices or stacks of them."""
+    if left.dtype != total.dtype:
+        total += left @ right
+    elif total.ndim == 2:
+        total.addmm_(left, right)
+    else:
+        total.baddbmm_(left, right)
 
 
 def negative_log_likelihoods(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Of each target, (targets,), without gradients."""
-    kept = _cast(hidden)
+    """Of each target, (targets,), without gradients; with lanes before that as in `gradients`."""
+    kept = cast(hidden)
     head = weight.to(kept.dtype)
-    losses = torch.empty(len(targets), device=hidden.device)
-    for piece in _pieces(len(targets), len(weight), hidden.device):
-        logits = _logits(kept[piece], head, bias)
-        aimed = logits.gather(1, targets[piece, None])[:, 0]
-        losses[piece] = torch.logsumexp(logits, dim=-1) - aimed
+    losses = torch.empty(kept.shape[:-1], device=hidden.device)
+    for piece in _pieces(len(targets), weight.shape[:-1].numel(), hidden.device):
+        logits = _logits(kept[..., piece, :], head, bias)
+        aim = targets[piece, None].expand(*kept.shape[:-2], -1, 1)
+        aimed = logits.gather(-1, aim)[..., 0]
+        losses[..., piece] = torch.logsumexp(logits, dim=-1) - aimed
     return losses
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return linear(hidden, weight, None if bias is None else bias.to(weight.dtype)).float()
+    bias = None if bias is None else bias.to(weight.dtype)
+    if weight.ndim == 2:
+        return linear(hidden, weight, bias).float()
+    logits = hidden @ weight.mT
+    return (logits if bias is None else logits + bias[..., None, :]).float()
 
 
-def _cast(tensor: torch.Tensor) -> torch.Tensor:
+def cast(tensor: torch.Tensor) -> torch.Tensor:
     """To the dtype of the matrix products, which inside a Function is ours to see to."""
     kind = tensor.device.type
     return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor

@@ -128,11 +128,16 @@ def tokens_per_micro_batch(
 ) -> int:
     """On a CPU a constant; on a GPU what fits, from the room and two weighed passes. `state_bytes`
     are the optimizer's for each number that is trained."""
-    if model.device.type != "cuda":
-        return ON_CPU
     trained = [p for p in model.parameters() if p.requires_grad]
     states = sum(p.numel() * (p.element_size() + state_bytes) for p in trained)  # and gradients
-    left = room_on(model.device) - states - WORKSPACE
+    return tokens_beside(model, packed, bfloat16, states)
+
+
+def tokens_beside(model: PreTrainedModel, packed: bool, bfloat16: bool, taken: float) -> int:
+    """As `tokens_per_micro_batch`, where `taken` bytes of the room are for other things."""
+    if model.device.type != "cuda":
+        return ON_CPU
+    left = room_on(model.device) - taken - WORKSPACE
     return _between(SHARE * left / bytes_per_token(model, packed, bfloat16))
 
 

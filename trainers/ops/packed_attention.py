@@ -68,19 +68,20 @@ class Segments(NamedTuple):
     lengths: tuple[int, ...]
     longest: int
     bounds: torch.Tensor
-    """Cumulative lengths from zero, int32, on the device."""
+    """Cumulative lengths from zero, through all rows one after the other, int32, on the device."""
 
 
 class Rows(NamedTuple):
     """The input of one forward pass, and what it is to predict."""
 
     input_ids: torch.Tensor
-    """(1, tokens) if packed, else (examples, longest), padded at the end."""
+    """(lanes, tokens) if packed, else (lanes * examples, longest), padded at the end; lane by lane,
+    and the same in each."""
     position_ids: torch.Tensor | None
     """None if padded, as `segments`."""
     segments: Segments | None
     places: torch.Tensor
-    """Where in the flattened rows a token that counts is predicted, (targets,)."""
+    """Where in a lane's flattened rows a token that counts is predicted, (targets,)."""
     targets: torch.Tensor
     """The tokens that count, (targets,)."""
     owners: torch.Tensor
@@ -88,6 +89,7 @@ class Rows(NamedTuple):
 
     @property
     def examples(self) -> int:
+        """Of all lanes, if padded."""
         return len(self.input_ids) if self.segments is None else len(self.segments.lengths)
 
     @property
@@ -100,9 +102,10 @@ class Rows(NamedTuple):
         return options
 
 
-def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Rows:
-    """Examples as one packed row, or as padded ones; tokens after an example's last token that
-    counts are left out. All tensors reach the device in one copy."""
+def rows(examples: Sequence[Example], packed: bool, device: torch.device, lanes: int = 1) -> Rows:
+    """Examples as one packed row, or as padded ones, for each of `lanes` models that are trained
+    together; tokens after an example's last token that counts are left out. All tensors reach the
+    device in one copy."""
     lengths = [example.length for example in examples]
     ids = [example.ids[:length] for example, length in zip(examples, lengths, strict=True)]
     bounds = np.cumsum([0, *lengths])
@@ -115,12 +118,14 @@ def rows(examples: Sequence[Example], packed: bool, device: torch.device) -> Row
     if not packed:
         (padded,) = to_device([pad_sequence(ids, batch_first=True)], device)
         places_there, targets_there, owners_there = to_device(parts, device)
+        padded = padded.repeat(lanes, 1)
         return Rows(padded, None, None, places_there, targets_there, owners_there)
     positions = torch.cat([torch.arange(length) for length in lengths])
-    parts += [torch.cat(ids)[None], positions[None], torch.from_numpy(bounds)]
+    edges = torch.from_numpy(np.cumsum([0, *lengths * lanes]))
+    parts += [torch.cat(ids)[None], positions[None], edges]
     *ends, row, positions, edges = to_device(parts, device)
     segments = Segments(tuple(lengths), max(lengths), edges.int())
-    return Rows(row, positions, segments, *ends)
+    return Rows(row.expand(lanes, -1), positions, segments, *ends)
 
 
 def to_device(parts: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -144,7 +149,8 @@ def attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each segment; (1, heads, tokens, size) to (1, tokens, heads, size).
+    """Causal attention within each segment of each row; (rows, heads, tokens, size) to
+    (rows, tokens, heads, size).
 
     Without segments every row is one.
     """
@@ -156,13 +162,15 @@ def attention(
     if segments is not None and not dropout and has_kernel(query):
         from torch.nn.attention.varlen import varlen_attn  # seconds, and a CPU needs none of it
 
-        q, k, v = (tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value))
+        q, k, v = (
+            tensor.transpose(1, 2).flatten(0, 1).contiguous() for tensor in (query, key, value)
+        )
         bounds, longest = segments.bounds, segments.longest
         out: Any = varlen_attn(
             q, k, v, bounds, bounds, longest, longest,
             scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
         )  # fmt: skip
-        return out[None], None
+        return out.unflatten(0, (query.shape[0], query.shape[2])), None
     if grouped and query.is_cuda and query.dtype == torch.float32:
         # SDPA's only float32 kernel for grouped heads makes the whole matrix of scores
         repeats = query.shape[1] // key.shape[1]
@@ -209,7 +217,7 @@ def used(model: PreTrainedModel, bfloat16: bool = False) -> Iterator[bool]:
         model.set_attn_implementation(before)
 
 
-def _proof(model: PreTrainedModel) -> list[Example]:
+def proof(model: PreTrainedModel) -> list[Example]:
     vocabulary = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
     ids = [torch.randint(vocabulary, (n + 1,), generator=generator) for n in PROOF]
@@ -220,7 +228,7 @@ def _alone(model: PreTrainedModel, bfloat16: bool) -> dict[torch.dtype, torch.Te
     """Hidden states of the proof's examples, each by itself, by the dtype of the products."""
     return {
         dtype: torch.cat(
-            [_hidden(model, rows([text], False, model.device), dtype) for text in _proof(model)]
+            [_hidden(model, rows([text], False, model.device), dtype) for text in proof(model)]
         )
         for dtype in (torch.float32, *([torch.bfloat16] if bfloat16 else []))
     }
@@ -234,7 +242,7 @@ def _takes(model: PreTrainedModel, expected: dict[torch.dtype, torch.Tensor]) ->
     """
     if getattr(model.config.get_text_config(), "sliding_window", None) is not None:
         return False
-    row = rows(_proof(model), True, model.device)
+    row = rows(proof(model), True, model.device)
     for dtype, alone in expected.items():
         try:
             together = _hidden(model, row, dtype)

@@ -19,7 +19,7 @@ from transformers import Trainer
 
 from trainers.ops import batching
 from trainers.ops.packed_attention import Example, rows, to_device
-from trainers.training import gradients
+from trainers.training import gradients, optimizers
 from trainers.training.batch_loader import BatchLoader
 from trainers.training.noise_scale import Measurement, groups
 from trainers.training.step import Step, step
@@ -110,8 +110,7 @@ class ExactBatches(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             model = self.model if model is None else model
-            decaying = set(self.get_decay_parameter_names(model))
-            self.optimizer = self.settings.optimizer(model, decaying)
+            self.optimizer = self.settings.optimizer(model, optimizers.decaying(model))
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

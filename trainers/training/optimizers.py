@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch.optim import SGD, Adafactor, AdamW, Muon, Optimizer
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 
 from trainers.specs.optimizer import OptimizerSpec
 
@@ -95,6 +95,13 @@ def _embeddings(model: PreTrainedModel) -> set[int]:
 
 def _together(parts: list[Optimizer]) -> Optimizer:
     return parts[0] if len(parts) == 1 else Together(parts)
+
+
+def decaying(model: PreTrainedModel) -> set[str]:
+    """Names of the weights that decay, as transformers' Trainer chooses them: no biases, no
+    norms."""
+    trainer: Any = Trainer
+    return set(trainer.get_decay_parameter_names(None, model))
 
 
 class Together(Optimizer):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from trainers.data.prepare import Prepared
@@ -123,7 +122,7 @@ class Records:
         with open(path, "a", encoding="utf-8") as self.file:
             yield
 
-    def start(self, model: PreTrainedModel, optimizer: Optimizer) -> int | None:
+    def start(self, model: PreTrainedModel, optimizer: resume.HasState) -> int | None:
         """Begin to measure time. Put back what the checkpoint holds that the training goes on
         from; returns the token budget that it ended with, None where there is no checkpoint."""
         checkpoint, self._went_on_from = self._went_on_from, None
@@ -161,7 +160,7 @@ class Records:
             return self.progress.steps % every == 0
         return now - self.saved >= 60 * self.spec.save_every_minutes
 
-    def save(self, model: PreTrainedModel, optimizer: Optimizer, budget: int) -> None:
+    def save(self, model: PreTrainedModel, optimizer: resume.HasState, budget: int) -> None:
         """Leave a checkpoint."""
         if distributed.is_first():
             tensors = resume.tensors(model, optimizer)

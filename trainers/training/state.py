@@ -1,11 +1,11 @@
 """What a training is, at a step, beyond its spec: taken from a trainer, and put back into one."""
 
 import json
+from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from trainers import attempt, files
@@ -19,7 +19,14 @@ SMALL = 4096
 """Bytes up to which a copy costs nothing."""
 
 
-def tensors(model: PreTrainedModel, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+class HasState(Protocol):
+    """An optimizer, or what shows and takes back the state of one."""
+
+    @property
+    def state(self) -> MutableMapping[Any, dict[str, Any]]: ...
+
+
+def tensors(model: PreTrainedModel, optimizer: HasState) -> dict[str, torch.Tensor]:
     """The weights that are trained, the optimizer's state of each, and torch's random state, by
     name."""
     found = {f"{RANDOM}.cpu": torch.get_rng_state()}
@@ -42,7 +49,7 @@ def _own(value: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: Optimizer) -> None:
+def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: HasState) -> None:
     """Put back what `tensors` took."""
     torch.set_rng_state(saved[f"{RANDOM}.cpu"].clone())
     if torch.cuda.is_available() and f"{RANDOM}.cuda" in saved:

@@ -1,0 +1,190 @@
+"""A transformers model whose weights have lanes: (lanes, tokens, size) go through it.
+
+Linear modules, embeddings and norms are replaced; what has no weights is as it was. The gradient of
+a weight is added where it lies in the stack as soon as it is known, and no lane's number is ever
+part of another lane's.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import embedding, layer_norm
+from transformers import PreTrainedModel
+
+from trainers.lanes.stack import Stack, twin
+from trainers.ops.chunked_loss import add_product
+from trainers.specs.lanes import NotLaned
+
+
+def laned(model: PreTrainedModel, stack: Stack) -> PreTrainedModel:
+    """A model like `model` for all lanes of the stack at once.
+
+    Raises:
+        NotLaned: it has weights in a module of another kind.
+    """
+    names = {name: stack.stacked(name) for name in stack.spans}
+    whole = twin(model, names)
+    by_id = {id(parameter): name for name, parameter in names.items()}
+    for path, module in list(whole.named_modules()):
+        own = dict(module.named_parameters(recurse=False))
+        if not own:
+            continue
+        if not all(id(parameter) in by_id for parameter in own.values()):
+            raise NotLaned(f"{type(module).__name__} {path} has weights that are not trained")
+        spans = {part: by_id[id(parameter)] for part, parameter in own.items()}
+        whole.set_submodule(path, _laned(module, path, spans, stack))
+    return whole
+
+
+def _laned(
+    module: torch.nn.Module, path: str, spans: dict[str, str], stack: Stack
+) -> torch.nn.Module:
+    """`spans` are the names in the stack of the module's own weights."""
+    if type(module) is torch.nn.Linear:
+        return LaneLinear(module, spans["weight"], stack)
+    if type(module) is torch.nn.Embedding and module.max_norm is None:
+        return LaneEmbedding(module, spans["weight"], stack)
+    if type(module) is torch.nn.LayerNorm:
+        module = _LayerNorm(module)
+    elif isinstance(module, torch.nn.LayerNorm) or any(
+        len(stack.spans[name].shape) != 1 for name in spans.values()
+    ):
+        kind = type(module).__name__
+        raise NotLaned(f"{path}: no lanes for the weights {', '.join(spans)} of {kind}")
+    return LaneNorm(module, spans, stack)
+
+
+class LaneLinear(torch.nn.Linear):
+    """(lanes * rows, tokens, inputs) to (lanes * rows, tokens, outputs)."""
+
+    def __init__(self, linear: torch.nn.Linear, name: str, stack: Stack):
+        torch.nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self._whole = linear.weight.detach()
+        self._half = None if stack.half is None else stack.slices(stack.half, name)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        product = self._whole
+        if torch.is_autocast_enabled(input.device.type) and self._half is not None:
+            product = self._half
+        rows = input.to(product.dtype).reshape(len(product), -1, self.in_features)
+        out: Any = _Product.apply(rows, self.weight, self.bias, product)
+        return out.view(*input.shape[:-1], self.out_features)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: torch.Tensor,
+        weight: torch.nn.Parameter,
+        bias: torch.nn.Parameter | None,
+        product: torch.Tensor,
+    ) -> torch.Tensor:
+        """`product` is the weight in the dtype of the rows."""
+        ctx.save_for_backward(rows, product)
+        ctx.weight, ctx.bias = weight, bias
+        if bias is None:
+            return torch.bmm(rows, product.mT)
+        return torch.baddbmm(bias[:, None].to(rows.dtype), rows, product.mT)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        (slope,) = outputs
+        rows, product = ctx.saved_tensors
+        add_product(ctx.weight.grad, slope.mT, rows)
+        if ctx.bias is not None:
+            ctx.bias.grad += slope.sum(dim=1)
+        return (torch.bmm(slope, product) if ctx.needs_input_grad[0] else None), None, None, None
+
+
+class LaneEmbedding(torch.nn.Embedding):
+    """(lanes * rows, tokens), or (1, tokens) for all lanes alike, to (lanes * rows, tokens, size).
+
+    The rows of the stack are one long table, in which each lane's table has its place.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, name: str, stack: Stack):
+        torch.nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx, self.max_norm, self.norm_type = table.padding_idx, None, 2.0
+        self.scale_grad_by_freq = self.sparse = False
+        self.weight = table.weight
+        size = self.embedding_dim
+        lanes = torch.arange(stack.lanes, device=self.weight.device)
+        per_lane, first = stack.weights.shape[1] // size, stack.spans[name].start // size
+        self._offsets = (lanes * per_lane + first)[:, None]
+        self._table = stack.weights.view(-1, size)
+        self._gradients = stack.gradients.view(-1, size)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        lanes = len(self._offsets)
+        ids = input.expand(lanes, -1) if len(input) == 1 else input
+        places = ids.reshape(lanes, -1) + self._offsets
+        out: Any = _Lookup.apply(places, self.weight, self._table, self._gradients)
+        return out.view(*ids.shape, self.embedding_dim)
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        places: torch.Tensor,
+        weight: torch.nn.Parameter,
+        table: torch.Tensor,
+        gradients: torch.Tensor,
+    ) -> torch.Tensor:
+        """`weight` only makes it known that the table is trained."""
+        ctx.save_for_backward(places)
+        ctx.gradients = gradients
+        return embedding(places, table)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        (places,) = ctx.saved_tensors
+        slope = outputs[0].flatten(0, 1)
+        ctx.gradients.index_put_((places.flatten(),), slope, accumulate=True)
+        return None, None, None, None
+
+
+class LaneNorm(torch.nn.Module):
+    """A module whose weights are vectors that the input is multiplied by and that are added to it,
+    by broadcasting along its last axis."""
+
+    def __init__(self, norm: torch.nn.Module, spans: dict[str, str], stack: Stack):
+        super().__init__()
+        self.norm = norm
+        self._lanes = stack.lanes
+        self._axes = 0
+        """Of the input that the weights have been given their shape for."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        rows = hidden
+        if len(rows) != self._lanes:
+            rows = rows.unflatten(0, (self._lanes, -1))
+        if rows.ndim != self._axes:
+            self._broadcast(rows.ndim)
+        return self.norm(rows).view(hidden.shape)
+
+    def _broadcast(self, axes: int) -> None:
+        self._axes = axes
+        for name, parameter in list(self.norm.named_parameters(recurse=False)):
+            shape = (self._lanes, *[1] * (axes - 2), parameter.shape[-1])
+            shaped = torch.nn.Parameter(parameter.detach().view(shape))
+            assert parameter.grad is not None, "its place in the stack"
+            shaped.grad = parameter.grad.view(shape)
+            setattr(self.norm, name, shaped)
+
+
+class _LayerNorm(torch.nn.Module):
+    """As torch's, whose weights cannot be broadcast."""
+
+    def __init__(self, norm: torch.nn.LayerNorm):
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self._shape, self._eps = norm.normalized_shape, norm.eps
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        out = layer_norm(hidden, self._shape, None, None, self._eps) * self.weight
+        return out if self.bias is None else out + self.bias

@@ -1,0 +1,91 @@
+"""The proof that lanes compute what each model computes alone, before the first step."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from trainers.lanes.stack import Stack
+from trainers.ops import half_weights, packed_attention
+from trainers.ops.packed_attention import TOLERANCE, Rows
+from trainers.specs.lanes import NotLaned
+
+APART = 0.05
+"""Each lane's weights are larger by that share than the ones of the lane before."""
+
+
+def check(
+    laned: PreTrainedModel,
+    single: Sequence[PreTrainedModel],
+    stack: Stack,
+    packed: bool,
+    bfloat16: bool,
+) -> None:
+    """Hidden states and gradients of short examples, in lanes with different weights and in the
+    `single` models on the same weights. Leaves all lanes with the weights of the start.
+
+    Raises:
+        NotLaned: they differ, or the model does not take lanes.
+    """
+    for model in (laned, *single):
+        model.train()
+    try:
+        for dtype in (torch.float32, *([torch.bfloat16] if bfloat16 else [])):
+            _apart(stack)
+            try:
+                _compare(laned, single, stack, packed, dtype)
+            except (TypeError, ValueError, IndexError, RuntimeError) as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                raise NotLaned(f"{type(laned).__name__} does not take lanes: {error}") from error
+    finally:
+        stack.fill()
+        stack.zero()
+
+
+@torch.no_grad()
+def _apart(stack: Stack) -> None:
+    for lane, row in enumerate(stack.weights):
+        row *= 1 + APART * lane
+    stack.round()
+    stack.zero()
+
+
+def _compare(
+    laned: PreTrainedModel,
+    single: Sequence[PreTrainedModel],
+    stack: Stack,
+    packed: bool,
+    dtype: torch.dtype,
+) -> None:
+    """The gradients of the single models are taken off those of the lanes: what is left is the
+    difference."""
+    lanes, device = stack.lanes, stack.weights.device
+    examples = packed_attention.proof(laned)
+    together = _hidden(laned, packed_attention.rows(examples, packed, device, lanes), dtype)
+    together = together.view(lanes, -1, together.shape[-1])
+    generator = torch.Generator().manual_seed(0)
+    weigh = torch.randn(together[0].shape, generator=generator).to(device)
+    with warnings.catch_warnings():
+        # said once in a process: that gradients lie apart may be slow, and these are vectors
+        warnings.filterwarnings("ignore", message="grad and param do not obey")
+        (together * weigh).sum(dim=(1, 2)).backward(torch.ones(lanes, device=device))
+    norms = stack.norms()
+    row = packed_attention.rows(examples, packed, device)
+    for model, states in zip(single, together, strict=True):
+        alone = _hidden(model, row, dtype).flatten(0, 1)
+        (-(alone * weigh).sum()).backward()
+        distance = float((states - alone).detach().norm() / alone.detach().norm())
+        if not distance < TOLERANCE[dtype]:
+            raise NotLaned(f"lanes of {type(laned).__name__} differ by {distance:.2g} in {dtype}")
+    distance = float((stack.norms() / norms).max())
+    if not distance < TOLERANCE[dtype]:
+        raise NotLaned(
+            f"gradients of lanes of {type(laned).__name__} differ by {distance:.2g} in {dtype}"
+        )
+
+
+def _hidden(model: PreTrainedModel, row: Rows, dtype: torch.dtype) -> torch.Tensor:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return half_weights.forward(model.base_model, row.options).last_hidden_state.float()

@@ -1,0 +1,59 @@
+"""Supervised fine-tuning in lanes; as `training.sft`."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from trainers.data.prepare import Prepared
+from trainers.lanes import run
+from trainers.lanes.head import LaneHead
+from trainers.models import load
+from trainers.ops import batching
+from trainers.ops.packed_attention import rows, to_device
+from trainers.specs.result import StageResult
+from trainers.specs.training import SftSpec
+from trainers.training.exact_batches import ExactBatches
+
+
+class Texts:
+    """Texts whose tokens count; `loss` is the spec's."""
+
+    facts = ()
+    collate = staticmethod(ExactBatches.collate)
+
+    def __init__(self, loss: str, model: PreTrainedModel, lanes: int, packed: bool):
+        self._head = LaneHead(model, lanes)
+        self._loss, self._lanes, self._packed = loss, lanes, packed
+
+    def worth(self, examples: Sequence[Any]) -> list[float]:
+        return batching.weights([example.loss_tokens for example in examples], self._loss)
+
+    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
+        return sum(worth[place] * examples[place].loss_tokens for place in places)
+
+    def losses(
+        self, laned: PreTrainedModel, examples: Sequence[Any], worth: Sequence[float]
+    ) -> tuple[torch.Tensor, ...]:
+        device = laned.device
+        row = rows(examples, self._packed, device, self._lanes)
+        (weights,) = to_device([torch.tensor(worth)], device)
+        return (self._head.losses(laned, row, weights[row.owners]),)
+
+
+def train(
+    specs: Sequence[SftSpec],
+    loaded: load.Loaded,
+    data: Prepared,
+    folders: Sequence[Path],
+    deadline: float,
+    memory_kills: int,
+    save: Callable[[int, load.Loaded, StageResult], None],
+) -> list[StageResult | Exception]:
+    """See `run.train`."""
+    rows = data.train.select_columns(["input_ids", "labels"])
+    kind = partial(Texts, specs[0].loss)
+    return run.train(kind, specs, loaded, data, rows, folders, deadline, memory_kills, save)
