@@ -83,7 +83,7 @@ ROOMS = {
         dispatch hub compat_hub lanes training evaluate inference ops data rewards models specs
         world helpers process cli attempt files devices
     """,
-    "analysis": "report figures design advice audit fit tables benchmarks text",
+    "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",
 }
 """Sub-packages and modules of each package, in an order in which imports only point to the right.
 A `__main__` is a command and may import anything of its package."""

@@ -1,7 +1,6 @@
-"""What follows from the fits: answers, comparisons, the next grid.
+"""What follows from the fits of a grid: answers, and the next grid.
 
 Reading order: `advise` (a grid with its fits and answers), `answers` (the seven answers of a grid),
 `type_rates`, `setting`, `contrast`, `published_rules`; then `next_grid`, `confounds`,
-`axis_places`, `setting_axes`, `score_difference`, `compare_scores`, `compare_runs`,
-`compare_paper`, `without_contaminated`.
+`without_contaminated`.
 """

@@ -25,11 +25,11 @@ from analysis.advice.setting import Setting, equal_weights, setting
 from analysis.advice.type_rates import type_rates
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Direction, direction
-from analysis.fit.cells import Cells
 from analysis.fit.exponent import Gamma, exponent
 from analysis.fit.rates import RateAt, learning_rates
 from analysis.fit.ratio import BestRatio, best_ratio
 from analysis.fit.surface import Fit
+from analysis.posterior.cells import Cells
 
 SUFFICIENT = 0.9
 INSUFFICIENT = 0.1

@@ -24,9 +24,9 @@ from ruamel.yaml.error import YAMLError
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Batch
-from analysis.fit.cells import Cells
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit
+from analysis.posterior.cells import Cells
 from analysis.tables.errors import ResultsError
 from analysis.text import counted, listed, rate
 

@@ -26,8 +26,8 @@ from analysis.figures.chart import (
 from analysis.figures.density_region import holds, region
 from analysis.figures.interpolate import interpolated
 from analysis.figures.surface_view import SurfaceView
-from analysis.fit.peak import Box, box_of
 from analysis.fit.surface import FitStatus
+from analysis.posterior.peak import Box, box_of
 from analysis.text import number, rate
 
 MESH = 61

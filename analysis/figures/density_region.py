@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.path import Path
 from scipy.ndimage import gaussian_filter
 
-from analysis.fit.peak import Box
+from analysis.posterior.peak import Box
 
 BINS = 48
 SMOOTH = 1.2

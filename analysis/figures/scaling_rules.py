@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.fit.peak import Box
+from analysis.posterior.peak import Box
 from analysis.tables import published
 from analysis.text import number, rate
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.fit.cells import Cells
 from analysis.fit.optimum import infeasible, tolerance
-from analysis.fit.posterior import Posterior
+from analysis.posterior.cells import Cells
+from analysis.posterior.condition import Posterior
 
 STEPS = 40
 """Steps of the mesh over the measured learning rates."""

@@ -9,9 +9,9 @@ from scipy.linalg import orth
 from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
-from analysis.fit.cells import DRAWS, Cells
-from analysis.fit.peak import box_of
 from analysis.fit.quadratic import design, inverse_variances, variances
+from analysis.posterior.cells import DRAWS, Cells
+from analysis.posterior.peak import box_of
 
 NEIGHBOURS = 2
 """Nearest cells with which each is compared, for each axis of the grid."""

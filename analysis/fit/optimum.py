@@ -1,7 +1,7 @@
 """What draws of a surface say of its optimum: place, set of good cells, regret.
 
-Every summary is taken over joint draws of the whole surface (`analysis.fit.smc`), so intervals hold
-the noise of items and seeds and the model's own error together.
+Every summary is taken over joint draws of the whole surface (`analysis.posterior.smc`), so
+intervals hold the noise of items and seeds and the model's own error together.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from analysis.fit.cells import Cells
-from analysis.fit.posterior import Posterior
+from analysis.posterior.cells import Cells
+from analysis.posterior.condition import Posterior
 
 MESH = (41, 33)
 LOSS_TOLERANCE = 0.0025

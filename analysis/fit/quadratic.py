@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtrc
 
-from analysis.fit.cells import Cells
-from analysis.fit.peak import Box
+from analysis.posterior.cells import Cells
+from analysis.posterior.peak import Box
 
 CUTS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 NARROW = 1  # index in CUTS of the cut used where every wider one misfits

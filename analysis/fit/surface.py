@@ -1,7 +1,7 @@
 """What one surface says: its optimum, or a direction, or that it is too level or small to tell.
 
-The optimum comes from joint draws of the whole surface (`analysis.fit.posterior`), a mixture of
-peaks of any shape and place, also outside the grid, with a Gaussian process for what no peak
+The optimum comes from joint draws of the whole surface (`analysis.posterior.condition`), a mixture
+of peaks of any shape and place, also outside the grid, with a Gaussian process for what no peak
 follows.
 """
 
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.fit.cells import Cells
 from analysis.fit.curves import Curves
 from analysis.fit.flatness import flatness
 from analysis.fit.model_comparison import Rivals, compare
@@ -26,8 +25,9 @@ from analysis.fit.optimum import (
     epsilon_set,
     mesh,
 )
-from analysis.fit.posterior import Posterior, condition
 from analysis.fit.quadratic import CUTS, MIN_CELLS, Quadratic, choose_cut, fit_quadratic
+from analysis.posterior.cells import Cells
+from analysis.posterior.condition import Posterior, condition
 from analysis.text import counted
 
 ALPHA = 0.05

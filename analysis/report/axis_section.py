@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from analysis.advice.axis_places import named
-from analysis.advice.setting_axes import AtValue, OnBenchmark, SettingAxis
+from analysis.compare.axis_places import named
+from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.figures import multiples, surface_view
 from analysis.report import axis_sentences
 from analysis.report.overview import unit_of

@@ -1,7 +1,7 @@
 """What a third axis says of one benchmark, in sentences; every word computed from the draws."""
 
-from analysis.advice.axis_places import named
-from analysis.advice.setting_axes import AtValue, OnBenchmark, SettingAxis
+from analysis.compare.axis_places import named
+from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.fit.rates import RateStatus
 from analysis.text import listed, probability
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.advice import compare_paper, compare_runs
 from analysis.advice.advise import Advice, advise
-from analysis.advice.setting_axes import setting_axes
-from analysis.advice.source import Source, distinct, load
 from analysis.audit import tables as audit
-from analysis.fit.cells import surfaces
+from analysis.compare import compare_paper, compare_runs
+from analysis.compare.setting_axes import setting_axes
+from analysis.compare.source import Source, distinct, load
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from analysis.report import axis_section, records, render, summary_tables
 from analysis.report.contaminated import without_leaks
 from analysis.report.section import Place, answer, section, stage_confounds

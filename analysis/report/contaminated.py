@@ -4,8 +4,8 @@ from typing import Any
 
 from analysis.advice import without_contaminated
 from analysis.advice.advise import Advice, advise
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 
 
 def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> dict[str, Any]:

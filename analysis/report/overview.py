@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from analysis.advice.answers import BenchmarkAnswer, Signal
-from analysis.advice.score_difference import (
+from analysis.benchmarks import ON_DATA_OF, task
+from analysis.compare.score_difference import (
     Scored,
     ScoreDifference,
     best_keys,
     score_difference,
 )
-from analysis.benchmarks import ON_DATA_OF, task
 from analysis.figures.interpolate import colour_range
-from analysis.fit.cells import Cells
 from analysis.fit.optimum import tolerance
+from analysis.posterior.cells import Cells
 from analysis.tables.recipe import recipe
 from analysis.text import Unit, counted, listed, number, rate
 

@@ -14,12 +14,12 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from analysis.advice.compare_paper import difference_text
 from analysis.audit import tables
 from analysis.benchmarks import task
-from analysis.fit.posterior import LOSS_ERROR
-from analysis.fit.smc import SHARES
+from analysis.compare.compare_paper import difference_text
 from analysis.fit.surface import INSIDE, WIDEST
+from analysis.posterior.condition import LOSS_ERROR
+from analysis.posterior.smc import SHARES
 from analysis.text import number, probability, rate, title
 
 

@@ -13,16 +13,16 @@ from analysis.advice.advise import Advice
 from analysis.advice.answers import BenchmarkAnswer
 from analysis.advice.confounds import Confounds, confounds
 from analysis.advice.next_grid import next_step
-from analysis.advice.source import Source
 from analysis.benchmarks import task
+from analysis.compare.source import Source
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, Multiples, plain
 from analysis.figures.draw import draw, draw_multiples
 from analysis.figures.surface_view import SurfaceView
 from analysis.figures.training_curves import training_curves
-from analysis.fit.cells import surfaces
 from analysis.fit.rates import RateAt
 from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.advice.source import Source
+from analysis.compare.source import Source
 from analysis.figures.training_curves import TrainingCurve, points_per_curve, thinned
 from analysis.tables import run_folder
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from analysis.design.decide import Choice, Decision, Settings, decide
 from analysis.design.space import Cell, Tried
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from sweep.gridfile import choosing
 from sweep.gridfile.schema import Grid

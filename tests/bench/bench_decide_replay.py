@@ -24,8 +24,8 @@ from bench_search import DATA, DIVERGED, NEAR, SHARE, cropped, mirrored
 from analysis.advice.answers import answers
 from analysis.design.decide import Settings, decide
 from analysis.design.space import Cell, Space, Tried
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from trainers.devices import cores
 

@@ -28,9 +28,9 @@ from simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, tru
 from analysis.advice.answers import answers
 from analysis.advice.contrast import difference
 from analysis.advice.published_rules import Verdict
-from analysis.fit.cells import surfaces
 from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from trainers.devices import cores
 

@@ -26,9 +26,9 @@ from analysis.advice.answers import answers
 from analysis.advice.contrast import SUPPORTED
 from analysis.design import power
 from analysis.design.power import Expected, Layout
-from analysis.fit.cells import Cells, surfaces
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
+from analysis.posterior.cells import Cells, surfaces
 from analysis.tables import load
 from trainers.devices import cores
 

@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import Akima1DInterpolator
 
-from analysis.fit.cells import surfaces
 from analysis.fit.optimum import best_points, mesh
-from analysis.fit.posterior import LOSS_ERROR
 from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.posterior.cells import surfaces
+from analysis.posterior.condition import LOSS_ERROR
 from analysis.tables import load
 from trainers.devices import cores
 

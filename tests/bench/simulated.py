@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design.space import Cell
-from analysis.fit.cells import Cells, surfaces
+from analysis.posterior.cells import Cells, surfaces
 from analysis.tables import load
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -10,8 +10,8 @@ from analysis.advice.answers import Answers, Signal, answers, plain
 from analysis.advice.contrast import CONTRADICTED, SUPPORTED, UNRESOLVED
 from analysis.advice.published_rules import Verdict, step_law
 from analysis.advice.setting import equal_weights
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from analysis.text import rounded
 from tests.analysis.planted import table
 

@@ -3,9 +3,9 @@ import pandas as pd
 
 from analysis.advice.answers import answers
 from analysis.advice.confounds import Confounds, confounds
-from analysis.fit.cells import surfaces
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import bowl, table
 
 EXAMPLES = 4096

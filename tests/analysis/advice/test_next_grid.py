@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from analysis.advice.answers import answers
 from analysis.advice.next_grid import NextStep, next_step
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import RATES, SIZES, bowl, table
 
 FILE = """\

@@ -11,9 +11,9 @@ import pytest
 
 from analysis.advice import without_contaminated
 from analysis.advice.answers import Answers, answers
-from analysis.fit.cells import surfaces
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from analysis.report import build
 from analysis.tables import load
 from analysis.tables.options import ReadOptions

@@ -9,8 +9,8 @@ import pytest
 
 from analysis.design.decide import EARLIEST, Decision, Settings, decide
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 
 RATES = tuple(2.0**k for k in range(-14, -5))

@@ -10,8 +10,8 @@ from analysis.figures import chart, contour, scores, style, surface_view
 from analysis.figures.chart import Chart, Fill, Line, Points
 from analysis.figures.draw import draw
 from analysis.figures.surface_view import SurfaceView
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import RATES, SIZES, bowl, table
 
 

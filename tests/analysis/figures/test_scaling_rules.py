@@ -8,9 +8,9 @@ from matplotlib.path import Path
 from analysis.figures import contour, scaling_rules, scores, surface_view
 from analysis.figures.density_region import region
 from analysis.figures.scaling_rules import NoiseScale
-from analysis.fit.cells import surfaces
-from analysis.fit.peak import Box
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
+from analysis.posterior.peak import Box
 from tests.analysis.planted import bowl, table
 
 BOX = Box(-14.0, -6.0, 2.0, 7.0)

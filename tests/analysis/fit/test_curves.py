@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from analysis.fit.batch import Batch, direction
-from analysis.fit.cells import surfaces
 from analysis.fit.curves import Curves
 from analysis.fit.exponent import exponent
 from analysis.fit.rates import RateStatus, learning_rates
 from analysis.fit.ratio import best_ratio, keep, rule_regret
 from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import RATES, table
 
 SIX = (2, 4, 8, 16, 32, 64)

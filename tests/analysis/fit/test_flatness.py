@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from analysis.fit.cells import Cells, surfaces
 from analysis.fit.flatness import flatness
+from analysis.posterior.cells import Cells, surfaces
 from tests.analysis.planted import table
 
 SIX = (2, 4, 8, 16, 32, 64)

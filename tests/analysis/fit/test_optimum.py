@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import bowl, table
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit.cells import surfaces
 from analysis.fit.quadratic import CUTS, fit_quadratic
 from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import bowl, table
 
 

@@ -8,8 +8,8 @@ from analysis.advice.advise import Advice, advise
 from analysis.advice.confounds import confounds
 from analysis.figures import contour, surface_view
 from analysis.figures.scaling_rules import NoiseScale
-from analysis.fit.cells import surfaces
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from analysis.report.overview import overview
 from analysis.tables.recipe import Recipe, recipe
 from tests.analysis import planted

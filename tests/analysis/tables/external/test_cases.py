@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.fit.cells import surfaces
+from analysis.posterior.cells import surfaces
 from analysis.report.__main__ import main
 from analysis.tables import load
 from analysis.tables.options import ReadOptions

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.advice import compare_paper
-from analysis.advice.source import Source, load
+from analysis.compare import compare_paper
+from analysis.compare.source import Source, load
 from analysis.report.__main__ import main
 from analysis.tables import published
 

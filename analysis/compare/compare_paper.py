@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.advice.source import Source
 from analysis.benchmarks import task
+from analysis.compare.source import Source
 from analysis.tables import published
 from analysis.text import rate, title
 

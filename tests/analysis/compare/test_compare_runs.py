@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.advice import compare_runs, compare_scores
 from analysis.advice.advise import Advice, advise
-from analysis.advice.source import Source
-from analysis.fit.cells import surfaces
+from analysis.compare import compare_runs, compare_scores
+from analysis.compare.source import Source
 from analysis.fit.surface import Fit, fit
+from analysis.posterior.cells import surfaces
 from tests.analysis.planted import bowl, table
 
 

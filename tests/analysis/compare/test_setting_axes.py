@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from analysis.advice.advise import advise
-from analysis.advice.axis_places import places
-from analysis.advice.setting_axes import SettingAxis, setting_axes
-from analysis.advice.source import Source
-from analysis.fit.cells import surfaces
+from analysis.compare.axis_places import places
+from analysis.compare.setting_axes import SettingAxis, setting_axes
+from analysis.compare.source import Source
 from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
 from analysis.report import axis_sentences
 from tests.analysis import planted
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_ndtr
 
-from analysis.fit.peak import Box, peak
+from analysis.posterior.peak import Box, peak
 
 RESIDUALS = ((0.05, 0.4), (0.15, 0.4), (0.5, 0.25))
 """Size of r as a share of the scores' spread, and its reach as a share of the box's sides; a priori

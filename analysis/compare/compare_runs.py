@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice import compare_scores
 from analysis.advice.advise import Advice
-from analysis.advice.compare_scores import BestScores, counterpart
-from analysis.advice.source import Source
 from analysis.benchmarks import task
+from analysis.compare import compare_scores
+from analysis.compare.compare_scores import BestScores, counterpart
+from analysis.compare.source import Source
 from analysis.fit.surface import Fit, FitStatus
 from analysis.text import listed, probability, rate, title
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.covariance import ledoit_wolf
 
-from analysis.fit.cells import Cells
-from analysis.fit.likelihood import Data, unit
-from analysis.fit.peak import Box, box_of
-from analysis.fit.smc import FEATURES, PARTICLES, Surfaces, posterior, wave
+from analysis.posterior.cells import Cells
+from analysis.posterior.likelihood import Data, unit
+from analysis.posterior.peak import Box, box_of
+from analysis.posterior.smc import FEATURES, PARTICLES, Surfaces, posterior, wave
 
 HEAVY = 4.0
 """Worst excess over the median one from which cells are also tried transformed."""

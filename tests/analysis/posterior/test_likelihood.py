@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import halfnorm
 
-from analysis.fit.likelihood import (
+from analysis.posterior.likelihood import (
     RESIDUALS,
     Data,
     kernel,
@@ -16,7 +16,7 @@ from analysis.fit.likelihood import (
     standardised,
     unit,
 )
-from analysis.fit.peak import Family, box_of, draw_prior
+from analysis.posterior.peak import Family, box_of, draw_prior
 
 
 def planted(unmeasured: bool) -> Data:

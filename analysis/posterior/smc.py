@@ -2,13 +2,14 @@
 
     score(cell) = m + A peak(x, y; theta) + r(x, y) + noise,   A > 0
 
-`theta` is `analysis.fit.peak`'s; r, a process with a squared-exponential kernel, is what no single
-peak follows (model error); noise has the cells' joint covariance, with a further independent part
-of unknown size where seeds were not repeated. m (flat prior), A (half-normal) and the covariance
-(a mixture over r's size and reach and the unknown noise) are integrated out exactly, theta by a
-sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3: tempering with
-Metropolis moves). Draws of r follow Matheron's rule on random Fourier features (Wilson et al. 2020,
-"Efficiently sampling functions from Gaussian process posteriors", equations 11 to 14).
+`theta` is `analysis.posterior.peak`'s; r, a process with a squared-exponential kernel, is what no
+single peak follows (model error); noise has the cells' joint covariance, with a further independent
+part of unknown size where seeds were not repeated. m (flat prior), A (half-normal) and the
+covariance (a mixture over r's size and reach and the unknown noise) are integrated out exactly,
+theta by a sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3:
+tempering with Metropolis moves). Draws of r follow Matheron's rule on random Fourier features
+(Wilson et al. 2020, "Efficiently sampling functions from Gaussian process posteriors", equations 11
+to 14).
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-from analysis.fit.likelihood import (
+from analysis.posterior.likelihood import (
     Data,
     Settings,
     kept,
@@ -29,7 +30,7 @@ from analysis.fit.likelihood import (
     standardised,
     unit,
 )
-from analysis.fit.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
+from analysis.posterior.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
 
 PRIOR_DRAWS = 8192
 PARTICLES = 1600

@@ -7,15 +7,15 @@ flattered a little more.
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from analysis.advice.score_difference import (
+from analysis.benchmarks import task
+from analysis.compare.score_difference import (
     Scored,
     ScoreDifference,
     best_keys,
     score_difference,
 )
-from analysis.advice.source import Source
-from analysis.benchmarks import task
-from analysis.fit.cells import Cells
+from analysis.compare.source import Source
+from analysis.posterior.cells import Cells
 from analysis.text import Unit, number
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.fit.seed_noise import SeedNoise, seed_noise
+from analysis.posterior.seed_noise import SeedNoise, seed_noise
 
 
 def noise_of(spreads: np.ndarray, near: np.ndarray, seeds: int = 6) -> SeedNoise | None:

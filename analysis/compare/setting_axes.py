@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.advice.advise import Advice
-from analysis.advice.axis_places import Place, named, places
-from analysis.advice.compare_scores import BestScores, compare_best
-from analysis.advice.source import Source
 from analysis.benchmarks import task
+from analysis.compare.axis_places import Place, named, places
+from analysis.compare.compare_scores import BestScores, compare_best
+from analysis.compare.source import Source
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import RateAt, RateStatus, learning_rates
 from analysis.fit.surface import Fit

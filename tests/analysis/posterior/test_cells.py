@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit.cells import surfaces
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from tests.analysis.planted import bowl, table
 

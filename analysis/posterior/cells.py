@@ -2,7 +2,7 @@
 
 Cells are scored on the same items, so their noise is correlated: a bootstrap draws items once for
 all cells. Seeds add noise of their own; what a seed does to every cell alike moves no optimum, so
-only the rest counts (`analysis.fit.seed_noise`). It is unknown where no cell was repeated.
+only the rest counts (`analysis.posterior.seed_noise`). It is unknown where no cell was repeated.
 """
 
 import zlib
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from analysis.fit.seed_noise import seed_noise
+from analysis.posterior.seed_noise import seed_noise
 from analysis.text import rate
 
 DRAWS = 1000
