@@ -182,7 +182,22 @@ def _in_order(arms: pd.Series) -> dict[str, int]:
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:
-    """Write aside and rename, so that no reader sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save(aside)
-    os.replace(aside, path)
+    """Write aside, flush and rename: a reader finds the old file or the whole new one, also after a
+    power cut."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save(aside)
+        _flush(aside)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,7 @@
     python -m tests.crash_points                          every point, most of an hour on two cores
     python -m tests.crash_points --share 0.1 --seed 3     a seeded tenth of them
     python -m tests.crash_points --kinds kill --at 120    one of them, its folder kept
+    python -m tests.crash_points --place store            of a run that lies in a store
 
 Each is followed by the same command again. Exit code 1 where anything was lost, doubled, different
 or left behind.
@@ -11,61 +12,71 @@ or left behind.
 import argparse
 import math
 import multiprocessing
+import os
 import random
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 from tests.crash_points import runs, verdict
-from tests.crash_points.operations import KINDS, Disturbance, Operation
+from tests.crash_points.operations import KINDS, MAIN, Disturbance
+from tests.crash_points.verdict import Point, Undisturbed, Verdict
+
+OF_A_THREAD = 24
+"""The first so many operations of each thread beside the main one: later ones say the same."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--place", choices=runs.PLACES, default="folder")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
+    parser.add_argument("--thread", help="Operations of this thread alone.")
     parser.add_argument("--share", type=float, default=1.0, help="Of the points; at random.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at", type=int, help="The number of one operation.")
+    parser.add_argument("--at", type=int, nargs="*", help="Numbers of operations.")
     parser.add_argument("--jobs", type=int, default=2, help="Runs at a time.")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crash-points-"))
+    folder = Path(tempfile.mkdtemp(prefix="crash-points-", dir=_quick()))
+    began = time.monotonic()
     runs.load_libraries()
-    whole = runs.run(folder / "whole")
-    if whole.code:
-        sys.exit(f"the undisturbed run ended with {whole.code}:\n{whole.output}")
-    expected = verdict.table(folder / "whole").reset_index(drop=True)
-    points = chosen(whole.operations, arguments)
-    print(f"{len(whole.operations)} file operations: {_counts(whole.operations)}", flush=True)
-    judge = partial(verdict.judged, folder=folder, expected=expected)
-    bad: list[verdict.Verdict] = []
-    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
-        for result in pool.imap_unordered(judge, [(p, whole.operations[p.number]) for p in points]):
-            if result.faults:
-                bad.append(result)
-                print(_words(result, folder), flush=True)
-            elif arguments.at is None:
-                _remove(folder, result)
-    print("| disturbance | points | not as it has to be |\n|---|---|---|")
-    for kind in arguments.kinds:
-        tried = sum(point.kind == kind for point in points)
-        print(f"| {kind} | {tried} | {sum(one.disturbance.kind == kind for one in bad)} |")
-    if bad or arguments.at is not None:
+    expected = verdict.undisturbed(folder / "whole", arguments.place)
+    points = chosen(expected, arguments)
+    for thread, operations in expected.operations.items():
+        counts = Counter(operation.name for operation in operations)
+        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        print(f"{thread}: {len(operations)} file operations: {kinds}", flush=True)
+    verdicts = _tried(points, folder, expected, arguments)
+    _print_table(verdicts, arguments.kinds, folder)
+    print(f"{len(verdicts)} points in {(time.monotonic() - began) / 60:.1f} min")
+    bad = any(result.faults for result in verdicts)
+    if bad or arguments.at:
         print(f"what the runs left: {folder}")
     else:
         shutil.rmtree(folder)
     sys.exit(1 if bad else 0)
 
 
-def chosen(operations: list[Operation], arguments: argparse.Namespace) -> list[Disturbance]:
+def _quick() -> str | None:
+    """Where an fsync costs nothing; it is numbered and heeded all the same."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
     """The points: every operation for each kind, where the kind can be done to it."""
     points = [
-        Disturbance(kind, number)
+        Point(Disturbance(kind, number, thread), operation, _is_moved(expected, number))
         for kind in arguments.kinds
+        for thread, operations in expected.operations.items()
+        if arguments.thread in (None, thread)
         for number, operation in enumerate(operations)
-        if (kind != "torn" or operation.name == "open") and arguments.at in (None, number)
+        if (kind != "torn" or operation.name == "open")
+        and (kind != "short" or operation.name in ("open", "mkdir"))
+        and (thread == MAIN or number < OF_A_THREAD)
+        and (not arguments.at or number in arguments.at)
     ]
     if arguments.share < 1:
         drawn = random.Random(arguments.seed)
@@ -73,22 +84,46 @@ def chosen(operations: list[Operation], arguments: argparse.Namespace) -> list[D
     return points
 
 
-def _counts(operations: list[Operation]) -> str:
-    counts = Counter(operation.name for operation in operations)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+def _is_moved(expected: Undisturbed, number: int) -> bool:
+    return expected.place == "store" and number % 2 == 1
 
 
-def _words(result: verdict.Verdict, folder: Path) -> str:
-    kind, number = result.disturbance
-    name, path, target = result.operation
-    where = path.removeprefix(f"{folder}/whole/")
-    to = f" -> {Path(target).name}" if target else ""
-    return f"{kind} at {number} ({name} {where}{to}): {'; '.join(result.faults)}"
+def _tried(
+    points: list[Point], folder: Path, expected: Undisturbed, arguments: argparse.Namespace
+) -> list[Verdict]:
+    judge = partial(verdict.judged, folder=folder, expected=expected)
+    verdicts: list[Verdict] = []
+    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+        for result in pool.imap_unordered(judge, points):
+            verdicts.append(result)
+            if result.faults:
+                print(_words(result, folder), flush=True)
+            elif not arguments.at:
+                _remove(folder, result.point.disturbance)
+    return verdicts
 
 
-def _remove(folder: Path, result: verdict.Verdict) -> None:
-    name = f"{result.disturbance.kind}-{result.disturbance.number:04}"
-    for path in folder.glob(f"{name}*"):
+def _print_table(verdicts: list[Verdict], kinds: list[str], folder: Path) -> None:
+    print("| disturbance | points | struck | another operation | not as it has to be |")
+    print("|---|---|---|---|---|")
+    for kind in kinds:
+        tried = [result for result in verdicts if result.point.disturbance.kind == kind]
+        struck = [result for result in tried if result.struck]
+        other = sum(one.struck != one.point.operation.words(folder / "whole") for one in struck)
+        bad = sum(bool(result.faults) for result in tried)
+        print(f"| {kind} | {len(tried)} | {len(struck)} | {other} | {bad} |")
+
+
+def _words(result: Verdict, folder: Path) -> str:
+    kind, number, thread = result.point.disturbance
+    operation = result.struck or result.point.operation.words(folder / "whole")
+    moved = ", on another machine" if result.point.moved else ""
+    return f"{kind} at {thread} {number} ({operation}{moved}): {'; '.join(result.faults)}"
+
+
+def _remove(folder: Path, disturbance: Disturbance) -> None:
+    shutil.rmtree(folder / disturbance.file_name)
+    for path in folder.glob(f"{disturbance.file_name}.*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -9,7 +9,7 @@ import pickle
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from tests.crash_points.operations import Disturbance, Operation, Recorder
 
@@ -42,31 +42,46 @@ resources: {cpus_per_trial: 1, retries: 3}
 
 LIMIT_SECONDS = 90
 
+Place = Literal["folder", "store"]
+PLACES: tuple[Place, ...] = ("folder", "store")
+"""Where the run lies: in a folder, or in a store (a folder in its place) that it mirrors."""
+
 
 class Ended(NamedTuple):
     code: int
     """Exit code; -9 where it was killed, -14 where it went past `LIMIT_SECONDS`."""
     output: str
-    operations: list[Operation]
+    operations: dict[str, list[Operation]]
+    """Of each thread."""
+    struck: str
+    """The operation that was disturbed, in words; empty where it never came."""
 
 
 def load_libraries() -> None:
     """What a run imports, once, before it is forked: a fork takes milliseconds, imports seconds."""
+    import gc
+
     import matplotlib
 
     matplotlib.use("Agg")
     import analysis.figures.style as style
     import analysis.report.build
+    import sweep.page.view
     import sweep.run
     import trainers.evaluate.harness
     import trainers.training.sft
-    from sweep.storage import leftovers
+    from sweep.storage import driver_lock, leftovers
+    from trainers import attempt
     from trainers.training import checkpoints
 
     style.save = _no_figure
     leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts
-    assert analysis.report.build and sweep.run and trainers.evaluate.harness
-    assert trainers.training.sft
+    attempt.SIGN_SECONDS = 3600.0  # or the clock decides how many there are
+    driver_lock.RENEW_SECONDS, driver_lock.SETTLE_SECONDS = 0.25, 0.0
+    assert analysis.report.build and sweep.page.view and sweep.run
+    assert trainers.evaluate.harness and trainers.training.sft
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all of it
 
 
 def _no_figure(figure: Any, path: Path) -> str:
@@ -74,37 +89,47 @@ def _no_figure(figure: Any, path: Path) -> str:
     return "<svg/>"
 
 
-def run(root: Path, disturbance: Disturbance | None = None) -> Ended:
+def run(root: Path, place: Place, disturbance: Disturbance | None = None) -> Ended:
     """The command on the run folder below `root`, as a user gives it again and again."""
     root.mkdir(parents=True, exist_ok=True)
-    log, record = root.with_suffix(".log"), root.with_suffix(".operations")
-    record.unlink(missing_ok=True)
+    record, struck = Path(f"{root}.operations"), Path(f"{root}.struck")
+    for path in (record, struck):
+        path.unlink(missing_ok=True)
+    output, end = os.pipe()
     child = os.fork()
     if not child:
-        _in_child(root, disturbance, log, record)
+        os.close(output)
+        _in_child(root, place, disturbance, end, record)
+    os.close(end)
+    with open(output, encoding="utf-8", errors="replace") as file:
+        text = file.read()
     _, status = os.waitpid(child, 0)
-    operations = pickle.loads(record.read_bytes()) if record.exists() else []
-    return Ended(os.waitstatus_to_exitcode(status), log.read_text(encoding="utf-8"), operations)
+    operations = pickle.loads(record.read_bytes()) if record.exists() else {}
+    stroke = struck.read_text(encoding="utf-8") if struck.exists() else ""
+    return Ended(os.waitstatus_to_exitcode(status), text, operations, stroke)
 
 
-def _in_child(root: Path, disturbance: Disturbance | None, log: Path, record: Path) -> None:
+def _in_child(
+    root: Path, place: Place, disturbance: Disturbance | None, output: int, record: Path
+) -> NoReturn:
     os.setsid()
     signal.alarm(LIMIT_SECONDS)
-    with open(log, "w", encoding="utf-8") as output:
-        os.dup2(output.fileno(), 1)
-        os.dup2(output.fileno(), 2)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ["SWEEP_CACHE"] = str(root / "cache")
     os.chdir(root)
     (root / "grid.yaml").write_text(GRID, encoding="utf-8")
     recorder = Recorder(root, disturbance)
     recorder.start()
+    runs = "runs" if place == "folder" else f"file://{root}/store"
     code = 70
     try:
-        code = _command(["grid.yaml", "--local", "--runs", "runs"])
+        code = _command(["grid.yaml", "--local", "--runs", runs])
     finally:
+        recorder.end()
         sys.stdout.flush()
-        record.write_bytes(pickle.dumps(recorder.operations))
+        record.write_bytes(pickle.dumps(dict(recorder.operations)))
         os._exit(code)
 
 

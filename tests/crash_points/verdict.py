@@ -1,13 +1,15 @@
 """What has to hold after a disturbed run, once the same command has gone on."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from tests.crash_points import runs
-from tests.crash_points.operations import Disturbance, Operation
+from tests.crash_points.operations import MAIN, UNIQUE, Disturbance, Operation
+from tests.crash_points.runs import Place
 
 TIMES = ["train_seconds", "eval_seconds"]
 CODES = {0, 3, 4, 5, -9}
@@ -16,50 +18,89 @@ CODES = {0, 3, 4, 5, -9}
 STARTS = 3
 """Of the same command, at most, until all is done."""
 
+OF_AN_END = {"runs/run/trials/*/stop.json"}
+"""Files that a run may have which was not disturbed at another time."""
 
-class Verdict(NamedTuple):
+
+class Undisturbed(NamedTuple):
+    """What a run leaves to which nothing was done."""
+
+    place: Place
+    operations: dict[str, list[Operation]]
+    table: pd.DataFrame
+    files: frozenset[str]
+
+
+class Point(NamedTuple):
     disturbance: Disturbance
     operation: Operation
+    moved: bool
+    """Whether the run goes on on a machine that has nothing of it but the store."""
+
+
+class Verdict(NamedTuple):
+    point: Point
+    struck: str
+    """What was disturbed, in words; not what was numbered where a clock came between."""
     faults: tuple[str, ...]
     """In words; none where all that has to hold holds."""
 
 
-def judged(point: tuple[Disturbance, Operation], folder: Path, expected: pd.DataFrame) -> Verdict:
-    """Disturb a run at an operation, go on, and compare it with the table of an undisturbed one."""
-    disturbance, operation = point
-    root = folder / f"{disturbance.kind}-{disturbance.number:04}"
-    first = runs.run(root, disturbance)
+def undisturbed(root: Path, place: Place) -> Undisturbed:
+    """
+    Raises:
+        RuntimeError: the run did not end well, or did file operations that have no number.
+    """
+    whole = runs.run(root, place)
+    if whole.code:
+        raise RuntimeError(f"the undisturbed run ended with {whole.code}:\n{whole.output}")
+    if unknown := _unnumbered(root, whole.operations):
+        raise RuntimeError(f"neither opened nor flushed by a numbered operation: {unknown}")
+    return Undisturbed(place, whole.operations, table(root), frozenset(_files(root)))
+
+
+def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
+    """Disturb a run at an operation, go on, and compare it with an undisturbed one."""
+    disturbance, place = point.disturbance, expected.place
+    root = folder / disturbance.file_name
+    first = runs.run(root, place, disturbance)
     faults = []
     if first.code not in CODES or "Traceback" in first.output:
         faults.append(f"ended with {first.code}: {_last_line(first.output)}")
+    if not first.struck and disturbance.thread == MAIN:
+        faults.append("the run never came to it")
     done = _done(root)
+    if point.moved:
+        shutil.rmtree(root / "runs", ignore_errors=True)
+        shutil.rmtree(root / "cache", ignore_errors=True)
     for _ in range(STARTS):
-        again = runs.run(root)
+        again = runs.run(root, place)
         if again.code == 0:
             break
     else:
         faults.append(f"goes on with {again.code}: {_last_line(again.output)}")
-        return Verdict(disturbance, operation, tuple(faults))
+        return Verdict(point, first.struck, tuple(faults))
     faults += _compared(root, expected, done)
-    third = runs.run(root)
+    third = runs.run(root, place)
     if third.code or "0 to go" not in third.output:
         faults.append(f"a start with nothing to do: {third.code}: {_last_line(third.output)}")
-    return Verdict(disturbance, operation, tuple(faults))
+    return Verdict(point, first.struck, tuple(faults))
 
 
 def table(root: Path) -> pd.DataFrame:
     """Results without what a clock decides."""
     path = root / "runs" / "run" / "results.csv"
-    return pd.read_csv(path).drop(columns=TIMES).sort_values(["key", "benchmark", "metric"])
+    rows = pd.read_csv(path).drop(columns=TIMES)
+    return rows.sort_values(["key", "benchmark", "metric"], ignore_index=True)
 
 
-def _compared(root: Path, expected: pd.DataFrame, done: dict[str, int]) -> list[str]:
+def _compared(root: Path, expected: Undisturbed, done: dict[str, int]) -> list[str]:
     faults = []
     here = table(root)
     if here.duplicated(["key", "benchmark", "metric"]).any():
         faults.append("a row stands twice")
     try:
-        pd.testing.assert_frame_equal(here.reset_index(drop=True), expected)
+        pd.testing.assert_frame_equal(here, expected.table)
     except AssertionError as error:
         faults.append(f"another table: {_last_line(str(error))}")
     for name, starts in _done(root).items():
@@ -69,14 +110,36 @@ def _compared(root: Path, expected: pd.DataFrame, done: dict[str, int]) -> list[
         steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
         if steps != sorted(set(steps)):
             faults.append(f"{metrics.parent.name}: steps {steps}")
-    left = [
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.name.endswith(".part") or ".part." in path.name
-    ]
-    if left:
+    names = _files(root)
+    if left := sorted(names - expected.files - OF_AN_END):
         faults.append(f"left behind: {', '.join(left[:3])}")
+    if gone := sorted(expected.files - names):
+        faults.append(f"not there: {', '.join(gone[:3])}")
     return faults
+
+
+def _files(root: Path) -> set[str]:
+    """Names of all files, without what is another in every run."""
+    return {
+        UNIQUE.sub("*", path.relative_to(root).as_posix())
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def _unnumbered(root: Path, operations: dict[str, list[Operation]]) -> list[str]:
+    """Files there whose writing no operation shows: a way round the numbered ones, or a library in
+    another language whose file nobody flushed."""
+    known: set[str] = set()
+    for operation in (each for of_thread in operations.values() for each in of_thread):
+        known.add(operation.target or operation.path)
+    paths = [path for path in root.rglob("*") if path.is_file() and path.name != "grid.yaml"]
+    renamed = tuple(f"{o.target}/" for ops in operations.values() for o in ops if o.target)
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in paths
+        if str(path) not in known and not str(path).startswith(renamed)
+    )
 
 
 def _done(root: Path) -> dict[str, int]:

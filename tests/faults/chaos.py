@@ -15,7 +15,7 @@ import random
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,6 +47,7 @@ resources: {{cpus_per_trial: 1, max_concurrent: 2, retries: 20}}
 
 RATES, PER_SEED = 4, 8
 AWAY_SECONDS = 8.0
+SAMPLED_SECONDS = 2.0
 HOSTS = ("127.0.0.2", "127.0.0.3")
 MOST_GIVEN_UP = 20
 """Ends with exit code 4; the command is given again after each."""
@@ -108,7 +109,9 @@ class Chaos:
         self.driver = self._start()
         self.done: Counter[str] = Counter()
         self.gave_up = 0
-        self.most_memory = 0
+        self.memory: dict[int, list[int]] = defaultdict(list)
+        """Process id of each driver -> bytes that it held, every `SAMPLED_SECONDS`."""
+        self._sampled = 0.0
 
     def _start(self) -> subprocess.Popen[bytes]:
         with open(self.log, "ab") as log:
@@ -155,14 +158,32 @@ class Chaos:
                 expected = self.driver.returncode == 4 and self.gave_up <= MOST_GIVEN_UP
                 must(expected, f"exit code {self.driver.returncode}: {self.tail()}")
                 self.driver = self._start()
-            with contextlib.suppress(psutil.NoSuchProcess):
-                held = psutil.Process(self.driver.pid).memory_info().rss
-                self.most_memory = max(self.most_memory, held)
+            self._sample()
             if every is not None and time.monotonic() > strike:
                 self.strike()
                 strike = time.monotonic() + every
             time.sleep(0.2)
         return False
+
+    def _sample(self) -> None:
+        if time.monotonic() < self._sampled + SAMPLED_SECONDS:
+            return
+        self._sampled = time.monotonic()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            held = psutil.Process(self.driver.pid).memory_info().rss
+            self.memory[self.driver.pid].append(held)
+
+    def memory_words(self) -> str:
+        """Of the driver that lived longest: what it held after a minute, and in its last one."""
+        longest = max(self.memory.values(), key=len)
+        minute = round(60 / SAMPLED_SECONDS)
+        most = max(max(held) for held in self.memory.values())
+        early, late = (max(part) >> 20 for part in (longest[:minute], longest[-minute:]))
+        return (
+            f"driver at most {most >> 20} MiB; of {len(self.memory)} drivers the one that lived "
+            f"longest ({len(longest) / minute:.1f} min) held up to {early} MiB in its first minute "
+            f"and up to {late} MiB in its last"
+        )
 
     def tail(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -204,7 +225,7 @@ def main(given: list[str] | None = None) -> int:
     struck = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in sorted(chaos.done.items()))
     print(f"{PER_SEED * len(seeds)} cells in {(time.monotonic() - begun) / 60:.1f} min; {struck}")
     print(f"trials begun {starts} times; {chaos.gave_up} drivers gave up")
-    print(f"driver at most {chaos.most_memory >> 20} MiB")
+    print(chaos.memory_words())
     print(f"lost {verdict.lost}, doubled {verdict.doubled}, difference {verdict.difference:g}")
     return int(any(verdict))
 
