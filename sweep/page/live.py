@@ -88,12 +88,11 @@ class LivePage:
         self._note = text
 
     def finish(self) -> None:
-        """The report is written: the page's own files go."""
+        """The report is written: the page's own files go, those of a killed start too."""
         self._end()
-        if self.begun:
-            for name in (DATA, SURFACES, BEFORE):
-                with contextlib.suppress(OSError):
-                    (self._report / name).unlink(missing_ok=True)
+        for name in (DATA, SURFACES, BEFORE):
+            with contextlib.suppress(OSError):
+                (self._report / name).unlink(missing_ok=True)
 
     def stop(self, reason: str) -> None:
         """The run ends without a report: say why, or put back the report of an earlier start."""

@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crash-points-", dir=_quick()))
     began = time.monotonic()
-    runs.load_libraries()
+    runs.warm_up(folder / "warm")
     expected = verdict.undisturbed(folder / "whole", arguments.place)
     points = chosen(expected, arguments)
     for thread, operations in expected.operations.items():

@@ -118,11 +118,14 @@ class Recorder:
             self._event("lock", _path_of(arguments[0]))
 
     def _is_below(self, path: str) -> bool:
-        return os.path.abspath(path).startswith(f"{self.root}/")
+        return f"{os.path.abspath(path)}/".startswith(f"{self.root}/")
 
     def _event(self, name: str, path: str, target: str = "") -> None:
         if getattr(self._here, "inside", False) or not self._is_below(path):
             return
+        there = os.path.lexists(path)
+        if (name == "mkdir" and there) or (name == "unlink" and not there):
+            return  # it does nothing
         self._here.inside = True  # what follows does file operations of its own
         try:
             operation = Operation(name, os.path.abspath(path), target and os.path.abspath(target))

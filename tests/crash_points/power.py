@@ -19,6 +19,7 @@ class PowerCut:
         """Path -> bytes that are on the disk."""
         self._renames: list[tuple[str, str, str | None]] = []
         self._stash = root.with_name(f"{root.name}.stash")
+        self._stashed = 0
 
     def will_open(self, path: str) -> None:
         if path not in self._flushed:
@@ -28,7 +29,8 @@ class PowerCut:
         old = None
         if os.path.isfile(target):
             self._stash.mkdir(exist_ok=True)
-            old = str(self._stash / str(len(self._renames)))
+            self._stashed += 1
+            old = str(self._stash / str(self._stashed))
             os.link(target, old)
         self._renames.append((path, target, old))
         for known in list(self._flushed):

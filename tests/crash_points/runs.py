@@ -4,10 +4,15 @@ Everything in it is real, the training too; only the figures of the report are l
 models: the tiny one as it is, two cells of which the better is kept, and one that starts from it.
 """
 
+import faulthandler
+import functools
+import gc
 import os
 import pickle
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -40,7 +45,7 @@ evaluate: {benchmarks: [world_choice], limit: 4, items_per_batch: 4}
 resources: {cpus_per_trial: 1, retries: 3}
 """
 
-LIMIT_SECONDS = 90
+LIMIT_SECONDS = 40
 
 Place = Literal["folder", "store"]
 PLACES: tuple[Place, ...] = ("folder", "store")
@@ -57,31 +62,53 @@ class Ended(NamedTuple):
     """The operation that was disturbed, in words; empty where it never came."""
 
 
-def load_libraries() -> None:
-    """What a run imports, once, before it is forked: a fork takes milliseconds, imports seconds."""
-    import gc
+def warm_up(root: Path) -> None:
+    """Have this process ready to be forked for each run: one whole run in it imports what a run
+    imports and fills the caches of libraries. A fork takes milliseconds, all this takes seconds.
 
+    What computes and touches no file of a run is computed once for all of them.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
-    import analysis.figures.style as style
-    import analysis.report.build
-    import sweep.page.view
-    import sweep.run
-    import trainers.evaluate.harness
-    import trainers.training.sft
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not be in a fork
     from sweep.storage import driver_lock, leftovers
     from trainers import attempt
     from trainers.training import checkpoints
 
-    style.save = _no_figure
     leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts
     attempt.SIGN_SECONDS = 3600.0  # or the clock decides how many there are
     driver_lock.RENEW_SECONDS, driver_lock.SETTLE_SECONDS = 0.25, 0.0
-    assert analysis.report.build and sweep.page.view and sweep.run
-    assert trainers.evaluate.harness and trainers.training.sft
+    _compute_once()
+    root.mkdir()
+    here, output = os.getcwd(), (os.dup(1), os.dup(2))
+    _begin(root)
+    with open(f"{root}.log", "wb") as log:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+    code = _command("folder", root)
+    for number, saved in zip((1, 2), output, strict=True):
+        os.dup2(saved, number)
+    os.chdir(here)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    if code:
+        raise RuntimeError(f"ended with {code}: {Path(f'{root}.log').read_text()}")
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all of it
+
+
+def _compute_once() -> None:
+    from analysis.figures import style
+    from analysis.fit import posterior
+    from analysis.report import section
+    from sweep.storage import manifest
+
+    style.save = _no_figure
+    section.draw = section.draw_multiples = lambda chart: None
+    posterior.posterior = _kept(posterior.posterior)
+    for name in ("code", "packages", "_git_commit"):
+        setattr(manifest, name, functools.cache(getattr(manifest, name)))
 
 
 def _no_figure(figure: Any, path: Path) -> str:
@@ -89,8 +116,26 @@ def _no_figure(figure: Any, path: Path) -> str:
     return "<svg/>"
 
 
-def run(root: Path, place: Place, disturbance: Disturbance | None = None) -> Ended:
-    """The command on the run folder below `root`, as a user gives it again and again."""
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of arguments that can be pickled; what was computed before a fork is known
+    in it."""
+    results: dict[bytes, Any] = {}
+
+    @functools.wraps(function)
+    def known(*arguments: Any) -> Any:
+        key = pickle.dumps(arguments)
+        if key not in results:
+            results[key] = function(*arguments)
+        return results[key]
+
+    return known
+
+
+def run(
+    root: Path, place: Place, disturbance: Disturbance | None = None, *, reports: bool = True
+) -> Ended:
+    """The command on the run folder below `root`, as a user gives it again and again. `reports`: it
+    writes the report too."""
     root.mkdir(parents=True, exist_ok=True)
     record, struck = Path(f"{root}.operations"), Path(f"{root}.struck")
     for path in (record, struck):
@@ -99,7 +144,7 @@ def run(root: Path, place: Place, disturbance: Disturbance | None = None) -> End
     child = os.fork()
     if not child:
         os.close(output)
-        _in_child(root, place, disturbance, end, record)
+        _in_child(root, place, disturbance, end, record, reports)
     os.close(end)
     with open(output, encoding="utf-8", errors="replace") as file:
         text = file.read()
@@ -110,22 +155,29 @@ def run(root: Path, place: Place, disturbance: Disturbance | None = None) -> End
 
 
 def _in_child(
-    root: Path, place: Place, disturbance: Disturbance | None, output: int, record: Path
+    root: Path,
+    place: Place,
+    disturbance: Disturbance | None,
+    output: int,
+    record: Path,
+    reports: bool,
 ) -> NoReturn:
+    from analysis.report import build
+
+    if not reports:
+        build.write = lambda folder: folder / "report" / "index.html"
     os.setsid()
-    signal.alarm(LIMIT_SECONDS)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    faulthandler.register(signal.SIGALRM, file=2, chain=True)
+    signal.alarm(LIMIT_SECONDS)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    os.environ["SWEEP_CACHE"] = str(root / "cache")
-    os.chdir(root)
-    (root / "grid.yaml").write_text(GRID, encoding="utf-8")
+    _begin(root)
     recorder = Recorder(root, disturbance)
     recorder.start()
-    runs = "runs" if place == "folder" else f"file://{root}/store"
     code = 70
     try:
-        code = _command(["grid.yaml", "--local", "--runs", runs])
+        code = _command(place, root)
     finally:
         recorder.end()
         sys.stdout.flush()
@@ -133,13 +185,18 @@ def _in_child(
         os._exit(code)
 
 
-def _command(arguments: list[str]) -> int:
-    import traceback
+def _begin(root: Path) -> None:
+    os.environ["SWEEP_CACHE"] = str(root / "cache")
+    os.chdir(root)
+    (root / "grid.yaml").write_text(GRID, encoding="utf-8")
 
+
+def _command(place: Place, root: Path) -> int:
     from sweep import run
 
+    runs = "runs" if place == "folder" else f"file://{root}/store"
     try:
-        run.app(arguments)
+        run.app(["grid.yaml", "--local", "--runs", runs])
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except BaseException:

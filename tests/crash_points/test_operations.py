@@ -1,13 +1,17 @@
 """The disturbances are what they are called."""
 
 import os
+import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from tests.crash_points.operations import Disturbance, Recorder
+from tests.crash_points import verdict
+from tests.crash_points.operations import MAIN, SHORT_BYTES, Disturbance, Operation, Recorder
 from trainers import files
 
 
@@ -37,10 +41,57 @@ def test_operations_are_numbered_in_their_order(root):
         recorder.start()
         files.write_text(root / "a" / "record.json", "{}")
         (root / "a" / "record.json").unlink()
-        names = [operation.name for operation in recorder.operations]
+        names = [operation.name for operation in recorder.operations[MAIN]]
         assert names == ["mkdir", "open", "fsync", "rename", "fsync", "unlink"], names
 
     assert done_to(root, Disturbance("kill", 10_000), work) == 0
+
+
+def test_a_lock_and_a_removal_below_a_folder_are_numbered_with_their_paths(root):
+    def work():
+        recorder = Recorder(root)
+        recorder.start()
+        with FileLock(root / "lock"):
+            (root / "a").mkdir()
+        (root / "a" / "record").touch()
+        shutil.rmtree(root / "a")
+        words = [operation.words(root) for operation in recorder.operations[MAIN]]
+        assert words[-3:] == ["open a/record", "unlink a/record", "rmdir a"], words
+        assert words[:4] == ["open lock", "lock lock", "mkdir a", "lock lock"], words
+
+    assert done_to(root, Disturbance("kill", 10_000), work) == 0
+
+
+def test_operations_of_another_thread_have_their_own_numbers(root):
+    def work():
+        (root / "mine").mkdir()
+        thread = threading.Thread(target=(root / "other").mkdir, name="page")
+        thread.start()
+        thread.join()
+        (root / "never").mkdir()
+
+    assert done_to(root, Disturbance("kill", 0, "page"), work) == -signal.SIGKILL
+    assert [path.name for path in root.iterdir()] == ["mine"]
+
+
+def test_a_short_write_fails_and_what_comes_after_does_not(root):
+    def work():
+        with pytest.raises(OSError, match="File too large"):
+            (root / "record").write_text("x" * 1000)
+        (root / "folder").mkdir()
+        (root / "folder" / "record").write_text("x" * 1000)
+
+    assert done_to(root, Disturbance("short", 0), work) == 0
+    assert (root / "record").stat().st_size == SHORT_BYTES
+    assert (root / "folder" / "record").stat().st_size == 1000
+
+
+def test_a_file_that_no_operation_wrote_is_told(root):
+    operations = {MAIN: [Operation("open", str(root / "known"))]}
+    (root / "known").touch()
+    assert not verdict.unnumbered(root, operations)
+    (root / "round the seam").touch()
+    assert verdict.unnumbered(root, operations) == ["round the seam"]
 
 
 @pytest.mark.parametrize("kind", ["EIO", "ENOSPC"])
@@ -74,14 +125,15 @@ def test_power_cut_takes_what_was_not_flushed(root):
     (root / "old").write_text("before")
 
     def work():
-        files.write_text(root / "record.json", "{}")
+        for text in ("one", "two", "{}"):
+            files.write_text(root / "record.json", text)
         (root / "careless").write_text("never flushed")
         with open(root / "old", "a") as file:
             file.write(" and after")
         (root / "careless").replace(root / "renamed")
         (root / "end").mkdir()
 
-    assert done_to(root, Disturbance("power", 8), work) == -signal.SIGKILL
+    assert done_to(root, Disturbance("power", 15), work) == -signal.SIGKILL
     assert (root / "record.json").read_text() == "{}"
     assert (root / "old").read_text() == "before"
     assert not (root / "renamed").exists()

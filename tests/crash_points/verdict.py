@@ -54,7 +54,7 @@ def undisturbed(root: Path, place: Place) -> Undisturbed:
     whole = runs.run(root, place)
     if whole.code:
         raise RuntimeError(f"the undisturbed run ended with {whole.code}:\n{whole.output}")
-    if unknown := _unnumbered(root, whole.operations):
+    if unknown := unnumbered(root, whole.operations):
         raise RuntimeError(f"neither opened nor flushed by a numbered operation: {unknown}")
     return Undisturbed(place, whole.operations, table(root), frozenset(_files(root)))
 
@@ -66,6 +66,7 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
     first = runs.run(root, place, disturbance)
     faults = []
     if first.code not in CODES or "Traceback" in first.output:
+        (folder / f"{disturbance.file_name}.output").write_text(first.output, encoding="utf-8")
         faults.append(f"ended with {first.code}: {_last_line(first.output)}")
     if not first.struck and disturbance.thread == MAIN:
         faults.append("the run never came to it")
@@ -81,7 +82,7 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
         faults.append(f"goes on with {again.code}: {_last_line(again.output)}")
         return Verdict(point, first.struck, tuple(faults))
     faults += _compared(root, expected, done)
-    third = runs.run(root, place)
+    third = runs.run(root, place, reports=False)
     if third.code or "0 to go" not in third.output:
         faults.append(f"a start with nothing to do: {third.code}: {_last_line(third.output)}")
     return Verdict(point, first.struck, tuple(faults))
@@ -127,7 +128,7 @@ def _files(root: Path) -> set[str]:
     }
 
 
-def _unnumbered(root: Path, operations: dict[str, list[Operation]]) -> list[str]:
+def unnumbered(root: Path, operations: dict[str, list[Operation]]) -> list[str]:
     """Files there whose writing no operation shows: a way round the numbered ones, or a library in
     another language whose file nobody flushed."""
     known: set[str] = set()
