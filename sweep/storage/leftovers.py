@@ -1,8 +1,8 @@
-"""Part files that a killed process has left in a run folder.
+"""What a killed process has left in a run folder and nobody needs.
 
-What is written aside and renamed (records, weights, checkpoints) begins with a dot and ends in
-`.part`, or in that and a suffix. A part to which nobody has written for `STALE_SECONDS` is
-nobody's.
+Part files: what is written aside and renamed (records, weights, checkpoints) begins with a dot and
+ends in `.part`, or in that and a suffix. A part to which nobody has written for `STALE_SECONDS` is
+nobody's. And the checkpoints of trainings that have ended.
 """
 
 import shutil
@@ -16,14 +16,14 @@ PLACES = (".", "report", "choices", "trials/*", "trials/*/scores", "trials/*/che
 
 
 def remove(run: Path) -> int:
-    """Remove them; returns how many there were."""
-    parts = list(_stale(run))
-    for path in parts:
+    """Remove it; returns how many files and folders there were."""
+    left = [*_stale(run), *_of_ended_trainings(run)]
+    for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    return len(parts)
+    return len(left)
 
 
 def _stale(run: Path) -> Iterator[Path]:
@@ -31,6 +31,12 @@ def _stale(run: Path) -> Iterator[Path]:
         for path in run.glob(f"{place}/.*.part*"):
             if time.time() - _last_written(path) > STALE_SECONDS:
                 yield path
+
+
+def _of_ended_trainings(run: Path) -> Iterator[Path]:
+    for path in run.glob("trials/*/checkpoints"):
+        if (path.parent / "train.json").exists():
+            yield path
 
 
 def _last_written(path: Path) -> float:

@@ -4,8 +4,10 @@
     python -m tests.crash_points --share 0.1 --seed 3     a seeded tenth of them
     python -m tests.crash_points --kinds kill --at 120    one of them, its folder kept
     python -m tests.crash_points --place store            of a run that lies in a store
+    python -m tests.crash_points --part 2/6               every sixth, from the second on
 
-Each is followed by the same command again. Exit code 1 where anything was lost, doubled, different
+`--lines` prints one for each point: what was struck, how the start ended, what it left. `--plain`
+computes everything anew in each run, four times as slow; its lines have to be the same. Each is followed by the same command again. Exit code 1 where anything was lost, doubled, different
 or left behind.
 """
 
@@ -37,12 +39,15 @@ def main() -> None:
     parser.add_argument("--thread", help="Operations of this thread alone.")
     parser.add_argument("--share", type=float, default=1.0, help="Of the points; at random.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", default="1/1", metavar="I/N")
+    parser.add_argument("--lines", action="store_true")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--at", type=int, nargs="*", help="Numbers of operations.")
     parser.add_argument("--jobs", type=int, default=2, help="Runs at a time.")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crash-points-", dir=_quick()))
     began = time.monotonic()
-    runs.warm_up(folder / "warm")
+    runs.warm_up(folder / "warm", plain=arguments.plain)
     expected = verdict.undisturbed(folder / "whole", arguments.place)
     points = chosen(expected, arguments)
     for thread, operations in expected.operations.items():
@@ -50,6 +55,9 @@ def main() -> None:
         kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         print(f"{thread}: {len(operations)} file operations: {kinds}", flush=True)
     verdicts = _tried(points, folder, expected, arguments)
+    if arguments.lines:
+        for result in sorted(verdicts):
+            print(_words(result, folder))
     _print_table(verdicts, arguments.kinds, folder)
     print(f"{len(verdicts)} points in {(time.monotonic() - began) / 60:.1f} min")
     bad = any(result.faults for result in verdicts)
@@ -81,7 +89,8 @@ def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
     if arguments.share < 1:
         drawn = random.Random(arguments.seed)
         points = drawn.sample(points, math.ceil(arguments.share * len(points)))
-    return points
+    part, parts = map(int, arguments.part.split("/"))
+    return points[part - 1 :: parts]
 
 
 def _is_moved(expected: Undisturbed, number: int) -> bool:
@@ -118,7 +127,8 @@ def _words(result: Verdict, folder: Path) -> str:
     kind, number, thread = result.point.disturbance
     operation = result.struck or result.point.operation.words(folder / "whole")
     moved = ", on another machine" if result.point.moved else ""
-    return f"{kind} at {thread} {number} ({operation}{moved}): {'; '.join(result.faults)}"
+    told = "; ".join(result.faults) or f"as it has to be ({result.left})"
+    return f"{kind} at {thread} {number} ({operation}{moved}): {told}"
 
 
 def _remove(folder: Path, disturbance: Disturbance) -> None:

@@ -5,17 +5,16 @@ models: the tiny one as it is, two cells of which the better is kept, and one th
 """
 
 import faulthandler
-import functools
 import gc
 import os
 import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
+from tests.crash_points.once import compute_once
 from tests.crash_points.operations import Disturbance, Operation, Recorder
 
 GRID = """\
@@ -62,11 +61,10 @@ class Ended(NamedTuple):
     """The operation that was disturbed, in words; empty where it never came."""
 
 
-def warm_up(root: Path) -> None:
+def warm_up(root: Path, *, plain: bool) -> None:
     """Have this process ready to be forked for each run: one whole run in it imports what a run
     imports and fills the caches of libraries. A fork takes milliseconds, all this takes seconds.
-
-    What computes and touches no file of a run is computed once for all of them.
+    `plain`: nothing but imports, and each run computes everything itself.
     """
     import matplotlib
 
@@ -79,7 +77,16 @@ def warm_up(root: Path) -> None:
     leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts
     attempt.SIGN_SECONDS = 3600.0  # or the clock decides how many there are
     driver_lock.RENEW_SECONDS, driver_lock.SETTLE_SECONDS = 0.25, 0.0
-    _compute_once()
+    if plain:
+        import analysis.report.build
+        import sweep.drive
+        import trainers.evaluate.harness
+        import trainers.training.sft
+
+        assert analysis.report.build and sweep.drive
+        assert trainers.evaluate.harness and trainers.training.sft
+        return
+    compute_once()
     root.mkdir()
     here, output = os.getcwd(), (os.dup(1), os.dup(2))
     _begin(root)
@@ -96,39 +103,6 @@ def warm_up(root: Path) -> None:
         raise RuntimeError(f"ended with {code}: {Path(f'{root}.log').read_text()}")
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all of it
-
-
-def _compute_once() -> None:
-    from analysis.figures import style
-    from analysis.fit import posterior
-    from analysis.report import section
-    from sweep.storage import manifest
-
-    style.save = _no_figure
-    section.draw = section.draw_multiples = lambda chart: None
-    posterior.posterior = _kept(posterior.posterior)
-    for name in ("code", "packages", "_git_commit"):
-        setattr(manifest, name, functools.cache(getattr(manifest, name)))
-
-
-def _no_figure(figure: Any, path: Path) -> str:
-    path.with_name(f"{path.name}.svg").write_text("<svg/>", encoding="utf-8")
-    return "<svg/>"
-
-
-def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of arguments that can be pickled; what was computed before a fork is known
-    in it."""
-    results: dict[bytes, Any] = {}
-
-    @functools.wraps(function)
-    def known(*arguments: Any) -> Any:
-        key = pickle.dumps(arguments)
-        if key not in results:
-            results[key] = function(*arguments)
-        return results[key]
-
-    return known
 
 
 def run(

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from tests.crash_points import runs
+from tests.crash_points.once import TIMES
 from tests.crash_points.operations import MAIN, UNIQUE, Disturbance, Operation
 from tests.crash_points.runs import Place
+from trainers import files
 
-TIMES = ["train_seconds", "eval_seconds"]
 CODES = {0, 3, 4, 5, -9}
 """Exit codes that a disturbed start may have: documented ones, or killed."""
 
@@ -42,6 +43,8 @@ class Verdict(NamedTuple):
     point: Point
     struck: str
     """What was disturbed, in words; not what was numbered where a clock came between."""
+    left: str
+    """The exit code of the disturbed start, and a hash of the names of the files that it left."""
     faults: tuple[str, ...]
     """In words; none where all that has to hold holds."""
 
@@ -70,6 +73,7 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
         faults.append(f"ended with {first.code}: {_last_line(first.output)}")
     if not first.struck and disturbance.thread == MAIN:
         faults.append("the run never came to it")
+    left = f"exit {first.code}, {files.short_hash(sorted(_files(root)))}"
     done = _done(root)
     if point.moved:
         shutil.rmtree(root / "runs", ignore_errors=True)
@@ -80,12 +84,12 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
             break
     else:
         faults.append(f"goes on with {again.code}: {_last_line(again.output)}")
-        return Verdict(point, first.struck, tuple(faults))
+        return Verdict(point, first.struck, left, tuple(faults))
     faults += _compared(root, expected, done)
     third = runs.run(root, place, reports=False)
     if third.code or "0 to go" not in third.output:
         faults.append(f"a start with nothing to do: {third.code}: {_last_line(third.output)}")
-    return Verdict(point, first.struck, tuple(faults))
+    return Verdict(point, first.struck, left, tuple(faults))
 
 
 def table(root: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import errno
 import gc
 import math
 import os
+import shutil
 import socket
 import time
 import traceback
@@ -103,6 +104,8 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
         elif folder.training() is None:
             process.prepare(job.threads)
             train_seconds = _train(job, folder, deadline)
+        else:
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a killed attempt left them
         if folder.usable() and job.wanted:
             eval_seconds = scoring.evaluate(job, folder, deadline)
     except OutOfTime as error:

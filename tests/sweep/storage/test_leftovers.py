@@ -43,6 +43,17 @@ def test_old_parts_go_and_nothing_else(run):
     assert names(run) == {"trials/a/scores/whole.json", "trials/a/party.part.json"}
 
 
+def test_checkpoints_of_a_training_that_has_ended_go(run):
+    checkpoint = run / "trials/b/checkpoints/step-00000003/state.json"
+    for path in (checkpoint, run / "trials/c/checkpoints/step-00000003/state.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    (run / "trials/c/train.json").write_text("{}")
+    assert leftovers.remove(run) == 1
+    assert checkpoint.exists()
+    assert not (run / "trials/c/checkpoints").exists()
+
+
 def test_a_part_that_is_written_to_stays(run):
     before = names(run)
     age(run, leftovers.STALE_SECONDS + 60)
