@@ -7,8 +7,10 @@
     python -m tests.crash_points --part 2/6               every sixth, from the second on
 
 `--lines` prints one for each point: what was struck, how the start ended, what it left. `--plain`
-computes everything anew in each run, four times as slow; its lines have to be the same. Each is followed by the same command again. Exit code 1 where anything was lost, doubled, different
-or left behind.
+computes everything anew in each run, four times as slow; its lines have to be the same.
+
+Each point is followed by the same command again. Exit code 1 where anything was lost, doubled,
+different or left behind.
 """
 
 import argparse
