@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -140,12 +142,26 @@ def test_power_cut_takes_what_was_not_flushed(root):
     assert (root / "careless").read_text() == ""
 
 
-@pytest.mark.slow
-def test_points_drawn_at_random_lose_nothing(monkeypatch):
-    """By the command, in a process that has not trained: it forks."""
-    import subprocess
-    import sys
+def crash_points(*options: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process that has not trained: it forks."""
+    command = [sys.executable, "-m", "tests.crash_points", *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
-    command = [sys.executable, "-m", "tests.crash_points", "--share", "0.02"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["folder", "store"])
+def test_points_drawn_at_random_lose_nothing(place):
+    ended = crash_points("--place", place, "--share", "0.01")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_runs_that_compute_everything_anew_end_in_the_same_way():
+    drawn = ("--kinds", "kill", "EIO", "power", "--thread", "main", "--share", "0.006", "--lines")
+    once, anew = (crash_points(*drawn, *more) for more in ((), ("--plain",)))
+    of_points = [
+        [line for line in ended.stdout.splitlines() if " at main " in line]
+        for ended in (once, anew)
+    ]
+    assert of_points[0] == of_points[1]
+    assert len(of_points[0]) > 5

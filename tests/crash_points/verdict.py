@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
     struck: str
     """What was disturbed, in words; not what was numbered where a clock came between."""
     left: str
-    """The exit code of the disturbed start, and a hash of the names of the files that it left."""
+    """The exit code of the disturbed start, and a hash of the names of the trials' files then."""
     faults: tuple[str, ...]
     """In words; none where all that has to hold holds."""
 
@@ -73,7 +73,8 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
         faults.append(f"ended with {first.code}: {_last_line(first.output)}")
     if not first.struck and disturbance.thread == MAIN:
         faults.append("the run never came to it")
-    left = f"exit {first.code}, {files.short_hash(sorted(_files(root)))}"
+    of_trials = sorted(name for name in _files(root) if "/trials/" in name)
+    left = f"exit {first.code}, {files.short_hash(of_trials)}"
     done = _done(root)
     if point.moved:
         shutil.rmtree(root / "runs", ignore_errors=True)
