@@ -6,13 +6,14 @@ kernel or a collective cannot be stopped in another way. The driver does the sam
 process that cannot (`sweep/execution/supervisor.py`).
 """
 
+import contextlib
 import faulthandler
 import math
 import multiprocessing
 import os
 import threading
 import time
-from typing import Any, TextIO
+from typing import Any
 
 from sweep.execution.job import GRACE_SECONDS, Limits
 from sweep.storage.trial_folder import TrialFolder
@@ -44,45 +45,50 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
+        """
+        Raises:
+            OSError: the log cannot be written; nobody would watch the attempt.
+        """
+        self._output = open(self._log, "a", encoding="utf-8")
         self._thread.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._stop.set()
         self._thread.join()
+        with contextlib.suppress(OSError):  # a disk that is full
+            self._output.close()
 
     def _watch(self) -> None:
         limits = self._limits
         begun = changed = time.monotonic()
         sign = self._attempt.heard()
-        with open(self._log, "a", encoding="utf-8") as log:
-            self._arm(log)
-            while not self.reason and not self._stop.wait(
-                min(LOOK_SECONDS, limits.silent_seconds / 10)
-            ):
-                now = time.monotonic()
-                if (latest := self._attempt.heard()) != sign:
-                    sign, changed = latest, now
-                    self._arm(log)
-                silent = now - changed
-                if silent > limits.silent_seconds:
-                    why = limits.why_stalled(silent)
-                    self._end(log, why, stalled=True)
-                elif now - begun > limits.hard_seconds:
-                    limit = limits.max_seconds
-                    why = f"over the time limit of {limit:.0f} s (limits.max_trial_hours)"
-                    self._end(log, why, out_of_time=True)
-                elif self._superseded():
-                    self._exit()
-            faulthandler.cancel_dump_traceback_later()
+        self._arm()
+        while not self.reason and not self._stop.wait(
+            min(LOOK_SECONDS, limits.silent_seconds / 10)
+        ):
+            now = time.monotonic()
+            if (latest := self._attempt.heard()) != sign:
+                sign, changed = latest, now
+                self._arm()
+            silent = now - changed
+            if silent > limits.silent_seconds:
+                self._end(limits.why_stalled(silent), stalled=True)
+            elif now - begun > limits.hard_seconds:
+                limit = limits.max_seconds
+                why = f"over the time limit of {limit:.0f} s (limits.max_trial_hours)"
+                self._end(why, out_of_time=True)
+            elif self._superseded():
+                self._exit()
+        faulthandler.cancel_dump_traceback_later()
 
-    def _arm(self, log: TextIO) -> None:
+    def _arm(self) -> None:
         """Code that holds the interpreter's lock stops this thread too: then faulthandler's own
         ends the process, without a record."""
         seconds = self._limits.stalled_seconds
         if not self._shared and math.isfinite(seconds):
             late = seconds + min(GRACE_SECONDS, seconds)
-            faulthandler.dump_traceback_later(late, exit=True, file=log)
+            faulthandler.dump_traceback_later(late, exit=True, file=self._output)
 
     def _superseded(self) -> bool:
         try:
@@ -95,11 +101,12 @@ class Watchdog:
             return True
         return False
 
-    def _end(self, log: TextIO, why: str, **facts: bool) -> None:
-        """Dump, record and exit."""
-        log.write(f"{why}; the stacks of process {os.getpid()}:\n")
-        log.flush()
-        faulthandler.dump_traceback(log, all_threads=True)
+    def _end(self, why: str, **facts: bool) -> None:
+        """Dump, record and exit; exit too where the disk is full."""
+        with contextlib.suppress(OSError):
+            self._output.write(f"{why}; the stacks of process {os.getpid()}:\n")
+            self._output.flush()
+            faulthandler.dump_traceback(self._output, all_threads=True)
         if not self._superseded():
             folders = [TrialFolder(part.folder) for part in self._attempt.parts]
             for folder in folders:
@@ -111,10 +118,11 @@ class Watchdog:
         where = "log.txt" if folder.log == self._log else self._log
         phase = folder.phase
         self.reason = f"{phase}: {why}; {where} has the stacks"
-        if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
-            folder.log_attempt(
-                "failed", phase=phase, reason=self.reason, progress=folder.progress(), **facts
-            )
+        with contextlib.suppress(OSError):
+            if folder.attempts()[-1]["event"] != "failed":  # else the driver was quicker
+                folder.log_attempt(
+                    "failed", phase=phase, reason=self.reason, progress=folder.progress(), **facts
+                )
         LOG.error("failed: %s", self.reason)
 
     def _exit(self) -> None:

@@ -74,6 +74,12 @@ def test_hanging_process_records_its_stacks_and_the_failure_and_ends(
     assert "never_returns" in (tmp_path / "log.txt").read_text()
 
 
+def test_hanging_process_ends_where_the_disk_is_full(tmp_path):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    assert work(tmp_path, 2.0, 1e9).wait(60) == 4
+    assert TrialFolder(tmp_path).attempts()[-1]["stalled"]
+
+
 def test_superseded_process_ends_without_a_record(tmp_path):
     process = work(tmp_path, 1e9, 1e9)
     files.write_json(tmp_path / attempt.HOLDER, {"id": "other"})
