@@ -16,14 +16,14 @@ TIMES = ["train_seconds", "eval_seconds"]
 def compute_once() -> None:
     """In this process and those that are forked from it. Figures are left out."""
     from analysis.figures import style
-    from analysis.fit import posterior
+    from analysis.posterior import condition
     from analysis.report import build, section
     from sweep.execution.worker import scoring
     from sweep.storage import manifest
 
     style.save = _no_figure
     section.draw = section.draw_multiples = lambda chart: None
-    posterior.posterior = _kept(posterior.posterior, lambda *arguments: pickle.dumps(arguments))
+    condition.posterior = _kept(condition.posterior, lambda *arguments: pickle.dumps(arguments))
     build.advise = _kept(build.advise, _advised)
     scoring._Scorer.__call__ = _kept(scoring._Scorer.__call__, _scored)
     for name in ("code", "packages", "_git_commit"):
