@@ -10,7 +10,7 @@ from analysis.advice.answers import answers
 from analysis.design.choose import contrast_weights, ensemble, gains, updated
 from analysis.design.questions import LEVEL, Asked, asked, open_sides
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
-from analysis.design.start import first_cells
+from analysis.design.start import Expected, first_cells
 from analysis.fit.surface import Fit
 from analysis.text import counted, listed
 
@@ -43,10 +43,12 @@ class Decision(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """`trials` in all, and the width in `octaves` at which an interval decides."""
+    """`trials` in all, the width in `octaves` at which an interval decides, and where the best
+    rates are `expected`, for the first cells alone."""
 
     trials: int
     octaves: float
+    expected: Expected | None = None
 
 
 def decide(
@@ -60,7 +62,7 @@ def decide(
     """At most `count` further cells. `fits` are those of the benchmarks asked for, of the cells of
     `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
     count = min(count, settings.trials - len(tried))
-    start = list(_start(tried, space, allowed))[: max(count, 0)]
+    start = list(_start(tried, space, allowed, settings.expected))[: max(count, 0)]
     if start:
         return Decision(tuple(start), "")
     usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
@@ -87,15 +89,20 @@ def decide(
 
 
 def _start(
-    tried: Sequence[Tried], space: Space, allowed: Collection[Cell] | None
+    tried: Sequence[Tried],
+    space: Space,
+    allowed: Collection[Cell] | None,
+    expected: Expected | None,
 ) -> Iterator[Choice]:
     """First cells that were not tried yet and would train."""
     begun = {trial.cell for trial in tried}
-    start = [c for c in first_cells(space) if c not in begun and (allowed is None or c in allowed)]
+    start = first_cells(space, expected)
+    start = [c for c in start if c not in begun and (allowed is None or c in allowed)]
+    where = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
     bad = diverging([cell.setting for cell in start], tried)
     for cell, diverges in zip(start, bad, strict=True):
         if not diverges:
-            yield Choice(cell, "start: cells spread over the grid")
+            yield Choice(cell, f"start: cells {where}")
 
 
 def _blind(

@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from sweep.gridfile.schema import Decide, Search, Stage
+from sweep.gridfile.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.evaluate import benchmarks
 from trainers.specs.evaluation import EvaluateSpec
@@ -69,6 +70,23 @@ def decided(
         if not any(benchmarks.same(name, one) for one in allowed):
             path = ("decide", "benchmarks", index)
             yield path, f"{name!r}: use one of {', '.join(allowed)}"
+    if problem := _prior(decide.prior, stage):
+        yield ("decide", "prior"), problem
+
+
+def _prior(prior: str, stage: Stage) -> str:
+    """What is wrong with it; "" where nothing is."""
+    if prior == NO_PRIOR:
+        return ""
+    if prior != PUBLISHED:
+        if (Path(prior) / "plan.csv").is_file():
+            return ""
+        return f"no run folder {prior!r} (from {Path.cwd()}); use {NO_PRIOR}, {PUBLISHED} or one"
+    spec = stage.cells[0][1]
+    what = "an adapter" if spec.adapter is not None else f"optimizer {spec.optimizer}"
+    if spec.adapter is not None or spec.optimizer != "adamw":
+        return f"the published rates are of AdamW on all weights, not of {what}; use {NO_PRIOR}"
+    return ""
 
 
 def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:

@@ -124,6 +124,10 @@ class Search(Strict):
     """Cells that run at once; as many as there is room for when empty."""
 
 
+NO_PRIOR, PUBLISHED = "none", "published"
+"""Of `decide.prior`, beside a run folder."""
+
+
 class Decide(Strict):
     """Run not every cell of the one swept stage but those that tell most of what is asked, until it
     is answered: LR*(B), the ratio, and the contrast of task types."""
@@ -140,6 +144,10 @@ class Decide(Strict):
     may run where a best one may lie there."""
     at_once: Count | None = None
     """Trials that run at once; when empty a fifth of `trials`."""
+    prior: Annotated[str, Field(min_length=1)] = NO_PRIOR
+    """Where the first cells lie: `none` spreads them over the grid, `published` puts them about the
+    published rates that `sweep.new` centres its axes on, a run folder about that run's best rates.
+    The fit never sees it."""
 
     @property
     def most_at_once(self) -> int:

@@ -20,6 +20,7 @@ from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space
+from sweep.schedule import prior
 from sweep.schedule.pool import Pool, PoolQueue
 from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
@@ -45,6 +46,7 @@ class DecidePool(Pool[Cell]):
             if trial.stage == stage.name and trial.spec is not None:
                 cells[_cell(trial)] = [trial]
         super().__init__(cells, planned, folder, grid.decide.trials)
+        self.expected = prior.expected(grid, stage, self.space, self._path.parent)
         self.chosen = self.started()
         """Cells that are in the plan."""
 
@@ -91,7 +93,7 @@ class DecidePool(Pool[Cell]):
         """The next cells, from what is in the records now."""
         ended = sum(trial.status in ("ok", "diverged") for trial in tried)
         fits = self._fits() if ended else []
-        settings = Settings(self.budget, self.settings.octaves)
+        settings = Settings(self.budget, self.settings.octaves, self.expected)
         return decide(fits, tried, self.space, settings, count, self.cells.keys())
 
     def _fits(self) -> list[Fit]:

@@ -1,6 +1,6 @@
 """Does the run that decides answer with fewer trials, and is it right whenever it is looked at?
 
-    PYTHONPATH=. python tests/bench/bench_decide.py [--surfaces 10] [--first-seed 0]
+    PYTHONPATH=. python tests/bench/bench_decide.py [--surfaces 10] [--first-seed 0] [--prior 3]
 
 Simulated surfaces (`simulated.py`, noise as in `bench_calibration`): half of the grids have 6 x 6
 cells, half 10 x 6. `decide` may add two octaves of rates and one of batch sizes beyond the borders
@@ -14,6 +14,9 @@ is interior that are called so, and of those the share whose interval holds a ra
 is their product over the interior batch sizes. false: batch sizes called interior whose best rate
 is the lowest or highest measured. looks: the same coverage over every look of `decide`, not the
 last alone.
+
+With `--prior N` what is compared is `decide` without a prior, with the true best rates as one, and
+with those N octaves higher and lower.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from simulated import BATCH, LEVEL, RATE, REFUSED, SHAPES, Laboratory, truth
 from analysis.advice.answers import answers
 from analysis.design.decide import Settings, decide
 from analysis.design.space import Cell, Space, Tried
+from analysis.design.start import Expected
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
 from sweep.gridfile.schema import Search
@@ -53,6 +57,7 @@ class Job(NamedTuple):
     rates: int
     number: int
     octaves: float
+    prior: float | None
 
 
 def space_of(rates: int) -> Space:
@@ -71,12 +76,14 @@ def space_of(rates: int) -> Space:
     )
 
 
-def decided(lab: Laboratory, space: Space, octaves: float) -> Iterator[tuple[list[Cell], bool]]:
+def decided(
+    lab: Laboratory, space: Space, octaves: float, expected: Expected | None = None
+) -> Iterator[tuple[list[Cell], bool]]:
     """The cells at every look; True at the last."""
     tried: list[Tried] = []
     fits: list[Fit] = []
     while True:
-        chosen = decide(fits, tried, space, Settings(max(BUDGETS), octaves), AT_ONCE)
+        chosen = decide(fits, tried, space, Settings(max(BUDGETS), octaves, expected), AT_ONCE)
         if not chosen.choices:
             yield [one.cell for one in tried], True
             return
@@ -130,9 +137,27 @@ def measure(job: Job) -> list[dict[str, Any]]:
         kind = "decide, 45" if last else "look"
         rows.append(shared | {"method": kind} | judged(lab, surface.score, cells))
     rows.append(shared | {"method": "decide, 30"} | judged(lab, surface.score, early))
-    for name, order in rivals(lab, space, job.number):
+    if job.prior is None:
+        others = rivals(lab, space, job.number)
+    else:
+        others = with_priors(lab, space, job, surface.score)
+    for name, order in others:
         rows.append(shared | {"method": name} | judged(lab, surface.score, order))
     return rows
+
+
+def with_priors(
+    lab: Laboratory, space: Space, job: Job, score: Any
+) -> Iterator[tuple[str, list[Cell]]]:
+    """The cells at the end of `decide`, which begins about the best rates or `job.prior` octaves
+    off."""
+    assert job.prior is not None, "priors are asked for"
+    x, y = np.log2(np.array(space.learning_rates)), np.log2(np.array(space.batch_sizes))
+    top = true_of(score, x, y).top
+    for off in (0.0, job.prior, -job.prior):
+        rates = {b: float(2.0 ** (t + off)) for b, t in zip(space.batch_sizes, top, strict=True)}
+        *_, (cells, _) = decided(lab, space, job.octaves, Expected(rates, "the truth"))
+        yield f"prior {off:+g} octaves", cells
 
 
 def judged(lab: Laboratory, score: Any, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -216,11 +241,18 @@ def main() -> None:
     parser.add_argument("--surfaces", type=int, default=10, help="of each family")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--octaves", type=float, default=3.0, help="width that decides")
+    parser.add_argument("--prior", type=float, help="octaves that a wrong prior is off")
     parser.add_argument("--families", nargs="*", default=[*SHAPES, *REFUSED])
     parser.add_argument("--save", help="a CSV of every row")
     arguments = parser.parse_args()
     jobs = [
-        Job(shape, RATES[number % 2], arguments.first_seed + number, arguments.octaves)
+        Job(
+            shape,
+            RATES[number % 2],
+            arguments.first_seed + number,
+            arguments.octaves,
+            arguments.prior,
+        )
         for number in range(arguments.surfaces)
         for shape in arguments.families
     ]

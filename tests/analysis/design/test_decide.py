@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.advice.answers import answers
 from analysis.design.decide import EARLIEST, Decision, Settings, decide
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
+from analysis.design.start import Expected
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
@@ -52,14 +54,21 @@ def measured(score: Score, cells: list[Cell], noise: float = 0.004) -> list:
     return [fit(one) for one in surfaces(load.adopted(frame, "planted"))]
 
 
-def run(score: Score, trials: int, octaves: float = 2.0, space: Space = SPACE, noise=0.004):
+def run(
+    score: Score,
+    trials: int,
+    octaves: float = 2.0,
+    space: Space = SPACE,
+    noise=0.004,
+    expected: Expected | None = None,
+):
     """Every decision until the stop, three cells at a time."""
     tried: list[Tried] = []
     while True:
         cells = [one.cell for one in tried]
         ok = any(one.status == "ok" for one in tried)
         fits = measured(score, cells, noise) if ok and len(cells) > 1 else []
-        decision = decide(fits, tried, space, Settings(trials, octaves), 3)
+        decision = decide(fits, tried, space, Settings(trials, octaves, expected), 3)
         if not decision.choices:
             return tried, decision
         for choice in decision.choices:
@@ -168,3 +177,28 @@ def test_grid_that_only_diverges_is_searched_below():
     tried, last = run(lambda x, y: np.nan, 45)
     assert last.stop == "no cell is left that would train"
     assert len(tried) < 30
+
+
+def test_an_expected_rate_draws_the_first_cells_to_it_at_each_batch_size():
+    expected = Expected({4: 2.0**-12, 8: 2.0**-11, 16: 2.0**-10, 32: 2.0**-9}, "a paper")
+    choices = decide([], [], SPACE, Settings(45, 3, expected), 99).choices
+    assert len({choice.cell for choice in choices}) == 12
+    for size, middle in ((4, -12), (16, -10), (32, -9)):
+        rates = [np.log2(c.cell.learning_rate) for c in choices if c.cell.batch_size == size]
+        assert len(rates) == 4
+        assert max(abs(rate - middle) for rate in rates) <= 2.5
+    assert choices[0].reason == "start: cells about the rates of a paper"
+
+
+def test_expected_rates_far_outside_the_grid_leave_its_nearest_cells():
+    expected = Expected(dict.fromkeys(SIZES, 1.0), "a paper")
+    cells = [c.cell for c in decide([], [], SPACE, Settings(45, 3, expected), 99).choices]
+    assert {cell.learning_rate for cell in cells} <= set(RATES[-4:])
+    assert len(set(cells)) == 12
+
+
+def test_a_start_that_is_wrong_by_three_octaves_is_left_again():
+    wrong = Expected(dict.fromkeys(SIZES, 2.0**-13), "a wrong paper")
+    tried, _ = run(inside, 45, expected=wrong)
+    (rates,) = [answers(measured(inside, [t.cell for t in tried])).benchmarks["arc"].rates]
+    assert all(rate.low <= 2.0**-10 <= rate.high for rate in rates)
