@@ -121,9 +121,11 @@ class LaneEmbedding(torch.nn.Embedding):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         lanes = len(self._offsets)
         ids = input.expand(lanes, -1) if len(input) == 1 else input
-        places = ids.reshape(lanes, -1) + self._offsets
-        out: Any = _Lookup.apply(places, self.weight, self._table, self._gradients)
-        return out.view(*ids.shape, self.embedding_dim)
+        ids = ids.reshape(lanes, -1)
+        untrained = None if self.padding_idx is None else ids == self.padding_idx
+        places = ids + self._offsets
+        out: Any = _Lookup.apply(places, untrained, self.weight, self._table, self._gradients)
+        return out.view(-1, *input.shape[1:], self.embedding_dim)
 
 
 class _Lookup(torch.autograd.Function):
@@ -131,21 +133,25 @@ class _Lookup(torch.autograd.Function):
     def forward(
         ctx: Any,
         places: torch.Tensor,
+        untrained: torch.Tensor | None,
         weight: torch.nn.Parameter,
         table: torch.Tensor,
         gradients: torch.Tensor,
     ) -> torch.Tensor:
-        """`weight` only makes it known that the table is trained."""
-        ctx.save_for_backward(places)
+        """`untrained` are lookups without a gradient, those of the padding token; `weight` only
+        makes it known that the table is trained."""
+        ctx.save_for_backward(places, untrained)
         ctx.gradients = gradients
         return embedding(places, table)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
-        (places,) = ctx.saved_tensors
-        slope = outputs[0].flatten(0, 1)
-        ctx.gradients.index_put_((places.flatten(),), slope, accumulate=True)
-        return None, None, None, None
+        places, untrained = ctx.saved_tensors
+        (slope,) = outputs
+        if untrained is not None:
+            slope = slope.masked_fill(untrained[..., None], 0.0)
+        ctx.gradients.index_put_((places.flatten(),), slope.flatten(0, 1), accumulate=True)
+        return None, None, None, None, None
 
 
 class LaneNorm(torch.nn.Module):

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from trainers.lanes.stack import Stack
 from trainers.ops import half_weights, packed_attention
-from trainers.ops.packed_attention import TOLERANCE, Rows
+from trainers.ops.packed_attention import TOLERANCE
 from trainers.specs.lanes import NotLaned
 
 APART = 0.05
@@ -63,7 +63,10 @@ def _compare(
     difference."""
     lanes, device = stack.lanes, stack.weights.device
     examples = packed_attention.proof(laned)
-    together = _hidden(laned, packed_attention.rows(examples, packed, device, lanes), dtype)
+    examples[0].ids[0] = getattr(laned.get_input_embeddings(), "padding_idx", None) or 0
+    row = packed_attention.rows(examples, packed, device, lanes)
+    with _products_in(dtype, device):
+        together = laned.base_model(**row.options).last_hidden_state.float()
     together = together.view(lanes, -1, together.shape[-1])
     generator = torch.Generator().manual_seed(0)
     weigh = torch.randn(together[0].shape, generator=generator).to(device)
@@ -73,19 +76,16 @@ def _compare(
         (together * weigh).sum(dim=(1, 2)).backward(torch.ones(lanes, device=device))
     norms = stack.norms()
     row = packed_attention.rows(examples, packed, device)
-    for model, states in zip(single, together, strict=True):
-        alone = _hidden(model, row, dtype).flatten(0, 1)
+    for model, lane in zip(single, together, strict=True):
+        with _products_in(dtype, device):
+            states = half_weights.forward(model.base_model, row.options).last_hidden_state
+        alone = states.float().flatten(0, 1)
         (-(alone * weigh).sum()).backward()
-        distance = float((states - alone).detach().norm() / alone.detach().norm())
-        if not distance < TOLERANCE[dtype]:
-            raise NotLaned(f"lanes of {type(laned).__name__} differ by {distance:.2g} in {dtype}")
-    distance = float((stack.norms() / norms).max())
-    if not distance < TOLERANCE[dtype]:
-        raise NotLaned(
-            f"gradients of lanes of {type(laned).__name__} differ by {distance:.2g} in {dtype}"
-        )
+        if not (lane - alone).norm() < TOLERANCE[dtype] * alone.norm():
+            raise NotLaned(f"hidden states of lanes of {type(laned).__name__} differ in {dtype}")
+    if not (stack.norms() < TOLERANCE[dtype] * norms).all():
+        raise NotLaned(f"gradients of lanes of {type(laned).__name__} differ in {dtype}")
 
 
-def _hidden(model: PreTrainedModel, row: Rows, dtype: torch.dtype) -> torch.Tensor:
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return half_weights.forward(model.base_model, row.options).last_hidden_state.float()
+def _products_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)

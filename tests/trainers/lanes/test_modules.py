@@ -1,0 +1,177 @@
+"""Models of several families with lanes give each lane the losses and gradients of the family's own
+model on its weights; what cannot have lanes is found out."""
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tests.trainers import varlen_on_cpu
+from tests.trainers.small_models import CPU, EXAMPLES, small
+from trainers.lanes import modules, proof
+from trainers.lanes.head import LaneHead
+from trainers.lanes.stack import Stack
+from trainers.ops import chunked_loss, packed_attention
+from trainers.ops.chunked_loss import Head
+from trainers.ops.packed_attention import rows
+from trainers.specs.lanes import NotLaned
+from trainers.training import optimizers
+
+LANES = 3
+
+FAMILIES = {
+    "tied": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
+    "untied": (LlamaForCausalLM, LlamaConfig, {"num_key_value_heads": 4}),
+    "biased": (LlamaForCausalLM, LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config, {}),
+    "layer norm": (PhiForCausalLM, PhiConfig, {"num_key_value_heads": 4}),
+    "neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {}),
+    "scaled": (CohereForCausalLM, CohereConfig, {"logit_scale": 0.3}),
+    "divided": (GraniteForCausalLM, GraniteConfig, {"logits_scaling": 4.0}),
+    "padded": (MistralForCausalLM, MistralConfig, {"sliding_window": 4}),
+}
+
+
+def stacked(model, lanes=LANES, bfloat16=False) -> Stack:
+    return Stack(model, lanes, optimizers.decaying(model), bfloat16)
+
+
+def apart(stack: Stack) -> None:
+    """Give each lane weights of its own."""
+    generator = torch.Generator().manual_seed(1)
+    for row in stack.weights:
+        row *= 1 + 0.2 * torch.randn(row.shape, generator=generator)
+
+
+@pytest.mark.parametrize("piece", [2**24, 50], ids=["whole", "lane by lane"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_lane_has_the_losses_and_gradients_of_its_own_model(name, piece, monkeypatch):
+    monkeypatch.setitem(chunked_loss.PIECE, "cpu", piece)
+    kind, config, settings = FAMILIES[name]
+    model = small(kind, config, **settings).eval()
+    stack = stacked(model)
+    apart(stack)
+    single = [copy.deepcopy(stack.model(model, lane)) for lane in range(LANES)]
+    with packed_attention.used(model) as packed:
+        laned = modules.laned(model, stack).eval()
+        row = rows(EXAMPLES, packed, CPU, LANES)
+        weights = torch.linspace(0.1, 1, len(row.targets))
+        losses = LaneHead(model, LANES).losses(laned, row, weights)
+    losses.backward(torch.ones(LANES))
+    for lane, own in enumerate(single):
+        own.zero_grad()
+        with packed_attention.used(own):
+            loss = Head(own).loss(own, rows(EXAMPLES, packed, CPU), weights)
+        loss.backward()
+        torch.testing.assert_close(losses[lane], loss, rtol=1e-5, atol=1e-6)
+        mine = stack.model(model, lane)
+        for (path, here), there in zip(mine.named_parameters(), own.parameters(), strict=True):
+            assert torch.equal(here, there)
+            expected = torch.zeros_like(there) if there.grad is None else there.grad
+            torch.testing.assert_close(here.grad, expected, rtol=1e-3, atol=1e-5, msg=path)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_pass_the_proof(name):
+    kind, config, settings = FAMILIES[name]
+    prove(small(kind, config, **settings))
+
+
+def prove(model, bfloat16=False) -> Stack:
+    with packed_attention.used(model, bfloat16) as packed:
+        stack = stacked(model, bfloat16=bfloat16)
+        laned = modules.laned(model, stack)
+        single = [stack.model(model, lane) for lane in range(LANES)]
+        proof.check(laned, single, stack, packed, bfloat16)
+    return stack
+
+
+def test_the_proof_leaves_the_weights_of_the_start_and_no_gradient():
+    model = small()
+    stack = prove(model)
+    assert not stack.gradients.any()
+    for lane in range(LANES):
+        for here, there in zip(
+            stack.model(model, lane).parameters(), model.parameters(), strict=True
+        ):
+            assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize("name", ["tied", "biased", "qwen3"])
+def test_on_the_path_of_a_gpu_in_bfloat16(name):
+    """Lanes fold into one packed sequence for the kernel of varying lengths."""
+    kind, config, settings = FAMILIES[name]
+    with varlen_on_cpu.used() as calls:
+        prove(small(kind, config, **settings), bfloat16=True)
+    assert calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "settings", "reason"),
+    [
+        (MambaForCausalLM, MambaConfig, {}, "no lanes for the weights"),
+        (GPT2LMHeadModel, GPT2Config, {}, "Conv1D"),
+        (LlamaForCausalLM, LlamaConfig, {"attention_dropout": 0.5}, "differ"),
+        (Gemma2ForCausalLM, Gemma2Config, {"head_dim": 8}, "Embedding"),
+    ],
+    ids=["mamba", "gpt2", "dropout", "gemma2"],
+)
+def test_what_has_no_lanes_is_found_out(kind, config, settings, reason):
+    with pytest.raises(NotLaned, match=reason):
+        prove(small(kind, config, **settings))
+
+
+def test_lanes_that_are_mixed_up_fail_the_proof(monkeypatch):
+    """So that the proof is one."""
+    plain = modules._Product.forward
+
+    def mixed(ctx, rows, *rest):
+        return plain(ctx, rows.roll(1, 0), *rest)
+
+    monkeypatch.setattr(modules._Product, "forward", staticmethod(mixed))
+    with pytest.raises(NotLaned, match="hidden states of lanes of LlamaForCausalLM differ"):
+        prove(small())
+
+
+def test_gradients_in_the_wrong_lane_fail_the_proof(monkeypatch):
+    def shifted(total, left, right):
+        total += (left @ right).roll(1, 0)
+
+    monkeypatch.setattr(modules, "add_product", shifted)
+    with pytest.raises(NotLaned, match="gradients of lanes of LlamaForCausalLM differ"):
+        prove(small())
+
+
+def test_frozen_weights_have_no_lanes():
+    model = small()
+    model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
+    with pytest.raises(NotLaned, match="not trained"):
+        prove(model)
