@@ -16,15 +16,23 @@ class LaneHead:
 
     def __init__(self, model: PreTrainedModel, lanes: int):
         self.plain = Head(model).plain
-        self._lanes = lanes
+        self._most = lanes
+        """Lanes at the start: it decides how targets are cut, which moves the last digits."""
 
-    def losses(self, laned: PreTrainedModel, row: Rows, weights: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, laned: PreTrainedModel, lanes: int, row: Rows, weights: torch.Tensor
+    ) -> torch.Tensor:
         """The weighted sum over the targets, (lanes,); `weights` are (targets,)."""
         if not self.plain:
-            return (_own_losses(laned, row, self._lanes) * weights).sum(dim=1)
+            return (_own_losses(laned, row, lanes) * weights).sum(dim=1)
         head: Any = laned.get_output_embeddings()
-        states = hidden_states(laned, row, self._lanes)
-        return _HeadLosses.apply(states, head.weight, head.bias, row.targets, weights)  # type: ignore
+        states = hidden_states(laned, row, lanes)
+        logits = self._most * head.out_features * len(row.targets)
+        loss: Any = _HeadLosses.apply(
+            states, head.weight, head.bias, row.targets, weights,
+            logits <= PIECE[states.device.type],
+        )  # fmt: skip
+        return loss
 
 
 class _HeadLosses(torch.autograd.Function):
@@ -39,12 +47,13 @@ class _HeadLosses(torch.autograd.Function):
         bias: torch.nn.Parameter | None,
         targets: torch.Tensor,
         weights: torch.Tensor,
+        at_once: bool,
     ) -> torch.Tensor:
         """`hidden` (lanes, targets, size), `weight` (lanes, vocabulary, size)."""
         kept = chunked_loss.cast(hidden)
         assert weight.grad is not None, "its place in the stack"
         slope, bias_slope = weight.grad, None if bias is None else bias.grad
-        if len(targets) * weight.shape[:-1].numel() <= PIECE[kept.device.type]:
+        if at_once:
             total, to_hidden = chunked_loss.gradients(
                 kept, weight, bias, targets, weights, slope, bias_slope
             )
@@ -68,7 +77,7 @@ class _HeadLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         (to_hidden,) = ctx.saved_tensors
-        return to_hidden, None, None, None, None
+        return to_hidden, None, None, None, None, None
 
 
 def hidden_states(laned: PreTrainedModel, row: Rows, lanes: int) -> torch.Tensor:

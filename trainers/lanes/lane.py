@@ -21,7 +21,8 @@ OWN_ENDS = (Superseded, OSError)
 
 
 class Lane:
-    """The training of `spec` on row `number` of the stack; `model` is that row as a model."""
+    """The training of `spec`, the caller's number `number`, on row `row` of the stack, which is the
+    weights of `model`."""
 
     taken: Step
     """The latest step."""
@@ -29,19 +30,21 @@ class Lane:
     def __init__(
         self,
         number: int,
+        row: int,
         spec: TrainingSpec,
         course: schedule.Course,
         folder: Path,
         stack: Stack,
         model: PreTrainedModel,
     ):
-        self.number, self.spec, self.course, self.folder = number, spec, course, folder
+        self.number, self.row = number, row
+        self.spec, self.course, self.folder = spec, course, folder
         self.model = model
-        self.optimizer = row_optimizer.optimizer(spec, course.adam_beta2, stack, number, model)
+        self.optimizer = row_optimizer.optimizer(spec, course.adam_beta2, stack, row, model)
         self.records = Records(spec, folder)
         self.end: StageResult | Exception | None = None
         """None while it is trained."""
-        self._gradients = stack.gradients[number]
+        self._gradients = stack.gradients[row]
 
     def alone(self, work: Callable[[], None]) -> None:
         """Do what concerns this lane's own files; it ends where that fails, and no other does."""
@@ -82,6 +85,6 @@ class Lane:
         rate = self.rate(progress.steps)
         self.alone(lambda: self.records.add(self.taken, rate, seconds))
 
-    def save(self, budget: int) -> None:
-        """Leave a checkpoint."""
-        self.alone(lambda: self.records.save(self.model, self.optimizer, budget))
+    def save(self, budget: int, lanes: int) -> None:
+        """Leave a checkpoint, with the number of lanes that share the budget."""
+        self.alone(lambda: self.records.save(self.model, self.optimizer, budget, lanes=lanes))

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -55,10 +56,7 @@ def train(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise NotLaned("several processes train one model")
     newest = [checkpoints.newest(folder / CHECKPOINTS) for folder in folders]
-    firsts = {found.checkpoint.step if found.checkpoint else 0 for found in newest}
-    if len(firsts) > 1:
-        raise NotLaned(f"the newest whole checkpoints are of steps {sorted(firsts)}")
-    (first,) = firsts
+    first, sharers = _start(newest)
     courses = [schedule.course(spec, data.lengths) for spec in specs]
     spec, model, count = specs[0], loaded.model, len(specs)
     attention: Any = model.config._attn_implementation
@@ -67,23 +65,27 @@ def train(
     if fits < count:
         raise TooMany(fits, count)
     with packed_attention.used(model, bfloat16) as packed:
-        proved = _proved(model, count, packed, bfloat16)
+        stack, models = _proved(model, count, packed, bfloat16)
         budget = spec.tokens_per_micro_batch or room.tokens_per_micro_batch(
             model, spec.optimizer, packed, bfloat16, count
         )
-        order = Order(len(data.train), spec.rows_per_step, spec.seed)
+        batches = Order(len(data.train), spec.rows_per_step, spec.seed)
+        # those that diverge have high rates: behind the last live lane nothing is computed
+        order = sorted(range(count), key=lambda number: specs[number].learning_rate)
         lanes = [
-            Lane(number, spec, course, folder, proved.stack, single)
-            for number, (spec, course, folder, single) in enumerate(
-                zip(specs, courses, folders, proved.models, strict=True)
+            Lane(
+                number, row, specs[number], courses[number], folders[number],
+                stack, models[row],
             )
-        ]
-        for lane, found in zip(lanes, newest, strict=True):
-            if found.checkpoint is not None:
-                lane.records.go_on_from(found.checkpoint)
-        made = kind(model, count, packed)
+            for row, number in enumerate(order)
+        ]  # fmt: skip
+        for lane in lanes:
+            checkpoint = newest[lane.number].checkpoint
+            if checkpoint is not None:
+                lane.records.go_on_from(checkpoint)
+        made = kind(model, sharers, packed)
         steps = courses[0].steps
-        tokens = TokenBudget(budget >> memory_kills, count)
+        tokens = TokenBudget(budget >> memory_kills, sharers)
         facts = {
             "lanes": count,
             "model_parameters": model.num_parameters(),
@@ -108,24 +110,34 @@ def train(
             Setting(steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
             made,
             lanes,
-            proved.stack,
-            proved.laned,
-            BatchLoader(rows, made.collate, order, first, steps),
+            stack,
+            partial(modules.laned, model),
+            BatchLoader(rows, made.collate, batches, first, steps),
             tokens,
             end,
         ).run(first)
-    return [lane.end for lane in lanes if lane.end is not None]
+    ends = {lane.number: lane.end for lane in lanes}
+    return [end for _, end in sorted(ends.items()) if end is not None]
 
 
-class _Proved(NamedTuple):
-    stack: Stack
-    laned: PreTrainedModel
-    models: list[PreTrainedModel]
-    """Of each lane, on the same weights."""
+def _start(newest: Sequence[checkpoints.Found]) -> tuple[int, int]:
+    """The step that all lanes go on from, and how many share the token budget: as many as at the
+    first start, if some have ended meanwhile, so that micro-batches are cut as they were.
+
+    Raises:
+        NotLaned: they are not at one step.
+    """
+    states = [found.checkpoint.state if found.checkpoint else {} for found in newest]
+    steps = {found.checkpoint.step if found.checkpoint else 0 for found in newest}
+    if len(steps) > 1:
+        raise NotLaned(f"the newest whole checkpoints are of steps {sorted(steps)}")
+    return steps.pop(), max(len(newest), *(state.get("lanes", 0) for state in states))
 
 
-def _proved(model: PreTrainedModel, lanes: int, packed: bool, bfloat16: bool) -> _Proved:
-    """Lanes with the weights of the model, which compute what models alone do.
+def _proved(
+    model: PreTrainedModel, lanes: int, packed: bool, bfloat16: bool
+) -> tuple[Stack, list[PreTrainedModel]]:
+    """Lanes with the weights of the model, and each of them as a model; proven to compute the same.
 
     Raises:
         NotLaned: they do not.
@@ -133,10 +145,9 @@ def _proved(model: PreTrainedModel, lanes: int, packed: bool, bfloat16: bool) ->
     """
     try:
         stack = Stack(model, lanes, optimizers.decaying(model), bfloat16)
-        laned = modules.laned(model, stack)
         models = [stack.model(model, lane) for lane in range(lanes)]
-        proof.check(laned, models, stack, packed, bfloat16)
-        return _Proved(stack, laned, models)
+        proof.check(modules.laned(model, stack), models, stack, packed, bfloat16)
+        return stack, models
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

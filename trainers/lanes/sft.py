@@ -27,7 +27,7 @@ class Texts:
 
     def __init__(self, loss: str, model: PreTrainedModel, lanes: int, packed: bool):
         self._head = LaneHead(model, lanes)
-        self._loss, self._lanes, self._packed = loss, lanes, packed
+        self._loss, self._packed = loss, packed
 
     def worth(self, examples: Sequence[Any]) -> list[float]:
         return batching.weights([example.loss_tokens for example in examples], self._loss)
@@ -36,12 +36,12 @@ class Texts:
         return sum(worth[place] * examples[place].loss_tokens for place in places)
 
     def losses(
-        self, laned: PreTrainedModel, examples: Sequence[Any], worth: Sequence[float]
+        self, laned: PreTrainedModel, lanes: int, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
         device = laned.device
-        row = rows(examples, self._packed, device, self._lanes)
+        row = rows(examples, self._packed, device, lanes)
         (weights,) = to_device([torch.tensor(worth)], device)
-        return (self._head.losses(laned, row, weights[row.owners]),)
+        return (self._head.losses(laned, lanes, row, weights[row.owners]),)
 
 
 def train(

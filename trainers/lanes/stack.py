@@ -81,6 +81,14 @@ class Stack:
         if self.half is not None:
             self.half.copy_(self.weights)
 
+    def first(self, lanes: int) -> "Stack":
+        """The same numbers, as a stack of the first `lanes` alone."""
+        part = copy.copy(self)
+        part.lanes = lanes
+        part.weights, part.gradients = self.weights[:lanes], self.gradients[:lanes]
+        part.half = None if self.half is None else self.half[:lanes]
+        return part
+
     def zero(self) -> None:
         self.gradients.zero_()
 

@@ -34,7 +34,7 @@ class Kind(Protocol):
     ) -> float: ...
 
     def losses(
-        self, laned: PreTrainedModel, examples: Sequence[Any], worth: Sequence[float]
+        self, laned: PreTrainedModel, lanes: int, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
         """The weighted loss of a micro-batch, with its gradient, and its share of each fact, each
         (lanes,)."""
@@ -61,13 +61,14 @@ class Pass:
         kind: Kind,
         lanes: Sequence[Lane],
         stack: Stack,
-        laned: PreTrainedModel,
+        with_lanes: Callable[[Stack], PreTrainedModel],
         loader: BatchLoader,
         budget: TokenBudget,
         end: Callable[[Lane, str], None],
     ):
         self.setting, self.kind, self.lanes = setting, kind, lanes
-        self.stack, self.laned = stack, laned
+        self.stack, self._with_lanes = stack, with_lanes
+        self.laned = with_lanes(stack)
         self.loader, self.budget = loader, budget
         self._end = end
         self._stepped = 0.0
@@ -90,6 +91,7 @@ class Pass:
                 self._record(number + 1)
                 if not self.live:
                     return
+                self._narrow()
             for lane in self.live:
                 self._end(lane, "")
 
@@ -97,6 +99,15 @@ class Pass:
         budget = lane.records.start(lane.model, lane.optimizer)
         if budget is not None:
             self.budget.tokens = min(self.budget.tokens, budget)
+
+    def _narrow(self) -> None:
+        """Leave out the rows behind the last live lane, on a CPU: there a batched product gives the
+        same bits for any number of matrices, and the others cost time. A GPU may choose another
+        kernel, and where lanes pay it waits for the host, so that it loses little by them."""
+        rows = 1 + max(lane.row for lane in self.live)
+        if rows < self.stack.lanes and self.stack.weights.device.type == "cpu":
+            self.stack = self.stack.first(rows)
+            self.laned = self._with_lanes(self.stack).train()
 
     def _step(self, examples: Sequence[Any], number: int) -> None:
         """One step of each lane on the same batch."""
@@ -129,7 +140,7 @@ class Pass:
         self.budget.grow()
         half_share = kind.share(worth, examples, parts[0])
         for lane in self.live:
-            taken = self._taken(examples, numbers[lane.number], len(parts[0]), half_share)
+            taken = self._taken(examples, numbers[lane.row], len(parts[0]), half_share)
             try:
                 lane.move(taken, number)
             except Diverged as error:
@@ -142,7 +153,9 @@ class Pass:
         device = self.stack.weights.device.type
         some = [examples[place] for place in places]
         with torch.autocast(device, torch.bfloat16, enabled=self.setting.bfloat16):
-            losses, *facts = self.kind.losses(self.laned, some, [worth[place] for place in places])
+            losses, *facts = self.kind.losses(
+                self.laned, self.stack.lanes, some, [worth[place] for place in places]
+            )
         losses.backward(torch.ones_like(losses))  # no sum: one lane's nan would be all lanes'
         return torch.stack([losses.detach(), *facts], dim=1)
 
@@ -177,7 +190,7 @@ class Pass:
         live = self.live
         if live and steps < self.setting.steps and (stop or live[0].records.is_time_to_save(now)):
             for lane in live:
-                lane.save(self.budget.tokens)
+                lane.save(self.budget.tokens, self.budget.lanes)
             self._stepped = time.monotonic()  # the next step did not take this long
             if stop:
                 raise attempt.Stopped(f"{stop}, at {at}")

@@ -160,11 +160,13 @@ class Records:
             return self.progress.steps % every == 0
         return now - self.saved >= 60 * self.spec.save_every_minutes
 
-    def save(self, model: PreTrainedModel, optimizer: resume.HasState, budget: int) -> None:
-        """Leave a checkpoint."""
+    def save(
+        self, model: PreTrainedModel, optimizer: resume.HasState, budget: int, **facts: int
+    ) -> None:
+        """Leave a checkpoint; `facts` are what else its state has."""
         if distributed.is_first():
             tensors = resume.tensors(model, optimizer)
-            state = {"progress": self.progress.state(), "budget": budget}
+            state = {"progress": self.progress.state(), "budget": budget, **facts}
             checkpoints.save(self.folder / CHECKPOINTS, self.progress.steps, tensors, state)
         self.saved = self.stepped = time.monotonic()  # the next step did not take this long
 

@@ -84,7 +84,7 @@ def test_each_lane_has_the_losses_and_gradients_of_its_own_model(name, piece, mo
         laned = modules.laned(model, stack).eval()
         row = rows(EXAMPLES, packed, CPU, LANES)
         weights = torch.linspace(0.1, 1, len(row.targets))
-        losses = LaneHead(model, LANES).losses(laned, row, weights)
+        losses = LaneHead(model, LANES).losses(laned, LANES, row, weights)
     losses.backward(torch.ones(LANES))
     for lane, own in enumerate(single):
         own.zero_grad()
