@@ -78,6 +78,20 @@ def train_lanes(
             return sft.train(
                 cast(Any, specs), loaded, prepared, folders, deadline, memory_kills, save
             )
+        case "dpo":
+            with _no_wandb():
+                from trainers.lanes import pairs
+                from trainers.ops import reference
+            kept = reference.reference(start, lambda: loaded, prepared, cache, specs[0].dtype)
+            return pairs.train_dpo(
+                cast(Any, specs), loaded, prepared, kept, folders, deadline, memory_kills, save
+            )
+        case "reward":
+            with _no_wandb():
+                from trainers.lanes import pairs
+            return pairs.train_reward(
+                cast(Any, specs), loaded, prepared, folders, deadline, memory_kills, save
+            )
         case kind:
             raise NotLaned(f"there are no lanes for {kind}")
 

@@ -1,4 +1,4 @@
-"""The loss of the tokens that count, of each lane."""
+"""The losses of the tokens that count, of each lane."""
 
 from typing import Any
 
@@ -12,12 +12,11 @@ from trainers.ops.packed_attention import Rows
 
 
 class LaneHead:
-    """As `Head`; `plain` says whether the model has a head that is one matrix."""
+    """As `Head`, of a model with at most `lanes`; `model` is a single one."""
 
     def __init__(self, model: PreTrainedModel, lanes: int):
         self.plain = Head(model).plain
         self._most = lanes
-        """Lanes at the start: it decides how targets are cut, which moves the last digits."""
 
     def losses(
         self, laned: PreTrainedModel, lanes: int, row: Rows, weights: torch.Tensor
@@ -25,59 +24,111 @@ class LaneHead:
         """The weighted sum over the targets, (lanes,); `weights` are (targets,)."""
         if not self.plain:
             return (_own_losses(laned, row, lanes) * weights).sum(dim=1)
+        return _apply(_Losses, *self._parts(laned, lanes, row), weights)
+
+    def token_losses(self, laned: PreTrainedModel, lanes: int, row: Rows) -> torch.Tensor:
+        """Negative log-likelihood of each target, (lanes, targets), with a gradient."""
+        if not self.plain:
+            return _own_losses(laned, row, lanes)
+        return _apply(_TokenLosses, *self._parts(laned, lanes, row))
+
+    def _parts(self, laned: PreTrainedModel, lanes: int, row: Rows) -> tuple[Any, ...]:
+        """What a loss is computed from; first whether of all lanes at once, or in larger pieces of
+        one after the other. The most lanes decide that: how targets are cut moves last digits."""
         head: Any = laned.get_output_embeddings()
         states = hidden_states(laned, row, lanes)
         logits = self._most * head.out_features * len(row.targets)
-        loss: Any = _HeadLosses.apply(
-            states, head.weight, head.bias, row.targets, weights,
-            logits <= PIECE[states.device.type],
-        )  # fmt: skip
-        return loss
+        at_once = logits <= PIECE[states.device.type]
+        return at_once, states, head.weight, head.bias, row.targets
 
 
-class _HeadLosses(torch.autograd.Function):
+def _apply(function: Any, *arguments: Any) -> torch.Tensor:
+    return function.apply(*arguments)
+
+
+class _Losses(torch.autograd.Function):
     """`HeadLoss` of each lane, whose gradients for the head are added to it at once: so the sum of
     the losses is all that may be differentiated."""
 
     @staticmethod
     def forward(
         ctx: Any,
+        at_once: bool,
         hidden: torch.Tensor,
         weight: torch.nn.Parameter,
         bias: torch.nn.Parameter | None,
         targets: torch.Tensor,
         weights: torch.Tensor,
-        at_once: bool,
     ) -> torch.Tensor:
         """`hidden` (lanes, targets, size), `weight` (lanes, vocabulary, size)."""
         kept = chunked_loss.cast(hidden)
-        assert weight.grad is not None, "its place in the stack"
-        slope, bias_slope = weight.grad, None if bias is None else bias.grad
-        if at_once:
-            total, to_hidden = chunked_loss.gradients(
-                kept, weight, bias, targets, weights, slope, bias_slope
-            )
-        else:  # larger pieces, of one lane after the other
-            each = [
-                chunked_loss.gradients(
-                    kept[lane],
-                    weight[lane],
-                    None if bias is None else bias[lane],
-                    targets,
-                    weights,
-                    slope[lane],
-                    None if bias_slope is None else bias_slope[lane],
-                )
-                for lane in range(len(kept))
-            ]
-            total, to_hidden = map(torch.stack, zip(*each, strict=True))
+        total, to_hidden = _gradients(at_once, kept, weight, bias, targets, weights)
         ctx.save_for_backward(to_hidden.to(hidden.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         (to_hidden,) = ctx.saved_tensors
-        return to_hidden, None, None, None, None, None
+        return None, to_hidden, None, None, None, None
+
+
+class _TokenLosses(torch.autograd.Function):
+    """`TokenLosses` of each lane; the gradients for the head are added to it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        at_once: bool,
+        hidden: torch.Tensor,
+        weight: torch.nn.Parameter,
+        bias: torch.nn.Parameter | None,
+        targets: torch.Tensor,
+    ) -> torch.Tensor:
+        """As `_Losses`; returns (lanes, targets)."""
+        kept = chunked_loss.cast(hidden)
+        ctx.save_for_backward(kept, targets)
+        ctx.at_once, ctx.head, ctx.dtype = at_once, (weight, bias), hidden.dtype
+        each = [
+            chunked_loss.negative_log_likelihoods(part, head, shift, targets)
+            for part, head, shift in _lanes(at_once, kept, weight, bias)
+        ]
+        return each[0] if at_once else torch.stack(each)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Any) -> Any:
+        kept, targets = ctx.saved_tensors
+        weight, bias = ctx.head
+        _, to_hidden = _gradients(ctx.at_once, kept, weight, bias, targets, outputs[0])
+        return None, to_hidden.to(ctx.dtype), None, None, None
+
+
+def _gradients(
+    at_once: bool,
+    kept: torch.Tensor,
+    weight: torch.nn.Parameter,
+    bias: torch.nn.Parameter | None,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`chunked_loss.gradients` of all lanes; those for the head are added to it."""
+    slopes = (weight.grad, None if bias is None else bias.grad)
+    parts = (kept, weight, bias, weights.expand(len(kept), -1), *slopes)
+    each = [
+        chunked_loss.gradients(hidden, head, shift, targets, share, to_weight, to_bias)
+        for hidden, head, shift, share, to_weight, to_bias in _lanes(at_once, *parts)
+    ]
+    if at_once:
+        return each[0]
+    totals, to_hidden = zip(*each, strict=True)
+    return torch.stack(totals), torch.stack(to_hidden)
+
+
+def _lanes(at_once: bool, *parts: torch.Tensor | None) -> list[tuple[Any, ...]]:
+    """The parts of all lanes together, or of one lane after the other."""
+    if at_once:
+        return [parts]
+    lanes = next(len(part) for part in parts if part is not None)
+    return [tuple(None if part is None else part[lane] for part in parts) for lane in range(lanes)]
 
 
 def hidden_states(laned: PreTrainedModel, row: Rows, lanes: int) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """A pass from the specs of its lanes to their records."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from datasets import Dataset
@@ -42,11 +43,13 @@ def train(
     deadline: float,
     memory_kills: int,
     save: Save,
+    extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[StageResult | Exception]:
     """Train a lane for each of `specs`, which have one `lane_key`, from `loaded.model` on `rows`.
 
     What a lane's folder and its figures have is what `training.loop.train` says; `lanes` is how
-    many there were at the start. See `trainers/lanes/__init__.py` for `save` and the results.
+    many there were at the start, and `extra` what all lanes' figures have besides. See
+    `trainers/lanes/__init__.py` for `save` and the results.
 
     Raises:
         NotLaned: they cannot be trained together here; nothing has been written.
@@ -94,6 +97,7 @@ def train(
             "compiled": False,
             "dtype": "bfloat16" if bfloat16 else "float32",
             "device": str(load.device()),
+            **extra,
         }
 
         def end(lane: Lane, reason: str) -> None:

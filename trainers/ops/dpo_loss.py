@@ -7,7 +7,7 @@ from torch.nn.functional import logsigmoid
 
 
 class Losses(NamedTuple):
-    """Of each pair, (pairs,)."""
+    """Of each pair, (pairs,), with lanes before that where the policy has them."""
 
     loss: torch.Tensor
     chosen: torch.Tensor
@@ -23,10 +23,10 @@ def losses(
     arXiv 2411.15124, equation 6).
 
     `policy` and `reference` have the answers' log-probabilities, `tokens` their numbers of tokens,
-    each (pairs, 2): chosen and rejected.
+    each (pairs, 2): chosen and rejected. `policy` may have lanes before that.
     """
     rewards = beta * (policy - reference)
     if kind == "dpo_norm":
         rewards = rewards / tokens
-    chosen, rejected = rewards.unbind(dim=1)
+    chosen, rejected = rewards.unbind(dim=-1)
     return Losses(-logsigmoid(chosen - rejected), chosen, rejected)

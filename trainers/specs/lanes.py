@@ -29,6 +29,6 @@ class TooMany(NotLaned):
 
 def lane_key(spec: StageSpec) -> str | None:
     """Trainings of one model with equal keys may share a pass; None: this one never shares."""
-    if spec.kind != "sft" or spec.adapter is not None or spec.optimizer not in OPTIMIZERS:
+    if spec.kind == "rlvr" or spec.adapter is not None or spec.optimizer not in OPTIMIZERS:
         return None
     return files.short_hash(spec.model_dump(mode="json", exclude=set(OWN)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -26,15 +27,13 @@ from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec
 from trainers.specs.result import StageResult
 from trainers.training import loop
-from trainers.training.pair_batches import PairBatches
+from trainers.training.pair_batches import PairBatches, weighted
 
 PRECOMPUTED = ["reference_chosen", "reference_rejected"]
 
 
 class Engine(PairBatches, DPOTrainer):
     """TRL's trainer, stepping by exact batches of pairs."""
-
-    FACTS = ("rewards_chosen", "rewards_rejected", "rewards_margin", "rewards_accuracy")
 
     @staticmethod
     def collate(rows: list[dict[str, Any]]) -> list[Pair]:
@@ -44,25 +43,40 @@ class Engine(PairBatches, DPOTrainer):
         return dataset  # they are among its columns
 
 
+def loss_and_facts(
+    spec: DpoSpec,
+    lost: torch.Tensor,
+    row: Rows,
+    weights: torch.Tensor,
+    reference: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """Of a micro-batch whose tokens have the negative log-likelihoods `lost`, (targets,) or (lanes,
+    targets): sums over the pairs, which have `weights`."""
+    zeros = torch.zeros(*lost.shape[:-1], 2 * len(weights), device=lost.device)
+    policy = zeros.index_add(-1, row.owners, -lost).unflatten(-1, (-1, 2))
+    # not by bincount, which makes the host wait for a GPU
+    tokens = zeros.index_add(-1, row.owners, torch.ones_like(lost)).unflatten(-1, (-1, 2))
+    pairs = losses(policy, reference, tokens, spec.loss, spec.beta)
+    return weighted(pairs.loss, pairs.chosen, pairs.rejected, weights)
+
+
 def _forward(spec: DpoSpec, model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
     head = Head(model)
 
     def forward(
         model: PreTrainedModel, row: Rows, weights: torch.Tensor, reference: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        lost = head.token_losses(model, row)
-        zeros = torch.zeros(2 * len(weights), device=lost.device)
-        policy = zeros.index_add(0, row.owners, -lost)
-        # not by bincount, which makes the host wait for a GPU
-        tokens = zeros.index_add(0, row.owners, torch.ones_like(lost))
-        pairs = losses(
-            policy.reshape(-1, 2), reference, tokens.reshape(-1, 2), spec.loss, spec.beta
-        )
-        chosen, rejected = pairs.chosen.detach(), pairs.rejected.detach()
-        facts = (chosen, rejected, chosen - rejected, (chosen > rejected).float())
-        return (pairs.loss @ weights, *(fact @ weights for fact in facts))
+        return loss_and_facts(spec, head.token_losses(model, row), row, weights, reference)
 
     return forward
+
+
+def rows_with_reference(data: Prepared, kept: Reference) -> Dataset:
+    """The training rows, as `Engine.collate` reads them."""
+    rows = data.train.select_columns(["input_ids", "labels", "second"])
+    for name, column in zip(PRECOMPUTED, kept.train.T, strict=True):
+        rows = rows.add_column(name, column)  # pyright: ignore[reportCallIssue]
+    return rows
 
 
 _arguments = partial(
@@ -91,9 +105,7 @@ def train(
     Raises:
         OutOfTime: the monotonic clock has passed `deadline`.
     """
-    rows = data.train.select_columns(["input_ids", "labels", "second"])
-    for name, column in zip(PRECOMPUTED, kept.train.T, strict=True):
-        rows = rows.add_column(name, column)  # pyright: ignore[reportCallIssue]
+    rows = rows_with_reference(data, kept)
     kind = loop.Kind(Engine, _arguments, partial(_forward, spec), spec.loss)
     result = loop.train(
         kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills

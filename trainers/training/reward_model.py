@@ -24,13 +24,11 @@ from trainers.ops.pairs import Pair, cut
 from trainers.specs.preference import RewardSpec
 from trainers.specs.result import StageResult
 from trainers.training import loop
-from trainers.training.pair_batches import PairBatches
+from trainers.training.pair_batches import PairBatches, weighted
 
 
 class Engine(PairBatches, RewardTrainer):
     """TRL's trainer, stepping by exact batches of pairs."""
-
-    FACTS = ("rewards_chosen", "rewards_rejected", "rewards_margin", "rewards_accuracy")
 
     @staticmethod
     def collate(rows: list[dict[str, Any]]) -> list[Pair]:
@@ -62,16 +60,18 @@ def with_head(policy: PreTrainedModel, seed: int) -> PreTrainedModel:
     return model
 
 
+def loss_and_facts(scores: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The mean of -log sigmoid(chosen - rejected) (Ouyang et al. 2022, arXiv 2203.02155) and facts,
+    of `scores` of the chosen and the rejected texts in turn, (texts,) or (lanes, texts)."""
+    chosen, rejected = scores.unflatten(-1, (-1, 2)).unbind(dim=-1)
+    return weighted(-logsigmoid(chosen - rejected), chosen, rejected, weights)
+
+
 def _forward(model: PreTrainedModel) -> Callable[..., tuple[torch.Tensor, ...]]:
     def forward(
         model: PreTrainedModel, row: Rows, weights: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """The mean of -log sigmoid(chosen - rejected) (Ouyang et al. 2022, arXiv 2203.02155)."""
-        chosen, rejected = scores(model, row).reshape(-1, 2).unbind(dim=1)
-        loss = -logsigmoid(chosen - rejected) @ weights
-        chosen, rejected = chosen.detach(), rejected.detach()
-        facts = (chosen, rejected, chosen - rejected, (chosen > rejected).float())
-        return (loss, *(fact @ weights for fact in facts))
+        return loss_and_facts(scores(model, row), weights)
 
     return forward
 

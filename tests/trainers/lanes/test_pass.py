@@ -80,6 +80,28 @@ def test_a_lane_is_as_if_alone(settings, trained, single, tiny, tmp_path):
                 ), name
 
 
+PAIRS = {
+    "learning_rate": 1e-3, "batch_size": 6, "heldout": 3, "max_length": 96, "dtype": "float32",
+    "data": {"name": "world:preferences", "examples": 40}, "steps": 4, "noise_scale_every": 2,
+    "tokens_per_micro_batch": 400,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_a_lane_of_pairs_is_as_if_alone(kind, trained, single, tiny, tmp_path):
+    plain = PAIRS | {"kind": kind}
+    settings = [plain, plain | {"learning_rate": 3e-3, "weight_decay": 0.1}]
+    assert len({lane_key(spec(one)) for one in settings}) == 1
+    for number, lane in enumerate(trained(settings)):
+        other = single(settings[number], tmp_path / f"alone-{number}")
+        assert_as_alone(lane, other, tiny)
+        assert lane.weights.keys() == other.weights.keys()
+        assert lane.figures.keys() == other.figures.keys() | {"lanes"}
+        assert lane.figures["rewards_margin"] == pytest.approx(
+            other.figures["rewards_margin"], rel=1e-3
+        )
+
+
 def test_lanes_differ(trained):
     """The tolerance is not so wide that a neighbour passes."""
     first, second, third = trained(RATES)
