@@ -5,13 +5,13 @@ draws, so that no two of them can disagree.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from analysis.fit.optimum import infeasible, tolerance
+from analysis.fit.divergence import infeasible, upper_end, without_far_divergence
+from analysis.fit.optimum import tolerance
 from analysis.posterior.cells import Cells
 from analysis.posterior.condition import Posterior
 
@@ -21,11 +21,6 @@ STEPS = 40
 FALL = 0.02
 """A curve falls on a side if it loses more than this share of its range, from its top to the end
 of the measured rates on that side. A curve that levels off does not."""
-
-
-REACH = 2.0
-"""Steps of the grid, or octaves if more, above the highest rate that trains within which a rate
-that diverges bounds the rates from above."""
 
 
 class Curves:
@@ -38,14 +33,14 @@ class Curves:
     """
 
     def __init__(self, cells: Cells, posterior: Posterior) -> None:
-        cells = _without_far_divergence(cells)
+        cells = without_far_divergence(cells)
         ok = cells.table.loc[cells.ok]
         self.cells = cells
         self.posterior = posterior
         self.epsilon = tolerance(cells)
         self.batch_sizes = np.unique(ok.batch_size.to_numpy())
         self.y = np.log2(self.batch_sizes.astype(float))
-        low, high = float(ok.x.min()), _upper_end(cells)
+        low, high = float(ok.x.min()), upper_end(cells)
         span = float(np.ptp(self.y))
         if high > low:
             step = (high - low) / STEPS
@@ -177,26 +172,3 @@ class Falls(NamedTuple):
     @property
     def both(self) -> np.ndarray:
         return self.below & self.above
-
-
-def _without_far_divergence(cells: Cells) -> Cells:
-    """The cells but those that diverged so far above all that train that they say nothing of the
-    rates between (`REACH`)."""
-    rates = np.unique(cells.table.x[cells.ok])
-    step = float(np.median(np.diff(rates))) if len(rates) > 1 else 1.0
-    far = (cells.table.status == "diverged") & (
-        cells.table.x > rates.max() + max(REACH * step, REACH) + 1e-9
-    )
-    if not far.any():
-        return cells
-    kept = ~far.to_numpy()
-    return replace(
-        cells, table=cells.table.loc[kept].reset_index(drop=True), noise=cells.noise[:, kept]
-    )
-
-
-def _upper_end(cells: Cells) -> float:
-    """Highest rate that trains, or halfway from it to the lowest above it that diverged."""
-    x = cells.table.x[cells.ok].max()
-    beyond = cells.table.x[(cells.table.status == "diverged") & (cells.table.x > x)]
-    return float(x if beyond.empty else (x + beyond.min()) / 2)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
 
+from analysis.fit.divergence import infeasible, upper_end, without_far_divergence
 from analysis.posterior.cells import Cells
 from analysis.posterior.condition import Posterior
 
@@ -41,50 +41,55 @@ class ChosenCell(NamedTuple):
 class Mesh(NamedTuple):
     """Points of the box that lie nearest to a cell that trains, with the draws' scores there.
 
-    x, y: log2 units, length p; height: draws x p, better when higher; wall: beside diverged cells.
+    x, y: log2 units, length p; height: draws x p, better when higher; wall: where the next higher
+    rate is nearest to a cell that diverged; gap: octaves between a rate that trains and the next
+    one, within which training breaks.
     """
 
     x: np.ndarray
     y: np.ndarray
     height: np.ndarray
     wall: np.ndarray
+    gap: float
+
+    @property
+    def walled(self) -> np.ndarray:
+        """Of each draw, whether its best point lies at a wall."""
+        return self.wall[self.height.argmax(axis=1)]
 
 
 def mesh(cells: Cells, posterior: Posterior) -> Mesh:
-    """`MESH` points over the box; what lies nearest to a diverged cell is left out."""
-    box = posterior.box
-    axes = (
-        np.linspace(box.x_low, box.x_high, MESH[0]),
-        np.linspace(box.y_low, box.y_high, MESH[1]),
+    """`MESH` points over the box, up to where cells diverge; what lies nearest to a diverged cell
+    is left out."""
+    cells, box = without_far_divergence(cells), posterior.box
+    rates = np.linspace(box.x_low, max(box.x_high, upper_end(cells)), MESH[0])
+    step = rates[1] - rates[0]
+    x, y = np.meshgrid(
+        [*rates, rates[-1] + step], np.linspace(box.y_low, box.y_high, MESH[1]), indexing="ij"
     )
-    x, y = np.meshgrid(*axes, indexing="ij")
-    bad = infeasible(cells, x.ravel(), y.ravel()).reshape(MESH)
-    wall = np.zeros(MESH, dtype=bool)
-    wall[:-1] |= bad[1:]
-    wall[:, :-1] |= bad[:, 1:]
-    wall[1:] |= bad[:-1]
-    wall[:, 1:] |= bad[:, :-1]
-    free = ~bad
+    bad = infeasible(cells, x.ravel(), y.ravel()).reshape(x.shape)
+    x, y, wall, free = x[:-1], y[:-1], bad[1:], ~bad[:-1]
     height = posterior.scores(x[free], y[free]).astype(np.float32)  # half the memory
-    return Mesh(x[free], y[free], height, wall[free])
-
-
-def infeasible(cells: Cells, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Whether each point's nearest cell, in octaves, diverged."""
-    nearest = KDTree(cells.table[["x", "y"]].to_numpy()).query(np.column_stack([x, y]))[1]
-    return (cells.table.status.to_numpy() == "diverged")[nearest]
+    measured = np.unique(cells.table.x.to_numpy(dtype=float))
+    gap = float(np.median(measured[1:] - measured[:-1]))
+    return Mesh(x[free], y[free], height, wall[free], gap)
 
 
 def best_points(cells: Cells, where: Mesh) -> np.ndarray:
     """The best point of each draw: draws x 2, log2 units.
 
-    For a score, the highest point. For a loss, whose differences within 0.25 % no run repeats, the
-    centre of what is as good: the mean of the points weighed by exp(-excess / epsilon), epsilon
-    being the `tolerance`. Unlike such a mean over cells, it does not depend on where cells lie.
+    For a score, the highest point; a draw that still rises where training diverges has it anywhere
+    between the last rate that trains and the first that does not. For a loss, whose differences
+    within 0.25 % no run repeats, the centre of what is as good: the mean of the points weighed by
+    exp(-excess / epsilon), epsilon being the `tolerance`. Unlike such a mean over cells, it does
+    not depend on where cells lie.
     """
     if cells.higher_is_better:
-        top = where.height.argmax(axis=1)
-        return np.column_stack([where.x[top], where.y[top]])
+        top, walled = where.height.argmax(axis=1), np.flatnonzero(where.walled)
+        x = where.x[top]
+        share = (np.random.default_rng(len(x)).permutation(len(walled)) + 0.5) / max(len(walled), 1)
+        x[walled] += (share - 0.5) * where.gap
+        return np.column_stack([x, where.y[top]])
     excess = where.height.max(axis=1, keepdims=True) - where.height
     weights = np.exp(-excess / tolerance(cells))
     weights /= weights.sum(axis=1, keepdims=True)

@@ -41,7 +41,6 @@ LINE_CELLS = 4
 """Fewest cells along one axis from which its best value is placed."""
 
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
-CLIFF = "where cells diverge"
 
 
 class FitStatus(StrEnum):
@@ -189,8 +188,7 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         status, edges = FitStatus.FLAT, ()
         reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
     else:
-        walled = float(where.wall[where.height.argmax(axis=1)].mean())
-        status, reason, edges = _status(sides, walled)
+        status, reason, edges = _status(sides, float(where.walled.mean()))
     if status is FitStatus.IDENTIFIED:
         draws = _only(draws, np.flatnonzero(~sides.any(axis=(0, 1))))
     x, y = draws.mean(axis=0)
@@ -214,7 +212,7 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         inside=inside,
     )
     result.__dict__["mesh"] = where
-    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and CLIFF not in edges and _ridge(result):
+    if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and _ridge(result):
         ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
         ridged = replace(result, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
         ridged.__dict__["mesh"] = where
@@ -236,14 +234,16 @@ def _ridge(result: Fit) -> bool:
 def _sides(posterior: Posterior, where: Mesh) -> np.ndarray:
     """Whether each draw's peak lies beyond each of `BORDERS`, and whether the draw's best point in
     the grid lies on it: 2 x 4 x draws. The first knows what lies outside, but not where the process
-    moves the top; the second the reverse."""
+    moves the top; the second the reverse. Where a draw still rises up to rates that diverge, what
+    lies beyond them does not matter: its best point stands for both."""
     box = posterior.box
     x, y = posterior.surfaces.tops.T
     top = where.height.argmax(axis=1)
     beyond = np.stack([x < box.x_low, x > box.x_high, y < box.y_low, y > box.y_high])
-    x, y = where.x[top], where.y[top]
-    on = np.stack([x <= box.x_low, x >= box.x_high, y <= box.y_low, y >= box.y_high])
-    return np.stack([beyond, on])
+    x, y, walled = where.x[top], where.y[top], where.walled
+    above = (x >= box.x_high) & ~walled
+    on = np.stack([x <= box.x_low, above, y <= box.y_low, y >= box.y_high])
+    return np.stack([np.where(walled, on, beyond), on])
 
 
 def _only(draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -254,13 +254,12 @@ def _only(draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str, tuple[str, ...]]:
     """Status, reason and the borders beyond which the peak may lie."""
     inside = 1 - sides.any(axis=1).mean()
-    if walled > 0.5:
-        reason = f"the best scores lie on the border towards {CLIFF}"
-        return FitStatus.EDGE, reason, (CLIFF,)
     if inside < INSIDE:
         shares = sides.mean(axis=(0, 2))
         told = shares >= min(0.3, shares.max())
         edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
         reason = f"the best scores lie on the border towards {' and '.join(edges)}"
         return FitStatus.EDGE, reason, edges
+    if walled > 0.5:
+        return FitStatus.IDENTIFIED, "the optimum lies next to rates that diverge", ()
     return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()

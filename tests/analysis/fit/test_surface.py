@@ -95,6 +95,37 @@ def test_diverged_cells_are_not_numbers() -> None:
         assert found.optimum == pytest.approx(absent.optimum, abs=1e-9)
 
 
+def test_a_best_setting_next_to_rates_that_diverge_is_placed() -> None:
+    """Rising to a wall along the ratio of 2^-12.6."""
+    frame = table(
+        lambda x, y: 0.5 - 0.02 * (x + 7.5) ** 2 - 0.03 * (y - 3.5) ** 2,
+        rates=tuple(2.0 ** np.arange(-14, -5)),
+        sizes=(4, 8, 16, 32),
+        noise=0.003,
+    )
+    beyond = np.log2(frame.learning_rate / frame.batch_size) > -12.6
+    frame.loc[beyond, ["status", "reason", "value"]] = ["diverged", "nan", np.nan]
+    result = fitted(frame)
+    assert result.status is FitStatus.IDENTIFIED, result.reason
+    assert result.reason == "the optimum lies next to rates that diverge"
+    assert result.low is not None and result.high is not None
+    assert result.low <= -12.6 <= result.high <= -11
+
+
+def test_a_score_that_rises_to_the_smallest_batch_along_a_wall_is_at_an_edge() -> None:
+    frame = table(
+        lambda x, y: 0.4 + 0.02 * (x + 9) - 0.04 * y,
+        rates=tuple(2.0 ** np.arange(-14, -5)),
+        sizes=(4, 8, 16, 32),
+        noise=0.003,
+    )
+    frame.loc[frame.learning_rate > 2.0**-8.5, ["status", "reason", "value"]] = [
+        "diverged", "nan", np.nan,
+    ]  # fmt: skip
+    result = fitted(frame)
+    assert result.status is FitStatus.EDGE and result.edges == ("smaller batches",)
+
+
 def test_optimum_stays_in_the_grid() -> None:
     found = fitted(table(lambda x, y: -0.01 * (x - 3) ** 2 - 0.01 * (y - 9) ** 2))
     assert found.optimum and found.draws is not None
