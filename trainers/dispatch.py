@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
+from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.kinds import StageSpec
 from trainers.specs.lanes import NotLaned
 from trainers.specs.result import StageResult
@@ -19,38 +20,37 @@ def train(
     cache: Path,
     start: str,
     folder: Path,
-    deadline: float,
-    memory_kills: int = 0,
+    conditions: Conditions = DEFAULTS,
 ) -> StageResult:
     """Train `loaded.model` in place as `spec.kind` says, or a model made from it.
 
     `cache` holds prepared data, and what depends on the weights that training starts from; `start`
-    names these. `memory_kills` is how often an earlier attempt was killed for want of memory.
+    names these.
 
     Raises:
         DataUnavailable: the data cannot be had.
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     prepared = _prepared(spec, loaded, cache)
     match spec.kind:
         case "sft":
             with _no_wandb():
                 from trainers.training import sft
-            return sft.train(spec, loaded, prepared, folder, deadline, memory_kills)
+            return sft.train(spec, loaded, prepared, folder, conditions)
         case "dpo":
             with _no_wandb():
                 from trainers.ops import reference
                 from trainers.training import dpo
             kept = reference.reference(start, lambda: loaded, prepared, cache, spec.dtype)
-            return dpo.train(spec, loaded, prepared, kept, folder, deadline, memory_kills)
+            return dpo.train(spec, loaded, prepared, kept, folder, conditions)
         case "reward":
             with _no_wandb():
                 from trainers.training import reward_model
-            return reward_model.train(spec, loaded, prepared, folder, deadline, memory_kills)
+            return reward_model.train(spec, loaded, prepared, folder, conditions)
         case "rlvr":
             with _no_wandb():
                 from trainers.training import rlvr
-            return rlvr.train(spec, loaded, prepared, folder, deadline, memory_kills)
+            return rlvr.train(spec, loaded, prepared, folder, conditions)
 
 
 def train_lanes(

@@ -30,6 +30,7 @@ from trainers.data import prepare_process
 from trainers.evaluate import benchmarks
 from trainers.files import Damaged
 from trainers.models import load
+from trainers.specs.conditions import Conditions
 from trainers.specs.kinds import StageSpec
 from trainers.specs.result import OutOfTime
 
@@ -190,7 +191,7 @@ def _training(
         at = folder / str(size)
         at.mkdir(parents=True)
         with contextlib.suppress(OutOfTime):  # looked at after each step
-            dispatch.train(spec, loaded, data, BASE, at, time.monotonic() + SECONDS)
+            dispatch.train(spec, loaded, data, BASE, at, Conditions(time.monotonic() + SECONDS))
         records = [json.loads(line) for line in (at / "metrics.jsonl").read_text().splitlines()]
         if not records:
             raise CannotStart(f"--calibrate: no step of {stage} at batch size {size} ended in time")

@@ -15,6 +15,7 @@ from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers.hub import Commits
+from trainers.specs.conditions import Sharding
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.identity import function_file
 
@@ -80,6 +81,8 @@ class Job(NamedTuple):
     """Hash of what its training could fail of (`progress.training_setting`)."""
     ranks: int = 1
     """Processes that train it together."""
+    sharding: Sharding = "none"
+    """What these processes divide among them."""
     gpus: float = 0.0
     """Share of one GPU, or the number of GPUs, that it may use; with 0 it sees none."""
     stored: Stored | None = None
@@ -132,6 +135,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         threads=resources.threads,
         evaluation_threads=resources.evaluation_threads,
         ranks=resources.ranks,
+        sharding=resources.sharding,
         gpus=resources.gpus_per_trial,
         limits=Limits(
             stalled_seconds=grid.resources.stalled_minutes * 60,

@@ -26,6 +26,7 @@ from trainers.evaluate import benchmarks
 from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
+from trainers.specs.optimizer import UNSHARDED
 
 Problems = Iterator[tuple[KeyPath, str]]
 
@@ -195,11 +196,20 @@ def _enough(name: str, stage: Stage) -> Problems:
 
 
 def _ranks(name: str, stage: Stage) -> Problems:
-    if stage.resources.ranks > 1 and stage.cells[0][1].FORM == "prompts":
+    ranks, sharding = stage.resources.ranks, stage.resources.sharding
+    if ranks > 1 and stage.cells[0][1].FORM == "prompts":
         yield (
             ("stages", name),
-            f"{stage.resources.ranks} processes would train each trial, and stage {name} trains "
-            "in one; give it resources: {ranks_per_trial: 1}",
+            f"{ranks} processes would train each trial, and stage {name} trains in one; give it "
+            f"resources: {{ranks_per_trial: 1{'' if sharding == 'none' else ', sharding: none'}}}",
+        )
+    if sharding == "none":
+        return
+    for optimizer in sorted({spec.optimizer for _, spec in stage.cells} & UNSHARDED.keys()):
+        yield (
+            ("stages", name, "optimizer"),
+            f"{optimizer!r} with sharding: {sharding}: {UNSHARDED[optimizer]}; use adamw or sgd, "
+            "or resources: {sharding: none}",
         )
 
 

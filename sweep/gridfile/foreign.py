@@ -56,6 +56,9 @@ OURS = {
     "optim": "optimizer",
     "optimizer_type": "optimizer",
     "momentum": "sgd_momentum",
+    "fsdp": "resources: {gpus_per_trial: 2, sharding: full}",
+    "fsdp_config": "resources: {gpus_per_trial: 2, sharding: full}",
+    "deepspeed": "resources: {gpus_per_trial: 2, sharding: full}",
     "use_peft": "adapter, as adapter: {rank: 16}",
     "peft_config": "adapter, as adapter: {rank: 16}",
     "peft": "adapter, as adapter: {rank: 16}",
@@ -120,15 +123,29 @@ NOT_NEEDED = {
 }
 """Keys that have no counterpart, since what they ask for is done otherwise."""
 
+NO_QLORA = (
+    "there is no QLoRA; adapter: {rank: 16} with resources: {gpus_per_trial: 2, sharding: full} "
+    "divides the base weights"
+)
+
 NOT_THERE = {
     "neftune_noise_alpha": "there is no NEFTune noise",
-    "load_in_4bit": "weights are float32, under an adapter too; there is no QLoRA",
-    "load_in_8bit": "weights are float32, under an adapter too; there is no QLoRA",
-    "bits": "weights are float32, under an adapter too; there is no QLoRA",
-    "quantization": "weights are float32, under an adapter too; there is no QLoRA",
-    "quantization_config": "weights are float32, under an adapter too; there is no QLoRA",
-    "deepspeed": "weights are not sharded; ranks_per_trial splits the batch",
-    "fsdp": "weights are not sharded; ranks_per_trial splits the batch",
+    **dict.fromkeys(
+        (
+            "load_in_4bit",
+            "load_in_8bit",
+            "bits",
+            "base_bits",
+            "quant_type",
+            "quantization",
+            "quantization_bit",
+            "quantization_config",
+            "bnb_config",
+            "use_bnb",
+            "qlora",
+        ),
+        NO_QLORA,
+    ),
 }
 """Keys of what is not done here."""
 
@@ -162,8 +179,8 @@ def hint(key: str, allowed: Sequence[str]) -> str:
         return f"did you mean `adapter.{part}`?"
     if lower in NOT_NEEDED:
         return f"not needed: {NOT_NEEDED[lower]}"
-    if lower in NOT_THERE:
-        return f"not supported: {NOT_THERE[lower]}"
+    if lower in NOT_THERE or lower.startswith("bnb_"):
+        return f"not supported: {NOT_THERE.get(lower, NO_QLORA)}"
     alike = [name for name in allowed if name.lower() == lower]
     near = alike or difflib.get_close_matches(lower, allowed, n=1)
     if near:

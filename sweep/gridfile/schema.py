@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sweep.gridfile.axes import Scalar
 from sweep.gridfile.trackers import Notify, Tracking
 from trainers.evaluate.benchmarks import HELDOUT
+from trainers.specs.conditions import Sharding
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Count, Positive, Share, Strict
@@ -51,6 +52,10 @@ class TrialResources(Strict):
     threads_per_rank: Count | None = None
     """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
     for a trial that many wait for, while other cores have nothing to do."""
+    sharding: Annotated[Sharding, Field(exclude_if=lambda value: value == "none")] = "none"
+    """What these processes divide among them instead of holding a copy each: `optimizer` its state
+    and the gradients, `full` the weights too (FSDP2). The weights that are trained are the same to
+    rounding."""
 
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
@@ -59,6 +64,11 @@ class TrialResources(Strict):
             raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
         if not gpus and ranks > max(1, cpus):
             raise ValueError(f"ranks_per_trial: {ranks} processes need a CPU each, not {cpus:g}")
+        if self.sharding != "none" and ranks == 1:
+            raise ValueError(
+                f"sharding: {self.sharding!r}: one process trains a trial and has none to share "
+                "with; use none, or give gpus_per_trial: 2 or more"
+            )
         return self
 
     @property

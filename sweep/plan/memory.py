@@ -5,13 +5,13 @@ micro-batch, which `trainers/ops/memory.py` fits to what is left, down to `FEWES
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from sweep.plan.trials import Trial
 from trainers.models import load, shapes
-from trainers.models.shapes import Shape
-from trainers.specs.adapter import Adapter
+from trainers.specs.conditions import Sharding
 from trainers.specs.optimizer import STATE_BYTES
+from trainers.specs.training import TrainingSpec
 
 GIB = 2**30
 CARDS = (16, 24, 40, 48, 80, 141)
@@ -23,6 +23,9 @@ FEWEST = 1024
 WORKSPACE = 3 * GIB
 """Bytes for logits and for libraries, as `trainers/ops/memory.py` leaves free."""
 
+GPUS = (1, 2, 4, 8)
+"""Of a trial, for tables."""
+
 WEIGHT, GRADIENT, COPY = 4, 4, 2
 """Bytes of a weight and its gradient in float32, and of its copy in bfloat16 for a step."""
 
@@ -31,7 +34,8 @@ class Memory(NamedTuple):
     """Bytes of one process of a trial."""
 
     held: int
-    """Weights, their copies in bfloat16, gradients and the optimizer's state."""
+    """Weights, their copies in bfloat16, gradients and the optimizer's state: its share of what is
+    sharded, and what is whole for so long."""
     per_token: int
     """Activations that a micro-batch keeps of one token for the backward pass, in bfloat16."""
 
@@ -46,26 +50,43 @@ class Memory(NamedTuple):
         return next((size for size in CARDS if self.least <= size * 10**9), None)
 
 
-def memory(trial: Trial) -> Memory | None:
+def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory | None:
     """Of a trial's training; None where nothing is trained or the model's shapes are unknown."""
-    spec = trial.spec
-    shape, parameters = shapes.shape(trial.model.name), load.parameters(trial.model.name)
-    if spec is None or shape is None or parameters is None:
+    if trial.spec is None:
         return None
-    trained = shapes.trained(trial.model.name, spec)
-    if trained is None:
+    return of_training(trial.model.name, trial.spec, sharding, ranks)
+
+
+def of_training(
+    model: str, spec: TrainingSpec, sharding: Sharding = "none", ranks: int = 1
+) -> Memory | None:
+    """As `memory`, of a model by its name."""
+    shape, parameters = shapes.shape(model), load.parameters(model)
+    trained = shapes.trained(model, spec)
+    if shape is None or parameters is None or trained is None:
         return None
-    added = 0 if spec.adapter is None else trained
-    weights = (WEIGHT + COPY) * (parameters + added)
+    weights = parameters if spec.adapter is None else parameters + trained
     states = (GRADIENT + STATE_BYTES[spec.optimizer]) * trained
-    return Memory(math.ceil(weights + states), activations(shape, spec.adapter))
+    if sharding == "none":
+        held = (WEIGHT + COPY) * weights + states
+    else:
+        whole = shape.division(parameters).whole(sharding, spec.adapter is None)
+        held = (WEIGHT * weights + states) / ranks + whole
+    return Memory(math.ceil(held), shape.activations(spec.adapter))
 
 
-def activations(shape: Shape, adapter: Adapter | None) -> int:
-    """`Memory.per_token`. Source of the factors: `memory.bytes_per_token` on Llamas of five shapes
-    under bfloat16 autocast (tests/sweep/plan/test_memory.py)."""
-    width = 30 if adapter is None else 24
-    layer = width * shape.width + 4 * shape.keys + 8 * shape.inner
-    if adapter is not None:
-        layer += 2 * adapter.rank * len(shape.linear)
-    return shape.layers * layer + 10 * shape.width
+def of_scoring(model: str) -> Memory | None:
+    """Of the evaluation of a model, which each GPU of a trial holds whole; None where its size is
+    not known."""
+    parameters = load.parameters(model)
+    return None if parameters is None else Memory((WEIGHT + COPY) * parameters, 0)
+
+
+def by_sharding(model: str, spec: TrainingSpec) -> dict[Sharding, dict[int, Memory]]:
+    """Of a training, each way of sharding it on each number of `GPUS`."""
+    table: dict[Sharding, dict[int, Memory]] = {}
+    for sharding in get_args(Sharding):
+        gpus = GPUS if sharding == "none" else GPUS[1:]
+        found = {ranks: of_training(model, spec, sharding, ranks) for ranks in gpus}
+        table[sharding] = {ranks: held for ranks, held in found.items() if held is not None}
+    return table

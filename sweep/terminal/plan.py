@@ -13,8 +13,8 @@ from sweep.gridfile.schema import EACH, Grid, Stage
 from sweep.plan import money, sight
 from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
-from sweep.plan.memory import CARDS, FEWEST, Memory, memory
 from sweep.plan.trials import Cost, Trial, cost
+from sweep.terminal import memory
 from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
 from trainers.specs.training import TrainingSpec
@@ -152,7 +152,7 @@ def _sums(
     )
     if trained:
         yield _space(grid, planned)
-        yield from _memory(grid, planned)
+        yield from memory.lines(grid, planned)
     sums = total(prices)
     if sums.tokens is not None:
         yield (
@@ -192,25 +192,6 @@ def _space(grid: Grid, planned: list[Trial]) -> str:
         f"disk: {_bytes(space.kept)} of weights kept ({keeps}), up to {_bytes(space.peak)} at one "
         f"time with the checkpoints of {running_at_once(grid.resources)} at once"
     )
-
-
-def _memory(grid: Grid, planned: list[Trial]) -> Iterator[str]:
-    """Of the stages' largest trainings, where trials ask for GPUs."""
-    largest: dict[str, Memory] = {}
-    for trial in planned:
-        held = memory(trial)
-        if held is not None and grid.trial_resources(trial.stage).gpus_per_trial:
-            before = largest.get(trial.stage)
-            if before is None or held.least > before.least:
-                largest[trial.stage] = held
-    for held in dict.fromkeys(largest.values()):
-        stages = ", ".join(stage for stage, its in largest.items() if its == held)
-        card = f"fits a GPU of {held.card} GB" if held.card else f"more than {CARDS[-1]} GB"
-        yield (
-            f"memory: {_bytes(held.held)} on each GPU of a trial ({stages}), and "
-            f"{_bytes(held.per_token * FEWEST)} for each {FEWEST:,} tokens of a micro-batch; "
-            f"{card} (estimated)"
-        )
 
 
 def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:

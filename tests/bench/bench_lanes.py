@@ -79,7 +79,7 @@ def train(wanted: list[SftSpec], lanes: int, loaded: load.Loaded, folder: Path) 
     if lanes:
         dispatch.train_lanes(wanted, *where, folders, math.inf, 0, lambda *_: None)
     else:
-        dispatch.train(wanted[0], *where, folders[0], math.inf)
+        dispatch.train(wanted[0], *where, folders[0])
     return folders[0]
 
 

@@ -133,10 +133,13 @@ def _product(shape: list[int]) -> int:
     return total
 
 
-def load(name: str, revision: str | None = None, base: Model | None = None) -> Loaded:
+def load(
+    name: str, revision: str | None = None, base: Model | None = None, on_cpu: bool = False
+) -> Loaded:
     """Weights in float32 on the device, in evaluation mode, and the tokenizer with a pad token.
 
     A folder with an adapter gives `base`, or the model that it names, with the adapter merged.
+    `on_cpu`: the weights stay in the host's memory, for a device that may not hold them all.
 
     Raises:
         ModelUnavailable: no such model, or the hub does not have it or does not answer.
@@ -149,13 +152,14 @@ def load(name: str, revision: str | None = None, base: Model | None = None) -> L
 
             model, tokenizer = tiny()
         elif adapters.is_adapter(Path(name)):
-            model, tokenizer = _adapted(Path(name), base)
+            model, tokenizer = _adapted(Path(name), base, on_cpu)
         else:
             model, tokenizer = _read(local_folder(name, revision))
         chat_template.complete(model, tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"model {name!r}: {error}") from error
-    model = cast(Any, model).to(device())  # transformers wraps `to` in a way that hides its type
+    if not on_cpu:
+        model = cast(Any, model).to(device())  # transformers wraps `to`, which hides its type
     return Loaded(model.eval(), tokenizer)
 
 
@@ -211,13 +215,13 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
         raise ModelUnavailable(f"reward model {name!r}: {error}") from error
 
 
-def _adapted(folder: Path, base: Model | None) -> Loaded:
+def _adapted(folder: Path, base: Model | None, on_cpu: bool) -> Loaded:
     from transformers import AutoTokenizer
 
     if base is None:
         config = json.loads((folder / adapters.CONFIG).read_text(encoding="utf-8"))
         base = Model(name=config["base_model_name_or_path"], revision=config["revision"])
-    model = adapters.put_on(load(base.name, base.revision).model, folder)
+    model = adapters.put_on(load(base.name, base.revision, on_cpu=on_cpu).model, folder)
     return Loaded(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 

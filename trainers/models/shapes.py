@@ -2,17 +2,39 @@
 or downloading: for plans."""
 
 import json
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainers.models import load
 from trainers.specs.adapter import Adapter
+from trainers.specs.conditions import Sharding
 from trainers.specs.training import TrainingSpec
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 LIKE_LLAMA = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Values of `model_type` in config.json of models whose layers have `Shape.linear`."""
+
+
+class Division(NamedTuple):
+    """How many weights of a model that is sharded are gathered at one time."""
+
+    top: int
+    """Of embeddings, head and norms: whole throughout a pass."""
+    blocks: int
+    """Of the attention and feed-forward blocks together."""
+    largest: int
+    """Of the largest of these."""
+
+    def whole(self, sharding: Sharding, trained: bool, bfloat16: bool = True) -> int:
+        """Bytes of whole weights, and of their whole gradients where they are `trained`, when most
+        are there: on the way through the largest block, with the next one on its way."""
+        size = 2 if bfloat16 else 4
+        top = 4 * self.top * (3 if trained else 1)  # weight, gradient, and what sums gradients
+        stay = size * self.blocks if sharding == "optimizer" else 0
+        passing = 4 * size + (size + 4) * trained  # each weight as received and as used, twice
+        return top + stay + passing * self.largest
 
 
 class Shape(NamedTuple):
@@ -43,6 +65,23 @@ class Shape(NamedTuple):
             "down_proj": (inner, width),
         }
 
+    def division(self, parameters: int) -> Division:
+        """Of a model with so many weights."""
+        attention = sum(math.prod(self.linear[name]) for name in ATTENTION)
+        layer = sum(map(math.prod, self.linear.values()))
+        blocks = self.layers * layer
+        return Division(parameters - blocks, blocks, max(attention, layer - attention))
+
+    def activations(self, adapter: Adapter | None) -> int:
+        """Bytes that a forward pass in bfloat16 keeps of a token for its backward pass. Source of
+        the factors: `memory.bytes_per_token` on Llamas of five shapes under autocast
+        (tests/sweep/plan/test_memory.py)."""
+        width = 30 if adapter is None else 24
+        layer = width * self.width + 4 * self.keys + 8 * self.inner
+        if adapter is not None:
+            layer += 2 * adapter.rank * len(self.linear)
+        return self.layers * layer + 10 * self.width
+
 
 SMOLLM2_135M = Shape(30, 576, 1536, 576, 192, 49_152)
 SMOLLM2_1_7B = Shape(24, 2048, 8192, 2048, 2048, 49_152)
@@ -68,14 +107,17 @@ def shape(name: str) -> Shape | None:
     if not path.is_file():
         return KNOWN.get(name)
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_type") not in LIKE_LLAMA:
-        return None
+    return of_config(config) if config.get("model_type") in LIKE_LLAMA else None
+
+
+def of_config(config: dict[str, Any]) -> Shape:
+    """By a model's configuration, as if its layers were like Llama's."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     return Shape(
         layers=config["num_hidden_layers"],
         width=config["hidden_size"],
-        inner=config["intermediate_size"],
+        inner=config.get("intermediate_size") or 4 * config["hidden_size"],
         queries=heads * size,
         keys=(config.get("num_key_value_heads") or heads) * size,
         vocabulary=config["vocab_size"],

@@ -1,5 +1,5 @@
 """Arithmetic on batches and tensors, shared by training and evaluation.
 
-Reading order: `batching` (the only batch arithmetic), `packed_attention`, `half_weights`,
-`chunked_loss`, `memory`, `likelihood`, `pairs`, `dpo_loss`, `reference`, `judge`.
+Reading order: `batching` (the only batch arithmetic), `forward_pass`, `packed_attention`,
+`half_weights`, `chunked_loss`, `memory`, `likelihood`, `pairs`, `dpo_loss`, `reference`, `judge`.
 """

@@ -4,9 +4,7 @@ The logits of all positions would be the largest thing in memory (49,152 numbers
 SmolLM2), and in instruction tuning most positions have no label.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import MethodType
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import PreTrainedModel
 
 from trainers.ops import half_weights
+from trainers.ops.forward_pass import inside
 from trainers.ops.packed_attention import Rows
 
 PIECE = {"cuda": 2**28, "cpu": 2**24}
@@ -175,7 +174,7 @@ class Head:
     """
 
     def __init__(self, model: PreTrainedModel):
-        self.plain = _is_plain(model)
+        self.plain = inside(model, _is_plain)
 
     def loss(self, model: PreTrainedModel, row: Rows, weights: torch.Tensor) -> torch.Tensor:
         """The weighted sum over the targets; `weights` are (targets,)."""
@@ -228,17 +227,3 @@ def _is_plain(model: PreTrainedModel) -> bool:
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     expected = type(model).forward(model, input_ids=ids, use_cache=False).logits
     return bool((head(hidden) - expected).norm() < 1e-4 * expected.norm())
-
-
-@contextmanager
-def installed(model: PreTrainedModel, forward: Callable[..., Any] | None) -> Iterator[None]:
-    """While open, `model(...)` is `forward(model, ...)`, a loss, so that what wraps a forward pass
-    (autocast, data parallelism) wraps it; afterwards the model is as it was. Without one, what TRL
-    has put there stands so long."""
-    if forward is not None:
-        model.forward = MethodType(forward, model)
-    try:
-        yield
-    finally:
-        for name in ("forward", "_original_forward"):  # the latter is accelerate's
-            model.__dict__.pop(name, None)

@@ -137,8 +137,12 @@ def tokens_beside(model: PreTrainedModel, packed: bool, bfloat16: bool, taken: f
     """As `tokens_per_micro_batch`, where `taken` bytes of the room are for other things."""
     if model.device.type != "cuda":
         return ON_CPU
-    left = room_on(model.device) - taken - WORKSPACE
-    return _between(SHARE * left / bytes_per_token(model, packed, bfloat16))
+    return fitting(model.device, taken, bytes_per_token(model, packed, bfloat16))
+
+
+def fitting(device: torch.device, taken: float, per_token: float) -> int:
+    """Tokens of a micro-batch on a GPU, `taken` bytes of whose room are for other things."""
+    return _between(SHARE * (room_on(device) - taken - WORKSPACE) / per_token)
 
 
 def tokens_per_forward(model: PreTrainedModel) -> int:

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, PreTrainedModel
 
 from trainers.data.tokenize import IGNORED
+from trainers.ops.forward_pass import inside
 
 ATTENTION = "packed"
 
@@ -198,15 +199,17 @@ AttentionInterface.register(ATTENTION, attention)
 
 
 @contextmanager
-def used(model: PreTrainedModel, bfloat16: bool = False) -> Iterator[bool]:
+def used(model: PreTrainedModel, bfloat16: bool = False, float32: bool = True) -> Iterator[bool]:
     """While open, the model has packed attention if it passes the proof; yields whether it does.
 
-    The proof runs in float32, which shows what the model computes, and, with `bfloat16`, under the
-    autocast of the training as well, which shows what its kernels compute.
+    The proof runs in float32, which shows what the model computes, unless its weights are gathered
+    in bfloat16; and, with `bfloat16`, under the autocast of the training, which shows what its
+    kernels compute.
     """
     before: Any = model.config._attn_implementation
     model.eval()
-    expected = _alone(model, bfloat16)
+    dtypes = [*([torch.float32] if float32 else []), *([torch.bfloat16] if bfloat16 else [])]
+    expected = _alone(model, dtypes)
     model.set_attn_implementation(ATTENTION)
     try:
         packed = before == "sdpa" and _takes(model, expected)
@@ -224,13 +227,15 @@ def proof(model: PreTrainedModel) -> list[Example]:
     return [Example(tokens, tokens) for tokens in ids]
 
 
-def _alone(model: PreTrainedModel, bfloat16: bool) -> dict[torch.dtype, torch.Tensor]:
+def _alone(
+    model: PreTrainedModel, dtypes: Sequence[torch.dtype]
+) -> dict[torch.dtype, torch.Tensor]:
     """Hidden states of the proof's examples, each by itself, by the dtype of the products."""
     return {
         dtype: torch.cat(
             [_hidden(model, rows([text], False, model.device), dtype) for text in proof(model)]
         )
-        for dtype in (torch.float32, *([torch.bfloat16] if bfloat16 else []))
+        for dtype in dtypes
     }
 
 
@@ -256,4 +261,5 @@ def _takes(model: PreTrainedModel, expected: dict[torch.dtype, torch.Tensor]) ->
 @torch.no_grad()
 def _hidden(model: PreTrainedModel, row: Rows, dtype: torch.dtype) -> torch.Tensor:
     with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return model.base_model(**row.options).last_hidden_state.flatten(0, 1).float()
+        output: Any = inside(model, lambda model: model.base_model(**row.options))
+        return output.last_hidden_state.flatten(0, 1).float()

@@ -25,6 +25,15 @@ STATE_BYTES = {
 matrix of a layer and 8 for all else; Adafactor a row and a column of each matrix."""
 
 
+UNSHARDED = {
+    "adamw_8bit": "bitsandbytes has no kernel for parts of weights",
+    "lion": "bitsandbytes has no kernel for parts of weights",
+    "adafactor": "torch's takes no parts of weights, of whose rows and columns it needs means",
+    "muon": "it makes whole matrices orthogonal, and rounds parts of them otherwise",
+}
+"""Why an optimizer does not work on sharded weights, with torch 2.13 and bitsandbytes 0.50."""
+
+
 def _unless(default: object):
     return Field(exclude_if=lambda value: value == default)
 

@@ -19,6 +19,11 @@ class OutOfTime(Exception):
     """A trial has passed its time limit; trying again under the same limit has no point."""
 
 
+class BudgetTooLarge(Exception):
+    """Memory ran out in a micro-batch, and processes that wait for each other cannot try a smaller
+    one: they have to start again, with half the token budget."""
+
+
 class StageResult(NamedTuple):
     """How a training ended. `figures` go into train.json as they are."""
 

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from trainers import attempt
 from trainers.specs.result import OutOfTime
 from trainers.specs.training import TrainingSpec
+from trainers.training import distributed, sharding
 from trainers.training.exact_batches import ExactBatches
 from trainers.training.records import Records
 
@@ -40,8 +41,14 @@ class Monitor(Records, TrainerCallback):
         self.add(engine.taken, learning_rate, seconds)
         if now > self.deadline:
             raise OutOfTime(f"over the time limit at step {progress.steps} of {state.max_steps}")
-        stop = attempt.asked_to_stop()
-        if progress.steps < state.max_steps and (stop or self.is_time_to_save(now)):
+        if progress.steps == state.max_steps:
+            return
+        # the other ranks end with the first, which may still be writing
+        stop = attempt.asked_to_stop() if distributed.is_first() else ""
+        save = bool(stop) or self.is_time_to_save(now)
+        if engine.sharded:  # all of them save, by the clock of the first
+            save = sharding.first_says(save)
+        if save:
             self.save(*_parts(engine), engine.budget.tokens)
             if stop:
                 raise attempt.Stopped(f"{stop}, at step {progress.steps} of {state.max_steps}")

@@ -11,15 +11,15 @@ from typing import Any
 
 from trainers import devices, process
 from trainers.attempt import Stopped, Superseded
-from trainers.specs.result import OutOfTime
+from trainers.specs.result import BudgetTooLarge, OutOfTime
 
 TIMEOUT = 600
 """Seconds that a rank waits for the others in one exchange of gradients: the first rank may be
 writing a checkpoint meanwhile. torch's default is 1800."""
 
 LOCALHOST = "127.0.0.1"
-ENDS = (OutOfTime, Stopped, Superseded)
-"""Exceptions of the first process that are no failure of the others."""
+ENDS = (OutOfTime, Stopped, Superseded, BudgetTooLarge)
+"""Exceptions of one process that are no failure of the others, which end with it."""
 
 
 class RankFailed(Exception):
@@ -43,7 +43,7 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     `work`, its arguments and its result are pickled on their way between processes.
 
     Raises:
-        OutOfTime, Stopped, Superseded: so the first process ended.
+        OutOfTime, Stopped, Superseded, BudgetTooLarge: so a process ended.
         RankFailed: a process failed in another way.
     """
     if ranks == 1:
@@ -62,9 +62,9 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
             daemon=True,
         )
     except ProcessException as error:
-        first = None if results.empty() else results.get()
-        if isinstance(first, ENDS):  # the others failed because it ended
-            raise first from error
+        ended = None if results.empty() else results.get()
+        if isinstance(ended, ENDS):  # the others failed because it ended
+            raise ended from error
         killed = getattr(error, "signal_name", None) == "SIGKILL"
         raise RankFailed(f"process {error.error_index} of {ranks}: {error}", killed) from error
     return results.get()

@@ -5,7 +5,6 @@ in every micro-batch: ours are cut by each rank on its own. The tests hold the t
 other. The reference's log-probabilities come from `trainers/ops/reference.py`.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from trainers.ops.dpo_loss import losses
 from trainers.ops.packed_attention import Rows
 from trainers.ops.pairs import Pair, cut
 from trainers.ops.reference import Reference
+from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.preference import DpoSpec
 from trainers.specs.result import StageResult
 from trainers.training import loop
@@ -94,8 +94,7 @@ def train(
     data: Prepared,
     kept: Reference,
     folder: Path,
-    deadline: float = math.inf,
-    memory_kills: int = 0,
+    conditions: Conditions = DEFAULTS,
 ) -> StageResult:
     """Train `loaded.model` in place; see `loop.train`. Losses are in nats a pair.
 
@@ -103,11 +102,9 @@ def train(
     means over the pairs of a batch, smoothed over the steps, and reference_pairs_computed.
 
     Raises:
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     rows = rows_with_reference(data, kept)
     kind = loop.Kind(Engine, _arguments, partial(_forward, spec), spec.loss)
-    result = loop.train(
-        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
-    )
+    result = loop.train(kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, conditions)
     return result._replace(figures=result.figures | {"reference_pairs_computed": kept.computed})

@@ -4,11 +4,13 @@ One item of the data loader is one effective batch, on every rank the same. A tr
 apart: this rank's share, micro-batches within the token budget, each token weighed by what it is
 worth in the whole batch. The sum of their gradients is the gradient of the batch, whatever the
 hardware. Gradients are summed over ranks once, after the last micro-batch: so running out of memory
-concerns one rank alone, and a rank without an example has nothing to do but take part.
+concerns one rank alone, and a rank without an example has nothing to do but take part. Ranks that
+share the weights (sharding.py) sum them in each micro-batch, of which all make as many.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +21,12 @@ from transformers import Trainer
 
 from trainers.ops import batching
 from trainers.ops.packed_attention import Example, rows, to_device
-from trainers.training import gradients, optimizers
+from trainers.specs.conditions import Sharding
+from trainers.training import gradients, optimizers, sharding
 from trainers.training.batch_loader import BatchLoader
 from trainers.training.noise_scale import Measurement, groups
 from trainers.training.step import Step, step
-from trainers.training.token_budget import TokenBudget, add_gradients
+from trainers.training.token_budget import TokenBudget, add_gradients, add_together
 
 
 class Settings(NamedTuple):
@@ -44,6 +47,8 @@ class Settings(NamedTuple):
     max_grad_norm: float
     noise_scale_every: int
     """Steps from one measurement to the next; 0 for none."""
+    sharding: Sharding = "none"
+    """What ranks share; all of them have the same budget then."""
 
 
 class ExactBatches(Trainer):
@@ -66,8 +71,13 @@ class ExactBatches(Trainer):
         model: Any = self.model
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
+    @property
+    def sharded(self) -> bool:
+        return self.settings.sharding != "none"
+
     def set_batches(self, settings: Settings) -> None:
         self.settings, self.budget = settings, TokenBudget(settings.budget)
+        assert self.trained, "looked up now, while sharded weights are in parts"
 
     def create_accelerator_and_postprocess(self) -> None:
         """Without DistributedDataParallel, whose buckets hold every gradient a second time: ranks
@@ -75,6 +85,9 @@ class ExactBatches(Trainer):
         super().create_accelerator_and_postprocess()
         accelerator: Any = self.accelerator
         accelerator.prepare_model = partial(accelerator.prepare_model, evaluation_mode=True)
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        """It lies where it is to be trained, or comes there in parts (sharding.py)."""
 
     def get_train_dataloader(self) -> DataLoader:
         """Not prepared by accelerate: each rank sees the whole batch and takes its share."""
@@ -148,13 +161,17 @@ class ExactBatches(Trainer):
         done: list[int] = []
         half_norms = []
         for group in parts:
-            new = self._share(group, examples)
-            totals = self._add(model, examples, worth, new, done, totals)
-            done += new
+            shares = self._shares(group, examples)
+            totals = self._add(model, examples, worth, shares, done, totals)
+            done += shares[self.args.process_index]
             if group is not parts[-1]:
                 half_norms.append(self._norm_so_far())
         if self.args.world_size > 1:
-            totals = gradients.sum_over_ranks(self.trained, totals)
+            totals = gradients.total_over_ranks(totals)
+        if self.sharded:
+            sharding.let_go(model)
+        elif self.args.world_size > 1:
+            gradients.sum_over_ranks(self.trained)
         norm = gradients.norm(self.trained)
         self.taken = self._read(examples, totals, norm, half_norms, parts[0], worth)
         self.taken.check(self.state.global_step + 1)
@@ -187,13 +204,13 @@ class ExactBatches(Trainer):
             noise = Measurement(len(examples), len(half_group), grad_norm**2, half_norm**2)
         return step(examples, loss, grad_norm, noise, dict(zip(self.FACTS, facts, strict=True)))
 
-    def _share(self, group: list[int], examples: Sequence[Any]) -> list[int]:
-        """The examples of `group` that this rank takes."""
+    def _shares(self, group: list[int], examples: Sequence[Any]) -> list[list[int]]:
+        """The examples of `group` that each rank takes."""
         shares = batching.shares([examples[place].length for place in group], self.args.world_size)
-        return [group[place] for place in shares[self.args.process_index]]
+        return [[group[place] for place in share] for share in shares]
 
     def _norm_so_far(self) -> torch.Tensor:
-        if self.args.world_size == 1:
+        if self.args.world_size == 1 or self.sharded:
             return gradients.norm(self.trained)
         return gradients.norm_over_ranks(self.trained)
 
@@ -202,21 +219,19 @@ class ExactBatches(Trainer):
         model: Any,
         examples: Sequence[Any],
         worth: Sequence[float],
-        new: list[int],
+        shares: list[list[int]],
         done: list[int],
         totals: torch.Tensor,
     ) -> torch.Tensor:
-        """Add the gradients of the examples `new` to those of `done`; returns the loss and facts of
-        both."""
+        """Add the gradients of the examples of this rank's share to those of `done`; returns the
+        loss and facts of both."""
+        rank, padded = self.args.process_index, not self.settings.packed
+        lengths = [example.length for example in examples]
+        backward = partial(self._backward, model, examples, worth)
+        if self.sharded:
+            return add_together(self.budget, lengths, padded, shares, rank, totals, backward)
         return add_gradients(
-            self.budget,
-            [example.length for example in examples],
-            not self.settings.packed,
-            new,
-            done,
-            totals,
-            lambda places: self._backward(model, examples, worth, places),
-            model.zero_grad,
+            self.budget, lengths, padded, shares[rank], done, totals, backward, model.zero_grad
         )
 
     def _backward(
@@ -226,9 +241,11 @@ class ExactBatches(Trainer):
         worth: Sequence[float],
         places: list[int],
     ) -> torch.Tensor:
-        some = [examples[place] for place in places]
+        """Without examples, a pass of the shortest one that weighs nothing."""
+        some = [examples[place] for place in places] or [min(examples, key=attrgetter("length"))]
+        weights = [worth[place] for place in places] or [0.0]
         with self.accelerator.no_sync(model):
-            loss, *facts = self.losses(model, some, [worth[place] for place in places])
+            loss, *facts = self.losses(model, some, weights)
             self.accelerator.backward(loss)
         return torch.stack([loss.detach(), *facts])
 

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 BUCKET = 2**26
 """Numbers in one all_reduce: 256 MB in float32, which keeps any network busy."""
 
 
 def norm(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    """L2 norm over all gradients, a scalar on the device."""
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    """L2 norm over all gradients, a scalar on the device; of sharded ones over all their parts."""
+    total = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return total.full_tensor() if isinstance(total, DTensor) else total
 
 
 def norm_over_ranks(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
@@ -24,14 +26,19 @@ def norm_over_ranks(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
+def total_over_ranks(numbers: torch.Tensor) -> torch.Tensor:
+    """The sums over ranks."""
+    numbers = numbers.clone()
+    dist.all_reduce(numbers)
+    return numbers
+
+
 @torch.no_grad()
-def sum_over_ranks(parameters: Sequence[torch.nn.Parameter], totals: torch.Tensor) -> torch.Tensor:
-    """Replace the gradients by their sums over ranks; returns the sum of `totals`.
+def sum_over_ranks(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Replace the gradients by their sums over ranks.
 
     One all_reduce for up to `BUCKET` numbers instead of one for each parameter.
     """
-    totals = totals.clone()
-    dist.all_reduce(totals)
     for some in _buckets(parameters):
         gradients = [_gradient(parameter) for parameter in some]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -39,7 +46,6 @@ def sum_over_ranks(parameters: Sequence[torch.nn.Parameter], totals: torch.Tenso
         parts = flat.split([gradient.numel() for gradient in gradients])
         for parameter, gradient, part in zip(some, gradients, parts, strict=True):
             parameter.grad = part.view_as(gradient)
-    return totals
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:

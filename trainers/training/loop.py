@@ -24,9 +24,10 @@ from transformers import (
 
 from trainers.data.prepare import Prepared
 from trainers.models import adapters, load
-from trainers.ops import chunked_loss as loss
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
+from trainers.ops.forward_pass import installed
+from trainers.specs.conditions import Conditions
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
@@ -37,6 +38,7 @@ from trainers.training import (
     distributed,
     optimizers,
     schedule,
+    sharding,
 )
 from trainers.training.callbacks import Monitor
 from trainers.training.exact_batches import ExactBatches, Settings
@@ -68,15 +70,13 @@ def train(
     data: Prepared,
     rows: Dataset,
     folder: Path,
-    deadline: float,
-    memory_kills: int,
+    conditions: Conditions,
 ) -> StageResult:
     """Train `model`, or a new adapter on it, in place on `rows`: those of `data.train`, as the
     engine reads them. Write a line per optimizer step to `folder`/metrics.jsonl.
 
     Goes on from the newest whole checkpoint in `folder`/checkpoints; who has kept the weights
-    removes it. `memory_kills` is how often an earlier attempt was killed for want of memory: each
-    halves the token budget.
+    removes it.
 
     `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
     warmup_steps, adam_beta2 (None where the optimizer has none), learning_rate_sum, train_seconds,
@@ -86,7 +86,7 @@ def train(
     large.
 
     Raises:
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     parameters = model.num_parameters()
     if spec.adapter is not None:
@@ -94,26 +94,43 @@ def train(
     newest = checkpoints.newest(folder / CHECKPOINTS)
     course = schedule.course(spec, data.lengths)
     bfloat16 = load.bfloat16(spec.dtype)
-    monitor = Monitor(spec, folder, deadline)
+    monitor = Monitor(spec, folder, conditions.deadline)
     if newest.checkpoint is not None:
         monitor.go_on_from(newest.checkpoint)
     reason = against = ""
     packed, budget = False, 0
     compilation = compiled.Compiled(False, "")
     trainer: ExactBatches | None = None
+    shared = conditions.sharding != "none"
+    outline = sharding.outline(model) if shared else None
     try:
+        arguments = kind.arguments(**_arguments(spec, course, folder))
+        trainer = _trainer(kind, spec, arguments, model, tokenizer, rows, monitor)
+        if shared:
+            sharding.shard(model, arguments.device, conditions.sharding, bfloat16)
         with ExitStack() as stack:
             packed = kind.forward is not None and stack.enter_context(
-                packed_attention.used(model, bfloat16)
+                packed_attention.used(model, bfloat16, float32=not (shared and bfloat16))
             )
             stack.enter_context(monitor.open())
-            budget = spec.tokens_per_micro_batch or memory.tokens_per_micro_batch(
-                model, packed, bfloat16, STATE_BYTES[spec.optimizer]
+            budget = spec.tokens_per_micro_batch or (
+                sharding.tokens_per_micro_batch(model, spec, conditions.sharding, bfloat16)
+                if shared
+                else memory.tokens_per_micro_batch(
+                    model, packed, bfloat16, STATE_BYTES[spec.optimizer]
+                )
             )
             micro_batches = course.steps * math.ceil(course.tokens_per_step / budget)
-            against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+            against = (
+                "the weights are sharded"
+                if shared
+                else compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+            )
             compilation = stack.enter_context(compiled.layers(model, against))
-            trainer = _trainer(kind, spec, course, model, tokenizer, rows, folder, monitor)
+            with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
+                forward = kind.forward and kind.forward(model)
+            if shared:
+                sharding.let_go(model)
             trainer.set_batches(
                 Settings(
                     order=Order(len(data.train), spec.rows_per_step, spec.seed),
@@ -121,14 +138,15 @@ def train(
                     factor=partial(schedule.factor, spec.schedule, course),
                     steps=course.steps,
                     first_step=monitor.progress.steps,
-                    budget=budget >> memory_kills,
+                    budget=budget >> conditions.memory_kills,
                     packed=packed,
                     loss=kind.loss,
                     max_grad_norm=spec.max_grad_norm,
                     noise_scale_every=spec.noise_scale_every,
+                    sharding=conditions.sharding,
                 )
             )
-            with loss.installed(model, kind.forward and kind.forward(model)):
+            with installed(model, forward):
                 trainer.train()
             budget = trainer.budget.tokens
     except Diverged as error:
@@ -146,6 +164,7 @@ def train(
         "trained_parameters": model.num_parameters(only_trainable=True),
         "packed": packed,
         "compiled": compilation.used,
+        **({"sharding": conditions.sharding} if shared else {}),
         **({"compilation_failed": compilation.reason} if compilation.reason != against else {}),
         "tokens_per_micro_batch": budget,
         "dtype": "bfloat16" if bfloat16 else "float32",
@@ -156,22 +175,22 @@ def train(
         "diverged" if reason else "ok",
         reason,
         figures(monitor.progress, spec, course, data) | facts,
+        None if reason or outline is None else sharding.fill(outline, model),
     )
 
 
 def _trainer(
     kind: Kind,
     spec: TrainingSpec,
-    course: schedule.Course,
+    arguments: TrainingArguments,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Dataset,
-    folder: Path,
     monitor: Monitor,
 ) -> ExactBatches:
     monitor.engine = trainer = kind.engine(
         model=model,
-        args=kind.arguments(**_arguments(spec, course, folder)),
+        args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
         data_collator=cast(Any, kind.engine.collate),  # TRL's would ask the rows for more

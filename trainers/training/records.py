@@ -164,8 +164,8 @@ class Records:
         self, model: PreTrainedModel, optimizer: resume.HasState, budget: int, **facts: int
     ) -> None:
         """Leave a checkpoint; `facts` are what else its state has."""
+        tensors = resume.tensors(model, optimizer)  # of sharded weights every rank has a part
         if distributed.is_first():
-            tensors = resume.tensors(model, optimizer)
             state = {"progress": self.progress.state(), "budget": budget, **facts}
             checkpoints.save(self.folder / CHECKPOINTS, self.progress.steps, tensors, state)
         self.saved = self.stepped = time.monotonic()  # the next step did not take this long

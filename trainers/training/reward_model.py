@@ -21,6 +21,7 @@ from trainers.models import load
 from trainers.ops.judge import scores, to_be_judged
 from trainers.ops.packed_attention import Rows
 from trainers.ops.pairs import Pair, cut
+from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.preference import RewardSpec
 from trainers.specs.result import StageResult
 from trainers.training import loop
@@ -89,8 +90,7 @@ def train(
     loaded: load.Loaded,
     data: Prepared,
     folder: Path,
-    deadline: float = math.inf,
-    memory_kills: int = 0,
+    conditions: Conditions = DEFAULTS,
 ) -> StageResult:
     """Train a reward model on the body of `loaded.model`; see `loop.train`. Losses are in nats a
     pair. The result has the model.
@@ -99,12 +99,10 @@ def train(
     means over the pairs of a batch, smoothed over the steps.
 
     Raises:
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     model = with_head(loaded.model, spec.seed)
     rows = data.train.select_columns(["input_ids", "labels", "second"])
     kind = loop.Kind(Engine, _arguments, _forward, "")
-    result = loop.train(
-        kind, spec, model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
-    )
-    return result._replace(model=model)
+    result = loop.train(kind, spec, model, loaded.tokenizer, data, rows, folder, conditions)
+    return result._replace(model=result.model or model)

@@ -5,7 +5,6 @@ TRL any more: it needs a value function, started from a reward model; here each 
 against the others of its prompt instead.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from trainers.ops.judge import scores_of
 from trainers.ops.memory import with_room
 from trainers.ops.packed_attention import Example
 from trainers.rewards import graders, own_function
+from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.result import StageResult
 from trainers.specs.rlvr import RlvrSpec
 from trainers.training import loop
@@ -73,10 +73,9 @@ def train(
     loaded: load.Loaded,
     data: Prepared,
     folder: Path,
-    deadline: float = math.inf,
-    memory_kills: int = 0,
+    conditions: Conditions = DEFAULTS,
 ) -> StageResult:
-    """Train `loaded.model` in place; see `fit.train`. Examples are completions, tokens those of
+    """Train `loaded.model` in place; see `loop.train`. Examples are completions, tokens those of
     prompts and completions, loss tokens those of completions.
 
     Each step's record and, smoothed over the steps, `figures` have besides: reward and reward_std
@@ -89,7 +88,7 @@ def train(
 
     Raises:
         ModelUnavailable: there is no reward model in the folder.
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     is_own = spec.reward is not None and own_function.is_own(spec.reward)
     functions = [own(str(spec.reward)) if is_own else verified]
@@ -121,9 +120,7 @@ def train(
         case "rloo":
             kind = loop.Kind(Rloo, partial(_arguments, RLOOConfig, **shared), None, "rloo", options)
     rows = data.train.select_columns(["asked"])
-    return loop.train(
-        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
-    )
+    return loop.train(kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, conditions)
 
 
 def _arguments(config: Any, num_generations: int, **given: Any) -> Any:

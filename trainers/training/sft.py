@@ -1,6 +1,5 @@
 """Supervised fine-tuning: a thin reading of TRL's SFTTrainer; the rest is in loop.py."""
 
-import math
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trainers.data.prepare import Prepared
 from trainers.models import load
 from trainers.ops.chunked_loss import Head
+from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.result import StageResult
 from trainers.specs.training import SftSpec
 from trainers.training import loop
@@ -33,16 +33,13 @@ def train(
     loaded: load.Loaded,
     data: Prepared,
     folder: Path,
-    deadline: float = math.inf,
-    memory_kills: int = 0,
+    conditions: Conditions = DEFAULTS,
 ) -> StageResult:
     """Train `loaded.model` in place; see `loop.train`. Losses are in nats per loss token.
 
     Raises:
-        OutOfTime: the monotonic clock has passed `deadline`.
+        OutOfTime: the monotonic clock has passed the deadline.
     """
     kind = loop.Kind(Engine, _arguments, lambda model: Head(model).loss, spec.loss)
     rows = data.train.select_columns(["input_ids", "labels"])
-    return loop.train(
-        kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, deadline, memory_kills
-    )
+    return loop.train(kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, conditions)

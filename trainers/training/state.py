@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainers import attempt, files
+from trainers.training import sharding
 
 WEIGHT = "weight"
 RANDOM = "random"
@@ -28,15 +29,15 @@ class HasState(Protocol):
 
 def tensors(model: PreTrainedModel, optimizer: HasState) -> dict[str, torch.Tensor]:
     """The weights that are trained, the optimizer's state of each, and torch's random state, by
-    name."""
+    name. Of sharded weights they are whole in the first process, and each process has to ask."""
     found = {f"{RANDOM}.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         found[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in _trained(model).items():
-        found[f"{WEIGHT}.{name}"] = parameter.detach()
+        found[f"{WEIGHT}.{name}"] = sharding.whole(parameter.detach())
         for entry, value in optimizer.state[parameter].items():
             if isinstance(value, torch.Tensor):
-                found[f"{entry}.{name}"] = _own(value)
+                found[f"{entry}.{name}"] = _own(sharding.whole(value))
             elif value is not None:
                 found[f"{NUMBER}{entry}.{name}"] = torch.tensor(value)
     return found
@@ -63,9 +64,9 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: H
                 value.item() if number else value
             )
     for name, parameter in _trained(model).items():
-        parameter.copy_(saved[f"{WEIGHT}.{name}"])
+        parameter.copy_(sharding.like(saved[f"{WEIGHT}.{name}"], parameter))
         optimizer.state[parameter] = {
-            entry: value.clone().to(parameter.device) if isinstance(value, torch.Tensor) else value
+            entry: sharding.like(value, parameter) if isinstance(value, torch.Tensor) else value
             for entry, value in states.get(name, {}).items()
         }
 

@@ -7,6 +7,7 @@ import torch
 from trainers import attempt
 from trainers.ops import batching
 from trainers.ops.memory import out_of_memory, release
+from trainers.specs.result import BudgetTooLarge
 
 SMALLEST_BUDGET = 64
 """Tokens; a step that does not fit with this does not fit."""
@@ -83,3 +84,36 @@ def add_gradients(
         zero()
         release()
         new, done, totals = done + new, [], torch.zeros_like(totals)
+
+
+def add_together(
+    budget: TokenBudget,
+    lengths: Sequence[int],
+    padded: bool,
+    shares: Sequence[list[int]],
+    rank: int,
+    totals: torch.Tensor,
+    backward: Callable[[list[int]], torch.Tensor],
+) -> torch.Tensor:
+    """As `add_gradients`, in a rank that shares the weights with others, whose examples are at the
+    places `shares`: each makes as many passes as the one with the most micro-batches, at the end of
+    no examples.
+
+    Raises:
+        BudgetTooLarge: memory ran out; the other ranks wait for this one, and end with it.
+    """
+    cuts = [budget.cut([lengths[place] for place in share], padded) for share in shares]
+    own = [[shares[rank][number] for number in part] for part in cuts[rank]]
+    idle: list[list[int]] = [[]] * (max(map(len, cuts)) - len(own))
+    try:
+        for places in own + idle:
+            attempt.sign("training")
+            totals = totals + backward(places)
+        return totals
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error) or budget.is_smallest:
+            raise
+        raise BudgetTooLarge(
+            f"process {rank} of {len(shares)} ran out of memory with micro-batches of "
+            f"{budget.tokens} tokens: {error}"
+        ) from error

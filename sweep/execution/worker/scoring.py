@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,22 @@ def starts_as_it_is(job: Job) -> bool:
     return not parent.model.exists() and not parent.weights_removed()
 
 
-def start_weights(job: Job) -> load.Loaded:
-    """The weights that the trial starts from.
+def start_weights(job: Job, on_cpu: bool = False) -> load.Loaded:
+    """The weights that the trial starts from; `on_cpu` in the host's memory.
 
     Raises:
         FileNotFoundError: they were removed.
     """
+    opener = partial(load.load, on_cpu=on_cpu)
     if job.parent_folder is None or starts_as_it_is(job):
-        return _loaded(job.trial.model.name, job.trial.model.revision)
+        return _loaded(job.trial.model.name, job.trial.model.revision, opener=opener)
     parent = TrialFolder(Path(job.parent_folder))
     if reason := parent.weights_removed():
         raise FileNotFoundError(
             f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
             "delete that folder to train them again"
         )
-    return _loaded(str(parent.model), base=job.trial.model)
+    return _loaded(str(parent.model), base=job.trial.model, opener=opener)
 
 
 def _loaded(

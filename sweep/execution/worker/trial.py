@@ -18,21 +18,18 @@ from typing import Any
 
 import psutil
 
-import trainers
 from sweep.execution.job import Job, Outcome
-from sweep.execution.worker import scoring
+from sweep.execution.worker import scoring, training
 from sweep.execution.worker.watchdog import Watchdog
-from sweep.gridfile.schema import BASE
 from sweep.plan.disk import full
 from sweep.plan.reference_passes import ReferencePass
 from sweep.storage import manifest, trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, files, process
-from trainers.attempt import Attempt, Stopped, Superseded
-from trainers.models import adapters, load
+from trainers.attempt import Stopped, Superseded
+from trainers.models import load
 from trainers.specs.result import OutOfTime, StageResult
-from trainers.training import distributed as ranks
 
 MACHINE_ERRORS = (
     errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
@@ -45,10 +42,6 @@ NO_DEVICE = ("CUDA error", "No CUDA", "CUDA unknown error", "NCCL")
 
 class TrialFailed(Exception):
     """Training or evaluation failed; the reason is in attempts.jsonl and may be tried again."""
-
-
-class WrongCode(Exception):
-    """The code here is not what the plan was made with."""
 
 
 def run(job: Job, node: str = "", *, shared: bool = True) -> Outcome:
@@ -98,7 +91,7 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
     deadline = started + job.limits.max_seconds
     train_seconds = eval_seconds = 0.0
     try:
-        _check_code(job)
+        training.check_code(job)
         if isinstance(job.trial, ReferencePass):
             train_seconds = scoring.pass_over_pairs(job, folder, deadline)
         elif folder.training() is None:
@@ -148,7 +141,7 @@ def _record_failure(
     reason = f"{phase}: {type(error).__name__}: {error}"
     if full(error):
         reason, phase = f"no room in {folder.path}: {reason}", "disk"
-    elif isinstance(error, WrongCode):
+    elif isinstance(error, training.WrongCode):
         phase = "code"
     elif _is_of_machine(error):
         phase = "machine"
@@ -181,19 +174,6 @@ def _is_of_machine(error: BaseException | None) -> bool:
     return False
 
 
-def _check_code(job: Job) -> None:
-    """
-    Raises:
-        WrongCode: what would train and score here is not what the plan was made with.
-    """
-    if job.code and (here := manifest.code_hash()) != job.code:
-        raise WrongCode(
-            f"{Path(trainers.__file__).parent} is not the code that the plan was made with "
-            f"({here}, not {job.code}): it was changed while the command ran; put it back, or "
-            "start the command again with --changed-code"
-        )
-
-
 @cache
 def _keep_libraries() -> None:
     """The first trial has imported them: the collector need not go through them again and again,
@@ -209,8 +189,7 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     if job.trial.spec is None:
         result = StageResult("ok", "", _untrained(scoring.start_weights(job)))
     else:
-        _note_checkpoints(folder)
-        result = ranks.run(job.ranks, _fit, job, deadline, attempt.current())
+        result = training.run(job, folder, deadline)
         if result.status == "ok":
             folder.weights_written()
     record = {"status": result.status, "reason": result.reason, **result.figures}
@@ -223,33 +202,6 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     return result.figures["train_seconds"]
 
 
-def _fit(job: Job, deadline: float, this: Attempt) -> StageResult:
-    """Train and write model/; in each of the trial's processes, of which the first writes."""
-    with attempt.joined(this):
-        _check_code(job)
-        return _fit_here(job, deadline)
-
-
-def _fit_here(job: Job, deadline: float) -> StageResult:
-    from trainers import dispatch
-
-    process.prepare(job.threads, job.gpus)
-    assert job.trial.spec is not None
-    folder, loaded = TrialFolder(Path(job.folder)), scoring.start_weights(job)
-    result = dispatch.train(
-        spec=job.trial.spec,
-        loaded=loaded,
-        cache=Path(job.data),
-        start=job.trial.parent or BASE,
-        folder=folder.path,
-        deadline=deadline if ranks.is_first() else math.inf,
-        memory_kills=folder.memory_kills(),
-    )
-    if result.status == "ok" and ranks.is_first():
-        _save(loaded._replace(model=result.model or loaded.model), folder.model, job)
-    return result._replace(model=None)  # it is on disk, and may have to go to another process
-
-
 def _memory_kills_here() -> int | None:
     """Processes that this machine's kernel has killed for want of memory since it was started."""
     try:
@@ -259,37 +211,6 @@ def _memory_kills_here() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def _note_checkpoints(folder: TrialFolder) -> None:
-    """What training will go on from, and what it will not: a fresh start is never silent."""
-    from trainers.training import checkpoints
-
-    found = checkpoints.newest(folder.checkpoints)
-    for reason in found.refused:
-        folder.log_attempt("refused", checkpoint=reason)
-        LOG.warning("refused: %s", reason)
-    if found.checkpoint is not None:
-        folder.log_attempt("resumed", step=found.checkpoint.step)
-        LOG.info("going on from step %d", found.checkpoint.step)
-    elif found.refused:
-        folder.log_attempt("restarted", reason="no checkpoint is whole")
-
-
 def _untrained(loaded: load.Loaded) -> dict[str, Any]:
     counts = {"steps": 0, "examples": 0, "tokens": 0, "epochs": 0.0, "learning_rate_sum": 0.0}
     return counts | {"train_seconds": 0.0, "model_parameters": loaded.model.num_parameters()}
-
-
-def _save(loaded: load.Loaded, folder: Path, job: Job) -> None:
-    """An adapter alone where it belongs on the grid's model; on weights that may be removed, or
-    under a head of its own, merged."""
-    attempt.check()
-    aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
-    spec, base = job.trial.spec, job.trial.model
-    if spec is not None and spec.LEAVES == "policy" and scoring.starts_as_it_is(job):
-        adapters.save(loaded.model, aside, base.name, base.revision)
-    else:
-        adapters.merge(loaded.model)
-        loaded.model.save_pretrained(aside)
-    loaded.tokenizer.save_pretrained(aside)
-    attempt.check()
-    files.take_place(aside, folder)

@@ -108,6 +108,15 @@ BROKEN = {
     "more processes than gpus": (
         "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 3", 17, ["a GPU each, not 2"],
     ),
+    "sharding with nobody to share with": (
+        "cpus_per_trial: 1", "gpus_per_trial: 1, sharding: full", 17,
+        ["resources", "one process", "gpus_per_trial: 2"],
+    ),
+    "optimizer of whole matrices, sharded": (
+        "    steps: 3",
+        "    optimizer: muon\n    resources: {gpus_per_trial: 2, sharding: full}", 7,
+        ["stages.sft.optimizer", "'muon' with sharding: full", "use adamw or sgd"],
+    ),
     "stage that asks for half a device": (
         "    steps: 3", "    resources: {ranks_per_trial: 2}", 7,
         ["stages.sft.resources", "a CPU each, not 1"],

@@ -1,12 +1,15 @@
 """What a plan says of memory, against counts by hand and against what torch keeps."""
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweep.plan import memory, trials
+from sweep.terminal import memory as terminal_memory
 from sweep.terminal.plan import show_plan
-from trainers.models import adapters
+from trainers.models import adapters, shapes
 from trainers.models.shapes import Shape
 from trainers.ops import memory as measured
 from trainers.specs.adapter import Adapter
@@ -38,6 +41,24 @@ def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
     assert low.card == 80
 
 
+def test_sharded_training_holds_its_part_and_what_is_whole_for_so_long(load, small):
+    trial = trials.trials(load(small))[1]
+    shape = shapes.KNOWN["tiny"]
+    block, layer = 3 * 192 * 512, 4 * 192 * 192 + 3 * 192 * 512
+    top = PARAMETERS - shape.layers * layer
+    passing = (4 * 2 + 2 + 4) * block
+
+    def held(sharding, ranks) -> int:
+        found = memory.memory(trial, sharding, ranks)
+        assert found is not None
+        return found.held
+
+    assert held("full", 4) == 16 * PARAMETERS // 4 + 12 * top + passing
+    assert held("optimizer", 4) == held("full", 4) + 2 * shape.layers * layer
+    more_gpus = [held("full", ranks) for ranks in (2, 4, 8)]
+    assert more_gpus == sorted(more_gpus, reverse=True)
+
+
 def test_untrained_and_unknown_models_have_no_estimate(load, small):
     planned = trials.trials(load(small, "model=a/b"))
     assert [memory.memory(trial) for trial in planned] == [None] * len(planned)
@@ -55,7 +76,7 @@ def test_activations_are_those_that_torch_keeps(adapter, width, inner, heads, ke
         adapters.attach(model, adapter, 0)
     kept = measured.bytes_per_token(model, packed=False, bfloat16=True)
     shape = Shape(2, width, inner, width, width // heads * keys, 512)
-    assert memory.activations(shape, adapter) == pytest.approx(kept, rel=0.1)
+    assert shape.activations(adapter) == pytest.approx(kept, rel=0.1)
 
 
 def test_plan_says_what_fits_where_trials_ask_for_gpus(load, small, capsys):
@@ -68,5 +89,29 @@ def test_plan_says_what_fits_where_trials_ask_for_gpus(load, small, capsys):
     gpu = ("resources.gpus_per_trial=1", "model=allenai/Llama-3.1-Tulu-3-8B")
     assert lines(*gpu)[0].endswith("of a micro-batch; more than 141 GB (estimated)")
     assert "144.5 GB on each GPU of a trial (sft), and" in lines(*gpu)[0]
+    sharded = lines(*gpu, "resources.gpus_per_trial=8", "resources.sharding=full")
+    assert "31.1 GB on each GPU" in sharded[0] and sharded[0].endswith("of 48 GB (estimated)")
     adapted = lines(*gpu, "stages.sft.adapter={rank: 16}")
     assert len(adapted) == 1 and "fits a GPU of 80 GB (estimated)" in adapted[0]
+
+
+def test_plan_of_a_large_model_says_which_sharding_fits_which_card(load, small, capsys):
+    def shown(*overrides) -> list[str]:
+        grid = load(small, "resources.gpus_per_trial=1", *overrides)
+        show_plan(Console(width=200), grid, trials.trials(grid))
+        return capsys.readouterr().out.splitlines()
+
+    lines = shown("model=HuggingFaceTB/SmolLM2-1.7B")
+    at = next(n for n, line in enumerate(lines) if line.startswith("sharding "))
+    assert [line.split()[0] for line in lines[at + 1 : at + 5]] == [
+        "none", "optimizer", "full", "(scoring)",
+    ]  # fmt: skip
+    assert lines[at + 3].split()[1:4] == ["-", "22.2", "(24)"]
+    assert not any(line.startswith("sharding ") for line in shown())
+
+
+def test_table_of_the_docs_is_the_one_that_the_command_prints(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "sharding.md").read_text(encoding="utf-8")
+    command = next(line for line in page.splitlines() if "python -m sweep.terminal.memory" in line)
+    terminal_memory.main(command.strip("`").split()[3:])
+    assert capsys.readouterr().out in page

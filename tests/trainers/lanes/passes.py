@@ -72,7 +72,7 @@ def together(
 def alone(start: load.Loaded, cache: Path, folder: Path, settings: dict[str, Any]) -> Trained:
     folder.mkdir(parents=True, exist_ok=True)
     loaded = copied(start)
-    result = dispatch.train(spec(settings), loaded, cache, "base", folder, math.inf)
+    result = dispatch.train(spec(settings), loaded, cache, "base", folder)
     return Trained(result, weights(result.model or loaded.model), lines(folder))
 
 

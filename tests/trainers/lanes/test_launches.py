@@ -65,7 +65,7 @@ def counted(tiny, tmp_path, monkeypatch):
                 specs = [spec] * lanes
                 dispatch.train_lanes(specs, loaded, *common, folders, math.inf, 0, lambda *_: None)
             else:
-                dispatch.train(spec, loaded, *common, folders[0], math.inf)
+                dispatch.train(spec, loaded, *common, folders[0])
         return counters[-1]
 
     return run

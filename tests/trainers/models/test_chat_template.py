@@ -114,7 +114,7 @@ def test_trained_base_model_stops_by_itself_in_lm_eval(base, tmp_path):
     spec = SftSpec.model_validate({"kind": "sft", "data": {"name": str(file)}} | settings)
     prepared = prepare.prepare(spec, base.tokenizer, tmp_path / "data")
     (tmp_path / "trial").mkdir()
-    sft.train(spec, base, prepared, tmp_path / "trial", float("inf"))
+    sft.train(spec, base, prepared, tmp_path / "trial")
     for part in (base.model, base.tokenizer):
         part.save_pretrained(tmp_path / "model")
 

@@ -1,7 +1,6 @@
 """DPO and reward models on two data-parallel processes take the step of one."""
 
 import copy
-import math
 import os
 import socket
 from pathlib import Path
@@ -29,7 +28,7 @@ def update(kind: str, folder: Path) -> tuple[torch.Tensor, dict]:
     loaded = load.load("tiny")
     start = copy.deepcopy(loaded.model.base_model)
     folder.mkdir(parents=True, exist_ok=True)
-    result = dispatch.train(spec, loaded, folder / "data", "start", folder, math.inf)
+    result = dispatch.train(spec, loaded, folder / "data", "start", folder)
     return flat(loaded.model.base_model) - flat(start), result.figures
 
 

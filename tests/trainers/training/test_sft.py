@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainers.data import prepare
 from trainers.data.tokenize import IGNORED
-from trainers.ops.packed_attention import Example
+from trainers.ops.packed_attention import Example, Rows
 from trainers.specs.result import StageResult
 from trainers.specs.training import SftSpec
 from trainers.training import sft
@@ -56,10 +56,10 @@ def train(tiny, tmp_path_factory):
         steps: list[list[list[tuple[int, ...]]]] = [[]]
 
         def watch(_module, arguments):
-            one = arguments[0]
-            if one.segments is not None:
-                parts = one.input_ids[0].split(one.segments.lengths)
-                steps[-1].append([tuple(ids.tolist()) for ids in parts])
+            for one in arguments:  # none in the proof of packing
+                if isinstance(one, Rows) and one.segments is not None:
+                    parts = one.input_ids[0].split(one.segments.lengths)
+                    steps[-1].append([tuple(ids.tolist()) for ids in parts])
 
         loaded.model.register_forward_pre_hook(watch)
         step_ended = register_optimizer_step_post_hook(lambda *_: steps.append([]))

@@ -2,16 +2,21 @@
 
 import json
 import math
+import os
 import shutil
 import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file
 
+from sweep.execution.worker import training
 from sweep.storage.run_folder import TrialFolder
+from trainers.specs.result import BudgetTooLarge, StageResult
 
 HELPER = """\
 def process_results(doc, results):
@@ -488,15 +493,14 @@ def test_damaged_checkpoint_is_never_a_silent_fresh_start(copied, chain, drive):
 def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
     import torch
 
-    from sweep.execution.worker.trial import _note_checkpoints
     from trainers.training import checkpoints
 
     folder = TrialFolder(tmp_path)
-    _note_checkpoints(folder)
+    training.note_checkpoints(folder)
     assert folder.attempts() == []
     checkpoints.save(folder.checkpoints, 1, {"weight": torch.zeros(3)}, {"step": 1})
     damaged_checkpoint(folder)
-    _note_checkpoints(folder)
+    training.note_checkpoints(folder)
     refused, resumed = folder.attempts()
     assert (refused["event"], resumed["event"], resumed["step"]) == ("refused", "resumed", 1)
 
@@ -520,6 +524,53 @@ def test_trial_on_two_processes_ends_with_the_weights_of_one(small, drive, tiny,
     moved = sum(float((of_one[name] - start[name]).square().sum()) for name in of_one)
     apart = sum(float((of_one[name] - of_two[name]).square().sum()) for name in of_one)
     assert 0 < apart < 1e-8 * moved, "not bit for bit: two processes add in another order"
+
+
+@pytest.mark.slow
+def test_sharded_trial_leaves_the_records_and_the_model_of_a_plain_one(drive, small, tmp_path):
+    """Out of memory in one of its processes it starts again with half the budget."""
+    text = small.replace("[0.001, 0.002]", "[0.001]").replace("    steps: 3", "    steps: 8")
+    found = []
+    for name, resources in (
+        ("one", "cpus_per_trial: 1"),
+        ("two", "cpus_per_trial: 2, ranks_per_trial: 2, sharding: full"),
+    ):
+        ended = drive(text.replace("cpus_per_trial: 1", resources), tmp_path / name)
+        assert ended.code == 0, ended.output
+        (folder,) = (one for key, one in trials(ended.path).items() if key != "base")
+        found.append(folder)
+    one, two = found
+    assert one.path.name == two.path.name, "the key is the same"
+    files = [{file.name for file in folder.model.iterdir()} for folder in found]
+    assert files[0] == files[1]
+    for name in files[0] - {"model.safetensors"}:
+        assert (one.model / name).read_bytes() == (two.model / name).read_bytes(), name
+    weights = [load_file(folder.model / "model.safetensors") for folder in found]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        assert float((weights[1][name] - weight).norm()) < 1e-5 * float(weight.norm()), name
+    records = [folder.training() for folder in found]
+    assert records[1].keys() - records[0].keys() == {"sharding"}
+    assert records[1]["final_loss"] == pytest.approx(records[0]["final_loss"], abs=1e-5)
+
+
+def fits_a_quarter(job, deadline, this, halvings: int) -> StageResult:
+    """In each of two processes, of which the second runs out of memory."""
+    if halvings < 2 and os.environ["RANK"] == "1":
+        raise BudgetTooLarge(f"with 1/{2**halvings} of the budget")
+    if halvings < 2:
+        time.sleep(600)
+    return StageResult("ok", "", {"halvings": halvings})
+
+
+@pytest.mark.slow
+def test_processes_of_which_one_runs_out_of_memory_start_again_with_half(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "_fit", fits_a_quarter)
+    folder = TrialFolder(tmp_path)
+    ended = training.run(SimpleNamespace(ranks=2), folder, math.inf)  # type: ignore[arg-type]
+    assert ended == StageResult("ok", "", {"halvings": 2})
+    events = [(event["event"], event["reason"]) for event in folder.attempts()]
+    assert events == [("halved", f"with {share} of the budget") for share in ("1/1", "1/2")]
 
 
 def test_full_disk_fails_the_trial_with_its_path_and_does_not_count_against_it(

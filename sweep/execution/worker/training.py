@@ -1,0 +1,111 @@
+"""The training of one trial, in its processes, from the start's weights to model/."""
+
+import math
+from pathlib import Path
+
+import trainers
+from sweep.execution.job import Job
+from sweep.execution.worker import scoring
+from sweep.gridfile.schema import BASE
+from sweep.storage import manifest
+from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_log import LOG
+from trainers import attempt, files, process
+from trainers.attempt import Attempt
+from trainers.models import adapters, load
+from trainers.specs.conditions import Conditions
+from trainers.specs.result import BudgetTooLarge, StageResult
+from trainers.training import distributed as ranks
+
+
+class WrongCode(Exception):
+    """The code here is not what the plan was made with."""
+
+
+def run(job: Job, folder: TrialFolder, deadline: float) -> StageResult:
+    """Train in the trial's processes, which start again with half the token budget where one that
+    the others wait for ran out of memory."""
+    halvings = 0
+    while True:
+        note_checkpoints(folder)
+        try:
+            return ranks.run(job.ranks, _fit, job, deadline, attempt.current(), halvings)
+        except BudgetTooLarge as error:
+            halvings += 1
+            folder.log_attempt("halved", reason=str(error))
+            LOG.warning("%s; again with half of them", error)
+
+
+def _fit(job: Job, deadline: float, this: Attempt, halvings: int) -> StageResult:
+    """Train and write model/; in each of the trial's processes, of which the first writes."""
+    with attempt.joined(this):
+        check_code(job)
+        return _fit_here(job, deadline, halvings)
+
+
+def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
+    from trainers import dispatch
+
+    process.prepare(job.threads, job.gpus)
+    assert job.trial.spec is not None
+    folder = TrialFolder(Path(job.folder))
+    loaded = scoring.start_weights(job, on_cpu=job.sharding != "none")
+    result = dispatch.train(
+        spec=job.trial.spec,
+        loaded=loaded,
+        cache=Path(job.data),
+        start=job.trial.parent or BASE,
+        folder=folder.path,
+        conditions=Conditions(
+            deadline=deadline if ranks.is_first() else math.inf,
+            memory_kills=folder.memory_kills() + halvings,
+            sharding=job.sharding,
+        ),
+    )
+    if result.status == "ok" and ranks.is_first():
+        _save(loaded._replace(model=result.model or loaded.model), folder.model, job)
+    return result._replace(model=None)  # it is on disk, and may have to go to another process
+
+
+def note_checkpoints(folder: TrialFolder) -> None:
+    """What training will go on from, and what it will not: a fresh start is never silent."""
+    from trainers.training import checkpoints
+
+    found = checkpoints.newest(folder.checkpoints)
+    for reason in found.refused:
+        folder.log_attempt("refused", checkpoint=reason)
+        LOG.warning("refused: %s", reason)
+    if found.checkpoint is not None:
+        folder.log_attempt("resumed", step=found.checkpoint.step)
+        LOG.info("going on from step %d", found.checkpoint.step)
+    elif found.refused:
+        folder.log_attempt("restarted", reason="no checkpoint is whole")
+
+
+def _save(loaded: load.Loaded, folder: Path, job: Job) -> None:
+    """An adapter alone where it belongs on the grid's model; on weights that may be removed, or
+    under a head of its own, merged."""
+    attempt.check()
+    aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
+    spec, base = job.trial.spec, job.trial.model
+    if spec is not None and spec.LEAVES == "policy" and scoring.starts_as_it_is(job):
+        adapters.save(loaded.model, aside, base.name, base.revision)
+    else:
+        adapters.merge(loaded.model)
+        loaded.model.save_pretrained(aside)
+    loaded.tokenizer.save_pretrained(aside)
+    attempt.check()
+    files.take_place(aside, folder)
+
+
+def check_code(job: Job) -> None:
+    """
+    Raises:
+        WrongCode: what would train and score here is not what the plan was made with.
+    """
+    if job.code and (here := manifest.code_hash()) != job.code:
+        raise WrongCode(
+            f"{Path(trainers.__file__).parent} is not the code that the plan was made with "
+            f"({here}, not {job.code}): it was changed while the command ran; put it back, or "
+            "start the command again with --changed-code"
+        )

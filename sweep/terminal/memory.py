@@ -1,0 +1,91 @@
+"""What the trainings of a plan hold in the memory of GPUs, and which sharding fits which card.
+
+python -m sweep.terminal.memory HuggingFaceTB/SmolLM2-1.7B allenai/Llama-3.1-Tulu-3-8B
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from sweep.gridfile.schema import Grid
+from sweep.plan.memory import (
+    CARDS,
+    FEWEST,
+    GPUS,
+    Memory,
+    by_sharding,
+    memory,
+    of_scoring,
+)
+from sweep.plan.trials import Trial
+from trainers.specs.training import SftSpec, TrainingSpec
+
+SMALL = 24
+"""GB; a training that fits such a GPU is not asked how it might be sharded."""
+
+PLAIN = {"kind": "sft", "data": "world:sft", "learning_rate": 1.0, "batch_size": 1, "epochs": 1.0}
+
+
+def lines(grid: Grid, planned: list[Trial]) -> Iterator[str]:
+    """Of the stages' largest trainings, where trials ask for GPUs."""
+    largest: dict[str, tuple[Memory, Trial]] = {}
+    for trial in planned:
+        resources = grid.trial_resources(trial.stage)
+        held = memory(trial, resources.sharding, resources.ranks)
+        if held is not None and resources.gpus_per_trial:
+            before = largest.get(trial.stage)
+            if before is None or held.least > before[0].least:
+                largest[trial.stage] = held, trial
+    for held in dict.fromkeys(held for held, _ in largest.values()):
+        stages = [stage for stage, (its, _) in largest.items() if its == held]
+        yield (
+            f"memory: {held.held / 1e9:,.1f} GB on each GPU of a trial ({', '.join(stages)}), and "
+            f"{held.per_token * FEWEST / 1e9:,.1f} GB for each {FEWEST:,} tokens of a micro-batch; "
+            f"{_card(held)} (estimated)"
+        )
+    large = {trial.model.name: trial for held, trial in largest.values() if _is_large(trial)}
+    for model, trial in large.items():
+        assert trial.spec is not None
+        yield f"{model}: GB on each GPU (smallest card) by resources.sharding and GPUs of a trial"
+        for row in table(model, trial.spec):
+            yield "".join(
+                cell.ljust(11) if n == 0 else cell.rjust(11) for n, cell in enumerate(row)
+            )
+
+
+def _is_large(trial: Trial) -> bool:
+    held = memory(trial)
+    return held is not None and (held.card is None or held.card > SMALL)
+
+
+def _card(held: Memory) -> str:
+    return f"fits a GPU of {held.card} GB" if held.card else f"more than {CARDS[-1]} GB"
+
+
+def table(model: str, spec: TrainingSpec, gpus: Sequence[int] = GPUS) -> Iterator[list[str]]:
+    """Rows of cells, first the head: what a training takes with its smallest micro-batches, and
+    last what scoring its model takes."""
+    yield ["sharding", *(f"{number} GPU{'s' * (number > 1)}" for number in gpus)]
+    for sharding, by_gpus in by_sharding(model, spec).items():
+        yield [sharding, *(_cell(by_gpus.get(number)) for number in gpus)]
+    yield ["(scoring)", *[_cell(of_scoring(model))] * len(gpus)]
+
+
+def _cell(held: Memory | None) -> str:
+    if held is None:
+        return "-"
+    return f"{held.least / 1e9:,.1f} ({held.card or 'none'})"
+
+
+def main(models: Sequence[str], gpus: Sequence[int] = (1, 2, 8)) -> None:
+    """Print a table of each model in Markdown."""
+    spec = SftSpec.model_validate(PLAIN)
+    for model in models:
+        print(f"\n**{model}**\n")
+        for number, row in enumerate(table(model, spec, gpus)):
+            print(f"| {' | '.join(row)} |")
+            if number == 0:
+                print("|---" + "|---:" * len(gpus) + "|")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
