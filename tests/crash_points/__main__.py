@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tests.crash_points import runs, verdict
 from tests.crash_points.operations import KINDS, MAIN, Disturbance
+from tests.crash_points.runs import Report
 from tests.crash_points.verdict import Point, Undisturbed, Verdict
 
 OF_A_THREAD = 24
@@ -78,7 +79,12 @@ def _quick() -> str | None:
 def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
     """The points: every operation for each kind, where the kind can be done to it."""
     points = [
-        Point(Disturbance(kind, number, thread), operation, _is_moved(expected, number))
+        Point(
+            Disturbance(kind, number, thread),
+            operation,
+            moved=expected.place == "store" and number % 2 == 1,
+            report="whole" if arguments.plain else _report(expected, number, thread),
+        )
         for kind in arguments.kinds
         for thread, operations in expected.operations.items()
         if arguments.thread in (None, thread)
@@ -95,8 +101,11 @@ def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
     return points[part - 1 :: parts]
 
 
-def _is_moved(expected: Undisturbed, number: int) -> bool:
-    return expected.place == "store" and number % 2 == 1
+def _report(expected: Undisturbed, number: int, thread: str) -> Report:
+    """Before the report begins its table is enough."""
+    operations = expected.operations[MAIN]
+    first = next(at for at, each in enumerate(operations) if "/report/" in each.path)
+    return "whole" if "page" in thread or (thread == MAIN and number >= first - 1) else "table"
 
 
 def _tried(

@@ -51,6 +51,10 @@ PLACES: tuple[Place, ...] = ("folder", "store")
 """Where the run lies: in a folder, or in a store (a folder in its place) that it mirrors."""
 
 
+Report = Literal["whole", "table", "none"]
+"""How much of the report is written at the end of a run."""
+
+
 class Ended(NamedTuple):
     code: int
     """Exit code; -9 where it was killed, -14 where it went past `LIMIT_SECONDS`."""
@@ -106,10 +110,9 @@ def warm_up(root: Path, *, plain: bool) -> None:
 
 
 def run(
-    root: Path, place: Place, disturbance: Disturbance | None = None, *, reports: bool = True
+    root: Path, place: Place, disturbance: Disturbance | None = None, report: Report = "whole"
 ) -> Ended:
-    """The command on the run folder below `root`, as a user gives it again and again. `reports`: it
-    writes the report too."""
+    """The command on the run folder below `root`, as a user gives it again and again."""
     root.mkdir(parents=True, exist_ok=True)
     record, struck = Path(f"{root}.operations"), Path(f"{root}.struck")
     for path in (record, struck):
@@ -118,7 +121,7 @@ def run(
     child = os.fork()
     if not child:
         os.close(output)
-        _in_child(root, place, disturbance, end, record, reports)
+        _in_child(root, place, disturbance, end, record, report)
     os.close(end)
     with open(output, encoding="utf-8", errors="replace") as file:
         text = file.read()
@@ -134,12 +137,12 @@ def _in_child(
     disturbance: Disturbance | None,
     output: int,
     record: Path,
-    reports: bool,
+    report: Report,
 ) -> NoReturn:
     from analysis.report import build
 
-    if not reports:
-        build.write = lambda folder: folder / "report" / "index.html"
+    if report != "whole":
+        build.write = _write_table if report == "table" else _report_of
     os.setsid()
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -157,6 +160,17 @@ def _in_child(
         sys.stdout.flush()
         record.write_bytes(pickle.dumps(dict(recorder.operations)))
         os._exit(code)
+
+
+def _write_table(folder: Path) -> Path:
+    from analysis.tables import load
+
+    load.write(folder)
+    return _report_of(folder)
+
+
+def _report_of(folder: Path) -> Path:
+    return folder / "report" / "index.html"
 
 
 def _begin(root: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from tests.crash_points import runs
 from tests.crash_points.once import TIMES
 from tests.crash_points.operations import MAIN, UNIQUE, Disturbance, Operation
-from tests.crash_points.runs import Place
+from tests.crash_points.runs import Place, Report
 from trainers import files
 
 CODES = {0, 3, 4, 5, -9}
@@ -37,6 +37,8 @@ class Point(NamedTuple):
     operation: Operation
     moved: bool
     """Whether the run goes on on a machine that has nothing of it but the store."""
+    report: Report
+    """How much of it the runs write: all of it where the operation is one of the report's."""
 
 
 class Verdict(NamedTuple):
@@ -66,7 +68,7 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
     """Disturb a run at an operation, go on, and compare it with an undisturbed one."""
     disturbance, place = point.disturbance, expected.place
     root = folder / disturbance.file_name
-    first = runs.run(root, place, disturbance)
+    first = runs.run(root, place, disturbance, point.report)
     faults = []
     if first.code not in CODES or "Traceback" in first.output:
         (folder / f"{disturbance.file_name}.output").write_text(first.output, encoding="utf-8")
@@ -80,14 +82,14 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
         shutil.rmtree(root / "runs", ignore_errors=True)
         shutil.rmtree(root / "cache", ignore_errors=True)
     for _ in range(STARTS):
-        again = runs.run(root, place)
+        again = runs.run(root, place, report=point.report)
         if again.code == 0:
             break
     else:
         faults.append(f"goes on with {again.code}: {_last_line(again.output)}")
         return Verdict(point, first.struck, left, tuple(faults))
-    faults += _compared(root, expected, done)
-    third = runs.run(root, place, reports=False)
+    faults += _compared(root, expected, done, point.report)
+    third = runs.run(root, place, report="none")
     if third.code or "0 to go" not in third.output:
         faults.append(f"a start with nothing to do: {third.code}: {_last_line(third.output)}")
     return Verdict(point, first.struck, left, tuple(faults))
@@ -100,7 +102,7 @@ def table(root: Path) -> pd.DataFrame:
     return rows.sort_values(["key", "benchmark", "metric"], ignore_index=True)
 
 
-def _compared(root: Path, expected: Undisturbed, done: dict[str, int]) -> list[str]:
+def _compared(root: Path, expected: Undisturbed, done: dict[str, int], report: Report) -> list[str]:
     faults = []
     here = table(root)
     if here.duplicated(["key", "benchmark", "metric"]).any():
@@ -116,10 +118,14 @@ def _compared(root: Path, expected: Undisturbed, done: dict[str, int]) -> list[s
         steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
         if steps != sorted(set(steps)):
             faults.append(f"{metrics.parent.name}: steps {steps}")
-    names = _files(root)
-    if left := sorted(names - expected.files - OF_AN_END):
+    there, wanted = _files(root), expected.files
+    if report != "whole":
+        there, wanted = (
+            {name for name in names if "/report/" not in name} for names in (there, wanted)
+        )
+    if left := sorted(there - wanted - OF_AN_END):
         faults.append(f"left behind: {', '.join(left[:3])}")
-    if gone := sorted(expected.files - names):
+    if gone := sorted(wanted - there):
         faults.append(f"not there: {', '.join(gone[:3])}")
     return faults
 
