@@ -1,6 +1,7 @@
 """What has to hold after a disturbed run, once the same command has gone on."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,10 @@ STARTS = 3
 
 OF_AN_END = {"runs/run/trials/*/stop.json"}
 """Files that a run may have which was not disturbed at another time."""
+
+
+SEGMENTS = re.compile(r"\.segments/.*")
+"""What a store holds of a file that grows: by the attempt, and joined when it ends."""
 
 
 class Undisturbed(NamedTuple):
@@ -132,11 +137,8 @@ def _compared(root: Path, expected: Undisturbed, done: dict[str, int], report: R
 
 def _files(root: Path) -> set[str]:
     """Names of all files, without what is another in every run."""
-    return {
-        UNIQUE.sub("*", path.relative_to(root).as_posix())
-        for path in root.rglob("*")
-        if path.is_file()
-    }
+    names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    return {UNIQUE.sub("*", SEGMENTS.sub(".segments/*", name)) for name in names}
 
 
 def unnumbered(root: Path, operations: dict[str, list[Operation]]) -> list[str]:
