@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -85,7 +85,6 @@ class Recorder:
         self._power = PowerCut(root) if disturbance and disturbance.kind == "power" else None
         self._lock = threading.RLock()
         self._here = threading.local()
-        self._threads: Counter[str] = Counter()
 
     def start(self) -> None:
         """For the rest of the process: an audit hook cannot be taken away."""
