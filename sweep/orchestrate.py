@@ -16,6 +16,7 @@ from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_driver import RemoteRun
 from sweep.options import Options
 from sweep.plan import money, trials
+from sweep.plan.bundles import Bundles
 from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
@@ -170,7 +171,7 @@ class Orchestrator:
             return self.allowance.begin()
 
         asks = (usable, may_start, self.allowance.affords, self.chose)
-        waiting = Pending(pending, *asks, needs or {})
+        waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid))
         return TrialQueue(waiting) if self.pool is None else self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
@@ -191,12 +192,16 @@ class Orchestrator:
         parent = self.by_key[trial.parent] if trial.parent else None
         return make(trial, parent, self.resolved, self.folder)
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, lanes: int = 1) -> None:
         self.lock.check()
         trial = self.by_key[key]
-        self.allowance.started(trial)
+        self.allowance.started(trial, lanes)
         if not isinstance(trial, ReferencePass):
             self.events.started(trial)
+
+    def handed_back(self, key: str) -> None:
+        self.lock.check()
+        self.allowance.handed_back(key)
 
     def retried(self, key: str) -> None:
         self.allowance.ended(key, whole=False)

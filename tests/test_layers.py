@@ -21,6 +21,7 @@ HOMES = {
             "ray_access",
             "ray_cluster",
             "ray_metrics",
+            "ray_queue",
             "ray_tasks",
             "ray_tune",
         )

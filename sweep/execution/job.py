@@ -51,6 +51,10 @@ class Limits(NamedTuple):
         minutes = self.stalled_seconds / 60
         return f"no sign of progress for {silent:.0f} s (resources.stalled_minutes: {minutes:g})"
 
+    def of_lanes(self, lanes: int) -> "Limits":
+        """Of one training of so many trials: it has the time of all of them."""
+        return self._replace(max_seconds=lanes * self.max_seconds)
+
     @property
     def hard_seconds(self) -> float:
         """From the start of the attempt; one that looks at the time itself has ended by then."""
@@ -89,9 +93,14 @@ class Job(NamedTuple):
     """None where all nodes see the folders above."""
 
 
+TRAINED, WAITS, ALONE = "trained", "waits", "alone"
+"""What a pass over several trials (`worker/bundle.py`) leaves to be done: scores; all, perhaps in
+another pass; all, by the trial alone."""
+
+
 class Outcome(NamedTuple):
     """For progress lines; the records in the folder are what counts. Seconds are of this start
-    alone."""
+    alone; of one lane of several, its share of them."""
 
     key: str
     status: str
@@ -99,11 +108,22 @@ class Outcome(NamedTuple):
     train_seconds: float
     eval_seconds: float
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is left to do in this start."""
+        return self.status not in (TRAINED, WAITS, ALONE)
+
 
 class TrialCallback(Protocol):
     """Told by a runner what becomes of its trials, in the driver's process."""
 
-    def started(self, key: str) -> None: ...
+    def started(self, key: str, lanes: int = 1) -> None:
+        """An attempt begins, at so many trials in one pass."""
+        ...
+
+    def handed_back(self, key: str) -> None:
+        """The attempt has ended well and left something for a further one."""
+        ...
 
     def retried(self, key: str) -> None:
         """The attempt before this one has failed."""

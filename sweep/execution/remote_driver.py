@@ -204,9 +204,13 @@ class _RemoteCallback:
         self._told = told
         self._names = {key: f"trials/{Path(job.folder).name}" for key, job in jobs.items()}
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, lanes: int = 1) -> None:
         self._run.begun(self._names[key])
-        self._told.started(key)
+        self._told.started(key, lanes)
+
+    def handed_back(self, key: str) -> None:
+        self._run.over(self._names[key])
+        self._told.handed_back(key)
 
     def retried(self, key: str) -> None:
         self._run.look(self._names[key])

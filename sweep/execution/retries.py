@@ -17,6 +17,10 @@ BAD_NODE_TRIALS = 3
 """So many trials that fail on a node one after another, without progress, while trials succeed on
 another: it is the node."""
 
+MOST_PASSES = 2
+"""Passes over several trials that died under one and brought it nowhere, after which it is tried
+alone."""
+
 HOPELESS_TRIALS = 3
 """So many trials that fail of their machines, when none has ended well: it is all of them."""
 
@@ -38,6 +42,8 @@ class Retries:
         self._used: dict[str, int] = {}
         """Retries by trial."""
         self._furthest: dict[str, list[int]] = {}
+        self._passes: dict[str, int] = {}
+        """Passes that died, by trial."""
         self._failed_on: dict[str, set[str]] = {}
         """Nodes on which a trial failed."""
         self._in_a_row: dict[str, set[str]] = {}
@@ -66,8 +72,7 @@ class Retries:
     def again(self, key: str) -> bool:
         """Whether the trial, an attempt of which has failed or died, is to be tried again."""
         self._callback.died(key)
-        folder = TrialFolder(Path(self._jobs[key].folder))
-        events = folder.attempts()
+        events = self._attempts(key)
         failure, started = _latest(events, "failed"), _latest(events, "started")
         if failure.get("out_of_time"):
             return False
@@ -77,9 +82,7 @@ class Retries:
         of_machine = bool(failure.get("died") or failure.get("stalled")) or (
             failure.get("phase") not in OF_THE_WORK
         )
-        progress = folder.progress()
-        went_on = progress > self._furthest.get(key, [0, 0, 0])
-        self._furthest[key] = max(progress, self._furthest.get(key, [0, 0, 0]))
+        went_on = self._went_on(key)
         if not (of_machine and went_on):
             self._used[key] = self._used.get(key, 0) + 1
         if not went_on:
@@ -88,6 +91,21 @@ class Retries:
             self._of_machines.add(key)
             self._look_for_hope(failure)
         return self._used.get(key, 0) <= self._retries and not self.hopeless
+
+    def in_another_pass(self, key: str) -> bool:
+        """Whether a trial is tried in another pass over several when one has died under it; else it
+        is tried alone. It uses up no retry, since another trial may be to blame."""
+        self._callback.died(key)
+        if not self._went_on(key):
+            self._passes[key] = self._passes.get(key, 0) + 1
+        return self._passes.get(key, 0) < MOST_PASSES
+
+    def _went_on(self, key: str) -> bool:
+        """Whether the trial has got further than any attempt before."""
+        progress = TrialFolder(Path(self._jobs[key].folder)).progress()
+        before = self._furthest.get(key, [0, 0, 0])
+        self._furthest[key] = max(progress, before)
+        return progress > before
 
     def _note_node(self, key: str, started: dict[str, Any], failure: dict[str, Any]) -> None:
         if node := started.get("node", ""):

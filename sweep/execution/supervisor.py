@@ -46,8 +46,9 @@ class Supervisor:
         self._running: dict[str, _Running] = {}
         self._looked = -math.inf
 
-    def started(self, key: str) -> None:
-        self._running[key] = _Running(self._jobs[key])
+    def started(self, key: str, lanes: int = 1) -> None:
+        """An attempt at so many trials in one pass."""
+        self._running[key] = _Running(self._jobs[key], lanes)
 
     def ended(self, key: str) -> None:
         self._running.pop(key, None)
@@ -82,10 +83,10 @@ class Supervisor:
 class _Running:
     """One running trial."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, lanes: int):
         self.job = job
         self.folder = TrialFolder(Path(job.folder))
-        self._limits = job.limits
+        self._limits = job.limits.of_lanes(lanes)
         self._begun = self._changed = time.monotonic()
         self._sign = last_sign(self.folder.path)
         self._killed = -math.inf

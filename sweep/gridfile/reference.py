@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweep.gridfile import schema as grid
+from sweep.gridfile.resources import Resources
 from trainers.specs.data import Columns, DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
@@ -36,7 +37,7 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], tuple[str, ...]]] = {
     "`data`": ("A data set by name, these keys, or a list of either.", DataSpec, ()),
     "`data.columns`": ("", Columns, ()),
     "`evaluate`": ("", EvaluateSpec, ()),
-    "`resources`": ("A stage may have its own.", grid.Resources, ()),
+    "`resources`": ("A stage may have its own.", Resources, ()),
     "`limits`": ("", grid.Limits, ()),
     "`price`": ("", grid.Pricing, ()),
     "`tracking`": ("", grid.Tracking, ()),

@@ -4,14 +4,14 @@ A stage's own keys are in trainers/specs/. What is wrong with a file is found in
 sweep/gridfile/load.py.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
 from sweep.gridfile.axes import Scalar
+from sweep.gridfile.resources import Resources, TrialResources
 from sweep.gridfile.trackers import Notify, Tracking
 from trainers.evaluate.benchmarks import HELDOUT
-from trainers.specs.conditions import Sharding
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Count, Positive, Share, Strict
@@ -31,75 +31,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become parts of paths."""
 
 Name = Annotated[str, Field(pattern=NAME)]
-
-
-def _whole_beyond_one(gpus: float) -> float:
-    if gpus > 1 and gpus != int(gpus):
-        raise ValueError(f"{gpus:g} GPUs: give a share of one, or a whole number of them")
-    return gpus
-
-
-class TrialResources(Strict):
-    """What one trial gets, on one node. Never part of its identity."""
-
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    """Cores that Ray counts for it; they bound its threads."""
-    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
-    """A share of one GPU, or one, or several of one node, which then train a trial together."""
-    ranks_per_trial: Count | None = None
-    """Processes that train one trial together, each on its share of every batch (data parallel).
-    When empty one for each GPU; without GPUs they divide cpus_per_trial."""
-    threads_per_rank: Count | None = None
-    """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
-    for a trial that many wait for, while other cores have nothing to do."""
-    sharding: Annotated[Sharding, Field(exclude_if=lambda value: value == "none")] = "none"
-    """What these processes divide among them instead of holding a copy each: `optimizer` its state
-    and the gradients, `full` the weights too (FSDP2). The weights that are trained are the same to
-    rounding."""
-
-    @model_validator(mode="after")
-    def _ranks_have_devices(self) -> Self:
-        ranks, gpus, cpus = self.ranks, self.gpus_per_trial, self.cpus_per_trial
-        if gpus and ranks > max(1, gpus):
-            raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
-        if not gpus and ranks > max(1, cpus):
-            raise ValueError(f"ranks_per_trial: {ranks} processes need a CPU each, not {cpus:g}")
-        if self.sharding != "none" and ranks == 1:
-            raise ValueError(
-                f"sharding: {self.sharding!r}: one process trains a trial and has none to share "
-                "with; use none, or give gpus_per_trial: 2 or more"
-            )
-        return self
-
-    @property
-    def ranks(self) -> int:
-        """Processes that train one trial."""
-        return self.ranks_per_trial or max(1, int(self.gpus_per_trial))
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of each of them."""
-        return self.threads_per_rank or max(1, int(self.cpus_per_trial) // self.ranks)
-
-    @property
-    def evaluation_threads(self) -> int:
-        """CPU threads of the one that evaluates, when nobody waits for the weights any more."""
-        return max(1, int(self.cpus_per_trial))
-
-
-class Resources(TrialResources):
-    """What one trial gets where its stage does not say, and how many run at once."""
-
-    max_concurrent: Count | None = None
-    """Trials at once; as many as fit when empty."""
-    retries: Annotated[int, Field(ge=0)] = 1
-    """Further attempts at a trial that failed, within one start of the command."""
-    stalled_minutes: Positive = 30.0
-    """A trial without a sign of progress (a micro-batch, a batch of items) is ended before so long
-    (half a minute before, where it can end itself), its stacks are written to its log, and it is
-    tried again. Compiling and first batches count."""
-    reuse_workers: bool | None = None
-    """Run the next trial in the process of the last; when empty, on CPUs only."""
 
 
 class Limits(Strict):

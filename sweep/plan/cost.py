@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sweep.gridfile.schema import Grid
 from sweep.plan import step_time
+from sweep.plan.disk import running_at_once
 from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
@@ -70,9 +71,14 @@ class Price(NamedTuple):
 
 
 def price(
-    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None = None
+    grid: Grid,
+    trial: Trial,
+    measured: Calibration | None,
+    prepared: Counts | None = None,
+    lanes: int = 1,
 ) -> Price:
-    """Of training and scoring one trial; `prepared` has the tokens of its examples, if known."""
+    """Of training and scoring one trial, or of one of so many that are trained in one pass;
+    `prepared` has the tokens of its examples, if known."""
     parameters = load.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
@@ -90,10 +96,10 @@ def price(
     on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
     if on_gpu and size is not None and size.layers and speed is not None and measured is None:
         device = Device(speed, grid.price.device_bandwidth)
-        train_hours = _gpu_training(trial, size, steps, tokens, device)
+        train_hours = _gpu_training(trial, size._replace(lanes=lanes), steps, tokens, device)
         eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
     if measured is not None:
-        train_hours = _measured_training(trial, steps, tokens, measured)
+        train_hours = _measured_training(trial, steps, tokens, measured, lanes)
         seconds = sum(_measured_evaluation(grid, trial, measured))
         eval_hours = _times(seconds / 3600, _size(parameters, load.parameters(grid.model.name)))
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
@@ -139,6 +145,11 @@ def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
     if measured is not None:
         return {"here": measured.at_once}
     return {} if most is None else {"as the grid says": most}
+
+
+def slots(grid: Grid, measured: Calibration | None) -> int:
+    """Trials at once that a plan is made for: at the first of its places, or on this machine."""
+    return next(iter(places(grid, measured).values()), 0) or running_at_once(grid.resources)
 
 
 def wall_hours(
@@ -233,8 +244,9 @@ def _plus(*values: float | None) -> float | None:
 
 
 def _measured_training(
-    trial: Trial, steps: int | None, tokens: float | None, measured: Calibration
+    trial: Trial, steps: int | None, tokens: float | None, measured: Calibration, lanes: int
 ) -> float | None:
+    """Hours; what a step takes beside its tokens is shared by lanes."""
     if trial.spec is None:
         return measured.trial_seconds / 3600
     speed = measured.stages.get(trial.stage)
@@ -242,7 +254,7 @@ def _measured_training(
         steps = math.ceil(trial.spec.tokens / speed.tokens_per_example / trial.spec.batch_size)
     if speed is None or steps is None or tokens is None:
         return None
-    seconds = speed.seconds_per_step * steps + speed.seconds_per_token * tokens
+    seconds = speed.seconds_per_step * steps / lanes + speed.seconds_per_token * tokens
     return (seconds + measured.trial_seconds) / 3600
 
 

@@ -7,7 +7,9 @@ import errno
 import os
 from typing import NamedTuple
 
-from sweep.gridfile.schema import Grid, Resources
+from sweep.gridfile.resources import Resources
+from sweep.gridfile.schema import Grid
+from sweep.plan.bundles import Bundles
 from sweep.plan.trials import Trial, cost
 from trainers import devices
 
@@ -30,13 +32,14 @@ class Disk(NamedTuple):
 def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
     """Of all trials in a plan. Parents are counted as if all their children came at the end.
 
-    `at_once` is how many trials the cluster runs at once; where it is not known, this machine
-    stands for it.
+    `at_once` is how many trials the cluster runs at once, or passes over several; where it is not
+    known, this machine stands for it.
     """
-    if at_once is None:
-        at_once = running_at_once(grid.resources)
+    slots = at_once or running_at_once(grid.resources)
+    lanes = Bundles(grid).expected(planned, slots)
     kept = peak = largest = 0
     for name, stage in grid.stages.items():
+        at_once = slots * max((lanes[t.key] for t in planned if t.stage == name), default=1)
         costs = [cost(trial) for trial in planned if trial.stage == name]
         sizes_known = [one.disk_bytes for one in costs if one.disk_bytes is not None]
         saved = [one.checkpoint_bytes for one in costs if one.checkpoint_bytes is not None]

@@ -49,6 +49,10 @@ class Memory(NamedTuple):
         """The smallest GPU of `CARDS` that it fits, in GB; None where none is large enough."""
         return next((size for size in CARDS if self.least <= size * 10**9), None)
 
+    def of_lanes(self, lanes: int) -> "Memory":
+        """Of so many trainings in one pass."""
+        return Memory(lanes * self.held, lanes * self.per_token)
+
 
 def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory | None:
     """Of a trial's training; None where nothing is trained or the model's shapes are unknown."""

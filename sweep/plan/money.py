@@ -1,9 +1,11 @@
 """What a plan costs: the hours of its trials at the grid's `price.gpu_hour` and `cpu_hour`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sweep.gridfile.schema import Grid, Pricing, TrialResources
-from sweep.plan.cost import Calibration, Price, price
+from sweep.gridfile.resources import TrialResources
+from sweep.gridfile.schema import Grid, Pricing
+from sweep.plan.bundles import Bundles
+from sweep.plan.cost import Calibration, Price, price, slots
 from sweep.plan.trials import Trial
 
 
@@ -26,12 +28,14 @@ def costs(grid: Grid, priced: Iterable[tuple[Trial, Price]]) -> dict[str, float]
 
 
 def expected(
-    grid: Grid, planned: Iterable[Trial], measured: Calibration | None
+    grid: Grid, planned: Sequence[Trial], measured: Calibration | None
 ) -> dict[str, float]:
     """`costs` of planned trials, before their data is prepared; empty where no price is named."""
     if hourly(grid.price, grid.resources) is None:
         return {}
-    return costs(grid, [(trial, price(grid, trial, measured)) for trial in planned])
+    lanes = Bundles(grid).expected(planned, slots(grid, measured))
+    prices = (price(grid, trial, measured, lanes=lanes[trial.key]) for trial in planned)
+    return costs(grid, zip(planned, prices, strict=True))
 
 
 def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price]) -> str:

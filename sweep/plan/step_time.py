@@ -21,10 +21,17 @@ SHORTEST_SECONDS = 2e-6
 
 TRAINING_LAUNCHES = 48
 """Kernels of one compiled layer, forward and backward, for one micro-batch; 145 of one that is not.
-This and the two below are counts of tests/bench/bench_launches.py; a test holds them to it."""
+This and those below are counts of tests/bench/bench_launches.py and bench_lanes.py; a test holds
+them to these."""
 
 DECODING_LAUNCHES = 43
 """Kernels of one layer for one token of every answer in progress."""
+
+LANES_LAUNCHES = 130
+"""Kernels of one layer of all lanes of a pass, which is not compiled, for one micro-batch."""
+
+LANES_OTHER_LAUNCHES, LANE_LAUNCHES = 70, 5
+"""Kernels of a step of a pass outside the layers, and those of each lane (its optimizer's)."""
 
 OTHER_LAUNCHES = 85
 """Kernels of a step outside the layers: embeddings, head and loss, clipping, AdamW."""
@@ -62,11 +69,12 @@ class Device(NamedTuple):
 
 class Size(NamedTuple):
     """Of a model: its parameters, decoder layers and, under an adapter, the adapter's own weights,
-    which then are all that is trained."""
+    which then are all that is trained; and of how many lanes of a pass it is one."""
 
     parameters: int
     layers: int
     adapter: int | None = None
+    lanes: int = 1
 
     @property
     def trained(self) -> int:
@@ -100,10 +108,16 @@ def training_step(
     tokens_per_micro_batch: int | None,
     optimizer: str = "adamw",
 ) -> float:
-    """Seconds of an optimizer step on `tokens` tokens."""
-    micro_batches = math.ceil(tokens / (tokens_per_micro_batch or MICRO_BATCH_TOKENS))
-    each = TRAINING_LAUNCHES * (1.0 if size.adapter is None else ADAPTER_LAUNCHES)
-    launches = micro_batches * size.layers * each + OTHER_LAUNCHES
+    """Seconds of an optimizer step on `tokens` tokens; of one lane of several, its share of the
+    step of all."""
+    budget = tokens_per_micro_batch or MICRO_BATCH_TOKENS
+    micro_batches = math.ceil(size.lanes * tokens / budget)
+    each, others = TRAINING_LAUNCHES, OTHER_LAUNCHES
+    if size.lanes > 1:
+        each, others = LANES_LAUNCHES, LANES_OTHER_LAUNCHES + size.lanes * LANE_LAUNCHES
+    elif size.adapter is not None:
+        each *= ADAPTER_LAUNCHES
+    launches = (micro_batches * size.layers * each + others) / size.lanes
     moved = (STEP_BYTES + 2 * STATE_BYTES[optimizer]) * size.trained
     moved += ACTIVATION_BYTES * size.width * size.layers * tokens
     return _seconds(launches, size.training_flops * tokens, moved, device)

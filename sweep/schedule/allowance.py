@@ -38,6 +38,8 @@ class Allowance:
         self._clock = clock
         self._started = clock()
         self._begun = 0
+        self._before: dict[str, float] = {}
+        """What trials that go on in a further attempt have cost."""
         self._ended: list[tuple[str, float]] = []
         """Trials that were trained and scored in this start, each with its cost."""
 
@@ -75,17 +77,22 @@ class Allowance:
         if most is None:
             return True
         running = self._spending.running()
-        rest = sum(max(0.0, self._cost(key) - spent) for key, spent in running.items())
-        return self._spending.now() + rest + self._cost(trial.key) <= most * (1 + SLACK)
+        rest = sum(max(0.0, self._left(key) - spent) for key, spent in running.items())
+        return self._spending.now() + rest + self._left(trial.key) <= most * (1 + SLACK)
 
-    def started(self, trial: Trial) -> None:
-        self._spending.started(trial)
+    def started(self, trial: Trial, lanes: int = 1) -> None:
+        """An attempt at so many trials in one pass, which share its cost."""
+        self._spending.started(trial, lanes)
+
+    def handed_back(self, key: str) -> None:
+        """The attempt has done a part of the trial; another one does the rest."""
+        self._before[key] = self._before.get(key, 0.0) + self._spending.ended(key)
 
     def ended(self, key: str, *, whole: bool) -> None:
-        """`whole`: the trial was trained and scored in this attempt."""
+        """`whole`: the trial was trained and scored in this start."""
         cost = self._spending.ended(key)
         if whole:
-            self._ended.append((key, cost))
+            self._ended.append((key, cost + self._before.pop(key, 0.0)))
 
     def near(self) -> str:
         """Which limit is near, in words; else ""."""
@@ -99,6 +106,10 @@ class Allowance:
         if limits.max_trials and self._begun >= NEAR * limits.max_trials:
             return f"{self._begun} of limits.max_trials: {limits.max_trials} trials have begun"
         return ""
+
+    def _left(self, key: str) -> float:
+        """Expected of what a trial still costs."""
+        return self._cost(key) - self._before.get(key, 0.0)
 
     def _cost(self, key: str) -> float:
         """Expected of one trial: by the plan, times what it was wrong by; else what others cost."""

@@ -141,14 +141,29 @@ class DecideQueue(PoolQueue[Cell]):
                 return choice.cell
         return None
 
+    def companions(self, lead: Trial, slots: int) -> list[Trial]:
+        """Among them cells that the same refit has chosen."""
+        rule = self.pending.bundles
+        if rule is not None and (own := rule.key(lead)) is not None:
+            held = [choice for choice in self._next if choice.cell in self._held]
+            for choice in held:
+                if self._may_ask() and rule.key(self._trial(choice.cell)) == own:
+                    self._next.remove(choice)
+                    self._reasons[choice.cell] = choice.reason
+                    self._ask(choice.cell)
+        return super().companions(lead, slots)
+
     def entered(self, cell: Cell) -> None:
         self._cells.chosen.add(cell)
-        self.pending.chose(self._cells.cells[cell][0], self._reasons[cell])
+        self.pending.chose(self._trial(cell), self._reasons[cell])
 
     def left(self, cell: Cell) -> None:
         self._stale, self.stop = True, ""
         if self._asks_left():
             self._look()
+
+    def _trial(self, cell: Cell) -> Trial:
+        return self._cells.cells[cell][0]
 
     @property
     def exhausted(self) -> bool:

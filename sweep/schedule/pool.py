@@ -119,9 +119,7 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
     def next(self) -> Trial | None:
         trial = super().next()
         while trial is None and self._may_ask() and (cell := self.choose()) is not None:
-            self._asked.add(cell)
-            self._open.add(cell)
-            self.waiting.update({held.key: held for held in self._held.pop(cell)})
+            self._ask(cell)
             trial = super().next()
         return trial
 
@@ -143,6 +141,12 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
             self._entered.add(cell)
             self.entered(cell)
         return given
+
+    def _ask(self, cell: C) -> None:
+        """A cell that was chosen is held back no more."""
+        self._asked.add(cell)
+        self._open.add(cell)
+        self.waiting.update({held.key: held for held in self._held.pop(cell)})
 
     def _unfinished(self, cell: C) -> bool:
         keys = {trial.key for trial in self._pool.cells[cell]}

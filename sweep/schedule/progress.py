@@ -16,7 +16,7 @@ def training_setting(trial: Trial, resolved: ResolvedGrid) -> str:
     return files.short_hash(
         None if spec is None else spec.model_dump(mode="json"),
         [resolved.fingerprints.get(source.label) for source in sources],
-        grid.trial_resources(trial.stage).model_dump(),
+        grid.trial_resources(trial.stage).model_dump(exclude={"lanes"}),
         grid.limits.max_trial_hours,
     )
 

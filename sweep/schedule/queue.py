@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
+from sweep.plan.bundles import Bundles
 from sweep.plan.trials import Trial
 
 
@@ -24,6 +25,8 @@ class Pending:
     """Told of each trial that was not in the plan and is handed out, with its reason."""
     needs: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Keys of what a trial needs beside its parent's weights."""
+    bundles: Bundles | None = None
+    """Which of them may be trained in one pass; None where each is trained alone."""
 
     def starts(self, trial: Trial) -> list[str]:
         """Keys of all that has to be usable before the trial runs."""
@@ -63,6 +66,24 @@ class TrialQueue:
                 del self.waiting[trial.key]
                 self.blocked[trial.key] = lost
         return None
+
+    def companions(self, lead: Trial, slots: int) -> list[Trial]:
+        """Trials to be trained in one pass with `lead`, which has just been handed out; they are
+        handed out with it. `slots` trials run at once."""
+        rule = self.pending.bundles
+        own = None if rule is None else rule.key(lead)
+        if rule is None or own is None or self.pending.usable(lead.key):
+            return []
+        usable = cache(self._is_usable)
+        ready = [t for t in self.waiting.values() if all(map(usable, self.pending.starts(t)))]
+        alike = [t for t in ready if rule.key(t) == own and not self.pending.usable(t.key)]
+        size = rule.size(lead, 1 + len(alike), 1 + len(ready), slots)
+        given = []
+        for trial in alike[: size - 1]:
+            if self._hand_out(trial) is None:
+                break
+            given.append(trial)
+        return given
 
     def ended(self, key: str) -> None:
         self.running.discard(key)

@@ -1,6 +1,7 @@
 """What a run has cost so far, from its records, at the grid's `price.gpu_hour` and `cpu_hour`.
 
-An attempt costs what it holds for as long as it holds it. What a rented machine costs while it
+An attempt costs what it holds for as long as it holds it; trials that are trained in one pass share
+that. What a rented machine costs while it
 waits between trials is not known here.
 """
 
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sweep.gridfile.schema import Grid, Pricing, TrialResources
+from sweep.gridfile.resources import TrialResources
+from sweep.gridfile.schema import Grid, Pricing
 from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
 from sweep.storage import durations
@@ -48,12 +50,13 @@ class Spending:
         self._grid = grid
         self._clock = clock
         self._spent = so_far(folder.path).cost or 0.0 if folder.path.exists() else 0.0
-        self._running: dict[str, tuple[float, str]] = {}
-        """Trial -> when its attempt began, and its stage."""
+        self._running: dict[str, tuple[float, str, int]] = {}
+        """Trial -> when its attempt began, its stage, and how many trials share what it holds."""
 
-    def started(self, trial: Trial) -> None:
+    def started(self, trial: Trial, lanes: int = 1) -> None:
+        """An attempt at so many trials in one pass."""
         self.ended(trial.key)
-        self._running[trial.key] = (self._clock(), trial.stage)
+        self._running[trial.key] = (self._clock(), trial.stage, lanes)
 
     def ended(self, key: str) -> float:
         """Returns what the attempt has cost."""
@@ -73,8 +76,8 @@ class Spending:
     def _of(self, key: str) -> float:
         if key not in self._running:
             return 0.0
-        started, stage = self._running[key]
-        hours = (self._clock() - started) / 3600
+        started, stage, lanes = self._running[key]
+        hours = (self._clock() - started) / 3600 / lanes
         return hours * (hourly(self._grid.price, self._grid.trial_resources(stage)) or 0.0)
 
 
@@ -89,7 +92,7 @@ def so_far(run_dir: Path, now: float | None = None) -> Spent:
         with files.shaped(run_dir / GRID):
             asked = _resources(declared, stage)
         trial = TrialFolder(folder)
-        hours = durations.seconds(trial, now or time.time()) / 3600
+        hours = durations.held(trial, now or time.time()) / 3600
         gpu_hours += hours * asked.gpus_per_trial
         cpu_hours += hours * asked.cpus_per_trial
         cost += hours * (hourly(price, asked) or 0.0)

@@ -9,7 +9,7 @@ from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 from trainers.attempt import SIGNS
 
-ENDS = ("done", "failed", "stopped", "superseded")
+ENDS = ("done", "failed", "stopped", "superseded", "trained", "unbundled")
 ATTEMPTS = "attempts.jsonl"
 
 
@@ -20,7 +20,18 @@ def seconds(trial: TrialFolder, now: float) -> float:
         Damaged: an event has no time.
     """
     with files.shaped(trial.path / ATTEMPTS):
-        return sum(_each(trial, now))
+        return sum(seconds for seconds, _ in _each(trial, now))
+
+
+def held(trial: TrialFolder, now: float) -> float:
+    """Seconds for which the trial has held what a trial is given: of a pass over several, its share
+    of them.
+
+    Raises:
+        Damaged: an event has no time.
+    """
+    with files.shaped(trial.path / ATTEMPTS):
+        return sum(seconds / lanes for seconds, lanes in _each(trial, now))
 
 
 def last_sign(trial: TrialFolder) -> float | None:
@@ -32,20 +43,22 @@ def last_sign(trial: TrialFolder) -> float | None:
     return max(times, default=None)
 
 
-def _each(trial: TrialFolder, now: float) -> Iterator[float]:
-    """One that left no end, as where its process was killed, lasted until its last sign."""
+def _each(trial: TrialFolder, now: float) -> Iterator[tuple[float, int]]:
+    """Seconds and lanes of each attempt. One that left no end, as where its process was killed,
+    lasted until its last sign."""
     end = last_sign(trial) or now
     began: float | None = None
+    lanes = 1
     for event in trial.attempts():
         if event["event"] == "started":
             if began is not None:
-                yield max(0.0, min(_time(event), end) - began)
-            began = _time(event)
+                yield max(0.0, min(_time(event), end) - began), lanes
+            began, lanes = _time(event), max(1, int(event.get("lanes", 1)))
         elif event["event"] in ENDS and began is not None:
-            yield float(event.get("seconds") or max(0.0, _time(event) - began))
+            yield float(event.get("seconds") or max(0.0, _time(event) - began)), lanes
             began = None
     if began is not None:
-        yield max(0.0, end - began)
+        yield max(0.0, end - began), lanes
 
 
 def _time(event: dict[str, Any]) -> float:

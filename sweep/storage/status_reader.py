@@ -17,6 +17,9 @@ from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 from trainers.files import Damaged
 
+AT_REST = ("done", "failed", "trained", "unbundled")
+"""Events after which nobody is at work on a trial."""
+
 STATES = ("ok", "diverged", "failed", "running", "planned")
 
 
@@ -40,6 +43,10 @@ class TrialStatus(NamedTuple):
     tokens_per_second: float | None
     seconds: float
     """That its attempts have run so far, without waiting between them."""
+    held: float
+    """Of these, its share of the passes in which it is trained beside others."""
+    lanes: int
+    """Trials that its latest attempt trains in one pass."""
     gpus: float
     cpus: float
     """What it holds while it runs."""
@@ -205,7 +212,7 @@ def _status(
     last = attempts[-1] if attempts else {}
     if folder.done(fingerprints):
         state = (training or {})["status"]
-    elif last and last["event"] not in ("done", "failed"):
+    elif last and last["event"] not in AT_REST:
         state = "running" if held else "planned"
     else:
         state = "failed" if folder.failed() else "planned"
@@ -233,6 +240,8 @@ def _status(
         steps_per_second=step["step"] / seconds if seconds else None,
         tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
         seconds=durations.seconds(folder, time.time()),
+        held=durations.held(folder, time.time()),
+        lanes=started.get("lanes", 1),
         gpus=resources.get("gpus", 0.0),
         cpus=resources.get("cpus", 0.0),
         reason=reason,

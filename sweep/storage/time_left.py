@@ -1,8 +1,8 @@
 """When a run will have ended, with an interval, from the times of the trials that have ended.
 
-A trial that has not ended takes as long as one that has, drawn from those of its stage and batch
-size, else from those of its stage. Draws share the slots that are busy now, first come first
-served; the interval is that of the draws.
+A trial that has not ended holds its slot as long as one that has, drawn from those of its stage and
+batch size, else from those of its stage; trials that are trained in one pass share one. Draws share
+the slots that are busy now, first come first served; the interval is that of the draws.
 """
 
 import heapq
@@ -31,7 +31,9 @@ class Timed(Protocol):
     @property
     def state(self) -> str: ...
     @property
-    def seconds(self) -> float: ...
+    def held(self) -> float: ...
+    @property
+    def lanes(self) -> int: ...
     @property
     def gpus(self) -> float: ...
     @property
@@ -65,10 +67,11 @@ def time_left(trials: Sequence[Timed]) -> Left | None:
     draws = int(np.clip(MOST_DRAWN // len(pools), 20, DRAWS))
     rng = np.random.default_rng(0)
     times = np.array([rng.choice(pool, draws) * _off(pool, draws, rng) for pool in pools])
-    spent = np.array([trial.seconds for trial in running])[:, None]
+    spent = np.array([trial.held for trial in running])[:, None]
     rest = times[: len(running)]
     times[: len(running)] = np.where(rest > spent, rest - spent, 0.1 * rest)
-    ends = [_end(column, len(running)) for column in times.T]
+    slots = max(1, round(sum(1 / trial.lanes for trial in running)))
+    ends = [_end(column, slots) for column in times.T]
     low, middle, high = np.quantile(ends, (0.05, 0.5, 0.95))
     expected = times.mean(axis=1)
     held = [(trial.gpus, trial.cpus) for trial in (*running, *to_come)]
@@ -79,7 +82,7 @@ def time_left(trials: Sequence[Timed]) -> Left | None:
 
 def spent(trials: Iterable[Timed]) -> tuple[float, float]:
     """GPU seconds and CPU seconds that all attempts have held so far."""
-    ran = [(trial.seconds * trial.gpus, trial.seconds * trial.cpus) for trial in trials]
+    ran = [(trial.held * trial.gpus, trial.held * trial.cpus) for trial in trials]
     return sum(gpu for gpu, _ in ran), sum(cpu for _, cpu in ran)
 
 
@@ -88,10 +91,10 @@ def _pools(trials: Sequence[Timed]) -> dict[tuple[str, int | None], list[float]]
     pools: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     of_diverged: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     for trial in trials:
-        if trial.state in ("ok", "diverged") and trial.seconds:
+        if trial.state in ("ok", "diverged") and trial.held:
             for size in {trial.batch_size, None}:
                 into = pools if trial.state == "ok" else of_diverged
-                into[trial.stage, size].append(trial.seconds)
+                into[trial.stage, size].append(trial.held)
     return of_diverged | pools  # what diverges ends early
 
 

@@ -136,10 +136,14 @@ class TrialFolder:
     def progress(self) -> list[int]:
         """What a further attempt would not do again; a greater one is further: whether training
         has ended, the newest checkpoint's step, the number of scores."""
-        names = [path.name for path in self.checkpoints.glob("step-*")]
-        steps = [int(name[5:]) for name in names if name[5:].isdecimal()]
         scores = sum(1 for _ in (self.path / "scores").glob("*.json"))
-        return [int(self.trained()), max(steps, default=0), scores]
+        return [int(self.trained()), self.checkpoint_steps()[0], scores]
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps that training can go on from, the newest first; the last is 0, the beginning."""
+        names = [path.name for path in self.checkpoints.glob("step-*")]
+        steps = {int(name[5:]) for name in names if name[5:].isdecimal()}
+        return sorted({0, *steps}, reverse=True)
 
     def failures(self, setting: str | None = None, fingerprints: list[str] | None = None) -> int:
         """Failures of training or evaluation since it last ended well that count against retries.
@@ -149,7 +153,8 @@ class TrialFolder:
 
         Not those of machines: being blocked by a parent, cut off from the object store or out of
         disk; nor a process that died or stalled after its trial had got further than any attempt
-        before it, as when a node is preempted.
+        before it, as when a node is preempted. Nor those of a pass over several trials: each of
+        them is tried alone after that.
         """
         count, furthest = 0, [0, 0, 0]
         required = set(self.missing(fingerprints or []))
@@ -159,7 +164,7 @@ class TrialFolder:
                 count = 0
             elif event["event"] == "started":
                 started = event
-            elif _is_mended(event, started, setting, required):
+            elif _is_mended(event, started, setting, required) or _is_of_pass(event, started):
                 continue
             elif event["event"] == "failed" and event.get("phase") in OF_THE_WORK:
                 progress = event.get("progress", furthest)
@@ -168,11 +173,33 @@ class TrialFolder:
                 furthest = max(furthest, progress)
         return count
 
+    def died_in_a_pass(self) -> bool:
+        """Whether its latest attempt was one lane of several, and ended without a word: perhaps as
+        some of them had their checkpoints of a step and others not yet."""
+        events = self.attempts()
+        begun = [place for place, event in enumerate(events) if event["event"] == "started"]
+        if not begun or events[begun[-1]].get("lanes", 1) == 1:
+            return False
+        return not any(e["event"] in ("stopped", "unbundled") for e in events[begun[-1] :])
+
+    def fruitless_passes(self) -> int:
+        """Attempts as one of several lanes that ended without a word and have brought the trial no
+        further than it is now."""
+        count, begun, here = 0, False, self.progress()
+        for event in self.attempts():
+            if event["event"] == "started":
+                begun = event.get("lanes", 1) > 1 and event.get("progress") == here
+                count += begun
+            elif event["event"] in ("unbundled", "stopped") and begun:
+                begun = False
+                count -= 1
+        return count
+
     def memory_kills(self) -> int:
         """Attempts that died without a reason while their machine killed for want of memory."""
         count, before = 0, None
         for event in self.attempts():
-            if event["event"] in ("done", "failed") and not (
+            if event["event"] in ("done", "failed", "trained", "unbundled") and not (
                 event.get("killed") or event.get("died")
             ):
                 before = None
@@ -211,6 +238,11 @@ def _is_mended(
         return setting is not None and started.get("setting", setting) != setting
     before = started.get("missing")
     return before is not None and not missing <= set(before)
+
+
+def _is_of_pass(failure: dict[str, Any], started: dict[str, Any]) -> bool:
+    """Whether it says nothing of what the trial would come to alone."""
+    return started.get("lanes", 1) > 1 and not failure.get("out_of_time")
 
 
 def settings_of(spec: TrainingSpec) -> dict[str, Any]:

@@ -4,7 +4,7 @@ python -m sweep.terminal.memory HuggingFaceTB/SmolLM2-1.7B allenai/Llama-3.1-Tul
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.gridfile.schema import Grid
 from sweep.plan.memory import (
@@ -25,13 +25,15 @@ SMALL = 24
 PLAIN = {"kind": "sft", "data": "world:sft", "learning_rate": 1.0, "batch_size": 1, "epochs": 1.0}
 
 
-def lines(grid: Grid, planned: list[Trial]) -> Iterator[str]:
-    """Of the stages' largest trainings, where trials ask for GPUs."""
+def lines(grid: Grid, planned: list[Trial], lanes: Mapping[str, int]) -> Iterator[str]:
+    """Of the stages' largest trainings, where trials ask for GPUs; `lanes` says of each trial how
+    many are trained in one pass."""
     largest: dict[str, tuple[Memory, Trial]] = {}
     for trial in planned:
         resources = grid.trial_resources(trial.stage)
         held = memory(trial, resources.sharding, resources.ranks)
         if held is not None and resources.gpus_per_trial:
+            held = held.of_lanes(lanes[trial.key])
             before = largest.get(trial.stage)
             if before is None or held.least > before[0].least:
                 largest[trial.stage] = held, trial

@@ -1,6 +1,7 @@
 """The plan of a run in the terminal: a table of cells per stage, then the sums."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.gridfile.schema import EACH, Grid, Stage
-from sweep.plan import money, sight
-from sweep.plan.cost import Calibration, Price, places, price, total, wall_hours
-from sweep.plan.disk import disk, running_at_once
+from sweep.plan import sight
+from sweep.plan.bundles import Bundles
+from sweep.plan.cost import Calibration, Price, price, slots
 from sweep.plan.trials import Cost, Trial, cost
-from sweep.terminal import memory
+from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
+from sweep.terminal.sums import sums
 from trainers.data import row_counts as counts
 from trainers.data.row_counts import Preparation
 from trainers.specs.training import TrainingSpec
@@ -36,7 +38,18 @@ def show_plan(
     prepared = _prepared(planned, data)
     counted = {key: preparation.total for key, preparation in prepared.items()}
     costs = {trial.key: cost(trial, counted.get(trial.key)) for trial in planned}
-    prices = {trial.key: price(grid, trial, measured, counted.get(trial.key)) for trial in planned}
+    rule = Bundles(grid)
+
+    @cache
+    def of_lanes(lanes: tuple[int, ...]) -> list[Price]:
+        each = zip(planned, lanes, strict=True)
+        return [price(grid, t, measured, counted.get(t.key), count) for t, count in each]
+
+    def priced(at_once: int) -> list[Price]:
+        return of_lanes(tuple(rule.expected(planned, at_once).values()))
+
+    first = priced(slots(grid, measured))
+    prices = {trial.key: one for trial, one in zip(planned, first, strict=True)}
     rank = {trial.key: number + 1 for number, trial in enumerate(planned)}
     for name in grid.stages:
         of_stage = [trial for trial in planned if trial.stage == name]
@@ -52,7 +65,7 @@ def show_plan(
         console.print(_untrained([(t, prices[t.key], rank[t.key]) for t in untrained]))
     for line in dict.fromkeys(line for p in prepared.values() for line in p.lines()):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in _sums(grid, planned, list(costs.values()), list(prices.values()), measured):
+    for line in sums(grid, planned, list(costs.values()), priced, measured):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in sight.lines(grid):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -86,7 +99,7 @@ class _PlannedCell(NamedTuple):
 
 def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
     batches = sorted({cell.spec.batch_size for cell in cells})
-    title = f"{name}{f' / {arm}' if arm else ''}: {_plural(len(cells), 'trial')}, from {start}"
+    title = f"{name}{f' / {arm}' if arm else ''}: {plural(len(cells), 'trial')}, from {start}"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("LR / BS", justify="right", no_wrap=True)
     for size in batches:
@@ -122,9 +135,9 @@ def _untrained(models: list[tuple[Trial, Price, int]]) -> Group:
         model = trial.model
         name = f"{model.name} at {model.revision}" if model.revision else model.name
         table.add_row(
-            name, f"#{rank}", _short(trial_price.eval_flops), _hours(trial_price.eval_hours)
+            name, f"#{rank}", short(trial_price.eval_flops), hours(trial_price.eval_hours)
         )
-    return Group(Text(f"scored without training: {_plural(len(models), 'model')}"), table, "")
+    return Group(Text(f"scored without training: {plural(len(models), 'model')}"), table, "")
 
 
 def _ratio(cells: list[_PlannedCell]) -> str:
@@ -133,119 +146,6 @@ def _ratio(cells: list[_PlannedCell]) -> str:
     ratio = cells[0].spec.learning_rate / cells[0].spec.batch_size
     ranks = ",".join(str(cell.rank) for cell in cells[:3]) + (",..." if len(cells) > 3 else "")
     return f"{ratio:.3g} #{ranks}"
-
-
-def _sums(
-    grid: Grid,
-    planned: list[Trial],
-    costs: list[Cost],
-    prices: list[Price],
-    measured: Calibration | None,
-) -> Iterator[str]:
-    trained = sum(trial.spec is not None for trial in planned)
-    untrained = len(planned) - trained
-    steps = _total(cost.steps for cost in costs)
-    yield (
-        f"{_plural(trained, 'trial')}, {_count(steps)} optimizer steps; "
-        f"{_plural(len(planned), 'model')} to score ({trained} trained, {untrained} untrained) "
-        f"on {', '.join(grid.evaluate.benchmarks) or 'held-out data'}"
-    )
-    if trained:
-        yield _space(grid, planned)
-        yield from memory.lines(grid, planned)
-    sums = total(prices)
-    if sums.tokens is not None:
-        yield (
-            f"training: {_count(round(sums.tokens))} tokens, {_flops(sums.train_flops)}; "
-            f"evaluation: {_flops(sums.eval_flops)}"
-        )
-    if cost_of_all := money.sentence(grid, planned, prices):
-        yield cost_of_all
-    if grid.decide is not None:
-        yield (
-            f"decide: at most {grid.decide.trials} trials run, chosen as results come in, among "
-            "these cells, their replicates and cells beyond the borders"
-        )
-    if grid.search is not None:
-        yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
-    if sums.hours is None:
-        yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
-        return
-    on_gpu = grid.resources.gpus_per_trial > 0
-    stated = "" if measured else ESTIMATED if on_gpu else STATED
-    yield (
-        f"one trial after another: training {_hours(sums.train_hours)}, evaluation "
-        f"{_hours(sums.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
-    )
-    walls = [
-        f"about {_hours(wall_hours(planned, prices, count, measured))} {where} ({count} at once)"
-        for where, count in places(grid, measured).items()
-    ]
-    if walls:
-        yield f"wall time: {', '.join(walls)}"
-
-
-def _space(grid: Grid, planned: list[Trial]) -> str:
-    space = disk(grid, planned)
-    keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
-    return (
-        f"disk: {_bytes(space.kept)} of weights kept ({keeps}), up to {_bytes(space.peak)} at one "
-        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
-    )
-
-
-def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:
-    asked = [
-        (grid.trial_resources(trial.stage), trial_price.hours or 0.0)
-        for trial, trial_price in zip(planned, prices, strict=True)
-    ]
-    gpus = sum(resources.gpus_per_trial * hours for resources, hours in asked)
-    cpus = sum(resources.cpus_per_trial * hours for resources, hours in asked)
-    return f"{gpus:,.1f} GPU hours" if gpus else f"{cpus:,.2f} CPU hours"
-
-
-def _total(values: Iterable[int | None]) -> int | None:
-    numbers = list(values)
-    return None if None in numbers else sum(n for n in numbers if n is not None)
-
-
-UNKNOWN = "unknown"
-ESTIMATED = " (estimated; --calibrate measures it)"
-STATED = " (at training's FLOP/s, which generation does not reach)"
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def _count(value: float | None) -> str:
-    """In full below a million, then shorter: the table has to fit 80 columns."""
-    if value is None:
-        return UNKNOWN
-    for size, letter in ((1e9, " G"), (1e6, " M")):
-        if value >= size:
-            return f"{value / size:,.2f}{letter}"
-    return f"{value:,.0f}"
-
-
-def _bytes(value: int | None) -> str:
-    if value is None:
-        return UNKNOWN
-    return f"{value / 1e6:,.1f} MB" if value < 1e9 else f"{value / 1e9:,.1f} GB"
-
-
-def _short(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2g}"
-
-
-def _flops(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2g} FLOPs"
-
-
-def _hours(value: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.1f} h" if value >= 1 else f"{value * 60:.1f} min"
 
 
 def _group(spec: TrainingSpec) -> str | None:
@@ -260,12 +160,12 @@ def _words(value: str | None) -> str:
 
 PLAN_ROWS: list[tuple[str, Callable[[_PlannedCell], Any], Callable[[Any], str]]] = [
     ("prompts x completions", lambda cell: _group(cell.spec), _words),
-    ("steps", lambda cell: cell.cost.steps, _count),
-    ("examples", lambda cell: cell.cost.examples, _count),
-    ("tokens", lambda cell: cell.price.tokens, _count),
-    ("train FLOPs", lambda cell: cell.price.train_flops, _short),
-    ("train time", lambda cell: cell.price.train_hours, _hours),
-    ("score FLOPs", lambda cell: cell.price.eval_flops, _short),
-    ("score time", lambda cell: cell.price.eval_hours, _hours),
-    ("disk", lambda cell: cell.cost.disk_bytes, _bytes),
+    ("steps", lambda cell: cell.cost.steps, count),
+    ("examples", lambda cell: cell.cost.examples, count),
+    ("tokens", lambda cell: cell.price.tokens, count),
+    ("train FLOPs", lambda cell: cell.price.train_flops, short),
+    ("train time", lambda cell: cell.price.train_hours, hours),
+    ("score FLOPs", lambda cell: cell.price.eval_flops, short),
+    ("score time", lambda cell: cell.price.eval_hours, hours),
+    ("disk", lambda cell: cell.cost.disk_bytes, bytes_),
 ]

@@ -50,7 +50,7 @@ def main() -> None:
         broken = [one.broken for one in tries if one.broken]
         for message in broken:
             print(f"  NOT SO: {message}", flush=True)
-        good = good and not (broken or lost or doubled or apart)
+        good = good and not (broken or lost or doubled or apart > fault.tolerance)
     if good:
         shutil.rmtree(folder)
     else:

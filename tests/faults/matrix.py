@@ -24,6 +24,12 @@ from tests.faults.runs import Broken, Run, Verdict, judged
 Does = Callable[[Run, random.Random], None]
 
 
+LANES = ("--set", "resources.lanes=2")
+
+ROUNDING = 1e-3
+"""Of float32, after the steps of a small training."""
+
+
 class Fault(NamedTuple):
     name: str
     does: Does
@@ -31,6 +37,13 @@ class Fault(NamedTuple):
     """Without Ray, where the fault has nothing to do with it."""
     times: int = 1
     """Tries of `python -m tests.faults`; those that strike at random moments take several."""
+    lanes: bool = False
+    """With cells that are trained in one pass, whose table is that of single ones to rounding."""
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of tables that is none."""
+        return ROUNDING if self.lanes else 0.0
 
 
 FAULTS = (
@@ -38,6 +51,9 @@ FAULTS = (
     Fault("driver killed (-9) in training", processes.driver_killed_while_training, times=3),
     Fault("driver killed (-9) as Ray starts", processes.driver_killed_while_ray_starts, times=3),
     Fault("worker killed (-9)", processes.worker_killed, times=2),
+    Fault(
+        "worker killed (-9) in a pass over two cells", processes.pass_killed, times=2, lanes=True
+    ),
     Fault("Ctrl-C", processes.interrupted_once),
     Fault("Ctrl-C twice", processes.interrupted_twice),
     Fault("SIGTERM", processes.terminated),
@@ -49,6 +65,7 @@ FAULTS = (
     Fault("the object store out of reach until the driver ends", stores.gone),
     Fault("the head dies", clusters.head_dies),
     Fault("out of memory", memory.out_of_memory, local=True),
+    Fault("out of memory in a pass", memory.out_of_memory, local=True, lanes=True),
     Fault("a request that no node can meet", clusters.too_much_asked),
     Fault("disk full at a random moment", records.disk_full, local=True, times=3),
     Fault("disk full at a random moment, with Ray", records.disk_full),
@@ -56,6 +73,7 @@ FAULTS = (
     Fault("each record cut at a random byte", records.record_cut, local=True),
     Fault("a checkpoint's file cut", checkpoints.checkpoint_cut, local=True, times=3),
     Fault("one bad cell", records.one_bad_cell, local=True),
+    Fault("one bad cell of a pass", records.one_bad_cell, local=True, lanes=True),
     Fault("evaluation crashes", records.evaluation_crashes, local=True),
     Fault("data changed between starts", records.data_changed, local=True),
     Fault("code changed between starts", records.code_changed, local=True),
@@ -96,7 +114,8 @@ def reference(folder: Path) -> pd.DataFrame:
 
 
 def tried(fault: Fault, folder: Path, undisturbed: pd.DataFrame, seed: int) -> Tried:
-    run = Run(folder, options=("--local",) if fault.local else ())
+    options = (*(("--local",) if fault.local else ()), *(LANES if fault.lanes else ()))
+    run = Run(folder, options=options)
     try:
         fault.does(run, random.Random(seed))
     except Broken as error:

@@ -28,10 +28,12 @@ def out_of_memory(run: Run, chance: random.Random) -> None:
     before = Before.of(run)
     run.end()
     before.check(run)
-    other = [f for f in run.path.glob("trials/second*") if f != victim]
+    killed = {victim, *before.steps}  # with those that were trained in one pass with it
+    other = [f for f in run.path.glob("trials/second*") if f not in killed]
     budgets = {_budget(folder) for folder in other}
     must(len(budgets) == 1, f"token budgets of what was not killed: {budgets}")
-    must(_budget(victim) == budgets.pop() // 2, f"token budget: {_budget(victim)}")
+    halved = {_budget(folder) for folder in killed}
+    must(halved == {budgets.pop() // 2}, f"token budgets: {halved}")
 
 
 class _Group(NamedTuple):

@@ -103,6 +103,33 @@ def worker_killed(run: Run, chance: random.Random) -> None:
         must(retried == [key], f"retried: {retried}")
 
 
+def pass_killed(run: Run, chance: random.Random) -> None:
+    """All that was trained in it goes on, in one pass again; nothing else is begun anew."""
+    process = run.start()
+    victim = wait_until(run.at_work, process)
+    time.sleep(chance.uniform(0.0, 0.5))
+    before = Before.of(run)
+    pid = run.attempts()[victim][-1]["pid"]
+    begun = {
+        f: [e for e in found if e["event"] == "started"] for f, found in run.attempts().items()
+    }
+    mine = {
+        f for f in before.steps if begun[f][-1]["pid"] == pid and begun[f][-1].get("lanes") == 2
+    }
+    must(len(mine) == 2 and victim in mine, f"in one pass: {mine}")
+    os.kill(pid, signal.SIGKILL)
+    ended(process, 0)
+    before.check(run)
+    keys = {folder.name.rpartition("-")[2] for folder in mine}
+    retried = {e["key"] for e in events.read(run.path / "events.jsonl") if e["event"] == "retried"}
+    died = {f for f, found in run.attempts().items() if any(e.get("died") for e in found)}
+    if died:  # else it had ended before it was killed
+        must(died == mine and retried == keys, f"died: {died}; retried: {retried}")
+    for folder in died:
+        second = [e for e in run.attempts()[folder] if e["event"] == "started"][1]
+        must(second.get("lanes") == 2, f"{folder.name} was tried again alone")
+
+
 def interrupted_once(run: Run, chance: random.Random) -> None:
     _interrupted(run, chance, [signal.SIGINT], 30.0)
 

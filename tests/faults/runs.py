@@ -73,8 +73,8 @@ class Verdict(NamedTuple):
     doubled: int
     """Cells with a score that stands twice."""
     difference: float
-    """The largest between two numbers of one place in both tables, times left out; infinite where
-    text differs."""
+    """The largest between two numbers of one place in both tables, times left out, relative to
+    those above 1; infinite where text differs."""
 
 
 class Run:
@@ -181,12 +181,22 @@ class Before(NamedTuple):
         must(not again, f"trained again: {', '.join(again)}")
         starts = run.starts()
         for folder, steps in self.steps.items():
-            if starts[folder] == self.starts[folder]:  # nothing was done to it
-                continue
             events = run.attempts()[folder]
+            if starts[folder] == self.starts[folder] or _ended(events, self.starts[folder]):
+                continue  # nothing was done to it
             resumed = [event["step"] for event in events if event["event"] == "resumed"]
             lost = steps - (resumed[-1] if resumed else 0)
             must(lost <= SAVE_EVERY, f"{folder.name}: {lost} steps lost")
+
+
+def _ended(events: list[dict[str, Any]], attempt: int) -> bool:
+    """Whether the attempt with this number, from 1, left its training to be scored by another."""
+    number = 0
+    for event in events:
+        number += event["event"] == "started"
+        if number == attempt and event["event"] == "trained":
+            return True
+    return False
 
 
 def ended(process: subprocess.Popen[str], code: int | None, seconds: float = 600) -> str:
@@ -266,7 +276,8 @@ def difference(table: pd.DataFrame, reference: pd.DataFrame) -> float:
         numbers = [pd.to_numeric(column[unequal], errors="coerce") for column in (one, two)]
         if numbers[0].isna().any() or numbers[1].isna().any():
             return float("inf")
-        largest = max(largest, float((numbers[0] - numbers[1]).abs().max()))
+        apart = (numbers[0] - numbers[1]).abs() / numbers[1].abs().clip(lower=1.0)
+        largest = max(largest, float(apart.max()))
     return largest
 
 

@@ -61,6 +61,17 @@ def test_trial_that_a_driver_is_at_runs_and_without_a_driver_is_planned(copied):
     assert all(one.seconds > 0 for one in status.trials if one is not running)
 
 
+def test_trial_whose_pass_is_over_waits_for_its_scores(copied):
+    folder = trial(copied, "second-lr1.00e-03")
+    shutil.rmtree(folder / "scores")
+    (folder / "attempts.jsonl").unlink()
+    (copied / "driver.json").write_text("{}")
+    for event, state in (("started", "running"), ("trained", "planned")):
+        TrialFolder(folder).log_attempt(event, **({"lanes": 2} if event == "started" else {}))
+        (status,) = (one for one in Reader(copied).read().trials if one.folder == folder.name)
+        assert (status.state, status.lanes) == (state, 2)
+
+
 def test_failed_trial_is_shown_with_its_reason(copied):
     folder = trial(copied, "second-lr1.00e-03")
     shutil.rmtree(folder / "scores")

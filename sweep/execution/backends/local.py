@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweep.execution import preemption
-from sweep.execution.job import Job, Outcome, TrialCallback
+from sweep.execution.handout import Handout
+from sweep.execution.job import Job, Outcome
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import STOP_SECONDS
-from sweep.execution.worker import remote_trial, trial
+from sweep.execution.worker import bundle, remote_trial, trial
 from sweep.execution.worker.trial import TrialFailed
 from sweep.execution.worker.watchdog import GO_ON
 from sweep.resolve.resolve import CannotStart
-from sweep.schedule.queue import TrialQueue
 from trainers import attempt, devices
 from trainers.cli import INTERRUPTED, LIMIT_REACHED
 
@@ -24,13 +24,9 @@ LOOK_SECONDS = 0.5
 
 
 def run(
-    frontier: TrialQueue,
-    jobs: dict[str, Job],
-    retries: Retries,
-    callback: TrialCallback,
-    reached: Callable[[], str],
+    handout: Handout, jobs: dict[str, Job], retries: Retries, reached: Callable[[], str]
 ) -> None:
-    """Run every trial of the frontier, until `reached` says that a limit of the run is.
+    """Run all that is handed out, until `reached` says that a limit of the run is.
 
     CUDA looks at what is visible once in a process, so all of them see what the largest asks for.
 
@@ -39,37 +35,30 @@ def run(
         KeyboardInterrupt: SIGTERM came, and the trial has saved a checkpoint.
     """
     with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
-        while (planned := frontier.next()) is not None:
-            callback.started(planned.key)
-            callback.ended(_until_it_ends(jobs[planned.key], retries, callback, reached))
-            frontier.ended(planned.key)
+        while trials := handout.next():
+            handout.started(trials)
+            try:
+                outcomes = _attempt([jobs[trial.key] for trial in trials], reached)
+            except TrialFailed as error:
+                handout.failed(trials, str(error))
+            else:
+                handout.ended(trials, outcomes)
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
             if preemption.noticed():
                 raise KeyboardInterrupt
 
 
-def _until_it_ends(
-    job: Job, retries: Retries, callback: TrialCallback, reached: Callable[[], str]
-) -> Outcome:
-    key = job.trial.key
-    while True:
-        try:
-            with remote_trial.here(job) as here, _stopping(Path(here.folder), reached):
-                outcome = trial.run(here)
-        except TrialFailed as error:
-            if not retries.again(key):
-                return Outcome(key, "failed", str(error), 0, 0)
-            callback.retried(key)
-        else:
-            if outcome.status in ("ok", "diverged"):
-                retries.ended(key)
-            return outcome
+def _attempt(jobs: list[Job], reached: Callable[[], str]) -> list[Outcome]:
+    with remote_trial.all_here(jobs) as here:
+        folders = [Path(job.folder) for job in here]
+        with _stopping(folders, reached):
+            return bundle.train(here) if len(here) > 1 else [trial.run(here[0])]
 
 
 @contextlib.contextmanager
-def _stopping(folder: Path, reached: Callable[[], str]) -> Iterator[None]:
-    """Ask the trial to stop at a limit or at SIGTERM, and end the command where it does not do so
+def _stopping(folders: list[Path], reached: Callable[[], str]) -> Iterator[None]:
+    """Ask the trials to stop at a limit or at SIGTERM, and end the command where they do not do so
     in time."""
     over = threading.Event()
 
@@ -79,10 +68,11 @@ def _stopping(folder: Path, reached: Callable[[], str]) -> Iterator[None]:
             now = time.monotonic()
             late = reached()
             if asked == math.inf and (late or preemption.noticed()):
-                attempt.ask_to_stop(folder, late or "SIGTERM")
+                for folder in folders:
+                    attempt.ask_to_stop(folder, late or "SIGTERM")
                 asked = now
             if preemption.is_due() or (late and now > asked + STOP_SECONDS):
-                os.write(2, f"{folder}: ended without a checkpoint; {GO_ON}\n".encode())
+                os.write(2, f"{folders[0]}: ended without a checkpoint; {GO_ON}\n".encode())
                 os._exit(LIMIT_REACHED if late else INTERRUPTED)
 
     thread = threading.Thread(target=watch, name="stopping", daemon=True)

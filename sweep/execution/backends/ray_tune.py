@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,17 +18,17 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
 
 from sweep.execution import preemption
 from sweep.execution.backends import compat_ray, ray_cluster, ray_tasks
 from sweep.execution.backends.ray_metrics import Metrics
-from sweep.execution.job import Job, Outcome, TrialCallback
+from sweep.execution.backends.ray_queue import BESIDE, PASS, Followed, Queue
+from sweep.execution.handout import PREEMPTED, Handout
+from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
-from sweep.execution.worker import remote_trial, trial
-from sweep.gridfile.schema import Resources, TrialResources
-from sweep.plan.trials import Trial
+from sweep.execution.worker import bundle, remote_trial, trial
+from sweep.gridfile.resources import Resources, TrialResources
 from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
@@ -40,8 +39,6 @@ NODE = "ray.io/node-id"
 
 MOST_ATTEMPTS = 10_000
 """Of a trial, where each goes further than the one before."""
-
-PREEMPTED = "preempted (SIGTERM)"
 
 UNPLACED_LOOK_SECONDS = 10.0
 
@@ -56,30 +53,34 @@ def run(
     jobs: dict[str, Job],
     resources: Resources,
     asked: dict[str, TrialResources],
-    at_once: int,
+    at_once: dict[str, int],
     callback: TrialCallback,
     retries: Retries,
     reached: Callable[[], str],
     scratch: Path,
     metrics: Metrics,
+    say: Callable[[str], None],
 ) -> None:
-    """Run every trial of the frontier under Ray Tune, `at_once` of them, until `reached` says that
-    a limit of the run is; `asked` has what a trial of each stage gets, `scratch` is for Tune's
-    files.
+    """Run every trial of the frontier under Ray Tune, until `reached` says that a limit of the run
+    is; `asked` has what a trial of each stage gets, `at_once` how many of it fit at once, `scratch`
+    is for Tune's files.
 
     One `Tuner.fit` serves all stages, since workers are reused only within one: a searcher hands
     out each trial as soon as its parent is done, and again where it is to be retried. Tune itself
     retries nothing: it would not know whose fault a failure was, nor send the trial elsewhere.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are in the records
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)  # a waiting trial keeps a worker alive
+    most = max(at_once.values())
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most)  # a waiting trial keeps a worker alive
     reuse = resources.reuse_workers
     if reuse is None:
         reuse = not any(resources.gpus_per_trial for resources in asked.values())
     supervisor = Supervisor(jobs, ray_tasks.end_attempt, reached)
-    queue = _Queue(frontier, callback, retries, supervisor, metrics, asked)
+    followed = Followed(callback, supervisor, metrics)
+    handout = Handout(frontier, retries, followed, at_once, say)
+    queue = Queue(handout, retries, supervisor, asked)
 
-    def bundle(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         mine = asked[config["stage"]]
         options = {}
         if nodes := config.get("not_on"):
@@ -89,7 +90,7 @@ def run(
         )
 
     trainable: Any = tune.with_resources(
-        tune.with_parameters(SweepTrial, jobs=[ray.put(jobs)]), bundle
+        tune.with_parameters(SweepTrial, jobs=[ray.put(jobs)]), placement
     )
     trainable.__qualname__ = SweepTrial.__name__  # as the dashboard shows it
     with preemption.heard(), compat_ray.named_trials(lambda config: config["title"], reuse):
@@ -99,7 +100,7 @@ def run(
                 search_alg=queue,
                 scheduler=_Forgetting(asked),
                 num_samples=MOST_ATTEMPTS * len(jobs),
-                max_concurrent_trials=at_once,
+                max_concurrent_trials=most,
                 reuse_actors=reuse,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -107,7 +108,7 @@ def run(
                 name="trials",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Progress(callback, supervisor, metrics)],
+                callbacks=[_Progress(queue, supervisor, metrics)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -121,27 +122,35 @@ def _opened(jobs: ray.ObjectRef) -> dict[str, Job]:
 
 
 class SweepTrial(tune.Trainable):
-    """One attempt at a trial, in the main thread of a worker, where signals arrive."""
+    """One attempt at a trial, in the main thread of a worker, where signals arrive. Where others
+    are trained in one pass with it, that comes first and has a result of its own."""
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  (Tune passes its parameters)
         self, config: dict[str, Any], jobs: list[ray.ObjectRef]
     ) -> None:
         self._jobs = jobs
+        self._passed = False
         faulthandler.enable(file=2, all_threads=True)  # the trial's log, while one runs
         before = signal.getsignal(signal.SIGTERM)
 
         def preempted(number: int, frame: Any) -> None:
             if (this := attempt.current()) is not None:
-                attempt.ask_to_stop(this.folder, PREEMPTED)
+                for part in this.parts:
+                    attempt.ask_to_stop(part.folder, PREEMPTED)
             elif callable(before):
                 before(number, frame)
 
         signal.signal(signal.SIGTERM, preempted)
 
     def step(self) -> dict[str, Any]:
-        job = _opened(self._jobs[0])[self.config["key"]]
+        jobs = _opened(self._jobs[0])
+        job = jobs[self.config["key"]]
         devices.restrict(job.gpus)
         node = ray.get_runtime_context().get_node_id()
+        beside = self.config.get(BESIDE)
+        if beside and not self._passed:
+            self._passed = True
+            return self._pass([job, *(jobs[key] for key in beside)], node)
         with (
             remote_trial.here(job) as here,
             trial_log.output(TrialFolder(Path(here.folder)).log),
@@ -149,8 +158,17 @@ class SweepTrial(tune.Trainable):
             outcome = trial.run(here, node, shared=False)
         return outcome._asdict() | {"done": True}
 
+    def _pass(self, jobs: list[Job], node: str) -> dict[str, Any]:
+        with (
+            remote_trial.all_here(jobs) as here,
+            trial_log.output(TrialFolder(Path(here[0].folder)).log),
+        ):
+            outcomes = bundle.train(here, node, shared=False)
+        return {PASS: [list(one) for one in outcomes], "done": outcomes[0].is_final}
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.config = new_config
+        self._passed = False
         return True
 
 
@@ -158,10 +176,10 @@ class _Progress(TrialProgressCallback):
     """Passes on the beginning of each attempt, and looks after those that run; pickles to nothing.
     In the place of Tune's own, which prints, and keeps every trial in mind to do so."""
 
-    def __init__(self, callback: TrialCallback, supervisor: Supervisor, metrics: Metrics):
+    def __init__(self, queue: Queue, supervisor: Supervisor, metrics: Metrics):
         super().__init__()
         self._metrics = metrics
-        self._callback = callback
+        self._queue = queue
         self._supervisor = supervisor
         self._asked = False
 
@@ -172,9 +190,7 @@ class _Progress(TrialProgressCallback):
         pass
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._supervisor.started(trial.config["key"])
-        self._callback.started(trial.config["key"])
-        self._metrics.began(trial.config["key"])
+        self._queue.started(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         self._supervisor.look()
@@ -216,82 +232,3 @@ class _Forgetting(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Of those that ended before this one; Tune still needs this one, and one at the end."""
         compat_ray.forget_ended_trials(tune_controller)
-
-
-class _Queue(Searcher):
-    """Hands Tune the trials that may run; holds no state that Tune would have to restore."""
-
-    def __init__(
-        self,
-        frontier: TrialQueue,
-        callback: TrialCallback,
-        retries: Retries,
-        supervisor: Supervisor,
-        metrics: Metrics,
-        asked: dict[str, TrialResources],
-    ):
-        super().__init__()
-        self._metrics = metrics
-        self._frontier = frontier
-        self._callback = callback
-        self._retries = retries
-        self._supervisor = supervisor
-        self._asked = asked
-        self._open: dict[str, Trial] = {}
-        """Trials that Tune has, by its id."""
-        self._again: deque[Trial] = deque()
-
-    def suggest(self, trial_id: str) -> Any:
-        stops = self._retries.hopeless or preemption.noticed() or self._supervisor.is_over
-        planned = None
-        if not stops:
-            planned = self._again.popleft() if self._again else self._frontier.next()
-        if planned is None:
-            waits = self._open or (not stops and (self._again or not self._frontier.exhausted))
-            return None if waits else Searcher.FINISHED
-        self._open[trial_id] = planned
-        shown: dict[str, Any] = {"key": planned.key, "stage": planned.stage}
-        shown |= {"title": planned.title}
-        if planned.spec is not None:
-            shown |= planned.spec.model_dump(include={"learning_rate", "batch_size", "seed"})
-        nodes = self._retries.avoided(planned.key)
-        if ray_cluster.fits_elsewhere(self._asked[planned.stage], nodes):
-            shown["not_on"] = list(nodes)
-        return shown
-
-    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        planned = self._open.pop(trial_id)
-        key = planned.key
-        self._supervisor.ended(key)
-        if not error and not (result and "status" in result):  # it could not be placed
-            self._again.append(planned)
-            return
-        if error:
-            if self._retries.again(key):
-                self._try_again(planned)
-                return
-            outcome = Outcome(key, "failed", "", 0.0, 0.0)
-        else:
-            outcome = Outcome(*(result[field] for field in Outcome._fields))
-            if outcome.status == "stopped" and outcome.reason.startswith(PREEMPTED):
-                self._try_again(planned)
-                return
-            if outcome.status in ("ok", "diverged"):
-                self._retries.ended(key)
-        self._frontier.ended(key)
-        self._metrics.ended(key, outcome.status)
-        self._callback.ended(outcome)
-
-    def _try_again(self, planned: Trial) -> None:
-        self._metrics.ended(planned.key, "waiting")
-        self._callback.retried(planned.key)
-        self._again.append(planned)
-
-    def save(self, checkpoint_path: str) -> None:
-        pass
-
-    def restore(self, checkpoint_path: str) -> None:
-        pass
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from sweep.execution.backends import local
+from sweep.execution.handout import Handout
 from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.gridfile.schema import Grid
@@ -76,8 +77,10 @@ class Here:
     ) -> dict[str, int]:
         _check_local({job.gpus for job in jobs.values() if job.trial.spec is not None})
         retries = Retries(jobs, self._retries, callback, self._say)
-        local.run(frontier, jobs, retries, callback, self._reached)
-        return dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
+        at_once = dict.fromkeys((job.trial.stage for job in jobs.values()), 1)
+        handout = Handout(frontier, retries, callback, at_once, self._say)
+        local.run(handout, jobs, retries, self._reached)
+        return at_once
 
     def leave(self) -> None:
         pass
@@ -149,12 +152,13 @@ class OnRay:
                 jobs,
                 resources,
                 asked,
-                most,
+                at_once,
                 callback,
                 retries,
                 self._reached,
                 scratch,
                 Metrics(self._grid.name, jobs),
+                self._say,
             )
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,26 +56,48 @@ def here(job: Job) -> Iterator[Job]:
             end.
         Superseded: the trial was started again elsewhere.
     """
-    if job.stored is None:
-        yield job
+    with all_here([job]) as jobs:
+        yield jobs[0]
+
+
+@contextlib.contextmanager
+def all_here(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """`here` of jobs that start from the same weights. One of several that was started again
+    elsewhere does not end the others."""
+    stored, parent_folder = jobs[0].stored, jobs[0].parent_folder
+    if stored is None:
+        yield list(jobs)
         return
-    url = job.stored.url
+    url = stored.url
     root = files.cache_folder("stores") / files.short_hash(url)
-    with _room(root) as room:
-        name = Path(job.folder).name
-        trial = _Trial(room / "trials" / name, f"{url}/trials/{name}")
-        _patiently(trial.begin)
-        update = {"folder": str(trial.mirror.here), "stored": None}
-        update["data"] = str(_patiently(lambda: _data(url, root)))
-        if job.parent_folder is not None:
-            parent = Path(job.parent_folder).name
+    with _room(root) as room, contextlib.ExitStack() as stack:
+        names = [Path(job.folder).name for job in jobs]
+        trials = [_Trial(room / "trials" / name, f"{url}/trials/{name}") for name in names]
+        for trial in trials:
+            _patiently(trial.begin)
+        update = {"stored": None, "data": str(_patiently(lambda: _data(url, root)))}
+        if parent_folder is not None:
+            parent = Path(parent_folder).name
             update["parent_folder"] = str(_patiently(lambda: _parent(url, room, parent)))
-        named = job.stored.inputs.items()
+        named = stored.inputs.items()
         inputs = _patiently(lambda: {path: str(_input(url, root, at)) for path, at in named})
-        mine = moved(job, lambda name: inputs.get(name, name))._replace(**update)
+        mine = []
+        for job, trial in zip(jobs, trials, strict=True):
+            folder = str(trial.mirror.here)
+            moved_job = moved(job, lambda name: inputs.get(name, name))
+            mine.append(moved_job._replace(folder=folder, **update))
+            stack.enter_context(trial.followed() if len(jobs) == 1 else _as_lane(trial))
+        yield mine
+        _patiently(lambda: _push_references(url, root))  # before the last records
+
+
+@contextlib.contextmanager
+def _as_lane(trial: "_Trial") -> Iterator[None]:
+    try:
         with trial.followed():
-            yield mine
-            _patiently(lambda: _push_references(url, root))  # before the last records
+            yield
+    except Superseded as error:
+        LOG.error("%s", error)
 
 
 def _patiently(ask: Callable[[], Had], patience: tuple[float, ...] = PATIENCE) -> Had:

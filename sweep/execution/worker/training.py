@@ -1,4 +1,4 @@
-"""The training of one trial, in its processes, from the start's weights to model/."""
+"""The training of one trial, in its processes, from the start's weights to its records."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from sweep.gridfile.schema import BASE
 from sweep.storage import manifest
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, files, process
+from trainers import attempt, devices, files, process
 from trainers.attempt import Attempt
 from trainers.models import adapters, load
 from trainers.specs.conditions import Conditions
@@ -63,7 +63,7 @@ def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
         ),
     )
     if result.status == "ok" and ranks.is_first():
-        _save(loaded._replace(model=result.model or loaded.model), folder.model, job)
+        keep(loaded._replace(model=result.model or loaded.model), job)
     return result._replace(model=None)  # it is on disk, and may have to go to another process
 
 
@@ -82,10 +82,11 @@ def note_checkpoints(folder: TrialFolder) -> None:
         folder.log_attempt("restarted", reason="no checkpoint is whole")
 
 
-def _save(loaded: load.Loaded, folder: Path, job: Job) -> None:
-    """An adapter alone where it belongs on the grid's model; on weights that may be removed, or
-    under a head of its own, merged."""
+def keep(loaded: load.Loaded, job: Job) -> None:
+    """Write model/ of a trained trial: an adapter alone where it belongs on the grid's model; on
+    weights that may be removed, or under a head of its own, merged."""
     attempt.check()
+    folder = TrialFolder(Path(job.folder)).model
     aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
     spec, base = job.trial.spec, job.trial.model
     if spec is not None and spec.LEAVES == "policy" and scoring.starts_as_it_is(job):
@@ -96,6 +97,21 @@ def _save(loaded: load.Loaded, folder: Path, job: Job) -> None:
     loaded.tokenizer.save_pretrained(aside)
     attempt.check()
     files.take_place(aside, folder)
+
+
+def finish(folder: TrialFolder, result: StageResult) -> None:
+    """Record that a training has ended, well or not; its weights are kept."""
+    from trainers.training import checkpoints
+
+    if result.status == "ok" and folder.has_weights():
+        folder.weights_written()
+    record = {"status": result.status, "reason": result.reason, **result.figures}
+    record["code"] = manifest.code_hash()
+    record["gpu"] = devices.name()
+    attempt.check()
+    files.write_json(folder.path / "train.json", record)
+    checkpoints.clear(folder.checkpoints)
+    LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
 
 
 def check_code(job: Job) -> None:

@@ -23,10 +23,10 @@ from sweep.execution.worker import scoring, training
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.plan.disk import full
 from sweep.plan.reference_passes import ReferencePass
-from sweep.storage import manifest, trial_log
+from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, devices, files, process
+from trainers import attempt, devices, process
 from trainers.attempt import Stopped, Superseded
 from trainers.models import load
 from trainers.specs.result import OutOfTime, StageResult
@@ -57,20 +57,8 @@ def run(job: Job, node: str = "", *, shared: bool = True) -> Outcome:
 
 
 def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
-    number = 1 + sum(event["event"] == "started" for event in folder.attempts())
     with attempt.begun(folder.path, node=node) as this:
-        folder.log_attempt(
-            "started",
-            attempt=number,
-            id=this.id,
-            node=node,
-            process_created=psutil.Process().create_time(),
-            memory_kills_here=_memory_kills_here(),
-            gpus=devices.visible(),
-            setting=job.setting,
-            missing=folder.missing([want.fingerprint for want in job.wanted]),
-            stalled_seconds=_finite(job.limits.stalled_seconds),
-        )
+        number = started(job, folder, this.id, node)
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
         with Watchdog(this, job.limits, shared=shared) as watchdog:
             try:
@@ -83,6 +71,25 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
             finally:
                 gc.collect()
                 process.leave_out_libraries()
+
+
+def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> int:
+    """Record the beginning of an attempt; returns its number."""
+    number = 1 + sum(event["event"] == "started" for event in folder.attempts())
+    folder.log_attempt(
+        "started",
+        attempt=number,
+        id=id,
+        node=node,
+        process_created=psutil.Process().create_time(),
+        memory_kills_here=_memory_kills_here(),
+        gpus=devices.visible(),
+        setting=job.setting,
+        missing=folder.missing([want.fingerprint for want in job.wanted]),
+        stalled_seconds=_finite(job.limits.stalled_seconds),
+        **facts,
+    )
+    return number
 
 
 def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
@@ -183,22 +190,12 @@ def _keep_libraries() -> None:
 
 def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
     """Train and write model/ and then, last, train.json; returns the seconds of training."""
-    from trainers.training import checkpoints
-
     folder.path.mkdir(parents=True, exist_ok=True)
     if job.trial.spec is None:
         result = StageResult("ok", "", _untrained(scoring.start_weights(job)))
     else:
         result = training.run(job, folder, deadline)
-        if result.status == "ok":
-            folder.weights_written()
-    record = {"status": result.status, "reason": result.reason, **result.figures}
-    record["code"] = manifest.code_hash()
-    record["gpu"] = devices.name()
-    attempt.check()
-    files.write_json(folder.path / "train.json", record)
-    checkpoints.clear(folder.checkpoints)
-    LOG.info("training: %s %s, %d steps", result.status, result.reason, result.figures["steps"])
+    training.finish(folder, result)
     return result.figures["train_seconds"]
 
 

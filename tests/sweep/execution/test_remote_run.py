@@ -91,6 +91,26 @@ def test_run_in_a_store_equals_a_run_in_a_folder(chain, chain_run, drive, bucket
     assert not (tmp_path / "best" / NOTE).exists()
 
 
+@pytest.mark.slow
+def test_trials_in_one_pass_have_one_room_and_each_its_place_in_the_store(
+    chain, chain_run, drive, bucket, tmp_path
+):
+    ended = drive(chain, tmp_path / "one", "--set", "resources.lanes=2")
+    assert ended.exit_code == 0, ended.output
+    mirror = tmp_path / "one" / "runs" / "chain"
+    pd.testing.assert_frame_equal(
+        table(mirror).sort_values(["key", "benchmark", "metric"], ignore_index=True),
+        table(chain_run.path).sort_values(["key", "benchmark", "metric"], ignore_index=True),
+        rtol=1e-3,
+    )
+    there = Mirror(tmp_path / "none", f"{bucket}/chain").there()
+    for cell in mirror.glob("trials/second-*"):
+        started = files.read_events(cell / "attempts.jsonl")[0]
+        assert started["lanes"] == 2
+        assert f"trials/{cell.name}/train.json" in there
+    assert not list(files.cache_folder("stores").glob("*/room-*"))
+
+
 ROWS_GRID = """\
 name: rows
 model: tiny
@@ -237,13 +257,13 @@ def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
     monkeypatch.setattr(driver_lock, "RENEW_SECONDS", 0.1)
     there = Mirror(tmp_path / "none", f"{bucket}/small")
     other = json.dumps({"id": "x", "pid": 7, "host": "elsewhere", "since": "noon"}).encode()
-    here = remote_trial.here
+    all_here = remote_trial.all_here
 
-    def taken_over(job):
+    def taken_over(jobs):
         there.system.pipe_file(f"{there.path}/driver.json", other)
-        return here(job)
+        return all_here(jobs)
 
-    monkeypatch.setattr(remote_trial, "here", taken_over)
+    monkeypatch.setattr(remote_trial, "all_here", taken_over)
     ended = drive(small, tmp_path / "one")
     assert ended.exit_code == 4
     assert "held by process 7 on elsewhere" in ended.output

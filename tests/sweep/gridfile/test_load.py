@@ -117,6 +117,9 @@ BROKEN = {
         "    optimizer: muon\n    resources: {gpus_per_trial: 2, sharding: full}", 7,
         ["stages.sft.optimizer", "'muon' with sharding: full", "use adamw or sgd"],
     ),
+    "lanes in several processes": (
+        "cpus_per_trial: 1", "gpus_per_trial: 2, lanes: 4", 17, ["lanes: 4 cells", "lanes: 1"],
+    ),
     "stage that asks for half a device": (
         "    steps: 3", "    resources: {ranks_per_trial: 2}", 7,
         ["stages.sft.resources", "a CPU each, not 1"],

@@ -6,6 +6,7 @@ import pytest
 from torch.utils import _foreach_utils
 
 from sweep.plan import step_time
+from tests.bench import bench_lanes
 from tests.bench import bench_launches as bench
 from trainers.ops import chunked_loss
 
@@ -25,7 +26,11 @@ def as_on_a_gpu(monkeypatch):
 
 def launches(kind: str, tokenizer) -> tuple[float, float]:
     """Of a layer, and of the step outside the layers."""
-    few, many = bench.traced(kind, 4, tokenizer)
+    return split(*bench.traced(kind, 4, tokenizer))
+
+
+def split(few: bench.Count, many: bench.Count) -> tuple[float, float]:
+    """Of a layer, and of the step outside the layers."""
     whole, one = few.at(many, bench.LAYERS), few.at(many, 1)
     layer = (whole.operators - one.operators) / (bench.LAYERS - 1)
     return layer, whole.operators - bench.LAYERS * layer
@@ -37,6 +42,17 @@ def test_a_training_step_launches_what_the_plan_says(tiny):
     assert compiled < layer
     assert compiled == pytest.approx(step_time.TRAINING_LAUNCHES, rel=FIFTH)
     assert others == pytest.approx(step_time.OTHER_LAUNCHES, rel=FIFTH)
+
+
+def test_a_step_of_a_pass_launches_what_the_plan_says(tiny):
+    others = {}
+    for lanes in (2, 10):
+        few, many = (bench_lanes.counted(n, 4, lanes, tiny.tokenizer) for n in bench.TRACED)
+        layer, others[lanes] = split(few, many)
+        assert layer == pytest.approx(step_time.LANES_LAUNCHES, rel=FIFTH)
+    each = (others[10] - others[2]) / 8
+    assert each == pytest.approx(step_time.LANE_LAUNCHES, rel=FIFTH)
+    assert others[2] - 2 * each == pytest.approx(step_time.LANES_OTHER_LAUNCHES, rel=FIFTH)
 
 
 def test_a_decoding_step_launches_what_the_plan_says(tiny):

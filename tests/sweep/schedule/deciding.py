@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from sweep.plan import trials as plan
+from sweep.plan.bundles import Bundles
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, widened
@@ -71,7 +72,7 @@ class Records:
             self.reasons[trial.key] = reason
 
         pending = [t for t in self.planned if not self.folder.trial(t).training()]
-        return pool.queue(Pending(pending, usable, chose=chose))
+        return pool.queue(Pending(pending, usable, chose=chose, bundles=Bundles(self.grid)))
 
     def end(self, trial: Trial) -> None:
         here = self.folder.trial(trial)

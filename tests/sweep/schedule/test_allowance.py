@@ -130,6 +130,25 @@ def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
     assert not limits.begin()
 
 
+def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
+    limits, trials, time = allowance()
+    limits.expect({trial.key: 4.0 for trial in trials})
+    lanes = trials[1:5]
+    for trial in lanes:
+        assert limits.affords(trial)
+        limits.started(trial, len(lanes))
+    time[0] = 4 * 3600
+    assert limits.affords(trials[5]), "8 are spent, 8 to come, and 4"
+    assert not limits.reached()
+    for trial in lanes:
+        limits.handed_back(trial.key)
+    limits.started(lanes[0])
+    time[0] += 3600
+    limits.ended(lanes[0].key, whole=True)
+    assert limits._spending.now() == pytest.approx(8 + 2)
+    assert limits._cost(trials[6].key) == pytest.approx(4.0), "2 of the pass and 2 by itself"
+
+
 def test_hours_and_trials_are_limits_too(allowance):
     limits, _, time = allowance("limits={max_hours: 2, max_trials: 3}")
     assert [limits.begin() for _ in range(4)] == [True, True, True, False]

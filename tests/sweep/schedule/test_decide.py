@@ -46,6 +46,22 @@ def test_space_has_further_seeds_and_settings_beyond_the_borders(load):
     assert not space(load(DECIDE, "decide.extend=false")).lower
 
 
+def test_cells_of_one_refit_that_may_share_a_pass_are_handed_out_together(records):
+    here = records(DECIDE, "decide.at_once=9", "resources.lanes=9")
+    queue = here.queue(here.pool())
+    here.run(queue, 2)  # the model as it is, and what all cells start from
+    asked, passes = [], []
+    while (lead := queue.next()) is not None:
+        passes.append([lead, *queue.companions(lead, 2)])
+        asked += passes[-1]
+    assert len(asked) == 9, "no more are open than may be"
+    assert max(map(len, passes)) > 1
+    for one in passes:
+        assert len({(trial.spec.batch_size, trial.spec.seed) for trial in one}) == 1
+    assert all(here.reasons[trial.key] for trial in asked)
+    assert len({trial.key for trial in asked}) == 9
+
+
 def test_batch_that_is_larger_than_the_data_is_not_added(load):
     assert space(load(DECIDE, "stages.sft.data.examples=30")).larger == ()
 

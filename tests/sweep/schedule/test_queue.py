@@ -142,3 +142,54 @@ def test_a_pass_that_fails_blocks_what_needs_it_and_nothing_else():
     assert drain(queue, weights) == ["a", "r"]
     assert queue.blocked == {"b": "r", "c": "r"}
     assert queue.exhausted
+
+
+class Column:
+    """A rule by which trials whose keys begin with one letter share a pass."""
+
+    def key(self, trial: Trial) -> str:
+        return trial.key[0]
+
+    def size(self, trial: Trial, alike: int, ready: int, slots: int) -> int:
+        self.asked = (alike, ready, slots)
+        return min(alike, 3)
+
+
+def columns(weights: Weights, *trials: Trial, **asks) -> TrialQueue:
+    return TrialQueue(Pending(trials, weights.usable, bundles=Column(), **asks))  # pyright: ignore[reportArgumentType]
+
+
+def test_companions_share_the_pass_of_the_trial_that_was_handed_out_and_are_handed_out_once():
+    queue = columns(Weights(), *map(trial, ["a1", "b1", "a2", "a3", "a4"]))
+    first = queue.next()
+    assert first is not None and first.key == "a1"
+    assert [one.key for one in queue.companions(first, 2)] == ["a2", "a3"]
+    assert queue.pending.bundles.asked == (4, 5, 2)
+    assert queue.running == {"a1", "a2", "a3"}
+    assert drain(queue, Weights()) == ["b1", "a4"]
+
+
+def test_companions_are_ready_and_not_trained():
+    weights = Weights()
+    weights.trained |= {"a2", "p"}
+    late = trial("a3", "q")
+    queue = columns(weights, trial("a1"), trial("a2"), late, trial("q"), trial("a4", "p"))
+    assert queue.next().key == "q", "another waits for it"
+    first = queue.next()
+    assert [one.key for one in queue.companions(first, 1)] == ["a4"]
+    trained = queue.next()
+    assert trained.key == "a2" and queue.companions(trained, 1) == []
+
+
+def test_companions_are_as_many_as_limits_allow():
+    may = iter([True, True, False])
+    queue = columns(
+        Weights(), *map(trial, ["a1", "a2", "a3", "a4"]), may_start=lambda trial: next(may)
+    )
+    assert [one.key for one in queue.companions(queue.next(), 1)] == ["a2"]
+    assert queue.exhausted
+
+
+def test_without_a_rule_there_are_no_companions():
+    queue = TrialQueue(Pending([trial("a1"), trial("a2")], Weights().usable))
+    assert queue.companions(queue.next(), 1) == []

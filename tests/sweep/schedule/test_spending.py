@@ -48,6 +48,14 @@ def test_each_attempt_costs_what_its_stage_holds(run):
     assert spent.words == "13.30 USD (5.00 GPU hours)"
 
 
+def test_trials_in_one_pass_share_its_cost_until_it_is_over(run):
+    both = [("started", 0, {"lanes": 2}), ("trained", 2, {"seconds": 7200.0}), ("started", 5, {}),
+            ("done", 6, {"seconds": 3600.0})]  # fmt: skip
+    write(run, "a", "sft", both)
+    write(run, "b", "sft", [both[0], ("done", 2, {"seconds": 7200.0})])
+    assert spending.so_far(run).gpu_hours == pytest.approx((2 + 1) * 0.5)
+
+
 def test_an_attempt_without_an_end_lasted_until_its_last_sign(run):
     write(run, "a", "sft", [("started", 0, {})])
     sign = run / "trials" / "a" / "attempts.jsonl"

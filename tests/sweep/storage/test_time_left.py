@@ -10,11 +10,12 @@ from sweep.storage.time_left import spent, time_left
 
 class Trial(NamedTuple):
     state: str
-    seconds: float = 0.0
+    held: float = 0.0
     stage: str = "sft"
     batch_size: int | None = 8
     gpus: float = 1.0
     cpus: float = 2.0
+    lanes: int = 1
 
 
 def test_known_times_give_the_time_to_the_end():
@@ -26,6 +27,14 @@ def test_known_times_give_the_time_to_the_end():
     assert left.high - left.low < 0.3 * left.seconds
     assert left.gpu_seconds == pytest.approx(500, rel=0.05)
     assert left.cpu_seconds == pytest.approx(1000, rel=0.05)
+
+
+def test_trials_in_one_pass_share_a_slot():
+    ended = [Trial("ok", 100.0)] * 50
+    passes = [Trial("running", 50.0, lanes=5)] * 10
+    left = time_left([*ended, *passes, *[Trial("planned")] * 4])
+    assert left is not None
+    assert left.seconds == pytest.approx((10 * 50 + 4 * 100) / 2, rel=0.05)
 
 
 def test_each_batch_size_takes_its_own_time():

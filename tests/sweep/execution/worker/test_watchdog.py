@@ -33,21 +33,22 @@ job.GRACE_SECONDS = 1.0
 def never_returns():
     time.sleep(1000)
 
-folder = Path(sys.argv[1])
-log = folder / "log.txt"
-with attempt.begun(folder) as this:
-    faulthandler.enable(open(log, "a"))
+first = Path(sys.argv[1])
+folders = [first, *map(Path, sys.argv[4:])]
+with attempt.begun(first) if len(folders) == 1 else attempt.begun_together(folders) as this:
+    faulthandler.enable(open(first / "log.txt", "a"))
     created = psutil.Process().create_time()
-    TrialFolder(folder).log_attempt("started", node="", process_created=created)
+    for folder in folders:
+        TrialFolder(folder).log_attempt("started", node="", process_created=created)
     with Watchdog(this, Limits(float(sys.argv[2]), float(sys.argv[3])), shared=False):
         print("working", flush=True)
         never_returns()
 """
 
 
-def work(folder: Path, stalled: float, most: float) -> subprocess.Popen[str]:
+def work(folder: Path, stalled: float, most: float, *beside: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", WORK, str(folder), str(stalled), str(most)],
+        [sys.executable, "-c", WORK, str(folder), str(stalled), str(most), *map(str, beside)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -78,6 +79,20 @@ def test_hanging_process_ends_where_the_disk_is_full(tmp_path):
     (tmp_path / "log.txt").symlink_to("/dev/full")
     assert work(tmp_path, 2.0, 1e9).wait(60) == 4
     assert TrialFolder(tmp_path).attempts()[-1]["stalled"]
+
+
+def test_hanging_pass_records_it_for_each_trial_that_is_not_trained(tmp_path):
+    first, second, ended = (tmp_path / name for name in ("first", "second", "ended"))
+    for folder in (first, second, ended):
+        folder.mkdir()
+    files.write_json(ended / "train.json", {"status": "diverged"})
+    assert work(first, 2.0, 1e9, second, ended).wait(60) == 4
+    for folder in (first, second):
+        failure = TrialFolder(folder).attempts()[-1]
+        assert (failure["event"], failure["stalled"]) == ("failed", True)
+        assert str(first / "log.txt") in failure["reason"] or folder == first
+    assert [event["event"] for event in TrialFolder(ended).attempts()] == ["started"]
+    assert "never_returns" in (first / "log.txt").read_text()
 
 
 def test_superseded_process_ends_without_a_record(tmp_path):

@@ -1,0 +1,111 @@
+"""What is said of a plan as a whole: its passes, disk, memory, cost and hours."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from sweep.gridfile.schema import Grid
+from sweep.plan import money
+from sweep.plan.bundles import Bundles
+from sweep.plan.cost import Calibration, Price, places, slots, total, wall_hours
+from sweep.plan.disk import disk, running_at_once
+from sweep.plan.trials import Cost, Trial
+from sweep.terminal import memory
+from sweep.terminal.quantities import bytes_, count, flops, hours, plural
+
+ESTIMATED = " (estimated; --calibrate measures it)"
+STATED = " (at training's FLOP/s, which generation does not reach)"
+
+
+def sums(
+    grid: Grid,
+    planned: list[Trial],
+    costs: list[Cost],
+    priced: Callable[[int], list[Price]],
+    measured: Calibration | None,
+) -> Iterator[str]:
+    """Lines about all of a plan; `priced` has the prices where so many trials, or passes over
+    several, run at once."""
+    at_once = slots(grid, measured)
+    prices = priced(at_once)
+    trained = sum(trial.spec is not None for trial in planned)
+    untrained = len(planned) - trained
+    steps = _total(cost.steps for cost in costs)
+    yield (
+        f"{plural(trained, 'trial')}, {count(steps)} optimizer steps; "
+        f"{plural(len(planned), 'model')} to score ({trained} trained, {untrained} untrained) "
+        f"on {', '.join(grid.evaluate.benchmarks) or 'held-out data'}"
+    )
+    if trained:
+        lanes = Bundles(grid).expected(planned, at_once)
+        yield from _passes(grid, planned, lanes, at_once)
+        yield from Bundles(grid).lines(planned)
+        yield _space(grid, planned)
+        yield from memory.lines(grid, planned, lanes)
+    whole = total(prices)
+    if whole.tokens is not None:
+        yield (
+            f"training: {count(round(whole.tokens))} tokens, {flops(whole.train_flops)}; "
+            f"evaluation: {flops(whole.eval_flops)}"
+        )
+    if cost_of_all := money.sentence(grid, planned, prices):
+        yield cost_of_all
+    if grid.decide is not None:
+        yield (
+            f"decide: at most {grid.decide.trials} trials run, chosen as results come in, among "
+            "these cells, their replicates and cells beyond the borders"
+        )
+    if grid.search is not None:
+        yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
+    if whole.hours is None:
+        yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
+        return
+    on_gpu = grid.resources.gpus_per_trial > 0
+    stated = "" if measured else ESTIMATED if on_gpu else STATED
+    yield (
+        f"one trial after another: training {hours(whole.train_hours)}, evaluation "
+        f"{hours(whole.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
+    )
+    walls = [
+        f"about {hours(wall_hours(planned, priced(many), many, measured))} {place} ({many} at once)"
+        for place, many in places(grid, measured).items()
+    ]
+    if walls:
+        yield f"wall time: {', '.join(walls)}"
+
+
+def _passes(grid: Grid, planned: list[Trial], lanes: dict[str, int], at_once: int) -> Iterator[str]:
+    """Of the stages whose cells are trained several in a pass."""
+    for name in grid.stages:
+        sizes = Counter(lanes[trial.key] for trial in planned if trial.stage == name)
+        most = max(sizes, default=1)
+        if most > 1:
+            passes = sum(count // size for size, count in sizes.items())
+            yield (
+                f"lanes: {plural(sizes.total(), 'trial')} of {name} in "
+                f"{plural(passes, 'pass', 'es')} of up to {most}, where {at_once} run at once and "
+                "memory holds them"
+            )
+
+
+def _space(grid: Grid, planned: list[Trial]) -> str:
+    space = disk(grid, planned)
+    keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
+    return (
+        f"disk: {bytes_(space.kept)} of weights kept ({keeps}), up to {bytes_(space.peak)} at one "
+        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
+    )
+
+
+def _device_hours(grid: Grid, planned: list[Trial], prices: list[Price]) -> str:
+    asked = [
+        (grid.trial_resources(trial.stage), trial_price.hours or 0.0)
+        for trial, trial_price in zip(planned, prices, strict=True)
+    ]
+    gpus = sum(resources.gpus_per_trial * hours for resources, hours in asked)
+    cpus = sum(resources.cpus_per_trial * hours for resources, hours in asked)
+    return f"{gpus:,.1f} GPU hours" if gpus else f"{cpus:,.2f} CPU hours"
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    numbers = list(values)
+    return None if None in numbers else sum(n for n in numbers if n is not None)

@@ -1,0 +1,163 @@
+"""What is run next after what became of trials, alone and of several in one pass."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from sweep.execution.handout import PREEMPTED, Handout
+from sweep.execution.job import ALONE, TRAINED, WAITS, Outcome
+from sweep.execution.retries import MOST_PASSES, Retries
+from sweep.plan.trials import Trial
+from sweep.schedule.queue import Pending, TrialQueue
+from sweep.storage.trial_folder import TrialFolder
+from trainers.specs.data import Model
+
+
+def trial(key: str) -> Trial:
+    return Trial(key=key, parent=None, stage="s", arm="", model=Model(name="tiny"), spec=None)
+
+
+class Told:
+    """What the driver is told, and its record of a death."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.lines: list[str] = []
+        self.ends: dict[str, Outcome] = {}
+
+    def started(self, key: str, lanes: int = 1) -> None:
+        TrialFolder(self.root / key).log_attempt("started", node="", lanes=lanes)
+        self.lines.append(f"started {key} {lanes}")
+
+    def handed_back(self, key: str) -> None:
+        self.lines.append(f"handed back {key}")
+
+    def retried(self, key: str) -> None:
+        self.lines.append(f"retried {key}")
+
+    def died(self, key: str) -> None:
+        facts = {"died": True, "progress": TrialFolder(self.root / key).progress()}
+        TrialFolder(self.root / key).log_attempt("failed", phase="train", reason="died", **facts)
+
+    def ended(self, ended: Outcome) -> None:
+        self.ends[ended.key] = ended
+
+
+class Column:
+    """All trials share a pass."""
+
+    def key(self, trial: Trial) -> str:
+        return "all"
+
+    def size(self, trial: Trial, alike: int, ready: int, slots: int) -> int:
+        return alike
+
+    def lines(self, planned: Iterable[Trial]) -> list[str]:
+        return []
+
+
+class Case:
+    def __init__(self, root: Path, keys: str):
+        self.folders = {key: TrialFolder(root / key) for key in keys}
+        jobs = {key: _Job(str(folder.path)) for key, folder in self.folders.items()}
+        self.told = Told(root)
+        self.said: list[str] = []
+        retries = Retries(jobs, 1, self.told, self.said.append)  # pyright: ignore[reportArgumentType]
+        pending = Pending([trial(key) for key in keys], lambda key: False, bundles=Column())  # pyright: ignore[reportArgumentType]
+        self.queue = TrialQueue(pending)
+        self.handout = Handout(self.queue, retries, self.told, {"s": 1}, self.said.append)
+
+    def next(self) -> list[Trial]:
+        trials = self.handout.next()
+        self.handout.started(trials)
+        return trials
+
+    def ended(self, trials: list[Trial], statuses: Iterable[str], reason: str = "") -> None:
+        each = zip(trials, statuses, strict=True)
+        self.handout.ended(trials, [Outcome(t.key, status, reason, 2.0, 1.0) for t, status in each])
+
+
+class _Job:
+    def __init__(self, folder: str):
+        self.folder = folder
+
+
+def keys(trials: list[Trial]) -> str:
+    return "".join(trial.key for trial in trials)
+
+
+@pytest.fixture
+def case(tmp_path) -> Case:
+    return Case(tmp_path, "abcd")
+
+
+def test_what_a_pass_leaves_is_done_by_whoever_is_free(case):
+    trials = case.next()
+    assert keys(trials) == "abcd"
+    assert case.told.lines == [f"started {key} 4" for key in "abcd"]
+    case.ended(trials, ["diverged", TRAINED, TRAINED, WAITS])
+    assert list(case.told.ends) == ["a"] and case.queue.running == {"b", "c", "d"}
+    assert not case.handout.exhausted
+    rest = [case.next() for _ in range(3)]
+    assert list(map(keys, rest)) == ["b", "c", "d"]
+    for trials in rest:
+        case.ended(trials, ["ok"])
+    assert [one.train_seconds for one in case.told.ends.values()] == [2.0, 4.0, 4.0, 4.0]
+    assert case.handout.exhausted and case.handout.next() == [] and not case.queue.running
+
+
+def test_what_waits_is_tried_in_another_pass_and_what_is_alone_is_not(case):
+    case.ended(case.next(), [WAITS, ALONE, ALONE, WAITS], "the memory holds less")
+    assert [keys(case.next()) for _ in range(3)] == ["b", "c", "ad"]
+    assert case.said == ["s: not trained in one pass with others: the memory holds less"]
+
+
+def test_a_worker_goes_on_with_the_first_of_its_pass(case):
+    first, *others = case.next()
+    case.handout.ended(others, [Outcome(one.key, TRAINED, "", 2.0, 0.0) for one in others])
+    case.handout.goes_on(first, Outcome("a", TRAINED, "", 2.0, 0.0))
+    assert case.told.lines[-2:] == ["handed back a", "started a 1"]
+    case.ended([first], ["ok"])
+    assert case.told.ends["a"].train_seconds == 4.0
+    assert keys(case.next()) == "b"
+
+
+def test_a_pass_that_is_preempted_goes_on_as_one(case):
+    case.ended(case.next(), ["stopped"] * 4, f"{PREEMPTED}, at step 3 of 9")
+    assert keys(case.next()) == "abcd"
+
+
+def test_a_pass_that_is_stopped_at_a_limit_is_over(case):
+    case.ended(case.next(), ["stopped"] * 4, "the limit of limits.max_hours is reached")
+    assert case.handout.exhausted and len(case.told.ends) == 4
+
+
+def test_deaths_of_a_pass_use_up_no_retry_and_end_with_each_trial_alone(case):
+    for _ in range(MOST_PASSES):
+        trials = case.next()
+        assert keys(trials) == "abcd"
+        case.handout.failed(trials)
+    assert [case.folders[key].failures() for key in "abcd"] == [0, 0, 0, 0]
+    alone = case.next()
+    assert keys(alone) == "a"
+    case.handout.failed(alone)
+    assert [keys(case.next()) for _ in range(4)] == ["b", "c", "d", "a"], "it has a retry left"
+    case.handout.failed(alone)
+    assert case.told.ends["a"].status == "failed"
+
+
+def test_deaths_of_a_pass_that_gets_further_each_time_do_not_end_it(case):
+    for step in range(1, MOST_PASSES + 3):
+        trials = case.next()
+        assert keys(trials) == "abcd"
+        for folder in case.folders.values():
+            (folder.checkpoints / f"step-{step:08}").mkdir(parents=True)
+        case.handout.failed(trials)
+    assert case.said == []
+
+
+def test_what_was_not_begun_is_handed_out_again(case):
+    trials = case.handout.next()
+    case.handout.back(trials)
+    assert keys(case.next()) == "abcd" and case.handout.exhausted

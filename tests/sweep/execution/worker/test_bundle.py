@@ -1,0 +1,201 @@
+"""Several trials in one pass: what each leaves, and what happens to one while it happens to all."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Limits, make
+from sweep.execution.worker import bundle, trial
+from sweep.plan import trials
+from sweep.resolve.resolve import resolve
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.trial_folder import TrialFolder
+from trainers import attempt, files
+from trainers.lanes import room
+
+GRID = """\
+name: lanes
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 24}
+    steps: 6
+    save_every_steps: 2
+    heldout: 8
+    max_length: 128
+    grid: {learning_rate: [0.001, 0.002, 100], batch_size: [4]}
+evaluate: {benchmarks: []}
+"""
+
+
+@pytest.fixture
+def jobs(load, tmp_path) -> list[Job]:
+    """Of learning rates 0.001, 0.002 and 100, which diverges at once."""
+    resolved, run = resolve(load(GRID)), RunFolder(tmp_path / "run")
+    cells = [one for one in trials.trials(resolved.grid) if one.spec is not None]
+    cells.sort(key=lambda one: one.spec.learning_rate)
+    for cell in cells:
+        run.trial(cell).path.mkdir(parents=True)
+    return [make(cell, None, resolved, run) for cell in cells]
+
+
+def folder(job: Job) -> TrialFolder:
+    return TrialFolder(Path(job.folder))
+
+
+def statuses(jobs: list[Job]) -> list[str]:
+    return [outcome.status for outcome in bundle.train(jobs)]
+
+
+def events(job: Job) -> list[str]:
+    return [event["event"] for event in folder(job).attempts()]
+
+
+def steps(job: Job) -> int:
+    return folder(job).last_step().get("step", 0)
+
+
+def when(true: Callable[[], bool], does: Callable[[], None]) -> None:
+    """Do it in a thread as soon as it is true."""
+
+    def wait() -> None:
+        end = time.monotonic() + 60
+        while not true() and time.monotonic() < end:
+            time.sleep(0.001)
+        does()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_whole_run_with_lanes_has_the_table_of_one_without(chain, chain_run, drive, tmp_path):
+    ended = drive(chain, tmp_path / "chain", "--set", "resources.lanes=auto")
+    assert ended.code == 0, ended.output
+    names = ["key", "benchmark", "metric"]
+    here, there = (
+        pd.read_csv(run.path / "results.csv")
+        .drop(columns=["train_seconds", "eval_seconds"])
+        .sort_values(names, ignore_index=True)
+        for run in (ended, chain_run)
+    )
+    pd.testing.assert_frame_equal(here, there, rtol=1e-3)
+    passes = [
+        event["lanes"]
+        for file in ended.path.glob("trials/second*/attempts.jsonl")
+        for event in files.read_events(file)
+        if event["event"] == "started" and "lanes" in event
+    ]
+    assert passes == [2, 2]
+    kept = [
+        {path.relative_to(run.path).as_posix() for path in run.path.glob("trials/*/**/*")}
+        for run in (ended, chain_run)
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_each_lane_leaves_what_a_trial_alone_leaves_and_is_then_scored(jobs):
+    assert statuses(jobs) == [TRAINED, TRAINED, "diverged"]
+    assert [events(job) for job in jobs] == [["started", "trained"]] * 2 + [["started", "done"]]
+    for job, rate in zip(jobs[:2], (0.001, 0.002), strict=True):
+        assert folder(job).has_weights() and not folder(job).checkpoints.exists()
+        record = folder(job).training()
+        assert (record["status"], record["steps"], record["lanes"]) == ("ok", 6, 3)
+        assert record["learning_rate_sum"] == pytest.approx(rate * 3.5)
+        assert trial.run(job).status == "ok"
+        assert events(job)[2:] == ["started", "done"]
+    assert folder(jobs[2]).training()["status"] == "diverged"
+    assert statuses(jobs) == [TRAINED] * 3, "nothing is trained again"
+
+
+def test_a_request_to_stop_stops_all_and_the_next_pass_goes_on(jobs):
+    first = folder(jobs[0]).path
+    when(lambda: steps(jobs[1]) >= 1, lambda: attempt.ask_to_stop(first, "enough"))
+    assert statuses(jobs[:2]) == ["stopped", "stopped"]
+    saved = [folder(job).progress()[1] for job in jobs[:2]]
+    assert saved[0] == saved[1] > 0
+    assert statuses(jobs[:2]) == [TRAINED, TRAINED]
+    for job in jobs[:2]:
+        assert events(job) == ["started", "stopped", "started", "resumed", "trained"]
+        lines = (folder(job).path / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_lane_that_cannot_write_ends_alone(jobs):
+    (folder(jobs[0]).path / "metrics.jsonl").mkdir()
+    assert statuses(jobs) == [ALONE, TRAINED, "diverged"]
+    failure = folder(jobs[0]).attempts()[-1]
+    assert failure["event"] == "unbundled" and "metrics.jsonl" in failure["reason"]
+    (folder(jobs[0]).path / "metrics.jsonl").rmdir()
+    assert trial.run(jobs[0]).status == "ok"
+
+
+def test_a_lane_that_was_superseded_writes_nothing_more_and_the_others_go_on(jobs):
+    lost = folder(jobs[0])
+    other = {"id": "other", "pid": 7, "host": "elsewhere"}
+    when(lambda: steps(jobs[0]) >= 1, lambda: files.write_json(lost.path / attempt.HOLDER, other))
+    assert statuses(jobs) == ["failed", TRAINED, "diverged"]
+    assert events(jobs[0]) == ["started", "superseded"]
+    assert not lost.trained() and not lost.has_weights()
+
+
+def test_trials_at_one_step_share_a_pass_and_others_wait(jobs):
+    (folder(jobs[1]).checkpoints / "step-00000002").mkdir(parents=True)
+    assert statuses(jobs) == [TRAINED, WAITS, "diverged"]
+    assert events(jobs[1]) == []
+    assert statuses(jobs[:2]) == [TRAINED, ALONE]
+
+
+def test_a_pass_that_died_between_two_checkpoints_goes_on_as_one(jobs):
+    when(lambda: steps(jobs[0]) >= 4, lambda: attempt.ask_to_stop(folder(jobs[0]).path, "enough"))
+    statuses(jobs[:2])
+    ahead, behind = (folder(job) for job in jobs[:2])
+    for one in (ahead, behind):
+        lines = (one.path / "attempts.jsonl").read_text().splitlines(keepends=True)
+        (one.path / "attempts.jsonl").write_text(lines[0])  # killed, and not stopped
+    newest, before, *_ = ahead.checkpoint_steps()
+    shutil.rmtree(behind.checkpoints / f"step-{newest:08}")
+    assert statuses(jobs[:2]) == [TRAINED, TRAINED]
+    assert events(jobs[0]) == ["started", "started", "refused", "resumed", "trained"]
+    for one in (ahead, behind):
+        assert [e["step"] for e in one.attempts() if e["event"] == "resumed"] == [before]
+
+
+def test_what_passes_have_brought_nowhere_is_trained_alone(jobs):
+    for _ in range(bundle.FRUITLESS):
+        folder(jobs[0]).log_attempt("started", lanes=3, progress=[0, 0, 0])
+    assert statuses(jobs) == [ALONE, TRAINED, "diverged"]
+
+
+def test_memory_that_holds_fewer_lanes_trains_fewer(jobs, monkeypatch):
+    monkeypatch.setattr(room, "lanes_that_fit", lambda model, optimizer, bfloat16, lanes: 2)
+    outcomes = bundle.train(jobs)
+    assert [outcome.status for outcome in outcomes] == [TRAINED, TRAINED, WAITS]
+    assert "memory holds 2 lanes of the 3" in outcomes[2].reason
+    assert folder(jobs[0]).training()["lanes"] == 2
+    assert events(jobs[2]) == ["started", "unbundled"]
+
+
+def test_memory_for_one_lane_trains_each_alone(jobs, monkeypatch):
+    monkeypatch.setattr(room, "lanes_that_fit", lambda model, optimizer, bfloat16, lanes: 1)
+    assert statuses(jobs) == [ALONE] * 3
+
+
+def test_a_pass_has_the_time_of_all_its_trials(jobs):
+    assert Limits(max_seconds=10).of_lanes(3).max_seconds == 30
+    late = [job._replace(limits=Limits(max_seconds=1e-9)) for job in jobs[:2]]
+    outcomes = bundle.train(late)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 2
+    failure = folder(jobs[0]).attempts()[-1]
+    assert failure["out_of_time"] and "over the time limit at step 1" in failure["reason"]
+    assert folder(jobs[0]).failures() == 1
+
+
+def test_other_code_trains_nothing_and_is_told_by_each_trial_alone(jobs):
+    assert statuses([job._replace(code="other") for job in jobs]) == [ALONE] * 3
+    assert "WrongCode" in folder(jobs[0]).attempts()[-1]["reason"]
