@@ -8,6 +8,7 @@ numbers are the same to the last bit.
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.func import functional_call
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -16,12 +17,14 @@ DEVICES = ("cuda",)
 
 
 def forward(body: torch.nn.Module, options: dict[str, Any]) -> Any:
-    """`body(**options)`, with a gradient for its own float32 weights."""
+    """`body(**options)`, with a gradient for its own float32 weights. Sharded ones arrive in half
+    precision by themselves."""
     device = options["input_ids"].device.type
     if (
         device not in DEVICES
         or not torch.is_autocast_enabled(device)
         or not torch.is_grad_enabled()
+        or any(isinstance(part, FSDPModule) for part in body.modules())
     ):
         return body(**options)
     weights = _cast(body, torch.get_autocast_dtype(device))

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainers import dispatch, process
 from trainers.models import adapters, load, shapes
+from trainers.ops import half_weights
 from trainers.specs.conditions import Conditions, Sharding
 from trainers.specs.kinds import KINDS
 from trainers.specs.result import BudgetTooLarge, StageResult
@@ -42,7 +43,7 @@ def train(folder: Path, sharding: Sharding, settings: dict[str, Any]) -> StageRe
     """Train `tiny`; leave in `folder` what it added to the body's weights, and figures."""
     kind = settings.get("kind", "sft")
     spec = KINDS[kind].model_validate({"kind": kind} | COMMON | DATA[kind] | settings)
-    loaded = load.load("tiny")
+    loaded = load.load("tiny", on_cpu=sharding != "none")
     start = body(loaded.model)
     folder.mkdir(exist_ok=True)
     data = folder.parent / f"data-{kind}"
@@ -59,7 +60,7 @@ def train(folder: Path, sharding: Sharding, settings: dict[str, Any]) -> StageRe
 
 def body(model: Any) -> np.ndarray:
     named = sorted(dict(model.base_model.named_parameters()).items())
-    return torch.cat([parameter.detach().flatten() for _, parameter in named]).numpy()
+    return torch.cat([parameter.detach().cpu().flatten() for _, parameter in named]).numpy()
 
 
 def all_of(folder: Path, runs: Runs) -> None:
@@ -147,11 +148,16 @@ def test_four_processes_go_on_from_two(sharding, tmp_path):
     assert_same(back, tmp_path / "one")
 
 
+def all_as_on_a_gpu(folder: Path, runs: Runs) -> None:
+    half_weights.DEVICES = ("cpu",)
+    all_of(folder, runs)
+
+
 @pytest.mark.slow
 def test_in_bfloat16_they_round_as_processes_do_that_share_nothing(tmp_path):
     settings = {"dtype": "bfloat16", "noise_scale_every": 0}
     runs: Runs = [(name, name, settings) for name in ("none", "optimizer", "full")]  # type: ignore
-    distributed.run(2, all_of, tmp_path, runs)
+    distributed.run(2, all_as_on_a_gpu, tmp_path, runs)
     for name in ("optimizer", "full"):
         assert distance(tmp_path / name, tmp_path / "none") < 1e-2
         assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "none"), rel=1e-3)
@@ -161,6 +167,17 @@ def test_in_bfloat16_they_round_as_processes_do_that_share_nothing(tmp_path):
 def test_divergence_is_the_same_result(tmp_path):
     distributed.run(2, all_of, tmp_path, [("two", "full", {"learning_rate": 1e4, "steps": 40})])
     assert result(tmp_path / "two")["status"] == "diverged"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("sharding", ["optimizer", "full"])
+def test_two_gpus_round_as_two_that_share_nothing(sharding, tmp_path):
+    settings = {"dtype": "bfloat16", "noise_scale_every": 0}
+    runs: Runs = [("plain", "none", settings), ("shared", sharding, settings)]
+    distributed.run(2, all_of, tmp_path, runs)
+    assert distance(tmp_path / "shared", tmp_path / "plain") < 3e-2
+    assert losses(tmp_path / "shared") == pytest.approx(losses(tmp_path / "plain"), rel=1e-2)
 
 
 def runs_out_of_memory(folder: Path) -> None:
