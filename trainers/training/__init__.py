@@ -2,5 +2,5 @@
 
 Reading order: `loop` (all of it), `exact_batches` on `batch_loader`, `token_budget`,
 `gradients` and `step`, `optimizers`, `schedule`, `records`, `callbacks`, `checkpoints`, `state`,
-`distributed`, `compiled`, `noise_scale`; then one file for each kind of stage.
+`distributed`, `sharding`, `compiled`, `noise_scale`; then one file for each kind of stage.
 """

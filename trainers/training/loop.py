@@ -113,19 +113,11 @@ def train(
                 packed_attention.used(model, bfloat16, float32=not (shared and bfloat16))
             )
             stack.enter_context(monitor.open())
-            budget = spec.tokens_per_micro_batch or (
-                sharding.tokens_per_micro_batch(model, spec, conditions.sharding, bfloat16)
-                if shared
-                else memory.tokens_per_micro_batch(
-                    model, packed, bfloat16, STATE_BYTES[spec.optimizer]
-                )
-            )
+            budget = _budget(spec, model, packed, bfloat16, conditions)
             micro_batches = course.steps * math.ceil(course.tokens_per_step / budget)
-            against = (
-                "the weights are sharded"
-                if shared
-                else compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
-            )
+            against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+            if shared:
+                against = "the weights are sharded"
             compilation = stack.enter_context(compiled.layers(model, against))
             with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
                 forward = kind.forward and kind.forward(model)
@@ -177,6 +169,22 @@ def train(
         figures(monitor.progress, spec, course, data) | facts,
         None if reason or outline is None else sharding.fill(outline, model),
     )
+
+
+def _budget(
+    spec: TrainingSpec,
+    model: PreTrainedModel,
+    packed: bool,
+    bfloat16: bool,
+    conditions: Conditions,
+) -> int:
+    """Tokens of a micro-batch, before any earlier attempt is thought of."""
+    if spec.tokens_per_micro_batch:
+        return spec.tokens_per_micro_batch
+    if conditions.sharding != "none":
+        return sharding.tokens_per_micro_batch(model, spec, conditions.sharding, bfloat16)
+    state_bytes = STATE_BYTES[spec.optimizer]
+    return memory.tokens_per_micro_batch(model, packed, bfloat16, state_bytes)
 
 
 def _trainer(
