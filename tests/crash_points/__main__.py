@@ -77,7 +77,9 @@ def _quick() -> str | None:
 
 
 def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
-    """The points: every operation for each kind, where the kind can be done to it."""
+    """The points: every operation for each kind, where the kind can be done to it. Those of the
+    main thread come first: how many the others have depends on the clock.
+    """
     points = [
         Point(
             Disturbance(kind, number, thread),
@@ -85,9 +87,11 @@ def chosen(expected: Undisturbed, arguments: argparse.Namespace) -> list[Point]:
             moved=expected.place == "store" and number % 2 == 1,
             report="whole" if arguments.plain else _report(expected, number, thread),
         )
-        for kind in arguments.kinds
-        for thread, operations in expected.operations.items()
+        for thread, operations in sorted(
+            expected.operations.items(), key=lambda of_thread: of_thread[0] != MAIN
+        )
         if arguments.thread in (None, thread)
+        for kind in arguments.kinds
         for number, operation in enumerate(operations)
         if (kind != "torn" or operation.name == "open")
         and (kind != "short" or operation.name in ("open", "mkdir"))
