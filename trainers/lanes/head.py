@@ -6,6 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from trainers.lanes import modules
+from trainers.lanes.modules import LaneLinear
 from trainers.ops import chunked_loss
 from trainers.ops.chunked_loss import PIECE, Head
 from trainers.ops.packed_attention import Rows
@@ -38,8 +40,8 @@ class LaneHead:
         head: Any = laned.get_output_embeddings()
         states = hidden_states(laned, row, lanes)
         logits = self._most * head.out_features * len(row.targets)
-        at_once = logits <= PIECE[states.device.type]
-        return at_once, states, head.weight, head.bias, row.targets
+        at_once = logits <= PIECE[states.device.type] or not isinstance(head, LaneLinear)
+        return at_once, states, head, row.targets
 
 
 def _apply(function: Any, *arguments: Any) -> torch.Tensor:
@@ -55,21 +57,20 @@ class _Losses(torch.autograd.Function):
         ctx: Any,
         at_once: bool,
         hidden: torch.Tensor,
-        weight: torch.nn.Parameter,
-        bias: torch.nn.Parameter | None,
+        head: torch.nn.Linear,
         targets: torch.Tensor,
         weights: torch.Tensor,
     ) -> torch.Tensor:
-        """`hidden` (lanes, targets, size), `weight` (lanes, vocabulary, size)."""
+        """`hidden` (lanes, targets, size)."""
         kept = chunked_loss.cast(hidden)
-        total, to_hidden = _gradients(at_once, kept, weight, bias, targets, weights)
+        total, to_hidden = _gradients(at_once, kept, head, targets, weights)
         ctx.save_for_backward(to_hidden.to(hidden.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         (to_hidden,) = ctx.saved_tensors
-        return None, to_hidden, None, None, None, None
+        return None, to_hidden, None, None, None
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -80,47 +81,53 @@ class _TokenLosses(torch.autograd.Function):
         ctx: Any,
         at_once: bool,
         hidden: torch.Tensor,
-        weight: torch.nn.Parameter,
-        bias: torch.nn.Parameter | None,
+        head: torch.nn.Linear,
         targets: torch.Tensor,
     ) -> torch.Tensor:
         """As `_Losses`; returns (lanes, targets)."""
         kept = chunked_loss.cast(hidden)
         ctx.save_for_backward(kept, targets)
-        ctx.at_once, ctx.head, ctx.dtype = at_once, (weight, bias), hidden.dtype
+        ctx.at_once, ctx.head, ctx.dtype = at_once, head, hidden.dtype
         each = [
-            chunked_loss.negative_log_likelihoods(part, head, shift, targets)
-            for part, head, shift in _lanes(at_once, kept, weight, bias)
+            chunked_loss.negative_log_likelihoods(part, weight, bias, targets)
+            for part, weight, bias in _lanes(at_once, kept, _product(head, kept), head.bias)
         ]
         return each[0] if at_once else torch.stack(each)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         kept, targets = ctx.saved_tensors
-        weight, bias = ctx.head
-        _, to_hidden = _gradients(ctx.at_once, kept, weight, bias, targets, outputs[0])
-        return None, to_hidden.to(ctx.dtype), None, None, None
+        _, to_hidden = _gradients(ctx.at_once, kept, ctx.head, targets, outputs[0])
+        return None, to_hidden.to(ctx.dtype), None, None
 
 
 def _gradients(
     at_once: bool,
     kept: torch.Tensor,
-    weight: torch.nn.Parameter,
-    bias: torch.nn.Parameter | None,
+    head: torch.nn.Linear,
     targets: torch.Tensor,
     weights: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`chunked_loss.gradients` of all lanes; those for the head are added to it."""
-    slopes = (weight.grad, None if bias is None else bias.grad)
-    parts = (kept, weight, bias, weights.expand(len(kept), -1), *slopes)
+    """`chunked_loss.gradients` of all lanes; those for the head are added to it, unless they share
+    it."""
+    bias = head.bias
+    product = _product(head, kept)
+    slopes = (head.weight.grad, None if bias is None else bias.grad)
+    parts = (kept, product, bias, weights.expand(len(kept), -1), *slopes)
     each = [
-        chunked_loss.gradients(hidden, head, shift, targets, share, to_weight, to_bias)
-        for hidden, head, shift, share, to_weight, to_bias in _lanes(at_once, *parts)
+        chunked_loss.gradients(hidden, whole, shift, targets, share, to_weight, to_bias)
+        for hidden, whole, shift, share, to_weight, to_bias in _lanes(at_once, *parts)
     ]
     if at_once:
         return each[0]
     totals, to_hidden = zip(*each, strict=True)
     return torch.stack(totals), torch.stack(to_hidden)
+
+
+def _product(head: torch.nn.Linear, kept: torch.Tensor) -> torch.Tensor:
+    """The head's weight for products with `kept`, (vocabulary, size) if all lanes share it."""
+    rounded = head.rounded if isinstance(head, LaneLinear) else None
+    return head.weight if rounded is None or kept.dtype == torch.float32 else rounded
 
 
 def _lanes(at_once: bool, *parts: torch.Tensor | None) -> list[tuple[Any, ...]]:
@@ -133,7 +140,7 @@ def _lanes(at_once: bool, *parts: torch.Tensor | None) -> list[tuple[Any, ...]]:
 
 def hidden_states(laned: PreTrainedModel, row: Rows, lanes: int) -> torch.Tensor:
     """Where a token that counts is predicted, (lanes, targets, size)."""
-    states = laned.base_model(**row.options).last_hidden_state
+    states = modules.hidden_states(laned, row.options)
     return states.reshape(lanes, -1, states.shape[-1]).index_select(1, row.places)
 
 

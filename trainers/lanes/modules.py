@@ -12,8 +12,10 @@ from torch.nn.functional import embedding, layer_norm
 from transformers import PreTrainedModel
 
 from trainers.lanes.stack import Stack, twin
-from trainers.ops.chunked_loss import add_product
+from trainers.ops import half_weights
 from trainers.specs.lanes import NotLaned
+
+FROZEN = "_has_frozen_weights"
 
 
 def laned(model: PreTrainedModel, stack: Stack) -> PreTrainedModel:
@@ -27,13 +29,24 @@ def laned(model: PreTrainedModel, stack: Stack) -> PreTrainedModel:
     by_id = {id(parameter): name for name, parameter in names.items()}
     for path, module in list(whole.named_modules()):
         own = dict(module.named_parameters(recurse=False))
-        if not own:
-            continue
-        if not all(id(parameter) in by_id for parameter in own.values()):
-            raise NotLaned(f"{type(module).__name__} {path} has weights that are not trained")
+        trained = [parameter for parameter in own.values() if id(parameter) in by_id]
+        if not trained:
+            continue  # all lanes share what is frozen
+        if len(trained) < len(own):
+            raise NotLaned(f"{type(module).__name__} {path}: not all of its weights are trained")
         spans = {part: by_id[id(parameter)] for part, parameter in own.items()}
         whole.set_submodule(path, _laned(module, path, spans, stack))
+    frozen = any(not parameter.requires_grad for parameter in whole.base_model.parameters())
+    setattr(whole, FROZEN, frozen)
     return whole
+
+
+def hidden_states(laned: PreTrainedModel, options: dict[str, Any]) -> torch.Tensor:
+    """Of the rows that `options` hold, (lanes * rows, tokens, size)."""
+    body = laned.base_model
+    if getattr(laned, FROZEN):
+        return half_weights.forward(body, options).last_hidden_state
+    return body(**options).last_hidden_state
 
 
 def _laned(
@@ -57,46 +70,63 @@ def _laned(
 class LaneLinear(torch.nn.Linear):
     """(lanes * rows, tokens, inputs) to (lanes * rows, tokens, outputs)."""
 
+    casts_itself = True
+    rounded: torch.nn.Parameter | None
+    """The weight for products in bfloat16."""
+
     def __init__(self, linear: torch.nn.Linear, name: str, stack: Stack):
         torch.nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self._whole = linear.weight.detach()
-        self._half = None if stack.half is None else stack.slices(stack.half, name)
+        self.rounded = None
+        if stack.half is not None:
+            self.rounded = torch.nn.Parameter(stack.slices(stack.half, name))
+            self.rounded.register_post_accumulate_grad_hook(self._add)
+
+    def _add(self, rounded: torch.Tensor) -> None:
+        """Add a gradient in bfloat16 where that of the weight lies."""
+        assert self.weight.grad is not None and rounded.grad is not None
+        self.weight.grad += rounded.grad
+        rounded.grad = None
+
+    @property
+    def product(self) -> torch.Tensor:
+        """The weight in the dtype of the products."""
+        if self.rounded is None or not torch.is_autocast_enabled(self.weight.device.type):
+            return self.weight
+        return self.rounded
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        product = self._whole
-        if torch.is_autocast_enabled(input.device.type) and self._half is not None:
-            product = self._half
+        product = self.product
         rows = input.to(product.dtype).reshape(len(product), -1, self.in_features)
-        out: Any = _Product.apply(rows, self.weight, self.bias, product)
+        bias = None if self.bias is None else self.bias[:, None].to(product.dtype)
+        out: Any = _Product.apply(rows, product, bias)
         return out.view(*input.shape[:-1], self.out_features)
 
 
 class _Product(torch.autograd.Function):
+    """The gradient of a weight in float32 is added where it lies, in one operation."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        rows: torch.Tensor,
-        weight: torch.nn.Parameter,
-        bias: torch.nn.Parameter | None,
-        product: torch.Tensor,
+        ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """`product` is the weight in the dtype of the rows."""
-        ctx.save_for_backward(rows, product)
-        ctx.weight, ctx.bias = weight, bias
+        ctx.save_for_backward(rows, weight)
+        ctx.biased = bias is not None
         if bias is None:
-            return torch.bmm(rows, product.mT)
-        return torch.baddbmm(bias[:, None].to(rows.dtype), rows, product.mT)
+            return torch.bmm(rows, weight.mT)
+        return torch.baddbmm(bias, rows, weight.mT)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Any) -> Any:
         (slope,) = outputs
-        rows, product = ctx.saved_tensors
-        add_product(ctx.weight.grad, slope.mT, rows)
-        if ctx.bias is not None:
-            ctx.bias.grad += slope.sum(dim=1)
-        return (torch.bmm(slope, product) if ctx.needs_input_grad[0] else None), None, None, None
+        rows, weight = ctx.saved_tensors
+        to_rows = torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None
+        to_bias = slope.sum(dim=1, keepdim=True) if ctx.biased else None
+        if weight.dtype == torch.float32:
+            weight.grad.baddbmm_(slope.mT, rows)
+            return to_rows, None, to_bias
+        return to_rows, torch.bmm(slope.mT, rows), to_bias
 
 
 class LaneEmbedding(torch.nn.Embedding):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
+from trainers.lanes import modules
 from trainers.lanes.stack import Stack
 from trainers.ops import half_weights, packed_attention
 from trainers.ops.packed_attention import TOLERANCE
 from trainers.specs.lanes import NotLaned
+from trainers.training import compiled
 
 APART = 0.05
 """Each lane's weights are larger by that share than the ones of the lane before."""
@@ -47,6 +49,7 @@ def check(
 @torch.no_grad()
 def _apart(stack: Stack) -> None:
     for lane, row in enumerate(stack.weights):
+        row[row == 0] = APART * (1 + lane)  # as half of a fresh adapter is
         row *= 1 + APART * lane
     stack.round()
     stack.zero()
@@ -66,7 +69,7 @@ def _compare(
     examples[0].ids[0] = getattr(laned.get_input_embeddings(), "padding_idx", None) or 0
     row = packed_attention.rows(examples, packed, device, lanes)
     with _products_in(dtype, device):
-        together = laned.base_model(**row.options).last_hidden_state.float()
+        together = modules.hidden_states(laned, row.options).float()
     together = together.view(lanes, -1, together.shape[-1])
     generator = torch.Generator().manual_seed(0)
     weigh = torch.randn(together[0].shape, generator=generator).to(device)
@@ -85,6 +88,26 @@ def _compare(
             raise NotLaned(f"hidden states of lanes of {type(laned).__name__} differ in {dtype}")
     if not (stack.norms() < TOLERANCE[dtype] * norms).all():
         raise NotLaned(f"gradients of lanes of {type(laned).__name__} differ in {dtype}")
+
+
+def run(
+    stack: Stack, laned: PreTrainedModel, lengths: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`compiled.Run` of a model with the lanes of `stack`."""
+    training = laned.training
+    laned.train()
+    stack.round()
+    examples = compiled.random_examples(laned, lengths)
+    device = stack.weights.device
+    with _products_in(torch.bfloat16, device):
+        row = packed_attention.rows(examples, True, device, stack.lanes)
+        hidden = modules.hidden_states(laned, row.options).float()
+    weigh = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    (hidden * weigh).sum().backward()
+    gradient = stack.gradients.clone()
+    stack.zero()
+    laned.train(training)
+    return hidden.detach(), gradient
 
 
 def _products_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:

@@ -45,6 +45,8 @@ class _State(MutableMapping[torch.Tensor, dict[str, Any]]):
         self._whole = whole
         self._parts: dict[torch.Tensor, tuple[torch.nn.Parameter, Span]] = {}
         for name, parameter in model.named_parameters():
+            if name not in stack.spans:
+                continue
             span = stack.spans[name]
             if span.end <= stack.split:
                 self._parts[parameter] = row.decaying, span

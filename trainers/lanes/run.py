@@ -1,7 +1,10 @@
 """A pass from the specs of its lanes to their records."""
 
+import copy
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,14 +18,15 @@ from trainers.lanes import modules, proof, room
 from trainers.lanes.lane import Lane
 from trainers.lanes.stack import Stack
 from trainers.lanes.steps import Kind, Pass, Setting
-from trainers.models import load
+from trainers.models import adapters, load
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.ops.memory import out_of_memory
+from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.training import checkpoints, optimizers, schedule
+from trainers.training import checkpoints, compiled, optimizers, schedule
 from trainers.training.batch_loader import BatchLoader
 from trainers.training.records import CHECKPOINTS, figures
 from trainers.training.token_budget import TokenBudget
@@ -60,6 +64,9 @@ def train(
         raise NotLaned("several processes train one model")
     newest = [checkpoints.newest(folder / CHECKPOINTS) for folder in folders]
     first, sharers = _start(newest)
+    parameters = loaded.model.num_parameters()
+    if specs[0].adapter is not None:
+        loaded = loaded._replace(model=_adapted(loaded.model, specs[0].adapter, specs[0].seed))
     courses = [schedule.course(spec, data.lengths) for spec in specs]
     spec, model, count = specs[0], loaded.model, len(specs)
     attention: Any = model.config._attn_implementation
@@ -67,8 +74,9 @@ def train(
     fits = room.lanes_that_fit(model, spec.optimizer, bfloat16, count)
     if fits < count:
         raise TooMany(fits, count)
-    with packed_attention.used(model, bfloat16) as packed:
-        stack, models = _proved(model, count, packed, bfloat16)
+    with ExitStack() as opened:
+        packed = opened.enter_context(packed_attention.used(model, bfloat16))
+        stack, laned, models = _proved(model, count, packed, bfloat16)
         budget = spec.tokens_per_micro_batch or room.tokens_per_micro_batch(
             model, spec.optimizer, packed, bfloat16, count
         )
@@ -89,12 +97,13 @@ def train(
         made = kind(model, sharers, packed)
         steps = courses[0].steps
         tokens = TokenBudget(budget >> memory_kills, sharers)
+        micro_batches = steps * math.ceil(courses[0].tokens_per_step * sharers / budget)
+        against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
         facts = {
             "lanes": count,
-            "model_parameters": model.num_parameters(),
+            "model_parameters": parameters,
             "trained_parameters": model.num_parameters(only_trainable=True),
             "packed": packed,
-            "compiled": False,
             "dtype": "bfloat16" if bfloat16 else "float32",
             "device": str(load.device()),
             **extra,
@@ -108,13 +117,21 @@ def train(
             result = StageResult("diverged" if reason else "ok", reason, of_course | said)
             lane.end = result
             lane.model.set_attn_implementation(attention)
-            lane.alone(lambda: save(lane.number, loaded._replace(model=lane.model), result))
+            # whoever merges an adapter changes the weights below it, which the lanes share
+            own = lane.model if spec.adapter is None else copy.deepcopy(lane.model)
+            lane.alone(lambda: save(lane.number, loaded._replace(model=own), result))
 
+        compilation = opened.enter_context(
+            compiled.layers(laned, against, run=partial(proof.run, stack))
+        )
+        facts |= {"compiled": compilation.used}
+        facts |= {"compilation_failed": compilation.reason} if compilation.reason != against else {}
         Pass(
             Setting(steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
             made,
             lanes,
             stack,
+            laned,
             partial(modules.laned, model),
             BatchLoader(rows, made.collate, batches, first, steps),
             tokens,
@@ -122,6 +139,13 @@ def train(
         ).run(first)
     ends = {lane.number: lane.end for lane in lanes}
     return [end for _, end in sorted(ends.items()) if end is not None]
+
+
+def _adapted(model: PreTrainedModel, adapter: Adapter, seed: int) -> PreTrainedModel:
+    """A model on copies of the weights, frozen under a new adapter."""
+    model = copy.deepcopy(model)
+    adapters.attach(model, adapter, seed)
+    return model
 
 
 def _start(newest: Sequence[checkpoints.Found]) -> tuple[int, int]:
@@ -140,8 +164,9 @@ def _start(newest: Sequence[checkpoints.Found]) -> tuple[int, int]:
 
 def _proved(
     model: PreTrainedModel, lanes: int, packed: bool, bfloat16: bool
-) -> tuple[Stack, list[PreTrainedModel]]:
-    """Lanes with the weights of the model, and each of them as a model; proven to compute the same.
+) -> tuple[Stack, PreTrainedModel, list[PreTrainedModel]]:
+    """Lanes with the weights of the model, a model of all of them, and each as a model; proven to
+    compute the same.
 
     Raises:
         NotLaned: they do not.
@@ -150,8 +175,9 @@ def _proved(
     try:
         stack = Stack(model, lanes, optimizers.decaying(model), bfloat16)
         models = [stack.model(model, lane) for lane in range(lanes)]
-        proof.check(modules.laned(model, stack), models, stack, packed, bfloat16)
-        return stack, models
+        laned = modules.laned(model, stack)
+        proof.check(laned, models, stack, packed, bfloat16)
+        return stack, laned, models
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -72,6 +72,7 @@ class Stack:
     @torch.no_grad()
     def fill(self) -> None:
         """Give all lanes the weights of the model."""
+        self.weights.zero_()
         for name, span in self.spans.items():
             self.weights[:, span.start : span.end] = self._start[name].flatten()
 

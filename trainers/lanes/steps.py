@@ -61,14 +61,14 @@ class Pass:
         kind: Kind,
         lanes: Sequence[Lane],
         stack: Stack,
+        laned: PreTrainedModel,
         with_lanes: Callable[[Stack], PreTrainedModel],
         loader: BatchLoader,
         budget: TokenBudget,
         end: Callable[[Lane, str], None],
     ):
         self.setting, self.kind, self.lanes = setting, kind, lanes
-        self.stack, self._with_lanes = stack, with_lanes
-        self.laned = with_lanes(stack)
+        self.stack, self.laned, self._with_lanes = stack, laned, with_lanes
         self.loader, self.budget = loader, budget
         self._end = end
         self._stepped = 0.0

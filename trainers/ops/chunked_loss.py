@@ -95,14 +95,15 @@ def gradients(
     their dtype, that of the matrix products. The gradients for head and bias are added to
     `to_weight` and `to_bias`; None where they are not trained.
 
-    `kept` is (targets, size) and `weight` (vocabulary, size), or both have lanes before that, and
-    so has what is returned; `targets` are (targets,), `weights` too or (lanes, targets).
+    `kept` is (targets, size) and `weight` (vocabulary, size). Both may have lanes before that, or
+    `kept` alone for a head that lanes share, and then so has what is returned; `targets` are
+    (targets,), `weights` too or (lanes, targets).
     """
     head = weight.to(kept.dtype)
     lanes = kept.shape[:-2]
     total = torch.zeros(lanes, device=kept.device)
     to_hidden = torch.empty_like(kept)
-    for piece in _pieces(len(targets), weight.shape[:-1].numel(), kept.device):
+    for piece in _pieces(len(targets), lanes.numel() * weight.shape[-2], kept.device):
         share = weights[..., piece, None]
         logits = _logits(kept[..., piece, :], head, bias)
         aim = targets[piece, None].expand(*lanes, -1, 1)
@@ -138,10 +139,11 @@ def negative_log_likelihoods(
     """Of each target, (targets,), without gradients; with lanes before that as in `gradients`."""
     kept = cast(hidden)
     head = weight.to(kept.dtype)
+    lanes = kept.shape[:-2]
     losses = torch.empty(kept.shape[:-1], device=hidden.device)
-    for piece in _pieces(len(targets), weight.shape[:-1].numel(), hidden.device):
+    for piece in _pieces(len(targets), lanes.numel() * weight.shape[-2], hidden.device):
         logits = _logits(kept[..., piece, :], head, bias)
-        aim = targets[piece, None].expand(*kept.shape[:-2], -1, 1)
+        aim = targets[piece, None].expand(*lanes, -1, 1)
         aimed = logits.gather(-1, aim)[..., 0]
         losses[..., piece] = torch.logsumexp(logits, dim=-1) - aimed
     return losses

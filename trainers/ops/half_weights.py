@@ -12,6 +12,9 @@ from torch.distributed.fsdp import FSDPModule
 from torch.func import functional_call
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+CASTS_ITSELF = "casts_itself"
+"""Attribute of a linear module that is left as it is."""
+
 DEVICES = ("cuda",)
 """Where a launch costs more than the cast itself."""
 
@@ -46,7 +49,8 @@ def _cast(body: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         trained: dict[str, torch.Tensor] = {}
         frozen: dict[str, torch.Tensor] = {}
         for inner, module in layer.named_modules():
-            if isinstance(module, torch.nn.Linear) and not inner.startswith(whole):
+            linear = isinstance(module, torch.nn.Linear)
+            if linear and not inner.startswith(whole) and not getattr(module, CASTS_ITSELF, False):
                 for name, weight in module.named_parameters(recurse=False):
                     part = trained if weight.requires_grad else frozen
                     part[f"{prefix}.{inner}.{name}"] = weight

@@ -29,6 +29,8 @@ class TooMany(NotLaned):
 
 def lane_key(spec: StageSpec) -> str | None:
     """Trainings of one model with equal keys may share a pass; None: this one never shares."""
-    if spec.kind == "rlvr" or spec.adapter is not None or spec.optimizer not in OPTIMIZERS:
+    if spec.kind == "rlvr" or spec.optimizer not in OPTIMIZERS:
+        return None
+    if spec.adapter is not None and (spec.adapter.dropout or spec.adapter.dora):
         return None
     return files.short_hash(spec.model_dump(mode="json", exclude=set(OWN)))

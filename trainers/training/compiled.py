@@ -6,7 +6,7 @@ share one compilation, with symbolic lengths, and inductor keeps it on disk for 
 `TORCHDYNAMO_DISABLE=1` turns it off.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -51,16 +51,24 @@ def worthwhile(device: str, packed: bool, bfloat16: bool, micro_batches: float) 
     return ""
 
 
+Run = Callable[[PreTrainedModel, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]]
+"""Of a model and the lengths of random examples: hidden states, and a gradient that all layers hand
+down; leaves no gradient."""
+
+
 @contextmanager
-def layers(model: PreTrainedModel, reason: str, backend: Any = "inductor") -> Iterator[Compiled]:
+def layers(
+    model: PreTrainedModel, reason: str, backend: Any = "inductor", run: Run | None = None
+) -> Iterator[Compiled]:
     """While open, the decoder layers are compiled, unless there is a `reason` against it or they
-    fail the proof; the model is left as it was."""
+    fail the proof; the model is left as it was. `run` is how the model is proven, if it is not one
+    that takes packed rows."""
     if reason:
         yield Compiled(False, reason)
         return
     modules = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
     try:
-        reason = _compile(model, modules, backend)
+        reason = _compile(model, modules, backend, run or one_row)
         if reason:
             _restore(modules)
         yield Compiled(not reason, reason)
@@ -69,15 +77,15 @@ def layers(model: PreTrainedModel, reason: str, backend: Any = "inductor") -> It
         torch.compiler.reset()
 
 
-def _compile(model: PreTrainedModel, modules: list[Any], backend: Any) -> str:
+def _compile(model: PreTrainedModel, modules: list[Any], backend: Any, run: Run) -> str:
     """Compile and prove; returns what went wrong."""
     if not modules:
         return f"{type(model).__name__} has no decoder layers known to transformers"
-    expected = [_pass(model, lengths) for lengths in PROOF]
+    expected = [run(model, lengths) for lengths in PROOF]
     try:
         for module in modules:
             module.compile(dynamic=True, backend=backend)
-        passes = [_pass(model, lengths) for lengths in PROOF]
+        passes = [run(model, lengths) for lengths in PROOF]
     except Exception as error:  # any part of the compiler, or the C++ compiler that it calls
         if out_of_memory(error):
             raise
@@ -90,17 +98,22 @@ def _compile(model: PreTrainedModel, modules: list[Any], backend: Any) -> str:
     return ""
 
 
-def _pass(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states of random examples, and a gradient that all layers hand down."""
-    training = model.training
-    model.train()
+def random_examples(model: PreTrainedModel, lengths: tuple[int, ...]) -> list[Example]:
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.config.get_text_config().vocab_size
     ids = [torch.randint(vocabulary, (n + 1,), generator=generator) for n in lengths]
-    row = rows([Example(tokens, tokens) for tokens in ids], True, model.device)
+    return [Example(tokens, tokens) for tokens in ids]
+
+
+def one_row(model: PreTrainedModel, lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`Run` of a model that takes packed rows."""
+    training = model.training
+    model.train()
+    row = rows(random_examples(model, lengths), True, model.device)
     with torch.autocast(model.device.type, torch.bfloat16):
         hidden = half_weights.forward(model.base_model, row.options).last_hidden_state.float()
-    weigh = torch.randn(hidden.shape, generator=generator).to(hidden.device)
+    weigh = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1))
+    weigh = weigh.to(hidden.device)
     (hidden * weigh).sum().backward()
     gradient = model.get_input_embeddings().weight.grad
     if gradient is None:  # frozen under an adapter, whose own gradients are few

@@ -29,6 +29,7 @@ class Trained(NamedTuple):
     weights: dict[str, torch.Tensor]
     """As they were handed out; empty where they were not."""
     lines: list[dict[str, Any]]
+    model: Any = None
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def alone(start: load.Loaded, cache: Path, folder: Path, settings: dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     loaded = copied(start)
     result = dispatch.train(spec(settings), loaded, cache, "base", folder)
-    return Trained(result, weights(result.model or loaded.model), lines(folder))
+    model = result.model or loaded.model
+    return Trained(result, weights(model), lines(folder), model)
 
 
 def spec(settings: dict[str, Any]) -> Any:

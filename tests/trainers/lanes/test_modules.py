@@ -2,6 +2,7 @@
 model on its weights; what cannot have lanes is found out."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -37,11 +38,13 @@ from tests.trainers.small_models import CPU, EXAMPLES, small
 from trainers.lanes import modules, proof
 from trainers.lanes.head import LaneHead
 from trainers.lanes.stack import Stack
+from trainers.models import adapters
 from trainers.ops import chunked_loss, packed_attention
 from trainers.ops.chunked_loss import Head
 from trainers.ops.packed_attention import rows
+from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned
-from trainers.training import optimizers
+from trainers.training import compiled, optimizers
 
 LANES = 3
 
@@ -162,16 +165,47 @@ def test_lanes_that_are_mixed_up_fail_the_proof(monkeypatch):
 
 
 def test_gradients_in_the_wrong_lane_fail_the_proof(monkeypatch):
-    def shifted(total, left, right):
-        total += (left @ right).roll(1, 0)
+    plain = modules._Product.backward
 
-    monkeypatch.setattr(modules, "add_product", shifted)
+    def shifted(ctx, slope):
+        return plain(ctx, slope.roll(1, 0))
+
+    monkeypatch.setattr(modules._Product, "backward", staticmethod(shifted))
     with pytest.raises(NotLaned, match="gradients of lanes of LlamaForCausalLM differ"):
         prove(small())
 
 
-def test_frozen_weights_have_no_lanes():
-    model = small()
-    model.model.layers[0].mlp.up_proj.weight.requires_grad_(False)
-    with pytest.raises(NotLaned, match="not trained"):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tied", "biased", "qwen3"])
+def test_compiled_layers_pass_the_proof_and_serve_all_lengths(name):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    kind, config, settings = FAMILIES[name]
+    model, backend = small(kind, config, **settings), CompileCounterWithBackend("aot_eager")
+    with varlen_on_cpu.chosen(), packed_attention.used(model, bfloat16=True):
+        stack = stacked(model, bfloat16=True)
+        apart(stack)
+        laned = modules.laned(model, stack)
+        run = partial(proof.run, stack)
+        with compiled.layers(laned, "", backend, run) as compilation:
+            assert compilation == (True, "")
+            compiled_once = backend.frame_count
+            for lengths in ((5, 3), (30, 2, 9, 4), (64,)):
+                run(laned, lengths)
+            assert backend.frame_count == compiled_once > 0
+
+
+def test_a_bias_that_is_frozen_beside_its_weight_has_no_lanes():
+    model = small(mlp_bias=True)
+    model.model.layers[0].mlp.up_proj.bias.requires_grad_(False)
+    with pytest.raises(NotLaned, match="not all of its weights are trained"):
         prove(model)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_adapters_over_one_frozen_base_pass_the_proof(bfloat16):
+    model = small()
+    adapters.attach(model, Adapter(rank=4), 0)
+    with varlen_on_cpu.used():
+        stack = prove(model, bfloat16)
+    assert stack.weights.shape[1] < sum(p.numel() for p in model.parameters())

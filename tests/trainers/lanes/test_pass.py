@@ -12,6 +12,7 @@ from tests.trainers.lanes.passes import SFT, alone, assert_as_alone, copied, spe
 from trainers import attempt, dispatch
 from trainers.attempt import Stopped, Superseded
 from trainers.lanes import steps
+from trainers.models import adapters
 from trainers.specs.lanes import NotLaned, TooMany, lane_key
 from trainers.specs.result import OutOfTime, StageResult
 from trainers.training import checkpoints, records
@@ -58,9 +59,13 @@ def single(tiny, tmp_path):
     [
         RATES,
         [one | {"tokens_per_micro_batch": 100, "loss": "example_mean"} for one in RATES[:2]],
-        [SFT | {"learning_rate": 0.02, "optimizer": "sgd"}, SFT | {"optimizer": "sgd"}],
-        [SFT | {"optimizer": "muon"}, SFT | {"optimizer": "muon", "learning_rate": 3e-3}],
-        [SFT | {"optimizer": "adafactor"}, SFT | {"optimizer": "adafactor", "max_grad_norm": 0}],
+        *(
+            pytest.param(
+                [SFT | {"optimizer": name}, SFT | {"optimizer": name, "learning_rate": 3e-3}],
+                marks=pytest.mark.slow,
+            )
+            for name in ("sgd", "muon", "adafactor")
+        ),
     ],
     ids=["adamw", "micro-batches", "sgd", "muon", "adafactor"],
 )
@@ -87,7 +92,7 @@ PAIRS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["dpo", "reward"])
+@pytest.mark.parametrize("kind", ["dpo", pytest.param("reward", marks=pytest.mark.slow)])
 def test_a_lane_of_pairs_is_as_if_alone(kind, trained, single, tiny, tmp_path):
     plain = PAIRS | {"kind": kind}
     settings = [plain, plain | {"learning_rate": 3e-3, "weight_decay": 0.1}]
@@ -102,6 +107,35 @@ def test_a_lane_of_pairs_is_as_if_alone(kind, trained, single, tiny, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "kind", ["sft", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dpo", "reward"))]
+)
+def test_a_lane_of_an_adapter_is_as_if_alone(kind, trained, single, tiny, tmp_path):
+    plain = (SFT if kind == "sft" else PAIRS | {"kind": kind}) | {"adapter": {"rank": 4}}
+    settings = [plain, plain | {"learning_rate": 1e-2, "weight_decay": 0.1}]
+    assert len({lane_key(spec(one)) for one in settings}) == 1
+    start = {name: p.detach().clone() for name, p in tiny.model.named_parameters()}
+    for number, lane in enumerate(trained(settings, save=merged)):
+        other = single(settings[number], tmp_path / f"alone-{number}")
+        assert lane.figures["trained_parameters"] == other.figures["trained_parameters"]
+        assert lane.figures["model_parameters"] == other.figures["model_parameters"]
+        for here, there in zip(lane.lines, other.lines, strict=True):
+            assert here["loss"] == pytest.approx(there["loss"], rel=1e-4)
+        adapters.merge(other.model)
+        there = dict(other.model.named_parameters())
+        assert lane.weights.keys() == there.keys()
+        moved = False
+        for name, weight in lane.weights.items():
+            assert (weight - there[name]).norm() <= 1e-3 * there[name].norm()
+            moved |= name in start and not torch.equal(weight, start[name])
+        assert moved
+
+
+def merged(number, loaded, result):
+    """What a lane does to its own weights is not to be seen in another's."""
+    adapters.merge(loaded.model)
+
+
 def test_lanes_differ(trained):
     """The tolerance is not so wide that a neighbour passes."""
     first, second, third = trained(RATES)
@@ -113,7 +147,7 @@ WILD = SFT | {"learning_rate": 1e30, "warmup_steps": 0}
 CALM = SFT | {"warmup_steps": 0}
 
 
-@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_lane_that_diverges_changes_no_bit_of_the_others(place, trained):
     calm = [CALM, CALM | {"learning_rate": 3e-3}]
     plain = trained([*calm[:place], CALM | {"learning_rate": 1e-4}, *calm[place:]])
@@ -244,7 +278,15 @@ def test_what_lies_behind_the_last_live_lane_is_not_computed(trained, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "settings", [SAVING[1], *(SAVING[0] | {"optimizer": name} for name in ("sgd", "muon"))], ids=str
+    "settings",
+    [
+        SAVING[1],
+        *(
+            pytest.param(SAVING[0] | {"optimizer": name}, marks=pytest.mark.slow)
+            for name in ("sgd", "muon")
+        ),
+    ],
+    ids=["adamw", "sgd", "muon"],
 )
 def test_a_training_alone_goes_on_from_a_lane_and_a_lane_from_it(
     settings, trained, single, kill_at, tiny, monkeypatch

@@ -36,6 +36,7 @@ def test_numbers_of_the_optimizer_may_differ(settings):
         {"data": "world:pretrain"}, {"max_length": 100}, {"loss": "example_mean"},
         {"heldout": 5}, {"dtype": "bfloat16"}, {"noise_scale_every": 0}, {"optimizer": "sgd"},
         {"tokens_per_micro_batch": 100}, {"save_every_steps": 5}, {"data_seed": 1},
+        {"adapter": {"rank": 4}},
     ],
     ids=str,
 )  # fmt: skip
@@ -43,7 +44,11 @@ def test_all_else_may_not(settings):
     assert key(**settings) != key()
 
 
-@pytest.mark.parametrize("settings", [{"optimizer": "lion"}, {"adapter": {"rank": 4}}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimizer": "lion"}, {"adapter": {"dropout": 0.1}}, {"adapter": {"dora": True}}],
+    ids=str,
+)
 def test_what_has_no_lanes_has_no_key(settings):
     assert key(**settings) is None
 

@@ -179,7 +179,7 @@ def test_compiled_layers_serve_all_lengths_without_compiling_again():
             assert compilation == (True, "")
             compiled_once = backend.frame_count
             for lengths in ((5, 3), (30, 2, 9, 4), (64,)):
-                compiled._pass(model, lengths)
+                compiled.one_row(model, lengths)
             assert backend.frame_count == compiled_once
         assert all(layer._compiled_call_impl is None for layer in model.model.layers)
 
@@ -198,7 +198,7 @@ def test_compiled_layers_with_an_adapter_pass_the_proof(dora):
         compiled.layers(model, "", "aot_eager") as compilation,
     ):
         assert compilation == (True, "")
-        _, gradient = compiled._pass(model, (5, 3))
+        _, gradient = compiled.one_row(model, (5, 3))
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert gradient.numel() == trained and gradient.any()
 
@@ -216,4 +216,4 @@ def test_a_compiler_that_fails_leaves_the_model_uncompiled():
         assert not compilation.used
         assert "no C++ compiler" in compilation.reason
         assert model.model.layers[0]._compiled_call_impl is None
-        compiled._pass(model, (5, 3))
+        compiled.one_row(model, (5, 3))
