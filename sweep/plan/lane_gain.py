@@ -1,8 +1,7 @@
 """Whether lanes gain by sharing a pass: an estimate, for `lanes: auto`.
 
 On a GPU the plan's time of a step decides (`step_time`): a pass launches its kernels once for all
-lanes but is not compiled, so few lanes, and batches that keep the device busy, gain nothing. On a
-CPU the size of the model does.
+lanes, and batches that keep the device busy gain nothing. On a CPU the size of the model does.
 """
 
 from sweep.gridfile.schema import Grid

@@ -27,8 +27,9 @@ them to these."""
 DECODING_LAUNCHES = 43
 """Kernels of one layer for one token of every answer in progress."""
 
-LANES_LAUNCHES = 130
-"""Kernels of one layer of all lanes of a pass, which is not compiled, for one micro-batch."""
+LANES_LAUNCHES = 55
+"""Kernels of one compiled layer of all lanes of a pass, for one micro-batch; 130 of one that is not
+compiled."""
 
 LANES_OTHER_LAUNCHES, LANE_LAUNCHES = 70, 5
 """Kernels of a step of a pass outside the layers, and those of each lane (its optimizer's)."""
@@ -115,7 +116,7 @@ def training_step(
     each, others = TRAINING_LAUNCHES, OTHER_LAUNCHES
     if size.lanes > 1:
         each, others = LANES_LAUNCHES, LANES_OTHER_LAUNCHES + size.lanes * LANE_LAUNCHES
-    elif size.adapter is not None:
+    if size.adapter is not None:
         each *= ADAPTER_LAUNCHES
     launches = (micro_batches * size.layers * each + others) / size.lanes
     moved = (STEP_BYTES + 2 * STATE_BYTES[optimizer]) * size.trained
