@@ -30,6 +30,8 @@ class Handout:
         self._callback = callback
         self._at_once = at_once
         self._say = say
+        self._running = 0
+        """Attempts, at one trial or at several."""
         self._again: deque[list[Trial]] = deque()
         """What was begun and goes on: bundles, and trials alone."""
         self._train_seconds: dict[str, float] = {}
@@ -46,28 +48,38 @@ class Handout:
 
     def next(self) -> list[Trial]:
         """Trials for one pass, or one alone; empty where none may run now."""
-        if self._again:
-            return self._again.popleft()
+        bundle = self._again.popleft() if self._again else self._ready()
+        self._running += bool(bundle)
+        return bundle
+
+    def _ready(self) -> list[Trial]:
         first = self._frontier.next()
         if first is None:
             return []
-        return [first, *self._frontier.companions(first, self._at_once[first.stage])]
+        free = max(self._at_once[first.stage] - self._running, 1)
+        return [first, *self._frontier.companions(first, free)]
 
     def back(self, bundle: list[Trial]) -> None:
         """It was not begun."""
+        self._running -= 1
         self._again.append(bundle)
 
     def started(self, bundle: Sequence[Trial]) -> None:
         for trial in bundle:
             self._callback.started(trial.key, len(bundle))
 
-    def goes_on(self, trial: Trial, outcome: Outcome) -> None:
-        """A pass is over, and its worker does what is left to do of this one of its trials."""
-        self._note(trial, outcome)
-        self._callback.started(trial.key)
+    def goes_on(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
+        """A pass over the trials is over, and its worker does what is left to do of the first."""
+        self._settle(trials[1:], outcomes[1:])
+        self._note(trials[0], outcomes[0])
+        self._callback.started(trials[0].key)
 
     def ended(self, trials: Sequence[Trial], outcomes: Iterable[Outcome]) -> None:
         """An attempt has ended in order; `outcomes` of the same trials."""
+        self._running -= 1
+        self._settle(trials, outcomes)
+
+    def _settle(self, trials: Sequence[Trial], outcomes: Iterable[Outcome]) -> None:
         together = []
         for trial, outcome in zip(trials, outcomes, strict=True):
             if outcome.status == "stopped" and outcome.reason.startswith(PREEMPTED):
@@ -86,6 +98,7 @@ class Handout:
 
     def failed(self, bundle: Sequence[Trial], reason: str = "") -> None:
         """An attempt has failed or died; `reason` where it is known."""
+        self._running -= 1
         if len(bundle) == 1:
             (trial,) = bundle
             if self._retries.again(trial.key):

@@ -59,18 +59,18 @@ class Bundles:
             why = why or "no two of them differ in numbers of the optimizer alone"
             yield f"lanes: trials of {name} are trained alone: {why}"
 
-    def size(self, trial: Trial, alike: int, ready: int, slots: int) -> int:
+    def size(self, trial: Trial, alike: int, ready: int, free: int) -> int:
         """Trials in the bundle that `trial` begins, itself among them, of `alike` that may share
-        its pass. `ready` trials may begin now, those among them, and `slots` run at once.
+        its pass. `ready` trials may begin now, those among them, and `free` slots wait for one.
 
-        `auto` takes the share of what is ready that one slot has, so that a bundle is never the
-        reason that others have nothing to do: guided self-scheduling (Polychronopoulos and Kuck
-        1987, IEEE Transactions on Computers 36). Where so many gain nothing, it takes one.
+        `auto` takes a free slot's share of what is ready, so that a bundle is never the reason that
+        another has nothing to do. It does not divide what is left over slots that are busy: a pass
+        of two halves would take longer than the whole. Where so many gain nothing it takes one.
         """
         resources = self._grid.trial_resources(trial.stage)
         if resources.lanes != "auto":
             return min(resources.lanes, alike)
-        size = max(1, min(alike, math.ceil(ready / slots)))
+        size = max(1, min(alike, math.ceil(ready / free)))
         return size if lane_gain.pays(self._grid, trial, size) else 1
 
     def expected(self, planned: Sequence[Trial], slots: int) -> dict[str, int]:
@@ -78,6 +78,7 @@ class Bundles:
         from one model are ready together and as many fit as there may be."""
         lanes = dict.fromkeys((trial.key for trial in planned), 1)
         ready = Counter(trial.stage for trial in planned)
+        free = dict.fromkeys(ready, slots)
         groups = defaultdict[str | None, list[Trial]](list)
         for trial in planned:
             groups[self.key(trial)].append(trial)
@@ -85,9 +86,10 @@ class Bundles:
         for group in groups.values():
             while group:
                 first = group[0]
-                size = self.size(first, len(group), ready[first.stage], slots)
+                size = self.size(first, len(group), ready[first.stage], free[first.stage])
                 lanes |= {trial.key: size for trial in group[:size]}
                 ready[first.stage] -= size
+                free[first.stage] = max(free[first.stage] - 1, 1)
                 del group[:size]
         return lanes
 

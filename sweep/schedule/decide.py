@@ -141,7 +141,7 @@ class DecideQueue(PoolQueue[Cell]):
                 return choice.cell
         return None
 
-    def companions(self, lead: Trial, slots: int) -> list[Trial]:
+    def companions(self, lead: Trial, free: int) -> list[Trial]:
         """Among them cells that the same refit has chosen."""
         rule = self.pending.bundles
         if rule is not None and (own := rule.key(lead)) is not None:
@@ -151,7 +151,7 @@ class DecideQueue(PoolQueue[Cell]):
                     self._next.remove(choice)
                     self._reasons[choice.cell] = choice.reason
                     self._ask(choice.cell)
-        return super().companions(lead, slots)
+        return super().companions(lead, free)
 
     def entered(self, cell: Cell) -> None:
         self._cells.chosen.add(cell)

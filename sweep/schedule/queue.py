@@ -67,9 +67,9 @@ class TrialQueue:
                 self.blocked[trial.key] = lost
         return None
 
-    def companions(self, lead: Trial, slots: int) -> list[Trial]:
+    def companions(self, lead: Trial, free: int) -> list[Trial]:
         """Trials to be trained in one pass with `lead`, which has just been handed out; they are
-        handed out with it. `slots` trials run at once."""
+        handed out with it. `free` slots wait for a trial, the one for `lead` among them."""
         rule = self.pending.bundles
         own = None if rule is None else rule.key(lead)
         if rule is None or own is None or self.pending.usable(lead.key):
@@ -77,7 +77,7 @@ class TrialQueue:
         usable = cache(self._is_usable)
         ready = [t for t in self.waiting.values() if all(map(usable, self.pending.starts(t)))]
         alike = [t for t in ready if rule.key(t) == own and not self.pending.usable(t.key)]
-        size = rule.size(lead, 1 + len(alike), 1 + len(ready), slots)
+        size = rule.size(lead, 1 + len(alike), 1 + len(ready), free)
         given = []
         for trial in alike[: size - 1]:
             if self._hand_out(trial) is None:

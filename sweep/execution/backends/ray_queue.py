@@ -71,11 +71,9 @@ class Queue(Searcher):
 
     def on_trial_result(self, trial_id: str, result: Any) -> None:
         """A pass is over; its worker goes on with the first of its trials."""
-        first, *others = self._open[trial_id]
-        self._open[trial_id] = [first]
-        outcome, *rest = _outcomes(result)
-        self._handout.ended(others, rest)
-        self._handout.goes_on(first, outcome)
+        bundle = self._open[trial_id]
+        self._open[trial_id] = bundle[:1]
+        self._handout.goes_on(bundle, _outcomes(result))
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         bundle = self._open.pop(trial_id)

@@ -45,13 +45,16 @@ class Told:
 
 
 class Column:
-    """All trials share a pass."""
+    """All trials share a pass, or as many as `most`."""
+
+    most = 99
 
     def key(self, trial: Trial) -> str:
         return "all"
 
-    def size(self, trial: Trial, alike: int, ready: int, slots: int) -> int:
-        return alike
+    def size(self, trial: Trial, alike: int, ready: int, free: int) -> int:
+        self.free = [*getattr(self, "free", []), free]
+        return min(alike, self.most)
 
     def lines(self, planned: Iterable[Trial]) -> list[str]:
         return []
@@ -64,9 +67,10 @@ class Case:
         self.told = Told(root)
         self.said: list[str] = []
         retries = Retries(jobs, 1, self.told, self.said.append)  # pyright: ignore[reportArgumentType]
-        pending = Pending([trial(key) for key in keys], lambda key: False, bundles=Column())  # pyright: ignore[reportArgumentType]
+        self.rule = Column()
+        pending = Pending([trial(key) for key in keys], lambda key: False, bundles=self.rule)  # pyright: ignore[reportArgumentType]
         self.queue = TrialQueue(pending)
-        self.handout = Handout(self.queue, retries, self.told, {"s": 1}, self.said.append)
+        self.handout = Handout(self.queue, retries, self.told, {"s": 3}, self.said.append)
 
     def next(self) -> list[Trial]:
         trials = self.handout.next()
@@ -114,9 +118,9 @@ def test_what_waits_is_tried_in_another_pass_and_what_is_alone_is_not(case):
 
 
 def test_a_worker_goes_on_with_the_first_of_its_pass(case):
-    first, *others = case.next()
-    case.handout.ended(others, [Outcome(one.key, TRAINED, "", 2.0, 0.0) for one in others])
-    case.handout.goes_on(first, Outcome("a", TRAINED, "", 2.0, 0.0))
+    first, *others = trials = case.next()
+    case.handout.goes_on(trials, [Outcome(one.key, TRAINED, "", 2.0, 0.0) for one in trials])
+    assert keys(others) == "bcd"
     assert case.told.lines[-2:] == ["handed back a", "started a 1"]
     case.ended([first], ["ok"])
     assert case.told.ends["a"].train_seconds == 4.0
@@ -161,3 +165,14 @@ def test_what_was_not_begun_is_handed_out_again(case):
     trials = case.handout.next()
     case.handout.back(trials)
     assert keys(case.next()) == "abcd" and case.handout.exhausted
+
+
+def test_bundles_are_told_how_many_slots_are_free(case):
+    case.rule.most = 1
+    first, second = case.next(), case.next()
+    case.handout.failed(second)
+    case.ended(first, ["ok"])
+    assert keys(case.next()) == keys(second), "what was begun goes before"
+    for _ in range(2):
+        case.next()
+    assert case.rule.free == [3, 2, 2, 1]

@@ -88,17 +88,18 @@ def test_a_stage_that_asks_for_lanes_and_has_none_says_why(load):
 def test_a_number_of_lanes_is_kept_to(columns):
     rule, planned = columns()
     second = next(trial for trial in planned if trial.stage == "second")
-    assert rule.size(second, alike=10, ready=10, slots=8) == 3
-    assert rule.size(second, alike=2, ready=80, slots=1) == 2
+    assert rule.size(second, alike=10, ready=10, free=8) == 3
+    assert rule.size(second, alike=2, ready=80, free=1) == 2
 
 
-def test_auto_takes_a_slots_share_of_what_is_ready(columns):
+def test_auto_takes_a_free_slots_share_of_what_is_ready(columns):
     rule, planned = columns()
     first = next(trial for trial in planned if trial.stage == "first")
-    assert rule.size(first, alike=5, ready=20, slots=2) == 5
-    assert rule.size(first, alike=5, ready=5, slots=2) == 3
-    assert rule.size(first, alike=5, ready=20, slots=8) == 3
-    assert rule.size(first, alike=5, ready=20, slots=64) == 1
+    assert rule.size(first, alike=5, ready=20, free=2) == 5
+    assert rule.size(first, alike=5, ready=5, free=2) == 3
+    assert rule.size(first, alike=5, ready=20, free=8) == 3
+    assert rule.size(first, alike=5, ready=20, free=64) == 1
+    assert rule.size(first, alike=5, ready=5, free=1) == 5, "others are busy"
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 7, 8, 20, 50])
@@ -106,13 +107,14 @@ def test_auto_takes_a_slots_share_of_what_is_ready(columns):
 def test_no_slot_is_left_with_nothing_to_do(columns, slots, keys):
     rule, planned = columns()
     first = next(trial for trial in planned if trial.stage == "first")
-    left = list(keys)
-    for taken in range(min(slots, sum(keys))):
-        place = next((place for place, count in enumerate(left) if count), None)
-        assert place is not None, f"{taken} slots took all"
-        size = rule.size(first, alike=left[place], ready=sum(left), slots=slots)
+    left, busy = list(keys), 0
+    while busy < slots and any(left):
+        place = next(place for place, count in enumerate(left) if count)
+        size = rule.size(first, alike=left[place], ready=sum(left), free=slots - busy)
         assert 1 <= size <= left[place]
         left[place] -= size
+        busy += 1
+    assert busy == min(slots, sum(keys))
 
 
 def test_title_names_what_is_trained(columns):

@@ -150,8 +150,8 @@ class Column:
     def key(self, trial: Trial) -> str:
         return trial.key[0]
 
-    def size(self, trial: Trial, alike: int, ready: int, slots: int) -> int:
-        self.asked = (alike, ready, slots)
+    def size(self, trial: Trial, alike: int, ready: int, free: int) -> int:
+        self.asked = (alike, ready, free)
         return min(alike, 3)
 
 
