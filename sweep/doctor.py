@@ -24,8 +24,8 @@ from sweep.plan.disk import disk
 from trainers import devices, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.data import sources
-from trainers.evaluate import benchmarks
 from trainers.models import load as models
+from trainers.tasks import benchmarks
 
 DASHBOARD = 8265
 CUDA = "python -m pip install --force-reinstall --no-deps torch==2.13.0"

@@ -8,7 +8,7 @@ import pytest
 
 from sweep.gridfile import load
 from sweep.plan import trials as plan
-from trainers.evaluate import benchmarks
+from trainers.tasks import benchmarks
 
 ROOT = Path(__file__).parent.parent
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))

@@ -175,7 +175,7 @@ def test_dry_run_takes_less_than_two_seconds_of_one_core(dry_run):
 
 
 @pytest.mark.parametrize(
-    "module", ["trainers", "trainers.specs.training", "trainers.evaluate.benchmarks"]
+    "module", ["trainers", "trainers.specs.training", "trainers.tasks.benchmarks"]
 )
 def test_plan_time_modules_of_trainers_load_no_torch(module):
     code = f"import {module}, sys; sys.exit('torch' in sys.modules or 'lm_eval' in sys.modules)"

@@ -35,21 +35,21 @@ def train(
     match spec.kind:
         case "sft":
             with _no_wandb():
-                from trainers.training import sft
+                from trainers.stages import sft
             return sft.train(spec, loaded, prepared, folder, conditions)
         case "dpo":
             with _no_wandb():
                 from trainers.ops import reference
-                from trainers.training import dpo
+                from trainers.stages import dpo
             kept = reference.reference(start, lambda: loaded, prepared, cache, spec.dtype)
             return dpo.train(spec, loaded, prepared, kept, folder, conditions)
         case "reward":
             with _no_wandb():
-                from trainers.training import reward_model
+                from trainers.stages import reward_model
             return reward_model.train(spec, loaded, prepared, folder, conditions)
         case "rlvr":
             with _no_wandb():
-                from trainers.training import rlvr
+                from trainers.stages import rlvr
             return rlvr.train(spec, loaded, prepared, folder, conditions)
 
 
@@ -111,10 +111,10 @@ def pass_over_pairs(
     spec: StageSpec, loaded: load.Loaded, cache: Path, start: str, folder: Path, deadline: float
 ) -> dict[str, Any]:
     """Leave in `cache` what the trials of a DPO stage need of the model that they start from; see
-    `trainers/training/reference_pass.py`."""
+    `trainers/stages/reference_pass.py`."""
     assert spec.kind == "dpo", "other stages need no reference"
     with _no_wandb():
-        from trainers.training import reference_pass
+        from trainers.stages import reference_pass
     prepared = _prepared(spec, loaded, cache)
     return reference_pass.run(spec, loaded, prepared, cache, start, folder, deadline)
 

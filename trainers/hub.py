@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainers.data import sources
-from trainers.evaluate import benchmarks
-from trainers.evaluate.benchmarks import Benchmark
 from trainers.models import load as models
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Strict
+from trainers.tasks import benchmarks
+from trainers.tasks.benchmarks import Benchmark
 
 DATASET = re.compile(r"[\w.-]+/[\w.-]+")
 """An id on the hub, told from `json` and its like by its slash."""
@@ -217,7 +217,7 @@ def _fetch_benchmark(benchmark: Benchmark, spec: EvaluateSpec) -> Commits:
     if commits and benchmark.pairs is not None:
         _fetch_data(DataSpec(name=benchmark.pairs.data, split=benchmark.pairs.split))
     elif commits:
-        from trainers.evaluate import tasks
+        from trainers.tasks import tasks
 
         try:
             tasks.load(benchmark, spec)

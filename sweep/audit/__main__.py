@@ -26,11 +26,11 @@ from trainers import devices
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, refusing, stop
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
-from trainers.evaluate import items as audit_items
-from trainers.evaluate.benchmarks import BENCHMARKS
-from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.data import DataSpec
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import items as audit_items
+from trainers.tasks.benchmarks import BENCHMARKS
+from trainers.tasks.task_files import EvaluationUnavailable
 
 BESIDE = 2
 """Data sets in one table of languages, which has to fit a terminal of 80 columns."""

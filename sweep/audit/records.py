@@ -16,7 +16,7 @@ from sweep.audit import scan
 from sweep.audit.conversations import Numbered, Work, parts
 from sweep.gridfile.schema import Audit
 from trainers import files
-from trainers.evaluate.items import Item, Items
+from trainers.tasks.items import Item, Items
 
 AROUND = 240
 """Characters of a training document that are kept on each side of an overlap."""

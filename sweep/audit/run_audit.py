@@ -13,11 +13,11 @@ from sweep.storage.run_folder import RunFolder
 from trainers import devices, files, hub
 from trainers.data import sources
 from trainers.data.sources import DataUnavailable
-from trainers.evaluate import benchmarks
-from trainers.evaluate import items as audit_items
-from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
+from trainers.tasks import benchmarks
+from trainers.tasks import items as audit_items
+from trainers.tasks.task_files import EvaluationUnavailable
 
 FORMAT = 2
 """Raised when the same audit would find something else, or write it down otherwise."""

@@ -28,12 +28,12 @@ from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder
 from trainers import devices, files, process
 from trainers.data import prepare_process
-from trainers.evaluate import benchmarks
 from trainers.files import Damaged
 from trainers.models import load
 from trainers.specs.conditions import Conditions
 from trainers.specs.kinds import StageSpec
 from trainers.specs.result import OutOfTime
+from trainers.tasks import benchmarks
 
 STEPS = 40
 """Optimizer steps of a measurement at most."""

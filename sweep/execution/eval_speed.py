@@ -9,9 +9,10 @@ the task cuts answers off at M tokens; with h = 0 it is M.
 import time
 from typing import Any
 
-from trainers.evaluate import benchmarks, harness
-from trainers.evaluate.registry import Benchmark
+from trainers.evaluate import harness
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
+from trainers.tasks.registry import Benchmark
 
 TOKENS = 24
 """Of an answer."""

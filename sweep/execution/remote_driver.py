@@ -17,7 +17,7 @@ from sweep.storage.remote.lock import store_lock
 from sweep.storage.remote.mirror_files import content, is_own
 from sweep.storage.remote.object_store import Unreachable, asking
 from sweep.storage.run_folder import RunFolder
-from trainers.evaluate import task_files
+from trainers.tasks import task_files
 
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""

@@ -22,11 +22,11 @@ from sweep.gridfile.schema import (
 from sweep.gridfile.yaml import KeyPath
 from trainers.data import row_counts, sources
 from trainers.data.stored_rows import DataUnavailable
-from trainers.evaluate import benchmarks
 from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
 from trainers.specs.optimizer import UNSHARDED
+from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sweep.gridfile.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
-from trainers.evaluate import benchmarks
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
 

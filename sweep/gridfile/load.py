@@ -24,10 +24,10 @@ from sweep.gridfile.schema import (
 from sweep.gridfile.trackers import Notify, Tracking
 from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.data import sources
-from trainers.evaluate import benchmarks, items
 from trainers.models import load as models
 from trainers.specs.data import Model
 from trainers.specs.evaluation import OLD_ITEMS_PER_BATCH, EvaluateSpec
+from trainers.tasks import benchmarks, items
 
 OWN = "x-"
 """Begins keys that are the user's own, for what YAML's anchors share."""

@@ -11,11 +11,11 @@ from pydantic import Field
 from sweep.gridfile.axes import Scalar
 from sweep.gridfile.resources import Resources, TrialResources
 from sweep.gridfile.trackers import Notify, Tracking
-from trainers.evaluate.benchmarks import HELDOUT
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Count, Positive, Share, Strict
 from trainers.specs.kinds import StageSpec
+from trainers.tasks.benchmarks import HELDOUT
 
 BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""
@@ -100,8 +100,8 @@ class Audit(Strict):
     before any trial. Never part of a trial's identity."""
 
     contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Benchmarks to look for: names from trainers/evaluate/registry.py or of the paper's Table 1
-    (trainers/evaluate/items.py), local files or folders of items, or NAME=PATH."""
+    """Benchmarks to look for: names from trainers/tasks/registry.py or of the paper's Table 1
+    (trainers/tasks/items.py), local files or folders of items, or NAME=PATH."""
     languages: bool = False
     """Whether the languages of the training data are counted."""
     n: Count = 8

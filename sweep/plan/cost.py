@@ -21,9 +21,9 @@ from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
 from trainers import devices
 from trainers.data.row_counts import Counts
-from trainers.evaluate import benchmarks
 from trainers.models import load, shapes
 from trainers.specs.fields import Strict
+from trainers.tasks import benchmarks
 
 
 class StageSpeed(Strict):

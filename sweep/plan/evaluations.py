@@ -5,11 +5,11 @@ from typing import Any
 
 from sweep.gridfile.schema import Grid
 from trainers import files
-from trainers.evaluate import benchmarks, metrics
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
 from trainers.specs.training import TrainingSpec
+from trainers.tasks import benchmarks, metrics
 
 
 class Wanted(Strict):

@@ -12,7 +12,7 @@ from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.schema import Grid, Stage
 from sweep.plan.widen import decided_stage
-from trainers.evaluate import benchmarks
+from trainers.tasks import benchmarks
 
 FEWEST = 3
 """Learning rates below which nothing is placed."""

@@ -14,11 +14,12 @@ from sweep.resolve import pin
 from trainers import hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data import sources
-from trainers.evaluate import benchmarks, try_out
+from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
 from trainers.models import load
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 
 class CannotStart(Exception):

@@ -35,8 +35,8 @@ from sweep.audit.scan import Reading
 from sweep.gridfile.schema import Audit
 from trainers import devices
 from trainers.data.conversation import turns
-from trainers.evaluate.items import Item, Items
 from trainers.specs.data import DataSpec
+from trainers.tasks.items import Item, Items
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -37,13 +37,14 @@ import numpy as np
 import torch
 import transformers
 
-from trainers.evaluate import benchmarks, harness
+from trainers.evaluate import harness
 from trainers.inference import generation, harness_model
 from trainers.inference.prefix_attention import Span
 from trainers.inference.prefix_tree import find
 from trainers.inference.token_budget import Budget
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

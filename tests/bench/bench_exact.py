@@ -30,7 +30,7 @@ from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.specs.training import SftSpec
-from trainers.training import sft
+from trainers.stages import sft
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WHOLE, WANTED = 10**6, 1e-4

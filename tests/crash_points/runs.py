@@ -76,7 +76,7 @@ def warm_up(root: Path, *, plain: bool) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not be in a fork
     from sweep.storage import driver_lock, leftovers
     from trainers import attempt
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts
     attempt.SIGN_SECONDS = 3600.0  # or the clock decides how many there are
@@ -85,10 +85,10 @@ def warm_up(root: Path, *, plain: bool) -> None:
         import analysis.report.build
         import sweep.drive
         import trainers.evaluate.harness
-        import trainers.training.sft
+        import trainers.stages.sft
 
         assert analysis.report.build and sweep.drive
-        assert trainers.evaluate.harness and trainers.training.sft
+        assert trainers.evaluate.harness and trainers.stages.sft
         return
     compute_once()
     root.mkdir()

@@ -20,7 +20,7 @@ import importlib.abc, importlib.util, errno, os, sys
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "trainers.training.sft":
+        if name == "trainers.stages.sft":
             raise OSError(errno.EIO, os.strerror(errno.EIO), "/dev/nvidia0")
 
 sys.meta_path.insert(0, Finder())

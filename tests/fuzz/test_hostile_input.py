@@ -31,8 +31,8 @@ from tests.fuzz import spoiled
 from trainers import files
 from trainers.data import prepare
 from trainers.data.stored_rows import DataUnavailable
-from trainers.evaluate import benchmarks
 from trainers.specs.training import SftSpec
+from trainers.tasks import benchmarks
 
 ROOT = Path(__file__).parents[2]
 PARTS = 6

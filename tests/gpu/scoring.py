@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu.setting import Setting, synchronize
-from trainers.evaluate import benchmarks, harness
+from trainers.evaluate import harness
 from trainers.inference import generation, harness_model
 from trainers.inference.decoder import Decoder
 from trainers.inference.token_budget import Budget
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 
 def _spec(setting: Setting) -> EvaluateSpec:

@@ -13,7 +13,7 @@ from trainers.models import load
 from trainers.specs.data import DataSpec
 from trainers.specs.result import StageResult
 from trainers.specs.training import SftSpec
-from trainers.training import sft
+from trainers.stages import sft
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -7,7 +7,7 @@ import torch
 
 from trainers import attempt, files
 from trainers.attempt import Superseded
-from trainers.training import checkpoints, state
+from trainers.steps import checkpoints, state
 
 
 def take(folder) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from trainers import hub
-from trainers.evaluate import benchmarks
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 
 def evaluation(*names, **settings) -> EvaluateSpec:

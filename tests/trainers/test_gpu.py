@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from trainers.data import prepare
-from trainers.evaluate import benchmarks, harness, heldout_loss
+from trainers.evaluate import harness, heldout_loss
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec
-from trainers.training import sft
+from trainers.stages import sft
+from trainers.tasks import benchmarks
 
 pytestmark = [
     pytest.mark.gpu,

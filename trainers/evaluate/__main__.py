@@ -18,12 +18,13 @@ from rich.table import Table
 
 from trainers import devices, files, hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, refusing, stop
-from trainers.evaluate import benchmarks, metrics, scores
-from trainers.evaluate.registry import Benchmark
+from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks, metrics
+from trainers.tasks.registry import Benchmark
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()

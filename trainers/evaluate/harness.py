@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from trainers.evaluate import continuous_metrics, divided, harness_results
-from trainers.evaluate.benchmarks import settings
-from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
-from trainers.evaluate.tasks import FEWSHOT_SEED, asked
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks.benchmarks import settings
+from trainers.tasks.registry import Benchmark
+from trainers.tasks.tasks import FEWSHOT_SEED, asked
 
 COPYING = "copying the model in bfloat16 for scoring (evaluate.dtype: float32 makes no copy)"
 

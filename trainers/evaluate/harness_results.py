@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.evaluate import continuous_metrics, metrics, task_groups
-from trainers.evaluate.benchmarks import settings, task_paths
-from trainers.evaluate.registry import AVERAGE, Benchmark
+from trainers.evaluate import continuous_metrics
 from trainers.evaluate.scores import Evaluation, contributions, mean_of_tasks, summarise
-from trainers.evaluate.task_files import EvaluationUnavailable
-from trainers.evaluate.tasks import item_name
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import metrics, task_groups
+from trainers.tasks.benchmarks import settings, task_paths
+from trainers.tasks.registry import AVERAGE, Benchmark
+from trainers.tasks.task_files import EvaluationUnavailable
+from trainers.tasks.tasks import item_name
 
 
 def aggregates(benchmark: Benchmark) -> list[task_groups.Aggregate]:

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from trainers.evaluate.registry import HELDOUT
 from trainers.evaluate.scores import Evaluation, contributions, summarise
 from trainers.models import load
 from trainers.ops.likelihood import losses
 from trainers.ops.packed_attention import Example
+from trainers.tasks.registry import HELDOUT
 
 
 def score(loaded: load.Loaded, heldout: Dataset, dtype: str) -> Evaluation:

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from trainers.evaluate.registry import HELDOUT
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.models import load
 from trainers.ops.dpo_loss import losses
 from trainers.ops.likelihood import pair_log_probabilities
 from trainers.ops.pairs import cut
 from trainers.specs.preference import DpoSpec
+from trainers.tasks.registry import HELDOUT
 
 
 def score(

@@ -15,10 +15,7 @@ from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
 from trainers.data import conversation, preference_pairs, sources, tokenize
-from trainers.evaluate.registry import Benchmark
 from trainers.evaluate.scores import Evaluation, summarise
-from trainers.evaluate.task_files import local_file
-from trainers.evaluate.tasks import first
 from trainers.models import load
 from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
@@ -26,6 +23,9 @@ from trainers.ops.pairs import cut
 from trainers.specs.data import DataSpec
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import PAIR_ACCURACY
+from trainers.tasks.registry import Benchmark
+from trainers.tasks.task_files import local_file
+from trainers.tasks.tasks import first
 
 MAX_LENGTH = 2048
 """Tokens of a benchmark's text, the prompt with an answer; the paper's evaluation length."""

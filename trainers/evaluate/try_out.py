@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from trainers import files, process
-from trainers.evaluate import benchmarks
-from trainers.evaluate.registry import BENCHMARKS, Benchmark
-from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
+from trainers.tasks.registry import BENCHMARKS, Benchmark
+from trainers.tasks.task_files import EvaluationUnavailable
 
 
 def problems(evaluate: EvaluateSpec) -> list[str]:

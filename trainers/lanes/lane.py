@@ -12,9 +12,9 @@ from trainers.lanes import row_optimizer
 from trainers.lanes.stack import Stack
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.training import schedule
-from trainers.training.records import Records
-from trainers.training.step import Step
+from trainers.steps import schedule
+from trainers.steps.records import Records
+from trainers.steps.step import Step
 
 OWN_ENDS = (Superseded, OSError)
 """What ends one lane alone: its folder is another attempt's, or cannot be written to."""

@@ -16,7 +16,7 @@ from trainers.ops.packed_attention import Rows
 from trainers.ops.reference import Reference
 from trainers.specs.preference import DpoSpec, RewardSpec
 from trainers.specs.result import StageResult
-from trainers.training import dpo, pair_batches, reward_model
+from trainers.stages import dpo, pair_batches, reward_model
 
 Save = Callable[[int, load.Loaded, StageResult], None]
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from trainers.lanes.stack import Row, Span, Stack
 from trainers.specs.optimizer import OptimizerSpec
-from trainers.training import optimizers
+from trainers.steps import optimizers
 
 BY_NUMBER = ("adamw", "sgd")
 """Optimizers that treat each number by itself, so that a whole row can be one weight to them: a

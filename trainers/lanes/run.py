@@ -26,10 +26,11 @@ from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.training import checkpoints, compiled, optimizers, schedule
-from trainers.training.batch_loader import BatchLoader
-from trainers.training.records import CHECKPOINTS, figures
-from trainers.training.token_budget import TokenBudget
+from trainers.steps import checkpoints, optimizers, schedule
+from trainers.steps.batch_loader import BatchLoader
+from trainers.steps.records import CHECKPOINTS, figures
+from trainers.steps.token_budget import TokenBudget
+from trainers.training import compiled
 
 Save = Callable[[int, load.Loaded, StageResult], None]
 

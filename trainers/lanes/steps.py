@@ -12,10 +12,10 @@ from trainers import attempt
 from trainers.lanes.lane import Lane
 from trainers.lanes.stack import Stack
 from trainers.specs.result import OutOfTime
-from trainers.training.batch_loader import BatchLoader
-from trainers.training.noise_scale import Measurement, groups
-from trainers.training.step import Diverged, Step, step
-from trainers.training.token_budget import TokenBudget, add_gradients
+from trainers.steps.batch_loader import BatchLoader
+from trainers.steps.noise_scale import Measurement, groups
+from trainers.steps.step import Diverged, Step, step
+from trainers.steps.token_budget import TokenBudget, add_gradients
 
 
 class Kind(Protocol):

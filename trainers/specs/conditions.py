@@ -12,7 +12,7 @@ class Conditions(NamedTuple):
     memory_kills: int = 0
     """How often an earlier attempt ended for want of memory: each halves the token budget."""
     sharding: Sharding = "none"
-    """What the processes of a training divide among them (trainers/training/sharding.py)."""
+    """What the processes of a training divide among them (trainers/steps/sharding.py)."""
 
 
 DEFAULTS = Conditions()

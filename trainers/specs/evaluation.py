@@ -14,11 +14,11 @@ class EvaluateSpec(Strict):
     """How every model of the sweep is scored."""
 
     benchmarks: list[str]
-    """Names from trainers/evaluate/registry.py, names of lm-eval's tasks or groups, or paths of
+    """Names from trainers/tasks/registry.py, names of lm-eval's tasks or groups, or paths of
     task files in YAML. `rewardbench` and `ufb` score reward models alone, all others the models
     that write. Empty to have the scores on held-out data alone, which every stage has."""
     preset: Literal["paper", "lm_eval"] = "paper"
-    """`paper`: chat template, shots and answer length as trainers/evaluate/registry.py has them.
+    """`paper`: chat template, shots and answer length as trainers/tasks/registry.py has them.
     `lm_eval`: no chat template, the rest as lm-eval's task has it."""
     limit: Count | None = None
     """Items per task, a seeded random subset that is the same for every model; all of them when

@@ -147,7 +147,7 @@ class TrainingSpec(OptimizerSpec):
 
     def optimizer_steps(self, rows: int) -> int:
         """Optimizer steps of training on `rows` rows; an epoch's last batch may be smaller. A
-        budget in tokens needs the rows' lengths (trainers/training/schedule.py)."""
+        budget in tokens needs the rows' lengths (trainers/steps/schedule.py)."""
         if self.steps is not None:
             return self.steps
         steps_per_epoch = max(math.ceil(rows / self.rows_per_step), 1)

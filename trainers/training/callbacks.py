@@ -9,9 +9,9 @@ from transformers import TrainerCallback
 from trainers import attempt
 from trainers.specs.result import OutOfTime
 from trainers.specs.training import TrainingSpec
-from trainers.training import distributed, sharding
+from trainers.steps import distributed, sharding
+from trainers.steps.records import Records
 from trainers.training.exact_batches import ExactBatches
-from trainers.training.records import Records
 
 
 class Monitor(Records, TrainerCallback):

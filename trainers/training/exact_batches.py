@@ -22,11 +22,11 @@ from transformers import Trainer
 from trainers.ops import batching
 from trainers.ops.packed_attention import Example, rows, to_device
 from trainers.specs.conditions import Sharding
-from trainers.training import gradients, optimizers, sharding
-from trainers.training.batch_loader import BatchLoader
-from trainers.training.noise_scale import Measurement, groups
-from trainers.training.step import Step, step
-from trainers.training.token_budget import TokenBudget, add_gradients, add_together
+from trainers.steps import gradients, optimizers, sharding
+from trainers.steps.batch_loader import BatchLoader
+from trainers.steps.noise_scale import Measurement, groups
+from trainers.steps.step import Step, step
+from trainers.steps.token_budget import TokenBudget, add_gradients, add_together
 
 
 class Settings(NamedTuple):

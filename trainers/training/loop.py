@@ -31,19 +31,12 @@ from trainers.specs.conditions import Conditions
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.training import (
-    checkpoints,
-    compat_accelerate,
-    compiled,
-    distributed,
-    optimizers,
-    schedule,
-    sharding,
-)
+from trainers.steps import checkpoints, distributed, optimizers, schedule, sharding
+from trainers.steps.records import CHECKPOINTS, figures
+from trainers.steps.step import Diverged
+from trainers.training import compat_accelerate, compiled
 from trainers.training.callbacks import Monitor
 from trainers.training.exact_batches import ExactBatches, Settings
-from trainers.training.records import CHECKPOINTS, figures
-from trainers.training.step import Diverged
 
 
 class Kind(NamedTuple):

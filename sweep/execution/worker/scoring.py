@@ -13,11 +13,12 @@ from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, files, helpers, process
 from trainers.attempt import Stopped, Superseded
-from trainers.evaluate import benchmarks, scores
+from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
 from trainers.specs.data import Model
 from trainers.specs.result import OutOfTime
+from trainers.tasks import benchmarks
 
 
 class EvaluationFailed(Exception):
@@ -147,7 +148,7 @@ def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
         OutOfTime, Stopped: what is computed so far is kept.
     """
     from trainers import dispatch
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     assert job.trial.spec is not None and job.trial.parent is not None
     others = _others(job, start_weights)

@@ -15,7 +15,7 @@ from trainers.attempt import Attempt
 from trainers.models import adapters, load
 from trainers.specs.conditions import Conditions
 from trainers.specs.result import BudgetTooLarge, StageResult
-from trainers.training import distributed as ranks
+from trainers.steps import distributed as ranks
 
 
 class WrongCode(Exception):
@@ -69,7 +69,7 @@ def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
 
 def note_checkpoints(folder: TrialFolder) -> None:
     """What training will go on from, and what it will not: a fresh start is never silent."""
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     found = checkpoints.newest(folder.checkpoints)
     for reason in found.refused:
@@ -101,7 +101,7 @@ def keep(loaded: load.Loaded, job: Job) -> None:
 
 def finish(folder: TrialFolder, result: StageResult) -> None:
     """Record that a training has ended, well or not; its weights are kept."""
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     if result.status == "ok" and folder.has_weights():
         folder.weights_written()

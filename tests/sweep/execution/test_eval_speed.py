@@ -3,8 +3,9 @@
 import pytest
 
 from sweep.execution import eval_speed
-from trainers.evaluate import benchmarks, harness
+from trainers.evaluate import harness
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 
 def test_an_answer_is_as_long_as_its_chance_of_ending_says():

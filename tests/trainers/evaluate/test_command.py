@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from analysis.tables import load
 from trainers.evaluate import __main__ as alone
-from trainers.training import reward_model
+from trainers.stages import reward_model
 
 ROOT = Path(__file__).parents[3]
 

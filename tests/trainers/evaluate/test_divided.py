@@ -8,13 +8,14 @@ import pytest
 
 from trainers import helpers, process
 from trainers.data import prepare
-from trainers.evaluate import benchmarks, divided, harness, heldout_loss
+from trainers.evaluate import divided, harness, heldout_loss
 from trainers.helpers import HelperFailed, Setting
 from trainers.models import load
 from trainers.ops.likelihood import pair_log_probabilities
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
+from trainers.tasks import benchmarks
 
 COMMON = {
     "learning_rate": 1e-4, "batch_size": 4, "heldout": 60, "max_length": 128, "dtype": "float32",

@@ -12,11 +12,12 @@ import torch
 from lm_eval.tasks import TaskManager
 
 from trainers import files
-from trainers.evaluate import benchmarks, scores, tasks
 from trainers.evaluate import harness as evaluate
-from trainers.evaluate.task_files import EvaluationUnavailable
+from trainers.evaluate import scores
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.result import Score
+from trainers.tasks import benchmarks, tasks
+from trainers.tasks.task_files import EvaluationUnavailable
 from trainers.world import generate
 
 COMPANIONS = {

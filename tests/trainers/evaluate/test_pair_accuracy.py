@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from trainers.data import prepare
-from trainers.evaluate import benchmarks, pair_accuracy
+from trainers.evaluate import pair_accuracy
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import RewardSpec
-from trainers.training import reward_model
+from trainers.stages import reward_model
+from trainers.tasks import benchmarks
 
 
 @pytest.fixture(scope="module")

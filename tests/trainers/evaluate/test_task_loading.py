@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from trainers.evaluate import benchmarks, tasks
-from trainers.evaluate.task_files import EvaluationUnavailable
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks, tasks
+from trainers.tasks.task_files import EvaluationUnavailable
 
 TASK = """\
 task: mine

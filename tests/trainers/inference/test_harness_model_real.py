@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from trainers.evaluate import benchmarks, harness
+from trainers.evaluate import harness
 from trainers.inference import generation, harness_model
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 pytestmark = pytest.mark.slow
 

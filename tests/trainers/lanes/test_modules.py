@@ -44,7 +44,8 @@ from trainers.ops.chunked_loss import Head
 from trainers.ops.packed_attention import rows
 from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned
-from trainers.training import compiled, optimizers
+from trainers.steps import optimizers
+from trainers.training import compiled
 
 LANES = 3
 

@@ -15,7 +15,7 @@ from trainers.lanes import steps
 from trainers.models import adapters
 from trainers.specs.lanes import NotLaned, TooMany, lane_key
 from trainers.specs.result import OutOfTime, StageResult
-from trainers.training import checkpoints, records
+from trainers.steps import checkpoints, records
 
 RATES = [
     SFT,

@@ -12,7 +12,7 @@ from trainers.evaluate import harness
 from trainers.models import chat_template, load
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec
-from trainers.training import sft
+from trainers.stages import sft
 
 QUESTION = {"role": "user", "content": "What is red?"}
 ANSWER = {"role": "assistant", "content": "the apple"}

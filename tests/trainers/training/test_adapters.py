@@ -16,7 +16,7 @@ from trainers.ops import reference
 from trainers.ops.batching import Order
 from trainers.specs.kinds import KINDS
 from trainers.specs.training import SftSpec
-from trainers.training import dpo, reward_model, rlvr, sft
+from trainers.stages import dpo, reward_model, rlvr, sft
 from trainers.training.callbacks import Monitor
 
 SPEC = {

@@ -20,8 +20,9 @@ from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.ops.memory import out_of_memory
 from trainers.specs.training import SftSpec
-from trainers.training import sft, token_budget
-from trainers.training.batch_loader import _Rows
+from trainers.stages import sft
+from trainers.steps import token_budget
+from trainers.steps.batch_loader import _Rows
 from trainers.training.exact_batches import ExactBatches
 
 SPEC = {

@@ -18,7 +18,8 @@ from trainers.ops.reference import Reference
 from trainers.specs.adapter import Adapter
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
-from trainers.training import compiled, dpo, loop, sft
+from trainers.stages import dpo, sft
+from trainers.training import compiled, loop
 
 LAYERS = 3
 COMMON = {

@@ -469,7 +469,7 @@ def test_diverged_parent_blocks_its_children_with_a_reason(chain, drive, tmp_pat
 def damaged_checkpoint(folder: TrialFolder) -> None:
     import torch
 
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     path = checkpoints.save(folder.checkpoints, 2, {"weight": torch.zeros(3)}, {"step": 2})
     (path / checkpoints.STATE).write_text("{}")
@@ -493,7 +493,7 @@ def test_damaged_checkpoint_is_never_a_silent_fresh_start(copied, chain, drive):
 def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
     import torch
 
-    from trainers.training import checkpoints
+    from trainers.steps import checkpoints
 
     folder = TrialFolder(tmp_path)
     training.note_checkpoints(folder)

@@ -17,7 +17,7 @@ from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import BadUrl, Unreachable
 from sweep.storage.run_folder import TrialFolder
 from trainers.files import append_events, write_json
-from trainers.training import checkpoints
+from trainers.steps import checkpoints
 
 
 @pytest.fixture(params=["memory", "file"])
