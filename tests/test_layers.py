@@ -81,15 +81,15 @@ ROOMS = {
         audit tracking export execution schedule storage resolve plan gridfile options
     """,
     "trainers": """
-        dispatch hub compat_hub lanes training evaluate inference ops data rewards models specs
-        world helpers process cli attempt files devices
+        dispatch hub compat_hub lanes stages training steps evaluate tasks inference ops
+        data rewards models specs world helpers process cli attempt files devices
     """,
     "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",
 }
 """Sub-packages and modules of each package, in an order in which imports only point to the right.
 A `__main__` is a command and may import anything of its package."""
 
-SIBLINGS = {frozenset({"training", "evaluate"})}
+SIBLINGS = {frozenset({trains, "evaluate"}) for trains in ("lanes", "stages", "training", "steps")}
 """Rooms that never import each other."""
 
 

@@ -1,7 +1,6 @@
 """Scores of a model: lm-eval benchmarks, held-out loss, pair accuracy, held-out reward.
 
-Command: `python -m trainers.evaluate`. What is read at plan time (`registry`, `benchmarks`,
-`metrics`, `task_files`, `task_groups`, `task_index`) loads neither torch nor lm-eval.
-Reading order: `registry`, `benchmarks`, `metrics`, `tasks`, `harness`, `harness_results`, `scores`;
-then one file per other score, and `items` for the audit.
+Command: `python -m trainers.evaluate`.
+Reading order: `harness`, `divided`, `harness_results`, `continuous_metrics`, `scores`, `try_out`;
+then one file per other score.
 """
