@@ -124,8 +124,7 @@ NOT_NEEDED = {
 """Keys that have no counterpart, since what they ask for is done otherwise."""
 
 NO_QLORA = (
-    "there is no QLoRA; adapter: {rank: 16} with resources: {gpus_per_trial: 2, sharding: full} "
-    "divides the base weights"
+    "there is no QLoRA; adapter: {rank: 16}, with resources.sharding: full over GPUs"
 )
 
 NOT_THERE = {

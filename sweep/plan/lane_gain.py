@@ -20,8 +20,8 @@ FLOPS, BANDWIDTH = 4.95e14, 3.35e12
 """Of an H100, half of its FLOP/s in bfloat16, where `price` does not say."""
 
 SMALL = 5_000_000
-"""Parameters up to which a CPU gains: the calls of operators take a good part of the time of a
-step, which in a larger model its arithmetic does (tests/bench/bench_lanes.py)."""
+"""Parameters up to which a CPU gains, a guess between the tiny model and SmolLM2-135M: the calls of
+operators take a good part of the time of a small model's step, arithmetic that of a large one's."""
 
 
 def why_none(grid: Grid, trial: Trial) -> str:

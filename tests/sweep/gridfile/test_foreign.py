@@ -160,7 +160,7 @@ def test_list_outside_the_grid_is_to_be_moved_into_it(refused):
         ("gradient_checkpointing", "not needed"),
         ("optim", "did you mean `optimizer`?"),
         ("load_in_4bit", "not supported"),
-        ("bnb_4bit_compute_dtype", "sharding: full} divides the base weights"),
+        ("bnb_4bit_compute_dtype", "with resources.sharding: full over GPUs"),
         ("quantization_config", "there is no QLoRA; adapter: {rank: 16}"),
         ("lora_r", "did you mean `adapter: {rank: ...}`?"),
         ("load_in_4bit", "there is no QLoRA"),
