@@ -41,6 +41,13 @@ def laned(model: PreTrainedModel, stack: Stack) -> PreTrainedModel:
     return whole
 
 
+def forget(laned: PreTrainedModel) -> None:
+    """Let go of what a backward pass that failed has left beside the stack."""
+    for module in laned.modules():
+        if isinstance(module, LaneLinear) and module.rounded is not None:
+            module.rounded.grad = None
+
+
 def hidden_states(laned: PreTrainedModel, options: dict[str, Any]) -> torch.Tensor:
     """Of the rows that `options` hold, (lanes * rows, tokens, size)."""
     body = laned.base_model

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from trainers.lanes import modules
 from trainers.lanes.stack import Stack
 from trainers.ops import half_weights, packed_attention
+from trainers.ops.memory import out_of_memory
 from trainers.ops.packed_attention import TOLERANCE
 from trainers.specs.lanes import NotLaned
 from trainers.training import compiled
@@ -38,7 +39,7 @@ def check(
             try:
                 _compare(laned, single, stack, packed, dtype)
             except (TypeError, ValueError, IndexError, RuntimeError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if out_of_memory(error):
                     raise
                 raise NotLaned(f"{type(laned).__name__} does not take lanes: {error}") from error
     finally:

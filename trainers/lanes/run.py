@@ -65,81 +65,92 @@ def train(
         raise NotLaned("several processes train one model")
     newest = [checkpoints.newest(folder / CHECKPOINTS) for folder in folders]
     first, sharers = _start(newest)
-    parameters = loaded.model.num_parameters()
-    if specs[0].adapter is not None:
-        loaded = loaded._replace(model=_adapted(loaded.model, specs[0].adapter, specs[0].seed))
-    courses = [schedule.course(spec, data.lengths) for spec in specs]
-    spec, model, count = specs[0], loaded.model, len(specs)
-    attention: Any = model.config._attn_implementation
-    bfloat16 = load.bfloat16(spec.dtype)
+    spec, count, parameters = specs[0], len(specs), loaded.model.num_parameters()
+    if spec.adapter is not None:
+        loaded = loaded._replace(model=_adapted(loaded.model, spec.adapter, spec.seed))
+    model, bfloat16 = loaded.model, load.bfloat16(spec.dtype)
     fits = room.lanes_that_fit(model, spec.optimizer, bfloat16, count)
     if fits < count:
         raise TooMany(fits, count)
+    attention: Any = model.config._attn_implementation
     with ExitStack() as opened:
         packed = opened.enter_context(packed_attention.used(model, bfloat16))
         stack, laned, models = _proved(model, count, packed, bfloat16)
+        lanes = _lanes(specs, data, folders, newest, stack, models)
+        course = lanes[0].course
         budget = spec.tokens_per_micro_batch or room.tokens_per_micro_batch(
             model, spec.optimizer, packed, bfloat16, count
         )
-        batches = Order(len(data.train), spec.rows_per_step, spec.seed)
-        # those that diverge have high rates: behind the last live lane nothing is computed
-        order = sorted(range(count), key=lambda number: specs[number].learning_rate)
-        lanes = [
-            Lane(
-                number, row, specs[number], courses[number], folders[number],
-                stack, models[row],
-            )
-            for row, number in enumerate(order)
-        ]  # fmt: skip
-        for lane in lanes:
-            checkpoint = newest[lane.number].checkpoint
-            if checkpoint is not None:
-                lane.records.go_on_from(checkpoint)
-        made = kind(model, sharers, packed)
-        steps = courses[0].steps
-        tokens = TokenBudget(budget >> memory_kills, sharers)
-        micro_batches = steps * math.ceil(courses[0].tokens_per_step * sharers / budget)
+        micro_batches = course.steps * math.ceil(course.tokens_per_step * sharers / budget)
         against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+        compilation = opened.enter_context(
+            compiled.layers(laned, against, run=partial(proof.run, stack))
+        )
         facts = {
             "lanes": count,
             "model_parameters": parameters,
             "trained_parameters": model.num_parameters(only_trainable=True),
             "packed": packed,
+            **compilation.facts(against),
             "dtype": "bfloat16" if bfloat16 else "float32",
             "device": str(load.device()),
             **extra,
         }
+        tokens = TokenBudget(budget >> memory_kills, sharers)
 
         def end(lane: Lane, reason: str) -> None:
             refused = newest[lane.number].refused
-            said = facts | {"tokens_per_micro_batch": tokens.tokens}
-            said |= {"checkpoints_refused": list(refused)} if refused else {}
-            of_course = figures(lane.records.progress, lane.spec, lane.course, data)
-            result = StageResult("diverged" if reason else "ok", reason, of_course | said)
-            lane.end = result
+            lane.end = StageResult(
+                "diverged" if reason else "ok",
+                reason,
+                figures(lane.records.progress, lane.spec, lane.course, data)
+                | facts
+                | {"tokens_per_micro_batch": tokens.tokens}
+                | ({"checkpoints_refused": list(refused)} if refused else {}),
+            )
             lane.model.set_attn_implementation(attention)
             # whoever merges an adapter changes the weights below it, which the lanes share
             own = lane.model if spec.adapter is None else copy.deepcopy(lane.model)
-            lane.alone(lambda: save(lane.number, loaded._replace(model=own), result))
+            lane.alone(partial(save, lane.number, loaded._replace(model=own), lane.end))
 
-        compilation = opened.enter_context(
-            compiled.layers(laned, against, run=partial(proof.run, stack))
-        )
-        facts |= {"compiled": compilation.used}
-        facts |= {"compilation_failed": compilation.reason} if compilation.reason != against else {}
+        made = kind(model, sharers, packed)
+        order = Order(len(data.train), spec.rows_per_step, spec.seed)
         Pass(
-            Setting(steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
+            Setting(course.steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
             made,
             lanes,
             stack,
             laned,
             partial(modules.laned, model),
-            BatchLoader(rows, made.collate, batches, first, steps),
+            BatchLoader(rows, made.collate, order, first, course.steps),
             tokens,
             end,
         ).run(first)
     ends = {lane.number: lane.end for lane in lanes}
     return [end for _, end in sorted(ends.items()) if end is not None]
+
+
+def _lanes(
+    specs: Sequence[TrainingSpec],
+    data: Prepared,
+    folders: Sequence[Path],
+    newest: Sequence[checkpoints.Found],
+    stack: Stack,
+    models: Sequence[PreTrainedModel],
+) -> list[Lane]:
+    """By the row. Those that diverge have high rates, and behind the last live lane nothing is
+    computed, so the highest rate is the last."""
+    lanes = []
+    order = sorted(range(len(specs)), key=lambda number: specs[number].learning_rate)
+    for row, number in enumerate(order):
+        spec = specs[number]
+        course = schedule.course(spec, data.lengths)
+        lane = Lane(number, row, spec, course, folders[number], stack, models[row])
+        checkpoint = newest[number].checkpoint
+        if checkpoint is not None:
+            lane.records.go_on_from(checkpoint)
+        lanes.append(lane)
+    return lanes
 
 
 def _adapted(model: PreTrainedModel, adapter: Adapter, seed: int) -> PreTrainedModel:

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trainers import attempt
+from trainers.lanes import modules
 from trainers.lanes.lane import Lane
 from trainers.lanes.stack import Stack
 from trainers.specs.result import OutOfTime
@@ -129,7 +130,7 @@ class Pass:
                 done,
                 totals,
                 lambda places: self._backward(examples, worth, places),
-                stack.zero,
+                self._start_anew,
             )
             done = done + group
             if group is not parts[-1]:
@@ -145,6 +146,10 @@ class Pass:
                 lane.move(taken, number)
             except Diverged as error:
                 self._end(lane, str(error))
+
+    def _start_anew(self) -> None:
+        modules.forget(self.laned)
+        self.stack.zero()
 
     def _backward(
         self, examples: Sequence[Any], worth: Sequence[float], places: list[int]

@@ -38,6 +38,11 @@ class Compiled(NamedTuple):
     reason: str
     """Why not."""
 
+    def facts(self, against: str) -> dict[str, Any]:
+        """For a training's record; `against` is what was known before."""
+        failed = {"compilation_failed": self.reason} if self.reason != against else {}
+        return {"compiled": self.used, **failed}
+
 
 def worthwhile(device: str, packed: bool, bfloat16: bool, micro_batches: float) -> str:
     """Why a training is not compiled; "" where it is. The same for every attempt of a trial, so

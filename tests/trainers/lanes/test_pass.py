@@ -29,14 +29,20 @@ TOLERANCE = {"muon": 0.02}
 enlarges."""
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Prepared data."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def trained(tiny, tmp_path):
-    """One pass of lanes with the settings, in folders of their own; `name` tells passes apart."""
+def trained(tiny, tmp_path, cache):
+    """One pass of lanes with the settings, in folders of their own."""
     names = iter(range(100))
 
     def run(settings, folders=None, **options):
         folders = folders or folders_of(len(settings))
-        return together(tiny, tmp_path / "data", folders, settings, **options)
+        return together(tiny, cache, folders, settings, **options)
 
     def folders_of(count):
         name = next(names)
@@ -47,9 +53,9 @@ def trained(tiny, tmp_path):
 
 
 @pytest.fixture
-def single(tiny, tmp_path):
+def single(tiny, tmp_path, cache):
     def run(settings, folder=None):
-        return alone(tiny, tmp_path / "data", folder or tmp_path / "alone", settings)
+        return alone(tiny, cache, folder or tmp_path / "alone", settings)
 
     return run
 
@@ -58,7 +64,10 @@ def single(tiny, tmp_path):
     "settings",
     [
         RATES,
-        [one | {"tokens_per_micro_batch": 100, "loss": "example_mean"} for one in RATES[:2]],
+        pytest.param(
+            [one | {"tokens_per_micro_batch": 100, "loss": "example_mean"} for one in RATES[:2]],
+            marks=pytest.mark.slow,
+        ),
         *(
             pytest.param(
                 [SFT | {"optimizer": name}, SFT | {"optimizer": name, "learning_rate": 3e-3}],
@@ -136,6 +145,7 @@ def merged(number, loaded, result):
     adapters.merge(loaded.model)
 
 
+@pytest.mark.slow
 def test_lanes_differ(trained):
     """The tolerance is not so wide that a neighbour passes."""
     first, second, third = trained(RATES)
@@ -162,6 +172,7 @@ def test_a_lane_that_diverges_changes_no_bit_of_the_others(place, trained):
         assert wild[number].lines == plain[number].lines
 
 
+@pytest.mark.slow
 def test_a_lane_that_diverges_is_as_alone(trained, single):
     lane, other = trained([WILD, CALM])[0], single(WILD)
     assert (lane.result.status, lane.result.reason) == (other.result.status, other.result.reason)
@@ -169,6 +180,7 @@ def test_a_lane_that_diverges_is_as_alone(trained, single):
     assert lane.lines[0]["loss"] == pytest.approx(other.lines[0]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_loss_far_above_its_start_ends_that_lane_alone(trained, single):
     high = SFT | {"learning_rate": 1.0, "steps": 12, "divergence_factor": 1.2, "warmup_steps": 0}
     lane, beside = trained([high, SFT | {"steps": 12}])
@@ -179,13 +191,14 @@ def test_a_loss_far_above_its_start_ends_that_lane_alone(trained, single):
     assert beside.figures["steps"] == 12
 
 
+@pytest.mark.slow
 def test_pass_ends_when_its_last_lane_does(trained):
     for lane in trained([WILD, WILD | {"learning_rate": 1e29}]):
         assert lane.result.status == "diverged"
 
 
 def test_running_out_of_memory_halves_the_budget_and_never_the_batch(trained, monkeypatch):
-    settings = [one | {"tokens_per_micro_batch": 900} for one in RATES]
+    settings = [one | {"tokens_per_micro_batch": 900, "steps": 2} for one in RATES]
     expected = trained(settings)
     plain, seen = steps.Pass._backward, []
 
@@ -204,6 +217,7 @@ def test_running_out_of_memory_halves_the_budget_and_never_the_batch(trained, mo
             assert here["loss"] == pytest.approx(there["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_memory_that_holds_no_step_is_an_error(trained, monkeypatch):
     def backward(self, *_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -321,6 +335,7 @@ def _killed_after(steps_taken: int):
     return check
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_formats_do_not_exist(trained, single, kill_at, tmp_path):
     """The names and shapes in a lane's checkpoint are those of a training alone."""
     kill_at(3)
@@ -397,13 +412,13 @@ def test_a_lane_that_cannot_be_saved_ends_alone(trained):
     assert [lane.result.status for lane in lanes[1:]] == ["ok", "ok"]
 
 
-def test_time_limit_ends_the_pass(tiny, tmp_path):
+def test_time_limit_ends_the_pass(tiny, tmp_path, cache):
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         folder.mkdir()
     with pytest.raises(OutOfTime, match="step 1 of 6"):
         dispatch.train_lanes(
-            [spec(one) for one in RATES[:2]], copied(tiny), tmp_path / "data", "base", folders,
+            [spec(one) for one in RATES[:2]], copied(tiny), cache, "base", folders,
             -math.inf, 0, lambda *_: None,
         )  # fmt: skip
 
@@ -414,6 +429,7 @@ def test_several_processes_do_not_train_lanes(trained, monkeypatch):
         trained(RATES)
 
 
+@pytest.mark.slow
 def test_a_lane_leaves_an_ordinary_model(trained, tmp_path):
     def save(number, loaded, result):
         loaded.model.save_pretrained(tmp_path / str(number))
