@@ -123,9 +123,7 @@ NOT_NEEDED = {
 }
 """Keys that have no counterpart, since what they ask for is done otherwise."""
 
-NO_QLORA = (
-    "there is no QLoRA; adapter: {rank: 16}, with resources.sharding: full over GPUs"
-)
+NO_QLORA = "there is no QLoRA; adapter: {rank: 16}, with resources.sharding: full over GPUs"
 
 NOT_THERE = {
     "neftune_noise_alpha": "there is no NEFTune noise",
