@@ -48,7 +48,8 @@ def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -
     finally:
         if generates:
             lm.most_new_tokens = None
-    per_item = few / m if m <= n else max(few - one, 0.0) / (m - n)
+    # on a busy machine more items may take no longer than few: then nothing is known of a fixed part
+    per_item = (few - one) / (m - n) if m > n and few > one else few / m
     fixed = max(one - n * per_item, 0.0)
     if generated:
         step = max(longer - few, 0.0) / m / (TOKENS - 1)
