@@ -48,7 +48,7 @@ def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -
     finally:
         if generates:
             lm.most_new_tokens = None
-    # on a busy machine more items may take no longer than few: then nothing is known of a fixed part
+    # on a busy machine many items may take no longer than few, which says nothing of a fixed part
     per_item = (few - one) / (m - n) if m > n and few > one else few / m
     fixed = max(one - n * per_item, 0.0)
     if generated:
