@@ -139,12 +139,12 @@ def _scalar(part: dict[str, Any]) -> str:
         "maximum": "to",
         "exclusiveMaximum": "below",
     }
-    found = [
+    limits = [
         f"{word} {part[bound]:g}"
         for bound, word in bounds.items()
         if bound in part and abs(part[bound]) < MACHINE_SIZE
     ]
-    return " ".join([name, *found])
+    return " ".join([name, *limits])
 
 
 if __name__ == "__main__":

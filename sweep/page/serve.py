@@ -95,8 +95,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def _cookie(self) -> str:
         bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        found = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-        return found.value if found else bearer
+        cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
+        return cookie.value if cookie else bearer
 
     def _file(self, path: str) -> Path | None:
         """A file of the run that may be seen; None where there is none."""

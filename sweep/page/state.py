@@ -74,9 +74,13 @@ def _map(
     curves: Mapping[str, LossCurve],
 ) -> dict[str, Any]:
     cells = words.cells(trials)
-    scored = {name: found for (of, name), found in run.scores.items() if of == stage and found}
-    higher = {name: next(iter(found.values())).higher_is_better for name, found in scored.items()}
-    scores = {name: _scores(cells, found, higher[name]) for name, found in scored.items()}
+    scored = {
+        name: of_trials for (of, name), of_trials in run.scores.items() if of == stage and of_trials
+    }
+    higher = {
+        name: next(iter(of_trials.values())).higher_is_better for name, of_trials in scored.items()
+    }
+    scores = {name: _scores(cells, of_trials, higher[name]) for name, of_trials in scored.items()}
     rates = sorted({learning_rate for learning_rate, _ in cells})
     sizes = sorted({size for _, size in cells})
     drawn = [curves[trial.key] for trial in trials if trial.key in curves]

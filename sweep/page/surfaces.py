@@ -37,14 +37,14 @@ class Surfaces:
         arms: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for trial in run.trials:
             arms[trial.stage, trial.arm] += self._rows.get(trial.key, [])
-        found = {}
+        records = {}
         for (stage, arm), rows in arms.items():
             frame = pd.DataFrame(rows, columns=list(COLUMNS))
             frame = frame.loc[frame.primary.fillna(False).astype(bool)]
             views = [view for view in surface_view.measured(frame) if _is_enough(view)]
             if views:
-                found[f"{stage}/{arm}"] = [_record(view) for view in views]
-        return found
+                records[f"{stage}/{arm}"] = [_record(view) for view in views]
+        return records
 
     def _read(self, run: RunStatus) -> None:
         stages = records.manifest(self._run_dir).get("stages", {})

@@ -61,12 +61,12 @@ class View:
         """The file of the contours where a trial has ended and they have changed, else None."""
         if not self._surfaces.fresh(run):
             return None
-        found = self._surfaces.records(run)
-        if found == self._drawn:
+        records = self._surfaces.records(run)
+        if records == self._drawn:
             return None
-        self._drawn = found
+        self._drawn = records
         self._versions += 1
-        return f"sweepSurfaces({render.data(found)});\n"
+        return f"sweepSurfaces({render.data(records)});\n"
 
     def text(self, run: RunStatus, note: str, stopped: bool) -> str | None:
         """The content of live.js; None where the page shows it already and has a recent sign."""

@@ -1,7 +1,8 @@
 """Whether lanes gain by sharing a pass: an estimate, for `lanes: auto`.
 
 On a GPU the plan's time of a step decides (`step_time`): a pass launches its kernels once for all
-lanes, and batches that keep the device busy gain nothing. On a CPU the size of the model does.
+lanes, and batches that keep the device busy gain nothing. A CPU gains less than `LEAST` even with
+the tiny model (`python -m tests.bench.bench_lanes`).
 """
 
 from sweep.gridfile.schema import Grid
@@ -19,27 +20,19 @@ TOKENS_PER_EXAMPLE = 256
 FLOPS, BANDWIDTH = 4.95e14, 3.35e12
 """Of an H100, half of its FLOP/s in bfloat16, where `price` does not say."""
 
-SMALL = 5_000_000
-"""Parameters up to which a CPU gains, a guess between the tiny model and SmolLM2-135M: the calls of
-operators take a good part of the time of a small model's step, arithmetic that of a large one's."""
-
 
 def why_none(grid: Grid, trial: Trial) -> str:
     """Why no number of lanes of such trials gains; "" where some number may."""
-    parameters = load.parameters(trial.model.name)
-    size = "of unknown size" if parameters is None else f"of {parameters:,} parameters"
-    if grid.trial_resources(trial.stage).gpus_per_trial:
-        return "" if parameters else f"what lanes of a model {size} gain cannot be estimated"
-    small = parameters is not None and parameters <= SMALL
-    return "" if small else f"a CPU gains nothing by lanes of a model {size}"
+    if not grid.trial_resources(trial.stage).gpus_per_trial:
+        return "a CPU gains nothing by lanes"
+    known = load.parameters(trial.model.name) is not None
+    return "" if known else "what lanes of a model of unknown size gain cannot be estimated"
 
 
 def pays(grid: Grid, trial: Trial, lanes: int) -> bool:
     """Whether so many lanes are worth a pass."""
     if lanes == 1 or why_none(grid, trial):
         return False
-    if not grid.trial_resources(trial.stage).gpus_per_trial:
-        return True
     return _step(grid, trial, 1) >= LEAST * _step(grid, trial, lanes)
 
 

@@ -91,6 +91,6 @@ def by_sharding(model: str, spec: TrainingSpec) -> dict[Sharding, dict[int, Memo
     table: dict[Sharding, dict[int, Memory]] = {}
     for sharding in get_args(Sharding):
         gpus = GPUS if sharding == "none" else GPUS[1:]
-        found = {ranks: of_training(model, spec, sharding, ranks) for ranks in gpus}
-        table[sharding] = {ranks: held for ranks, held in found.items() if held is not None}
+        on_each = {ranks: of_training(model, spec, sharding, ranks) for ranks in gpus}
+        table[sharding] = {ranks: held for ranks, held in on_each.items() if held is not None}
     return table

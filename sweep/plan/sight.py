@@ -46,19 +46,19 @@ def _of_stage(grid: Grid, stage: Stage, layout: Layout) -> Iterator[str]:
     names = [n for n in choosing.measured(stage, grid.evaluate) if n in power.USUAL]
     if not names:
         return
-    found = {name: _expected(grid, name, layout) for name in names}
+    expected = {name: _expected(grid, name, layout) for name in names}
     yield (
         f"{stage.name} would see, where the rates move a benchmark by a third of what lies between "
         f"its usual level and guessing, half of that within {power.HALF_AT:g} octaves:"
     )
-    for name, one in found.items():
+    for name, one in expected.items():
         label = task(name).label
         if one.answers:
             yield f"  {label}: the best learning rate within {one.width:.1f} octaves"
         else:
             yield f"  {label} cannot answer ({one.why}); {_change(grid, name, layout)}"
     kinds = {
-        kind: [found[name] for name in names if task(name).task_type == kind]
+        kind: [expected[name] for name in names if task(name).task_type == kind]
         for kind in ("reasoning", "pattern")
     }
     if not all(kinds.values()):

@@ -174,7 +174,7 @@ class TrialFolder:
         return count
 
     def died_in_a_pass(self) -> bool:
-        """Whether its latest attempt was one lane of several, and ended without a word: perhaps as
+        """Whether its latest attempt was one lane of several, and its process died: perhaps as
         some of them had their checkpoints of a step and others not yet."""
         events = self.attempts()
         begun = [place for place, event in enumerate(events) if event["event"] == "started"]
@@ -183,7 +183,7 @@ class TrialFolder:
         return not any(e["event"] in ("stopped", "unbundled") for e in events[begun[-1] :])
 
     def fruitless_passes(self) -> int:
-        """Attempts as one of several lanes that ended without a word and have brought the trial no
+        """Attempts as one of several lanes whose process died, and that have brought the trial no
         further than it is now."""
         count, begun, here = 0, False, self.progress()
         for event in self.attempts():

@@ -85,7 +85,9 @@ SIGNS = {"ok": "*", "diverged": "x", "failed": "!", "running": ">", "planned": "
 def _map(stage: str, arm: str, trials: list[TrialStatus], run: RunStatus) -> list[RenderableType]:
     """Learning rates down, batch sizes across: the score of each cell, or its state."""
     cells = words.cells(trials)
-    scored = {name: found for (of, name), found in run.scores.items() if of == stage and found}
+    scored = {
+        name: of_trials for (of, name), of_trials in run.scores.items() if of == stage and of_trials
+    }
     name = next(iter(scored), "")
     sizes = sorted({size for _, size in cells})
     narrow = len(sizes) > WIDE

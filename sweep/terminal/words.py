@@ -89,11 +89,11 @@ def about(trial: TrialStatus) -> str:
 
 def cells(trials: Iterable[TrialStatus]) -> dict[tuple[float, int], list[TrialStatus]]:
     """Trials by learning rate and batch size; those without either are left out."""
-    found: dict[tuple[float, int], list[TrialStatus]] = defaultdict(list)
+    by_cell: dict[tuple[float, int], list[TrialStatus]] = defaultdict(list)
     for trial in trials:
         if trial.learning_rate is not None and trial.batch_size is not None:
-            found[trial.learning_rate, trial.batch_size].append(trial)
-    return found
+            by_cell[trial.learning_rate, trial.batch_size].append(trial)
+    return by_cell
 
 
 def cell_state(trials: Iterable[TrialStatus]) -> str:

@@ -71,8 +71,8 @@ class Story:
 
     def news(self) -> list[Message]:
         """What has happened since the last look; each kind may come again."""
-        found = events.read(self._run_dir / "events.jsonl")
-        fresh, self._read = found[self._read :], len(found)
+        every = events.read(self._run_dir / "events.jsonl")
+        fresh, self._read = every[self._read :], len(every)
         messages = [message for event in fresh for message in self._of(event)]
         if self._counts["started"] and (near := self._near()):
             messages.append(self.message("limit", "a limit is near", near))
@@ -129,8 +129,8 @@ def decided(stage: dict[str, Any]) -> bool:
     """Whether a stage of recommendations.json has a best learning rate inside the grid at every
     batch size, for each of its task types, or of its benchmarks where it has none."""
     rates = stage["learning_rate"]["task_types"] or stage["learning_rate"]["benchmarks"]
-    found = [rate["status"] for of_one in rates.values() for rate in of_one]
-    return bool(found) and all(status == "interior" for status in found)
+    statuses = [rate["status"] for of_one in rates.values() for rate in of_one]
+    return bool(statuses) and all(status == "interior" for status in statuses)
 
 
 class Sender:

@@ -1,6 +1,6 @@
 """The audits of real data: speed, memory as the data grows, and the alternatives.
 
-    python tests/bench/bench_audit.py [rule memory languages]
+    python -m tests.bench.bench_audit [rule memory languages]
 
 `rule` finds contaminated items three ways, one after another in turns, each on one core: ours; the
 same rule as plain Python sets of 8-grams; and lm-eval's own decontamination (its Janitor's
@@ -195,7 +195,8 @@ def memory() -> None:
                     for _ in range(repeats):
                         file.writelines(lines)
                 run = subprocess.run(
-                    [sys.executable, __file__, "--one", kind, str(path), str(cores)],
+                    [sys.executable, "-m", "tests.bench.bench_audit",
+                     "--one", kind, str(path), str(cores)],
                     capture_output=True,
                     text=True,
                     check=True,

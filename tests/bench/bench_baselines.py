@@ -1,8 +1,8 @@
 """Scores of SmolLM2-135M-Instruct on the paper's seven benchmarks beside its published ones.
 
-    python tests/bench/bench_baselines.py              # all seven
-    python tests/bench/bench_baselines.py arc piqa     # a slice; what is there is not redone
-    python tests/bench/bench_baselines.py --limit 2    # to see that it runs
+    python -m tests.bench.bench_baselines              # all seven
+    python -m tests.bench.bench_baselines arc piqa     # a slice; what is there is not redone
+    python -m tests.bench.bench_baselines --limit 2    # to see that it runs
 
 One call of `python -m trainers.evaluate` per benchmark, into one folder, so that it can be stopped
 between two. Items come from SWEEP_DATA or ../shared/data, or from the hub where neither is there.

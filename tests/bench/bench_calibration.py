@@ -1,6 +1,6 @@
 """Are the answers of a grid right where the truth is known?
 
-    PYTHONPATH=. python tests/bench/bench_calibration.py [--surfaces 50] [--first-seed 0]
+    python -m tests.bench.bench_calibration [--surfaces 50] [--first-seed 0]
 
 Simulated grids (`simulated.py`): shapes with an interior optimum, one of them ending where training
 diverges, and families that have none. Half of the grids have 6 x 6 cells, half 10 x 6.
@@ -27,7 +27,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from simulated import LEVEL, REFUSED, SHAPES, measured, truth
 
 from analysis.advice.answers import BenchmarkAnswer, answers
 from analysis.fit.batch import Batch
@@ -35,6 +34,7 @@ from analysis.fit.curves import FALL
 from analysis.fit.exponent import NEAR
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
+from tests.bench.simulated import LEVEL, REFUSED, SHAPES, measured, truth
 from trainers.devices import cores
 
 SIZES, RATES, FLIPS = 6, (6, 10), 4

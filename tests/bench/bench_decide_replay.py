@@ -1,6 +1,6 @@
 """How good is the setting that the deciding run ends with, on published grids of losses?
 
-    PYTHONPATH=. python tests/bench/bench_decide_replay.py [steplaw_dense.csv] [--surfaces 17]
+    python -m tests.bench.bench_decide_replay [steplaw_dense.csv] [--surfaces 17]
 
 Step Law's dense surfaces with 0.1 to 0.4 % of noise in each run, whole, off centre and mirrored
 (`bench_search.py`); nothing may be added beyond their borders, which nobody measured. After 20
@@ -16,10 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bench_search
 import numpy as np
 import pandas as pd
-from bench_search import DATA, DIVERGED, NEAR, SHARE, cropped, mirrored
 
 from analysis.advice.answers import answers
 from analysis.design.decide import Settings, decide
@@ -27,6 +25,8 @@ from analysis.design.space import Cell, Space, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from tests.bench import bench_search
+from tests.bench.bench_search import DATA, DIVERGED, NEAR, SHARE, cropped, mirrored
 from trainers.devices import cores
 
 TRIALS = 20

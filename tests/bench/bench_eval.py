@@ -1,6 +1,6 @@
 """How fast and how equal the evaluation is: ours against lm-eval's stock class, and the bound.
 
-    python tests/bench/bench_eval.py arc [--items 40] [--rounds 1] [--batches 1 8 16] [--threads 2]
+    python -m tests.bench.bench_eval arc [--items 40] [--rounds 1] [--batches 1 8 16] [--threads 2]
 
 Both score the same items of one benchmark with the real SmolLM2-135M-Instruct in float32, in turns
 in one process: ours before each fixed batch size of the stock class. Times are those of the model

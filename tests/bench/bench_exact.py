@@ -1,7 +1,7 @@
 """The effective batch is exact: how far the weights' update moves when the batch is cut otherwise.
 
-    python tests/bench/bench_exact.py                    real SmolLM2-135M, three steps of 8
-    python tests/bench/bench_exact.py --model tiny       the same shapes in seconds
+    python -m tests.bench.bench_exact                    real SmolLM2-135M, three steps of 8
+    python -m tests.bench.bench_exact --model tiny       the same shapes in seconds
 
 Examples are of the mixture of all files in DATA/sft. The update of the weights after all steps is
 compared, in float32, with that of the whole batch at once in one process: relative L2 distance. The

@@ -1,7 +1,7 @@
 """Why IFEval lies where it does: which answers never end, and what a 4-bit rounding costs.
 
-    python tests/bench/bench_ifeval.py --items 60
-    python tests/bench/bench_ifeval.py --items 60 --rounded
+    python -m tests.bench.bench_ifeval --items 60
+    python -m tests.bench.bench_ifeval --items 60 --rounded
 
 The published score of SmolLM2-135M-Instruct (29.9, its model card: the mean of prompt and
 instruction level, strict) is of bfloat16 weights; the package's were rounded to 4 bits (Q4_1:

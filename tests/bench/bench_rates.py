@@ -1,6 +1,6 @@
 """LR*(B) on published grids whose best batch size is cut away.
 
-    PYTHONPATH=. python tests/bench/bench_rates.py [steplaw_dense.csv] [--each]
+    python -m tests.bench.bench_rates [steplaw_dense.csv] [--each]
 
 Step Law's dense surfaces (`bench_surfaces.py`) without batch sizes up to the best one, so that the
 two-dimensional optimum lies on the border, as it does in most grids at a fixed number of
@@ -19,12 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from bench_surfaces import DATA, Surface, best_cell, fitted, read
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.advice.answers import answers
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import FitStatus
+from tests.bench.bench_surfaces import DATA, Surface, best_cell, fitted, read
 
 NEAR = 0.0005
 FEWEST = 3

@@ -1,6 +1,6 @@
 """Seconds and memory from a table of 100,000 rows to a report of its primary metrics.
 
-    python tests/bench/bench_report.py [--trials 1000] [--benchmarks 10] [--metrics 10]
+    python -m tests.bench.bench_report [--trials 1000] [--benchmarks 10] [--metrics 10]
 
 The table is made here: trials over 20 learning rates x 10 batch sizes x seeds, a noisy peak per
 benchmark, one primary metric each. `python -m analysis.report` runs as a process of its own; the
@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from analysis.tables.schema import COLUMNS
 
-from analysis.tables.schema import COLUMNS  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 RATES = np.geomspace(1e-6, 2e-3, 20)
 SIZES = 2 ** np.arange(1, 11)

@@ -1,8 +1,8 @@
 """A plan of ten thousand cells, and what the driver costs per trial.
 
-    python tests/bench/bench_scale.py                      plan 10,000 cells: seconds, memory
-    python tests/bench/bench_scale.py --trials 10000       and run so many on Ray that do nothing
-    python tests/bench/bench_scale.py --curves 154000      what the curves of such a trial send
+    python -m tests.bench.bench_scale                      plan 10,000 cells: seconds, memory
+    python -m tests.bench.bench_scale --trials 10000       and run so many on Ray that do nothing
+    python -m tests.bench.bench_scale --curves 154000      what the curves of such a trial send
 
 A trial that does nothing is a real one whose records were there before: its worker opens the
 folder, notes the attempt, finds nothing to train and nothing to score, and says so to Tune. Seconds

@@ -1,6 +1,6 @@
 """How soon a search hits a nearly best cell, by replay of published grids.
 
-    python tests/bench/bench_search.py [steplaw_dense.csv] [--seeds 2]
+    python -m tests.bench.bench_search [steplaw_dense.csv] [--seeds 2]
 
 Each surface of the file (one per model size and data size) is searched with the project's own
 study, a proposal being answered by the nearest cell that was measured. The optimum of a published

@@ -1,7 +1,7 @@
 """Training SmolLM2-135M here and with TRL's SFTTrainer: useful tokens a second, side by side.
 
-    python tests/bench/bench_sft.py --batch 8 --steps 3
-    python tests/bench/bench_sft.py --batch 32 --steps 1 --only ours,documented
+    python -m tests.bench.bench_sft --batch 8 --steps 3
+    python -m tests.bench.bench_sft --batch 32 --steps 1 --only ours,documented
 
 The same examples in the same order, a mixture of all files in DATA/sft cut at 512 tokens, float32
 on a CPU and bfloat16 on a GPU, no gradient checkpointing. `documented` is TRL as its documentation
@@ -25,11 +25,11 @@ import datasets
 import torch
 import transformers
 from datasets import Dataset
-from step_clock import Clock, now
 from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from tests.bench.step_clock import Clock, now
 from trainers import files
 from trainers.data import prepare
 from trainers.models import load

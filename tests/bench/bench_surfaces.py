@@ -1,6 +1,6 @@
 """How well the optimum of a published grid is found, against the formula its authors fitted.
 
-    PYTHONPATH=. python tests/bench/bench_surfaces.py [steplaw_dense.csv] [--crops 6]
+    python -m tests.bench.bench_surfaces [steplaw_dense.csv] [--crops 6]
 
 One surface per model size and data size. The published optimum is LR = 1.79 N^-0.713 D^0.307 and
 BS = 0.58 D^0.571 tokens (Step Law, arXiv 2503.04715, equation 1), itself a fit over these runs, so

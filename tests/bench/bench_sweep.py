@@ -1,7 +1,7 @@
 """A whole sweep, ours against Ray Tune + TRL + lm-eval glued together, end to end.
 
-    python tests/bench/bench_sweep.py quickstart
-    python tests/bench/bench_sweep.py real            (needs the benchmarks' items: SWEEP_DATA)
+    python -m tests.bench.bench_sweep quickstart
+    python -m tests.bench.bench_sweep real            (needs the benchmarks' items: SWEEP_DATA)
 
 `quickstart` is grids/quickstart.yaml as shipped; `real` is a 2 x 2 grid of SmolLM2-135M-Instruct.
 Three ways, each a process of its own that trains the same cells on the same rows and scores them,

@@ -1,6 +1,6 @@
 """What tracking costs: a small real grid without, with W&B offline, and with a W&B that is silent.
 
-    python tests/bench/bench_tracking.py [--repeats 5] [--steps 400] [--ray]
+    python -m tests.bench.bench_tracking [--repeats 5] [--steps 400] [--ray]
 
 Four trials of the tiny model, some seconds each, and the model as it is; the three ways take turns,
 each time in another order. The silent server takes connections on loopback and never answers. Told
@@ -20,12 +20,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
+from tests.faults.clusters import silent_server
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-import pandas as pd  # noqa: E402
-
-from tests.faults.clusters import silent_server  # noqa: E402
 
 GRID = """\
 name: tracked

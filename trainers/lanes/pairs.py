@@ -1,4 +1,4 @@
-"""DPO and reward models in lanes; as `training.dpo` and `training.reward_model`."""
+"""DPO and reward models in lanes; as `stages.dpo` and `stages.reward_model`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -167,8 +167,8 @@ def _start(newest: Sequence[checkpoints.Found]) -> tuple[int, int]:
     Raises:
         NotLaned: they are not at one step.
     """
-    states = [found.checkpoint.state if found.checkpoint else {} for found in newest]
-    steps = {found.checkpoint.step if found.checkpoint else 0 for found in newest}
+    states = [its.checkpoint.state if its.checkpoint else {} for its in newest]
+    steps = {its.checkpoint.step if its.checkpoint else 0 for its in newest}
     if len(steps) > 1:
         raise NotLaned(f"the newest whole checkpoints are of steps {sorted(steps)}")
     return steps.pop(), max(len(newest), *(state.get("lanes", 0) for state in states))

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning in lanes; as `training.sft`."""
+"""Supervised fine-tuning in lanes; as `stages.sft`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -61,20 +61,20 @@ def _targets(model: "PreTrainedModel", adapter: Adapter) -> list[str]:
     match adapter.targets:
         case tuple(named):
             missing = [name for name in named if name not in linear]
-            found = named
+            targets = named
         case kind:
-            found = [
+            targets = [
                 name
                 for name, of_attention in linear.items()
                 if kind in ("all_linear", "attention" if of_attention else "mlp")
             ]
-            missing = [] if found else [kind]
+            missing = [] if targets else [kind]
     if missing:
         raise ValueError(
             f"adapter.targets: {type(model).__name__} has no linear module {', '.join(missing)}; "
             f"it has {', '.join(linear)}"
         )
-    return list(found)
+    return list(targets)
 
 
 def set_dropout(model: "PreTrainedModel", share: float) -> None:

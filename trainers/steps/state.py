@@ -30,17 +30,17 @@ class HasState(Protocol):
 def tensors(model: PreTrainedModel, optimizer: HasState) -> dict[str, torch.Tensor]:
     """The weights that are trained, the optimizer's state of each, and torch's random state, by
     name. Of sharded weights they are whole in the first process, and each process has to ask."""
-    found = {f"{RANDOM}.cpu": torch.get_rng_state()}
+    by_name = {f"{RANDOM}.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
+        by_name[f"{RANDOM}.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in _trained(model).items():
-        found[f"{WEIGHT}.{name}"] = sharding.whole(parameter.detach())
+        by_name[f"{WEIGHT}.{name}"] = sharding.whole(parameter.detach())
         for entry, value in optimizer.state[parameter].items():
             if isinstance(value, torch.Tensor):
-                found[f"{entry}.{name}"] = _own(sharding.whole(value))
+                by_name[f"{entry}.{name}"] = _own(sharding.whole(value))
             elif value is not None:
-                found[f"{NUMBER}{entry}.{name}"] = torch.tensor(value)
-    return found
+                by_name[f"{NUMBER}{entry}.{name}"] = torch.tensor(value)
+    return by_name
 
 
 def _own(value: torch.Tensor) -> torch.Tensor:

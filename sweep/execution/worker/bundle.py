@@ -29,7 +29,7 @@ from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import OutOfTime, StageResult
 
 FRUITLESS = 2
-"""Passes that ended without a word and brought a trial nowhere, after which it trains alone."""
+"""Passes whose process died before a trial had got any further, after which it trains alone."""
 
 
 def train(jobs: Sequence[Job], node: str = "", *, shared: bool = True) -> list[Outcome]:
@@ -109,17 +109,17 @@ class _Pass:
                 facts = {"lanes": lanes, "progress": folder.progress()}
                 trial.started(job, folder, part.id, self._node, **facts)
             LOG.info("%d trials in one pass: %s", lanes, ", ".join(path.name for path in paths))
-            with Watchdog(this, limits, shared=self._shared):
-                try:
+            try:
+                with Watchdog(this, limits, shared=self._shared):
                     results = self._train(self._begun + limits.max_seconds)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as error:  # a panic in a Rust library is no Exception
-                    LOG.error("not trained in one pass: %s", error, exc_info=error)
-                    results = [error] * lanes
-                finally:
-                    gc.collect()
-                    process.leave_out_libraries()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic in a Rust library is no Exception
+                LOG.error("not trained in one pass: %s", error, exc_info=error)
+                results = [error] * lanes
+            finally:
+                gc.collect()
+                process.leave_out_libraries()
             outcomes = [self._outcome(lane, result) for lane, result in enumerate(results)]
             if isinstance(results[0], TooMany):
                 raise results[0]

@@ -71,14 +71,14 @@ def note_checkpoints(folder: TrialFolder) -> None:
     """What training will go on from, and what it will not: a fresh start is never silent."""
     from trainers.steps import checkpoints
 
-    found = checkpoints.newest(folder.checkpoints)
-    for reason in found.refused:
+    newest = checkpoints.newest(folder.checkpoints)
+    for reason in newest.refused:
         folder.log_attempt("refused", checkpoint=reason)
         LOG.warning("refused: %s", reason)
-    if found.checkpoint is not None:
-        folder.log_attempt("resumed", step=found.checkpoint.step)
-        LOG.info("going on from step %d", found.checkpoint.step)
-    elif found.refused:
+    if newest.checkpoint is not None:
+        folder.log_attempt("resumed", step=newest.checkpoint.step)
+        LOG.info("going on from step %d", newest.checkpoint.step)
+    elif newest.refused:
         folder.log_attempt("restarted", reason="no checkpoint is whole")
 
 

@@ -60,17 +60,18 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
     with attempt.begun(folder.path, node=node) as this:
         number = started(job, folder, this.id, node)
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
-        with Watchdog(this, job.limits, shared=shared) as watchdog:
-            try:
+        watchdog = Watchdog(this, job.limits, shared=shared)
+        try:
+            with watchdog:
                 return _work(job, folder, number)
-            except (TrialFailed, KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # a panic in a Rust library is no Exception
-                _record_failure(folder, number, watchdog, error)
-                raise TrialFailed(watchdog.reason or str(error)) from error
-            finally:
-                gc.collect()
-                process.leave_out_libraries()
+        except (TrialFailed, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in a Rust library is no Exception
+            _record_failure(folder, number, watchdog, error)
+            raise TrialFailed(watchdog.reason or str(error)) from error
+        finally:
+            gc.collect()
+            process.leave_out_libraries()
 
 
 def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> int:

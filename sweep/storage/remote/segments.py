@@ -71,13 +71,13 @@ def is_segment(name: str) -> bool:
 
 def joined(listed: Iterable[str]) -> dict[str, Joined]:
     """The files whose segments are among these objects."""
-    found: dict[str, dict[Generation, list[Segment]]] = defaultdict(lambda: defaultdict(list))
+    by_file: dict[str, dict[Generation, list[Segment]]] = defaultdict(lambda: defaultdict(list))
     for name in filter(is_segment, listed):
         folder, _, part = name.rsplit("/", 2)
         segment = Segment(name, *map(int, part.split("-")))
-        found[folder.removesuffix(FOLDER)][_generation(name)].append(segment)
+        by_file[folder.removesuffix(FOLDER)][_generation(name)].append(segment)
     files = {}
-    for file, generations in found.items():
+    for file, generations in by_file.items():
         chains = [Joined(one, _chain(segments)) for one, segments in generations.items()]
         if whole := [chain for chain in chains if chain.segments]:
             # of two attempts that began in one moment, the one that goes on has more

@@ -9,7 +9,7 @@ from sweep.plan.bundles import Bundles, title
 
 GRID = """\
 name: columns
-model: tiny
+model: HuggingFaceTB/SmolLM2-135M
 stages:
   first:
     kind: sft
@@ -26,7 +26,8 @@ stages:
       batch_size: [4, 8]
       seed: [0, 1]
 evaluate: {benchmarks: []}
-resources: {lanes: auto}
+resources: {gpus_per_trial: 1, lanes: auto}
+price: {tokens_per_example: 100}
 """
 
 
@@ -56,7 +57,7 @@ def test_what_differs_in_numbers_of_the_optimizer_alone_shares_a_pass(columns):
 
 PROMPTS = ("stages.first.kind=rlvr", "stages.first.data=world:prompts",
            "stages.first.grid.batch_size=[8]")  # fmt: skip
-RANKS = ("stages.first.resources={ranks_per_trial: 2, cpus_per_trial: 2}",)
+RANKS = ("stages.first.resources={ranks_per_trial: 2, gpus_per_trial: 2}",)
 
 
 @pytest.mark.parametrize("overrides", [("resources.lanes=1",), RANKS, PROMPTS])
@@ -76,12 +77,12 @@ def test_a_stage_that_asks_for_lanes_and_has_none_says_why(load):
     assert lines("resources.lanes=1", "stages.second.resources.lanes=1") == []
     (alone,) = lines("stages.first.optimizer=lion")
     assert "trials of first are trained alone" in alone and "optimizer (lion)" in alone
-    (large,) = lines("model=HuggingFaceTB/SmolLM2-135M")
-    assert "a CPU gains nothing by lanes of a model of 134,515,008 parameters" in large
+    (on_cpus,) = lines("resources.gpus_per_trial=0", "resources.cpus_per_trial=1")
+    assert on_cpus == "lanes: trials of first are trained alone: a CPU gains nothing by lanes"
     assert lines("stages.first.grid.learning_rate=[0.001]") == [], "one trial has no other"
     (single,) = lines("stages.first.grid.learning_rate=[0.001]", "stages.first.grid.seed=[0, 1]")
     assert "no two of them differ" in single
-    (ranks,) = lines("stages.first.resources={cpus_per_trial: 2, ranks_per_trial: 2}")
+    (ranks,) = lines("stages.first.resources={gpus_per_trial: 2, ranks_per_trial: 2}")
     assert "2 processes train each trial" in ranks
 
 

@@ -41,10 +41,9 @@ def test_a_gpu_gains_where_it_waits_for_launches(pays):
     assert pays(10, "price.tokens_per_example=1000", quarter) == (False, False)
 
 
-def test_a_cpu_gains_by_lanes_of_a_small_model_alone(pays):
+def test_a_cpu_gains_nothing(pays):
     cpu = ("resources.gpus_per_trial=0", "resources.cpus_per_trial=1")
-    assert pays(2, *cpu) == (False, False)
-    assert pays(2, "model=tiny", *cpu) == (True, True)
+    assert pays(2, "model=tiny", *cpu) == (False, False)
 
 
 def test_what_is_not_known_is_not_taken_for_a_gain(pays, load, tmp_path):

@@ -1,5 +1,6 @@
 """Several trials in one pass: what each leaves, and what happens to one while it happens to all."""
 
+import errno
 import json
 import shutil
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Limits, make
 from sweep.execution.worker import bundle, trial
+from sweep.execution.worker.watchdog import Watchdog
 from sweep.plan import trials
 from sweep.resolve.resolve import resolve
 from sweep.storage.run_folder import RunFolder
@@ -75,7 +77,7 @@ def when(true: Callable[[], bool], does: Callable[[], None]) -> None:
 
 
 def test_whole_run_with_lanes_has_the_table_of_one_without(chain, chain_run, drive, tmp_path):
-    ended = drive(chain, tmp_path / "chain", "--set", "resources.lanes=auto")
+    ended = drive(chain, tmp_path / "chain", "--set", "resources.lanes=3")
     assert ended.code == 0, ended.output
     names = ["key", "benchmark", "metric"]
     here, there = (
@@ -199,3 +201,14 @@ def test_a_pass_has_the_time_of_all_its_trials(jobs):
 def test_other_code_trains_nothing_and_is_told_by_each_trial_alone(jobs):
     assert statuses([job._replace(code="other") for job in jobs]) == [ALONE] * 3
     assert "WrongCode" in folder(jobs[0]).attempts()[-1]["reason"]
+
+
+def test_a_disk_too_full_to_watch_a_trial_is_the_reason_of_its_failure(jobs, monkeypatch):
+    def no_room(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Watchdog, "__enter__", no_room)
+    assert statuses(jobs) == [ALONE] * 3
+    with pytest.raises(trial.TrialFailed, match="No space left"):
+        trial.run(jobs[0])
+    assert folder(jobs[0]).attempts()[-1]["phase"] == "disk"
