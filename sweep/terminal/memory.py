@@ -3,7 +3,7 @@
 python -m sweep.terminal.memory HuggingFaceTB/SmolLM2-1.7B allenai/Llama-3.1-Tulu-3-8B
 """
 
-import sys
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.gridfile.schema import Grid
@@ -21,6 +21,9 @@ from trainers.specs.training import SftSpec, TrainingSpec
 
 SMALL = 24
 """GB; a training that fits such a GPU is not asked how it might be sharded."""
+
+PRINTED = (1, 2, 8)
+"""GPUs of a trial, the columns of the printed tables."""
 
 PLAIN = {"kind": "sft", "data": "world:sft", "learning_rate": 1.0, "batch_size": 1, "epochs": 1.0}
 
@@ -78,16 +81,20 @@ def _cell(held: Memory | None) -> str:
     return f"{held.least / 1e9:,.1f} ({held.card or 'none'})"
 
 
-def main(models: Sequence[str], gpus: Sequence[int] = (1, 2, 8)) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print a table of each model in Markdown."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.terminal.memory", description=str(__doc__).partition("\n")[0]
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a hub id or a folder")
     spec = SftSpec.model_validate(PLAIN)
-    for model in models:
+    for model in parser.parse_args(arguments).models:
         print(f"\n**{model}**\n")
-        for number, row in enumerate(table(model, spec, gpus)):
+        for number, row in enumerate(table(model, spec, PRINTED)):
             print(f"| {' | '.join(row)} |")
             if number == 0:
-                print("|---" + "|---:" * len(gpus) + "|")
+                print("|---" + "|---:" * len(PRINTED) + "|")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
