@@ -74,18 +74,6 @@ def test_cluster_script_says_how_it_is_used(arguments):
     assert "cluster.sh join ADDRESS" in ended.stdout + ended.stderr
 
 
-def test_image_has_what_the_job_runs_and_one_version_of_torch(job):
-    text = (LAUNCH / "Dockerfile").read_text()
-    assert "WORKDIR /app" in text
-    for folder in re.findall(r"^COPY (\w+) \./", text, re.MULTILINE):
-        assert (ROOT / folder).is_dir(), folder
-    assert set(re.findall(r"^COPY (\w+) \./", text, re.MULTILINE)) == {
-        "sweep", "trainers", "analysis", "grids"
-    }  # fmt: skip
-    assert "^torch==" in text and "requirements.lock" in text
-    assert re.search(r"/app/(grids/\S+)", job["spec"]["entrypoint"])
-
-
 @pytest.fixture
 def job() -> dict:
     return yaml.safe_load((LAUNCH / "rayjob.yaml").read_text())
