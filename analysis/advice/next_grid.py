@@ -9,7 +9,6 @@ with longer axes: the same command runs only the cells that are new. Without one
 holds the axes.
 """
 
-import io
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -17,17 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.error import YAMLError
 
+from analysis.advice import grid_file
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Batch
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
-from analysis.tables.errors import ResultsError
 from analysis.text import counted, listed, rate
 
 OCTAVE = 2.0
@@ -67,10 +63,10 @@ def next_step(
     answers: Answers,
     rows: pd.DataFrame,
     file: Path | None,
-    arms: int = 1,
+    arms: Sequence[str] = ("",),
 ) -> NextStep:
-    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has so
-    many arms, or values of further axes, each of which gets the new cells."""
+    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has these
+    arms, or values of further axes. Each gets the new cells, unless arms have axes of their own."""
     cells = [fit.cells for fit in fits]
     reasons = _reasons(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
@@ -99,12 +95,14 @@ def next_step(
     known = {(float(f"{value:.4g}"), *map(int, others)) for value, *others in had}
     count = sum(cell not in known for cell in product(*axes.values()))
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
+    written = grid_file.read(cells[0].stage, cells[0].arm, file)
+    several = len(written.shared_by(arms))
     sentence = (
         f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
-        f"{f' in each of {arms} arms,' if arms > 1 else ''} beside the {len(known)} there are; "
-        "running the grid file runs only what is new."
+        f"{f' in each of {several} arms,' if several > 1 else ''} beside the {len(known)} there "
+        "are; running the grid file runs only what is new."
     )
-    return NextStep(sentence, _text(cells[0].stage, axes, file), count * arms)
+    return NextStep(sentence, written.text(axes), count * several)
 
 
 def _reasons(answers: Answers) -> _Reasons:
@@ -212,32 +210,3 @@ def _step(values: np.ndarray) -> float:
     if len(values) < 2:
         return OCTAVE
     return min(float(np.exp(np.median(np.diff(np.log(values))))), OCTAVE**2)
-
-
-def _text(stage: str, axes: dict[str, list[Any]], file: Path | None) -> str:
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 96
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    grid: dict[str, Any] = {"stages": {stage: {"grid": {}}}}
-    if file is not None and file.exists():
-        try:
-            whole = yaml.load(file)
-            if "grid" in whole.get("stages", {}).get(stage, {}):
-                grid = whole
-        except (YAMLError, AttributeError, TypeError, UnicodeDecodeError) as error:
-            raise ResultsError(
-                f"{file}: is not the grid that the run was started with "
-                f"({type(error).__name__}); start the run's command again, which writes it anew"
-            ) from error
-    place = grid["stages"][stage]["grid"]
-    if "ratio" in place and "batch_size" in place:
-        del place["ratio"]
-    for name, values in axes.items():
-        if name == "seed" and len(values) == 1 and "seed" not in place:
-            continue
-        place[name] = CommentedSeq(values)
-        place[name].fa.set_flow_style()
-    with io.StringIO() as stream:
-        yaml.dump(grid, stream)
-        return stream.getvalue()

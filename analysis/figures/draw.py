@@ -35,15 +35,20 @@ def draw(chart: Chart) -> Figure:
 
 @styled
 def draw_multiples(multiples: Multiples) -> Figure:
-    """All charts with one scale and one legend; axes are named at the border alone."""
+    """All charts with one scale and one legend; axes that all share are named at the border
+    alone."""
     charts = multiples.charts
-    figure, panels = new_figures(multiples.title, len(charts))
+    share_x = all(chart.x == charts[0].x for chart in charts)
+    figure, panels = new_figures(multiples.title, len(charts), share_x)
     colours = charts[0].colours
     scale = None if colours is None else _Scale(colours)
     for axes, chart in zip(panels, charts, strict=True):
         _draw_on([axes], chart, scale)
         axes.set_title(chart.title, fontsize=9, loc="left", pad=5)
-        axes.label_outer()
+        if share_x:
+            axes.label_outer()
+        elif (place := axes.get_subplotspec()) is not None and not place.is_first_col():
+            axes.set_ylabel("")
         axes.tick_params(axis="x", rotation=45)
     if scale is not None:
         _colour_bar(figure, panels, scale, colours)

@@ -13,16 +13,24 @@ LEFT_OUT = (contour.RATIOS, contour.RULES, contour.PUBLISHED)
 """Layers that a small chart has no room for."""
 
 
+LEAST_SHARE = 0.5
+"""Of a shared axis, the part that the narrowest chart takes; below that each has its own."""
+
+
 def multiples(title: str, names: Sequence[str], views: Sequence[SurfaceView]) -> Multiples:
     """One chart for each view: contours over both axes where all views have both, else scores
-    against the one that they have."""
+    against the one that they have. Scores have one scale, and rates too, unless they lie so far
+    apart that a chart would be mostly empty."""
     low, high = min(view.vmin for view in views), max(view.vmax for view in views)
     views = [replace(view, vmin=low, vmax=high, before=None) for view in views]
     both = all(view.cells.x.nunique() > 1 and view.cells.y.nunique() > 1 for view in views)
     drawn = [contour.contour(view) if both else scores.against_rate(view) for view in views]
-    x, y = (_together([getattr(chart, which) for chart in drawn]) for which in ("x", "y"))
+    across, y = (_together([getattr(chart, which) for chart in drawn]) for which in ("x", "y"))
+    narrowest = min(chart.x.high - chart.x.low for chart in drawn)
+    own = narrowest < LEAST_SHARE * (across.high - across.low)
     charts = []
     for name, chart in zip(names, drawn, strict=True):
+        x = chart.x if own else across
         layers = [
             _nameless(layer)
             for layer in chart.layers

@@ -102,13 +102,14 @@ ACROSS = 4
 """Charts of small multiples in a row."""
 
 
-def new_figures(heading: str, count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with its heading and as many axes, in rows that share their ends."""
+def new_figures(heading: str, count: int, share_x: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with its heading and as many axes, in rows; the ends of y are the same in all, and
+    those of x where they are shared."""
     across = min(count, ACROSS)
     rows = -(-count // across)
     figure = Figure(figsize=(2.5 * across + 1.4, 2.5 * rows + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, across, sharex=share_x, sharey=True, squeeze=False)
     figure.suptitle(heading, fontsize=11, fontweight="bold", x=0.02, ha="left")
     axes = list(grid.flat)
     for panel in axes[count:]:

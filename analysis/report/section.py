@@ -113,13 +113,13 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
     given = advice.answers
     frame = source.frame
-    arms = frame.arm[(frame.stage == advice.stage) & frame.learning_rate.notna()].nunique()
+    arms = frame.arm[(frame.stage == advice.stage) & frame.learning_rate.notna()].unique()
     cells = [fit.cells for fit in advice.fits]
     return Answered(
         given,
         {grid_cells.benchmark: overview.unit_of(grid_cells) for grid_cells in cells},
         overview.overview(cells, given.benchmarks, source.frame, source.items),
-        next_step(advice.fits, given, here, source.grid_file, arms),
+        next_step(advice.fits, given, here, source.grid_file, list(arms)),
     )
 
 

@@ -51,8 +51,8 @@ def flat(spec: dict[str, Any]) -> dict[str, Any]:
 
 def with_settings(trials: Trials) -> Trials:
     """The trials with `settings`, a value for each column that differs in their stage, and with
-    those in the name of the arm that tell trials of one stage, arm, parent, learning rate, batch
-    size and seed apart: another axis of the grid is no seed."""
+    those in the name of the arm that tell its trials of one parent, learning rate, batch size and
+    seed apart: another axis of the grid is no seed."""
     specs = [flat(trial.get("spec") or {}) for _, trial in trials]
     cells: dict[str, list[dict[str, Any]]] = {}
     stages: dict[str, list[dict[str, Any]]] = {}
@@ -61,9 +61,10 @@ def with_settings(trials: Trials) -> Trials:
             cell = [trial["stage"], trial.get("arm"), trial.get("parent"), *map(spec.get, AXES)]
             cells.setdefault(json.dumps(cell), []).append(spec)
             stages.setdefault(trial["stage"], []).append(spec | {"arm": trial.get("arm") or ""})
-    in_cells: dict[str, dict[str, None]] = {}
+    in_cells: dict[tuple[str, str | None], dict[str, None]] = {}
     for cell, members in cells.items():
-        in_cells.setdefault(json.loads(cell)[0], {}).update(dict.fromkeys(_differing(members)))
+        stage, arm, *_ = json.loads(cell)
+        in_cells.setdefault((stage, arm), {}).update(dict.fromkeys(_differing(members)))
     in_stages = {
         stage: [name for name in _differing(members) if name not in NO_AXES]
         for stage, members in stages.items()
@@ -73,7 +74,9 @@ def with_settings(trials: Trials) -> Trials:
             folder,
             trial
             | {
-                "arm": _arm(trial, spec, list(in_cells.get(trial["stage"], {}))),
+                "arm": _arm(
+                    trial, spec, list(in_cells.get((trial["stage"], trial.get("arm")), {}))
+                ),
                 "settings": _values(trial, spec, in_stages.get(trial["stage"], [])),
             },
         )

@@ -188,11 +188,10 @@ def _enough(name: str, stage: Stage) -> Problems:
             continue
         reported.add(problem)
         held = f"{spec.heldout_examples(rows):,} of {rows:,} rows are held out"
-        key = ("batch_size",) if rows > spec.heldout_examples(rows) else ("data",)
-        if key[0] in stage.axes:
-            key = ("grid", *key)
+        key = "batch_size" if rows > spec.heldout_examples(rows) else "data"
+        path = stage.axis_place(key, arm) if key in stage.axes else ("stages", name, key)
         of_arm = f" (arm {arm})" if arm else ""
-        yield ("stages", name, *key), f"{problem}; {held}{of_arm}"
+        yield path, f"{problem}; {held}{of_arm}"
 
 
 def _ranks(name: str, stage: Stage) -> Problems:

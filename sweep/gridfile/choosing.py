@@ -55,12 +55,12 @@ def decided(
     (stage,) = swept
     for key in stage.axes.keys() - set(DECIDED_AXES):
         yield (
-            ("stages", stage.name, "grid", key),
+            stage.axis_place(key),
             f"`decide` chooses among learning rates, batch sizes and seeds; give {key} one value, "
             "beside `grid`",
         )
     if (count := len(stage.axes.get("learning_rate", ()))) < FEWEST:
-        path = ("stages", stage.name, "grid", "learning_rate")
+        path = stage.axis_place("learning_rate")
         yield path, f"{count} values; `decide` needs {FEWEST} or more to place the best one"
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")

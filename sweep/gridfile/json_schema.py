@@ -74,6 +74,9 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
     settings["data"] = {"description": settings["data"]["description"], "anyOf": [data_set, many]}
     swept = [key for key in [*keys(spec), RATIO] if key not in ("kind", *grid.SAME_FOR_ALL)]
     axes = {key: {"$ref": "#/$defs/Axis"} for key in swept}
+    own_axes = f"Axes{spec.__name__}"
+    definitions[own_axes] = {"type": "object", "properties": axes, "additionalProperties": False}
+    grid_of = {"$ref": f"#/$defs/{own_axes}"}
     inner = definitions["Adapter"]["properties"]
     settable = settings | {f"adapter.{key}": value for key, value in inner.items()}
     arm = {
@@ -81,8 +84,9 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             "name": {"type": "string"},
             "set": {"type": "object", "properties": settable, "additionalProperties": False},
+            "grid": grid_of,
         },
-        "required": ["name", "set"],
+        "required": ["name"],
         "additionalProperties": False,
     }
     whole_stage = grid.Stage.model_json_schema()["properties"]
@@ -95,7 +99,7 @@ def _stage(spec: type[Strict], definitions: dict[str, Any]) -> dict[str, Any]:
             "resources": {"$ref": "#/$defs/TrialResources"},
             "parent": {**whole_stage["parent"], "anyOf": [{"type": "string"}, best]},
             "keep": whole_stage["keep"],
-            "grid": {"type": "object", "properties": axes, "additionalProperties": False},
+            "grid": grid_of,
             "arms": {"type": "array", "items": arm},
         },
         "required": ["kind", "data"],

@@ -51,7 +51,8 @@ WRITTEN: dict[type[BaseModel], dict[str, str]] = {
     grid.Stage: {
         "grid": "Axes: a key of training -> its values, `{log: [low, high], count: n}` or "
         "`{log2: [low, high]}`. `ratio` may stand in for the learning rate or the batch size.",
-        "arms": "The same grid again as a control: each has a `name`, and keys to `set`.",
+        "arms": "The same grid again, as a control: each has a `name`, keys to `set`, and axes of "
+        "its own in `grid`, beside those of the stage or in their place.",
     }
 }
 """Keys that the code has in another form than the file."""

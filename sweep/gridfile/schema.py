@@ -140,10 +140,13 @@ class Pricing(Strict):
 
 
 class Arm(Strict):
-    """The stage's grid once more under other settings, as a control."""
+    """The stage's grid once more under other settings, as a control, or over axes of its own."""
 
     name: Name
-    set: dict[str, Any]
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Keys of training, in the place of the stage's."""
+    grid: dict[str, Any] = Field(default_factory=dict)
+    """Axes beside those of the stage's `grid`, or in the place of those of the same key."""
 
 
 Keep = Literal["all", "none", "best"]
@@ -162,6 +165,15 @@ EACH = "each"
 """A stage's `parent` where every model of the stage that it starts from is one."""
 
 
+class ArmAxes(Strict):
+    """The axes that an arm of a stage goes over; the name is "" where a stage has no arms."""
+
+    name: str
+    axes: dict[str, tuple[Scalar, ...]]
+    own: tuple[str, ...] = ()
+    """Those that stand in the arm's own `grid`."""
+
+
 class Stage(Strict):
     """One stage, its cells already validated: `cells` holds (arm's name, spec) in the file's
     order."""
@@ -178,13 +190,30 @@ class Stage(Strict):
     holds nothing out, on the first benchmark."""
     resources: TrialResources
     """What a trial of this stage gets: the grid's, less what the stage says otherwise."""
-    axes: dict[str, tuple[Scalar, ...]]
+    arms: tuple[ArmAxes, ...]
     cells: tuple[tuple[str, StageSpec], ...]
+
+    @property
+    def axes(self) -> dict[str, tuple[Scalar, ...]]:
+        """Every axis of any arm, with its values in all of them."""
+        axes: dict[str, tuple[Scalar, ...]] = {}
+        for arm in self.arms:
+            for key, values in arm.axes.items():
+                axes[key] = tuple(dict.fromkeys((*axes.get(key, ()), *values)))
+        return axes
 
     @property
     def searched_axes(self) -> dict[str, tuple[Scalar, ...]]:
         """What a search chooses from: seeds are repeats of a cell, not cells."""
-        return {k: values for k, values in self.axes.items() if k != "seed" and len(values) > 1}
+        several = {k for arm in self.arms for k, values in arm.axes.items() if len(values) > 1}
+        return {k: values for k, values in self.axes.items() if k in several - {"seed"}}
+
+    def axis_place(self, key: str, arm: str | None = None) -> tuple[str | int, ...]:
+        """Where in the file an axis (of an arm) stands."""
+        for index, other in enumerate(self.arms):
+            if key in other.own and arm in (None, other.name):
+                return ("stages", self.name, "arms", index, "grid", key)
+        return ("stages", self.name, "grid", key)
 
 
 class Named(Strict):

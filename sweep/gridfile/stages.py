@@ -1,36 +1,28 @@
-"""The stages of a grid file: axes, arms and cells, each cell its own validated spec."""
+"""The stages of a grid file, each with its cells."""
 
 import difflib
-import itertools
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
 from sweep.gridfile import checks
-from sweep.gridfile.axes import NESTED, RATIO, Scalar, expand, keys, nested, ratio_cell
+from sweep.gridfile.arms import cells, given_in, read_arms, read_axes
+from sweep.gridfile.axes import NESTED
 from sweep.gridfile.errors import Problems
 from sweep.gridfile.schema import (
     BASE,
     EACH,
-    MAX_CELLS,
     NAME,
     REFERENCE,
-    SAME_FOR_ALL,
     STAGE_KEYS,
-    Arm,
     Best,
     Keep,
     Stage,
     TrialResources,
 )
 from sweep.gridfile.yaml import KeyPath
-from trainers.specs.data import MANY, ONE
-from trainers.specs.fields import Strict
-from trainers.specs.kinds import KINDS, StageSpec
+from trainers.specs.kinds import KINDS
 from trainers.specs.training import TrainingSpec
 
 KEY = r"[0-9a-f]{4,12}"
@@ -93,8 +85,8 @@ class _Reader:
             self.problems.add((*path, "kind"), f"{what}; use one of {', '.join(KINDS)}")
             return None
         spec = KINDS[kind]
-        axes = self.axes(settings.get("grid", {}), (*path, "grid"), spec)
-        arms = self.arms(settings.get("arms", []), (*path, "arms"), spec)
+        axes = read_axes(settings.get("grid", {}), (*path, "grid"), spec, self.problems)
+        arms = read_arms(settings.get("arms", []), (*path, "arms"), spec, axes, self.problems)
         plain = {
             key: value
             for key, value in settings.items()
@@ -102,8 +94,7 @@ class _Reader:
         }
         for key in axes:
             outer, _, inner = key.partition(NESTED)
-            both = inner in plain[outer] if inner and isinstance(plain.get(outer), dict) else False
-            if both or key in plain:
+            if given_in(key, plain):
                 at = (*path, outer, inner) if inner else (*path, key)
                 self.problems.add(at, "is an axis of `grid` too; give it in one place")
         keep = settings.get("keep", "all")
@@ -111,9 +102,9 @@ class _Reader:
             self.problems.add((*path, "keep"), f"{keep!r}: use one of {', '.join(get_args(Keep))}")
         resources = self.trial_resources(settings.get("resources", {}), (*path, "resources"))
         parent = self.parent(settings.get("parent", EACH), (*path, "parent"))
-        cells = self.cells(name, spec, plain, axes, arms)
-        self.judges(path, cells or [])
-        if parent is None or cells is None or resources is None or keep not in get_args(Keep):
+        built = cells(name, spec, plain, arms, self.problems)
+        self.judges(path, built or [])
+        if parent is None or built is None or resources is None or keep not in get_args(Keep):
             return None
         return Stage(
             name=name,
@@ -121,8 +112,8 @@ class _Reader:
             parent=parent,
             keep=keep,
             resources=resources,
-            axes=axes,
-            cells=tuple(cells),
+            arms=tuple(arm.described() for arm in arms),
+            cells=tuple(built),
         )
 
     def trial_resources(self, own: Any, path: KeyPath) -> TrialResources | None:
@@ -146,75 +137,6 @@ class _Reader:
         what = ", ".join(settings) or "nothing"
         self.problems.add(("stages", name), f"has {what} but no `kind`, so it is no stage; {hint}")
 
-    def cells(self, name, spec, plain, axes, arms) -> list[tuple[str, StageSpec]] | None:
-        """Every cell as its own validated spec, arm after arm, the last axis fastest."""
-        before = len(self.problems.lines)
-        count = len(arms) * math.prod(len(values) or 1 for values in axes.values())
-        if count > MAX_CELLS:
-            path = ("stages", name, "grid")
-            self.problems.add(path, f"{count:,} cells; at most {MAX_CELLS:,} are planned at once")
-            return None
-        broken = {key for key, values in axes.items() if not values}
-        axes = {key: values for key, values in axes.items() if values}
-        cells = []
-        for arm_index, arm in arms:
-            for values in itertools.product(*axes.values()):
-                cell = dict(zip(axes, values, strict=True))
-                try:
-                    cell |= ratio_cell(cell, plain)
-                except ValueError as error:
-                    self.problems.add(("stages", name, "grid", RATIO), str(error))
-                    continue
-                try:
-                    cell.pop(RATIO, None)
-                    cells.append((arm.name, spec.model_validate(nested(plain, cell, arm.set))))
-                except ValidationError as error:
-                    for detail in error.errors():
-                        if detail["type"] == "missing" and detail["loc"][0] in broken:
-                            continue
-                        path = _place_in_stage(name, detail["loc"], cell, axes, arm, arm_index)
-                        self.problems.detail(detail, path, spec)
-        return cells if len(self.problems.lines) == before and not broken else None
-
-    def axes(self, data: Any, path: KeyPath, spec: type[Strict]) -> dict[str, tuple]:
-        if not isinstance(data, dict):
-            self.problems.add(path, "is not a mapping from a key to its values")
-            return {}
-        axes = {}
-        for key, values in data.items():
-            scalars = {*keys(spec), RATIO} - {"kind", *SAME_FOR_ALL}
-            if key not in scalars:
-                self.problems.unknown((*path, key), scalars)
-                continue
-            try:
-                axes[key] = _whole(key, tuple(expand(values)), spec)
-            except ValueError as error:
-                more = "; three seeds are [0, 1, 2]" if key == "seed" else ""
-                self.problems.add((*path, key), f"{error}{more}")
-                axes[key] = ()
-        return axes
-
-    def arms(self, data: Any, path: KeyPath, spec: type[Strict]) -> list[tuple[int, Arm]]:
-        """The arms with their place in the file; one without a name or settings where there are
-        none."""
-        if not isinstance(data, list):
-            self.problems.add(path, "is not a list of {name: ..., set: {...}}")
-            return []
-        arms = [
-            (index, self.problems.validated(Arm, arm, (*path, index)))
-            for index, arm in enumerate(data)
-        ]
-        for index, arm in arms:
-            for key in arm.set if arm else {}:
-                allowed = {*spec.model_fields, *keys(spec)} - {"kind", "data_seed"}
-                if key not in allowed:
-                    self.problems.unknown((*path, index, "set", key), allowed)
-        names = [arm.name for _, arm in arms if arm]
-        if len(set(names)) < len(names):
-            self.problems.add(path, "two arms have one name")
-        named = [(index, arm) for index, arm in arms if arm]
-        return named or [(0, Arm.model_construct(name="", set={}))]
-
     def judges(self, path: KeyPath, cells: Sequence[tuple[str, TrainingSpec]]) -> None:
         """Reward models that stages are to be rewarded by have to be there."""
         for name in dict.fromkeys(getattr(spec, "reward_model", None) for _, spec in cells):
@@ -224,34 +146,3 @@ class _Reader:
                     f"no model in the folder {name!r} (from {Path.cwd()}); give the `model` folder "
                     "of a trial of a reward stage",
                 )
-
-
-def _whole(key: str, values: tuple[Scalar, ...], spec: type[Strict]) -> tuple[Scalar, ...]:
-    """Values of an axis; 8.0 is the 8 that a whole number's key takes."""
-    field = keys(spec).get(key)
-    if field is None or int not in (field.annotation, *get_args(field.annotation)):
-        return values
-    return tuple(int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
-
-
-def _place_in_stage(name, loc, cell, axes, arm: Arm, arm_index: int) -> KeyPath:
-    """Where in the file the value of a stage's field was given: in an arm, on an axis, or
-    plainly."""
-    path: KeyPath = ("stages", name)
-    if not loc:
-        return path
-    dotted = NESTED.join(map(str, loc[:2]))
-    if dotted in arm.set and loc[0] not in arm.set:
-        return (*path, "arms", arm_index, "set", dotted)
-    if dotted in axes and loc[0] not in arm.set:
-        return (*path, "grid", dotted, axes[dotted].index(cell[dotted]))
-    key = loc[0]
-    if key == "data":
-        loc = tuple(part for part in loc if part not in (ONE, MANY))
-    if key in arm.set:
-        return (*path, "arms", arm_index, "set", *loc)
-    if key in axes:
-        return (*path, "grid", key, axes[key].index(cell[key]))
-    if key in cell:
-        return (*path, "grid", RATIO)
-    return (*path, *loc)

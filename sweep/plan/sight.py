@@ -25,14 +25,18 @@ def lines(grid: Grid) -> Iterator[str]:
     """Of each stage with three learning rates or more: what is to be expected of each benchmark
     whose usual level is known, the difference of types that would be seen, and what would help."""
     for stage in grid.stages.values():
-        layout = layout_of(grid, stage)
-        if len(set(layout.x)) >= FEWEST:
-            yield from _of_stage(grid, stage, layout)
+        alike: dict[tuple[float, ...], list[str]] = {}
+        for arm in dict.fromkeys(arm for arm, _ in stage.cells):
+            layout = layout_of(grid, stage, arm)
+            if len(set(layout.x)) >= FEWEST:
+                alike.setdefault(_shape(layout), []).append(arm)
+        for arms in alike.values():
+            name = f"{stage.name} ({listed(arms)})" if len(alike) > 1 else stage.name
+            yield from _of_stage(grid, stage, name, layout_of(grid, stage, arms[0]))
 
 
-def layout_of(grid: Grid, stage: Stage) -> Layout:
-    """Settings of the first arm; of a run that decides, with the seeds that its trials make up."""
-    arm = stage.cells[0][0]
+def layout_of(grid: Grid, stage: Stage, arm: str) -> Layout:
+    """Settings of an arm; of a run that decides, with the seeds that its trials make up."""
     cells = [spec for name, spec in stage.cells if name == arm]
     settings = sorted({(spec.learning_rate, spec.batch_size) for spec in cells})
     trials = len(cells)
@@ -42,13 +46,20 @@ def layout_of(grid: Grid, stage: Stage) -> Layout:
     return Layout(tuple(x), tuple(y), trials / len(settings))
 
 
-def _of_stage(grid: Grid, stage: Stage, layout: Layout) -> Iterator[str]:
+def _shape(layout: Layout) -> tuple[float, ...]:
+    """What is the same for layouts that see the same: which rates and sizes they lie about tells
+    nothing."""
+    places = [value - axis[0] for axis in (layout.x, layout.y) for value in axis]
+    return (round(layout.seeds, 3), *(round(place, 2) for place in places))
+
+
+def _of_stage(grid: Grid, stage: Stage, label: str, layout: Layout) -> Iterator[str]:
     names = [n for n in choosing.measured(stage, grid.evaluate) if n in power.USUAL]
     if not names:
         return
     expected = {name: _expected(grid, name, layout) for name in names}
     yield (
-        f"{stage.name} would see, where the rates move a benchmark by a third of what lies between "
+        f"{label} would see, where the rates move a benchmark by a third of what lies between "
         f"its usual level and guessing, half of that within {power.HALF_AT:g} octaves:"
     )
     for name, one in expected.items():

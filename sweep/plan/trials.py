@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from sweep.gridfile.axes import NESTED, RATIO
-from sweep.gridfile.schema import BASE, REFERENCE, Best, Grid, Stage
+from sweep.gridfile.schema import BASE, REFERENCE, ArmAxes, Best, Grid, Stage
 from sweep.plan.order import coarse_first
 from trainers.data import sources
 from trainers.data.row_counts import Counts
@@ -120,6 +120,7 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
     known: dict[str, Trial] = {base.key: base}
     for name in stage_order(grid):
         stage = grid.stages[name]
+        varied = {arm.name: _varied(arm) for arm in stage.arms}
         by_key: dict[str, Trial] = {}
         for parent, waits in _parents(stage, by_stage[stage.start_from], chosen.get(name)):
             for arm, spec in stage.cells:
@@ -132,11 +133,11 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
                     model=grid.model,
                     spec=spec,
                     waits=waits,
-                    settings=_settings(stage, spec),
+                    settings=_settings(varied[arm], spec),
                 )
                 by_key[key] = known.setdefault(key, trial)
         cells = list(by_key.values())
-        by_stage[name] = [cells[index] for index in coarse_first([_cell(t) for t in cells])]
+        by_stage[name] = _ordered(cells)
     return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
 
 
@@ -172,10 +173,14 @@ def _parents(
             return [(matching[0], matching[0].waits)]
 
 
-def _settings(stage: Stage, spec: TrainingSpec) -> str:
-    """adapter.rank=8, weight_decay=0.1: as the report names the arms of such axes."""
+def _varied(arm: ArmAxes) -> list[str]:
+    """Its axes beyond learning rate, batch size and seed."""
     plain = {"learning_rate", "batch_size", "seed", RATIO}
-    names = [name for name, values in stage.axes.items() if name not in plain and len(values) > 1]
+    return [name for name, values in arm.axes.items() if name not in plain and len(values) > 1]
+
+
+def _settings(names: list[str], spec: TrainingSpec) -> str:
+    """adapter.rank=8, weight_decay=0.1: as the report names the arms of such axes."""
     return ", ".join(f"{name}={_value(spec, name)}" for name in names)
 
 
@@ -183,6 +188,14 @@ def _value(spec: TrainingSpec, name: str) -> Any:
     outer, _, inner = name.partition(NESTED)
     value = getattr(spec, outer)
     return getattr(value, inner, None) if inner else value
+
+
+def _ordered(trials: list[Trial]) -> list[Trial]:
+    """Arm after arm, each coarse first over its own axes."""
+    arms: dict[tuple[str | None, str], list[Trial]] = {}
+    for trial in trials:
+        arms.setdefault((trial.parent, trial.arm), []).append(trial)
+    return [arm[index] for arm in arms.values() for index in coarse_first(list(map(_cell, arm)))]
 
 
 def _cell(trial: Trial) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ MINIATURES = {
         ("arm", ["full", "lora"]),
     ),
     "optimizers": (
-        "grid={learning_rate: [0.001, 0.01]}",
+        "arms=",
         ("arm", ["adafactor", "adamw", "adamw_8bit", "lion", "muon", "sgd"]),
     ),
 }
@@ -30,10 +31,17 @@ SMALL = (
 )  # fmt: skip
 
 
+def few_rates(text: str) -> list[dict]:
+    """The arms of a grid file, each over the ends of its own learning rates."""
+    arms = YAML(typ="safe").load(text)["stages"]["sft"]["arms"]
+    return [arm | {"grid": {"learning_rate": arm["grid"]["learning_rate"]["log"]}} for arm in arms]
+
+
 @pytest.mark.parametrize("name", MINIATURES)
 def test_miniature_of_a_shipped_grid_runs_and_has_its_axis(name, drive, tmp_path):
     text = (ROOT / "grids" / f"{name}.yaml").read_text(encoding="utf-8")
     axes, (setting, values) = MINIATURES[name]
+    axes += json.dumps(few_rates(text)) if name == "optimizers" else ""
     batch = () if name == "lora_lr_bs" else ("stages.sft.batch_size=4",)
     given = [part for one in (*SMALL, *batch, f"stages.sft.{axes}") for part in ("--set", one)]
     ended = drive(text, tmp_path / "run", *given)
@@ -57,3 +65,7 @@ def test_miniature_of_a_shipped_grid_runs_and_has_its_axis(name, drive, tmp_path
         assert set(trained.adapter[trained.arm == "lora"]) == {"lora"}
     if name == "optimizers":
         assert dict(zip(trained.arm, trained.optimizer, strict=True)) == {v: v for v in values}
+        rates = {arm: sorted(set(rows.learning_rate)) for arm, rows in trained.groupby("arm")}
+        assert rates["sgd"] == [0.01, 1.0] and rates["lion"] == [5e-6, 5e-4]
+        stages = record["stages"]
+        assert {f"sft-{arm}" for arm in rates} <= set(stages)

@@ -134,6 +134,59 @@ def test_the_runs_own_file_is_printed_whole_with_new_axes(tmp_path: Path) -> Non
 def test_new_cells_are_those_of_every_arm_that_the_file_runs() -> None:
     frame = table(lambda x, y: 0.03 * x, noise=0.002)
     fits = [fit(cells) for cells in surfaces(frame)]
-    alone, three = (next_step(fits, answers(fits), frame, None, arms) for arms in (1, 3))
+    alone, three = (
+        next_step(fits, answers(fits), frame, None, arms) for arms in ([""], ["", "b", "c"])
+    )
     assert three.cells == 3 * alone.cells
     assert f"That is {alone.cells} new cells in each of 3 arms, beside the 20" in three.sentence
+
+
+ARMS = """\
+name: mine
+stages:
+  all:
+    kind: sft
+    batch_size: 4
+    arms:
+      - {name: adamw, set: {}}
+      - name: lion       # kept
+        set: {optimizer: lion}
+        grid: {learning_rate: [1.0e-5, 1.0e-4]}
+    grid: {learning_rate: [1.0e-4, 1.0e-3]}
+evaluate: {benchmarks: [arc]}
+"""
+
+
+def arms_of(frame: pd.DataFrame, arm: str, file: Path) -> tuple[NextStep, dict]:
+    """The step of one arm, and its stage in the file."""
+    fits = [fit(cells) for cells in surfaces(frame.assign(arm=arm))]
+    step = next_step(fits, answers(fits), frame, file, ["adamw", "lion"])
+    return step, YAML(typ="safe").load(step.text)["stages"]["all"]
+
+
+def test_axes_of_an_arm_grow_where_they_stand(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(ARMS)
+    frame = table(bowl, rates=(1e-5, 1e-4), sizes=(4,))
+    step, stage = arms_of(frame, "lion", path)
+    assert "# kept" in step.text and " in each of" not in step.sentence
+    assert stage["grid"]["learning_rate"] == [1e-4, 1e-3] and stage["batch_size"] == 4
+    (lion,) = [arm for arm in stage["arms"] if arm["name"] == "lion"]
+    assert lion["set"] == {"optimizer": "lion"}
+    assert len(lion["grid"]["learning_rate"]) == 2 + step.cells > 2
+    assert list(lion["grid"]) == ["learning_rate"]
+
+
+def test_arm_beside_those_with_axes_of_their_own_gets_its_own(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(ARMS)
+    step, stage = arms_of(table(bowl, rates=(1e-4, 1e-3), sizes=(4,)), "adamw", path)
+    assert len(stage["arms"][0]["grid"]["learning_rate"]) == 2 + step.cells
+    assert stage["grid"]["learning_rate"] == [1e-4, 1e-3]
+
+
+def test_arms_over_one_grid_all_get_the_new_cells(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(
+        ARMS.replace("        grid: {", "        x-grid: {")
+    )
+    step, stage = arms_of(table(bowl, rates=(1e-4, 1e-3), sizes=(4,)), "lion", path)
+    assert step.cells == 2 * (len(stage["grid"]["learning_rate"]) - 2)
+    assert "in each of 2 arms" in step.sentence and stage["batch_size"] == 4

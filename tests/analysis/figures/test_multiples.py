@@ -40,6 +40,18 @@ def test_all_charts_have_one_scale_that_holds_them_all(sizes):
         assert [layer.name for layer in first.named("best cell")] == ["best cell as measured"]
 
 
+def test_rates_far_apart_have_an_axis_for_each_chart():
+    ends = (planted.RATES, [1e4 * rate for rate in planted.RATES])
+    tables = [planted.table(planted.bowl, rates=rates, sizes=planted.SIZES) for rates in ends]
+    made = multiples("ARC", NAMES, [next(measured(table)) for table in tables])
+    first, second = made.charts
+    assert first.x.high < second.x.low
+    assert (first.y, first.colours) == (second.y, second.colours)
+    panels = [axes for axes in draw_multiples(made).axes if axes.get_title("left")]
+    assert [panel.get_xlim() for panel in panels] == [(c.x.low, c.x.high) for c in made.charts]
+    assert all(panel.get_xticklabels()[0].get_visible() for panel in panels)
+
+
 @pytest.mark.parametrize("count", [2, 5])
 def test_figure_has_a_panel_for_each_chart_and_one_legend(count):
     made = multiples("ARC", NAMES, views(planted.SIZES))

@@ -47,6 +47,17 @@ def test_named_arms_keep_their_names_and_their_settings():
     assert found[0][1]["adapter"] == "" and found[2][1]["optimizer"] == "lion"
 
 
+def test_axis_of_one_arm_is_in_the_names_of_its_cells_alone():
+    read_arms = read(
+        trial(0, "adamw"),
+        trial(1, "lion", optimizer="lion", weight_decay=0.1),
+        trial(2, "lion", optimizer="lion", weight_decay=1.0),
+    )
+    assert [arm for arm, _ in read_arms] == [
+        "adamw", "lion, weight_decay=0.1", "lion, weight_decay=1.0",
+    ]  # fmt: skip
+
+
 def test_what_decides_no_weights_is_no_axis():
     assert set(settings.NO_AXES) >= NOT_IN_IDENTITY
     found = read(trial(0), trial(1, learning_rate=1e-2, save_every_minutes=1.0))

@@ -47,3 +47,15 @@ def test_order_is_the_plans(planned, small):
     first = [(trial.spec.learning_rate, trial.spec.batch_size) for trial in trials[1:6]]
     assert set(first[:4]) == {(0.1, 1), (0.1, 3), (0.3, 1), (0.3, 3)}
     assert first[4] == (0.2, 2)
+
+
+def test_arms_are_covered_one_after_another_each_over_its_own_axes(planned, small):
+    arms = (
+        "stages.sft.arms=[{name: a}, {name: b, grid: {learning_rate: [1, 2, 3, 4]}}, "
+        "{name: c, grid: {learning_rate: [1.0e-6, 2.0e-6, 3.0e-6]}}]"
+    )
+    trials = planned(small, arms, "stages.sft.grid.learning_rate=[0.1, 0.2, 0.3]")[1:]
+    assert "".join(trial.arm for trial in trials) == "aaabbbbccc"
+    rates = [trial.spec.learning_rate for trial in trials]
+    assert rates[:3] == [0.1, 0.3, 0.2]
+    assert rates[3:5] == [1, 4] and rates[7:] == [1e-6, 3e-6, 2e-6]

@@ -33,7 +33,7 @@ def test_cheapest_change_comes_with_what_cannot_answer(shipped):
 
 def test_run_that_decides_is_judged_by_its_trials(shipped):
     grid = shipped("lr_bs_decide")
-    assert sight.layout_of(grid, grid.stages["sft"]).seeds == pytest.approx(45 / 78)
+    assert sight.layout_of(grid, grid.stages["sft"], "").seeds == pytest.approx(45 / 78)
 
 
 def test_grid_of_two_rates_promises_nothing(shipped):

@@ -1,0 +1,83 @@
+"""The grid file of a next step: the run's own with longer axes, or the part that holds them."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from analysis.tables.errors import ResultsError
+
+
+class GridFile(NamedTuple):
+    """Where the axes of one grid stand: `whole` is the file, `place` a `grid` of it, and `beside`
+    the settings that stand beside it. `arm` is the one whose own axes they are, "" where all arms
+    of the stage go over them."""
+
+    whole: Any
+    place: Any
+    beside: tuple[Any, ...]
+    arm: str
+
+    def shared_by(self, labels: Sequence[str]) -> list[str]:
+        """Of the names of a stage's grids, those of the grids that get what is added."""
+        return [label for label in labels if not self.arm or _is_of(self.arm, label)]
+
+    def text(self, axes: dict[str, list[Any]]) -> str:
+        """The file with these axes; one of a single value stays where it is given."""
+        self.place.pop("ratio", None)
+        for name, values in axes.items():
+            given = name == "seed" or any(name in settings for settings in self.beside)
+            if len(values) == 1 and name not in self.place and given:
+                continue
+            for settings in self.beside[-1:]:
+                settings.pop(name, None)
+            self.place[name] = CommentedSeq(values)
+            self.place[name].fa.set_flow_style()
+        with io.StringIO() as stream:
+            _yaml().dump(self.whole, stream)
+            return stream.getvalue()
+
+
+def read(stage: str, label: str, file: Path | None) -> GridFile:
+    """That of a stage, or of its arm in a table, `label`; the bare part without the run's `file`.
+
+    Raises:
+        ResultsError: the file is not a grid.
+    """
+    if file is not None and file.exists():
+        try:
+            whole = _yaml().load(file)
+            settings = whole.get("stages", {}).get(stage, {})
+            arms = settings.get("arms", [])
+            own = any("grid" in arm for arm in arms) and "ratio" not in settings.get("grid", {})
+            for arm in arms if own else ():
+                if _is_of(arm["name"], label):
+                    place = arm.setdefault("grid", {})
+                    beside = (settings, arm.setdefault("set", {}))
+                    return GridFile(whole, place, beside, arm["name"])
+            if "grid" in settings:
+                return GridFile(whole, settings["grid"], (settings,), "")
+        except (YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise ResultsError(
+                f"{file}: is not the grid that the run was started with "
+                f"({type(error).__name__}); start the run's command again, which writes it anew"
+            ) from error
+    place: dict[str, Any] = {}
+    return GridFile({"stages": {stage: {"grid": place}}}, place, (), "")
+
+
+def _is_of(arm: str, label: str) -> bool:
+    """Whether a table names a grid of this arm so: lion, or lion, weight_decay=0.1."""
+    return label == arm or label.startswith(f"{arm}, ")
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 96
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
