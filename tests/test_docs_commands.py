@@ -62,9 +62,22 @@ def test_make_targets_exist(target):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_programs_accept_every_documented_line():
+def module_lines(of_tests: bool) -> list[list[str]]:
     lines = [[m.name, *(m.arguments or ["--help"])] for m in MODULES if m.name not in FOREIGN]
-    lines += [[m[1], *shlex.split(m[2].removesuffix("..."))] for m in map(TOOL.match, SHELL) if m]
+    return [line for line in lines if line[0].startswith("tests.") is of_tests]
+
+
+def tool_lines() -> list[list[str]]:
+    matches = map(TOOL.match, SHELL)
+    return [[m[1], *shlex.split(m[2].removesuffix("..."))] for m in matches if m]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [module_lines(of_tests=False) + tool_lines(), module_lines(of_tests=True)],
+    ids=["commands", "tests and benches"],
+)
+def test_programs_accept_every_documented_line(lines):
     said = dict(zip(map(shlex.join, lines), refusals_of(lines), strict=True))
     assert {line: refusal for line, refusal in said.items() if refusal} == {}
 
