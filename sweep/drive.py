@@ -1,6 +1,7 @@
 """A run from its plan to its report: check, resolve, then the phases of the orchestrator."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -37,18 +38,23 @@ def drive(
             records cannot stand in one table.
     """
     folder = RunFolder(path)
-    at_once = preflight.check_resources(grid, planned, folder, options)
-    resolved = resolve(grid)
     try:
+        stages = preflight.stages_to_train(grid, planned, folder, options)
+        at_once = preflight.check_resources(grid, stages, options)
         with (
+            leftovers.gone_after(CannotStart, folder.path),
             folder.lock(console.say) as lock,
             remote_driver.held(options.store, folder, console.say) as stored,
             console.kept_in(folder.path),
+            live.drawn(folder, plan_csv(_certain(grid, planned)), console.say) as page,
         ):
             leftovers.remove(folder.path)
+            if stages:
+                _begin(page, options, console.say)
+            resolved = resolve(grid)
             run = Orchestrator(resolved, folder, options, console, stored, lock)
             _check(run, resolved, at_once)
-            return _phases(run, resolved)
+            return _phases(run, resolved, page)
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
@@ -71,18 +77,19 @@ def _check(run: Orchestrator, resolved: ResolvedGrid, at_once: int | None) -> No
         preflight.check_disk(run.folder, resolved.grid, run.planned[: run.total], at_once)
 
 
-def _phases(run: Orchestrator, resolved: ResolvedGrid) -> Counter[str]:
+def _begin(page: live.LivePage, options: Options, say: Callable[[str], None]) -> None:
+    """Before the data and the model are there, which may take long."""
+    say(f"page: {page.path} fills while trials run")
+    show = partial(browser.show, say=say) if options.open_page else None
+    page.begin("Preparing data and model", show)
+
+
+def _phases(run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage) -> Counter[str]:
     """Prepare, execute and report, wave by wave, while the page fills and trackers follow."""
     grid, folder, say = resolved.grid, run.folder, run.say
-    reached = run.allowance.reached
-    with (
-        live.drawn(folder, plan_csv(run.shown), say) as page,
-        runner(grid, run.options, resolved.needed, reached, say) as backend,
-    ):
-        if run.pending():
-            say(f"page: {page.path} fills while trials run")
-            show = partial(browser.show, say=say) if run.options.open_page else None
-            page.begin("Preparing the data", show)
+    with runner(grid, run.options, resolved.needed, run.allowance.reached, say) as backend:
+        if run.pending() and not page.begun:  # scores are missing, or it goes on with a search
+            _begin(page, run.options, say)
         run.prepare(backend)
         page.note("")
         run_audit.run(resolved, folder, say)
@@ -100,3 +107,8 @@ def _phases(run: Orchestrator, resolved: ResolvedGrid) -> Counter[str]:
             if run.options.open_page and not page.begun:
                 browser.show(page.path, say)
             return states
+
+
+def _certain(grid: Grid, planned: list[Trial]) -> list[Trial]:
+    """Those that will run whatever the results say."""
+    return [trial for trial in planned if grid.decide is None or trial.spec is None]

@@ -13,36 +13,41 @@ from trainers import files
 from trainers.specs.data import DataSpec
 
 
-def check_resources(
+def stages_to_train(
     grid: Grid, planned: list[Trial], folder: RunFolder, options: Options
-) -> int | None:
-    """Whether what is to be trained for sure fits on a node: the quick answer, before anything is
-    fetched or written. What else there is to do, such as a score that is missing, shows later and
-    is asked for then; a search that has begun may be over; a cluster that grows is given time.
+) -> list[str]:
+    """Stages with a trial that is to be trained for sure. What else there is to do, such as a score
+    that is missing, shows later; a search that has begun may be over."""
+    if (grid.search or grid.decide) and folder.path.exists():
+        return []
+    return sorted(
+        {
+            trial.stage
+            for trial in planned
+            if not trial.waits
+            and (options.only is None or trial.key in options.only)
+            and not folder.trial(trial).trained()
+            and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
+        }
+    )
+
+
+def check_resources(grid: Grid, stages: list[str], options: Options) -> int | None:
+    """Whether a trial of each of the stages fits on a node: the quick answer, before anything is
+    fetched or written. A cluster that grows is given time.
 
     Returns how many trials run at once, where that is known now.
 
     Raises:
         CannotStart: it does not fit, or there is no such cluster.
     """
-    begun = bool(grid.search or grid.decide) and folder.path.exists()
-    if options.local or options.wait_minutes or begun:
+    if options.local or options.wait_minutes or not stages:
         return 1 if options.local else None
-    stages = {
-        trial.stage
-        for trial in planned
-        if not trial.waits
-        and (options.only is None or trial.key in options.only)
-        and not folder.trial(trial).trained()
-        and (options.retry_failed or folder.trial(trial).failures() <= grid.resources.retries)
-    }
-    if not stages:
-        return None
     from sweep.execution.backends import ray_cluster
 
     try:
         at_once = ray_cluster.check(
-            options.address, [grid.trial_resources(stage) for stage in sorted(stages)]
+            options.address, [grid.trial_resources(stage) for stage in stages]
         )
     except ray_cluster.CannotRun as error:
         raise CannotStart(str(error)) from error

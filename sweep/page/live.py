@@ -72,6 +72,10 @@ class LivePage:
         self._done_before = 0
         self._view: View | None = None
         self._stands: Callable[[Path], None] | None = None
+        self.import_seconds = 0.0
+        """CPU seconds of the thread for imports, which the report would make."""
+        self.draw_seconds = 0.0
+        """Its CPU seconds for all else, up to the last look."""
 
     @property
     def path(self) -> Path:
@@ -106,8 +110,12 @@ class LivePage:
             self._thread.join(timeout=30)
 
     def _put_in_place(self) -> None:
+        cpu_before = time.thread_time()
         from sweep.page.view import View
 
+        self.import_seconds = time.thread_time() - cpu_before
+        if self._over.is_set():
+            return
         self._report.mkdir(parents=True, exist_ok=True)
         view = View(self._folder.path)
         run = self._read(view)
@@ -134,10 +142,9 @@ class LivePage:
         self._write(view, run, stopped=True)
 
     def _follow(self) -> None:
-        began, cpu_before = time.monotonic(), time.thread_time()
+        began = time.monotonic()
         if not self._guarded(self._put_in_place) or self._view is None:
             return
-        imported = time.thread_time() - cpu_before  # the report at the end would
         pause = EVERY_SECONDS
         while not self._over.wait(pause):
             if self._guarded(self._look):
@@ -146,9 +153,9 @@ class LivePage:
                 self._say("page: left as it is; the report at the end is not touched by this")
                 return
             ran = time.monotonic() - began
-            spent = time.thread_time() - cpu_before - imported
+            self.draw_seconds = time.thread_time() - self.import_seconds
             least = EVERY_SECONDS * (5 if ran > LONG_SECONDS else 1)
-            pause = max(least, (spent - CPU_AT_FIRST - CPU_SHARE * ran) / CPU_SHARE)
+            pause = max(least, (self.draw_seconds - CPU_AT_FIRST) / CPU_SHARE - ran)
 
     def _look(self) -> None:
         assert self._view is not None

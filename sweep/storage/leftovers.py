@@ -5,6 +5,7 @@ ends in `.part`, or in that and a suffix. A part to which nobody has written for
 nobody's. And the checkpoints of trainings that have ended.
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,15 +16,40 @@ STALE_SECONDS = 600.0
 PLACES = (".", "report", "choices", "trials/*", "trials/*/scores", "trials/*/checkpoints")
 
 
+BEFORE_THE_PLAN = ("report", "driver.log", "driver.lock", "mirror.json")
+"""What a start writes before there is a plan."""
+
+
+@contextlib.contextmanager
+def gone_after(refusal: type[Exception], run: Path) -> Iterator[None]:
+    """A start that is refused before there is a plan leaves nothing that was not there before."""
+    missing = [place for place in (run, *run.parents) if not place.exists()]
+    new = [run / name for name in BEFORE_THE_PLAN if not (run / name).exists()]
+    try:
+        yield
+    except refusal:
+        if not (run / "plan.csv").exists():
+            for path in new:
+                _remove(path)
+            for folder in missing:
+                with contextlib.suppress(OSError):  # something else lies there
+                    folder.rmdir()
+        raise
+
+
 def remove(run: Path) -> int:
     """Remove it; returns how many files and folders there were."""
     left = [*_stale(run), *_of_ended_trainings(run)]
     for path in left:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
     return len(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _stale(run: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -210,8 +211,8 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def sweep(hub, tmp_path_factory):
-    """Runs the command in another process whose hub is the stub and whose caches are its own."""
+def start(hub, tmp_path_factory):
+    """Starts the command in another process whose hub is the stub and whose caches are its own."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "grid.yaml").write_text(GRID)
     own = {"HF_ENDPOINT": hub.address, "NO_PROXY": "127.0.0.1", "HF_HOME": str(folder / "hf")}
@@ -222,15 +223,30 @@ def sweep(hub, tmp_path_factory):
         if "proxy" not in name.lower() and not name.startswith("HF_")
     }
 
+    def begin(*overrides: str, **environment: str) -> tuple[subprocess.Popen[str], Path]:
+        options = [part for override in overrides for part in ("--set", override)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sweep.run", "grid.yaml", "--local", *options],
+            cwd=folder, env=kept | own | environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return process, folder / "runs"
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def sweep(hub, start):
+    """Runs the command to its end."""
+
     def run(*overrides: str, **environment: str) -> Ended:
         before = len(hub.log)
-        options = [part for override in overrides for part in ("--set", override)]
-        ended = subprocess.run(
-            [sys.executable, "-m", "sweep.run", "grid.yaml", "--local", *options],
-            cwd=folder, env=kept | own | environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        output = ended.stdout + ended.stderr
-        return Ended(ended.returncode, output, hub.log[before:], folder / "runs" / "hub")
+        process, runs = start(*overrides, **environment)
+        try:
+            output, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        return Ended(process.returncode, output, hub.log[before:], runs / "hub")
 
     return run
 
@@ -366,6 +382,27 @@ def test_hub_that_says_nothing_is_not_waited_for(hub, ask, monkeypatch):
     assert "model 'maker/base'" in message
     assert "is the hub to be reached from here?" in message
     assert "\n" not in message
+
+
+def test_page_shows_the_plan_while_the_hub_is_waited_for(hub, start, tmp_path):
+    hub.silent = ("/api/models/maker/base",)
+    process, runs = start("name=early", HF_HOME=str(tmp_path / "hf"))
+    page = runs / "early" / "report" / "index.html"
+    try:
+        end = time.monotonic() + 60
+        while not page.exists():
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        shown = (page.parent / "live.js").read_text()
+        assert shown.count('"planned"') >= 2 and "Preparing data and model" in shown
+        assert not (runs / "early" / "plan.csv").exists(), "the hub has not answered"
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        hub.silent = ()
+        process.kill()
+    assert process.returncode == 130, output
+    assert "Stopped: interrupted" in (page.parent / "live.js").read_text()
 
 
 @pytest.mark.slow

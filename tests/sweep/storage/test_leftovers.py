@@ -61,3 +61,32 @@ def test_a_part_that_is_written_to_stays(run):
     assert leftovers.remove(run) == 5
     assert "trials/a/.model.12.part/model.safetensors" in names(run)
     assert names(run) < before
+
+
+def refused(run):
+    """A start that writes what starts write, and is refused."""
+    with pytest.raises(KeyError), leftovers.gone_after(KeyError, run):
+        (run / "report").mkdir(parents=True, exist_ok=True)
+        for name in ("report/index.html", "driver.log", "driver.lock"):
+            (run / name).write_text("new")
+        raise KeyError
+
+
+def test_start_that_is_refused_leaves_no_folder(tmp_path):
+    refused(tmp_path / "runs" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_start_that_is_refused_leaves_what_was_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("calibration.json", "driver.log"):
+        (tmp_path / "run" / name).write_text("earlier")
+    refused(tmp_path / "run")
+    assert names(tmp_path / "run") == {"calibration.json", "driver.log"}
+
+
+def test_refusal_of_a_run_with_a_plan_removes_nothing(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.csv").write_text("key\n")
+    refused(tmp_path / "run")
+    assert len(names(tmp_path / "run")) == 4
