@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns, conditions, scores
 from analysis.tables.external.runs import runs
+from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.values import in_schema
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
@@ -49,8 +50,10 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     options = options or ReadOptions()
     if frame.empty:
         raise ResultsError(f"{source}: the table has no rows")
-    raw: Any = selected(frame.rename(columns=str), options.where, source)
+    frame, shape = rows_of_runs(frame, source)
+    raw: Any = selected(frame, options.where, source)
     raw, mapping, notes = _step_law(raw, columns.roles(raw, options.columns, source))
+    notes = shape + notes
     long = "value" in mapping and ("benchmark" in mapping or "metric" in mapping)
     if not long:
         kept = [role for role in mapping if role not in OF_A_SCORE or role in options.columns]
