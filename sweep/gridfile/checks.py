@@ -195,15 +195,15 @@ def _enough(name: str, stage: Stage) -> Problems:
 
 
 def _ranks(name: str, stage: Stage) -> Problems:
-    ranks, sharding = stage.resources.ranks, stage.resources.sharding
-    if ranks > 1 and stage.cells[0][1].FORM == "prompts":
-        yield (
-            ("stages", name),
-            f"{ranks} processes would train each trial, and stage {name} trains in one; give it "
-            f"resources: {{ranks_per_trial: 1{'' if sharding == 'none' else ', sharding: none'}}}",
-        )
+    sharding = stage.resources.sharding
     if sharding == "none":
         return
+    if stage.cells[0][1].FORM == "prompts":
+        yield (
+            ("stages", name),
+            f"sharding: {sharding} divides the weights, and each process of stage {name} writes "
+            "completions with all of them; give it resources: {sharding: none}",
+        )
     for optimizer in sorted({spec.optimizer for _, spec in stage.cells} & UNSHARDED.keys()):
         yield (
             ("stages", name, "optimizer"),

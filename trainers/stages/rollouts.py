@@ -5,6 +5,10 @@ TRL writes the completions, grades them, and has the advantages and the loss; it
 micro-batches from a fixed number of completions, padded to the longest of all. Here one item of the
 data loader is one effective batch, answered as a whole by the policy that is about to be stepped,
 and the engine (exact_batches.py) cuts it by the token budget.
+
+Of several processes each answers its share of the prompts, with whole groups, so that rewards and
+advantages need no other; then all have all completions and divide them anew, by length. TRL, which
+would exchange equal numbers of rows in every pass, knows of one process alone.
 """
 
 import copy
@@ -21,7 +25,10 @@ from trl.trainer.utils import add_fused_lm_head
 from trainers.data.rlvr_prompts import Prompt, read_prompts
 from trainers.models import adapters
 from trainers.ops.memory import with_room
+from trainers.stages import sampling
+from trainers.stages.rollout_exchange import Batch, Rollout, gathered, together
 from trainers.steps.step import Step
+from trainers.training import compat_accelerate
 from trainers.training.exact_batches import ExactBatches
 
 
@@ -42,7 +49,7 @@ class Completion(NamedTuple):
 
 
 class Rollouts(ExactBatches):
-    """To be mixed into TRL's trainer; one process alone, as the groups of a batch are compared."""
+    """To be mixed into TRL's trainer."""
 
     num_generations: int
     beta: float
@@ -51,6 +58,8 @@ class Rollouts(ExactBatches):
     max_completion_length: int
     reward_weights: torch.Tensor
     _metrics: dict[str, dict[str, list[float]]]
+    rollout: Rollout
+    """Of the batch in hand."""
 
     def __init__(self, *, args: Any, **options: Any):
         """`args.beta` says how the KL counts; its reference is the model as it is now, a copy or,
@@ -58,8 +67,6 @@ class Rollouts(ExactBatches):
         beta, args.beta = args.beta, 0.0
         del options["data_collator"]  # TRL sets its own; the data loader has `collate`
         super().__init__(args=args, **options)
-        if self.args.world_size > 1:
-            raise ValueError("rlvr trains on one process; set resources.ranks_per_trial: 1")
         args.beta = self.beta = beta
         model = options["model"]
         if beta and adapters.attached(model):  # the reference is the model without it
@@ -92,16 +99,33 @@ class Rollouts(ExactBatches):
         loss = super().training_step(model, completions, num_items_in_batch)
         step: Step = self.taken
         self.taken = step._replace(facts={**self._facts(), **step.facts})
-        self.batch, self.rewards = {}, torch.empty(0)
+        del self.rollout
         for values in self._metrics["train"].values():
             values.clear()
         return loss
 
     def _roll_out(self, asked: Sequence[Prompt]) -> list[Completion]:
-        """Write and grade the completions of each prompt. What is drawn depends on the seed and the
-        step alone, so a training that goes on draws what it would have drawn."""
-        drawn = np.random.SeedSequence([self.args.seed, self.state.global_step])
-        torch.manual_seed(int(drawn.generate_state(1)[0]))
+        """Write and grade the completions of each prompt, this process those of its share."""
+        places = range(len(asked))[self.args.process_index :: self.args.world_size]
+        here = self._answered(asked, places) if places else None
+        parts = [here] if self.args.world_size == 1 else gathered(here)
+        self.rollout = together([part for part in parts if part]).to(self.args.device)
+        counts = (self.batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
+        return [
+            Completion(place, prompt, answer)
+            for place, (prompt, answer) in enumerate(zip(*counts, strict=True))
+        ]
+
+    @property
+    def batch(self) -> Batch:
+        return self.rollout.batch
+
+    def _answered(self, asked: Sequence[Prompt], places: Sequence[int]) -> Rollout:
+        """The completions of the prompts at these places. What is drawn depends on the seed, the
+        step and the place alone, so a training that goes on draws what it would have drawn."""
+        seed, step = self.args.seed, self.state.global_step
+        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        prompts = [asked[place] for place in places]
         rows = [
             {
                 "prompt": prompt.messages,
@@ -109,21 +133,32 @@ class Rollouts(ExactBatches):
                 "ground_truth": prompt.ground_truth,
                 "columns": prompt.columns,
             }
-            for prompt in asked
+            for prompt in prompts
             for _ in range(self.num_generations)
         ]
-        longest = max(sum(len(m["content"]) for m in prompt.messages) for prompt in asked)
+        longest = max(sum(len(m["content"]) for m in prompt.messages) for prompt in prompts)
         most = longest + self.max_completion_length  # a token has at least one character
         trl: Any = self
         # how many the passes without a gradient take at a time
         trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
-        with self.accelerator.autocast():
-            self.batch: dict[str, Any] = trl._generate_and_score_completions(rows)
-        counts = (self.batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
-        return [
-            Completion(place, prompt, answer)
-            for place, (prompt, answer) in enumerate(zip(*counts, strict=True))
-        ]
+        each = self.num_generations
+        numbers = sampling.numbers(seed, step, places, each, self.max_completion_length)
+        sampler = sampling.Inverse(numbers, self.temperature)
+        with (
+            compat_accelerate.alone(),
+            sampling.drawn(self.model, sampler),
+            self.accelerator.autocast(),
+        ):
+            batch: Batch = trl._generate_and_score_completions(rows)
+        metrics = self._metrics["train"]
+        kl = metrics["kl"][-1] * float(batch["completion_mask"].sum()) if metrics["kl"] else None
+        return Rollout(
+            places=[place for place in places for _ in range(each)],
+            batch=batch,
+            rewards=self.rewards,
+            truncated=metrics["completions/clipped_ratio"][-1] * len(rows),
+            kl=kl,
+        )
 
     def _calculate_rewards(self, *arguments: Any, **named: Any) -> torch.Tensor:
         trl: Any = super()
@@ -132,20 +167,20 @@ class Rollouts(ExactBatches):
 
     def _facts(self) -> dict[str, float]:
         """Of the batch in hand, before the step."""
-        weights = self.reward_weights.to(self.rewards.device)
-        rewards = (self.rewards * weights).sum(dim=1)
+        given = self.rollout.rewards
+        rewards = (given * self.reward_weights.to(given.device)).sum(dim=1)
         groups = rewards.view(-1, self.num_generations)
         alike = groups.amax(dim=1) - groups.amin(dim=1) < 1e-8
-        metrics = self._metrics["train"]
-        padded = {
+        tokens = float(self.batch["completion_mask"].sum())
+        facts = {
             "reward": float(rewards.mean()),
             "reward_std": float(rewards.std()),
-            "verified_reward": float(self.rewards[:, 0].mean()),
+            "verified_reward": float(given[:, 0].mean()),
             "zero_advantage_share": float(alike.float().mean()),
-            "completion_tokens": metrics["completions/mean_length"][-1],
-            "truncated_share": metrics["completions/clipped_ratio"][-1],
+            "completion_tokens": tokens / len(rewards),
+            "truncated_share": self.rollout.truncated / len(rewards),
         }
-        return padded | ({"kl": metrics["kl"][-1]} if metrics.get("kl") else {})
+        return facts | ({} if self.rollout.kl is None else {"kl": self.rollout.kl / tokens})
 
     def _part(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """What TRL gave of these completions, without the padding that the others need."""
@@ -176,7 +211,8 @@ class Grpo(Rollouts, GRPOTrainer):
     def losses(
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
-        loss = self._compute_loss(model, self._part(examples))
+        with compat_accelerate.alone():
+            loss = self._compute_loss(model, self._part(examples))
         if not self.beta:
             return (loss,)
         tokens = sum(example.loss_tokens for example in examples)
@@ -190,4 +226,6 @@ class Rloo(Rollouts, RLOOTrainer):
     def losses(
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
-        return (self._compute_loss(model, self._part(examples)) * sum(worth),)
+        with compat_accelerate.alone():
+            loss = self._compute_loss(model, self._part(examples))
+        return (loss * sum(worth),)
