@@ -31,10 +31,10 @@ EVERY_SECONDS = 2.0
 
 LONG_SECONDS = 600.0
 
-CPU_SHARE = 0.008
-"""Of one core, on average."""
+CPU_SHARE = 0.007
+"""Of one core, on average. What is left of it when the map is drawn goes to the contours."""
 
-CPU_AT_FIRST = 1.0
+CPU_AT_FIRST = 0.4
 """Seconds of one core that may be used at once, for the first map and contours."""
 
 MOST_FAILURES = 5
@@ -72,6 +72,8 @@ class LivePage:
         self._done_before = 0
         self._view: View | None = None
         self._stands: Callable[[Path], None] | None = None
+        self._began = 0.0
+        self._contours_took = 0.0
         self.import_seconds = 0.0
         """CPU seconds of the thread for imports, which the report would make."""
         self.draw_seconds = 0.0
@@ -142,20 +144,24 @@ class LivePage:
         self._write(view, run, stopped=True)
 
     def _follow(self) -> None:
-        began = time.monotonic()
+        self._began = time.monotonic()
         if not self._guarded(self._put_in_place) or self._view is None:
             return
         pause = EVERY_SECONDS
         while not self._over.wait(pause):
-            if self._guarded(self._look):
+            if self._guarded(self._look) and self._cpu_left() >= self._contours_took:
                 self._guarded(self._draw_contours)
             if self._failures >= MOST_FAILURES:
                 self._say("page: left as it is; the report at the end is not touched by this")
                 return
-            ran = time.monotonic() - began
-            self.draw_seconds = time.thread_time() - self.import_seconds
-            least = EVERY_SECONDS * (5 if ran > LONG_SECONDS else 1)
-            pause = max(least, (self.draw_seconds - CPU_AT_FIRST) / CPU_SHARE - ran)
+            is_long = time.monotonic() - self._began > LONG_SECONDS
+            pause = max(EVERY_SECONDS * (5 if is_long else 1), -self._cpu_left() / CPU_SHARE)
+
+    def _cpu_left(self) -> float:
+        """Seconds that the thread may use now; below 0 where it has used too many."""
+        self.draw_seconds = time.thread_time() - self.import_seconds
+        ran = time.monotonic() - self._began
+        return CPU_AT_FIRST + CPU_SHARE * ran - self.draw_seconds
 
     def _look(self) -> None:
         assert self._view is not None
@@ -163,11 +169,12 @@ class LivePage:
         self._write(self._view, self._run)
 
     def _draw_contours(self) -> None:
-        view = self._view
+        view, before = self._view, time.thread_time()
         assert view is not None
         if (text := view.contours(self._run)) is not None:
             files.write_text(self._report / SURFACES, text)
             self._write(view, self._run)
+            self._contours_took = time.thread_time() - before
 
     def _read(self, view: "View") -> RunStatus:
         path = self._folder.path / "plan.csv"
