@@ -70,7 +70,18 @@ def sentences(text: str) -> list[str]:
     return [part for block in blocks for part in re.split(r"(?<=[.?!])(?:\*\*)?\s+", block)]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/recipes.md", "docs/run.md"])
+DENSE = ("crash_points", "decide", "gpu", "grid_file", "how_sure", "thousand_gpus")
+"""Pages of docs whose sentences are longer."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "SECURITY.md",
+        *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")) if p.stem not in DENSE),
+    ],
+)
 def test_no_sentence_is_long(page):
     long = [one for one in sentences((ROOT / page).read_text()) if len(one.split()) > MOST_WORDS]
     assert long == []

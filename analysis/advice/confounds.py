@@ -192,24 +192,26 @@ def _effect(fit: Fit, best: BestRatio | None, controls: tuple[str, ...]) -> ArmE
 def _sentence(
     arms: dict[str, list[Column]], effects: list[ArmEffect], missing: tuple[str, ...]
 ) -> str:
-    parts = []
+    parts: list[str] = []
     for arm, columns in arms.items():
-        where = f"In arm {arm} " if arm else "In this grid " if len(arms) == 1 else "Without arms "
+        where = (
+            f"In the arm {arm} "
+            if arm
+            else f"In {'this grid' if len(arms) == 1 else 'the grid itself'} "
+        )
         tied = [f"the {c.label}" for c in columns if c.tied]
         held = [f"the {c.label}" for c in columns if c.known and c.held]
-        unknown = [f"the {c.label}" for c in columns if c.asked and not c.known]
+        unknown = [c.label for c in columns if c.asked and not c.known]
         if tied:
             verb = "moves" if len(tied) == 1 else "move"
             parts.append(f"{where}{listed(tied)} {verb} with LR/BS and cannot be told from it.")
         if held:
             parts.append(
                 f"{where}{listed(held)} {'is' if len(held) == 1 else 'are'} the same "
-                "at every batch size, and cannot explain a difference between ratios."
+                "at every batch size. That cannot explain a difference between ratios."
             )
         if unknown:
-            parts.append(
-                f"{where}{listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not recorded."
-            )
+            parts.append(f"{where.rstrip()}, not recorded: {listed(unknown)}.")
     for effect in effects:
         if effect.controls and effect.ratio is not None:
             parts.append(
@@ -219,7 +221,8 @@ def _sentence(
     if missing:
         names = [CONTROLS[name] for name in missing]
         parts.append(
-            f"No arm has {listed(names)}: a preference for a ratio may be one for those instead."
+            f"There is no control run with {listed(names)}: a preference for a ratio may be one "
+            "for those instead."
         )
     return " ".join(parts)
 

@@ -99,8 +99,8 @@ def next_step(
     several = len(written.shared_by(arms))
     sentence = (
         f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
-        f"{f' in each of {several} arms,' if several > 1 else ''} beside the {len(known)} there "
-        "are; running the grid file runs only what is new."
+        f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
+        f"the {len(known)} there are; running the grid file runs only what is new."
     )
     return NextStep(sentence, written.text(axes), count * several)
 

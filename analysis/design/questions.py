@@ -61,7 +61,7 @@ def _of_benchmark(
     )
     questions = []
     placed: list[tuple[str, RateAt | BestRatio]] = [
-        (f"LR* at batch size {its.batch_size}", its) for its in benchmark.rates
+        (f"best learning rate at batch size {its.batch_size}", its) for its in benchmark.rates
     ]
     if benchmark.ratio is not None:
         placed.append(("the ratio", benchmark.ratio))

@@ -29,6 +29,9 @@ from analysis.text import counted, safe
 AGAINST = "against.txt"
 """The published tables beside ours, for a terminal."""
 
+MANY_FACTS = 20
+"""Entries of a part of the manifest; of more the page gives the number."""
+
 
 def write(
     paths: Path | str | Sequence[Path | str],
@@ -247,7 +250,15 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in manifest.items():
         if name in ("name", "stages") or value in (None, "", {}, []):
             continue
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {text}" for key, text in value.items())
-        facts.append((name.replace("_", " "), str(value)))
+        facts.append((name.replace("_", " "), _fact(value)))
     return facts
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "; ".join(value)
+    if isinstance(value, list) or (isinstance(value, dict) and len(value) > MANY_FACTS):
+        return f"{counted(len(value), 'record')}, in manifest.json of the run folder"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text}" for key, text in value.items())
+    return str(value)

@@ -60,7 +60,7 @@ def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
 def sentence(rivals: Rivals) -> str:
     """What five descriptions of one surface say about the ratio, in words."""
     if rivals.p is None:
-        return "There are too few cells near the top to compare the ratio with its rivals."
+        return "There are too few cells near the top to compare the ratio with other descriptions."
     ranked = sorted(rivals.members.values(), key=lambda one: one.aicc)
     best = ranked[0]
     close = [rival.label for rival in ranked[1:] if rival.aicc - best.aicc <= CLOSE]
@@ -72,7 +72,7 @@ def sentence(rivals: Rivals) -> str:
     if best.name == "constant":
         text += " (AICc): noise leaves hardly anything for the ratio to explain. "
     else:
-        text += f" (AICc); the ratio explains {rivals.members['ratio'].share:.0%} and "
+        text += f" (AICc). The ratio explains {rivals.members['ratio'].share:.0%} and "
         text += f"the learning rate alone {rivals.members['learning_rate'].share:.0%} of what "
         text += "noise leaves to explain. "
     if rivals.gamma_low is None or rivals.gamma_high is None:

@@ -90,15 +90,13 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
     if len(answer.rates) < 2:
         return f"{answer.label}: {text}."
     costs = [
-        f"{RULE_NAMES[name]} {unit.amount(kept.expected)}"
+        f"{RULE_NAMES[name]} loses {unit.amount(kept.expected)}"
         + _bound(unit, kept.expected, kept.high, " (at most {})")
         for name, kept in best.keep.items()
         if name in RULE_NAMES
     ]
-    return (
-        f"{answer.label}: {text}. One rule for all batch sizes loses, at its worst batch size: "
-        f"{listed(costs)}."
-    )
+    kept = ". ".join(_upper(cost) for cost in costs)
+    return f"{answer.label}: {text}. Kept for all batch sizes, at the worst of them: {kept}."
 
 
 def gamma(answer: BenchmarkAnswer) -> str:
@@ -123,7 +121,7 @@ def gamma(answer: BenchmarkAnswer) -> str:
         Verdict.FALSE: "one ratio does not serve all batch sizes: take the rate of each",
         Verdict.UNDECIDED: "whether one ratio serves all batch sizes is open",
     }[answer.ratio_is_sufficient]
-    return f"{answer.label}: {text}; {follows}."
+    return f"{answer.label}: {text}. {_upper(follows)}."
 
 
 def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
@@ -238,11 +236,11 @@ def contrast(contrast: Contrast) -> str:
         f"difference of {contrast.visible:.1f} octaves or more."
     )
     verdict = {
-        SUPPORTED: "So it supports the paper's claim that reasoning wants a higher ratio.",
-        CONTRADICTED: "So it contradicts the paper's claim that reasoning wants a higher ratio.",
+        SUPPORTED: "So it agrees with the SmolTulu paper, where reasoning wants a higher ratio.",
+        CONTRADICTED: "So it contradicts the SmolTulu paper, where reasoning wants a higher ratio.",
     }.get(
         contrast.verdict,
-        "So it does not resolve the paper's claim that reasoning wants a higher one.",
+        "So it leaves open whether reasoning wants a higher ratio, as in the SmolTulu paper.",
     )
     left = ""
     if contrast.left_out:
@@ -283,6 +281,10 @@ def _bound(unit: Unit, expected: float, high: float, words: str) -> str:
     """`words` with the 95 % bound of an expected amount; "" where they are written alike."""
     most = unit.amount(high)
     return "" if most == unit.amount(expected) else words.format(most)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _end(side: str) -> str:

@@ -10,11 +10,13 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from analysis.benchmarks import task
 from analysis.design.decide import Choice, Decision, Settings, decide
 from analysis.design.space import Cell, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
@@ -74,10 +76,12 @@ class DecidePool(Pool[Cell]):
             return ""
         decision = self.decision(self.tried(set()), 0)
         reason = decision.stop or (files.read_json(self._path) or {}).get("reason", "")
-        left = [
-            f"{question.benchmark} {question.words}".strip() for question in decision.open_questions
-        ]
-        return f"decide: {reason}" + (f"; undecided: {', '.join(left)}" if left else "")
+        left: dict[str, list[str]] = {}
+        for question in decision.open_questions:
+            label = task(question.benchmark).label if question.benchmark else ""
+            left.setdefault(label, []).append(question.words)
+        parts = [f"{label}: {listed(words)}".removeprefix(": ") for label, words in left.items()]
+        return f"decide: {reason}" + "".join(f"; undecided: {part}" for part in parts)
 
     def queue(self, pending: Pending) -> "DecideQueue":
         return DecideQueue(self, pending)

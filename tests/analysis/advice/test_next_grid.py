@@ -138,7 +138,8 @@ def test_new_cells_are_those_of_every_arm_that_the_file_runs() -> None:
         next_step(fits, answers(fits), frame, None, arms) for arms in ([""], ["", "b", "c"])
     )
     assert three.cells == 3 * alone.cells
-    assert f"That is {alone.cells} new cells in each of 3 arms, beside the 20" in three.sentence
+    where = "in each of 3 arms (variants of the grid), beside the 20"
+    assert f"That is {alone.cells} new cells {where}" in three.sentence
 
 
 ARMS = """\

@@ -100,7 +100,7 @@ def test_half_life_of_one_arm_is_not_asked_of_another_optimizers(fitted):
         for arm, columns in found.arms.items()
     }
     assert asked == {"": True, "sgd": False}
-    assert "is not recorded" not in found.sentence
+    assert "not recorded" not in found.sentence
 
 
 def test_first_screen_says_with_what_the_cells_were_trained(fitted):
