@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns, conditions, scores
+from analysis.tables.external.benchmark_names import all_named
 from analysis.tables.external.runs import runs
 from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.values import in_schema
@@ -63,7 +64,9 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     rest = [name for name in raw.columns if name not in mapping.values()]
     kinds = scores.Columns([], [], {})
     if long:
-        rows = rows.join(_scores_of_long(raw, mapping))
+        scores_of_rows = _scores_of_long(raw, mapping)
+        rows = rows.join(scores_of_rows)
+        notes += _benchmarks_notes(raw, mapping, scores_of_rows)
     else:
         kinds = scores.find(raw, rest, rows, options.directions, source)
     notes += kinds.notes
@@ -112,9 +115,11 @@ def _scores_of_long(raw: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFra
     part = pd.DataFrame(index=raw.index)
     names = [mapping[role] for role in ("benchmark", "metric") if mapping.get(role) in raw]
     texts = [raw[name].fillna("").astype("str") for name in names]
-    part["benchmark"] = texts[0]
     metric = texts[1] if len(texts) > 1 else pd.Series("", raw.index)
-    part["metric"] = metric.str.removesuffix(",none")
+    metric = metric.str.removesuffix(",none")
+    read = all_named(texts[0].unique())
+    part["benchmark"] = [read[name][0] for name in texts[0]]
+    part["metric"] = (metric + " " + texts[0].map(lambda name: read[name][1])).str.strip()
     part["value"] = raw[mapping["value"]]
     for name in ("stderr", "n", "primary", "higher_is_better"):
         if mapping.get(name) in raw:
@@ -166,6 +171,19 @@ def _names_notes(mapping: Mapping[str, str]) -> list[str]:
     """Which columns the schema's are, where their names differ."""
     names = [f"{role} from {name}" for role, name in mapping.items() if role != name]
     return [f"read: {', '.join(names)}"] if names else []
+
+
+def _benchmarks_notes(
+    raw: pd.DataFrame, mapping: Mapping[str, str], scored: pd.DataFrame
+) -> list[str]:
+    """Which benchmarks of a long table have another name here."""
+    written = (
+        raw[mapping["benchmark"]].astype("str") if "benchmark" in mapping else scored.benchmark
+    )
+    pairs = sorted(
+        {pair for pair in zip(written, scored.benchmark, strict=True) if pair[0] != pair[1]}
+    )
+    return [f"{name}: read as {benchmark}" for name, benchmark in pairs if benchmark]
 
 
 def _failed_notes(rows: pd.DataFrame) -> list[str]:

@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.benchmarks import TASKS
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns
+from analysis.tables.external.benchmark_names import named
 from analysis.tables.external.directions import higher_is_better
 from analysis.tables.numbers import numbers
 
 PREFIXES = ("scores", "score", "eval", "test", "val", "valid", "validation", "results")
 PREFIXES += ("benchmarks", "benchmark", "summary", "user_attrs", "metrics")
 TRAINING = re.compile(r"(train|training)[/._ ].*|train(ing)?loss")
-METRICS = ("acc_norm", "acc", "accuracy", "exact_match", "em", "f1", "score", "loss", "ppl")
 MOSTLY = 0.5
 """Share of the cells that are not empty which are numbers, in a column of numbers."""
 
@@ -84,11 +83,14 @@ def find(
         )
     _require_scores(frame, kinds, source)
     _refuse_strangers(directions, kinds.scores, source)
-    notes += [
-        f"score {score.column}: {'higher' if score.higher_is_better else 'lower'} is better"
-        for score in kinds.scores
-    ]
+    notes += [_note(score) for score in kinds.scores]
     return replace(kinds, notes=notes)
+
+
+def _note(score: Score) -> str:
+    called = "" if score.benchmark in score.column else f", read as {score.benchmark}"
+    better = "higher" if score.higher_is_better else "lower"
+    return f"score {score.column}{called}: {better} is better"
 
 
 def _sorted(
@@ -138,7 +140,20 @@ def _sorted(
         scores = [score for score in scores if score not in training]
     else:
         scores += [score for score in training if score not in scores]
-    return Columns(scores, unknown, unused)
+    return Columns(_apart(scores), unknown, unused)
+
+
+def _apart(scores: Sequence[Score]) -> list[Score]:
+    """Of several columns that are one metric of one benchmark (eval/loss, test/loss) the first has
+    its name, and others have their column's."""
+    seen: set[tuple[str, str]] = set()
+    apart = []
+    for score in scores:
+        if (score.benchmark, score.metric) in seen:
+            score = score._replace(metric=score.column)
+        seen.add((score.benchmark, score.metric))
+        apart.append(score)
+    return apart
 
 
 def split(column: str) -> tuple[str, str]:
@@ -148,12 +163,10 @@ def split(column: str) -> tuple[str, str]:
     while len(parts) > 1 and parts[0].lower() in PREFIXES:
         parts = parts[1:]
     benchmark, metric = parts[0], "/".join(parts[1:])
-    for known in sorted(TASKS, key=len, reverse=True):
-        head, _, rest = benchmark.lower().partition(known + "_")
-        if not metric and not head and rest in METRICS:
-            benchmark, metric = known, rest
-    benchmark = benchmark.lower() if benchmark.lower() in TASKS else benchmark
-    return benchmark.removesuffix(",none"), metric.removesuffix(",none")
+    benchmark, metric = benchmark.removesuffix(",none"), metric.removesuffix(",none")
+    if known := named(benchmark):
+        benchmark, metric = known[0], " ".join(filter(None, (metric, known[1])))
+    return benchmark, metric
 
 
 def stated(directions: Mapping[str, str], column: str, benchmark: str, metric: str) -> bool | None:
