@@ -84,7 +84,7 @@ class Line:
     def __init__(self, port: int):
         self._store = ("127.0.0.1", port)
         self._server = socket.create_server(("127.0.0.1", 0))
-        self._ends: list[socket.socket] = []
+        self._ends: set[socket.socket] = set()
         self._whole = True
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -94,10 +94,9 @@ class Line:
 
     def cut(self) -> None:
         self._whole = False
-        for end in self._ends:
+        for end in list(self._ends):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
 
     def mend(self) -> None:
         self._whole = True
@@ -109,9 +108,17 @@ class Line:
                 near.close()
                 continue
             far = socket.create_connection(self._store)
-            self._ends += [near, far]
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+            threading.Thread(target=self._connect, args=(near, far), daemon=True).start()
+
+    def _connect(self, near: socket.socket, far: socket.socket) -> None:
+        """Until both sides have nothing more to say."""
+        with near, far:
+            self._ends |= {near, far}
+            back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
+            back.start()
+            self._pass_on(near, far)
+            back.join()
+            self._ends -= {near, far}
 
     @staticmethod
     def _pass_on(source: socket.socket, target: socket.socket) -> None:
