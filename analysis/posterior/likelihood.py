@@ -133,7 +133,8 @@ def likelihoods(
         squares.append(its.weights @ white**2 - length[:, None] * mean**2)
         total = its.weights @ (its.one * its.score)
         products.append((its.weights * its.score) @ white - total[:, None] * mean)
-    a, b = np.concatenate(squares), np.concatenate(products)
+    a = np.maximum(np.concatenate(squares), 0)  # rounding of a level peak
+    b = np.concatenate(products)
     constant = np.concatenate([its.constant for its in mixed])
     scale = (1.5 * spread_of(data)) ** 2
     precision = a + 1 / scale

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.advice.next_grid import _text
+from analysis.advice import grid_file
 from analysis.report import build
 from analysis.tables.errors import ResultsError
 from sweep import status
@@ -111,4 +111,4 @@ def test_a_grid_that_is_none_is_refused_by_name(text, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(text)
     with pytest.raises(ResultsError, match=r"grid\.yaml: is not the grid"):
-        _text("sft", {"learning_rate": [0.1]}, file)
+        grid_file.read("sft", "", file)

@@ -182,7 +182,7 @@ def test_a_target_that_never_answers_does_not_hold_the_run(load, tmp_path, quick
         silent.listen()
         url = f"json://127.0.0.1:{silent.getsockname()[1]}"
         said, _ = told(load, url, tmp_path, lambda path: write(path, STARTED, done("failed")))
-    assert said == ["notify: the last messages were not taken in 0 s"]
+    assert "notify: the last messages were not taken in 0 s" in said
 
 
 def test_secrets_come_from_the_environment_alone(load, server, tmp_path, quick, monkeypatch):
