@@ -1,5 +1,5 @@
 """The real model: lanes of SmolLM2-135M-Instruct over 100 steps are as if each were alone, at rates
-that do not make rounding grow (at 3e-4 with batches of 2 a loss is off by 1 %)."""
+that do not make rounding grow (with batches of 2 a loss is off by 1e-4 at 3e-5, by 1 % at 3e-4)."""
 
 import importlib.util
 
@@ -23,7 +23,7 @@ def test_lanes_of_the_real_model_are_as_if_alone(tmp_path):
     start = load.load(MODEL)
     settings = [
         SETTINGS | {"learning_rate": 1e-5, "weight_decay": 0.1},
-        SETTINGS | {"learning_rate": 3e-5, "adam_beta2": 0.95},
+        SETTINGS | {"learning_rate": 3e-6, "adam_beta2": 0.95},
     ]
     folders = [tmp_path / "lanes" / str(number) for number in range(2)]
     lanes = together(start, tmp_path / "data", folders, settings)
