@@ -1,8 +1,9 @@
 """Whether lanes gain by sharing a pass: an estimate, for `lanes: auto`.
 
 On a GPU the plan's time of a step decides (`step_time`): a pass launches its kernels once for all
-lanes, and batches that keep the device busy gain nothing. A CPU gains less than `LEAST` even with
-the tiny model (`python -m tests.bench.bench_lanes`).
+lanes, and batches that keep the device busy gain nothing. A CPU gains an
+eighth at most, with the tiny model at batch 4, and nothing with longer steps or larger models
+(`python -m tests.bench.bench_lanes`).
 """
 
 from sweep.gridfile.schema import Grid
@@ -24,7 +25,7 @@ FLOPS, BANDWIDTH = 4.95e14, 3.35e12
 def why_none(grid: Grid, trial: Trial) -> str:
     """Why no number of lanes of such trials gains; "" where some number may."""
     if not grid.trial_resources(trial.stage).gpus_per_trial:
-        return "a CPU gains nothing by lanes"
+        return "a CPU gains next to nothing by lanes"
     known = load.parameters(trial.model.name) is not None
     return "" if known else "what lanes of a model of unknown size gain cannot be estimated"
 

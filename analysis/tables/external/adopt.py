@@ -51,7 +51,7 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     options = options or ReadOptions()
     if frame.empty:
         raise ResultsError(f"{source}: the table has no rows")
-    frame, shape = rows_of_runs(frame, source)
+    frame, shape = rows_of_runs(frame, options.columns, source)
     raw: Any = selected(frame, options.where, source)
     raw, mapping, notes = _step_law(raw, columns.roles(raw, options.columns, source))
     notes = shape + notes

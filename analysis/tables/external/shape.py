@@ -4,6 +4,7 @@ sizes or learning rates across the columns; scores with their error behind a ±.
 import ast
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -34,12 +35,15 @@ SCORE = "score"
 """The name of the scores of a table that has an axis across its columns."""
 
 
-def rows_of_runs(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]:
-    """The table with a row for each run and a column for each setting, and how it was read."""
+def rows_of_runs(
+    frame: pd.DataFrame, given: Collection[str], source: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table with a row for each run and a column for each setting, with notes on how it was
+    read. `given` are the roles whose columns the caller names."""
     notes: list[str] = []
     frame = _opened(frame.rename(columns=str), notes)
     frame = _long(frame, notes)
-    frame = _with_settings_of_names(frame, source, notes)
+    frame = _with_settings_of_names(frame, given, source, notes)
     return _without_errors(frame, notes), notes
 
 
@@ -54,7 +58,7 @@ def _opened(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         objects = [_object(cell) for cell in frame.loc[filled, name]]
         if None in objects:
             continue
-        entries = pd.json_normalize([_values(one) for one in objects if one], sep="/")
+        entries = pd.json_normalize([_values(cells or {}) for cells in objects], sep="/")
         entries.index = frame.index[filled]
         if plain(name) in CONFIG:
             entries = entries.add_prefix(f"{name}/")
@@ -125,10 +129,12 @@ def _starts(header: str, role: str) -> bool:
     return plain(word) in (role, *SPELLINGS[role])
 
 
-def _with_settings_of_names(frame: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
+def _with_settings_of_names(
+    frame: pd.DataFrame, given: Collection[str], source: str, notes: list[str]
+) -> pd.DataFrame:
     """Learning rate, batch size and seed from the runs' names, where no column has them and each
     name does."""
-    known = set(roles(frame, {}, source))
+    known = {*roles(frame, {}, source), *given}
     if "per_device_batch_size" in known:
         known.add("batch_size")
     if {"learning_rate", "batch_size"} <= known:

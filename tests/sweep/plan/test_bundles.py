@@ -78,7 +78,9 @@ def test_a_stage_that_asks_for_lanes_and_has_none_says_why(load):
     (alone,) = lines("stages.first.optimizer=lion")
     assert "trials of first are trained alone" in alone and "optimizer (lion)" in alone
     (on_cpus,) = lines("resources.gpus_per_trial=0", "resources.cpus_per_trial=1")
-    assert on_cpus == "lanes: trials of first are trained alone: a CPU gains nothing by lanes"
+    assert (
+        on_cpus == "lanes: trials of first are trained alone: a CPU gains next to nothing by lanes"
+    )
     assert lines("stages.first.grid.learning_rate=[0.001]") == [], "one trial has no other"
     (single,) = lines("stages.first.grid.learning_rate=[0.001]", "stages.first.grid.seed=[0, 1]")
     assert "no two of them differ" in single

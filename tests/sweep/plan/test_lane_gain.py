@@ -41,7 +41,7 @@ def test_a_gpu_gains_where_it_waits_for_launches(pays):
     assert pays(10, "price.tokens_per_example=1000", quarter) == (False, False)
 
 
-def test_a_cpu_gains_nothing(pays):
+def test_a_cpu_takes_none(pays):
     cpu = ("resources.gpus_per_trial=0", "resources.cpus_per_trial=1")
     assert pays(2, "model=tiny", *cpu) == (False, False)
 

@@ -1,4 +1,4 @@
-"""The same sweep where a row is no run yet: one table comes out, and how it was read is told."""
+"""The same sweep in tables whose rows are not runs: one table comes out, and notes on how."""
 
 import json
 
@@ -40,6 +40,12 @@ def test_objects_as_python_prints_them_with_nan_and_values(sweep, read):
         for rate, size, loss in sweep.itertuples(index=False)
     ]
     same(sweep, read(type(sweep)(rows)).frame)
+
+
+def test_an_object_without_entries_is_a_row_without_them(sweep, read):
+    table = read(sweep.assign(config=["{}", *(["{'kind': 'a'}"] * 19)]))
+    same(sweep, table.frame)
+    same(sweep, read(sweep.assign(config="{}")).frame)
 
 
 def test_a_cell_that_is_no_object_leaves_its_column_as_it_is(sweep, read):
