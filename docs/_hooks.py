@@ -6,7 +6,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from sweep.gridfile import reference
+from sweep.gridfile.keys import reference
 
 ROOT = Path(__file__).parent.parent
 OF_ROOT = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")

@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 
 from sweep.gridfile import load
+from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
-from sweep.gridfile.schema import Grid
 from sweep.plan import trials
 from sweep.plan.disk import disk
 from trainers import devices, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.tasks import benchmarks
 

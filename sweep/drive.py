@@ -9,7 +9,7 @@ from analysis.tables.run_folder import ResultsError
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_driver
 from sweep.execution.backends.runner import runner
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.orchestrate import Orchestrator
 from sweep.page import browser, live

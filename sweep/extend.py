@@ -12,7 +12,7 @@ from typing import Any
 
 from sweep import drive as driver
 from sweep.gridfile import load
-from sweep.gridfile.schema import Grid, Limits
+from sweep.gridfile.keys.schema import Grid, Limits
 from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.trials import Trial

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sweep.plan import starting_points
 from sweep.plan.starting_points import KINDS, STEP_LAW
 from trainers import devices
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.models import load
 from trainers.specs.data import DataSpec
 

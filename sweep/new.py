@@ -17,7 +17,7 @@ from sweep.gridfile import load
 from sweep.gridfile.load import GridError
 from sweep.plan import starting_points
 from trainers.cli import BAD_INPUT, refusing, stop
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.models import load as models
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -17,8 +17,8 @@ import typer
 
 from sweep.execution import preemption
 from sweep.gridfile import load
+from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
-from sweep.gridfile.schema import Grid
 from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.cost import Calibration

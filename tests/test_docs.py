@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.gridfile import reference
-from sweep.gridfile.schema import GRID_KEYS
+from sweep.gridfile.keys import reference
+from sweep.gridfile.keys.schema import GRID_KEYS
 from trainers.specs.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent

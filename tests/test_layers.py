@@ -30,7 +30,7 @@ HOMES = {
     "wandb": {"sweep/tracking/trackers.py"},
     "tensorboardX": {"sweep/tracking/trackers.py"},
     "trackio": {"sweep/tracking/trackio_run.py"},
-    "apprise": {"sweep/gridfile/apprise_urls.py"},
+    "apprise": {"sweep/gridfile/keys/apprise_urls.py"},
     "fsspec": {"sweep/storage/remote/object_store.py"},
 }
 HEAVY = {

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec

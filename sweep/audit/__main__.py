@@ -21,11 +21,11 @@ from rich.text import Text
 from analysis.audit import tables as page
 from sweep.audit import records
 from sweep.audit.scan import Reading
-from sweep.gridfile.schema import Audit
+from sweep.gridfile.keys.schema import Audit
 from trainers import devices
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, refusing, stop
-from trainers.data import sources
-from trainers.data.sources import DataUnavailable
+from trainers.data.rows import sources
+from trainers.data.rows.sources import DataUnavailable
 from trainers.specs.data import DataSpec
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import items as audit_items

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sweep.audit import scan
-from trainers.data.conversation import Turn, turns
-from trainers.data.sources import DataUnavailable
+from trainers.data.forms.conversation import Turn, turns
+from trainers.data.rows.sources import DataUnavailable
 
 ODD = (ValueError, TypeError, LookupError, AttributeError)
 """What the reader raises for a row in another form."""

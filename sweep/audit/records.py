@@ -14,7 +14,7 @@ from analysis.audit import passages
 from analysis.audit.tables import CONTAMINATED, CONTAMINATION, LANGUAGES
 from sweep.audit import scan
 from sweep.audit.conversations import Numbered, Work, parts
-from sweep.gridfile.schema import Audit
+from sweep.gridfile.keys.schema import Audit
 from trainers import files
 from trainers.tasks.items import Item, Items
 

@@ -7,12 +7,12 @@ from typing import Any
 from analysis.audit import tables as page
 from sweep.audit import records
 from sweep.audit.scan import Reading
-from sweep.gridfile.schema import BASE, Grid
+from sweep.gridfile.keys.schema import BASE, Grid
 from sweep.resolve.resolve import CannotStart, ResolvedGrid
 from sweep.storage.run_folder import RunFolder
 from trainers import devices, files, hub
-from trainers.data import sources
-from trainers.data.sources import DataUnavailable
+from trainers.data.rows import sources
+from trainers.data.rows.sources import DataUnavailable
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
 from trainers.tasks import benchmarks

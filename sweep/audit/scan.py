@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.specs.data import DataSpec
 
 AT_ONCE = 500

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from sweep.gridfile.resources import Resources
-from sweep.gridfile.schema import BASE, Grid
+from sweep.gridfile.keys.resources import Resources
+from sweep.gridfile.keys.schema import BASE, Grid
 from sweep.plan.cost import Calibration
 from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder

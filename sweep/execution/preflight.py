@@ -3,7 +3,7 @@
 import shutil
 from typing import Any
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sweep.execution.job import Job
-from sweep.gridfile.schema import REFERENCE
+from sweep.gridfile.keys.schema import REFERENCE
 from sweep.resolve.resolve import CannotStart
-from trainers.data import prepare_process, row_counts, sources
+from trainers.data import prepare_process, row_counts
 from trainers.data.prepare_process import PrepareFailed, Request
 from trainers.data.row_counts import Preparation
+from trainers.data.rows import sources
 
 FEW_ROWS = 20_000
 """Data sets of at most so many rows are prepared in the driver's process where trials run there

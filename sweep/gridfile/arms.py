@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from sweep.gridfile.axes import NESTED, RATIO, Scalar, expand, keys, nested, ratio_cell
 from sweep.gridfile.errors import Problems
-from sweep.gridfile.schema import MAX_CELLS, SAME_FOR_ALL, Arm, ArmAxes
+from sweep.gridfile.keys.axes import NESTED, RATIO, Scalar, expand, keys, nested, ratio_cell
+from sweep.gridfile.keys.schema import MAX_CELLS, SAME_FOR_ALL, Arm, ArmAxes
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.data import MANY, ONE
 from trainers.specs.fields import Strict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.gridfile import choosing
-from sweep.gridfile.schema import (
+from sweep.gridfile.keys.schema import (
     BASE,
     EACH,
     MAX_CELLS,
@@ -20,8 +20,9 @@ from sweep.gridfile.schema import (
     Stage,
 )
 from sweep.gridfile.yaml import KeyPath
-from trainers.data import row_counts, sources
-from trainers.data.stored_rows import DataUnavailable
+from trainers.data import row_counts
+from trainers.data.rows import sources
+from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS

@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweep.gridfile.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
+from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from sweep.gridfile import foreign
-from sweep.gridfile.schema import STAGE_KEYS
+from sweep.gridfile.keys.schema import STAGE_KEYS
 from sweep.gridfile.yaml import Document, KeyPath, dotted
 from trainers.specs.data import DataSpec
 from trainers.specs.fields import Strict

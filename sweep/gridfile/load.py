@@ -10,7 +10,7 @@ from sweep.gridfile import checks, paths
 from sweep.gridfile import stages as stagefile
 from sweep.gridfile import yaml as yamlfile
 from sweep.gridfile.errors import Problems
-from sweep.gridfile.schema import (
+from sweep.gridfile.keys.schema import (
     GRID_KEYS,
     Audit,
     Decide,
@@ -21,9 +21,9 @@ from sweep.gridfile.schema import (
     Resources,
     Search,
 )
-from sweep.gridfile.trackers import Notify, Tracking
+from sweep.gridfile.keys.trackers import Notify, Tracking
 from sweep.gridfile.yaml import Document, KeyPath, dotted
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.specs.data import Model
 from trainers.specs.evaluation import OLD_ITEMS_PER_BATCH, EvaluateSpec
@@ -229,7 +229,7 @@ if __name__ == "__main__":
     import json
     import sys
 
-    from sweep.gridfile.json_schema import schema
+    from sweep.gridfile.keys.json_schema import schema
 
     if sys.argv[1:] != ["--schema"]:
         sys.exit("usage: python -m sweep.gridfile.load --schema")

@@ -11,7 +11,7 @@ VARIABLE = re.compile(r"\$\{(\w+)\}|^\$(\w+)(?=/|$)")
 
 
 AS_WRITTEN = "notify"
-"""The key whose secrets stay in the environment (sweep/gridfile/apprise_urls.py)."""
+"""The key whose secrets stay in the environment (sweep/gridfile/keys/apprise_urls.py)."""
 
 
 def expanded(value: Any, problems: Problems, path: KeyPath = ()) -> Any:

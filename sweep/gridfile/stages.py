@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from sweep.gridfile import checks
 from sweep.gridfile.arms import cells, given_in, read_arms, read_axes
-from sweep.gridfile.axes import NESTED
 from sweep.gridfile.errors import Problems
-from sweep.gridfile.schema import (
+from sweep.gridfile.keys.axes import NESTED
+from sweep.gridfile.keys.schema import (
     BASE,
     EACH,
     NAME,

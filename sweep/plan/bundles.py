@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan import lane_gain
 from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial

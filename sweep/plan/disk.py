@@ -7,8 +7,8 @@ import errno
 import os
 from typing import NamedTuple
 
-from sweep.gridfile.resources import Resources
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.resources import Resources
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.bundles import Bundles
 from sweep.plan.trials import Trial, cost
 from trainers import devices

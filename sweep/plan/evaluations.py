@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from trainers import files
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity

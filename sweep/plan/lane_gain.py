@@ -6,7 +6,7 @@ eighth at most, with the tiny model at batch 4, and nothing with longer steps or
 (`python -m tests.bench.bench_lanes`).
 """
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from sweep.gridfile.resources import TrialResources
-from sweep.gridfile.schema import Grid, Pricing
+from sweep.gridfile.keys.resources import TrialResources
+from sweep.gridfile.keys.schema import Grid, Pricing
 from sweep.plan.bundles import Bundles
 from sweep.plan.cost import Calibration, Price, price, slots
 from sweep.plan.trials import Trial

@@ -10,7 +10,7 @@ from analysis.design import power
 from analysis.design.power import Expected, Layout
 from analysis.text import listed
 from sweep.gridfile import choosing
-from sweep.gridfile.schema import Grid, Stage
+from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan.widen import decided_stage
 from trainers.tasks import benchmarks
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from sweep.gridfile.axes import NESTED, RATIO
-from sweep.gridfile.schema import BASE, REFERENCE, ArmAxes, Best, Grid, Stage
+from sweep.gridfile.keys.axes import NESTED, RATIO
+from sweep.gridfile.keys.schema import BASE, REFERENCE, ArmAxes, Best, Grid, Stage
 from sweep.plan.order import coarse_first
-from trainers.data import sources
 from trainers.data.row_counts import Counts
+from trainers.data.rows import sources
 from trainers.models import load, shapes
 from trainers.specs.data import Model
 from trainers.specs.fields import Strict

@@ -2,9 +2,10 @@
 beyond its borders."""
 
 from analysis.design.space import MOST_SEEDS, Space
-from sweep.gridfile.schema import Grid, Stage
-from trainers.data import row_counts, sources
-from trainers.data.stored_rows import DataUnavailable
+from sweep.gridfile.keys.schema import Grid, Stage
+from trainers.data import row_counts
+from trainers.data.rows import sources
+from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.specs.kinds import StageSpec
 
 OCTAVES_OF_RATE = 2

@@ -8,9 +8,9 @@ paths: Ray gives each trial a working directory of its own.
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from trainers import hub
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.hub import Commits
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.training import TrainingSpec

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
 from trainers import hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
 from trainers.models import load

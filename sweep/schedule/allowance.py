@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.trials import Trial
 from sweep.schedule.spending import Spending
 

@@ -18,7 +18,7 @@ from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from analysis.text import listed
 from sweep.gridfile import choosing
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage
 from sweep.plan.trials import Trial
 from sweep.schedule.pool import Pool

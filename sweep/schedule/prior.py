@@ -14,7 +14,7 @@ from analysis.fit.rates import RateAt, RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
-from sweep.gridfile.schema import NO_PRIOR, PUBLISHED, Grid, Stage
+from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Grid, Stage
 from sweep.plan import starting_points
 from sweep.resolve.resolve import CannotStart
 from trainers import files

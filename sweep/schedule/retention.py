@@ -9,7 +9,7 @@ cell that may yet be it.
 from collections import defaultdict
 from collections.abc import Collection
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
 from sweep.plan.trials import Trial
 from sweep.storage import ranking

@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
-from sweep.gridfile.axes import Scalar
-from sweep.gridfile.schema import Search
+from sweep.gridfile.keys.axes import Scalar
+from sweep.gridfile.keys.schema import Search
 
 Cell = tuple[int, ...]
 """An index on each searched axis, into its ordered values."""

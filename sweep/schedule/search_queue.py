@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.design import space as design
 from analysis.design.space import Tried, diverging
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.schedule.pool import Pool, PoolQueue

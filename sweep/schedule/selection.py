@@ -7,7 +7,7 @@ also where a cell that was added to the grid since would have been better.
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sweep.gridfile.schema import BASE, Best, Grid
+from sweep.gridfile.keys.schema import BASE, Best, Grid
 from sweep.plan.evaluations import Wanted, WantedByStage, best_by, named
 from sweep.plan.trials import Trial
 from sweep.storage import ranking

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sweep.gridfile.resources import TrialResources
-from sweep.gridfile.schema import Grid, Pricing
+from sweep.gridfile.keys.resources import TrialResources
+from sweep.gridfile.keys.schema import Grid, Pricing
 from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
 from sweep.storage import durations

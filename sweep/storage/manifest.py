@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import trainers
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import LAYOUT, RunFolder
 from trainers import devices, files

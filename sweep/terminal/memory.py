@@ -6,7 +6,7 @@ python -m sweep.terminal.memory HuggingFaceTB/SmolLM2-1.7B allenai/Llama-3.1-Tul
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.memory import (
     CARDS,
     FEWEST,

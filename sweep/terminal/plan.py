@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sweep.gridfile.schema import EACH, Grid, Stage
+from sweep.gridfile.keys.schema import EACH, Grid, Stage
 from sweep.plan import sight
 from sweep.plan.bundles import Bundles
 from sweep.plan.cost import Calibration, Price, price, slots

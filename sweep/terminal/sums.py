@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan import money
 from sweep.plan.bundles import Bundles
 from sweep.plan.cost import Calibration, Price, places, slots, total, wall_hours

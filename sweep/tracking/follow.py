@@ -24,7 +24,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from analysis.tables import run_folder as records
-from sweep.gridfile.trackers import Tracking, Wandb
+from sweep.gridfile.keys.trackers import Tracking, Wandb
 from sweep.storage.run_folder import GRID, TrialFolder
 from sweep.tracking.trackers import (
     Ended,

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.gridfile import apprise_urls
-from sweep.gridfile.schema import Grid
-from sweep.gridfile.trackers import Event, Notify
+from sweep.gridfile.keys import apprise_urls
+from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.keys.trackers import Event, Notify
 from sweep.schedule import spending
 from sweep.schedule.allowance import NEAR
 from sweep.storage import events

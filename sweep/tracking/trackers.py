@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from sweep.gridfile.trackers import Wandb
+from sweep.gridfile.keys.trackers import Wandb
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
 

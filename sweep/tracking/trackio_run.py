@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.gridfile.trackers import Trackio
+from sweep.gridfile.keys.trackers import Trackio
 from sweep.tracking.trackers import curves
 
 if TYPE_CHECKING:

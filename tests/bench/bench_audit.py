@@ -32,9 +32,9 @@ from analysis.audit import contamination, languages
 from analysis.audit.tables import CONTAMINATION
 from sweep.audit import records
 from sweep.audit.scan import Reading
-from sweep.gridfile.schema import Audit
+from sweep.gridfile.keys.schema import Audit
 from trainers import devices
-from trainers.data.conversation import turns
+from trainers.data.forms.conversation import turns
 from trainers.specs.data import DataSpec
 from trainers.tasks.items import Item, Items
 

@@ -54,7 +54,8 @@ def row_by_row(tokenizer, rows: int, folder: Path) -> tuple[float, int]:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    from trainers.data import sources, tokenize
+    from trainers.data.forms import tokenize
+    from trainers.data.rows import sources
 
     columns = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
     started, count = time.perf_counter(), 0
@@ -74,7 +75,7 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from trainers.data import sources
+    from trainers.data.rows import sources
     from trainers.models import load
 
     found = [row for source in spec(rows).sources for row in sources.rows(source)]

@@ -39,7 +39,7 @@ from analysis.design.space import Cell, Space, Tried
 from analysis.design.start import Expected
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
-from sweep.gridfile.schema import Search
+from sweep.gridfile.keys.schema import Search
 from sweep.plan.order import coarse_first
 from sweep.schedule.search import Study
 from tests.bench.bench_calibration import RATES, SIZES, true_of

@@ -33,7 +33,7 @@ from sweep.execution.backends.runner import runner
 from sweep.execution.job import Outcome
 from sweep.execution.worker.remote_trial import CURVES_EVERY
 from sweep.gridfile import load
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted

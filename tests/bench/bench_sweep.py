@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sweep.gridfile import load as gridfile
-from sweep.gridfile.schema import Grid
-from trainers.data import sources
+from sweep.gridfile.keys.schema import Grid
+from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec

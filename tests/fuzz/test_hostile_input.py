@@ -30,7 +30,7 @@ from sweep.storage.status_reader import Reader
 from tests.fuzz import spoiled
 from trainers import files
 from trainers.data import prepare
-from trainers.data.stored_rows import DataUnavailable
+from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.specs.training import SftSpec
 from trainers.tasks import benchmarks
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sweep import extend
-from sweep.gridfile.schema import Limits
+from sweep.gridfile.keys.schema import Limits
 from trainers import files
 
 

@@ -1,5 +1,5 @@
 """Rows to tokens with labels: prepared once, every row accounted for.
 
-Nothing here loads torch. Reading order: `sources` (rows), `layouts`, `tokenize`, `prepare`,
-`prepare_process`, `row_counts`; `preference_pairs` and `rlvr_prompts` for those kinds.
+Nothing here loads torch. Reading order: `rows` (read as they are stored), `forms` (a row to text),
+`examples`, `prepare`, `prepare_process`, `row_counts`.
 """

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data import tokenize
-from trainers.data.layouts import COLUMNS, FORMS, Form
+from trainers.data.forms import tokenize
+from trainers.data.forms.layouts import COLUMNS, FORMS, Form
+from trainers.data.forms.tokenize import IGNORED
 from trainers.data.row_counts import KINDS
-from trainers.data.sources import Order
-from trainers.data.stored_rows import Row, Rows
-from trainers.data.tokenize import IGNORED
+from trainers.data.rows.sources import Order
+from trainers.data.rows.stored_rows import Row, Rows
 from trainers.specs.training import TrainingSpec
 
 CHUNK = 256

@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from trainers import files
 from trainers.data import row_counts as counts
-from trainers.data import sources
 from trainers.data.examples import CHUNK, Examples, Work, examples_of, heldout_examples
 from trainers.data.row_counts import KINDS, Counts, Preparation, Reasons, Unreadable, too_few
+from trainers.data.rows import sources
 from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 class Prepared(NamedTuple):
     """Both parts in their fixed order, memory-mapped, with the columns of the stage's
-    form (trainers/data/layouts.py)."""
+    form (trainers/data/forms/layouts.py)."""
 
     train: Dataset
     heldout: Dataset

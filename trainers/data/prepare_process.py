@@ -78,7 +78,8 @@ def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:
     Raises:
         PrepareFailed: the data cannot be had or cannot be used.
     """
-    from trainers.data import prepare, sources
+    from trainers.data import prepare
+    from trainers.data.rows import sources
 
     try:
         tokenizer, cache = load.tokenizer(request.model, request.revision), Path(request.cache)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.specs.data import DataSpec
 from trainers.specs.fields import Strict
 from trainers.specs.training import TrainingSpec

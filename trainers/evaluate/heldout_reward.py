@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from trainers.data.rlvr_prompts import Prompt, read_prompts
+from trainers.data.forms.rlvr_prompts import Prompt, read_prompts
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.inference import generation
 from trainers.inference.decoder import Decoder, Unservable

@@ -14,7 +14,8 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
-from trainers.data import conversation, preference_pairs, sources, tokenize
+from trainers.data.forms import conversation, preference_pairs, tokenize
+from trainers.data.rows import sources
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.models import load
 from trainers.ops.judge import scores_of

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.models import load
 from trainers.ops import packed_attention
 from trainers.ops.chunked_loss import hidden_states

@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, PreTrainedModel
 
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.ops.forward_pass import inside
 
 ATTENTION = "packed"

@@ -14,9 +14,9 @@ import torch
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
-from trainers.data.conversation import Conversation
+from trainers.data.forms.conversation import Conversation
+from trainers.data.forms.rendering import Rendering
 from trainers.data.prepare import Prepared
-from trainers.data.rendering import Rendering
 from trainers.models import load
 from trainers.ops.judge import scores_of
 from trainers.ops.memory import with_room

@@ -22,7 +22,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from trainers.data.rlvr_prompts import Prompt, read_prompts
+from trainers.data.forms.rlvr_prompts import Prompt, read_prompts
 from trainers.models import adapters
 from trainers.ops.memory import with_room
 from trainers.stages import sampling

@@ -18,7 +18,7 @@ from sweep.execution.handout import Handout
 from sweep.execution.job import Outcome, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
-from sweep.gridfile.resources import TrialResources
+from sweep.gridfile.keys.resources import TrialResources
 from sweep.plan.bundles import title
 from sweep.plan.trials import Trial
 

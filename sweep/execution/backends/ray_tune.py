@@ -28,7 +28,7 @@ from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.worker import bundle, remote_trial, trial
-from sweep.gridfile.resources import Resources, TrialResources
+from sweep.gridfile.keys.resources import Resources, TrialResources
 from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder

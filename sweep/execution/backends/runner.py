@@ -8,7 +8,7 @@ from sweep.execution.backends import local
 from sweep.execution.handout import Handout
 from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import TrialQueue

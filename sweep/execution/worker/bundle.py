@@ -18,7 +18,7 @@ from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Outcome
 from sweep.execution.worker import scoring, trial
 from sweep.execution.worker.training import check_code, finish, keep, note_checkpoints
 from sweep.execution.worker.watchdog import Watchdog
-from sweep.gridfile.schema import BASE
+from sweep.gridfile.keys.schema import BASE
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.execution.job import Job
-from sweep.gridfile.schema import BASE
+from sweep.gridfile.keys.schema import BASE
 from sweep.plan.evaluations import Wanted
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG

@@ -6,7 +6,7 @@ from pathlib import Path
 import trainers
 from sweep.execution.job import Job
 from sweep.execution.worker import scoring
-from sweep.gridfile.schema import BASE
+from sweep.gridfile.keys.schema import BASE
 from sweep.storage import manifest
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG

@@ -6,7 +6,7 @@ import pytest
 
 from sweep.audit import scan
 from sweep.audit.scan import Reading
-from trainers.data.sources import DataUnavailable
+from trainers.data.rows.sources import DataUnavailable
 from trainers.specs.data import DataSpec
 
 COUNT = 3600
@@ -36,7 +36,7 @@ def test_all_rows_come_once_and_in_order(numbers, cores):
 
 
 def test_a_part_of_the_data_is_the_part_that_training_reads(numbers):
-    from trainers.data import sources
+    from trainers.data.rows import sources
 
     data = DataSpec(name=str(numbers), examples=30)
     read = sorted(row["n"] for row in sources.rows(data))

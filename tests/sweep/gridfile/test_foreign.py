@@ -196,8 +196,8 @@ def test_training_alone_can_be_swept(load, small):
 
 
 def test_every_foreign_key_leads_to_one_of_ours():
-    from sweep.gridfile.resources import TrialResources
-    from sweep.gridfile.schema import GRID_KEYS, STAGE_KEYS
+    from sweep.gridfile.keys.resources import TrialResources
+    from sweep.gridfile.keys.schema import GRID_KEYS, STAGE_KEYS
     from trainers.specs.evaluation import EvaluateSpec
     from trainers.specs.kinds import KINDS
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.gridfile import load
+from sweep.gridfile.keys.schema import BASE
 from sweep.gridfile.load import GridError
-from sweep.gridfile.schema import BASE
 from sweep.plan import trials as plan
 from sweep.plan.trials import Trial
 

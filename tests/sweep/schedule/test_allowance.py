@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sweep.gridfile.schema import Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.plan.trials import Trial
 from sweep.plan.trials import trials as plan
 from sweep.schedule.allowance import Allowance

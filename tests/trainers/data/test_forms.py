@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trainers.data import prepare, sources
-from trainers.data.conversation import turns
-from trainers.data.tokenize import IGNORED
+from trainers.data import prepare
+from trainers.data.forms.conversation import turns
+from trainers.data.forms.tokenize import IGNORED
+from trainers.data.rows import sources
 from trainers.specs.preference import DpoSpec
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec
@@ -281,7 +282,7 @@ def prompt(truth, **more):
     ],
 )
 def test_truth_is_read_so_that_an_answer_can_reach_it(row, truth, jsonl, tiny, tmp_path):
-    from trainers.data.rlvr_prompts import read_prompts
+    from trainers.data.forms.rlvr_prompts import read_prompts
     from trainers.rewards import graders
 
     prepared = prepare.prepare(rlvr(jsonl(row)), tiny.tokenizer, tmp_path / "data")
@@ -343,7 +344,7 @@ def test_case_trains_on_its_answers(case, answer, tiny, tmp_path):
              "ground_truth_negative", "gsm8k_raw", "trl_style"],
 )  # fmt: skip
 def test_case_of_rlvr_has_truths_that_are_right(name, tiny, tmp_path):
-    from trainers.data.rlvr_prompts import read_prompts
+    from trainers.data.forms.rlvr_prompts import read_prompts
     from trainers.rewards import graders
 
     spec = rlvr(CASES / "44-grpo-answers" / f"{name}.jsonl")

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from trainers.data import prepare as data
-from trainers.data import row_counts, sources
+from trainers.data import row_counts
+from trainers.data.forms.tokenize import IGNORED, tokenise
 from trainers.data.prepare import prepare
-from trainers.data.tokenize import IGNORED, tokenise
+from trainers.data.rows import sources
 from trainers.specs.data import DataSpec
 from trainers.specs.training import SftSpec
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainers.data import prepare
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.evaluate import heldout_loss
 from trainers.ops import memory
 from trainers.specs.training import SftSpec

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
-from trainers.data import prepare, tokenize
+from trainers.data import prepare
+from trainers.data.forms import tokenize
 from trainers.evaluate import harness
 from trainers.models import chat_template, load
 from trainers.specs.evaluation import EvaluateSpec

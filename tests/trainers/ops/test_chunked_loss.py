@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from tests.trainers.small_models import CPU, EXAMPLES, small
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.ops import chunked_loss, packed_attention
 from trainers.ops.chunked_loss import Head, HeadLoss
 from trainers.ops.forward_pass import installed

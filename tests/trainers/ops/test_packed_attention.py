@@ -8,7 +8,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from tests.trainers.small_models import CPU, EXAMPLES, small
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.ops import packed_attention
 from trainers.ops.packed_attention import rows
 

@@ -12,7 +12,7 @@ import torch
 
 from trainers import attempt
 from trainers.data import prepare
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.models import load
 from trainers.ops import dpo_loss, likelihood
 from trainers.ops.packed_attention import Example
@@ -82,7 +82,7 @@ def test_loss_is_that_of_trl(loss, tiny, tmp_path):
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from trainers.data.sources import DataSpec, rows
+    from trainers.data.rows.sources import DataSpec, rows
 
     pairs = list(rows(DataSpec(name="world:preferences", examples=40)))
     asked = spec(loss=loss, beta=0.5, heldout=0)

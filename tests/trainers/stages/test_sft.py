@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainers.data import prepare
-from trainers.data.tokenize import IGNORED
+from trainers.data.forms.tokenize import IGNORED
 from trainers.ops.packed_attention import Example, Rows
 from trainers.specs.result import StageResult
 from trainers.specs.training import SftSpec

@@ -114,7 +114,7 @@ def test_one_process_refuses_to_show_its_trials_different_numbers_of_gpus(monkey
 )
 def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits):
     from sweep.execution.backends import ray_cluster
-    from sweep.gridfile.resources import TrialResources
+    from sweep.gridfile.keys.resources import TrialResources
 
     asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus)
     assert ray_cluster.fitting(asked, nodes) == fits
@@ -126,6 +126,6 @@ def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits)
 )
 def test_calibration_runs_as_many_as_trials_fit_here(cores, gpus, share, fits):
     from sweep.execution import calibrate
-    from sweep.gridfile.resources import Resources
+    from sweep.gridfile.keys.resources import Resources
 
     assert calibrate.fit_here(Resources(gpus_per_trial=share), cores, gpus) == fits

@@ -2,10 +2,10 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.conversation import Conversation, Pair, filled, pair_of, with_extras
-from trainers.data.rendering import Rendering
-from trainers.data.stored_rows import Row
-from trainers.data.tokenize import Text
+from trainers.data.forms.conversation import Conversation, Pair, filled, pair_of, with_extras
+from trainers.data.forms.rendering import Rendering
+from trainers.data.forms.tokenize import Text
+from trainers.data.rows.stored_rows import Row
 
 
 def texts(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text]:

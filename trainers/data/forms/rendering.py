@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from trainers.data.conversation import Conversation
-from trainers.data.messages import Message, Messages, shown
+from trainers.data.forms.conversation import Conversation
+from trainers.data.forms.messages import Message, Messages, shown
 from trainers.models import chat_template
 from trainers.models.training_templates import marked
 

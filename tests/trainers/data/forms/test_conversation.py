@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainers.data.conversation import turns
+from trainers.data.forms.conversation import turns
 
 ASKED = {"role": "user", "content": "How are you?"}
 ANSWERED = {"role": "assistant", "content": "Well."}

@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 
 from tests.trainers.families import FAMILIES, template, tokenizer
 from trainers.data import prepare
-from trainers.data.tokenize import IGNORED, tokenise
+from trainers.data.forms.tokenize import IGNORED, tokenise
 from trainers.models import chat_template, tiny, training_templates
 from trainers.specs.training import SftSpec
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from trainers.data import conversation, preference_pairs, prepare, tokenize
-from trainers.data.tokenize import IGNORED
+from trainers.data import prepare
+from trainers.data.forms import conversation, preference_pairs, tokenize
+from trainers.data.forms.tokenize import IGNORED
 from trainers.specs.preference import DpoSpec
 
 USER = {"role": "user", "content": "Which is red?"}

@@ -7,9 +7,9 @@ import jsonschema
 import pytest
 
 from sweep.gridfile import yaml as yamlfile
-from sweep.gridfile.json_schema import schema
+from sweep.gridfile.keys.json_schema import schema
 
-GRIDS = Path(__file__).parents[3] / "grids"
+GRIDS = Path(__file__).parents[4] / "grids"
 
 
 def complaints(data) -> list[str]:

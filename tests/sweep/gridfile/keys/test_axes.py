@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from sweep.gridfile.axes import expand, ratio_cell
+from sweep.gridfile.keys.axes import expand, ratio_cell
 
 
 @pytest.mark.parametrize(

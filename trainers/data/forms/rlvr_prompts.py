@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.conversation import CONVERSATIONS, WAY_OUT, filled, question, with_extras
-from trainers.data.messages import Messages, messages, shown
-from trainers.data.rendering import Rendering
-from trainers.data.stored_rows import Row
-from trainers.data.tokenize import Text
+from trainers.data.forms.conversation import CONVERSATIONS, WAY_OUT, filled, question, with_extras
+from trainers.data.forms.messages import Messages, messages, shown
+from trainers.data.forms.rendering import Rendering
+from trainers.data.forms.tokenize import Text
+from trainers.data.rows.stored_rows import Row
 from trainers.rewards import graders, own_function
 
 TRUTHS = ("ground_truth", "answer", "solution")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweep.gridfile import apprise_urls
+from sweep.gridfile.keys import apprise_urls
 from trainers.specs.fields import Strict
 
 

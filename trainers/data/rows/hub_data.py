@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from trainers import files
-from trainers.data.stored_rows import DataUnavailable
+from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.specs.data import DataSpec
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.conversation import conversation
-from trainers.data.rendering import Rendering
-from trainers.data.stored_rows import Row
+from trainers.data.forms.conversation import conversation
+from trainers.data.forms.rendering import Rendering
+from trainers.data.rows.stored_rows import Row
 
 IGNORED = -100
 """The label of a token that does not count in the loss (torch's ignore_index)."""

@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trainers.data import sources
+from trainers.data.rows import sources
 from trainers.specs.data import DataSpec
 
 ROWS = [{"text": f"row {number}"} for number in range(20)]

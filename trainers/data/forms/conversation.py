@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from trainers.data.messages import Messages, answer, messages, shown, tools
-from trainers.data.stored_rows import Damaged, Row
+from trainers.data.forms.messages import Messages, answer, messages, shown, tools
+from trainers.data.rows.stored_rows import Damaged, Row
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 

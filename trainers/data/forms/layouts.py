@@ -8,8 +8,8 @@ from typing import NamedTuple
 from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data import preference_pairs, rlvr_prompts, tokenize
-from trainers.data.stored_rows import Row
+from trainers.data.forms import preference_pairs, rlvr_prompts, tokenize
+from trainers.data.rows.stored_rows import Row
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec, TrainingSpec
 

@@ -1,6 +1,6 @@
 """Every key of a grid file as a page, from the docstrings of the models that check it.
 
-    python -m sweep.gridfile.reference
+    python -m sweep.gridfile.keys.reference
 
 `make docs` puts it among the pages, so it is never behind the code.
 """
@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sweep.gridfile import schema as grid
-from sweep.gridfile.resources import Resources
+from sweep.gridfile.keys import schema as grid
+from sweep.gridfile.keys.resources import Resources
 from trainers.specs.data import Columns, DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS

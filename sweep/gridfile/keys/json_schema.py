@@ -5,8 +5,8 @@ python -m sweep.gridfile.load --schema > grids/grid.schema.json
 
 from typing import Any
 
-from sweep.gridfile import schema as grid
-from sweep.gridfile.axes import RATIO, keys
+from sweep.gridfile.keys import schema as grid
+from sweep.gridfile.keys.axes import RATIO, keys
 from trainers.specs.fields import Strict
 from trainers.specs.kinds import KINDS
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from trainers import files
-from trainers.data.json_rows import Row, json_lines, stream
+from trainers.data.rows.json_rows import Row, json_lines, stream
 from trainers.specs.data import Columns
 
 JSON, TABLES = (".jsonl", ".json"), (".parquet", ".csv", ".tsv", ".arrow")

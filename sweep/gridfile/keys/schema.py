@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sweep.gridfile.axes import Scalar
-from sweep.gridfile.resources import Resources, TrialResources
-from sweep.gridfile.trackers import Notify, Tracking
+from sweep.gridfile.keys.axes import Scalar
+from sweep.gridfile.keys.resources import Resources, TrialResources
+from sweep.gridfile.keys.trackers import Notify, Tracking
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Count, Positive, Share, Strict

@@ -1,6 +1,6 @@
 """Named data -> its rows, their number, their order and their fingerprint. Loads no torch.
 
-How files are read is in trainers/data/stored_rows.py, what a row says in conversation.py.
+How files are read is in trainers/data/rows/stored_rows.py, what a row says in conversation.py.
 """
 
 import functools
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.data import hub_data
-from trainers.data import stored_rows as storage
-from trainers.data.stored_rows import DataUnavailable, Row, Rows
+from trainers.data.rows import hub_data
+from trainers.data.rows import stored_rows as storage
+from trainers.data.rows.stored_rows import DataUnavailable, Row, Rows
 from trainers.specs.data import DataSpec
 from trainers.specs.fields import expanded
 from trainers.world import generate

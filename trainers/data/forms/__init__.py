@@ -1,0 +1,5 @@
+"""The forms that a row may have, to text.
+
+Reading order: `messages`, `conversation`, `rendering`, `tokenize`; `preference_pairs` and
+`rlvr_prompts` for those kinds; `layouts` says which form goes with which kind of stage.
+"""
