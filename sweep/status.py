@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.nearby import hint
 from sweep.page import browser, serve
 from sweep.schedule import spending
 from sweep.storage.status_reader import Reader, RunStatus
 from sweep.terminal import answer, progress
-from trainers.cli import CANNOT_RUN, refusing, stop
+from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.files import Damaged, shaped
 
 PAGE = Path("report") / "index.html"
@@ -42,9 +43,8 @@ def main(
     """Show how a run stands."""
     try:
         status = Reader(run_dir).read()
-    except FileNotFoundError:
-        Console(stderr=True).print(f"{run_dir}: no run folder (it has no plan.csv)", markup=False)
-        raise typer.Exit(2) from None
+    except (FileNotFoundError, NotADirectoryError):
+        stop(BAD_INPUT, f"{run_dir}: no run folder (it has no plan.csv){hint(run_dir)}")
     except Damaged as error:
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(4) from None

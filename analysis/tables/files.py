@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.nearby import hint
 
 DELIMITED = (".csv", ".tsv", ".txt", ".md")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -36,7 +37,7 @@ def read_file(path: Path) -> pd.DataFrame:
         ResultsError: no such file, a form that is not read, or a damaged file; names the line.
     """
     if not path.exists():
-        raise ResultsError(f"{path}: no such file or folder")
+        raise ResultsError(f"{path}: no such file or folder{hint(path)}")
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() == ".parquet":
         return _parquet(path)

@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
+from analysis.tables.nearby import hint
 from analysis.tables.score_record import WAY_OUT, problem
 from analysis.tables.settings import AXES, flat
 
@@ -52,7 +53,7 @@ def manifest(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / "manifest.json"
     if not path.exists():
-        raise ResultsError(f"{run_dir}: not a run folder (no manifest.json)")
+        raise ResultsError(f"{run_dir}: not a run folder (no manifest.json){hint(run_dir)}")
     record = load(path)
     written = record.get("layout", LAYOUT)
     if not isinstance(written, int) or written > LAYOUT:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 from analysis.benchmarks import task
+from analysis.tables.nearby import hint
 from analysis.text import counted, number, rate, safe
 from sweep.execution import remote_run
 from sweep.export import model_card
@@ -73,7 +74,8 @@ def export(
     """
     manifest = files.read_json(run_dir / "manifest.json")
     if manifest is None:
-        raise CannotExport(BAD_INPUT, f"{run_dir}: no run folder (it has no manifest.json)")
+        near = hint(run_dir)
+        raise CannotExport(BAD_INPUT, f"{run_dir}: no run folder (it has no manifest.json){near}")
     if newer := RunFolder(run_dir).newer():
         raise CannotExport(BAD_INPUT, newer)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):

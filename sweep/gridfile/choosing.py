@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.tables.nearby import hint
 from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
@@ -81,7 +82,10 @@ def _prior(prior: str, stage: Stage) -> str:
     if prior != PUBLISHED:
         if (Path(prior) / "plan.csv").is_file():
             return ""
-        return f"no run folder {prior!r} (from {Path.cwd()}); use {NO_PRIOR}, {PUBLISHED} or one"
+        near = hint(Path(prior))
+        return (
+            f"no run folder {prior!r} (from {Path.cwd()}); use {NO_PRIOR}, {PUBLISHED} or one{near}"
+        )
     spec = stage.cells[0][1]
     what = "an adapter" if spec.adapter is not None else f"optimizer {spec.optimizer}"
     if spec.adapter is not None or spec.optimizer != "adamw":

@@ -1,5 +1,6 @@
 """A YAML file -> plain data with the line of every key, and nothing that a grid does not need."""
 
+import difflib
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from analysis.tables import nearby
 
 MAX_BYTES = 30_000
 """Ten times what a large grid has; of the densest file that is three seconds of parsing at most."""
@@ -74,7 +77,7 @@ def read(path: Path) -> Document:
             raise YamlProblem(file, f"larger than {MAX_BYTES:,} bytes, which is no grid file")
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise YamlProblem(file, f"cannot be read ({error.strerror})") from error
+        raise YamlProblem(file, f"cannot be read ({error.strerror}){_meant(path)}") from error
     except UnicodeDecodeError as error:
         raise YamlProblem(file, f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     document = Document(file, {})
@@ -85,6 +88,20 @@ def read(path: Path) -> Document:
         )
     document.data = data
     return document
+
+
+def _meant(path: Path) -> str:
+    if said := nearby.of_url(path):
+        return f"; {said}"
+    if (own := path / "grid.yaml").is_file():
+        return f"; its grid file is {own}"
+    files = {file.name: file for folder in (Path("grids"), path.parent) for file in _grids(folder)}
+    near = difflib.get_close_matches(path.name, files, n=1)
+    return f"; there is {files[near[0]]}" if near else ""
+
+
+def _grids(folder: Path) -> list[Path]:
+    return [*folder.glob("*.yaml"), *folder.glob("*.yml")]
 
 
 def parse_value(text: str, where: str) -> Document:

@@ -24,6 +24,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from analysis.tables import run_folder as records
+from analysis.tables.nearby import hint
 from sweep.gridfile.keys.trackers import Tracking, Wandb
 from sweep.storage.run_folder import GRID, TrialFolder
 from sweep.tracking.trackers import (
@@ -278,6 +279,10 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, help="A run folder whose grid asks for a tracker.")
     parser.add_argument("--follow", action="store_true", help="Until the standard input ends.")
     arguments = parser.parse_args()
+    if not (arguments.run_dir / "grid.yaml").is_file():
+        parser.error(
+            f"{arguments.run_dir}: no run folder (it has no grid.yaml){hint(arguments.run_dir)}"
+        )
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait for a network
     cast(dict[str, Any], sys.modules)["torch"] = None  # tensorboardX would load it, for no tensor
     stop = threading.Event()

@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -398,3 +399,23 @@ def test_grid_cut_in_the_middle_of_braces_is_refused(grid_file):
 def test_list_as_a_key_is_refused(grid_file):
     with pytest.raises(GridError, match="is not a text"):
         config.load(grid_file("name: small\nresources: {[1]: 1}\n"), [])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("quikstart.yaml", "there is grids/quickstart.yaml"),
+        ("grids/lr_bs.yml", "there is grids/lr_bs.yaml"),
+        ("https://host/grid.yaml", "fetch the file, and give its path"),
+        ("mine", "its grid file is mine/grid.yaml"),
+    ],
+)
+def test_a_path_that_is_no_grid_file_leads_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    for name in ("grids/quickstart.yaml", "grids/lr_bs.yaml", "mine/grid.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("name: run")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(config.GridError, match=said):
+        config.load(Path(given))
