@@ -40,9 +40,9 @@ def type_rates(
     }
     parts = list(zip(curves, ranges, strict=True))
     mixed.epsilon = float(np.average([part.epsilon / span for part, span in parts], weights=shares))
-    mixed.height = np.average(
-        [part.height[:count] / span for part, span in parts], axis=0, weights=shares
-    )
+    mixed.height = np.zeros_like(first.height[:count])
+    for (part, span), share in zip(parts, np.array(shares) / sum(shares), strict=True):
+        mixed.height += part.height[:count] * (share / span)  # one at a time: they are large
     return learning_rates(mixed, shaped=True)
 
 
