@@ -52,6 +52,9 @@ HOSTS = ("127.0.0.2", "127.0.0.3")
 MOST_GIVEN_UP = 20
 """Ends with exit code 4; the command is given again after each."""
 
+STARTS = 3
+"""Of a node that comes back: a raylet may die as it joins, and a supervisor starts it again."""
+
 LAST_SECONDS = 3600.0
 """For what is left when the time is over."""
 
@@ -88,8 +91,14 @@ class Nodes:
 
     def restart(self, number: int) -> None:
         self.nodes[number].kill()
-        self.each[number].close()
-        self.nodes[number] = self._begin(number)
+        for attempt in range(STARTS):
+            self.each[number].close()
+            try:
+                self.nodes[number] = self._begin(number)
+                return
+            except Broken:
+                if attempt == STARTS - 1:
+                    raise
 
 
 def workers(nodes: Nodes) -> list[psutil.Process]:
