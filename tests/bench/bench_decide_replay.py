@@ -1,6 +1,6 @@
 """How good is the setting that the deciding run ends with, on published grids of losses?
 
-    python -m tests.bench.bench_decide_replay [steplaw_dense.csv] [--surfaces 17]
+    python -m tests.bench.bench_decide_replay [steplaw_dense.csv] [--surfaces 17] [--first-seed 0]
 
 Step Law's dense surfaces with 0.1 to 0.4 % of noise in each run, whole, off centre and mirrored
 (`bench_search.py`); nothing may be added beyond their borders, which nobody measured. After 20
@@ -136,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?", type=Path, default=DATA / "grids" / "steplaw_dense.csv")
     parser.add_argument("--surfaces", type=int, default=17)
+    parser.add_argument("--first-seed", type=int, default=0, help="of the noise")
     arguments = parser.parse_args()
     if not arguments.data.exists():
         parser.error(f"{arguments.data} is not there; give the file, or its folder in SWEEP_DATA")
@@ -146,7 +147,7 @@ def main() -> None:
     jobs = [
         Job(name, losses, number)
         for name, its in cases.items()
-        for number, losses in enumerate(its)
+        for number, losses in enumerate(its, arguments.first_seed)
     ]
     started = time.monotonic()
     with ProcessPoolExecutor(cores()) as pool:
