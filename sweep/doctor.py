@@ -110,8 +110,11 @@ def _resources(grid: Grid | None) -> Iterator[Finding]:
     for stage in grid.stages if grid else ():
         assert grid is not None
         asked = grid.trial_resources(stage)
-        if not devices.trials_at_once(cores, gpus, asked.cpus_per_trial, asked.gpus_per_trial):
+        here = devices.trials_at_once(cores, gpus, asked.cpus_per_node, asked.gpus_per_node)
+        if not here or asked.nodes_per_trial > 1:
             text = f"a trial asks for {asked.cpus_per_trial:g} CPUs, {asked.gpus_per_trial:g} GPUs"
+            if asked.nodes_per_trial > 1:
+                text += f" on {asked.nodes_per_trial} nodes"
             yield Finding(f"stage {stage}", text, "lower resources, or join a cluster (--address)")
 
 

@@ -21,6 +21,7 @@ HOMES = {
             "ray_access",
             "ray_cluster",
             "ray_metrics",
+            "ray_nodes",
             "ray_queue",
             "ray_tasks",
             "ray_tune",
@@ -82,7 +83,7 @@ ROOMS = {
     """,
     "trainers": """
         dispatch hub compat_hub lanes stages training steps evaluate tasks inference ops
-        data rewards models specs world helpers process cli attempt files devices
+        data rewards models specs world helpers nodes process cli attempt files devices
     """,
     "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",
 }

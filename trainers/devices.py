@@ -107,15 +107,18 @@ def seeing(gpus: float) -> Iterator[None]:
             os.environ[VISIBLE] = before
 
 
-def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """What torchrun sets for one of several processes on one node. All see the trial's devices;
-    rank and device have the same number."""
+def rank_environment(
+    rank: int, place: int, ranks: int, here: int, address: str, port: int
+) -> dict[str, str]:
+    """What torchrun sets for one of `ranks` processes, `here` of them on this node, that meet at an
+    address. Those of a node see all of its devices; each has the device whose number is its place,
+    from 0, among them."""
     return {
         "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
+        "LOCAL_RANK": str(place),
         "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
+        "LOCAL_WORLD_SIZE": str(here),
+        "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
     }
 

@@ -1,5 +1,5 @@
-"""Processes that hold the same model as this one, each on another GPU of the trial, so that work
-without a gradient can be divided: scores, texts, log-probabilities.
+"""Processes that hold the same model as this one, each on another GPU of the trial, of this node or
+of others, so that work without a gradient can be divided: scores, texts, log-probabilities.
 
 Each gets its share with all that it needs, and sends back its answers; nothing is reduced, so that
 the result is that of one process. One that fails fails the work, with its own message.
@@ -8,13 +8,14 @@ the result is that of one process. One that fails fails the work, with its own m
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 from trainers import attempt, process
 from trainers.attempt import Attempt
+from trainers.nodes import Node, NodeLost
 
 Result = TypeVar("Result")
 
@@ -35,17 +36,26 @@ class Setting(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+class Elsewhere(NamedTuple):
+    """Another node with as many of the processes as this one."""
+
+    node: Node
+    attempt: Attempt | None
+    """As it is there."""
+    arguments: tuple[Any, ...]
+    """Of `Setting.open_model`, as they are there."""
+
+
 class Helpers:
     """For one model, `loaded` in this process."""
 
-    def __init__(self, setting: Setting, loaded: Any):
+    def __init__(self, setting: Setting, loaded: Any, elsewhere: Sequence[Elsewhere] = ()):
         self.ranks = setting.ranks
         self.loaded = loaded
-        spawn = multiprocessing.get_context("spawn")
-        begin = (os.getpid(), attempt.current(), setting)
-        self._pools = [
-            ProcessPoolExecutor(1, spawn, _begin, (rank, *begin)) for rank in range(1, self.ranks)
-        ]
+        self._elsewhere = elsewhere
+        self._setting = setting
+        self._here = setting.ranks // (1 + len(elsewhere))
+        self._pools = _Pools(range(1, self._here), attempt.current(), setting)
 
     def run(
         self,
@@ -59,36 +69,90 @@ class Helpers:
         Raises:
             HelperFailed: a process failed, or was killed.
         """
-        others = zip(self._pools, shares[1:], strict=False)
-        waiting = [pool.submit(_work, work, share) for pool, share in others]
+        waiting = self._pools.submit(work, shares[1 : self._here])
+        replies = []
+        for start in range(self._here, len(shares), self._here):
+            node, this, arguments = self._elsewhere[start // self._here - 1]
+            setting = self._setting._replace(arguments=arguments)
+            theirs = shares[start : start + self._here]
+            reply = node.ask(_serve, this, setting, start, self._here, work, theirs)
+            replies.append((node, reply))
         results = [work(self.loaded, *shares[0]) if first is None else first()]
-        for rank, future in enumerate(waiting, 1):
-            who = f"process {rank} of {self.ranks}"
+        results += _results(waiting, 1, self.ranks)
+        for node, reply in replies:
             try:
-                results.append(future.result())
-            except BrokenProcessPool as error:
-                raise HelperFailed(f"{who} died (killed, or out of memory)") from error
-            except Exception as error:
-                raise HelperFailed(f"{who}: {type(error).__name__}: {error}") from error
+                results += reply.result()
+            except (HelperFailed, NodeLost) as error:
+                raise HelperFailed(f"on node {node.name}: {error}") from error
         return results
+
+    def close(self) -> None:
+        self._pools.close()
+
+
+class _Pools:
+    """The processes of one node, each with the device whose number is its place among them."""
+
+    def __init__(self, places: range, this: Attempt | None, setting: Setting):
+        spawn = multiprocessing.get_context("spawn")
+        begin = (os.getpid(), this, setting)
+        self._pools = [ProcessPoolExecutor(1, spawn, _begin, (place, *begin)) for place in places]
+
+    def submit(
+        self, work: Callable[..., Any], shares: Sequence[tuple[Any, ...]]
+    ) -> list[Future[Any]]:
+        pairs = zip(self._pools, shares, strict=False)
+        return [pool.submit(_work, work, share) for pool, share in pairs]
 
     def close(self) -> None:
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
 
 
+def _results(waiting: Sequence[Future[Any]], first: int, ranks: int) -> list[Any]:
+    """Of processes whose numbers begin with `first`."""
+    results = []
+    for rank, future in enumerate(waiting, first):
+        who = f"process {rank} of {ranks}"
+        try:
+            results.append(future.result())
+        except BrokenProcessPool as error:
+            raise HelperFailed(f"{who} died (killed, or out of memory)") from error
+        except Exception as error:
+            raise HelperFailed(f"{who}: {type(error).__name__}: {error}") from error
+    return results
+
+
+_serving: list[_Pools] = []
+"""Of the process that stands for its node."""
+
+
+def _serve(
+    this: Attempt | None,
+    setting: Setting,
+    first: int,
+    here: int,
+    work: Callable[..., Any],
+    shares: Sequence[tuple[Any, ...]],
+) -> list[Any]:
+    """What another node is asked; its processes stay for further work."""
+    if not _serving:
+        _serving.append(_Pools(range(here), this, setting))
+    return _results(_serving[0].submit(work, shares), first, setting.ranks)
+
+
 _current: Helpers | None = None
 
 
 @contextmanager
-def started(setting: Setting, loaded: Any) -> Iterator[None]:
+def started(setting: Setting, loaded: Any, elsewhere: Sequence[Elsewhere] = ()) -> Iterator[None]:
     """Until the end of the block, work with the model of `loaded` can be divided; with one rank
     this starts nothing."""
     global _current
     if setting.ranks == 1:
         yield
         return
-    before, here = _current, Helpers(setting, loaded)
+    before, here = _current, Helpers(setting, loaded, elsewhere)
     _current = here
     try:
         yield
@@ -112,12 +176,12 @@ _loaded: list[Any] = []
 """Of a helper's process."""
 
 
-def _begin(rank: int, parent: int, this: Attempt | None, setting: Setting) -> None:
+def _begin(place: int, parent: int, this: Attempt | None, setting: Setting) -> None:
     process.end_with(parent)
     import torch
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(place)
     process.prepare(setting.threads, setting.gpus)
     _here[:] = [_Here(this, setting)]
 

@@ -85,6 +85,8 @@ class Job(NamedTuple):
     """Hash of what its training could fail of (`progress.training_setting`)."""
     ranks: int = 1
     """Processes that train it together."""
+    nodes: int = 1
+    """On which these processes lie, as many on each."""
     sharding: Sharding = "none"
     """What these processes divide among them."""
     gpus: float = 0.0
@@ -155,6 +157,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         threads=resources.threads,
         evaluation_threads=resources.evaluation_threads,
         ranks=resources.ranks,
+        nodes=resources.nodes_per_trial,
         sharding=resources.sharding,
         gpus=resources.gpus_per_trial,
         limits=Limits(

@@ -41,6 +41,14 @@ def check_resources(grid: Grid, stages: list[str], options: Options) -> int | No
     Raises:
         CannotStart: it does not fit, or there is no such cluster.
     """
+    if options.local:
+        for stage in grid.scored_stages:
+            if (nodes := grid.trial_resources(stage).nodes_per_trial) > 1:
+                raise CannotStart(
+                    f"--local: resources.nodes_per_trial: {nodes} has a trial lie on several nodes "
+                    "of a Ray cluster; leave --local out and give --address, or "
+                    "--set resources.nodes_per_trial=1"
+                )
     if options.local or options.wait_minutes or not stages:
         return 1 if options.local else None
     from sweep.execution.backends import ray_cluster

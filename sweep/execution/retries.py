@@ -108,8 +108,9 @@ class Retries:
         return progress > before
 
     def _note_node(self, key: str, started: dict[str, Any], failure: dict[str, Any]) -> None:
-        if node := started.get("node", ""):
-            self._names[node] = str(started.get("host", node))
+        elsewhere = failure.get("on_node", "")
+        if node := elsewhere or started.get("node", ""):
+            self._names[node] = node[:8] if elsewhere else str(started.get("host", node))
             self._failed_on.setdefault(key, set()).add(node)
             self._in_a_row.setdefault(node, set()).add(key)
             self._look_at_nodes(str(failure.get("reason", "")))

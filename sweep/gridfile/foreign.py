@@ -101,6 +101,8 @@ OURS = {
     "gpu": "gpus_per_trial",
     "cpu": "cpus_per_trial",
     "num_cpus": "cpus_per_trial",
+    "num_nodes": "nodes_per_trial",
+    "nnodes": "nodes_per_trial",
     "max_concurrent_trials": "max_concurrent",
 }
 """Names of TRL, the HF Trainer, W&B, Ray and others -> ours, with what has to be known."""

@@ -199,6 +199,7 @@ class TrialFolder:
         """Attempts that died without a reason while their machine killed for want of memory."""
         count, before = 0, None
         for event in self.attempts():
+            count += bool(event.get("of_memory"))  # on another of its nodes
             if event["event"] in ("done", "failed", "trained", "unbundled") and not (
                 event.get("killed") or event.get("died")
             ):

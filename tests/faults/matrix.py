@@ -15,6 +15,7 @@ from tests.faults import (
     memory,
     processes,
     records,
+    several_nodes,
     stores,
     surroundings,
     writers,
@@ -30,6 +31,10 @@ ROUNDING = 1e-3
 """Of float32, after the steps of a small training."""
 
 
+NOISE_SCALE = 1e-2
+"""Of one, which several processes measure by gradients that they add in another order."""
+
+
 class Fault(NamedTuple):
     name: str
     does: Does
@@ -39,11 +44,13 @@ class Fault(NamedTuple):
     """Tries of `python -m tests.faults`; those that strike at random moments take several."""
     lanes: bool = False
     """With cells that are trained in one pass, whose table is that of single ones to rounding."""
+    rounded: bool = False
+    """With trials that several processes train, whose table is that of one process to rounding."""
 
     @property
     def tolerance(self) -> float:
         """The largest difference of tables that is none."""
-        return ROUNDING if self.lanes else 0.0
+        return NOISE_SCALE if self.rounded else ROUNDING if self.lanes else 0.0
 
 
 FAULTS = (
@@ -61,6 +68,21 @@ FAULTS = (
     Fault("clock set back a day", processes.clock_set_back, local=True),
     Fault("a node of two dies", clusters.node_dies),
     Fault("a node of two dies, with no shared folder", stores.node_dies),
+    Fault(
+        "the second node of a trial on two dies",
+        several_nodes.second_node_dies,
+        rounded=True,
+    ),
+    Fault(
+        "a process on a trial's second node killed (-9)",
+        several_nodes.process_killed,
+        rounded=True,
+    ),
+    Fault(
+        "worker of a trial on two nodes killed (-9)",
+        several_nodes.worker_killed,
+        rounded=True,
+    ),
     Fault("the object store out of reach for a while", stores.cut_off),
     Fault("the object store out of reach until the driver ends", stores.gone),
     Fault("the head dies", clusters.head_dies),

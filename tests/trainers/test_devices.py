@@ -113,7 +113,10 @@ def test_shares_of_the_memory_leave_room_for_every_context(total, share):
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_of_one_trial_meet_at_one_port_and_have_a_device_each(ranks):
-    parts = [devices.rank_environment(rank, ranks, 29500) for rank in range(ranks)]
+    parts = [
+        devices.rank_environment(rank, rank, ranks, ranks, "127.0.0.1", 29500)
+        for rank in range(ranks)
+    ]
     assert [part["LOCAL_RANK"] for part in parts] == [str(rank) for rank in range(ranks)]
     assert {part["WORLD_SIZE"] for part in parts} == {str(ranks)}
     assert len({(part["MASTER_ADDR"], part["MASTER_PORT"]) for part in parts}) == 1

@@ -1,4 +1,5 @@
-"""One training by several processes of one node, on a GPU each; on CPUs they share the cores.
+"""One training by several processes, on a GPU each; on CPUs they share the cores. Those of one node
+are started here; over_nodes.py adds those of others.
 
 The effective batch is divided over them exactly (exact_batches.py). A process that fails or is
 killed ends the others, and so does the end of the process that started them.
@@ -7,9 +8,9 @@ killed ends the others, and so does the end of the process that started them.
 import multiprocessing
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainers import devices, process
+from trainers import devices, nodes, process
 from trainers.attempt import Stopped, Superseded
 from trainers.specs.result import BudgetTooLarge, OutOfTime
 
@@ -25,15 +26,51 @@ ENDS = (OutOfTime, Stopped, Superseded, BudgetTooLarge)
 class RankFailed(Exception):
     """One of the processes failed; the message has its number and its traceback."""
 
-    def __init__(self, message: str, killed: bool):
-        super().__init__(message)
+    def __init__(self, message: str, killed: bool = False, of_memory: bool = False, node: str = ""):
+        super().__init__(message, killed, of_memory, node)
         self.killed = killed
         """Whether a signal killed it without a traceback, as when memory runs out."""
+        self.of_memory = of_memory
+        """Whether another node than the trial's first killed it for want of memory."""
+        self.node = node
+        """The id of that other node."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class Part(NamedTuple):
+    """Those of a training's processes that one node has, and where all of them meet."""
+
+    ranks: int
+    """In all."""
+    first: int
+    """The number of the first of them here."""
+    here: int
+    address: str
+    port: int
 
 
 def is_first() -> bool:
     """Whether this process writes the records of its training."""
     return int(os.environ.get("RANK", 0)) == 0
+
+
+def check_same(number: int, what: str, device: Any) -> None:
+    """
+    Raises:
+        RuntimeError: the processes of a training, each on its `device`, have different numbers.
+    """
+    import torch
+    from torch import distributed as dist
+
+    if not dist.is_initialized():
+        return
+    ends = torch.tensor([number, -number], device=device)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    highest, lowest = int(ends[0]), -int(ends[1])
+    if lowest != highest:
+        raise RuntimeError(f"{what} is {lowest} in one process and {highest} in another")
 
 
 def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -48,45 +85,82 @@ def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """
     if ranks == 1:
         return work(*arguments)
-    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
-    from torch.multiprocessing.spawn import ProcessException, spawn
+    store = meeting_point(LOCALHOST)
+    here = Processes(Part(ranks, 0, ranks, LOCALHOST, store.port), work, arguments)
+    while not here.ended():
+        pass
+    return here.result()
 
-    # Bound here and kept open, so that no other process takes the port before the ranks meet.
-    store = TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    try:
-        spawn(
-            _rank,
-            (ranks, os.getpid(), store.port, results, work, arguments),
-            nprocs=ranks,
-            daemon=True,
-        )
-    except ProcessException as error:
-        ended = None if results.empty() else results.get()
-        if isinstance(ended, ENDS):  # the others failed because it ended
-            raise ended from error
-        killed = getattr(error, "signal_name", None) == "SIGKILL"
-        raise RankFailed(f"process {error.error_index} of {ranks}: {error}", killed) from error
-    return results.get()
+
+def meeting_point(address: str) -> Any:
+    """Where ranks meet, at an address of this node; bound here and kept open, so that no other
+    process takes the port before they do."""
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    return TCPStore(address, 0, is_master=True, wait_for_workers=False)
+
+
+class Processes:
+    """The part of a training's processes that is started by this one."""
+
+    def __init__(self, part: Part, work: Callable[..., Any], arguments: tuple[Any, ...]):
+        from torch.multiprocessing.spawn import spawn
+
+        self._part = part
+        self._results = multiprocessing.get_context("spawn").SimpleQueue()
+        given = (part, os.getpid(), self._results, work, arguments)
+        self._context: Any = spawn(_rank, given, nprocs=part.here, join=False, daemon=True)
+
+    def ended(self, seconds: float | None = None) -> bool:
+        """Whether all have ended well; waits so many seconds for something to happen.
+
+        Raises: as `run`; then all have ended.
+        """
+        from torch.multiprocessing.spawn import ProcessException
+
+        try:
+            return self._context.join(seconds)
+        except ProcessException as error:
+            ended = None if self._results.empty() else self._results.get()
+            if isinstance(ended, ENDS):  # the others failed because it ended
+                raise ended from error
+            killed = getattr(error, "signal_name", None) == "SIGKILL"
+            number = self._part.first + error.error_index
+            message = f"process {number} of {self._part.ranks}: {error}"
+            raise RankFailed(message, killed) from error
+
+    def result(self) -> Any:
+        """What the first of all returned, when it is one of these and they have ended."""
+        return self._results.get()
+
+    def kill(self) -> None:
+        for one in self._context.processes:
+            one.kill()
+        for one in self._context.processes:
+            one.join()
 
 
 def _rank(
-    number: int,
-    ranks: int,
+    place: int,
+    part: Part,
     parent: int,
-    port: int,
     results: Any,
     work: Callable[..., Any],
-    arguments: Any,
+    arguments: tuple[Any, ...],
 ) -> None:
     process.end_with(parent)
-    os.environ |= devices.rank_environment(number, ranks, port)
-    # the parent has the store, as under torchrun
+    number = part.first + place
+    os.environ |= devices.rank_environment(
+        number, place, part.ranks, part.here, part.address, part.port
+    )
+    if part.here < part.ranks and (interface := nodes.interface_towards(part.address)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    # a parent has the store, as under torchrun
     os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     import torch
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(number)
+        torch.cuda.set_device(place)
     try:
         result = work(*arguments)
     except ENDS as error:

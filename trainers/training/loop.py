@@ -99,6 +99,8 @@ def train(
     try:
         arguments = kind.arguments(**_arguments(spec, course, folder))
         trainer = _trainer(kind, spec, arguments, model, tokenizer, rows, monitor)
+        what = "the step of the checkpoint to go on from"
+        distributed.check_same(monitor.progress.steps, what, arguments.device)
         if shared:
             sharding.shard(model, arguments.device, conditions.sharding, bfloat16)
         with ExitStack() as stack:

@@ -55,9 +55,9 @@ Node = dict[str, float]
 
 
 def check(address: str | None, asked: Collection[TrialResources]) -> int:
-    """Whether the cluster at `address`, or the one that would start here, has a node for one trial
-    of `asked`: the quick answer, before anything is fetched, prepared or started. Returns how many
-    it runs at once, of those of which it runs most.
+    """Whether the cluster at `address`, or the one that would start here, has room for one trial
+    of each of `asked`: the quick answer, before anything is fetched, prepared or started. Returns
+    how many it runs at once, of those of which it runs most.
 
     Raises:
         CannotRun: it has not, or there is no cluster.
@@ -150,7 +150,7 @@ def first_line(error: Exception) -> str:
 
 
 def admit(asked: Collection[TrialResources], wait_minutes: float = 0.0) -> None:
-    """Whether the cluster has a node for one trial of each of `asked`, now or within the minutes.
+    """Whether the cluster has room for one trial of each of `asked`, now or within the minutes.
 
     Raises:
         CannotRun: it has not.
@@ -198,29 +198,45 @@ def exposed(dashboard: str) -> str | None:
 
 
 def _check(resources: TrialResources, nodes: list[Node]) -> None:
-    """One node has to hold one trial, or it would wait for ever."""
+    """The nodes have to hold one trial, or it would wait for ever."""
+    if why := _lacking(resources, nodes):
+        several = "nodes_per_trial, cpus_per_trial"
+        lower = several if resources.nodes_per_trial > 1 else "cpus_per_trial"
+        raise CannotRun(
+            f"resources: {why}; lower resources.{lower} or gpus_per_trial, or have a cluster that "
+            "grows waited for with --wait MINUTES"
+        )
+
+
+def lacking(resources: TrialResources) -> str:
+    """Why no trial with these resources fits on the cluster as it is now; "" where one does."""
+    return _lacking(resources, _nodes())
+
+
+def _lacking(resources: TrialResources, nodes: list[Node]) -> str:
     if _fits(resources, nodes):
-        return
+        return ""
+    asked = f"{resources.cpus_per_node:g} CPUs and {resources.gpus_per_node:g} GPUs"
+    says = "no node has"
+    if (parts := resources.nodes_per_trial) > 1:
+        asked += f" on each of {parts} nodes"
+        holding = sum(_holds(resources, node) for node in nodes)
+        says = f"{holding} of {len(nodes)} have" if holding else says
     has = "; ".join(
         f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes
     )
-    raise CannotRun(
-        f"resources: a trial asks for {resources.cpus_per_trial:g} CPUs and "
-        f"{resources.gpus_per_trial:g} GPUs, and no node has as much (nodes: {has}); lower "
-        "resources.cpus_per_trial or gpus_per_trial, or have a cluster that grows waited for with "
-        "--wait MINUTES"
-    )
+    return f"a trial asks for {asked}, and {says} as much (nodes: {has})"
 
 
 def _wait_for_node(resources: TrialResources, minutes: float) -> None:
-    """A cluster that grows on demand is asked for a node that fits, and given time. What is asked
+    """A cluster that grows on demand is asked for nodes that fit, and given time. What is asked
     for here is taken back: trials that wait ask for themselves, and nodes that nobody needs may
     go."""
     if _fits(resources, _nodes()):
         return
     end = time.monotonic() + 60 * minutes
     wanted = {kind: amount for kind, amount in _wanted(resources).items() if amount}
-    request_resources(bundles=[wanted])
+    request_resources(bundles=[wanted] * resources.nodes_per_trial)
     try:
         while not _fits(resources, _nodes()) and time.monotonic() < end:
             time.sleep(1)
@@ -229,12 +245,16 @@ def _wait_for_node(resources: TrialResources, minutes: float) -> None:
 
 
 def _wanted(resources: TrialResources) -> Node:
-    return {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    """On each of a trial's nodes."""
+    return {"CPU": resources.cpus_per_node, "GPU": resources.gpus_per_node}
+
+
+def _holds(resources: TrialResources, node: Node) -> bool:
+    return all(node.get(kind, 0) >= n for kind, n in _wanted(resources).items())
 
 
 def _fits(resources: TrialResources, nodes: list[Node]) -> bool:
-    wanted = _wanted(resources)
-    return any(all(node.get(kind, 0) >= n for kind, n in wanted.items()) for node in nodes)
+    return sum(_holds(resources, node) for node in nodes) >= resources.nodes_per_trial
 
 
 def _nodes() -> list[Node]:
@@ -259,13 +279,17 @@ def concurrency(resources: TrialResources, most: int | None, *, grows: bool = Fa
 
 
 def fitting(resources: TrialResources, nodes: list[Node]) -> int:
-    """Trials with these resources that the nodes hold at once; no trial spans two nodes."""
-    return sum(
+    """Trials with these resources that the nodes hold at once: so many that they find their parts,
+    each on nodes of its own."""
+    slots = [
         devices.trials_at_once(
             node.get("CPU", 0),
             int(node.get("GPU", 0)),
-            resources.cpus_per_trial,
-            resources.gpus_per_trial,
+            resources.cpus_per_node,
+            resources.gpus_per_node,
         )
         for node in nodes
-    )
+    ]
+    parts = resources.nodes_per_trial
+    counts = range(sum(slots) // parts, 0, -1)
+    return next((n for n in counts if sum(min(slot, n) for slot in slots) >= n * parts), 0)

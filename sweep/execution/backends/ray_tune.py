@@ -22,12 +22,13 @@ from ray.tune.schedulers import FIFOScheduler
 from sweep.execution import preemption
 from sweep.execution.backends import compat_ray, ray_cluster, ray_tasks
 from sweep.execution.backends.ray_metrics import Metrics
+from sweep.execution.backends.ray_nodes import RayNodes
 from sweep.execution.backends.ray_queue import BESIDE, PASS, Followed, Queue
 from sweep.execution.handout import PREEMPTED, Handout
 from sweep.execution.job import Job, TrialCallback
 from sweep.execution.retries import Retries
 from sweep.execution.supervisor import Supervisor
-from sweep.execution.worker import bundle, remote_trial, trial
+from sweep.execution.worker import bundle, other_nodes, remote_trial, trial
 from sweep.gridfile.keys.resources import Resources, TrialResources
 from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
@@ -82,12 +83,14 @@ def run(
 
     def placement(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         mine = asked[config["stage"]]
-        options = {}
+        bundle = {"CPU": mine.cpus_per_node, "GPU": mine.gpus_per_node}
+        options: dict[str, Any] = {}
+        if mine.nodes_per_trial > 1:
+            options["strategy"] = "STRICT_SPREAD"
         if nodes := config.get("not_on"):
-            options["bundle_label_selector"] = [{NODE: f"!in({','.join(nodes)})"}]
-        return tune.PlacementGroupFactory(
-            [{"CPU": mine.cpus_per_trial, "GPU": mine.gpus_per_trial}], **options
-        )
+            selector = {NODE: f"!in({','.join(nodes)})"}
+            options["bundle_label_selector"] = [selector] * mine.nodes_per_trial
+        return tune.PlacementGroupFactory([bundle] * mine.nodes_per_trial, **options)
 
     trainable: Any = tune.with_resources(
         tune.with_parameters(SweepTrial, jobs=[ray.put(jobs)]), placement
@@ -98,7 +101,7 @@ def run(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=queue,
-                scheduler=_Forgetting(asked),
+                scheduler=_Forgetting(asked, say),
                 num_samples=MOST_ATTEMPTS * len(jobs),
                 max_concurrent_trials=most,
                 reuse_actors=reuse,
@@ -145,7 +148,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         jobs = _opened(self._jobs[0])
         job = jobs[self.config["key"]]
-        devices.restrict(job.gpus)
+        devices.restrict(job.gpus / job.nodes)
         node = ray.get_runtime_context().get_node_id()
         beside = self.config.get(BESIDE)
         if beside and not self._passed:
@@ -154,6 +157,7 @@ class SweepTrial(tune.Trainable):
         with (
             remote_trial.here(job) as here,
             trial_log.output(TrialFolder(Path(here.folder)).log),
+            other_nodes.reached(RayNodes(job) if job.nodes > 1 else None),
         ):
             outcome = trial.run(here, node, shared=False)
         return outcome._asdict() | {"done": True}
@@ -208,11 +212,13 @@ class _Progress(TrialProgressCallback):
 
 class _Forgetting(FIFOScheduler):
     """First come, first served. Lets go of trials that have ended, whose records are in the run
-    folder."""
+    folder; pickles to nothing."""
 
-    def __init__(self, asked: dict[str, TrialResources]):
+    def __init__(self, asked: dict[str, TrialResources], say: Callable[[str], None]):
         super().__init__()
         self._asked = asked
+        self._say = say
+        self._said: set[str] = set()
         self._looked = 0.0
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -222,12 +228,21 @@ class _Forgetting(FIFOScheduler):
         if now - self._looked > UNPLACED_LOOK_SECONDS:
             self._looked = now
             for one in list(tune_controller.get_trials()):
-                nodes = one.config.get("not_on")
-                if nodes and one.status == one.PENDING:
-                    resources = self._asked[one.config["stage"]]
-                    if not ray_cluster.fits_elsewhere(resources, nodes):
-                        tune_controller.stop_trial(one)
+                if one.status == one.PENDING:
+                    self._look_at(tune_controller, one)
         return super().choose_trial_to_run(tune_controller)
+
+    def _look_at(self, tune_controller: Any, waiting: Any) -> None:
+        stage, nodes = waiting.config["stage"], waiting.config.get("not_on")
+        resources = self._asked[stage]
+        if nodes and not ray_cluster.fits_elsewhere(resources, nodes):
+            tune_controller.stop_trial(waiting)
+        elif stage not in self._said and (why := ray_cluster.lacking(resources)):
+            self._said.add(stage)
+            self._say(f"{stage} waits for nodes to join: {why}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Of those that ended before this one; Tune still needs this one, and one at the end."""

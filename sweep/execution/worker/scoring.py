@@ -1,15 +1,17 @@
 """The evaluations of one trial's weights that have no record yet."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from sweep.execution.job import Job
+from sweep.execution.worker import other_nodes
 from sweep.gridfile.keys.schema import BASE
 from sweep.plan.evaluations import Wanted
-from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_folder import PASS, TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, files, helpers, process
 from trainers.attempt import Stopped, Superseded
@@ -83,10 +85,7 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
         names = ", ".join(want.benchmark for want in missing)
         raise EvaluationFailed(f"no weights are left in {folder.path} to score on {names}")
     started = time.monotonic()
-    others = _others(job, own_weights)
-    process.prepare(others.threads, job.gpus)
-    loaded = own_weights(job)
-    with helpers.started(others, loaded):
+    with _model(job, own_weights, "train.json") as loaded:
         _score(job, folder, missing, loaded, deadline)
     return time.monotonic() - started
 
@@ -104,11 +103,22 @@ def own_weights(job: Job) -> load.Loaded:
     return loaded
 
 
-def _others(job: Job, opener: Callable[[Job], load.Loaded]) -> helpers.Setting:
-    """As many processes as the trial trains with; vLLM takes a GPU for itself."""
-    ranks = 1 if job.evaluate.backend == "vllm" else job.ranks
-    threads = job.evaluation_threads if ranks == 1 else job.threads
-    return helpers.Setting(ranks, threads, job.gpus, opener, (job,))
+@contextmanager
+def _model(job: Job, opener: Callable[[Job], load.Loaded], awaited: str) -> Iterator[load.Loaded]:
+    """A model that is opened in as many processes as the trial trains with, on each of its nodes
+    once the file `awaited` of its folder is there; vLLM takes a GPU for itself."""
+    if job.evaluate.backend == "vllm":
+        job = job._replace(ranks=1, nodes=1, threads=job.evaluation_threads)
+    threads = job.evaluation_threads if job.ranks == 1 else job.threads
+    setting = helpers.Setting(job.ranks, threads, job.gpus, opener, (job,))
+    process.prepare(threads, job.gpus)
+    with other_nodes.at_work(job, awaited) as nodes:
+        elsewhere = [
+            helpers.Elsewhere(node, other_nodes.attempt_at(node), (node.job,)) for node in nodes
+        ]
+        loaded = opener(job)
+        with helpers.started(setting, loaded, elsewhere):
+            yield loaded
 
 
 def _score(
@@ -151,10 +161,7 @@ def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
     from trainers.steps import checkpoints
 
     assert job.trial.spec is not None and job.trial.parent is not None
-    others = _others(job, start_weights)
-    process.prepare(others.threads, job.gpus)
-    loaded = start_weights(job)
-    with helpers.started(others, loaded):
+    with _model(job, start_weights, PASS) as loaded:
         figures = dispatch.pass_over_pairs(
             spec=job.trial.spec,
             loaded=loaded,

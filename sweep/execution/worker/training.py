@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trainers
 from sweep.execution.job import Job
-from sweep.execution.worker import scoring
+from sweep.execution.worker import other_nodes, scoring
 from sweep.gridfile.keys.schema import BASE
 from sweep.storage import manifest
 from sweep.storage.trial_folder import TrialFolder
@@ -16,6 +16,7 @@ from trainers.models import adapters, load
 from trainers.specs.conditions import Conditions
 from trainers.specs.result import BudgetTooLarge, StageResult
 from trainers.steps import distributed as ranks
+from trainers.steps import over_nodes
 
 
 class WrongCode(Exception):
@@ -25,25 +26,39 @@ class WrongCode(Exception):
 def run(job: Job, folder: TrialFolder, deadline: float) -> StageResult:
     """Train in the trial's processes, which start again with half the token budget where one that
     the others wait for ran out of memory."""
-    halvings = 0
+    memory_kills = folder.memory_kills()
     while True:
-        note_checkpoints(folder)
+        awaited = note_checkpoints(folder)
         try:
-            return ranks.run(job.ranks, _fit, job, deadline, attempt.current(), halvings)
+            if job.nodes == 1:
+                return ranks.run(job.ranks, _fit, job, deadline, attempt.current(), memory_kills)
+            return _over_nodes(job, deadline, memory_kills, awaited)
         except BudgetTooLarge as error:
-            halvings += 1
+            memory_kills += 1
             folder.log_attempt("halved", reason=str(error))
             LOG.warning("%s; again with half of them", error)
 
 
-def _fit(job: Job, deadline: float, this: Attempt, halvings: int) -> StageResult:
+def _over_nodes(job: Job, deadline: float, memory_kills: int, awaited: str) -> StageResult:
+    this = attempt.current()
+    with other_nodes.at_work(job, awaited) as others:
+        LOG.info("also on %s", ", ".join(node.name for node in others))
+        shares = [
+            over_nodes.Share(node, (node.job, math.inf, other_nodes.attempt_at(node), memory_kills))
+            for node in others
+        ]
+        given = (job, deadline, this, memory_kills)
+        return over_nodes.run(job.ranks, _fit, given, other_nodes.address(), shares)
+
+
+def _fit(job: Job, deadline: float, this: Attempt, memory_kills: int) -> StageResult:
     """Train and write model/; in each of the trial's processes, of which the first writes."""
     with attempt.joined(this):
         check_code(job)
-        return _fit_here(job, deadline, halvings)
+        return _fit_here(job, deadline, memory_kills)
 
 
-def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
+def _fit_here(job: Job, deadline: float, memory_kills: int) -> StageResult:
     from trainers import dispatch
 
     process.prepare(job.threads, job.gpus)
@@ -58,7 +73,7 @@ def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
         folder=folder.path,
         conditions=Conditions(
             deadline=deadline if ranks.is_first() else math.inf,
-            memory_kills=folder.memory_kills() + halvings,
+            memory_kills=memory_kills,
             sharding=job.sharding,
         ),
     )
@@ -67,8 +82,9 @@ def _fit_here(job: Job, deadline: float, halvings: int) -> StageResult:
     return result._replace(model=None)  # it is on disk, and may have to go to another process
 
 
-def note_checkpoints(folder: TrialFolder) -> None:
-    """What training will go on from, and what it will not: a fresh start is never silent."""
+def note_checkpoints(folder: TrialFolder) -> str:
+    """What training will go on from, and what it will not: a fresh start is never silent. Returns
+    the file, by its name in the folder, that says so to all processes of the training."""
     from trainers.steps import checkpoints
 
     newest = checkpoints.newest(folder.checkpoints)
@@ -80,6 +96,9 @@ def note_checkpoints(folder: TrialFolder) -> None:
         LOG.info("going on from step %d", newest.checkpoint.step)
     elif newest.refused:
         folder.log_attempt("restarted", reason="no checkpoint is whole")
+    if newest.checkpoint is None:
+        return "trial.json"
+    return (newest.checkpoint.path / checkpoints.CHECKSUMS).relative_to(folder.path).as_posix()
 
 
 def keep(loaded: load.Loaded, job: Job) -> None:

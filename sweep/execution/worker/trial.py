@@ -29,6 +29,7 @@ from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, process
 from trainers.attempt import Stopped, Superseded
 from trainers.models import load
+from trainers.nodes import NodeLost
 from trainers.specs.result import OutOfTime, StageResult
 
 MACHINE_ERRORS = (
@@ -83,7 +84,7 @@ def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> 
         id=id,
         node=node,
         process_created=psutil.Process().create_time(),
-        memory_kills_here=_memory_kills_here(),
+        memory_kills_here=process.memory_kills(),
         gpus=devices.visible(),
         setting=job.setting,
         missing=folder.missing([want.fingerprint for want in job.wanted]),
@@ -160,10 +161,19 @@ def _record_failure(
         phase=phase,
         reason=reason,
         killed=getattr(error, "killed", False),
+        **_elsewhere(error),
         progress=folder.progress(),
         traceback=traceback.format_exc(limit=-12),
     )
     LOG.error("failed: %s", reason, exc_info=error)
+
+
+def _elsewhere(error: BaseException) -> dict[str, Any]:
+    """Where it happened, if on another of the trial's nodes."""
+    chain = (error, error.__cause__)
+    node = next((node for one in chain if (node := getattr(one, "node", ""))), "")
+    facts = {"on_node": node, "of_memory": getattr(error, "of_memory", False)}
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _finite(seconds: float) -> float | None:
@@ -174,6 +184,8 @@ def _finite(seconds: float) -> float | None:
 def _is_of_machine(error: BaseException | None) -> bool:
     """Whether the machine is to blame and not the trial, so that it uses up no retry."""
     while error is not None:
+        if isinstance(error, NodeLost):
+            return True
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return True
         if isinstance(error, RuntimeError) and str(error).startswith(NO_DEVICE):
@@ -198,15 +210,6 @@ def _train(job: Job, folder: TrialFolder, deadline: float) -> float:
         result = training.run(job, folder, deadline)
     training.finish(folder, result)
     return result.figures["train_seconds"]
-
-
-def _memory_kills_here() -> int | None:
-    """Processes that this machine's kernel has killed for want of memory since it was started."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:  # not Linux
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _untrained(loaded: load.Loaded) -> dict[str, Any]:

@@ -15,15 +15,19 @@ def _whole_beyond_one(gpus: float) -> float:
 
 
 class TrialResources(Strict):
-    """What one trial gets, on one node. Never part of its identity."""
+    """What one trial gets. Never part of its identity."""
 
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
     """Cores that Ray counts for it; they bound its threads."""
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_whole_beyond_one)] = 0.0
-    """A share of one GPU, or one, or several of one node, which then train a trial together."""
+    """A share of one GPU, or one, or several, which then train a trial together: those of one node,
+    or of `nodes_per_trial`."""
+    nodes_per_trial: Annotated[Count, Field(exclude_if=lambda value: value == 1)] = 1
+    """Nodes on which a trial lies. Each has an equal part of its CPUs, GPUs and processes, so that
+    {nodes_per_trial: 2, gpus_per_trial: 16} are 8 GPUs on each of two."""
     ranks_per_trial: Count | None = None
     """Processes that train one trial together, each on its share of every batch (data parallel).
-    When empty one for each GPU; without GPUs they divide cpus_per_trial."""
+    When empty one for each GPU, or one on each node; without GPUs they divide cpus_per_trial."""
     threads_per_rank: Count | None = None
     """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
     for a trial that many wait for, while other cores have nothing to do."""
@@ -41,6 +45,19 @@ class TrialResources(Strict):
     @model_validator(mode="after")
     def _ranks_have_devices(self) -> Self:
         ranks, gpus, cpus = self.ranks, self.gpus_per_trial, self.cpus_per_trial
+        nodes = self.nodes_per_trial
+        if nodes > 1 and (gpus % nodes if gpus else cpus < nodes):
+            has = f"gpus_per_trial: {gpus:g}" if gpus else f"cpus_per_trial: {cpus:g}"
+            give = "gpus_per_trial" if gpus else "cpus_per_trial"
+            raise ValueError(
+                f"nodes_per_trial: {nodes} nodes cannot divide {has} equally with a process each; "
+                f"give {give}: {nodes} or a multiple of it"
+            )
+        if ranks % nodes:
+            raise ValueError(
+                f"nodes_per_trial: {nodes} nodes cannot have equal parts of {ranks} processes; "
+                f"give ranks_per_trial: {nodes} or a multiple of it"
+            )
         if gpus and ranks > max(1, gpus):
             raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
         if not gpus and ranks > max(1, cpus):
@@ -60,7 +77,17 @@ class TrialResources(Strict):
     @property
     def ranks(self) -> int:
         """Processes that train one trial."""
-        return self.ranks_per_trial or max(1, int(self.gpus_per_trial))
+        return self.ranks_per_trial or max(self.nodes_per_trial, int(self.gpus_per_trial))
+
+    @property
+    def cpus_per_node(self) -> float:
+        """On each of the trial's nodes."""
+        return self.cpus_per_trial / self.nodes_per_trial
+
+    @property
+    def gpus_per_node(self) -> float:
+        """On each of the trial's nodes."""
+        return self.gpus_per_trial / self.nodes_per_trial
 
     @property
     def threads(self) -> int:
@@ -70,7 +97,7 @@ class TrialResources(Strict):
     @property
     def evaluation_threads(self) -> int:
         """CPU threads of the one that evaluates, when nobody waits for the weights any more."""
-        return max(1, int(self.cpus_per_trial))
+        return max(1, int(self.cpus_per_node))
 
 
 class Resources(TrialResources):

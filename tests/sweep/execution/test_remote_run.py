@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sweep import run
 from sweep.execution import remote_driver, remote_run
-from sweep.execution.worker import remote_trial
+from sweep.execution.worker import remote_inputs, remote_trial
 from sweep.storage import driver_lock
 from sweep.storage.remote import lock as remote_lock
 from sweep.storage.remote.mirror import Mirror
@@ -132,7 +132,7 @@ def test_files_that_the_grid_names_reach_the_trials_and_prepared_data_serves_the
     drive, bucket, tmp_path, monkeypatch
 ):
     opened = []
-    monkeypatch.setattr(remote_trial, "_input", seen(remote_trial._input, opened))
+    monkeypatch.setattr(remote_inputs, "named_input", seen(remote_inputs.named_input, opened))
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "rows.jsonl").write_text(ROWS)
     ended = drive(ROWS_GRID, tmp_path / "one")
@@ -175,7 +175,7 @@ def test_folder_of_a_model_and_task_file_with_its_code_reach_the_trials(
     chain_run, drive, bucket, tmp_path, monkeypatch
 ):
     opened = []
-    monkeypatch.setattr(remote_trial, "_input", seen(remote_trial._input, opened))
+    monkeypatch.setattr(remote_inputs, "named_input", seen(remote_inputs.named_input, opened))
     folder = tmp_path / "one"
     (model,) = chain_run.path.glob("trials/first-*/model")
     shutil.copytree(model, folder / "start")
@@ -194,7 +194,7 @@ def test_folder_of_a_model_and_task_file_with_its_code_reach_the_trials(
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "another node"))
     task = f"{Path(helper).parent}/mine.yaml"
     with pytest.raises(Unreachable, match="not what the driver has brought up"):
-        remote_trial._input(there.url, files.cache_folder("stores"), task)
+        remote_inputs.named_input(there.url, files.cache_folder("stores"), task)
 
 
 def seen(function, found):
@@ -333,8 +333,8 @@ def test_store_that_is_away_for_a_while_is_asked_again():
         return answer
 
     with pytest.raises(Unreachable):
-        remote_trial._patiently(ask, (0.0,))
-    assert remote_trial._patiently(ask, (0.0, 0.0)) == "here"
+        remote_inputs.patiently(ask, (0.0,))
+    assert remote_inputs.patiently(ask, (0.0, 0.0)) == "here"
     assert len(answers) == 1
 
 
@@ -371,9 +371,9 @@ def test_trial_that_was_cut_off_from_the_store_has_not_failed_by_itself(tmp_path
 def test_rooms_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
     (tmp_path / "room-dead").mkdir()
     (tmp_path / "room-dead.lock").touch()
-    with remote_trial._room(tmp_path) as mine:
+    with remote_inputs.room(tmp_path) as mine:
         assert not (tmp_path / "room-dead").exists()
-        with remote_trial._room(tmp_path) as other:
+        with remote_inputs.room(tmp_path) as other:
             assert mine.is_dir() and other.is_dir()
     assert list(tmp_path.iterdir()) == []
 

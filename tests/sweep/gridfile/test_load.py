@@ -109,6 +109,18 @@ BROKEN = {
     "more processes than gpus": (
         "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 3", 17, ["a GPU each, not 2"],
     ),
+    "gpus that nodes cannot divide": (
+        "cpus_per_trial: 1", "gpus_per_trial: 3, nodes_per_trial: 2", 17,
+        ["2 nodes cannot divide gpus_per_trial: 3", "give gpus_per_trial: 2 or a multiple"],
+    ),
+    "more nodes than cpus": (
+        "cpus_per_trial: 1", "cpus_per_trial: 1, nodes_per_trial: 2", 17,
+        ["2 nodes cannot divide cpus_per_trial: 1", "give cpus_per_trial: 2"],
+    ),
+    "processes that nodes cannot divide": (
+        "cpus_per_trial: 1", "cpus_per_trial: 8, ranks_per_trial: 3, nodes_per_trial: 2", 17,
+        ["2 nodes cannot have equal parts of 3 processes", "give ranks_per_trial: 2"],
+    ),
     "sharding with nobody to share with": (
         "cpus_per_trial: 1", "gpus_per_trial: 1, sharding: full", 17,
         ["resources", "one process", "gpus_per_trial: 2"],
@@ -240,6 +252,7 @@ def test_threads_are_shared_among_the_processes_of_a_trial_unless_they_are_given
         ("cpus_per_trial: 8, ranks_per_trial: 2", 4, 8),
         ("cpus_per_trial: 8, ranks_per_trial: 2, threads_per_rank: 1", 1, 8),
         ("threads_per_rank: 2", 2, 1),
+        ("cpus_per_trial: 8, nodes_per_trial: 2", 4, 4),
     ):
         grid = config.load(grid_file(text.replace("RESOURCES", resources)))
         found = grid.trial_resources("sft")

@@ -102,22 +102,42 @@ def test_one_process_refuses_to_show_its_trials_different_numbers_of_gpus(monkey
 
 
 @pytest.mark.parametrize(
-    ("nodes", "gpus", "fits"),
+    ("nodes", "gpus", "parts", "fits"),
     [
-        ([{"CPU": 64, "GPU": 8}], 0.5, 16),
-        ([{"CPU": 32, "GPU": 8}], 0.5, 8),
-        ([{"CPU": 64, "GPU": 8}], 0.2, 16),  # 40 by the GPUs alone
-        ([{"CPU": 8, "GPU": 3}] * 4, 2, 4),  # of the 12 GPUs no more: a trial is on one node
-        ([{"CPU": 0}, {"CPU": 16, "GPU": 1}], 0.25, 4),
-        ([{"CPU": 16}], 1, 0),
+        ([{"CPU": 64, "GPU": 8}], 0.5, 1, 16),
+        ([{"CPU": 32, "GPU": 8}], 0.5, 1, 8),
+        ([{"CPU": 64, "GPU": 8}], 0.2, 1, 16),  # 40 by the GPUs alone
+        ([{"CPU": 8, "GPU": 3}] * 4, 2, 1, 4),  # of the 12 GPUs no more: a trial is on one node
+        ([{"CPU": 0}, {"CPU": 16, "GPU": 1}], 0.25, 1, 4),
+        ([{"CPU": 16}], 1, 1, 0),
+        ([{"CPU": 8, "GPU": 8}] * 2, 16, 2, 1),
+        ([{"CPU": 64, "GPU": 16}], 16, 2, 0),  # one node has no two parts of a trial
+        ([{"CPU": 8, "GPU": 8}, {"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}], 4, 2, 2),
+        ([{"CPU": 99, "GPU": 8}, {"CPU": 8, "GPU": 1}], 2, 2, 1),  # the large one waits in part
     ],
 )
-def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, fits):
+def test_trials_that_a_cluster_holds_are_counted_node_by_node(nodes, gpus, parts, fits):
     from sweep.execution.backends import ray_cluster
     from sweep.gridfile.keys.resources import TrialResources
 
-    asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus)
+    asked = TrialResources(cpus_per_trial=4, gpus_per_trial=gpus, nodes_per_trial=parts)
     assert ray_cluster.fitting(asked, nodes) == fits
+    assert ray_cluster._fits(asked, nodes) == (fits > 0)
+
+
+def test_trial_that_no_nodes_hold_is_refused_in_words():
+    from sweep.execution.backends import ray_cluster
+    from sweep.gridfile.keys.resources import TrialResources
+
+    asked = TrialResources(cpus_per_trial=4, gpus_per_trial=4, nodes_per_trial=2)
+    with pytest.raises(ray_cluster.CannotRun) as refused:
+        ray_cluster._check(asked, [{"CPU": 8, "GPU": 4}, {"CPU": 8, "GPU": 1}])
+    assert str(refused.value) == (
+        "resources: a trial asks for 2 CPUs and 2 GPUs on each of 2 nodes, and 1 of 2 have as much "
+        "(nodes: 8 CPUs and 4 GPUs; 8 CPUs and 1 GPUs); lower resources.nodes_per_trial, "
+        "cpus_per_trial or gpus_per_trial, or have a cluster that grows waited for with "
+        "--wait MINUTES"
+    )
 
 
 @pytest.mark.parametrize(

@@ -567,7 +567,7 @@ def fits_a_quarter(job, deadline, this, halvings: int) -> StageResult:
 def test_processes_of_which_one_runs_out_of_memory_start_again_with_half(monkeypatch, tmp_path):
     monkeypatch.setattr(training, "_fit", fits_a_quarter)
     folder = TrialFolder(tmp_path)
-    ended = training.run(SimpleNamespace(ranks=2), folder, math.inf)  # type: ignore[arg-type]
+    ended = training.run(SimpleNamespace(ranks=2, nodes=1), folder, math.inf)  # type: ignore[arg-type]
     assert ended == StageResult("ok", "", {"halvings": 2})
     events = [(event["event"], event["reason"]) for event in folder.attempts()]
     assert events == [("halved", f"with {share} of the budget") for share in ("1/1", "1/2")]
