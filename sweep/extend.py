@@ -1,15 +1,18 @@
 """`--extend`: after a grid, what its report asks to run next, round after round.
 
 A round is the grid file that the report offers (`analysis.advice.next_grid`): the same with longer
-axes or more seeds, so that only what is new runs. Each stands in extended/ of the run folder. The
+axes or more seeds, so that only what is new runs. What it offers for several arms of a stage is one
+round; a stage waits for those before it. Each file stands in extended/ of the run folder. The
 limits of the file hold for all rounds of one start together.
 """
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from analysis.advice import grid_file
 from sweep import drive as driver
 from sweep.gridfile import load
 from sweep.gridfile.keys.schema import Grid, Limits
@@ -41,8 +44,8 @@ def drive(
     for number in range(1, ROUNDS + 1):
         if states["failed"] or states["planned"]:
             return states
-        step = next_step(path)
-        if step is None:
+        steps = next_steps(path)
+        if not steps:
             console.say("extend: the report asks for no further cell")
             return states
         limits = left(grid.limits, _begun(folder) - before, time.monotonic() - started)
@@ -51,10 +54,12 @@ def drive(
             return states
         file = folder.path / "extended" / f"{number}.yaml"
         file.parent.mkdir(exist_ok=True)
-        files.write_text(file, step["text"])
+        files.write_text(file, together(steps, file))
         wider = load.load(file).model_copy(update={"limits": limits})
         again = trials.trials(wider, selection.known(wider, folder))
-        console.say(f"extend, round {number}: {step['sentence']}")
+        for step in steps:
+            of_arm = f"{step.arm}: " if step.arm else ""
+            console.say(f"extend, round {number}: {of_arm}{step.sentence}")
         if {trial.key for trial in again} <= {trial.key for trial in planned}:
             return states
         planned = again
@@ -63,14 +68,36 @@ def drive(
     return states
 
 
-def next_step(path: Path) -> dict[str, Any] | None:
-    """The first grid of the report for which it offers a file; None where nothing is to be run."""
+class Step(NamedTuple):
+    """What the report asks for in one grid of a stage."""
+
+    stage: str
+    arm: str
+    sentence: str
+    text: str
+    axes: dict[str, list[Any]]
+
+
+def next_steps(path: Path) -> list[Step]:
+    """Those of the first stage for which the report offers a grid file; none where nothing is to be
+    run."""
     record = files.read_json(path / RECOMMENDATIONS) or {}
-    for stage in record.get("stages", {}).values():
-        step = stage["summary"]["next_step"]
-        if step["cells"] and step["text"]:
-            return step
-    return None
+    steps = []
+    for grid in record.get("stages", {}).values():
+        asked = grid["summary"]["next_step"]
+        if asked["cells"] and asked["text"]:
+            given = (asked[name] for name in ("sentence", "text", "axes"))
+            steps.append(Step(grid["stage"], grid["arm"], *given))
+    return [step for step in steps if step.stage == steps[0].stage]
+
+
+def together(steps: Sequence[Step], file: Path) -> str:
+    """The grid file that has the axes of all steps; `file` is where it may be put together."""
+    text = steps[0].text
+    for step in steps[1:]:
+        files.write_text(file, text)
+        text = grid_file.read(step.stage, step.arm, file).text(step.axes)
+    return text
 
 
 def left(limits: Limits, begun: int, seconds: float) -> Limits | None:

@@ -27,7 +27,8 @@ class GridFile(NamedTuple):
         return [label for label in labels if not self.arm or _is_of(self.arm, label)]
 
     def text(self, axes: dict[str, list[Any]]) -> str:
-        """The file with these axes; one of a single value stays where it is given."""
+        """The file with these axes, beside what a list has already; one of a single value stays
+        where it is given."""
         self.place.pop("ratio", None)
         for name, values in axes.items():
             given = name == "seed" or any(name in settings for settings in self.beside)
@@ -35,6 +36,9 @@ class GridFile(NamedTuple):
                 continue
             for settings in self.beside[-1:]:
                 settings.pop(name, None)
+            before = self.place.get(name)
+            if isinstance(before, list) and all(isinstance(one, int | float) for one in before):
+                values = sorted({*values, *map(_rounded, before)})
             self.place[name] = CommentedSeq(values)
             self.place[name].fa.set_flow_style()
         with io.StringIO() as stream:
@@ -68,6 +72,11 @@ def read(stage: str, label: str, file: Path | None) -> GridFile:
             ) from error
     place: dict[str, Any] = {}
     return GridFile({"stages": {stage: {"grid": place}}}, place, (), "")
+
+
+def _rounded(value: float) -> float:
+    """As the values of a range are (sweep/gridfile/axes.py)."""
+    return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
 def _is_of(arm: str, label: str) -> bool:

@@ -41,11 +41,12 @@ NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "
 
 class NextStep(NamedTuple):
     """`sentence` says what to add, why, and how many cells that is; `text` is the grid file, "" and
-    `cells` 0 where nothing needs to be run."""
+    `cells` 0 where nothing needs to be run. `axes` are those of the grid in it, by key."""
 
     sentence: str
     text: str
     cells: int
+    axes: dict[str, list[Any]]
 
 
 class _Reasons(NamedTuple):
@@ -85,7 +86,7 @@ def next_step(
         more = [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
         added["seed"] = (more, f"noise still hides the answer for {listed(reasons.seeds)}")
     if not added:
-        return NextStep(_settled(list(answers.benchmarks.values())), "", 0)
+        return NextStep(_settled(list(answers.benchmarks.values())), "", 0, {})
     axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
     if not cells[0].sized:
         del axes["batch_size"]
@@ -102,7 +103,7 @@ def next_step(
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
         f"the {len(known)} there are; running the grid file runs only what is new."
     )
-    return NextStep(sentence, written.text(axes), count * several)
+    return NextStep(sentence, written.text(axes), count * several, axes)
 
 
 def _reasons(answers: Answers) -> _Reasons:

@@ -1,10 +1,15 @@
 """`--extend`: what the report asks for next, round after round, within the limits."""
 
 import json
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
+from analysis.advice import grid_file
 from sweep import extend
 from sweep.gridfile.keys.schema import Limits
 from trainers import files
@@ -24,18 +29,79 @@ def test_rounds_share_the_limits(limits, begun, seconds, expected):
     assert extend.left(limits, begun, seconds) == expected
 
 
-def test_report_that_asks_for_nothing_ends_the_rounds(tmp_path):
-    def report(cells: int, text: str) -> None:
-        step = {"sentence": "Add a rate.", "cells": cells, "text": text}
-        record = {"stages": {"sft": {"summary": {"next_step": step}}}}
-        files.write_json(tmp_path / extend.RECOMMENDATIONS, record)
+def report(folder: Path, **cells: int) -> None:
+    """A record whose grids, named stage_arm, ask for so many cells."""
+    stages = {}
+    for name, count in cells.items():
+        stage, _, arm = name.partition("_")
+        step = {"sentence": f"Add to {arm}.", "cells": count, "text": "name: x", "axes": {}}
+        grid = {"stage": stage, "arm": arm, "summary": {"next_step": step}}
+        stages[name] = grid
+    (folder / "report").mkdir(exist_ok=True)
+    files.write_json(folder / extend.RECOMMENDATIONS, {"stages": stages})
 
-    (tmp_path / "report").mkdir()
-    assert extend.next_step(tmp_path) is None
-    report(0, "")
-    assert extend.next_step(tmp_path) is None
-    report(4, "name: x")
-    assert extend.next_step(tmp_path)["cells"] == 4
+
+def test_report_that_asks_for_nothing_ends_the_rounds(tmp_path):
+    assert extend.next_steps(tmp_path) == []
+    report(tmp_path, sft=0)
+    assert extend.next_steps(tmp_path) == []
+    report(tmp_path, sft=4)
+    assert [step.stage for step in extend.next_steps(tmp_path)] == ["sft"]
+
+
+def test_arms_of_a_stage_ask_together_and_a_later_stage_waits(tmp_path):
+    report(tmp_path, sft_adamw=2, sft_lion=0, sft_sgd=3, dpo=4)
+    assert [step.arm for step in extend.next_steps(tmp_path)] == ["adamw", "sgd"]
+    report(tmp_path, sft_adamw=0, sft_lion=0, dpo=4)
+    assert [step.stage for step in extend.next_steps(tmp_path)] == ["dpo"]
+
+
+ARMS = """\
+name: small
+stages:
+  sft:
+    batch_size: 4
+    arms:
+    - name: adamw
+      grid: {learning_rate: [0.001, 0.01]}
+    - name: lion
+      set: {optimizer: lion}
+      grid: {learning_rate: [0.0001, 0.001]}
+"""
+
+
+def test_steps_of_several_arms_stand_in_one_file(tmp_path):
+    run, file = tmp_path / "grid.yaml", tmp_path / "1.yaml"
+    run.write_text(ARMS)
+    axes = {"adamw": [0.001, 0.01, 0.1], "lion": [0.00001, 0.0001, 0.001]}
+    steps = [
+        extend.Step(
+            "sft",
+            arm,
+            "",
+            grid_file.read("sft", arm, run).text({"learning_rate": rates, "batch_size": [4]}),
+            {"learning_rate": rates, "batch_size": [4]},
+        )
+        for arm, rates in axes.items()
+    ]
+    stage = YAML(typ="safe").load(extend.together(steps, file))["stages"]["sft"]
+    found = {arm["name"]: arm["grid"]["learning_rate"] for arm in stage["arms"]}
+    assert found == axes
+    assert stage["batch_size"] == 4
+
+
+def test_steps_of_arms_that_share_axes_add_to_each_other(tmp_path):
+    run, file = tmp_path / "grid.yaml", tmp_path / "1.yaml"
+    text = "name: x\nstages: {sft: {arms: [{name: a}, {name: b}], grid: {seed: [0], "
+    run.write_text(text + "learning_rate: {log: [0.001, 0.01], count: 2}}}}")
+    asked = {"a": [0.001, 0.01, 0.1], "b": [0.0001, 0.001, 0.01]}
+    steps = []
+    for arm, rates in asked.items():
+        axes: dict[str, list[Any]] = {"learning_rate": rates, "seed": [0]}
+        whole = grid_file.read("sft", arm, run).text(axes)
+        steps.append(extend.Step("sft", arm, "", whole, axes))
+    grid = YAML(typ="safe").load(extend.together(steps, file))["stages"]["sft"]["grid"]
+    assert grid == {"seed": [0], "learning_rate": [0.0001, 0.001, 0.01, 0.1]}
 
 
 @pytest.mark.parametrize(
@@ -64,3 +130,46 @@ def test_whole_command_runs_what_the_report_asks_for(drive, small, tmp_path):
     started = [event for event in events if event["event"] == "started"]
     assert 3 < len(started) <= 5
     assert len({event["key"] for event in started}) == len(started)
+
+
+OPTIMIZERS = """\
+name: optimizers
+model: tiny
+stages:
+  sft:
+    kind: sft
+    data: {name: world:sft, examples: 60}
+    steps: 3
+    batch_size: 4
+    heldout: 8
+    max_length: 64
+    arms:
+      - name: adamw
+        grid: {learning_rate: [1.0e-5, 2.0e-5, 4.0e-5]}
+      - name: lion
+        set: {optimizer: lion}
+        grid: {learning_rate: {log: [1.0e-7, 4.0e-7], count: 3}}
+evaluate: {benchmarks: []}
+resources: {cpus_per_trial: 1}
+limits: {max_trials: 12}
+"""
+"""Rates too low by far, in both arms."""
+
+
+@pytest.mark.slow
+def test_arms_with_axes_of_their_own_are_extended_each_in_its_own(drive, tmp_path):
+    ended = drive(OPTIMIZERS, tmp_path / "runs" / "optimizers", "--extend")
+    assert "extend, round 1: adamw: Add learning rate" in ended.output
+    assert "extend, round 1: lion: Add learning rate" in ended.output
+    first = YAML(typ="safe").load(ended.path / "extended" / "1.yaml")
+    adamw, lion = (arm["grid"]["learning_rate"] for arm in first["stages"]["sft"]["arms"])
+    assert adamw[:3] == [1e-5, 2e-5, 4e-5] and len(adamw) > 3
+    assert lion[:3] == [1e-7, 2e-7, 4e-7] and len(lion) > 3
+    frame = pd.read_csv(ended.path / "results.csv")
+    trained = frame.loc[frame.stage == "sft"].drop_duplicates("key")
+    assert set(adamw) <= set(trained.learning_rate[trained.arm == "adamw"])
+    assert set(lion) <= set(trained.learning_rate[trained.arm == "lion"])
+    assert trained.learning_rate[trained.arm == "lion"].max() < 1e-4, "none of the other's rates"
+    events = [json.loads(line) for line in (ended.path / "events.jsonl").read_text().splitlines()]
+    started = [event["key"] for event in events if event["event"] == "started"]
+    assert len(started) == len(set(started)) <= 12, "nothing runs twice"
