@@ -10,6 +10,7 @@ from sweep.audit import run_audit
 from sweep.execution import preflight, remote_driver
 from sweep.execution.backends.runner import runner
 from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.screening import screening_stage
 from sweep.options import Options
 from sweep.orchestrate import Orchestrator
 from sweep.page import browser, live
@@ -91,6 +92,7 @@ def _phases(run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage) -> C
         if run.pending() and not page.begun:  # scores are missing, or it goes on with a search
             _begin(page, run.options, say)
         run.prepare(backend)
+        preflight.check_screening(grid, folder)
         page.note("")
         run_audit.run(resolved, folder, say)
         with (
@@ -111,4 +113,7 @@ def _phases(run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage) -> C
 
 def _certain(grid: Grid, planned: list[Trial]) -> list[Trial]:
     """Those that will run whatever the results say."""
-    return [trial for trial in planned if grid.decide is None or trial.spec is None]
+    if grid.decide is None:
+        return planned
+    short = screening_stage(grid)
+    return [t for t in planned if t.spec is None or (short and t.stage == short.name)]

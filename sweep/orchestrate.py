@@ -58,6 +58,7 @@ class Orchestrator:
         self.folder = folder
         self.options = options
         self.console = console
+        self.say = console.say
         self.stored = stored
         self.lock = lock
         self.events = Events(folder.events)
@@ -66,7 +67,6 @@ class Orchestrator:
         self.passes = ReferencePasses(resolved, folder, options.retry_failed)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
         self.outcomes: list[Outcome] = []
-        self.done = 0
         self.pool: Pool[Any] | None = None
         self.plan_wave()
 
@@ -171,13 +171,17 @@ class Orchestrator:
             return self.allowance.begin()
 
         asks = (usable, may_start, self.allowance.affords, self.chose)
-        waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid))
+        waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid), self.told)
         return TrialQueue(waiting) if self.pool is None else self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
         """A trial that was not in the plan is, from now on."""
         self.folder.write_plan(self.resolved.grid, self.shown)
         self.events.chosen(trial, reason)
+
+    def told(self, line: str) -> None:
+        if self.events.screened(line):
+            self.say(line)
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
@@ -294,6 +298,3 @@ class Orchestrator:
         self.say(f"report: {page}")
         self.events.finished(states)
         return states
-
-    def say(self, line: str) -> None:
-        self.console.say(line)

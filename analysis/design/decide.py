@@ -1,7 +1,7 @@
 """The next cells to run, each with its reason, or the reason to stop. Pure: the same results and
 settings give the same decision."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +9,8 @@ import numpy as np
 from analysis.advice.answers import answers
 from analysis.design.choose import contrast_weights, ensemble, gains, updated
 from analysis.design.questions import LEVEL, Asked, asked, open_sides
-from analysis.design.space import Cell, Space, Tried, candidates, diverging
-from analysis.design.start import Expected, first_cells
+from analysis.design.space import Cell, Space, Tried, candidates
+from analysis.design.start import Expected, start_left
 from analysis.fit.surface import Fit
 from analysis.text import counted, listed
 
@@ -62,9 +62,10 @@ def decide(
     """At most `count` further cells. `fits` are those of the benchmarks asked for, of the cells of
     `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
     count = min(count, settings.trials - len(tried))
-    start = list(_start(tried, space, allowed, settings.expected))[: max(count, 0)]
+    start = start_left(tried, space, allowed, settings.expected)[: max(count, 0)]
     if start:
-        return Decision(tuple(start), "")
+        reason = _where(settings.expected)
+        return Decision(tuple(Choice(cell, reason) for cell in start), "")
     usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
     if not usable:
         return _blind(tried, space, allowed, settings, count)
@@ -88,21 +89,9 @@ def decide(
     return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), "", left)
 
 
-def _start(
-    tried: Sequence[Tried],
-    space: Space,
-    allowed: Collection[Cell] | None,
-    expected: Expected | None,
-) -> Iterator[Choice]:
-    """First cells that were not tried yet and would train."""
-    begun = {trial.cell for trial in tried}
-    start = first_cells(space, expected)
-    start = [c for c in start if c not in begun and (allowed is None or c in allowed)]
-    where = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
-    bad = diverging([cell.setting for cell in start], tried)
-    for cell, diverges in zip(start, bad, strict=True):
-        if not diverges:
-            yield Choice(cell, f"start: cells {where}")
+def _where(expected: Expected | None) -> str:
+    about = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
+    return f"start: cells {about}"
 
 
 def _blind(

@@ -1,11 +1,11 @@
 """The first cells, before anything is known: three batch sizes with three or more rates each."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from analysis.design.space import Cell, Space
+from analysis.design.space import Cell, Space, Tried, diverging
 
 SIZES = 3
 FEWEST_RATES, MOST_RATES = 3, 4
@@ -13,6 +13,9 @@ FEWEST_RATES, MOST_RATES = 3, 4
 NEAR = 2.5
 """Octaves on both sides of an expected rate among which the first rates are spread: published
 settings of one task lie up to five octaves apart."""
+
+SCREENED = 2
+"""Cells that are screened for each cell of the start."""
 
 
 class Expected(NamedTuple):
@@ -23,27 +26,64 @@ class Expected(NamedTuple):
     """At each batch size of the grid."""
     source: str
     """In words."""
+    screened: tuple[Cell, ...] = ()
+    """The cells that the start is taken from; any of the grid's where there are none."""
 
 
 def first_cells(space: Space, expected: Expected | None = None) -> list[Cell]:
     """The smallest, the largest and a middle batch size; the rates of each spread over the grid's,
     or over those near the expected one, a third of a step further from one batch size to the next,
     so that together they are many. Those of the middle come first."""
-    sizes = _spread(space.batch_sizes, min(SIZES, len(space.batch_sizes)))
-    every = space.learning_rates
-    wanted = MOST_RATES if len(every) > 2 * FEWEST_RATES else FEWEST_RATES
-    per_size = min(len(every), wanted)
+    near = dict.fromkeys(_sizes(space), space.learning_rates)
+    if expected is not None:
+        screened = expected.screened
+        if screened:
+            near = {
+                size: tuple(sorted(c.learning_rate for c in screened if c.batch_size == size))
+                for size in near
+            }
+        near = {size: _near(r, expected.rates[size], _count(space)) for size, r in near.items()}
+    return _laid(near, _count(space), space.seeds[0])
+
+
+def screening_cells(space: Space) -> list[Cell]:
+    """Those of the start, and as many between them."""
+    rates = dict.fromkeys(_sizes(space), space.learning_rates)
+    count = min(len(space.learning_rates), SCREENED * _count(space))
+    return _laid(rates, count, space.seeds[0])
+
+
+def start_left(
+    tried: Sequence[Tried],
+    space: Space,
+    allowed: Collection[Cell] | None,
+    expected: Expected | None,
+) -> list[Cell]:
+    """First cells that were not tried yet and would train; all may run where `allowed` is None."""
+    begun = {trial.cell for trial in tried}
+    start = first_cells(space, expected)
+    start = [c for c in start if c not in begun and (allowed is None or c in allowed)]
+    bad = diverging([cell.setting for cell in start], tried)
+    return [cell for cell, diverges in zip(start, bad, strict=True) if not diverges]
+
+
+def _laid(near: Mapping[int, tuple[float, ...]], count: int, seed: int) -> list[Cell]:
+    """`count` cells of each batch size, spread over its rates."""
     cells = []
-    for number, size in enumerate(sizes):
-        near = every if expected is None else _near(every, expected.rates[size], per_size)
-        shift = (number + 0.5) / len(sizes)
-        places = (np.arange(per_size) + shift) * len(near) / per_size
-        rates = [near[int(place)] for place in places]
-        cells.append([Cell(rate, size, space.seeds[0]) for rate in rates])
+    for number, (size, rates) in enumerate(near.items()):
+        shift = (number + 0.5) / len(near)
+        places = (np.arange(count) + shift) * len(rates) / count
+        cells.append([Cell(rates[int(place)], size, seed) for place in places])
     by_rate = zip(*cells, strict=True)
-    middle = (per_size - 1) / 2
+    middle = (count - 1) / 2
     ordered = sorted(enumerate(by_rate), key=lambda pair: (abs(pair[0] - middle), pair[0]))
     return [cell for _, row in ordered for cell in row]
+
+
+def _count(space: Space) -> int:
+    """Rates of each batch size of the start."""
+    wanted = MOST_RATES if len(space.learning_rates) > 2 * FEWEST_RATES else FEWEST_RATES
+    return min(len(space.learning_rates), wanted)
 
 
 def _near(rates: tuple[float, ...], middle: float, fewest: int) -> tuple[float, ...]:
@@ -53,6 +93,7 @@ def _near(rates: tuple[float, ...], middle: float, fewest: int) -> tuple[float, 
     return tuple(rates[place] for place in sorted(np.argsort(apart, kind="stable")[:count]))
 
 
-def _spread(values: tuple[int, ...], count: int) -> list[int]:
-    places = np.linspace(0, len(values) - 1, count).round().astype(int)
-    return [values[place] for place in places]
+def _sizes(space: Space) -> list[int]:
+    count = min(SIZES, len(space.batch_sizes))
+    places = np.linspace(0, len(space.batch_sizes) - 1, count).round().astype(int)
+    return [space.batch_sizes[place] for place in places]

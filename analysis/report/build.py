@@ -24,6 +24,7 @@ from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import json_lines
 from analysis.tables.run_folder import load as load_record
+from analysis.tables.screening import screened_stages
 from analysis.text import counted, safe
 
 AGAINST = "against.txt"
@@ -218,7 +219,8 @@ def _progress(source: Source) -> summary_tables.Progress | None:
         return None
     stages = source.manifest.get("stages", {})
     evaluations = {name: len(stage.get("evaluations", [])) for name, stage in stages.items()}
-    return summary_tables.progress(source.folder, source.frame, evaluations)
+    left_out = screened_stages(stages)
+    return summary_tables.progress(source.folder, source.frame, evaluations, left_out.keys())
 
 
 def _cost(source: Source) -> list[tuple[str, str]]:
@@ -234,14 +236,20 @@ def _cost(source: Source) -> list[tuple[str, str]]:
 
 
 def _decided(source: Source) -> list[tuple[str, str]]:
-    """Why a run with `decide` chose no further cell, as its last start left it."""
+    """What a run with `decide` has of its screening runs, and why it chose no further cell, as its
+    last start left it."""
     path = source.folder / "events.jsonl" if source.folder is not None else None
     if path is None or not path.exists():
         return []
-    events = [event for event in json_lines(path) if event.get("event") in ("chosen", "decided")]
+    told = ("chosen", "decided", "screened")
+    events = [event for event in json_lines(path) if event.get("event") in told]
+    screened = [event.get("reason", "") for event in events if event["event"] == "screened"]
+    facts = [("screening runs, in no answer", "; ".join(screened))] if screened else []
     chosen = sum(event["event"] == "chosen" for event in events)
     last = [event.get("reason", "") for event in events if event["event"] == "decided"][-1:]
-    return [("chosen as results came in", f"{counted(chosen, 'trial')}; {last[0]}")] if last else []
+    if last:
+        facts.append(("chosen as results came in", f"{counted(chosen, 'trial')}; {last[0]}"))
+    return facts
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The tables of the report as plain rows: every trial with its scores, progress."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,11 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
     return benchmarks, records
 
 
-def progress(run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int]) -> Progress | None:
-    """From plan.csv; `wanted` counts each stage's benchmarks. None without a plan.
+def progress(
+    run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int], left_out: Collection[str] = ()
+) -> Progress | None:
+    """From plan.csv; `wanted` counts each stage's benchmarks, and stages that are `left_out` of
+    the `frame` do not count. None without a plan.
 
     Raises:
         ResultsError: it is no plan.
@@ -62,6 +66,7 @@ def progress(run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int]) -> Prog
         raise ResultsError(f"{path}: no table ({str(error).strip()}); {anew}") from error
     if missing := {"key", "stage"} - set(plan):
         raise ResultsError(f"{path}: has no column {', '.join(sorted(missing))}; {anew}")
+    plan = plan.loc[~plan.stage.isin(list(left_out))]
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])
     rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()

@@ -29,6 +29,7 @@ from analysis.tables.run_folder import (
     wanted,
 )
 from analysis.tables.schema import COLUMNS, OPTIONAL, named_metrics, validated
+from analysis.tables.screening import SCREENS, screened_stages, without
 from analysis.tables.selection import arms, resolve, selected
 from analysis.tables.settings import column, with_settings
 
@@ -64,8 +65,8 @@ def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
 
 
 def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
-    """A table in the schema: its rows by `where`, an arm for each value of the columns `by`, and
-    directions as given.
+    """A table in the schema, without screening runs: its rows by `where`, an arm for each value of
+    the columns `by`, and directions as given.
 
     Raises:
         ResultsError: an option names a column, value or score that is not there, or is for other
@@ -74,7 +75,7 @@ def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
     if options.columns or options.last:
         option = "--columns" if options.columns else "--last"
         raise ResultsError(f"{source}: {option} is for tables from elsewhere; leave it out")
-    frame = selected(frame, options.where, source).reset_index(drop=True)
+    frame = selected(without(frame), options.where, source).reset_index(drop=True)
     by = resolve(frame, options.by, "--by", source)
     settings = {column(name): frame[name] for name in by}
     frame = frame.assign(arm=arms(frame, frame.arm, by), **settings)
@@ -88,8 +89,18 @@ def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:
     return Table(frame)
 
 
+def whole(run_dir: Path | str) -> pd.DataFrame:
+    """The table of a run folder with its screening runs, in the column `screens`.
+
+    Raises:
+        ResultsError: not a run folder, or impossible values.
+    """
+    return _read_run(Path(run_dir)).frame
+
+
 def write(run_dir: Path | str) -> Table:
-    """Rebuild results.csv and results.parquet of a run folder: same records, same bytes."""
+    """Rebuild results.csv and results.parquet of a run folder, which list its screening runs too:
+    same records, same bytes."""
     run_dir = Path(run_dir)
     run = _read_run(run_dir)
     frame = run.frame
@@ -147,6 +158,9 @@ def _read_run(run_dir: Path) -> Table:
     refuse_mixtures(rows)
     columns = [*COLUMNS, *settings]
     frame = pd.DataFrame(rows, columns=columns)
+    if screened := screened_stages(stages):
+        frame[SCREENS] = frame.stage.map(screened).fillna("")
+        columns.append(SCREENS)
     order = {stage: rank for rank, stage in enumerate(stages)}
     benchmarks = {
         (stage, evaluation["benchmark"]): rank

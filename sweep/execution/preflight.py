@@ -4,13 +4,22 @@ import shutil
 from typing import Any
 
 from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.screening import screening_stage, too_short
 from sweep.options import Options
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
+from trainers.cli import BAD_INPUT
+from trainers.data import row_counts
 from trainers.specs.data import DataSpec
+
+
+class TooShort(CannotStart):
+    """Runs of the grid are so short that they would train nothing."""
+
+    code = BAD_INPUT
 
 
 def stages_to_train(
@@ -97,6 +106,20 @@ def check_code(folder: RunFolder, changed: list[str]) -> None:
             f"{'; '.join(changed)}. Put it back, give the grid another name, or say "
             "--changed-code to have both in one table"
         )
+
+
+def check_screening(grid: Grid, folder: RunFolder) -> None:
+    """Whether screening runs train at all, once the data have been counted.
+
+    Raises:
+        TooShort: they do not.
+    """
+    stage = screening_stage(grid)
+    prepared = None if stage is None else row_counts.find(folder.data, stage.cells[0][1])
+    if stage is not None and prepared is not None:
+        counts = prepared.total
+        if short := too_short(stage, counts.train, counts.tokens_per_example):
+            raise TooShort(f"decide.fidelity: {short}")
 
 
 def check_disk(

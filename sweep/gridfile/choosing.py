@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.tables.nearby import hint
+from sweep.gridfile import screening
 from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
@@ -73,6 +74,9 @@ def decided(
             yield path, f"{name!r}: use one of {', '.join(allowed)}"
     if problem := _prior(decide.prior, stage):
         yield ("decide", "prior"), problem
+    if decide.fidelity is not None:
+        for problem in screening.problems(decide.fidelity, decide.prior, stages):
+            yield ("decide", "fidelity"), problem
 
 
 def _prior(prior: str, stage: Stage) -> str:

@@ -65,8 +65,15 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
 
 
 def fits(grid: Grid, stage: str, benchmark: str) -> bool:
-    """Whether a benchmark is for the models of a stage: those that write, or those that judge."""
-    leaves = grid.stages[stage].cells[0][1].LEAVES if stage in grid.stages else "policy"
+    """Whether a benchmark is for the models of a stage: those that write, or those that judge. That
+    of a screening run is its held-out slice, where there is one."""
+    if stage not in grid.stages:
+        leaves = "policy"
+    else:
+        spec = grid.stages[stage].cells[0][1]
+        leaves = spec.LEAVES
+        if grid.stages[stage].screens and spec.HELDOUT is not None and spec.heldout != 0:
+            return False
     return benchmark in benchmarks.OF_STAGES or benchmarks.find(benchmark).scores == leaves
 
 
@@ -96,7 +103,7 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
             continue
         if other == name:
             benchmark = slice_.benchmark
-        elif stage.start_from == name and slice_.before:
+        elif stage.start_from == name and slice_.before and not stage.screens:
             benchmark = f"{slice_.benchmark}@{other}"
         else:
             continue

@@ -25,6 +25,8 @@ def lines(grid: Grid) -> Iterator[str]:
     """Of each stage with three learning rates or more: what is to be expected of each benchmark
     whose usual level is known, the difference of types that would be seen, and what would help."""
     for stage in grid.stages.values():
+        if stage.screens:
+            continue
         alike: dict[tuple[float, ...], list[str]] = {}
         for arm in dict.fromkeys(arm for arm, _ in stage.cells):
             layout = layout_of(grid, stage, arm)

@@ -3,6 +3,7 @@ beyond its borders."""
 
 from analysis.design.space import MOST_SEEDS, Space
 from sweep.gridfile.keys.schema import Grid, Stage
+from sweep.gridfile.screening import own_space
 from trainers.data import row_counts
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
@@ -22,12 +23,10 @@ def space(grid: Grid) -> Space:
     data, as far as that is known."""
     assert grid.decide is not None, "the grid does not decide"
     stage = decided_stage(grid)
-    specs = [spec for _, spec in stage.cells]
-    rates = sorted({spec.learning_rate for spec in specs})
-    sizes = sorted({spec.batch_size for spec in specs})
-    seeds = list(dict.fromkeys(spec.seed for spec in specs))
-    seeds += range(max(seeds) + 1, max(seeds) + 1 + max(MOST_SEEDS - len(seeds), 0))
-    known = Space(tuple(rates), tuple(sizes), tuple(seeds))
+    own = own_space(stage)
+    rates, sizes, seeds = own.learning_rates, own.batch_sizes, own.seeds
+    more = range(max(seeds) + 1, max(seeds) + 1 + max(MOST_SEEDS - len(seeds), 0))
+    known = own._replace(seeds=(*seeds, *more))
     if not grid.decide.extend:
         return known
     steps = [2.0**octave for octave in range(1, OCTAVES_OF_RATE + 1)]
@@ -36,7 +35,7 @@ def space(grid: Grid) -> Space:
         lower=tuple(float(f"{rates[0] / step:.4g}") for step in steps),
         higher=tuple(float(f"{rates[-1] * step:.4g}") for step in steps),
         smaller=(sizes[0] // 2,) if sizes[0] % 2 == 0 else (),
-        larger=(larger,) if _fits(specs[0], larger) else (),
+        larger=(larger,) if _fits(stage.cells[0][1], larger) else (),
     )
 
 

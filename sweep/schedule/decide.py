@@ -10,21 +10,26 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.benchmarks import task
 from analysis.design.decide import Choice, Decision, Settings, decide
 from analysis.design.space import Cell, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from analysis.tables.screening import without
 from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.screening import screening_stage
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space
 from sweep.schedule import prior
 from sweep.schedule.pool import Pool, PoolQueue
 from sweep.schedule.queue import Pending
+from sweep.schedule.screening import Screening
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -49,6 +54,10 @@ class DecidePool(Pool[Cell]):
                 cells[_cell(trial)] = [trial]
         super().__init__(cells, planned, folder, grid.decide.trials)
         self.expected = prior.expected(grid, stage, self.space, self._path.parent)
+        short = screening_stage(grid)
+        self.screening = None if short is None else Screening(grid, short, planned, self.space)
+        if self.screening is not None:
+            self.before = frozenset(trial.key for trial in self.screening.trials)
         self.chosen = self.started()
         """Cells that are in the plan."""
 
@@ -62,9 +71,19 @@ class DecidePool(Pool[Cell]):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(self._path, {"reason": reason, "of": self._marks()})
 
+    def passed_over(self) -> frozenset[str]:
+        """Screening runs too that have not ended when the first cell has begun: the start is laid
+        out without them."""
+        return super().passed_over() | self._too_late()
+
+    def total(self, planned: list[Trial]) -> int:
+        return super().total(planned) - len(self._too_late())
+
     def shown(self, planned: list[Trial]) -> list[Trial]:
         """Those that were chosen, and what is no cell."""
-        return [t for t in planned if self.cell_of.get(t.key) in {None, *self.chosen}]
+        late = self._too_late()
+        shown = {None, *self.chosen}
+        return [t for t in planned if self.cell_of.get(t.key) in shown and t.key not in late]
 
     def to_come(self) -> Counter[str]:
         left = 0 if self.over else max(self.budget - len(self.chosen), 0)
@@ -95,15 +114,26 @@ class DecidePool(Pool[Cell]):
 
     def decision(self, tried: list[Tried], count: int) -> Decision:
         """The next cells, from what is in the records now."""
+        allowed = self.cells.keys()
         ended = sum(trial.status in ("ok", "diverged") for trial in tried)
-        fits = self._fits() if ended else []
-        settings = Settings(self.budget, self.settings.octaves, self.expected)
-        return decide(fits, tried, self.space, settings, count, self.cells.keys())
+        fits, expected = list[Fit](), self.expected
+        if ended or self.screening is not None:
+            whole, items = load.whole(self._folder.path), load.items(self._folder.path)
+            fits = self._fits(without(whole), items) if ended else []
+            if self.screening is not None:
+                expected = self.screening.expected(whole, items, tried, allowed)
+        settings = Settings(self.budget, self.settings.octaves, expected)
+        return decide(fits, tried, self.space, settings, count, allowed)
 
-    def _fits(self) -> list[Fit]:
-        frame, items = load.read(self._folder.path), load.items(self._folder.path)
+    def _fits(self, frame: pd.DataFrame, items: pd.DataFrame) -> list[Fit]:
         wanted = frame.stage.eq(self.stage) & frame.benchmark.isin(self.benchmarks)
         return [fit(cells) for cells in surfaces(frame.loc[wanted], items)]
+
+    def _too_late(self) -> frozenset[str]:
+        if self.screening is None or not self.started():
+            return frozenset()
+        trials = self.screening.trials
+        return frozenset(t.key for t in trials if not self._folder.trial(t).attempts())
 
     def _status(self, trial: Trial) -> str:
         folder = self._folder.trial(trial)
@@ -112,7 +142,7 @@ class DecidePool(Pool[Cell]):
 
     def _marks(self) -> str:
         """Of what decided: the settings, and the cells that had run."""
-        given = self.settings.model_dump(exclude={"at_once"})
+        given = self.settings.model_dump(exclude={"at_once", "fidelity"})
         return files.short_hash(given, sorted(self.started()), sorted(self.benchmarks))
 
     @property
@@ -195,6 +225,9 @@ class DecideQueue(PoolQueue[Cell]):
 
     def _take(self, decision: Decision) -> None:
         self._refit = None
+        if self._cells.screening is not None:
+            for sentence in self._cells.screening.news():
+                self.pending.told(sentence)
         self._next = [choice for choice in decision.choices if choice.cell in self._held]
         self.stop = decision.stop if not self._next else ""
         if self.stop and not self._open and not self._stale:

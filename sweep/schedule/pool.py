@@ -35,6 +35,8 @@ class Pool(ABC, Generic[C]):
             if trial.parent in self.cell_of:
                 self.cell_of[trial.key] = self.cell_of[trial.parent]
         self.budget = min(trials, len(self.cells))
+        self.before: frozenset[str] = frozenset()
+        """Keys of trials that end before any cell is chosen."""
 
     def started(self) -> set[C]:
         """Cells that any start of the command has begun."""
@@ -153,7 +155,8 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
         return bool(keys & (self.waiting.keys() | self.running))
 
     def _start_to_come(self) -> bool:
-        return bool(self._starts & (self.waiting.keys() | self.running))
+        first = self._starts | self._pool.before
+        return bool(first & (self.waiting.keys() | self.running))
 
     def _asks_left(self) -> bool:
         """Where the cells have nothing to start from, one is handed out and blocked, so that the

@@ -5,12 +5,10 @@ Looked up once and kept in the run folder, so that every start of the command be
 
 from pathlib import Path
 
-import numpy as np
-
 from analysis.advice.answers import answers
+from analysis.design.screening import centres
 from analysis.design.space import Space
 from analysis.design.start import Expected
-from analysis.fit.rates import RateAt, RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
@@ -67,17 +65,9 @@ def _earlier(run: str, stage: Stage, sizes: tuple[int, ...]) -> Expected:
     frame = frame.loc[frame.stage == stage.name]
     given = answers([fit(cells) for cells in surfaces(frame, items)]) if len(frame) else None
     rates = [rate for its in given.benchmarks.values() for rate in its.rates] if given else []
-    rates = [rate for rate in rates if rate.status is RateStatus.INTERIOR] or rates
     if not rates:
         raise CannotStart(
             f"decide.prior: {run} has no results of a stage {stage.name!r} over learning rates "
             f"(its stages: {', '.join(names) or 'none'}); give another run, or none"
         )
-    known = sorted({rate.batch_size for rate in rates})
-    middles = [np.median([_log2(rate) for rate in rates if rate.batch_size == b]) for b in known]
-    here = np.interp(np.log2(sizes), np.log2(known), middles)
-    return Expected({b: float(2.0**x) for b, x in zip(sizes, here, strict=True)}, f"run {run}")
-
-
-def _log2(rate: RateAt) -> float:
-    return float(np.log2(rate.learning_rate))
+    return Expected(centres(rates, sizes), f"run {run}")

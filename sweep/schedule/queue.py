@@ -27,6 +27,8 @@ class Pending:
     """Keys of what a trial needs beside its parent's weights."""
     bundles: Bundles | None = None
     """Which of them may be trained in one pass; None where each is trained alone."""
+    told: Callable[[str], None] = lambda line: None
+    """Told in a sentence what else came of results."""
 
     def starts(self, trial: Trial) -> list[str]:
         """Keys of all that has to be usable before the trial runs."""

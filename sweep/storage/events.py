@@ -5,6 +5,7 @@
 | begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration` and a count per state |
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | chosen | `decide` has asked for a trial | `key`, `trial`, `reason` |
+| screened | what the screening runs of `decide.fidelity` say, and whether that stands | `reason` |
 | decided | `decide` has stopped | `reason`, with what it leaves undecided |
 | started | its first attempt of this start | `key`, `trial` |
 | retried | a further attempt | `key`, `trial`, `reason` of the one before |
@@ -69,6 +70,13 @@ class Events:
 
     def chosen(self, trial: Trial, reason: str) -> None:
         self._write([("chosen", _named(trial) | {"reason": reason})])
+
+    def screened(self, reason: str) -> bool:
+        """Whether it was not told before, by another start."""
+        told = {event["reason"] for event in read(self._path) if event["event"] == "screened"}
+        if reason not in told:
+            self._write([("screened", {"reason": reason})])
+        return reason not in told
 
     def decided(self, reason: str) -> None:
         """Told at the end of each start; written where it is not what was written last."""

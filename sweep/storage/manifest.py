@@ -54,6 +54,7 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
                 "evaluations": [want.record for want in of_stage],
                 "resources": _held(resolved.grid, stage),
             }
+            | _screens(resolved.grid, stage)
             for stage, of_stage in resolved.evaluations.items()
         },
     }
@@ -64,6 +65,12 @@ def _held(grid: Grid, stage: str) -> dict[str, float]:
     """What a trial of the stage holds while it runs."""
     resources = grid.trial_resources(stage)
     return {"gpus": resources.gpus_per_trial, "cpus": resources.cpus_per_trial}
+
+
+def _screens(grid: Grid, stage: str) -> dict[str, str]:
+    """What a stage of screening runs screens."""
+    screened = grid.stages[stage].screens if stage in grid.stages else ""
+    return {"screens": screened} if screened else {}
 
 
 def code() -> dict[str, str]:

@@ -150,7 +150,7 @@ class Reader:
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
-            best=self._best(),
+            best=self._best(manifest.get("stages", {})),
             left=time_left(trials),
             driver="" if held else driver_lock.left_behind(self.folder.path),
             scores=self._scores,
@@ -185,13 +185,14 @@ class Reader:
                     scores[status.key] = ranking.with_score(trial, folder, want)
         return status
 
-    def _best(self) -> list[Best]:
-        """Of each stage with several trials, by each benchmark; of the trials that have ended."""
+    def _best(self, stages: dict[str, Any]) -> list[Best]:
+        """Of each stage with several trials, by each benchmark; of the trials that have ended, none
+        of them a screening run."""
         trials = Counter(row["stage"] for row in self.rows)
         best = []
         for (stage, benchmark), scores in self._scores.items():
             cells = ranking.rank(scores.values())
-            if trials[stage] == 1 or not cells:
+            if trials[stage] == 1 or not cells or stages.get(stage, {}).get("screens"):
                 continue
             of, cell = self._ended[cells[0].key], cells[0]
             assert of.learning_rate is not None and of.batch_size is not None

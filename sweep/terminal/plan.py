@@ -59,7 +59,7 @@ def show_plan(
                 for t in of_stage
                 if t.label == label and t.spec is not None
             ]
-            console.print(_stage(name, label, _start(grid.stages[name], cells), cells))
+            console.print(_stage(grid.stages[name], label, cells))
     if grid.references:
         untrained = [trial for trial in planned if trial.spec is None]
         console.print(_untrained([(t, prices[t.key], rank[t.key]) for t in untrained]))
@@ -97,9 +97,10 @@ class _PlannedCell(NamedTuple):
     rank: int
 
 
-def _stage(name: str, arm: str, start: str, cells: list[_PlannedCell]) -> Group:
+def _stage(stage: Stage, arm: str, cells: list[_PlannedCell]) -> Group:
     batches = sorted({cell.spec.batch_size for cell in cells})
-    title = f"{name}{f' / {arm}' if arm else ''}: {plural(len(cells), 'trial')}, from {start}"
+    trials = plural(len(cells), "screening run" if stage.screens else "trial")
+    title = f"{stage.name}{f' / {arm}' if arm else ''}: {trials}, from {_start(stage, cells)}"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("LR / BS", justify="right", no_wrap=True)
     for size in batches:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.screening import length, screening_stage
 from sweep.plan import money
 from sweep.plan.bundles import Bundles
 from sweep.plan.cost import Calibration, Price, places, slots, total, wall_hours
@@ -54,6 +55,11 @@ def sums(
             f"decide: at most {grid.decide.trials} trials run, chosen as results come in, among "
             "these cells, their replicates and cells beyond the borders"
         )
+        if (short := screening_stage(grid)) is not None:
+            yield (
+                f"fidelity: {len(short.cells)} screening runs come first, beside them, each of "
+                f"{length(grid, short)}; they say where the start lies"
+            )
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     if whole.hours is None:

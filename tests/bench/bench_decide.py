@@ -1,6 +1,6 @@
 """Does the run that decides answer with fewer trials, and is it right whenever it is looked at?
 
-    python -m tests.bench.bench_decide [--surfaces 10] [--first-seed 0] [--prior 3]
+    python -m tests.bench.bench_decide [--surfaces 10] [--first-seed 0] [--prior 3 | --fidelity 1]
 
 Simulated surfaces (`simulated.py`, noise as in `bench_calibration`): half of the grids have 6 x 6
 cells, half 10 x 6. `decide` may add two octaves of rates and one of batch sizes beyond the borders
@@ -16,7 +16,8 @@ is the lowest or highest measured. looks: the same coverage over every look of `
 last alone.
 
 With `--prior N` what is compared is `decide` without a prior, with the true best rates as one, and
-with those N octaves higher and lower.
+with those N octaves higher and lower. `--fidelity N`: screening runs (`screened.py`) whose best
+rates are the full runs', are N octaves off, or have nothing to do with them; `tokens` counts them.
 """
 
 import argparse
@@ -42,12 +43,13 @@ from analysis.fit.surface import Fit, FitStatus, fit
 from sweep.gridfile.keys.schema import Search
 from sweep.plan.order import coarse_first
 from sweep.schedule.search import Study
+from tests.bench import screened
 from tests.bench.bench_calibration import RATES, SIZES, true_of
+from tests.bench.screened import AT_ONCE
 from tests.bench.simulated import BATCH, LEVEL, RATE, REFUSED, SHAPES, Laboratory, truth
 from trainers.devices import cores
 
 BUDGETS = (30, 45)
-AT_ONCE = 3
 OCTAVES = 4.0
 BEYOND = {"lower": 2, "higher": 2, "smaller": 1, "larger": 1}
 
@@ -58,6 +60,7 @@ class Job(NamedTuple):
     number: int
     octaves: float
     prior: float | None
+    fidelity: float | None
 
 
 def space_of(rates: int) -> Space:
@@ -137,6 +140,14 @@ def measure(job: Job) -> list[dict[str, Any]]:
         kind = "decide, 45" if last else "look"
         rows.append(shared | {"method": kind} | judged(lab, surface.score, cells))
     rows.append(shared | {"method": "decide, 30"} | judged(lab, surface.score, early))
+    if job.fidelity is not None:
+        other = truth("quadratic", job.rates - 1, SIZES - 1, rng).score
+        shorts = screened.short_surfaces(surface.score, other, job.fidelity)
+        settings = Settings(max(BUDGETS), job.octaves)
+        for name, look in screened.ends(lab, space, settings, BUDGETS, shorts, surface.score, rng):
+            own = {"method": name, "tokens": look.tokens, "refused": look.refused}
+            rows.append(shared | own | judged(lab, surface.score, look.cells))
+        return rows
     if job.prior is None:
         others = rivals(lab, space, job.number)
     else:
@@ -222,6 +233,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         called = its.called.sum()
         lines[name] = {
             "trials": its.trials.mean(),
+            "tokens": its.get("tokens", its.trials).fillna(its.trials).mean(),
+            "refused": its.get("refused", pd.Series(dtype=float)).astype(float).mean(),
             "2-D": (its.identified == True).mean(),  # noqa: E712
             "2-D holds": known.covered.mean(),
             "LR* called": called / max(its.interior.sum(), 1),
@@ -242,6 +255,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--octaves", type=float, default=3.0, help="width that decides")
     parser.add_argument("--prior", type=float, help="octaves that a wrong prior is off")
+    parser.add_argument("--fidelity", type=float, help="octaves that short runs are off")
     parser.add_argument("--families", nargs="*", default=[*SHAPES, *REFUSED])
     parser.add_argument("--save", help="a CSV of every row")
     arguments = parser.parse_args()
@@ -252,6 +266,7 @@ def main() -> None:
             arguments.first_seed + number,
             arguments.octaves,
             arguments.prior,
+            arguments.fidelity,
         )
         for number in range(arguments.surfaces)
         for shape in arguments.families

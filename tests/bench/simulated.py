@@ -187,9 +187,13 @@ class Laboratory:
     def value(self, cell: Cell) -> float:
         return float(self._table.value.iloc[self._places[cell]])
 
+    def rows(self, ran: Sequence[Cell]) -> pd.DataFrame:
+        """Their rows in the table of the results."""
+        return self._table.iloc[[self._places[cell] for cell in ran]]
+
     def cells(self, ran: Sequence[Cell]) -> Cells | None:
         """What the analysis reads once these trials have ended; None of fewer than two cells."""
-        table = self._table.iloc[[self._places[cell] for cell in ran]]
+        table = self.rows(ran)
         items = [self._items[key] for key in table.key if key in self._items]
         parts = surfaces(table, pd.concat(items) if items else None)
         return parts[0] if parts else None

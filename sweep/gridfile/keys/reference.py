@@ -43,6 +43,8 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], tuple[str, ...]]] = {
     "`tracking`": ("", grid.Tracking, ()),
     "`notify`": ("URLs alone, or these keys.", grid.Notify, ()),
     "`search`": ("", grid.Search, ()),
+    "`decide`": ("", grid.Decide, ()),
+    "`decide.fidelity`": ("", grid.Fidelity, ()),
     "`audit`": ("", grid.Audit, ()),
 }
 

@@ -6,7 +6,7 @@ sweep/gridfile/load.py.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sweep.gridfile.keys.axes import Scalar
 from sweep.gridfile.keys.resources import Resources, TrialResources
@@ -69,6 +69,22 @@ NO_PRIOR, PUBLISHED = "none", "published"
 """Of `decide.prior`, beside a run folder."""
 
 
+class Fidelity(Strict):
+    """Short runs first, of twice the cells of the start, with the same schedule and scored on the
+    held-out slice alone where there is one. They say where the start lies, and enter no answer."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the full length, whatever that is given in."""
+    tokens: Count | None = None
+    """Tokens of a short run, instead, where the stage's length is in tokens."""
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if (self.share is None) == (self.tokens is None):
+            raise ValueError("give a share of the full length, or tokens")
+        return self
+
+
 class Decide(Strict):
     """Run not every cell of the one swept stage but those that tell most of what is asked, until it
     is answered: LR*(B), the ratio, and the contrast of task types."""
@@ -89,6 +105,9 @@ class Decide(Strict):
     """Where the first cells lie: `none` spreads them over the grid, `published` puts them about the
     published rates that `sweep.new` centres its axes on, a run folder about that run's best rates.
     The fit never sees it."""
+    fidelity: Fidelity | None = None
+    """Short runs that say where the first cells lie, in the place of a `prior`. What they say is
+    dropped where the learning rates rank otherwise at full length."""
 
     @property
     def most_at_once(self) -> int:
@@ -192,6 +211,9 @@ class Stage(Strict):
     """What a trial of this stage gets: the grid's, less what the stage says otherwise."""
     arms: tuple[ArmAxes, ...]
     cells: tuple[tuple[str, StageSpec], ...]
+    screens: str = ""
+    """The stage of which this one runs cells at a part of their length, for `decide.fidelity`
+    (sweep/gridfile/screening.py)."""
 
     @property
     def axes(self) -> dict[str, tuple[Scalar, ...]]:

@@ -1,8 +1,10 @@
 """A run that decides, on records that a test writes."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+from sweep.gridfile.screening import screening_stage
 from sweep.plan import trials as plan
 from sweep.plan.bundles import Bundles
 from sweep.plan.evaluations import Wanted
@@ -38,6 +40,11 @@ WANTED = Wanted(
     higher_is_better=True,
 )  # fmt: skip
 
+HELDOUT = WANTED.model_copy(
+    update={"benchmark": "heldout_loss", "task": "heldout_loss", "fingerprint": "h",
+            "metric": "loss", "higher_is_better": False}
+)  # fmt: skip
+
 
 def bowl(trial: Trial) -> float:
     """Best at a learning rate of 0.004."""
@@ -48,14 +55,22 @@ def bowl(trial: Trial) -> float:
 
 
 class Records:
-    """A run folder whose trials end as a test says."""
+    """A run folder whose trials end as a test says: in full as `bowl` has it, and screening runs as
+    `short` has it."""
 
-    def __init__(self, grid, folder: Path):
+    def __init__(self, grid, folder: Path, short: Callable[[Trial], float] = bowl):
         self.grid = grid
+        self.short = short
+        self.screens = screening_stage(grid)
+        self.told: list[str] = []
         self.planned = plan.trials(widened(grid))
         self.folder = RunFolder(folder)
         self.reasons: dict[str, str] = {}
         stages = {"sft": {"evaluations": [WANTED.record]}}
+        if self.screens is not None:
+            stages["sft"]["evaluations"].append(HELDOUT.record)
+            own = {"evaluations": [HELDOUT.record], "screens": "sft"}
+            stages = {self.screens.name: own} | stages
         files.write_json(folder / "manifest.json", {"name": "decided", "stages": stages})
 
     def pool(self) -> DecidePool:
@@ -71,15 +86,24 @@ class Records:
             self.folder.write_plan(self.grid, pool.shown(self.planned))
             self.reasons[trial.key] = reason
 
+        self.folder.write_plan(self.grid, pool.shown(self.planned))
         pending = [t for t in self.planned if not self.folder.trial(t).training()]
-        return pool.queue(Pending(pending, usable, chose=chose, bundles=Bundles(self.grid)))
+        asks = {"chose": chose, "told": self.told.append, "bundles": Bundles(self.grid)}
+        return pool.queue(Pending(pending, usable, **asks))
 
     def end(self, trial: Trial) -> None:
         here = self.folder.trial(trial)
         here.log_attempt("started")
         files.write_json(here.path / "train.json", {"status": "ok", "reason": ""})
+        is_short = self.screens is not None and trial.stage == self.screens.name
         score = {"metric": "acc", "value": bowl(trial), "primary": True, "higher_is_better": True}
-        files.write_json(here.scores("f"), {"scores": [score | {"stderr": 0.004, "n": 400}]})
+        score |= {"stderr": 0.004, "n": 400}
+        if not is_short:
+            files.write_json(here.scores("f"), {"scores": [score]})
+        if self.screens is not None:
+            loss = 3 - (self.short if is_short else bowl)(trial)
+            score |= {"metric": "loss", "value": loss, "higher_is_better": False}
+            files.write_json(here.scores("h"), {"scores": [score]})
         here.log_attempt("done")
 
     def run(self, queue: DecideQueue, count: int = 99) -> list[Trial]:
