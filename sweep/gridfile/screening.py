@@ -99,11 +99,10 @@ def screening_stage(grid: Grid) -> Stage | None:
     return next((stage for stage in grid.stages.values() if stage.screens), None)
 
 
-def length(grid: Grid, stage: Stage) -> str:
-    """That of its screening runs, in words: 0.25 of the length."""
+def share_of(grid: Grid, stage: Stage) -> float:
+    """The share of the full length that a stage of screening runs has."""
     assert grid.decide is not None and grid.decide.fidelity is not None, "the grid screens"
-    share = _share(grid.decide.fidelity, grid.stages[stage.screens].cells[0][1])
-    return f"{share:.2g} of the length"
+    return _share(grid.decide.fidelity, grid.stages[stage.screens].cells[0][1])
 
 
 def _share(fidelity: Fidelity, spec: StageSpec) -> float:

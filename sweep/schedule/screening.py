@@ -14,7 +14,7 @@ from analysis.posterior.cells import surfaces
 from analysis.tables.screening import only, without
 from analysis.text import counted, listed, rate
 from sweep.gridfile.keys.schema import Grid, Stage
-from sweep.gridfile.screening import length
+from sweep.gridfile.screening import share_of
 from sweep.plan.trials import Trial
 
 
@@ -27,7 +27,7 @@ class Screening:
         self._sentences: list[str] = []
         self._given = 0
         self._space = space
-        self._length = length(grid, stage)
+        self._length = f"{share_of(grid, stage):.2g} of the length"
         self._known: tuple[Expected | None] | None = None
 
     def expected(

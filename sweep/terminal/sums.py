@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from sweep.gridfile.keys.schema import Grid
-from sweep.gridfile.screening import length, screening_stage
+from sweep.gridfile.screening import screening_stage, share_of
 from sweep.plan import money
 from sweep.plan.bundles import Bundles
 from sweep.plan.cost import Calibration, Price, places, slots, total, wall_hours
@@ -56,9 +56,11 @@ def sums(
             "these cells, their replicates and cells beyond the borders"
         )
         if (short := screening_stage(grid)) is not None:
+            share = share_of(grid, short)
             yield (
                 f"fidelity: {len(short.cells)} screening runs come first, beside them, each of "
-                f"{length(grid, short)}; they say where the start lies"
+                f"{share:.2g} of the length; together they are as long as "
+                f"{share * len(short.cells):.1f} trials"
             )
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"

@@ -3,7 +3,7 @@
 import pytest
 
 from sweep.gridfile.load import GridError
-from sweep.gridfile.screening import length, screening_stage, too_short
+from sweep.gridfile.screening import screening_stage, share_of, too_short
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import fits
 from tests.sweep.schedule.deciding import DECIDE
@@ -26,24 +26,24 @@ def test_short_runs_have_the_same_schedule_and_no_weights(load):
 
 
 @pytest.mark.parametrize(
-    ("settings", "field", "value", "words"),
+    ("settings", "field", "value", "share"),
     [
-        (["stages.sft.steps=40"], "steps", 10, "0.25 of the length"),
-        (["stages.sft.tokens=40000"], "tokens", 10000, "0.25 of the length"),
+        (["stages.sft.steps=40"], "steps", 10, 0.25),
+        (["stages.sft.tokens=40000"], "tokens", 10000, 0.25),
         (
             ["stages.sft.tokens=40000", "decide.fidelity={tokens: 2000}"],
             "tokens",
             2000,
-            "0.05 of the length",
+            0.05,
         ),
     ],
 )
-def test_length_is_a_share_of_whatever_it_is_given_in(load, settings, field, value, words):
+def test_length_is_a_share_of_whatever_it_is_given_in(load, settings, field, value, share):
     grid = load(DECIDE, SHORT, *settings)
     stage = screening_stage(grid)
     assert stage is not None
     assert getattr(stage.cells[0][1], field) == value
-    assert length(grid, stage) == words
+    assert share_of(grid, stage) == share
 
 
 def test_held_out_slice_alone_is_scored_where_there_is_one(load):
