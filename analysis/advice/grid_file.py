@@ -75,7 +75,7 @@ def read(stage: str, label: str, file: Path | None) -> GridFile:
 
 
 def _rounded(value: float) -> float:
-    """As the values of a range are (sweep/gridfile/axes.py)."""
+    """As the values of a range are (sweep/gridfile/keys/axes.py)."""
     return value if isinstance(value, int) else float(f"{value:.4g}")
 
 

@@ -145,15 +145,15 @@ stages:
     max_length: 64
     arms:
       - name: adamw
-        grid: {learning_rate: [1.0e-5, 2.0e-5, 4.0e-5]}
+        grid: {learning_rate: [1.0e-5, 2.0e-5]}
       - name: lion
         set: {optimizer: lion}
-        grid: {learning_rate: {log: [1.0e-7, 4.0e-7], count: 3}}
+        grid: {learning_rate: {log: [1.0e-7, 2.0e-7], count: 2}}
 evaluate: {benchmarks: []}
 resources: {cpus_per_trial: 1}
 limits: {max_trials: 12}
 """
-"""Rates too low by far, in both arms."""
+"""Two rates in each arm, which place no best one."""
 
 
 @pytest.mark.slow
@@ -163,13 +163,13 @@ def test_arms_with_axes_of_their_own_are_extended_each_in_its_own(drive, tmp_pat
     assert "extend, round 1: lion: Add learning rate" in ended.output
     first = YAML(typ="safe").load(ended.path / "extended" / "1.yaml")
     adamw, lion = (arm["grid"]["learning_rate"] for arm in first["stages"]["sft"]["arms"])
-    assert adamw[:3] == [1e-5, 2e-5, 4e-5] and len(adamw) > 3
-    assert lion[:3] == [1e-7, 2e-7, 4e-7] and len(lion) > 3
+    assert {1e-5, 2e-5} < set(adamw)
+    assert {1e-7, 2e-7} < set(lion)
     frame = pd.read_csv(ended.path / "results.csv")
     trained = frame.loc[frame.stage == "sft"].drop_duplicates("key")
     assert set(adamw) <= set(trained.learning_rate[trained.arm == "adamw"])
     assert set(lion) <= set(trained.learning_rate[trained.arm == "lion"])
-    assert trained.learning_rate[trained.arm == "lion"].max() < 1e-4, "none of the other's rates"
+    assert max(lion) < min(adamw), "none of the other's rates"
     events = [json.loads(line) for line in (ended.path / "events.jsonl").read_text().splitlines()]
     started = [event["key"] for event in events if event["event"] == "started"]
     assert len(started) == len(set(started)) <= 12, "nothing runs twice"
