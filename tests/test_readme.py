@@ -27,7 +27,9 @@ def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    links = [
+        link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith("http")
+    ]
     named = re.findall(r"`((?:sweep|trainers|analysis|grids|tests)/[\w/.]+)`", text)
     beside = (ROOT / page).parent
     places = [*(beside / link for link in links), *(ROOT / name for name in named)]
