@@ -45,6 +45,7 @@ def starts(run) -> int:
     return "".join(lines).count('"event": "started"')
 
 
+@pytest.mark.slow
 def test_evaluation_that_failed_is_tried_again_when_its_task_has_changed(
     task, small, drive, tmp_path
 ):

@@ -79,6 +79,7 @@ def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
     assert wall == pytest.approx(min(ends) + seconds[1].hours)
 
 
+@pytest.mark.slow
 def test_calibration_is_measured_kept_and_read_by_the_next_plan(
     command, grid_file, small, tmp_path
 ):

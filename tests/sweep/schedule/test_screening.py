@@ -81,6 +81,7 @@ def test_start_that_ranks_otherwise_is_spread_after_all(records):
     assert any("spread over the grid" in reason for reason in run.reasons.values())
 
 
+@pytest.mark.slow
 def test_interrupted_run_takes_the_same_decisions(records):
     whole = records(displaced, "whole")
     at_once = keys(whole.run(whole.queue(whole.pool()), count=2 + 21 + 12))

@@ -185,7 +185,10 @@ def test_compiled_layers_serve_all_lengths_without_compiling_again():
         assert all(layer._compiled_call_impl is None for layer in model.model.layers)
 
 
-@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize(
+    "dora",
+    [pytest.param(False, id="lora"), pytest.param(True, id="dora", marks=pytest.mark.slow)],
+)
 def test_compiled_layers_with_an_adapter_pass_the_proof(dora):
     """Which compares hidden states and the adapter's gradients with those uncompiled."""
     model = small()

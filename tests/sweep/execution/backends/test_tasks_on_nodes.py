@@ -10,6 +10,8 @@ import pytest
 from tests.faults.clusters import node
 from tests.faults.runs import ROOT
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """
 import json, subprocess, sys
 import psutil, ray
