@@ -244,12 +244,10 @@ class Orchestrator:
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") not in ("failed", "stopped", "superseded"):
-            phase = folder.phase
-            if self.stored and self.stored.away:
-                phase = "store"  # does not count against the trial's retries
+            away = self.stored and self.stored.away  # counts against none of the trial's retries
             folder.log_attempt(
                 "failed",
-                phase=phase,
+                phase="store" if away else folder.phase,
                 reason=self.reason_unrecorded,
                 died=True,
                 progress=folder.progress(),
@@ -271,9 +269,12 @@ class Orchestrator:
         """Write the report; returns how many trials are in which state."""
         from analysis.report import build
 
-        if self.pool is not None and (line := self.pool.verdict()):
-            self.say(line)  # here, as an earlier start may have died before it did
-            self.events.decided(line)
+        if self.pool is not None:
+            if line := self.pool.verdict():
+                self.say(line)  # here, as an earlier start may have died before it did
+                self.events.decided(line)
+            for line in self.pool.news():
+                self.told(line)
         spent = spending.write(self.folder.path)
         self.lock.check()
         page = build.write(self.folder.path)
@@ -283,8 +284,7 @@ class Orchestrator:
             "not asked for" if trial.key in passed_over else self.progress.state(trial)
             for trial in self.shown
         )
-        if self.pool is not None:
-            states += self.pool.to_come()
+        states += self.pool.to_come() if self.pool else Counter()
         for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
             self.say(f"{choice} is chosen when all of its models have their scores")
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))

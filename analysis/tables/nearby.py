@@ -7,6 +7,9 @@ from pathlib import Path
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE)
 """Also as a `Path` writes it, with one stroke less."""
 
+FILE = re.compile(r".*\.(csv|tsv|txt|md|jsonl?|ndjson|parquet|ya?ml|gz)", re.IGNORECASE)
+"""A name that is a file's: that of a run may have a dot too (smollm2-1.7b)."""
+
 RUNS = Path("runs")
 MOST_NAMED = 5
 
@@ -24,7 +27,7 @@ def of_url(path: Path) -> str:
     scheme, rest = url.groups()
     if scheme == "file":
         return f"give the path alone: /{rest.lstrip('/')}"
-    if scheme in ("http", "https", "hf") or Path(rest).suffix:
+    if scheme in ("http", "https", "hf") or FILE.fullmatch(rest):
         return "a URL is not read here: fetch the file, and give its path"
     here = RUNS / Path(rest).name
     return (

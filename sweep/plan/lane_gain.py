@@ -1,8 +1,8 @@
 """Whether lanes gain by sharing a pass: an estimate, for `lanes: auto`.
 
 On a GPU the plan's time of a step decides (`step_time`): a pass launches its kernels once for all
-lanes, and batches that keep the device busy gain nothing. A CPU gains an
-eighth at most, with the tiny model at batch 4, and nothing with longer steps or larger models
+lanes, and batches that keep the device busy gain nothing. A CPU gains an eighth at most, with the
+tiny model at batch 4, and nothing with longer steps or larger models
 (`python -m tests.bench.bench_lanes`).
 """
 

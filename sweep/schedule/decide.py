@@ -102,6 +102,9 @@ class DecidePool(Pool[Cell]):
         parts = [f"{label}: {listed(words)}".removeprefix(": ") for label, words in left.items()]
         return f"decide: {reason}" + "".join(f"; undecided: {part}" for part in parts)
 
+    def news(self) -> list[str]:
+        return [] if self.screening is None else self.screening.news()
+
     def queue(self, pending: Pending) -> "DecideQueue":
         return DecideQueue(self, pending)
 
@@ -225,9 +228,8 @@ class DecideQueue(PoolQueue[Cell]):
 
     def _take(self, decision: Decision) -> None:
         self._refit = None
-        if self._cells.screening is not None:
-            for sentence in self._cells.screening.news():
-                self.pending.told(sentence)
+        for sentence in self._cells.news():
+            self.pending.told(sentence)
         self._next = [choice for choice in decision.choices if choice.cell in self._held]
         self.stop = decision.stop if not self._next else ""
         if self.stop and not self._open and not self._stale:

@@ -73,6 +73,10 @@ class Pool(ABC, Generic[C]):
         """States of trials that will be chosen and are not shown yet."""
         return Counter()
 
+    def news(self) -> list[str]:
+        """What else has come of results since this was last asked, in sentences."""
+        return []
+
     def verdict(self) -> str:
         """Why no further cell is chosen, in words; "" where there is nothing to say."""
         return ""

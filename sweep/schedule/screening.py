@@ -1,5 +1,5 @@
-"""The screening runs of a run that decides (`decide.fidelity`): what they say of its start, from
-the records alone, and in which words it is told."""
+"""The screening runs of a run that decides (`decide.fidelity`): where they put its start, read from
+the records, and the sentences that say so."""
 
 from collections.abc import Collection, Sequence
 
@@ -72,12 +72,12 @@ class Screening:
         if agreed is None:
             return "too few cells ran short and in full to compare; screening is refused"
         interval = f"95 % interval {agreed.low:.2f} to {agreed.high:.2f}"
-        found = f"Spearman's rho {agreed.rho:.2f}, {interval}, of {agreed.cells} cells"
+        figures = f"Spearman's rho {agreed.rho:.2f}, {interval}, of {agreed.cells} cells"
         if stands:
-            return f"learning rates rank alike at {self._length} and in full ({found})"
+            return f"learning rates rank alike at {self._length} and in full ({figures})"
         return (
-            f"learning rates do not rank alike at {self._length} and in full ({found}); screening "
-            "is refused, and the start is spread over the grid after all"
+            f"learning rates do not rank alike at {self._length} and in full ({figures}); "
+            "screening is refused, and the start is spread over the grid after all"
         )
 
     def news(self) -> list[str]:

@@ -1,8 +1,10 @@
 """Faults of what a run talks to: nodes that die or are too small, trackers that do not answer."""
 
 import contextlib
+import ctypes
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
+from trainers.process import PR_SET_PDEATHSIG
 
 HEAD_SECONDS = 150.0
 """Ray gives a head a minute to come back before it ends the driver."""
@@ -143,6 +146,7 @@ def node(
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     try:
         wait_until(lambda: _raylets(process.pid), seconds=60)
@@ -156,6 +160,12 @@ def node(
         process.wait()
         if LAST_STARTED.is_file() and LAST_STARTED.read_text().endswith(f":{port}"):
             LAST_STARTED.unlink()
+
+
+def _end_with_parent() -> None:
+    """Whatever ends the harness, a time limit too, its nodes end in order."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 JOINED = """

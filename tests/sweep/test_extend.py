@@ -85,8 +85,8 @@ def test_steps_of_several_arms_stand_in_one_file(tmp_path):
         for arm, rates in axes.items()
     ]
     stage = YAML(typ="safe").load(extend.together(steps, file))["stages"]["sft"]
-    found = {arm["name"]: arm["grid"]["learning_rate"] for arm in stage["arms"]}
-    assert found == axes
+    written = {arm["name"]: arm["grid"]["learning_rate"] for arm in stage["arms"]}
+    assert written == axes
     assert stage["batch_size"] == 4
 
 

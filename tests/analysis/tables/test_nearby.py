@@ -29,6 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("file:///tmp/x.csv", "give the path alone: /tmp/x.csv"),
         ("https://host/y.csv", "fetch the file"),
         ("s3://bucket/y.csv", "fetch the file"),
+        ("s3://bucket/runs/model-1.7b", "and give runs/model-1.7b"),
         (
             "s3://bucket/runs/mine",
             "remote_run s3://bucket/runs/mine runs/mine`, and give runs/mine",

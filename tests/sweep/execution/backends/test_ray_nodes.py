@@ -27,7 +27,7 @@ def alone(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory) -> Iterator[Run]:
-    """Each trial on two nodes, which a third of the trials cannot leave: there are no more."""
+    """Each trial on both of the two nodes that there are beside the head."""
     run = Run(tmp_path_factory.mktemp("spread"))
     with several_nodes.nodes(run, 2):
         run.end()
@@ -42,9 +42,9 @@ def assert_same_table(run: Run, alone: Run) -> None:
     """But for the noise scale, a ratio of small differences."""
     tables = [one.table() for one in (run, alone)]
     noise = [name for name in tables[1].columns if name.startswith("noise_scale")]
-    found = judged(*(table.drop(columns=noise) for table in tables))
-    assert found[:2] == (0, 0)
-    assert found.difference < ROUNDING
+    verdict = judged(*(table.drop(columns=noise) for table in tables))
+    assert (verdict.lost, verdict.doubled) == (0, 0)
+    assert verdict.difference < ROUNDING
 
 
 def updates(run: Run) -> dict[str, dict[str, object]]:
