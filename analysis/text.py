@@ -32,6 +32,17 @@ def probability(value: float) -> str:
     return f"{value:.2f}"
 
 
+def signed(value: float, places: int = 1) -> str:
+    """+1.4; -0.3; 0.0, never -0.0."""
+    text = f"{value:+.{places}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def percent(value: float) -> str:
+    """12%; less than 1%."""
+    return f"{value:.0%}" if value >= 0.005 or value == 0 else "less than 1%"
+
+
 def listed(names: Sequence[str], separator: str = ", ") -> str:
     """a; a and b; a, b and c."""
     if separator != ", " or len(names) < 2:
@@ -107,4 +118,4 @@ class Unit(NamedTuple):
         elif stderr is not None and scale * stderr >= 3:
             places = 0
         error = "" if stderr is None else f" ± {scale * stderr:.{places}f}"
-        return f"{scale * value:+.{places}f}{error}{' points' if self.points else ''}"
+        return f"{signed(scale * value, places)}{error}{' points' if self.points else ''}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from analysis.report import terminal
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from sweep.page import browser, serve
@@ -66,7 +67,7 @@ def _show(run_dir: Path, status: RunStatus) -> None:
     console.print(progress.status(status, maps=True, spent=spending.so_far(run_dir)))
     with console.status("reading the scores"), shaped(run_dir / answer.RECOMMENDATIONS):
         record = answer.as_it_stands(run_dir, status)
-        shown = None if record is None else answer.answer(record, console.width)
+        shown = None if record is None else terminal.answer(record, console.width)
     if shown is not None:
         console.print("")
         console.print(shown)

@@ -97,11 +97,12 @@ def next_step(
     count = sum(cell not in known for cell in product(*axes.values()))
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     written = grid_file.read(cells[0].stage, cells[0].arm, file)
-    several = len(written.shared_by(arms))
+    several = len(written.shared_by(arms)) if file is not None else 1
     sentence = (
         f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
-        f"the {len(known)} there are; running the grid file runs only what is new."
+        f"the {len(known)} there are"
+        f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
     return NextStep(sentence, written.text(axes), count * several, axes)
 

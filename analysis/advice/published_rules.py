@@ -20,7 +20,7 @@ from analysis.fit.ratio import keep
 from analysis.fit.surface import Fit
 from analysis.tables import published
 from analysis.tables.recipe import UNKNOWN, recipe
-from analysis.text import listed, number, probability, rate
+from analysis.text import listed, number, probability, rate, signed
 
 HOLDS, REFUSED = 0.9, 0.1
 """Probabilities from which a rule is called true, and up to which it is called false."""
@@ -183,8 +183,8 @@ def _higher_ratio(contrast: Contrast) -> Rule:
         because = contrast.missing
     else:
         because = (
-            f"at equal batch sizes its best rate is {contrast.octaves:+.1f} octaves away "
-            f"({contrast.low:+.1f} to {contrast.high:+.1f}); this grid sees differences from "
+            f"at equal batch sizes its best rate is {signed(contrast.octaves)} octaves away "
+            f"({signed(contrast.low)} to {signed(contrast.high)}); this grid sees differences from "
             f"{contrast.visible:.1f} octaves"
         )
     sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."

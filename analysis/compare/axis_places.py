@@ -43,7 +43,8 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
     own += [ARM] if ARM in texts and texts[ARM].nunique() > 1 else []
     own = [name for name in own if not _follows(texts, name, own)]
     if not own:
-        return [Place("arm", "", tuple(first.index), tuple(first.index), None)]
+        name = "model" if list(first.get("model", [])) == list(first.index) else "arm"
+        return [Place(name, "", tuple(first.index), tuple(first.index), None)]
     axes = []
     for name in own:
         others = [other for other in own if other != name]
@@ -67,7 +68,7 @@ def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
 
 def named(name: str, value: str) -> str:
     """A value in a sentence: adapter.rank 16; lora."""
-    return value if name == "arm" else f"{name} {value}"
+    return value if name in ("arm", "model") else f"{name} {value}"
 
 
 def _follows(texts: pd.DataFrame, name: str, names: list[str]) -> bool:

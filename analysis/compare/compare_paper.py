@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.benchmarks import task
 from analysis.compare.source import Source
 from analysis.tables import published
-from analysis.text import rate, title
+from analysis.text import rate, signed, title
 
 Z = 1.96
 
@@ -266,8 +266,8 @@ def as_text(tables: list[Beside]) -> str:
 def difference_text(difference: Difference) -> str:
     """+1.2 (-0.3 to +2.7)"""
     if difference.low is None or difference.high is None:
-        return f"{difference.points:+.1f} (errors unknown)"
-    return f"{difference.points:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
+        return f"{signed(difference.points)} (errors unknown)"
+    return f"{signed(difference.points)} ({signed(difference.low)} to {signed(difference.high)})"
 
 
 def _score(score: tuple[float, float | None] | None) -> str:

@@ -18,7 +18,7 @@ from analysis.compare import compare_scores
 from analysis.compare.compare_scores import BestScores, counterpart
 from analysis.compare.source import Source
 from analysis.fit.surface import Fit, FitStatus
-from analysis.text import listed, probability, rate, title
+from analysis.text import listed, probability, rate, signed, title
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def _difference(first: str, second: str, one: Fit, other: Fit) -> Difference:
         f"{label}: the best ratio of {second} is {abs(ratio[0]):.1f} octaves "
         f"{'above' if ratio[0] >= 0 else 'below'} that of {first} "
         f"({rate(2**other.optimum.log2_ratio)} against {rate(2**one.optimum.log2_ratio)}; 95 % "
-        f"interval {ratio[1]:+.1f} to {ratio[2]:+.1f} octaves; probability that it is higher: "
-        f"{probability(higher)})."
+        f"interval {signed(ratio[1])} to {signed(ratio[2])} octaves; probability that it is "
+        f"higher: {probability(higher)})."
     )
     return Difference(
         *name,

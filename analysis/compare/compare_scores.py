@@ -15,8 +15,9 @@ from analysis.compare.score_difference import (
     score_difference,
 )
 from analysis.compare.source import Source
+from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
-from analysis.text import Unit, number
+from analysis.text import number
 
 
 class BestScores(NamedTuple):
@@ -105,8 +106,7 @@ def compare_best(
 def _sentence(
     label: str, first: str, second: str, difference: ScoreDifference, apart: bool, cells: Cells
 ) -> str:
-    share = cells.higher_is_better and 0 <= difference.first <= 1 and 0 <= difference.second <= 1
-    unit = Unit(cells.metric.replace("_", " "), share)
+    unit = unit_of(cells)
     better, worse = (second, first) if difference.gain >= 0 else (first, second)
     scores = f"{number(difference.first, 3)} against {number(difference.second, 3)}"
     if difference.interval is None:

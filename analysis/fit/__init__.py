@@ -2,5 +2,6 @@
 
 Reading order: `flatness`, `divergence`; `curves` (draws along the learning rate, from which all
 answers are read), `rates`, `ratio`, `exponent`, `batch`; then the two-dimensional optimum:
-`quadratic`, `optimum`, `surface` (all of it), `model_comparison`.
+`quadratic`, `optimum`, `surface` (all of it), `model_comparison`; `unit` (how differences of a
+score are written).
 """

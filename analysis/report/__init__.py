@@ -2,5 +2,6 @@
 
 Reading order: `__main__`, `build` (all of it), `section` (one grid), `overview` (what was run),
 `sentences` (the seven answers in words), `records` (recommendations.json), `evidence`,
-`summary_tables`, `training`, `contaminated`, `render` with `templates/`.
+`summary_tables`, `training`, `contaminated`, `render` with `templates/`, `terminal` (the answer
+again, in a terminal).
 """

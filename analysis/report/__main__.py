@@ -15,10 +15,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.report import build
+from rich.console import Console
+
+from analysis.report import build, terminal
 from analysis.tables import published
 from analysis.tables.options import add_arguments, from_arguments
-from analysis.tables.run_folder import ResultsError
+from analysis.tables.run_folder import ResultsError, load
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if given.against:
             print((index.parent / build.AGAINST).read_text(encoding="utf-8"))
+        console, record = Console(highlight=False), load(index.with_name(terminal.RECOMMENDATIONS))
+        console.print(terminal.answer(record, console.width))
         print(index)
     except ResultsError as error:
         print(error, file=sys.stderr)

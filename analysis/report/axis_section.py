@@ -8,11 +8,11 @@ from markupsafe import Markup
 from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.figures import multiples, surface_view
+from analysis.fit.unit import unit_of
 from analysis.report import axis_sentences
-from analysis.report.overview import unit_of
 from analysis.report.section import Place, best_rates_of
 from analysis.report.sentences import rate_text
-from analysis.text import listed, number, probability, safe, title
+from analysis.text import listed, number, probability, safe, signed, title
 
 
 class Row(NamedTuple):
@@ -85,7 +85,7 @@ def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> Row:
     shift = difference = "-"
     if one.shift is not None:
         middle, low, high = one.shift
-        shift = f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+        shift = f"{signed(middle)} ({signed(low)} to {signed(high)})"
     if one.difference is not None:
         unit = unit_of(one.fit.cells)
         difference = unit.signed(one.difference.difference.gain, one.difference.difference.stderr)

@@ -3,7 +3,7 @@
 from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.fit.rates import RateStatus
-from analysis.text import listed, probability
+from analysis.text import listed, probability, signed
 
 FEW = 4
 """Of more values than these only those are named that differ; the table has them all."""
@@ -36,12 +36,12 @@ def moves(axis: SettingAxis, on: OnBenchmark) -> str:
     """Whether the best learning rate moves with the setting, and by how much."""
     slope = on.slope
     if slope is not None:
-        span = f"({slope.low:+.2f} to {slope.high:+.2f})"
+        span = f"({signed(slope.low, 2)} to {signed(slope.high, 2)})"
         if on.moves:
             way = "rises" if slope.octaves > 0 else "falls"
             by = f"{abs(slope.octaves):.2f} octaves for each doubling of {axis.name} {span}"
             return f"the best learning rate {way} by {by}"
-        by = f"{slope.octaves:+.2f} octaves for each doubling of {axis.name} {span}"
+        by = f"{signed(slope.octaves, 2)} octaves for each doubling of {axis.name} {span}"
         return f"the best learning rate does not move with it beyond noise: {by}"
     shifted = [one for one in on.values if one.shift is not None]
     if not shifted:
@@ -53,10 +53,10 @@ def moves(axis: SettingAxis, on: OnBenchmark) -> str:
     for one in shifted:
         assert one.shift is not None
         middle, low, high = one.shift
-        span = f"({low:+.1f} to {high:+.1f})"
+        span = f"({signed(low)} to {signed(high)})"
         value = named(axis.name, one.value)
         if low <= 0 <= high:
-            parts.append(f"with {value} no different beyond noise, {middle:+.1f} octaves {span}")
+            parts.append(f"with {value} no different beyond noise, {signed(middle)} octaves {span}")
         else:
             way = "higher" if middle > 0 else "lower"
             parts.append(f"with {value} {abs(middle):.1f} octaves {way} {span}")

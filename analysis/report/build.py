@@ -20,6 +20,7 @@ from analysis.posterior.cells import surfaces
 from analysis.report import axis_section, records, render, summary_tables
 from analysis.report.contaminated import without_leaks
 from analysis.report.section import Place, answer, section, stage_confounds
+from analysis.report.terminal import RECOMMENDATIONS
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import json_lines
@@ -81,7 +82,7 @@ def write(
     for source in sources:
         for note in source.notes:
             print(f"{source.name}: {note}")
-    _write(folder / "recommendations.json", render.as_json(_records(runs, comparison)))
+    _write(folder / RECOMMENDATIONS, render.as_json(_records(runs, comparison)))
     if tables:
         texts = [f"{name}\n\n{compare_paper.as_text(table)}\n" for name, table in tables.items()]
         _write(folder / AGAINST, "\n".join(texts))

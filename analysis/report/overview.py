@@ -15,13 +15,10 @@ from analysis.compare.score_difference import (
     score_difference,
 )
 from analysis.figures.interpolate import colour_range
-from analysis.fit.optimum import tolerance
+from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
 from analysis.tables.recipe import recipe
-from analysis.text import Unit, counted, listed, number, rate
-
-SHOWN = 0.01
-"""A difference below this share of the smallest one that matters is written as none."""
+from analysis.text import counted, listed, number, rate
 
 
 class Score(NamedTuple):
@@ -72,15 +69,6 @@ class Overview(NamedTuple):
     tables: list[ScoreTable]
     gains: list[Gain]
     unscored: list[str]
-
-
-def unit_of(cells: Cells) -> Unit:
-    """Points for shares between 0 and 1, else the metric's own units, down to `SHOWN`."""
-    values = cells.table.value[cells.ok]
-    share = cells.higher_is_better and bool(values.between(0, 1).all()) and len(values) > 0
-    is_loss = "loss" in task(cells.benchmark).label.lower()
-    least = SHOWN * tolerance(cells) if len(values) else 0.0
-    return Unit("loss" if is_loss else cells.metric.replace("_", " "), share, least)
 
 
 def overview(

@@ -20,7 +20,7 @@ from analysis.compare.compare_paper import difference_text
 from analysis.fit.surface import INSIDE, WIDEST
 from analysis.posterior.condition import LOSS_ERROR
 from analysis.posterior.smc import SHARES
-from analysis.text import number, probability, rate, title
+from analysis.text import number, probability, rate, signed, title
 
 
 def render(name: str, context: dict[str, Any]) -> str:
@@ -73,6 +73,7 @@ def _template(name: str) -> jinja2.Template:
         "title": title,
         "probability": probability,
         "label": lambda name: task(name).label,
+        "signed": signed,
         "percent": tables.percent,
         "data": data,
         "difference": difference_text,

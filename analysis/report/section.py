@@ -22,6 +22,7 @@ from analysis.figures.surface_view import SurfaceView
 from analysis.figures.training_curves import training_curves
 from analysis.fit.rates import RateAt
 from analysis.fit.surface import Fit, FitStatus, fit
+from analysis.fit.unit import unit_of
 from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
@@ -117,7 +118,7 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     cells = [fit.cells for fit in advice.fits]
     return Answered(
         given,
-        {grid_cells.benchmark: overview.unit_of(grid_cells) for grid_cells in cells},
+        {grid_cells.benchmark: unit_of(grid_cells) for grid_cells in cells},
         overview.overview(cells, given.benchmarks, source.frame, source.items),
         next_step(advice.fits, given, here, source.grid_file, list(arms)),
     )

@@ -14,7 +14,17 @@ from analysis.advice.setting import Setting
 from analysis.benchmarks import task
 from analysis.fit.batch import Batch
 from analysis.fit.rates import RateAt, RateStatus
-from analysis.text import Unit, listed, number, probability, rate, rounded, with_interval
+from analysis.text import (
+    Unit,
+    listed,
+    number,
+    percent,
+    probability,
+    rate,
+    rounded,
+    signed,
+    with_interval,
+)
 
 RULE_NAMES = {
     "ratio": "one ratio",
@@ -169,7 +179,7 @@ def setting(setting: Setting, units: Mapping[str, Unit], sized: bool = True) -> 
             f"{text}; expected to lose {unit.amount(expected)} against the best of this grid"
             f"{_bound(unit, expected, setting.regret_high, ', at most {}')}."
         )
-    expected, most = f"{setting.expected_regret:.0%}", f"{setting.regret_high:.0%}"
+    expected, most = percent(setting.expected_regret), percent(setting.regret_high)
     text += f"; expected to lose {expected} of the range of scores"
     if most != expected:
         text += f", at most {most}"
@@ -231,7 +241,7 @@ def contrast(contrast: Contrast) -> str:
     way = "higher" if contrast.octaves > 0 else "lower"
     text = (
         f"At equal batch sizes the best learning rate of reasoning is {abs(contrast.octaves):.1f} "
-        f"octaves {way} ({contrast.low:+.1f} to {contrast.high:+.1f}; probability that it "
+        f"octaves {way} ({signed(contrast.low)} to {signed(contrast.high)}; probability that it "
         f"is higher: {probability(contrast.p_higher or 0.0)}). This grid would have seen a "
         f"difference of {contrast.visible:.1f} octaves or more."
     )

@@ -131,15 +131,20 @@ def test_the_runs_own_file_is_printed_whole_with_new_axes(tmp_path: Path) -> Non
     assert len(axes(found)["seed"]) == 3
 
 
-def test_new_cells_are_those_of_every_arm_that_the_file_runs() -> None:
+def test_new_cells_are_those_of_every_arm_that_the_file_runs(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(FILE)
     frame = table(lambda x, y: 0.03 * x, noise=0.002)
     fits = [fit(cells) for cells in surfaces(frame)]
-    alone, three = (
-        next_step(fits, answers(fits), frame, None, arms) for arms in ([""], ["", "b", "c"])
+    alone, three, of_a_table = (
+        next_step(fits, answers(fits), frame, file, arms)
+        for file, arms in ((path, [""]), (path, ["", "b", "c"]), (None, ["", "b", "c"]))
     )
     assert three.cells == 3 * alone.cells
     where = "in each of 3 arms (variants of the grid), beside the 20"
     assert f"That is {alone.cells} new cells {where}" in three.sentence
+    # values of a column are surfaces of their own: no file runs one's rates for the others
+    assert of_a_table.cells == alone.cells
+    assert of_a_table.sentence.endswith(f"{alone.cells} new cells beside the 20 there are.")
 
 
 ARMS = """\
