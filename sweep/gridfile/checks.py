@@ -199,12 +199,6 @@ def _ranks(name: str, stage: Stage) -> Problems:
     sharding = stage.resources.sharding
     if sharding == "none":
         return
-    if stage.cells[0][1].FORM == "prompts":
-        yield (
-            ("stages", name),
-            f"sharding: {sharding} divides the weights, and each process of stage {name} writes "
-            "completions with all of them; give it resources: {sharding: none}",
-        )
     for optimizer in sorted({spec.optimizer for _, spec in stage.cells} & UNSHARDED.keys()):
         yield (
             ("stages", name, "optimizer"),

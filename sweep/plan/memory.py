@@ -11,6 +11,7 @@ from sweep.plan.trials import Trial
 from trainers.models import load, shapes
 from trainers.specs.conditions import Sharding
 from trainers.specs.optimizer import STATE_BYTES
+from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import TrainingSpec
 
 GIB = 2**30
@@ -74,8 +75,11 @@ def of_training(
     if sharding == "none":
         held = (WEIGHT + COPY) * weights + states
     else:
-        whole = shape.division(parameters).whole(sharding, spec.adapter is None)
+        writes = spec.FORM == "prompts"
+        whole = shape.division(parameters).whole(sharding, spec.adapter is None, writes=writes)
         held = (WEIGHT * weights + states) / ranks + whole
+    if isinstance(spec, RlvrSpec) and spec.beta and spec.adapter is None:
+        held += WEIGHT * parameters  # the reference, whole on each
     return Memory(math.ceil(held), shape.activations(spec.adapter))
 
 

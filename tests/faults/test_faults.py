@@ -15,6 +15,7 @@ def undisturbed(tmp_path_factory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # trials over two nodes, each of which imports torch for each of them
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_run_ends_as_if_nothing_had_happened(fault, undisturbed, tmp_path):
     found = matrix.tried(fault, tmp_path / "fault", undisturbed, seed=1)

@@ -27,14 +27,18 @@ class Division(NamedTuple):
     largest: int
     """Of the largest of these."""
 
-    def whole(self, sharding: Sharding, trained: bool, bfloat16: bool = True) -> int:
+    def whole(
+        self, sharding: Sharding, trained: bool, bfloat16: bool = True, writes: bool = False
+    ) -> int:
         """Bytes of whole weights, and of their whole gradients where they are `trained`, when most
-        are there: on the way through the largest block, with the next one on its way."""
+        are there: on the way through the largest block, with the next one on its way. `writes`:
+        completions are written between steps, with all weights."""
         size = 2 if bfloat16 else 4
         top = 4 * self.top * (3 if trained else 1)  # weight, gradient, and what sums gradients
         stay = size * self.blocks if sharding == "optimizer" else 0
         passing = 4 * size + (size + 4) * trained  # each weight as received and as used, twice
-        return top + stay + passing * self.largest
+        training = top + stay + passing * self.largest
+        return max(training, 4 * self.top + size * self.blocks) if writes else training
 
 
 class Shape(NamedTuple):

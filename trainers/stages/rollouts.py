@@ -8,13 +8,15 @@ and the engine (exact_batches.py) cuts it by the token budget.
 
 Of several processes each answers its share of the prompts, with whole groups, so that rewards and
 advantages need no other; then all have all completions and divide them anew, by length. TRL, which
-would exchange equal numbers of rows in every pass, knows of one process alone.
+would exchange equal numbers of rows in every pass, knows of one process alone. Processes that share
+the weights have them all while they write.
 """
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from trainers.models import adapters
 from trainers.ops.memory import with_room
 from trainers.stages import sampling
 from trainers.stages.rollout_exchange import Batch, Rollout, gathered, together
+from trainers.steps import sharding
 from trainers.steps.step import Step
 from trainers.training import compat_accelerate
 from trainers.training.exact_batches import ExactBatches
@@ -107,7 +110,8 @@ class Rollouts(ExactBatches):
     def _roll_out(self, asked: Sequence[Prompt]) -> list[Completion]:
         """Write and grade the completions of each prompt, this process those of its share."""
         places = range(len(asked))[self.args.process_index :: self.args.world_size]
-        here = self._answered(asked, places) if places else None
+        with self._whole_model(bool(places)):
+            here = self._answered(asked, places) if places else None
         parts = [here] if self.args.world_size == 1 else gathered(here)
         self.rollout = together([part for part in parts if part]).to(self.args.device)
         counts = (self.batch[f"{part}_mask"].sum(1).tolist() for part in ("prompt", "completion"))
@@ -115,6 +119,11 @@ class Rollouts(ExactBatches):
             Completion(place, prompt, answer)
             for place, (prompt, answer) in enumerate(zip(*counts, strict=True))
         ]
+
+    def _whole_model(self, passes: bool) -> AbstractContextManager[None]:
+        if not self.sharded:
+            return nullcontext()
+        return sharding.gathered(cast(Any, self.model), self.settings.sharding, passes)
 
     @property
     def batch(self) -> Batch:
@@ -211,12 +220,13 @@ class Grpo(Rollouts, GRPOTrainer):
     def losses(
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
+        weighs = float(any(worth))  # not what is passed only to take part
         with compat_accelerate.alone():
-            loss = self._compute_loss(model, self._part(examples))
+            loss = weighs * self._compute_loss(model, self._part(examples))
         if not self.beta:
             return (loss,)
         tokens = sum(example.loss_tokens for example in examples)
-        share = tokens / self.batch["num_items_in_batch"]
+        share = weighs * tokens / self.batch["num_items_in_batch"]
         return loss, share * self._metrics["train"]["kl"][-1]
 
 

@@ -42,8 +42,9 @@ class Inverse(LogitsProcessor):
 
 @contextmanager
 def drawn(model: Any, sampler: LogitsProcessor) -> Iterator[None]:
-    """Have `model.generate` take the tokens that the sampler leaves."""
-    model.generate = partial(model.generate, logits_processor=LogitsProcessorList([sampler]))
+    """Have `model.generate` take the tokens that the sampler leaves, each process for itself."""
+    samplers = LogitsProcessorList([sampler])
+    model.generate = partial(model.generate, logits_processor=samplers, synced_gpus=False)
     try:
         yield
     finally:

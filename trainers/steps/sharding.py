@@ -14,7 +14,9 @@ same passes, and one that ends ends all.
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -97,6 +99,26 @@ def let_go(model: PreTrainedModel) -> None:
         part.reshard()
 
 
+@contextmanager
+def gathered(model: PreTrainedModel, sharding: Sharding, passes: bool) -> Iterator[None]:
+    """While open each process has all weights, and passes exchange nothing, so that each may make
+    its own, without a gradient; `passes`: whether this one makes any. Every process has to open
+    this."""
+    blocks = [part for part in _parts(model) if part is not model]
+    for part in blocks:
+        part.set_reshard_after_forward(False, recurse=False)
+    for part in _parts(model):
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in blocks:
+            part.set_reshard_after_forward(sharding == "full", recurse=False)
+        if passes:  # to forget their order, which says what is gathered ahead on the way back
+            cast(FSDPModule, model).reset_iter_state()
+        let_go(model)
+
+
 def tokens_per_micro_batch(
     model: PreTrainedModel, spec: TrainingSpec, sharding: Sharding, bfloat16: bool
 ) -> int:
@@ -107,7 +129,8 @@ def tokens_per_micro_batch(
         return memory.ON_CPU
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     own = trained / dist.get_world_size() * (4 + STATE_BYTES[spec.optimizer])
-    whole = division(model).whole(sharding, spec.adapter is None, bfloat16)
+    writes = spec.FORM == "prompts"
+    whole = division(model).whole(sharding, spec.adapter is None, bfloat16, writes)
     shape = shapes.of_config(model.config.get_text_config().to_dict())
     per_token = shape.activations(spec.adapter) * (1 if bfloat16 else 2)
     return least(memory.fitting(device, own + whole, per_token))

@@ -1,16 +1,18 @@
-"""RLVR on two processes writes the completions of one and takes its step."""
+"""RLVR on two processes writes the completions of one and takes its step, also where they share the
+weights."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from trainers import dispatch
+from trainers import dispatch, process
 from trainers.models import load
+from trainers.specs.conditions import Conditions, Sharding
 from trainers.specs.kinds import KINDS
 from trainers.steps import distributed
 from trainers.training.callbacks import Monitor
@@ -54,18 +56,20 @@ class Trained(NamedTuple):
     records: list[dict[str, Any]]
 
 
-def train(settings: dict[str, Any], folder: Path) -> None:
-    torch.set_num_threads(1)
+def train(settings: dict[str, Any], folder: Path, sharding: Sharding = "none") -> None:
+    process.prepare(1)
     reward = f"{folder.parent / 'reward.py'}:told"
     spec = KINDS["rlvr"].model_validate(COMMON | {"reward": reward} | settings)
-    loaded = load.load("tiny")
+    loaded = load.load("tiny", on_cpu=sharding != "none")
     before = flat(loaded.model.parameters())
     folder.mkdir(parents=True, exist_ok=True)
-    result = dispatch.train(spec, loaded, folder / "data", "start", folder)
+    conditions = Conditions(sharding=sharding)
+    result = dispatch.train(spec, loaded, folder / "data", "start", folder, conditions)
     assert result.status == "ok", result.reason
-    adapter = [weight for name, weight in loaded.model.named_parameters() if "lora_B" in name]
-    update = flat(adapter) if adapter else flat(loaded.model.parameters()) - before  # B starts at 0
     if distributed.is_first():
+        model = result.model or loaded.model
+        adapter = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+        update = flat(adapter) if adapter else flat(model.parameters()) - before  # B starts at 0
         np.save(folder / "update.npy", update)
 
 
@@ -82,32 +86,37 @@ def distance(update: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(update - expected) / np.linalg.norm(expected))
 
 
-def train_each(folder: Path) -> None:
+def train_each(folder: Path, sharding: Sharding = "none") -> None:
     """Every case, in one process or in each of several."""
     for name, settings in CASES.items():
-        train(settings, folder / name)
+        train(settings, folder / name, sharding)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("ranks")
-    for part in (path, path / "one", path / "two"):
+    for part in (path, path / "one", *(path / sharding for sharding in get_args(Sharding))):
         part.mkdir(exist_ok=True)
         (part / "reward.py").write_text(REWARD)
     return path
 
 
 @pytest.fixture(scope="module")
-def by_ranks(folder) -> tuple[Path, Path]:
-    """The folders of one process and of two, with one in each for every case."""
+def of_one(folder) -> Path:
+    """A folder with one in it for every case."""
     train_each(folder / "one")
-    distributed.run(2, train_each, folder / "two")
-    return folder / "one", folder / "two"
+    return folder / "one"
+
+
+@pytest.fixture(scope="module", params=get_args(Sharding))
+def of_two(folder, request) -> Path:
+    distributed.run(2, train_each, folder / request.param, request.param)
+    return folder / request.param
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_take_the_steps_of_one(by_ranks, case):
-    one, two = (trained(path / case) for path in by_ranks)
+def test_two_processes_take_the_steps_of_one(of_one, of_two, case):
+    one, two = trained(of_one / case), trained(of_two / case)
     assert distance(two.update, one.update) < EXACT
     for here, there in zip(one.records, two.records, strict=True):
         for name in EQUAL:
