@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainers.evaluate.scores import Evaluation
-from trainers.models import load
+from trainers.models import adapters, load
 from trainers.specs.conditions import DEFAULTS, Conditions
 from trainers.specs.kinds import StageSpec
 from trainers.specs.lanes import NotLaned
@@ -41,6 +41,8 @@ def train(
             with _no_wandb():
                 from trainers.ops import reference
                 from trainers.stages import dpo
+            adapters.make_base(loaded.model, spec.adapter)
+            start = adapters.name_of_base(start, spec.adapter)
             kept = reference.reference(start, lambda: loaded, prepared, cache, spec.dtype)
             return dpo.train(spec, loaded, prepared, kept, folder, conditions)
         case "reward":
@@ -110,12 +112,13 @@ def _prepared(spec: StageSpec, loaded: load.Loaded, cache: Path) -> Any:
 def pass_over_pairs(
     spec: StageSpec, loaded: load.Loaded, cache: Path, start: str, folder: Path, deadline: float
 ) -> dict[str, Any]:
-    """Leave in `cache` what the trials of a DPO stage need of the model that they start from; see
-    `trainers/stages/reference_pass.py`."""
+    """Leave in `cache` what the trials of a DPO stage need of the model that they start from, as it
+    is under their adapter; see `trainers/stages/reference_pass.py`."""
     assert spec.kind == "dpo", "other stages need no reference"
     with _no_wandb():
         from trainers.stages import reference_pass
     prepared = _prepared(spec, loaded, cache)
+    start = adapters.name_of_base(start, spec.adapter)
     return reference_pass.run(spec, loaded, prepared, cache, start, folder, deadline)
 
 
@@ -132,7 +135,7 @@ def score_heldout(
     slice serves all of them) or of a stage that starts from the model's.
 
     `spec` is the model's own; `start` names the weights that it was trained from and `open_start`
-    loads them.
+    loads them, as they were under its adapter.
 
     Raises:
         ValueError: nothing is held out.
@@ -150,6 +153,7 @@ def score_heldout(
             from trainers.ops import reference
 
             assert spec.kind == "dpo"
+            start = adapters.name_of_base(start, spec.adapter)
             kept = reference.reference(start, open_start, prepared, cache, spec.dtype)
             return heldout_preference.score(spec, loaded, prepared.heldout, kept.heldout, dtype)
         case "reward":

@@ -12,12 +12,13 @@ NAMES = {
     "adamw": "AdamW", "adamw_8bit": "8-bit AdamW", "adafactor": "Adafactor", "sgd": "SGD",
     "lion": "Lion", "muon": "Muon",
 }  # fmt: skip
+ADAPTERS = {"lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA", "qdora": "QDoRA"}
 ADAM = ("AdamW", "8-bit AdamW")
 
 
 class Recipe(NamedTuple):
     """`optimizer` is "" where the table does not say it, several are joined by " and "; `adapter`
-    is LoRA, DoRA or ""."""
+    is one of `ADAPTERS` or ""."""
 
     optimizer: str = ""
     adapter: str = ""
@@ -44,7 +45,7 @@ UNKNOWN = Recipe()
 
 def recipe(rows: pd.DataFrame) -> Recipe:
     """Of the rows of one grid (a stage, or one arm of it)."""
-    known = NAMES | {"lora": "LoRA", "dora": "DoRA"}
+    known = NAMES | ADAPTERS
 
     def named(column: pd.Series) -> str:
         names = [str(name) for name in column.drop_duplicates() if name]

@@ -2,7 +2,7 @@
 
 learning_rate is the peak; batch_size the effective number of examples per optimizer step;
 lr_bs_ratio is empty where that is not known, and 1 stands for it;
-optimizer is "" where nothing is trained, adapter is lora, dora or "";
+optimizer is "" where nothing is trained, adapter is lora, dora, qlora, qdora or "";
 noise_scale the gradient noise scale in examples (McCandlish et al., arXiv 1812.06162), empty where
 it was not measured; value and stderr are in the metric's own units; n counts its items. Settings
 that differ between the trials of a stage follow in columns of their own (`adapter.rank`).

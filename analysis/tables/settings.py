@@ -13,6 +13,9 @@ AXES = ("learning_rate", "batch_size", "seed")
 DEFAULTS = {"optimizer": "adamw", "adapter": ""}
 """Of settings that records leave out where they have these values."""
 
+ADAPTER = {"base_weights": "float32"}
+"""As `DEFAULTS`, of an adapter."""
+
 NO_AXES = (
     *AXES, "kind", "data", "data_seed", "tokens_per_micro_batch", "noise_scale_every",
     "save_every_minutes", "save_every_steps",
@@ -40,12 +43,14 @@ def label(column: str) -> str:
 
 def flat(spec: dict[str, Any]) -> dict[str, Any]:
     """The settings, those of an adapter as `adapter.rank` and the like; `adapter` itself is `lora`,
-    `dora`, or empty."""
+    `dora`, the same with a q where its base is in 4 bits, or empty."""
     adapter = spec.get("adapter")
     settings = DEFAULTS | spec
     if not isinstance(adapter, dict):
         return settings | {"adapter": adapter if isinstance(adapter, str) else ""}
+    adapter = ADAPTER | adapter
     kind = "dora" if adapter.get("dora") else "lora"
+    kind = kind if adapter["base_weights"] == "float32" else f"q{kind}"
     return settings | {"adapter": kind} | {f"adapter.{name}": its for name, its in adapter.items()}
 
 

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from analysis.benchmarks import task
 from analysis.text import number, title
+from sweep.export import usage
 from trainers.data.row_counts import Counts
 from trainers.models import load
 from trainers.specs.identity import NOT_IN_IDENTITY
@@ -48,7 +49,7 @@ def text(facts: Facts) -> str:
         f"# {facts.name}",
         _opening(facts),
         "## Use",
-        _use_adapter(_base(facts)) if facts.adapter else _use(kind),
+        _use(facts, kind),
         "## Recipe",
         *[_recipe(step) for step in facts.line],
         "## Data",
@@ -114,62 +115,26 @@ def _opening(facts: Facts) -> str:
     parameters = f", {size:,} parameters" if size else ""
     own = last.training.get("trained_parameters")
     if last.trial["spec"].get("adapter") and own:
-        what = "this is that adapter" if facts.adapter else "merged into the weights"
-        parameters += f" and an adapter of {own:,}, {what}"
+        in_4_bits = _in_4_bits(last)
+        on = " on weights in 4 bits (NF4)" if in_4_bits else ""
+        into = "the weights that these stand for" if in_4_bits else "the weights"
+        what = "this is that adapter" if facts.adapter else f"merged into {into}"
+        parameters += f" and an adapter of {own:,}{on}, {what}"
     return (
         f"`{_base(facts)}`{parameters}, trained by {stages}: trial `{last.trial['key']}` of the "
         f"run `{facts.run}`, a learning-rate x batch-size sweep with TRL and lm-eval."
     )
 
 
-def _use_adapter(base: str) -> str:
-    """PEFT finds the base model by its name, unless only this project knows that."""
-    if not load.on_hub(base):
-        return (
-            f"The adapter belongs on `{base}`, a model that the sweep itself makes or unpacks:\n\n"
-            "```python\n"
-            "from trainers.models import load  # of the sweep's repository\n\n"
-            'model, tokenizer = load.load(".")  # the folder of this file, the adapter merged\n'
-            "```"
-        )
-    return (
-        "```python\n"
-        "from peft import AutoPeftModelForCausalLM\n"
-        "from transformers import AutoTokenizer\n\n"
-        'folder = "."  # of this file\n'
-        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-        "model = AutoPeftModelForCausalLM.from_pretrained(folder)\n"
-        'turns = [{"role": "user", "content": "Hello"}]\n'
-        "inputs = tokenizer.apply_chat_template(\n"
-        '    turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n'
-        ")\n"
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))\n"
-        "```"
-    )
+def _use(facts: Facts, kind: str) -> str:
+    if facts.adapter:
+        return usage.adapter(_base(facts), _in_4_bits(facts.line[-1]))
+    return usage.judge() if kind == "reward" else usage.policy()
 
 
-def _use(kind: str) -> str:
-    if kind == "reward":
-        return (
-            "```python\n"
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-            'folder = "."  # of this file\n'
-            "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
-            "model = AutoModelForSequenceClassification.from_pretrained(folder)\n"
-            'turns = [{"role": "user", "content": "Hello"}, '
-            '{"role": "assistant", "content": "Hi!"}]\n'
-            "inputs = tokenizer.apply_chat_template(turns, return_dict=True, "
-            'return_tensors="pt")\n'
-            "print(model(**inputs).logits.item())  # higher is better\n"
-            "```"
-        )
-    return (
-        "```python\n"
-        "from transformers import pipeline\n\n"
-        'chat = pipeline("text-generation", ".")  # the folder of this file\n'
-        'print(chat([{"role": "user", "content": "Hello"}])[0]["generated_text"][-1]["content"])\n'
-        "```"
-    )
+def _in_4_bits(step: Step) -> bool:
+    """Whether the training's adapter was on weights in 4 bits."""
+    return (step.trial["spec"].get("adapter") or {}).get("base_weights") == "nf4"
 
 
 def _recipe(step: Step) -> str:

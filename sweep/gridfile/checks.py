@@ -23,6 +23,7 @@ from sweep.gridfile.yaml import KeyPath
 from trainers.data import row_counts
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
+from trainers.models import adapters
 from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
@@ -199,6 +200,12 @@ def _ranks(name: str, stage: Stage) -> Problems:
     sharding = stage.resources.sharding
     if sharding == "none":
         return
+    if any(adapters.in_4_bits(spec.adapter) for _, spec in stage.cells):
+        yield (
+            ("stages", name, "adapter"),
+            f"base_weights: nf4 with sharding: {sharding}: weights in 4 bits are not divided; use "
+            "base_weights: float32, or resources: {sharding: none}, which holds them on each GPU",
+        )
     for optimizer in sorted({spec.optimizer for _, spec in stage.cells} & UNSHARDED.keys()):
         yield (
             ("stages", name, "optimizer"),

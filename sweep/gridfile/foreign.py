@@ -125,27 +125,7 @@ NOT_NEEDED = {
 }
 """Keys that have no counterpart, since what they ask for is done otherwise."""
 
-NO_QLORA = "there is no QLoRA; adapter: {rank: 16}, with resources.sharding: full over GPUs"
-
-NOT_THERE = {
-    "neftune_noise_alpha": "there is no NEFTune noise",
-    **dict.fromkeys(
-        (
-            "load_in_4bit",
-            "load_in_8bit",
-            "bits",
-            "base_bits",
-            "quant_type",
-            "quantization",
-            "quantization_bit",
-            "quantization_config",
-            "bnb_config",
-            "use_bnb",
-            "qlora",
-        ),
-        NO_QLORA,
-    ),
-}
+NOT_THERE = {"neftune_noise_alpha": "there is no NEFTune noise"}
 """Keys of what is not done here."""
 
 ADAPTER = {
@@ -162,6 +142,12 @@ ADAPTER = {
 }
 """Names of PEFT and others for the keys of `adapter`."""
 
+IN_4_BITS = {
+    "load_in_4bit", "load_in_8bit", "bits", "base_bits", "quant_type", "quantization",
+    "quantization_bit", "quantization_config", "bnb_config", "use_bnb", "qlora",
+}  # fmt: skip
+"""Keys of QLoRA, beside those of bitsandbytes; 8 bits are not done here."""
+
 
 def hint(key: str, allowed: Sequence[str]) -> str:
     """What an unknown key may mean, in one line."""
@@ -176,10 +162,12 @@ def hint(key: str, allowed: Sequence[str]) -> str:
         return f"did you mean `adapter: {{{part}: ...}}`?"
     if part is not None and f"adapter.{part}" in allowed:
         return f"did you mean `adapter.{part}`?"
+    if lower in IN_4_BITS or lower.startswith("bnb_"):
+        return _in_4_bits(allowed)
     if lower in NOT_NEEDED:
         return f"not needed: {NOT_NEEDED[lower]}"
-    if lower in NOT_THERE or lower.startswith("bnb_"):
-        return f"not supported: {NOT_THERE.get(lower, NO_QLORA)}"
+    if lower in NOT_THERE:
+        return f"not supported: {NOT_THERE[lower]}"
     alike = [name for name in allowed if name.lower() == lower]
     near = alike or difflib.get_close_matches(lower, allowed, n=1)
     if near:
@@ -187,6 +175,15 @@ def hint(key: str, allowed: Sequence[str]) -> str:
     if len(allowed) <= FEW:
         return f"use one of {', '.join(sorted(allowed))}"
     return f"none of the {len(allowed)} keys here is like it; grids/grid.schema.json lists them"
+
+
+def _in_4_bits(allowed: Sequence[str]) -> str:
+    if "base_weights" in allowed:
+        return "did you mean `base_weights: nf4`?"
+    if "adapter.base_weights" in allowed:
+        return "did you mean `adapter.base_weights: [nf4]`?"
+    of_stage = "" if "adapter" in allowed else " of a stage"
+    return f"did you mean `adapter: {{base_weights: nf4}}`{of_stage}?"
 
 
 def _first_word(ours: str) -> str:

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple, get_args
 
 from sweep.plan.trials import Trial
-from trainers.models import load, shapes
+from trainers.models import adapters, load, shapes
 from trainers.specs.conditions import Sharding
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.rlvr import RlvrSpec
@@ -29,6 +29,10 @@ GPUS = (1, 2, 4, 8)
 
 WEIGHT, GRADIENT, COPY = 4, 4, 2
 """Bytes of a weight and its gradient in float32, and of its copy in bfloat16 for a step."""
+
+IN_4_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a frozen weight in NF4: 4 bits, of 64 weights a scale in 8 bits, and of 256 such scales
+one in float32 (trainers/models/quantized.py)."""
 
 
 class Memory(NamedTuple):
@@ -65,14 +69,18 @@ def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory 
 def of_training(
     model: str, spec: TrainingSpec, sharding: Sharding = "none", ranks: int = 1
 ) -> Memory | None:
-    """As `memory`, of a model by its name."""
+    """As `memory`, of a model by its name; None too where weights in 4 bits would be sharded."""
     shape, parameters = shapes.shape(model), load.parameters(model)
     trained = shapes.trained(model, spec)
     if shape is None or parameters is None or trained is None:
         return None
     weights = parameters if spec.adapter is None else parameters + trained
     states = (GRADIENT + STATE_BYTES[spec.optimizer]) * trained
-    if sharding == "none":
+    if adapters.in_4_bits(spec.adapter):
+        if sharding != "none":
+            return None
+        held = _in_4_bits(shape, parameters) + (WEIGHT + COPY) * trained + states
+    elif sharding == "none":
         held = (WEIGHT + COPY) * weights + states
     else:
         writes = spec.FORM == "prompts"
@@ -83,11 +91,25 @@ def of_training(
     return Memory(math.ceil(held), shape.activations(spec.adapter))
 
 
-def of_scoring(model: str) -> Memory | None:
-    """Of the evaluation of a model, which each GPU of a trial holds whole; None where its size is
-    not known."""
-    parameters = load.parameters(model)
-    return None if parameters is None else Memory((WEIGHT + COPY) * parameters, 0)
+def _in_4_bits(shape: shapes.Shape, parameters: int) -> float:
+    """Bytes of a model whose blocks are in 4 bits; one matrix at a time is unpacked to bfloat16."""
+    top, blocks, _ = shape.division(parameters)
+    largest = max(map(math.prod, shape.linear.values()))
+    return IN_4_BITS * blocks + COPY * largest + (WEIGHT + COPY) * top
+
+
+def of_scoring(model: str, in_4_bits: TrainingSpec | None = None) -> Memory | None:
+    """Of the evaluation of a model, which each GPU of a trial holds whole, or `in_4_bits` with the
+    adapter that such a training leaves on it; None where its size is not known."""
+    shape, parameters = shapes.shape(model), load.parameters(model)
+    if parameters is None:
+        return None
+    if in_4_bits is None:
+        return Memory((WEIGHT + COPY) * parameters, 0)
+    trained = shapes.trained(model, in_4_bits)
+    if shape is None or trained is None:
+        return None
+    return Memory(math.ceil(_in_4_bits(shape, parameters) + (WEIGHT + COPY) * trained), 0)
 
 
 def by_sharding(model: str, spec: TrainingSpec) -> dict[Sharding, dict[int, Memory]]:

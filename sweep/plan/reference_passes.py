@@ -8,6 +8,7 @@ from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import KEY_LENGTH, Trial
 from trainers import files
 from trainers.data import row_counts
+from trainers.models import adapters
 from trainers.specs.kinds import StageSpec
 
 
@@ -42,16 +43,16 @@ def needed(
     specs: list[StageSpec] = [spec] if train else []
     for want in missing:
         if want.heldout is not None:
-            specs.append(want.heldout.model_copy(update={"dtype": spec.dtype}))
+            own = {"dtype": spec.dtype, "adapter": spec.adapter}
+            specs.append(want.heldout.model_copy(update=own))
     passes = (_pass(trial, one, data) for one in specs)
     return list({one.key: one for one in passes}.values())
 
 
 def _pass(trial: Trial, spec: StageSpec, data: Mapping[str, str]) -> ReferencePass:
     content = [[source.model_dump(), data.get(source.label)] for source in spec.sources]
-    key = files.short_hash(
-        "reference pass", trial.parent, row_counts.asked(spec), content, spec.dtype
-    )
+    start = adapters.name_of_base(str(trial.parent), spec.adapter)
+    key = files.short_hash("reference pass", start, row_counts.asked(spec), content, spec.dtype)
     return ReferencePass(
         key=key[:KEY_LENGTH],
         parent=trial.parent,

@@ -6,7 +6,7 @@ python -m sweep.terminal.memory HuggingFaceTB/SmolLM2-1.7B allenai/Llama-3.1-Tul
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.keys.schema import BASE, Grid
 from sweep.plan.memory import (
     CARDS,
     FEWEST,
@@ -17,6 +17,7 @@ from sweep.plan.memory import (
     of_scoring,
 )
 from sweep.plan.trials import Trial
+from trainers.models import adapters
 from trainers.specs.training import SftSpec, TrainingSpec
 
 SMALL = 24
@@ -47,14 +48,28 @@ def lines(grid: Grid, planned: list[Trial], lanes: Mapping[str, int]) -> Iterato
             f"{held.per_token * FEWEST / 1e9:,.1f} GB for each {FEWEST:,} tokens of a micro-batch; "
             f"{_card(held)} (estimated)"
         )
+    yield from _whole(grid, [trial for _, trial in largest.values()])
     large = {trial.model.name: trial for held, trial in largest.values() if _is_large(trial)}
     for model, trial in large.items():
         assert trial.spec is not None
         yield f"{model}: GB on each GPU (smallest card) by resources.sharding and GPUs of a trial"
-        for row in table(model, trial.spec):
+        in_4_bits = trial.keeps_adapter and adapters.in_4_bits(trial.spec.adapter)
+        for row in table(model, trial.spec, in_4_bits=in_4_bits):
             yield "".join(
                 cell.ljust(11) if n == 0 else cell.rjust(11) for n, cell in enumerate(row)
             )
+
+
+def _whole(grid: Grid, trials: Sequence[Trial]) -> Iterator[str]:
+    """Of scoring models that are not in 4 bits, beside trainings that are."""
+    in_4_bits = [trial for trial in trials if trial.spec and adapters.in_4_bits(trial.spec.adapter)]
+    merged = [trial.stage for trial in in_4_bits if not trial.keeps_adapter]
+    held = of_scoring(grid.model.name)
+    if in_4_bits and held is not None:
+        yield (
+            f"memory: {held.least / 1e9:,.1f} GB to score models that are not in 4 bits "
+            f"({', '.join([BASE, *merged])}); {_card(held)} (estimated)"
+        )
 
 
 def _is_large(trial: Trial) -> bool:
@@ -66,13 +81,15 @@ def _card(held: Memory) -> str:
     return f"fits a GPU of {held.card} GB" if held.card else f"more than {CARDS[-1]} GB"
 
 
-def table(model: str, spec: TrainingSpec, gpus: Sequence[int] = GPUS) -> Iterator[list[str]]:
+def table(
+    model: str, spec: TrainingSpec, gpus: Sequence[int] = GPUS, in_4_bits: bool = False
+) -> Iterator[list[str]]:
     """Rows of cells, first the head: what a training takes with its smallest micro-batches, and
-    last what scoring its model takes."""
+    last what scoring its model takes, which may be left `in_4_bits`."""
     yield ["sharding", *(f"{number} GPU{'s' * (number > 1)}" for number in gpus)]
     for sharding, by_gpus in by_sharding(model, spec).items():
         yield [sharding, *(_cell(by_gpus.get(number)) for number in gpus)]
-    yield ["(scoring)", *[_cell(of_scoring(model))] * len(gpus)]
+    yield ["(scoring)", *[_cell(of_scoring(model, spec if in_4_bits else None))] * len(gpus)]
 
 
 def _cell(held: Memory | None) -> str:

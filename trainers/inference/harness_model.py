@@ -67,10 +67,13 @@ def description(lm: Any) -> dict[str, Any]:
 
 
 def in_bfloat16(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy for scoring whose weights are bfloat16. Buffers stay as they are: the frequencies of
-    the positions in bfloat16 would turn position 1,000 by more than a radian."""
+    """A copy for scoring whose weights are bfloat16, or those in 4 bits themselves. Buffers stay as
+    they are: the frequencies of the positions in bfloat16 would turn position 1,000 by more than a
+    radian."""
     weights: dict[int, Any] = {
         id(weight): torch.nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
+        if weight.is_floating_point()
+        else weight
         for weight in model.parameters()
     }
     return copy.deepcopy(model, weights)  # takes what it is given for copied

@@ -14,23 +14,53 @@ from typing import TYPE_CHECKING, Any
 from trainers.specs.adapter import Adapter
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 CONFIG = "adapter_config.json"
 
+BASE_CONFIG = "base_quantization.json"
+"""File of an adapter on a base in 4 bits: the arguments of transformers' BitsAndBytesConfig."""
+
 ATTENTION = ("attn", "attention")
 """Parts of the names of modules that hold the linear modules of attention."""
+
+
+def in_4_bits(adapter: Adapter | None) -> bool:
+    """Whether what is trained is an adapter on a base in 4 bits."""
+    return adapter is not None and adapter.in_4_bits
+
+
+def name_of_base(start: str, adapter: Adapter | None) -> str:
+    """Of weights that training starts from, as they are under its adapter."""
+    return f"{start} in nf4" if in_4_bits(adapter) else start
+
+
+def make_base(
+    model: "PreTrainedModel", adapter: Adapter | None, device: "torch.device | None" = None
+) -> None:
+    """Change the model into what the adapter is trained on, once. One in 4 bits then is on the
+    device, or where it was."""
+    if in_4_bits(adapter):
+        from trainers.models import quantized
+
+        quantized.quantize(model, device or model.device)
 
 
 def attach(model: "PreTrainedModel", adapter: Adapter, seed: int) -> None:
     """Freeze the model's weights and put a fresh adapter on it; a reward model's head, which is
     drawn anew too, is still trained. Weights of A depend on `seed` alone.
 
+    PEFT wraps modules in 4 bits as it does any linear one: its own class for bitsandbytes copies
+    every result, and would merge by quantising again.
+
     Raises:
         ValueError: no module of the model has a name among the targets.
     """
     import torch
     from peft import LoraConfig
+
+    make_base(model, adapter)
 
     config = LoraConfig(
         r=adapter.rank,
@@ -89,6 +119,13 @@ def set_dropout(model: "PreTrainedModel", share: float) -> None:
                     module.p = share
 
 
+def parameters(model: "PreTrainedModel") -> int:
+    """Weights of the model; a byte holds two of those in 4 bits."""
+    states = [getattr(weight, "quant_state", None) for weight in model.parameters()]
+    packed = sum(state.shape.numel() for state in states if state is not None)
+    return model.num_parameters() + packed // 2
+
+
 def attached(model: "PreTrainedModel") -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
@@ -105,11 +142,17 @@ def off(model: "PreTrainedModel") -> Iterator[None]:
 
 def merge(model: "PreTrainedModel") -> None:
     """Add the adapter to the weights, W + scale * B A in float32: the same function to rounding, at
-    the cost of the model alone. Without an adapter nothing happens."""
+    the cost of the model alone. W in 4 bits is what these stand for; such a model leaves the GPU,
+    which may not hold it whole. Without an adapter nothing happens."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     if not attached(model):
         return
+    from trainers.models import quantized
+
+    if quantized.holds(model):
+        model.cpu()
+        quantized.dequantize(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             layer: Any = module
@@ -126,12 +169,17 @@ def save(model: "PreTrainedModel", folder: Path, base: str, revision: str | None
     model.save_pretrained(folder)
     if not attached(model):
         return
+    from trainers.models import quantized
+
     path = folder / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     # written in an order of its own each time, and it decides nothing
     config["target_modules"] = sorted(config["target_modules"])
     config |= {"base_model_name_or_path": base, "revision": revision}
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    if quantized.holds(model):
+        text = json.dumps(quantized.CONFIG, indent=2)
+        (folder / BASE_CONFIG).write_text(text, encoding="utf-8")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -139,14 +187,33 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def put_on(model: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-    """The model with the adapter in a folder merged into its weights, which are changed.
+def base_is_in_4_bits(folder: Path) -> bool:
+    """Whether the adapter in a folder was trained on a base in 4 bits.
+
+    Raises:
+        ValueError: on one that is not read here.
+    """
+    path = folder / BASE_CONFIG
+    if not path.is_file():
+        return False
+    from trainers.models import quantized
+
+    if json.loads(path.read_text(encoding="utf-8")) != quantized.CONFIG:
+        raise ValueError(f"{path}: not the 4 bits of this version; use the one that wrote it")
+    return True
+
+
+def put_on(model: "PreTrainedModel", folder: Path, merged: bool = True) -> "PreTrainedModel":
+    """The model with the adapter in a folder merged into its weights, which are changed; or on
+    them, and active.
 
     By PEFT: transformers' own `load_adapter` loses what DoRA adds.
     """
     from peft import PeftModel
 
-    merged: Any = PeftModel.from_pretrained(model, str(folder))
-    model = merged.merge_and_unload()
+    adapted: Any = PeftModel.from_pretrained(model, str(folder))
+    if not merged:
+        return adapted.get_base_model()
+    model = adapted.merge_and_unload()
     model.requires_grad_(True)
     return model

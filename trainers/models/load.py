@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from trainers import files
 from trainers.models import adapters
+from trainers.specs.adapter import Adapter
 from trainers.specs.data import Model
 
 if TYPE_CHECKING:
@@ -134,12 +135,19 @@ def _product(shape: list[int]) -> int:
 
 
 def load(
-    name: str, revision: str | None = None, base: Model | None = None, on_cpu: bool = False
+    name: str,
+    revision: str | None = None,
+    base: Model | None = None,
+    on_cpu: bool = False,
+    adapter: Adapter | None = None,
+    merged: bool = True,
 ) -> Loaded:
     """Weights in float32 on the device, in evaluation mode, and the tokenizer with a pad token.
 
-    A folder with an adapter gives `base`, or the model that it names, with the adapter merged.
-    `on_cpu`: the weights stay in the host's memory, for a device that may not hold them all.
+    A folder with an adapter gives `base`, or the model that it names, with the adapter merged; or,
+    if not `merged` and its base is in 4 bits, with the adapter active. `on_cpu`: the weights stay
+    in the host's memory, for a device that may not hold them all. They are what `adapter` is
+    trained on: if that is in 4 bits, the device never holds more.
 
     Raises:
         ModelUnavailable: no such model, or the hub does not have it or does not answer.
@@ -152,10 +160,13 @@ def load(
 
             model, tokenizer = tiny()
         elif adapters.is_adapter(Path(name)):
-            model, tokenizer = _adapted(Path(name), base, on_cpu)
+            whole = on_cpu or adapters.in_4_bits(adapter)
+            model, tokenizer = _adapted(Path(name), base, whole, merged)
         else:
             model, tokenizer = _read(local_folder(name, revision))
         chat_template.complete(model, tokenizer)
+        if not on_cpu:
+            adapters.make_base(model, adapter, device())
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"model {name!r}: {error}") from error
     if not on_cpu:
@@ -215,13 +226,19 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
         raise ModelUnavailable(f"reward model {name!r}: {error}") from error
 
 
-def _adapted(folder: Path, base: Model | None, on_cpu: bool) -> Loaded:
+def _adapted(folder: Path, base: Model | None, on_cpu: bool, merged: bool) -> Loaded:
     from transformers import AutoTokenizer
 
     if base is None:
         config = json.loads((folder / adapters.CONFIG).read_text(encoding="utf-8"))
         base = Model(name=config["base_model_name_or_path"], revision=config["revision"])
-    model = adapters.put_on(load(base.name, base.revision, on_cpu=on_cpu).model, folder)
+    in_4_bits = adapters.base_is_in_4_bits(folder)
+    model = load(base.name, base.revision, on_cpu=on_cpu or in_4_bits).model
+    if in_4_bits:
+        from trainers.models import quantized
+
+        quantized.quantize(model, device(), dense=merged)
+    model = adapters.put_on(model, folder, merged or not in_4_bits)
     return Loaded(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 

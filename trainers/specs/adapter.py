@@ -39,3 +39,13 @@ class Adapter(Strict):
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
     dora: bool = False
     """Train the length of each row of W too (Liu et al. 2024, arXiv 2402.09353)."""
+    base_weights: Annotated[
+        Literal["float32", "nf4"], Field(exclude_if=lambda kept: kept == "float32")
+    ] = "float32"
+    """Of the frozen weights: as they are, or `nf4`, with the linear modules of all layers in 4-bit
+    NormalFloat, doubly quantised (QLoRA, Dettmers et al. 2023, arXiv 2305.14314). What is trained,
+    scored and exported is the adapter on the weights that the 4 bits stand for."""
+
+    @property
+    def in_4_bits(self) -> bool:
+        return self.base_weights == "nf4"

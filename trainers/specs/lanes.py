@@ -31,6 +31,7 @@ def lane_key(spec: StageSpec) -> str | None:
     """Trainings of one model with equal keys may share a pass; None: this one never shares."""
     if spec.kind == "rlvr" or spec.optimizer not in OPTIMIZERS:
         return None
-    if spec.adapter is not None and (spec.adapter.dropout or spec.adapter.dora):
+    adapter = spec.adapter
+    if adapter is not None and (adapter.dropout or adapter.dora or adapter.in_4_bits):
         return None
     return files.short_hash(spec.model_dump(mode="json", exclude=set(OWN)))

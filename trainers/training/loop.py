@@ -81,7 +81,7 @@ def train(
     Raises:
         OutOfTime: the monotonic clock has passed the deadline.
     """
-    parameters = model.num_parameters()
+    parameters = adapters.parameters(model)
     if spec.adapter is not None:
         adapters.attach(model, spec.adapter, spec.seed)
     newest = checkpoints.newest(folder / CHECKPOINTS)
@@ -113,6 +113,8 @@ def train(
             against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
             if shared:
                 against = "the weights are sharded"
+            elif adapters.in_4_bits(spec.adapter):
+                against = "the frozen weights are in 4 bits"
             compilation = stack.enter_context(compiled.layers(model, against))
             with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
                 forward = kind.forward and kind.forward(model)

@@ -36,12 +36,14 @@ def starts_as_it_is(job: Job) -> bool:
 
 
 def start_weights(job: Job, on_cpu: bool = False) -> load.Loaded:
-    """The weights that the trial starts from; `on_cpu` in the host's memory.
+    """The weights that the trial starts from, as its adapter is trained on them; `on_cpu` in the
+    host's memory.
 
     Raises:
         FileNotFoundError: they were removed.
     """
-    opener = partial(load.load, on_cpu=on_cpu)
+    adapter = None if job.trial.spec is None else job.trial.spec.adapter
+    opener = partial(load.load, on_cpu=on_cpu, adapter=adapter)
     if job.parent_folder is None or starts_as_it_is(job):
         return _loaded(job.trial.model.name, job.trial.model.revision, opener=opener)
     parent = TrialFolder(Path(job.parent_folder))
@@ -91,14 +93,18 @@ def evaluate(job: Job, folder: TrialFolder, deadline: float) -> float:
 
 
 def own_weights(job: Job) -> load.Loaded:
-    """Those that the trial has left, or the model that it scores as it is."""
+    """Those that the trial has left, or the model that it scores as it is. An adapter is merged;
+    on a base in 4 bits it is not, for a GPU may not hold whole weights, unless for vLLM, which
+    reads no others. A CPU would unpack the 4 bits in every pass."""
     where = TrialFolder(Path(job.folder)).model
     if not where.exists():  # the stage `base` keeps no copy of the grid's model
         loaded = _loaded(job.trial.model.name, job.trial.model.revision)
     elif job.trial.spec is not None and job.trial.spec.LEAVES == "reward":
         loaded = _loaded(str(where), opener=load.load_judge)
     else:
-        loaded = _loaded(str(where), base=job.trial.model)
+        merged = load.device().type == "cpu" or job.evaluate.backend == "vllm"
+        opener = partial(load.load, merged=merged)
+        loaded = _loaded(str(where), base=job.trial.model, opener=opener)
     loaded.model.register_forward_pre_hook(lambda *_: attempt.sign("evaluation"))
     return loaded
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from sweep.export import __main__ as export
-from sweep.export import model_card
+from sweep.export import usage
 from trainers.models import load
 
 GRID = """\
@@ -69,7 +69,7 @@ def test_both_forms_are_one_function_and_each_card_says_how_to_load_it(run, tiny
 
 
 def test_a_base_model_of_the_hub_is_loaded_by_peft():
-    assert "AutoPeftModelForCausalLM" in model_card._use_adapter("HuggingFaceTB/SmolLM2-135M")
+    assert "AutoPeftModelForCausalLM" in usage.adapter("HuggingFaceTB/SmolLM2-135M")
 
 
 def test_a_model_without_an_adapter_is_refused_as_one(chain_run, tmp_path):
