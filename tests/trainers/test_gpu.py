@@ -7,7 +7,8 @@ import torch
 
 from trainers.data import prepare
 from trainers.evaluate import harness, heldout_loss
-from trainers.models import load
+from trainers.models import adapters, load
+from trainers.specs.adapter import Adapter
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec
 from trainers.stages import sft
@@ -46,6 +47,45 @@ def test_auto_is_bfloat16_where_the_gpu_has_it_and_the_weights_stay_float32(tmp_
     assert result.figures["device"] == "cuda"
     assert next(loaded.model.parameters()).dtype == torch.float32
     assert result.figures["smoothed_loss"] < result.figures["first_loss"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapter_on_weights_in_4_bits_trains_and_is_scored_as_it_was_trained(
+    dtype, tmp_path, monkeypatch
+):
+    adapter = Adapter(rank=4, base_weights="nf4")
+    result, loaded, prepared = train(tmp_path, dtype=dtype, adapter=adapter)
+    assert result.figures["smoothed_loss"] < result.figures["first_loss"]
+    assert not result.figures["compiled"]
+    weight = loaded.model.get_submodule("model.layers.0.mlp.up_proj").get_base_layer().weight
+    assert weight.is_cuda and weight.quant_state.absmax.is_cuda and weight.dtype == torch.uint8
+    adapters.save(loaded.model, tmp_path / "model", "tiny", None)
+    loaded.tokenizer.save_pretrained(tmp_path / "model")
+
+    def score(merged: bool) -> float | None:
+        model = load.load(str(tmp_path / "model"), merged=merged)
+        return heldout_loss.score(model, prepared.heldout, dtype).scores[0].value
+
+    trained = heldout_loss.score(loaded, prepared.heldout, dtype).scores[0].value
+    near = 1e-4 if dtype == "float32" else 1e-2
+    assert score(merged=False) == pytest.approx(trained, rel=near)
+    assert score(merged=True) == pytest.approx(trained, rel=near)
+    monkeypatch.setattr(load, "device", lambda: torch.device("cpu"))
+    assert score(merged=True) == pytest.approx(trained, rel=10 * near)
+
+
+def test_the_gpu_makes_the_4_bits_that_the_cpu_makes():
+    """But where a weight lies half-way between two values."""
+    adapter = Adapter(rank=4, base_weights="nf4")
+    on_cpu = load.load("tiny", on_cpu=True).model
+    adapters.make_base(on_cpu, adapter)
+    on_gpu = load.load("tiny", adapter=adapter).model
+    for name in ("self_attn.q_proj", "mlp.down_proj"):
+        pairs = [model.get_submodule(f"model.layers.0.{name}") for model in (on_cpu, on_gpu)]
+        codes = [pair.weight.data.cpu() for pair in pairs]
+        assert (codes[0] != codes[1]).float().mean() < 1e-3
+        dense = [pair.dense().weight.cpu() for pair in pairs]
+        assert (dense[0] - dense[1]).norm() < 1e-2 * dense[0].norm()
 
 
 def test_float32_on_the_gpu_trains_to_the_loss_of_the_cpu(tmp_path, monkeypatch):

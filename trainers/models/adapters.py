@@ -176,6 +176,7 @@ def save(model: "PreTrainedModel", folder: Path, base: str, revision: str | None
     # written in an order of its own each time, and it decides nothing
     config["target_modules"] = sorted(config["target_modules"])
     config |= {"base_model_name_or_path": base, "revision": revision}
+    config |= {"task_type": "CAUSAL_LM"}  # without which AutoPeftModelForCausalLM loads none
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     if quantized.holds(model):
         text = json.dumps(quantized.CONFIG, indent=2)

@@ -41,6 +41,7 @@ def advice(fitted: Fit, rows: pd.DataFrame) -> Advice:
 
 def test_words_and_whether_it_is_adam():
     assert recipe(frame("lion", "lora")) == Recipe("Lion", "LoRA")
+    assert recipe(frame("adamw", "qlora")).words == "QLoRA by AdamW"
     assert Recipe("Lion", "LoRA").words == "LoRA by Lion"
     assert not Recipe("Lion").adam and not Recipe("AdamW and SGD").adam
     assert Recipe("AdamW and 8-bit AdamW").adam and recipe(frame("", "")).adam

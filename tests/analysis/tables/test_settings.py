@@ -33,6 +33,18 @@ def test_axes_are_columns_and_arms():
     assert found[1] == found[2] == ("adapter.rank=16", {"adapter.rank": 16})
 
 
+def test_weights_in_4_bits_tell_adapters_apart_and_records_without_them_have_none():
+    found = read(
+        trial(0, adapter={"rank": 4}),
+        trial(1, adapter={"rank": 4, "base_weights": "float32"}, learning_rate=1e-2),
+        trial(2, adapter={"rank": 4, "base_weights": "nf4"}),
+    )
+    whole = {"adapter": "lora", "adapter.base_weights": "float32"}
+    assert found[0][1] == found[1][1] == whole
+    assert found[2][1] == {"adapter": "qlora", "adapter.base_weights": "nf4"}
+    assert found[2][0] == "adapter=qlora, adapter.base_weights=nf4"
+
+
 def test_named_arms_keep_their_names_and_their_settings():
     found = read(
         trial(0, "full"),
@@ -42,7 +54,7 @@ def test_named_arms_keep_their_names_and_their_settings():
     assert [arm for arm, _ in found] == ["full", "lora", "lion"]
     assert found[1][1] == {
         "adapter": "lora", "adapter.rank": 8, "set.epochs": 2.0, "optimizer": "adamw",
-        "lion_beta1": None, "set.arm": "lora",
+        "lion_beta1": None, "set.arm": "lora", "adapter.base_weights": "float32",
     }  # fmt: skip
     assert found[0][1]["adapter"] == "" and found[2][1]["optimizer"] == "lion"
 

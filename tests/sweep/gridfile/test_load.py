@@ -130,6 +130,15 @@ BROKEN = {
         "    optimizer: muon\n    resources: {gpus_per_trial: 2, sharding: full}", 7,
         ["stages.sft.optimizer", "'muon' with sharding: full", "use adamw or sgd"],
     ),
+    "weights in 4 bits, sharded": (
+        "    steps: 3",
+        "    adapter: {base_weights: nf4}\n    resources: {gpus_per_trial: 2, sharding: full}", 7,
+        ["stages.sft.adapter", "nf4 with sharding: full", "use base_weights: float32"],
+    ),
+    "other bits": (
+        "    steps: 3", "    adapter: {base_weights: int8}", 7,
+        ["stages.sft.adapter.base_weights", "'float32' or 'nf4'"],
+    ),
     "lanes in several processes": (
         "cpus_per_trial: 1", "gpus_per_trial: 2, lanes: 4", 17, ["lanes: 4 cells", "lanes: 1"],
     ),

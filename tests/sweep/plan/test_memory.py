@@ -3,17 +3,22 @@
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweep.plan import memory, trials
 from sweep.terminal import memory as terminal_memory
 from sweep.terminal.plan import show_plan
-from trainers.models import adapters, shapes
+from trainers.models import adapters, quantized, shapes
 from trainers.models.shapes import Shape
 from trainers.ops import memory as measured
 from trainers.specs.adapter import Adapter
 
+SIZES = {
+    "vocab_size": 512, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
+}  # fmt: skip
 PARAMETERS = 967_104
 RANK_8 = 2 * 8 * (4 * 2 * 192 + 3 * (192 + 512))
 
@@ -41,6 +46,33 @@ def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
     assert low.card == 80
 
 
+def test_model_of_eight_billion_in_4_bits_fits_a_card_of_24_gb(load, small):
+    model = "model=allenai/Llama-3.1-Tulu-3-8B"
+    found = of(load, small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}")
+    blocks = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336)
+    top, adapter = 8_030_326_784 - blocks, 41_943_040
+    expected = 4.127 / 8 * blocks + 2 * 4096 * 14_336 + 6 * top + (6 + 12) * adapter
+    assert found.held == pytest.approx(expected, rel=1e-4)
+    assert found.card == 24
+    trial = trials.trials(load(small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}"))[1]
+    assert trial.spec is not None
+    scored = memory.of_scoring(trial.model.name, trial.spec)
+    assert scored is not None and scored.held == pytest.approx(expected - 12 * adapter, rel=1e-4)
+    assert memory.memory(trial, "full", 2) is None
+
+
+def test_weights_in_4_bits_take_what_the_plan_counts():
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    whole = sum(weight.numel() for weight in model.parameters())
+    quantized.quantize(model, torch.device("cpu"))
+    top = sum(w.numel() for w in model.parameters() if w.is_floating_point())
+    states = [w.quant_state for w in model.parameters() if not w.is_floating_point()]
+    parts = [part for s in states for part in (s.absmax, s.state2.absmax)]
+    packed = sum(w.nbytes for w in model.parameters() if not w.is_floating_point())
+    found = (packed + sum(part.nbytes for part in parts)) / (whole - top)
+    assert found == pytest.approx(memory.IN_4_BITS, rel=1e-3)
+
+
 def test_sharded_training_holds_its_part_and_what_is_whole_for_so_long(load, small):
     trial = trials.trials(load(small))[1]
     shape = shapes.KNOWN["tiny"]
@@ -64,7 +96,11 @@ def test_untrained_and_unknown_models_have_no_estimate(load, small):
     assert [memory.memory(trial) for trial in planned] == [None] * len(planned)
 
 
-@pytest.mark.parametrize("adapter", [None, Adapter(rank=16)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "adapter",
+    [None, Adapter(rank=16), Adapter(rank=16, base_weights="nf4")],
+    ids=["full", "lora", "qlora"],
+)
 @pytest.mark.parametrize(("width", "inner", "heads", "keys"), [(192, 512, 6, 6), (576, 1536, 9, 3)])
 def test_activations_are_those_that_torch_keeps(adapter, width, inner, heads, keys):
     config = LlamaConfig(
@@ -93,6 +129,12 @@ def test_plan_says_what_fits_where_trials_ask_for_gpus(load, small, capsys):
     assert "31.1 GB on each GPU" in sharded[0] and sharded[0].endswith("of 48 GB (estimated)")
     adapted = lines(*gpu, "stages.sft.adapter={rank: 16}")
     assert len(adapted) == 1 and "fits a GPU of 80 GB (estimated)" in adapted[0]
+    trained, scored = lines(*gpu, "stages.sft.adapter={rank: 16, base_weights: nf4}")
+    assert trained.endswith("fits a GPU of 24 GB (estimated)")
+    assert scored == (
+        "memory: 51.4 GB to score models that are not in 4 bits (base); fits a GPU of 80 GB "
+        "(estimated)"
+    )
 
 
 def test_plan_of_a_large_model_says_which_sharding_fits_which_card(load, small, capsys):

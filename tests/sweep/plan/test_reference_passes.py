@@ -50,6 +50,14 @@ def test_another_length_of_texts_is_another_pass_beside_that_of_the_held_out_sli
     assert [len(keys) for keys in by_start.values()] == [2, 2]
 
 
+def test_a_base_in_4_bits_has_a_pass_of_its_own(load, planned):
+    plain, _ = passes(load, planned, PLAIN)
+    adapted, _ = passes(load, planned, "adapter.rank: [4, 8]")
+    assert plain == adapted
+    both, _ = passes(load, planned, "adapter.base_weights: [float32, nf4]")
+    assert all(plain[start] < both[start] and len(both[start]) == 2 for start in plain)
+
+
 def test_changed_data_is_another_pass(load, planned):
     before, _ = passes(load, planned, PLAIN)
     after, _ = passes(load, planned, PLAIN, data="other")

@@ -239,6 +239,15 @@ def test_plan_is_the_same_in_another_process(planned, command, grid_file, small,
     assert json.loads(run.stdout) == here, run.stderr
 
 
+def test_weights_in_4_bits_are_another_training_and_none_is_the_one_without_the_key(planned, small):
+    plain, whole, packed = (
+        planned(small, f"stages.sft.adapter={{rank: 4{more}}}")[1].key
+        for more in ("", ", base_weights: float32", ", base_weights: nf4")
+    )
+    assert plain == whole == "07229bdebc29"
+    assert packed != plain
+
+
 def test_further_axes_are_named_in_titles_and_in_the_plan_and_in_no_key(planned, small):
     plain = planned(small, "stages.sft.adapter={rank: 4}")
     swept = (

@@ -39,8 +39,12 @@ def test_states_and_gradients_are_those_of_autocast(biases, monkeypatch):
 
 @pytest.mark.parametrize(
     "adapter",
-    [{"rank": 4}, {"rank": 4, "targets": "attention", "dora": True, "rslora": True}],
-    ids=["lora", "dora"],
+    [
+        {"rank": 4},
+        {"rank": 4, "targets": "attention", "dora": True, "rslora": True},
+        {"rank": 4, "base_weights": "nf4"},
+    ],
+    ids=["lora", "dora", "nf4"],
 )
 def test_adapters_gradients_are_those_of_autocast(adapter, monkeypatch):
     """And of the frozen weights under it none is made."""

@@ -46,9 +46,12 @@ def test_all_else_may_not(settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"optimizer": "lion"}, {"adapter": {"dropout": 0.1}}, {"adapter": {"dora": True}}],
+    [
+        {"optimizer": "lion"}, {"adapter": {"dropout": 0.1}}, {"adapter": {"dora": True}},
+        {"adapter": {"base_weights": "nf4"}},
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_what_has_no_lanes_has_no_key(settings):
     assert key(**settings) is None
 

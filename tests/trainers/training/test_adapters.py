@@ -10,13 +10,14 @@ from datasets import Dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from trainers import dispatch
 from trainers.data import prepare
 from trainers.models import adapters, load
-from trainers.ops import reference
 from trainers.ops.batching import Order
+from trainers.specs.adapter import Adapter
 from trainers.specs.kinds import KINDS
 from trainers.specs.training import SftSpec
-from trainers.stages import dpo, reward_model, rlvr, sft
+from trainers.stages import reward_model, rlvr, sft
 from trainers.training.callbacks import Monitor
 
 SPEC = {
@@ -27,7 +28,13 @@ SPEC = {
 
 PLAIN = {"rank": 4, "alpha": 8}
 DORA = {"rank": 4, "alpha": 8, "dora": True, "rslora": True, "targets": "attention"}
-FORMS = pytest.mark.parametrize("adapter", [PLAIN, DORA], ids=["plain", "dora"])
+NF4 = PLAIN | {"base_weights": "nf4"}
+FORMS = pytest.mark.parametrize(
+    "adapter",
+    [PLAIN, DORA, NF4, DORA | {"base_weights": "nf4"}],
+    ids=["plain", "dora", "nf4", "nf4-dora"],
+)
+BASES = pytest.mark.parametrize("adapter", [PLAIN, NF4], ids=["float32", "nf4"])
 
 
 @pytest.fixture
@@ -53,6 +60,13 @@ def own(model) -> dict[str, torch.Tensor]:
 def logits(model) -> torch.Tensor:
     with torch.no_grad():
         return model(input_ids=torch.arange(5, 25)[None]).logits
+
+
+def base(tiny, adapter: dict) -> torch.Tensor:
+    """Logits of what the adapter is trained on."""
+    model = copy.deepcopy(tiny.model)
+    adapters.make_base(model, Adapter.model_validate(adapter))
+    return logits(model)
 
 
 @FORMS
@@ -91,7 +105,7 @@ def test_adapter_is_one_whether_active_saved_or_merged(adapter, train, tiny, tmp
     assert not (tmp_path / "model" / "model.safetensors").exists()
     assert torch.allclose(logits(load.load(str(tmp_path / "model")).model), active, atol=1e-4)
     with adapters.off(model):
-        assert torch.equal(logits(model), logits(tiny.model))
+        assert torch.equal(logits(model), base(tiny, adapter))
     adapters.merge(model)
     assert torch.allclose(logits(model), active, atol=1e-4)
     again = load.load(str(tmp_path / "model")).model
@@ -99,11 +113,13 @@ def test_adapter_is_one_whether_active_saved_or_merged(adapter, train, tiny, tmp
     assert model.state_dict().keys() == tiny.model.state_dict().keys()
     assert not torch.allclose(active, logits(tiny.model), atol=1e-2)
     assert result.figures["model_parameters"] == tiny.model.num_parameters()
+    assert (tmp_path / "model" / adapters.BASE_CONFIG).exists() == ("base_weights" in adapter)
     assert result.figures["trained_parameters"] < 0.1 * tiny.model.num_parameters()
 
 
-def test_split_into_micro_batches_does_not_change_the_adapter(train):
-    whole, parts = (own(train(adapter=PLAIN, tokens_per_micro_batch=n)[0]) for n in (4096, 100))
+@BASES
+def test_split_into_micro_batches_does_not_change_the_adapter(adapter, train):
+    whole, parts = (own(train(adapter=adapter, tokens_per_micro_batch=n)[0]) for n in (4096, 100))
     for name, weight in whole.items():
         assert (weight - parts[name]).norm() <= 1e-3 * weight.norm() + 1e-6
 
@@ -113,6 +129,8 @@ def test_split_into_micro_batches_does_not_change_the_adapter(train):
     [
         {"adapter": PLAIN | {"dropout": 0.1}},
         {"adapter": DORA},
+        {"adapter": NF4},
+        {"adapter": DORA | {"base_weights": "nf4"}},
         {"optimizer": "adamw_8bit"},
         {"optimizer": "adafactor"},
         {"optimizer": "sgd"},
@@ -150,7 +168,7 @@ def test_rate_far_too_high_diverges(train):
 def _kind(name: str, tiny, folder: Path, **settings):
     shared = {
         "kind": name, "learning_rate": 1e-3, "heldout": 3, "max_length": 96, "dtype": "float32",
-        "steps": 2, "adapter": PLAIN,
+        "steps": 2,
     }  # fmt: skip
     spec = KINDS[name].model_validate(shared | settings)
     loaded = tiny._replace(model=copy.deepcopy(tiny.model))
@@ -158,34 +176,43 @@ def _kind(name: str, tiny, folder: Path, **settings):
 
 
 def test_dpo_starts_at_the_reference_and_trains_the_adapter_alone(tiny, tmp_path):
+    """In one cache, where the reference of each base has its own values."""
     data = {"name": "world:preferences", "examples": 24}
-    spec, loaded, prepared = _kind("dpo", tiny, tmp_path, data=data, batch_size=4)
-    kept = reference.reference("base", lambda: loaded, prepared, tmp_path, "float32")
-    result = dpo.train(spec, loaded, prepared, kept, tmp_path)  # type: ignore[arg-type]
-    assert result.figures["first_loss"] == pytest.approx(0.693147, abs=1e-4)
-    with adapters.off(loaded.model):
-        assert torch.equal(logits(loaded.model), logits(tiny.model))
+    for adapter in (PLAIN, NF4):
+        spec, loaded, _ = _kind("dpo", tiny, tmp_path, data=data, batch_size=4, adapter=adapter)
+        result = dispatch.train(spec, loaded, tmp_path, "base", tmp_path)  # type: ignore[arg-type]
+        assert result.figures["first_loss"] == pytest.approx(0.693147, abs=1e-4)
+        assert result.figures["reference_pairs_computed"] > 0
+        with adapters.off(loaded.model):
+            assert torch.equal(logits(loaded.model), base(tiny, adapter))
 
 
-def test_reward_model_trains_its_head_with_the_adapter(tiny, tmp_path):
+@BASES
+def test_reward_model_trains_its_head_with_the_adapter(adapter, tiny, tmp_path):
     data = {"name": "world:preferences", "examples": 24}
-    spec, loaded, prepared = _kind("reward", tiny, tmp_path, data=data, batch_size=4)
+    spec, loaded, prepared = _kind(
+        "reward", tiny, tmp_path, data=data, batch_size=4, adapter=adapter
+    )
     result = reward_model.train(spec, loaded, prepared, tmp_path)  # type: ignore[arg-type]
     trained = own(result.model)
     assert "score.weight" in trained
     assert all("lora_" in name or name == "score.weight" for name in trained)
+    active = logits(result.model.eval())
     adapters.merge(result.model)
     result.model.save_pretrained(tmp_path / "model")
     loaded.tokenizer.save_pretrained(tmp_path / "model")
     judge = load.load_judge(str(tmp_path / "model")).model
-    assert torch.allclose(logits(judge), logits(result.model.eval()), atol=1e-5)
+    assert torch.allclose(logits(judge), active, atol=1e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
-def test_rlvr_measures_kl_against_the_model_without_the_adapter(algorithm, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "adapter"), [("grpo", PLAIN), ("grpo", NF4), ("rloo", PLAIN)]
+)
+def test_rlvr_measures_kl_against_the_model_without_the_adapter(algorithm, adapter, tiny, tmp_path):
     spec, loaded, prepared = _kind(
         "rlvr", tiny, tmp_path, data={"name": "world:prompts", "examples": 24}, batch_size=8,
         group_size=4, max_new_tokens=8, algorithm=algorithm, beta=0.1, learning_rate=1e-2,
+        adapter=adapter,
     )  # fmt: skip
     result = rlvr.train(spec, loaded, prepared, tmp_path)  # type: ignore[arg-type]
     lines = [json.loads(one) for one in (tmp_path / "metrics.jsonl").read_text().splitlines()]
