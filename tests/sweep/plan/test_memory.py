@@ -14,6 +14,7 @@ from trainers.models import adapters, quantized, shapes
 from trainers.models.shapes import Shape
 from trainers.ops import memory as measured
 from trainers.specs.adapter import Adapter
+from trainers.specs.training import SftSpec
 
 SIZES = {
     "vocab_size": 512, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2,
@@ -157,3 +158,21 @@ def test_table_of_the_docs_is_the_one_that_the_command_prints(capsys):
     command = next(line for line in page.splitlines() if "python -m sweep.terminal.memory" in line)
     terminal_memory.main(command.strip("`").split()[3:])
     assert capsys.readouterr().out in page
+
+
+@pytest.mark.parametrize("model", ["HuggingFaceTB/SmolLM2-1.7B", "allenai/Llama-3.1-Tulu-3-8B"])
+def test_table_of_adapters_in_the_docs_is_the_plans(model):
+    page = (Path(__file__).parents[3] / "docs" / "sharding.md").read_text(encoding="utf-8")
+    whole, packed = (
+        SftSpec.model_validate(terminal_memory.PLAIN | {"adapter": {"rank": 16} | base})
+        for base in ({}, {"base_weights": "nf4"})
+    )
+    cells = [
+        terminal_memory._cell(held)
+        for held in (
+            memory.of_training(model, whole),
+            memory.of_training(model, packed),
+            memory.of_scoring(model, packed),
+        )
+    ]
+    assert f"| {' | '.join([model, *cells])} |" in page

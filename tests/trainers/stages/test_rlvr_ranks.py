@@ -45,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rloo": {"algorithm": "rloo"},
     "fewer_prompts_than_processes": {"batch_size": 4},
     "adapter": {"adapter": {"rank": 4}},
+    "adapter_on_4_bits": {"adapter": {"rank": 4, "base_weights": "nf4"}},
 }
 """Three prompts a step, if not told otherwise: one process has two of them."""
 
