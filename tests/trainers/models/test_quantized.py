@@ -17,9 +17,12 @@ from transformers import (
 )
 
 from tests.trainers.small_models import small
+from trainers.evaluate import harness
 from trainers.inference.harness_model import in_bfloat16
 from trainers.models import adapters, load, quantized
 from trainers.specs.adapter import Adapter
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks
 
 CPU = torch.device("cpu")
 IDS = torch.arange(5, 25)[None]
@@ -151,6 +154,19 @@ def test_folder_of_an_adapter_gives_the_function_that_was_trained(folder):
     assert torch.equal(logits(active), expected)
     again = load.load(str(folder), adapter=Adapter.model_validate(NF4)).model
     assert torch.equal(logits(again), logits(in_4_bits(merged)))  # as a stage starts from it
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_benchmarks_score_the_active_adapter_as_the_merged_one(dtype, near, folder):
+    """The first is what a GPU scores."""
+    spec = EvaluateSpec(benchmarks=["world_choice", "world_instruction"], limit=6, dtype=dtype)
+
+    def scores(merged: bool) -> list[float]:
+        lm = harness.open_model(load.load(str(folder), merged=merged), spec)
+        evaluations = [harness.score(lm, benchmarks.find(name), spec) for name in spec.benchmarks]
+        return [score.value for evaluation in evaluations for score in evaluation.scores]
+
+    assert scores(merged=False) == pytest.approx(scores(merged=True), abs=near)
 
 
 def test_folder_in_other_bits_is_refused(folder):
