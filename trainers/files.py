@@ -45,6 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_part(name: str) -> bool:
+    """Whether a file or folder of this name was written aside, as `replacing` does."""
+    return name.startswith(".") and ".part" in name
+
+
 def take_place(aside: Path, folder: Path) -> None:
     """Give a folder that was written aside its name, in place of what has it, when every file in it
     is flushed: a reader finds it whole, after a power cut too."""

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from sweep.execution.job import Job, Outcome, Stored, TrialCallback, moved
 from sweep.execution.remote_run import mirrored
+from sweep.execution.worker import remote_inputs
+from sweep.storage import leftovers
 from sweep.storage.remote.lock import store_lock
 from sweep.storage.remote.mirror_files import content, is_own
-from sweep.storage.remote.object_store import Unreachable, asking
+from sweep.storage.remote.object_store import Unreachable, WholeFiles, asking
 from sweep.storage.run_folder import RunFolder
 from trainers.tasks import task_files
 
@@ -71,6 +73,9 @@ class RemoteRun:
                     "delete that folder to begin anew"
                 )
             self._mirror.pull()
+            if isinstance(self._mirror.system, WholeFiles):
+                leftovers.remove_parts(Path(self._mirror.path))
+            remote_inputs.remove_rooms_left(remote_inputs.cache_of(self._url))
             self._say(f"{self._url}: mirrored in {self._folder.path}")
             follower = threading.Thread(target=self._follow, daemon=True)
             follower.start()

@@ -16,7 +16,7 @@ STALE_SECONDS = 600.0
 PLACES = (".", "report", "choices", "trials/*", "trials/*/scores", "trials/*/checkpoints")
 
 
-BEFORE_THE_PLAN = ("report", "driver.log", "driver.lock", "mirror.json")
+BEFORE_THE_PLAN = ("report", "driver.log", "driver.lock", "driver.json", "mirror.json")
 """What a start writes before there is a plan."""
 
 
@@ -45,6 +45,13 @@ def remove(run: Path) -> int:
     return len(left)
 
 
+def remove_parts(store: Path) -> None:
+    """Remove stale parts wherever they lie below a folder in the place of a store."""
+    for path in store.rglob(".*.part*"):
+        if _is_stale(path):
+            _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -55,8 +62,12 @@ def _remove(path: Path) -> None:
 def _stale(run: Path) -> Iterator[Path]:
     for place in PLACES:
         for path in run.glob(f"{place}/.*.part*"):
-            if time.time() - _last_written(path) > STALE_SECONDS:
+            if _is_stale(path):
                 yield path
+
+
+def _is_stale(path: Path) -> bool:
+    return time.time() - _last_written(path) > STALE_SECONDS
 
 
 def _of_ended_trainings(run: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import trials
 from sweep.plan.trials import Trial
-from sweep.storage import driver_lock
+from sweep.storage import driver_lock, leftovers
 from sweep.storage.driver_lock import FolderLock
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
@@ -110,7 +110,7 @@ class RunFolder:
         if is_of is not None:
             runs = is_of.rpartition("/")[0]
             return f"{self.path}: is the mirror of {is_of}; give --runs {runs}, or rename the grid"
-        if self.path.exists() and any(f.name != CALIBRATION for f in self.path.iterdir()):
+        if self.path.exists() and any(not _before_a_plan(f.name) for f in self.path.iterdir()):
             return (
                 f"{self.path}: holds a run of its own, and would have to be the mirror of {url}; "
                 "rename the grid, or work from another folder"
@@ -131,6 +131,11 @@ class RunFolder:
         for trial in planned:
             if not trial.waits:
                 self.trial(trial).write_identity(trial)
+
+
+def _before_a_plan(name: str) -> bool:
+    """Whether a start that came to no plan may have left this; such a folder holds no run yet."""
+    return name in (CALIBRATION, "data", *leftovers.BEFORE_THE_PLAN) or files.is_part(name)
 
 
 def plan_csv(planned: list[Trial]) -> str:

@@ -54,5 +54,6 @@ def _scored(scorer: Any, want: Any) -> tuple[str, ...]:
 
 
 def _no_figure(figure: Any, path: Path) -> str:
-    path.with_name(f"{path.name}.svg").write_text("<svg/>", encoding="utf-8")
+    for end in ("png", "pdf", "svg"):
+        path.with_name(f"{path.name}.{end}").write_text("<svg/>", encoding="utf-8")
     return "<svg/>"

@@ -45,11 +45,16 @@ class PowerCut:
 
     def cut(self) -> None:
         """Take from the disk what was not flushed since this process began."""
+        flushed: dict[int, int] = {}  # by inode: all links to a file have its bytes
+        for path, size in self._flushed.items():
+            if os.path.exists(path):
+                inode = os.stat(path).st_ino
+                flushed[inode] = max(size, flushed.get(inode, 0))
         for folder, _, names in os.walk(self._root):
             for name in names:
                 path = os.path.join(folder, name)
                 status = os.lstat(path)
-                size = self._flushed.get(path, 0)  # 0: written by a library in another language
+                size = flushed.get(status.st_ino, 0)  # 0: written by a library in another language
                 if status.st_mtime_ns >= self._began and status.st_size > size:
                     os.truncate(path, size)
         for path, target, old in reversed(self._renames):

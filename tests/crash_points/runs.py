@@ -158,6 +158,7 @@ def _in_child(
     finally:
         recorder.end()
         sys.stdout.flush()
+        sys.stderr.flush()
         record.write_bytes(pickle.dumps(dict(recorder.operations)))
         os._exit(code)
 

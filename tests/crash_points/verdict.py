@@ -93,7 +93,7 @@ def judged(point: Point, folder: Path, expected: Undisturbed) -> Verdict:
     else:
         faults.append(f"goes on with {again.code}: {_last_line(again.output)}")
         return Verdict(point, first.struck, left, tuple(faults))
-    faults += _compared(root, expected, done, point.report)
+    faults += _compared(root, expected, done, point)
     third = runs.run(root, place, report="none")
     if third.code or "0 to go" not in third.output:
         faults.append(f"a start with nothing to do: {third.code}: {_last_line(third.output)}")
@@ -107,7 +107,7 @@ def table(root: Path) -> pd.DataFrame:
     return rows.sort_values(["key", "benchmark", "metric"], ignore_index=True)
 
 
-def _compared(root: Path, expected: Undisturbed, done: dict[str, int], report: Report) -> list[str]:
+def _compared(root: Path, expected: Undisturbed, done: dict[str, int], point: Point) -> list[str]:
     faults = []
     here = table(root)
     if here.duplicated(["key", "benchmark", "metric"]).any():
@@ -124,13 +124,13 @@ def _compared(root: Path, expected: Undisturbed, done: dict[str, int], report: R
         if steps != sorted(set(steps)):
             faults.append(f"{metrics.parent.name}: steps {steps}")
     there, wanted = _files(root), expected.files
-    if report != "whole":
+    if point.report != "whole":
         there, wanted = (
             {name for name in names if "/report/" not in name} for names in (there, wanted)
         )
     if left := sorted(there - wanted):
         faults.append(f"left behind: {', '.join(left[:3])}")
-    if gone := sorted(name for name in wanted - there if not name.endswith(NO_RECORD)):
+    if gone := sorted(name for name in wanted - there if not _is_spare(name, point)):
         faults.append(f"not there: {', '.join(gone[:3])}")
     return faults
 
@@ -139,6 +139,16 @@ def _files(root: Path) -> set[str]:
     """Names of all files, without what is another in every run."""
     names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     return {UNIQUE.sub("*", SEGMENTS.sub(".segments/*", name)) for name in names}
+
+
+def _is_spare(name: str, point: Point) -> bool:
+    """Whether a run that goes on can do without: data and caches of a machine where nothing had to
+    be trained any more."""
+    return (
+        name.endswith(NO_RECORD)
+        or name.startswith("cache/")
+        or (point.moved and name.startswith("runs/run/data/"))
+    )
 
 
 def unnumbered(root: Path, operations: dict[str, list[Operation]]) -> list[str]:

@@ -87,10 +87,7 @@ def brought(job: Job, room: Path) -> Inputs:
 def room(root: Path) -> Iterator[Path]:
     """An empty folder for one attempt; those of processes that were killed go."""
     root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob("room-*.lock"):
-        with contextlib.suppress(Timeout), FileLock(left, timeout=0):
-            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-            left.unlink(missing_ok=True)
+    remove_rooms_left(root)
     folder = root / f"room-{uuid.uuid4().hex[:8]}"
     lock = FileLock(f"{folder}.lock")
     with lock:
@@ -99,7 +96,17 @@ def room(root: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    Path(lock.lock_file).unlink(missing_ok=True)
+    if not folder.exists():  # else the lock tells who comes next of it
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def remove_rooms_left(root: Path) -> None:
+    """By processes that were killed."""
+    for left in root.glob("room-*.lock"):
+        with contextlib.suppress(Timeout), FileLock(left, timeout=0):
+            shutil.rmtree(room := left.with_suffix(""), ignore_errors=True)
+            if not room.exists():
+                left.unlink(missing_ok=True)
 
 
 def _parent(url: str, room: Path, name: str) -> Path:

@@ -28,6 +28,7 @@ from sweep.storage.remote.mirror_files import (
     aside_of,
     below,
     is_large,
+    is_longer,
     is_own,
     of_checkpoints_cut_off,
     promise,
@@ -114,9 +115,11 @@ class Mirror:
                 return False
             self._remove([name for name in gone if not is_large(name)])
             for _, some in groupby(sorted(changed, key=promise), promise):
-                names = list(some)
-                self._upload({name: frozen[name] for name in names}, last)
-                self._known |= {name: here[name] for name in names}
+                part = {name: frozen[name] for name in some}
+                for name in part:
+                    self._known.setdefault(name, NEVER)  # where it fails some may be there
+                self._upload(part, last)
+                self._known |= {name: here[name] for name in part}
             self._remove([name for name in gone if is_large(name)])
             return True
 
@@ -188,7 +191,7 @@ class Mirror:
             with asking(self.url):
                 self.system.get([self._at(name) for name in names], list(map(str, asides)))
             for name, aside in zip(names, asides, strict=True):
-                if not self._is_longer(name, aside):
+                if not is_longer(self.here / name, aside):
                     aside.replace(self.here / name)
                     self._known[name] = stat_of(self.here / name)
                 self._versions[name] = version_of(objects[name])
@@ -205,27 +208,15 @@ class Mirror:
                 if (self.here / name).exists():
                     self._known[name] = stat_of(self.here / name)
 
-    def _is_longer(self, name: str, other: Path) -> bool:
-        """Whether the record here is that in the store with lines that did not go up any more."""
-        here = self.here / name
-        return (
-            name.endswith(".jsonl")
-            and here.exists()
-            and here.read_bytes().startswith(other.read_bytes())
-        )
-
     def _note_weights(self, folders: Collection[str], objects: dict[str, Any]) -> None:
-        """In a light mirror: a note for weights that are in the store, none for those that are
-        not."""
+        """In a light mirror: a note for weights that are in the store, none for those that are not.
+        Those that were to be removed go at the next push."""
         if not self.light:
             return
         parts = [name.split("/") for name in objects]
         there = {"/".join(part[:3]) for part in parts if len(part) > 3 and part[2] == WEIGHTS}
-        there = {
-            folder
-            for folder in there
-            if f"{Path(folder).parent.as_posix()}/{REMOVED}" not in objects
-        }
+        left = {name for name in there if f"{name.rpartition('/')[0]}/{REMOVED}" in objects}
+        there -= left
         at = f"{WEIGHTS}/{NOTE}"
         noted = {
             path.parent
@@ -235,6 +226,7 @@ class Mirror:
         for folder in noted - {self.here / name for name in there}:
             shutil.rmtree(folder)
             self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
+        self._known |= {f"{name}/{NOTE}": NEVER for name in left}
         for name in there:
             note = self.here / name / NOTE
             if not note.exists():

@@ -64,6 +64,15 @@ def is_large(name: str) -> bool:
     )
 
 
+def is_longer(record: Path, other: Path) -> bool:
+    """Whether a record here is `other`, from the store, with lines that did not go up any more."""
+    return (
+        record.name.endswith(".jsonl")
+        and record.exists()
+        and record.read_bytes().startswith(other.read_bytes())
+    )
+
+
 def is_own(name: str) -> bool:
     """Whether it stays on its machine: no record, or one that is still being written."""
     return any(

@@ -4,7 +4,6 @@ The only `import fsspec`.
 """
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sweep.plan.disk import full
+from trainers import files
 
 TRIES = {"config_kwargs": {"retries": {"total_max_attempts": 4}}}
 """Of botocore for S3: a store that is away is known to be after some seconds. Its default took up
@@ -23,26 +23,20 @@ to 36 s here, and who can wait asks again after pauses of his own."""
 
 class WholeFiles(LocalFileSystem):
     """A folder in the place of a store: a file is there whole or as it was, as S3 has it, whenever
-    its writer is killed."""
+    its writer is killed or the power goes. What a killed writer left of one is not listed."""
 
     def put_file(self, path1: str, path2: str, callback: Any = None, **options: Any) -> None:
-        with self._aside(path2) as aside:
-            super().put_file(path1, aside, callback, **options)
+        with files.replacing(Path(path2)) as aside:
+            super().put_file(path1, str(aside), callback, **options)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
-        with self._aside(path) as aside:
-            super().pipe_file(aside, value, mode, **options)
+        with files.replacing(Path(path)) as aside:
+            super().pipe_file(str(aside), value, mode, **options)
 
-    @contextlib.contextmanager
-    def _aside(self, path: str) -> Iterator[str]:
-        """Each writer's own, and gone with whatever goes wrong: a full disk gets its room back."""
-        folder, _, name = path.rpartition("/")
-        aside = f"{folder}/.{name}.{uuid.uuid4().hex}.part"
-        try:
-            yield aside
-            self.mv(aside, path)
-        finally:
-            Path(aside).unlink(missing_ok=True)
+    def ls(self, path: str, detail: bool = False, **options: Any) -> list[Any]:
+        there: list[dict[str, Any]] = super().ls(path, detail=True, **options)
+        whole = [info for info in there if not files.is_part(info["name"].rpartition("/")[2])]
+        return whole if detail else [info["name"] for info in whole]
 
 
 class BadUrl(ValueError):

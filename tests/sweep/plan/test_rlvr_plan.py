@@ -53,8 +53,8 @@ def test_a_reward_model_that_is_not_there_is_refused(grid):
         grid(batch_size="32\n    reward_model: nowhere")
 
 
-def test_sharded_weights_are_refused_and_several_processes_are_not(grid):
+def test_several_processes_may_share_the_weights(grid):
     two = "32\nresources: {cpus_per_trial: 2, ranks_per_trial: 2%s}\n#"
     assert grid(batch_size=two % "").stages["rlvr"].resources.ranks == 2
-    with pytest.raises(config.GridError, match=r"stages\.rlvr: sharding: full .*{sharding: none}"):
-        grid(batch_size=two % ", sharding: full")
+    shared = grid(batch_size=two % ", sharding: full").stages["rlvr"].resources
+    assert (shared.ranks, shared.sharding) == (2, "full")
