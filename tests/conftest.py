@@ -291,9 +291,15 @@ ENGINE_ROOMS = (
 )  # fmt: skip
 
 
+SLOW_SECONDS = 1200
+"""Limit of a slow test on a busy machine: a fault over two nodes takes 7 minutes there."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make test-fast` leaves out."""
+    """Mark the tests that `make test-fast` leaves out; slow ones may take as long as they do."""
     for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
         room = item.path.parent.relative_to(ROOT / "tests").as_posix()
         if (
             item.path.name == "test_hub.py"

@@ -149,7 +149,6 @@ def crash_points(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", ["folder", "store"])
 def test_points_drawn_at_random_lose_nothing(place):
     ended = crash_points("--place", place, "--share", "0.01")
@@ -157,7 +156,6 @@ def test_points_drawn_at_random_lose_nothing(place):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_runs_that_compute_everything_anew_end_in_the_same_way():
     drawn = ("--kinds", "kill", "EIO", "power", "--thread", "main", "--share", "0.006", "--lines")
     once, anew = (crash_points(*drawn, *more) for more in ((), ("--plain",)))

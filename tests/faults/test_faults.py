@@ -15,7 +15,6 @@ def undisturbed(tmp_path_factory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # trials over two nodes, each of which imports torch for each of them
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_run_ends_as_if_nothing_had_happened(fault, undisturbed, tmp_path):
     found = matrix.tried(fault, tmp_path / "fault", undisturbed, seed=1)
@@ -26,7 +25,6 @@ def test_run_ends_as_if_nothing_had_happened(fault, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_three_minutes_of_chaos(capfd):
     arguments = ["--minutes", "3", "--every", "30", "--cells", "16"]
     assert chaos.main(arguments) == 0

@@ -273,7 +273,7 @@ def roomy(tiny):
         ("ifeval", 2, "average", 0),
         ("piqa", 2, "acc_norm", 0),
         ("mmlu_pro", 2, "acc", 0),
-        pytest.param("bbh", 27, "exact_match", 3, marks=pytest.mark.slow),
+        pytest.param("bbh", 54, "exact_match", 3, marks=pytest.mark.slow),
     ],
 )
 def test_stock_benchmark_runs_on_local_items(
@@ -282,8 +282,7 @@ def test_stock_benchmark_runs_on_local_items(
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(shared_data / "nltk_data")])
-    limit = 1 if name == "bbh" else 2
-    local = {"data_dir": str(shared_data / "eval"), "limit": limit, "batch_size": 2}
+    local = {"data_dir": str(shared_data / "eval"), "limit": 2, "batch_size": 2}
     assert benchmarks.missing(benchmarks.find(name), spec(**local)) is None
     found = score(roomy, name, **local)
     (primary,) = [entry for entry in found.scores if entry.primary]

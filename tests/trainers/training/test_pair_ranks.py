@@ -47,8 +47,11 @@ def test_two_ranks_take_the_step_of_one(tmp_path):
         found = torch.load(tmp_path / f"{kind}.pt", weights_only=True)
         expected, figures = update(kind, tmp_path / f"{kind}-alone")
         assert float((found["update"] - expected).norm() / expected.norm()) < EXACT
-        for name in ("final_loss", "rewards_margin", "rewards_accuracy", "noise_scale"):
-            assert found["figures"][name] == pytest.approx(figures[name], rel=1e-3, abs=1e-5)
+        theirs = found["figures"]
+        for name in ("final_loss", "rewards_margin", "rewards_accuracy"):
+            assert theirs[name] == pytest.approx(figures[name], rel=1e-3, abs=1e-5)
+        # a difference of squared norms, in which their rounding grows
+        assert theirs["noise_scale"] == pytest.approx(figures["noise_scale"], rel=1e-2)
 
 
 def _rank(rank: int, port: int, folder: str) -> None:

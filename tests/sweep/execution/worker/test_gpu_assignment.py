@@ -61,7 +61,6 @@ def seen(folder: Path, stage: str) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_on_ray_a_share_sees_one_gpu_and_a_trial_without_sees_none(tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(GRID)
