@@ -104,8 +104,8 @@ def remove_rooms_left(root: Path) -> None:
     """By processes that were killed."""
     for left in root.glob("room-*.lock"):
         with contextlib.suppress(Timeout), FileLock(left, timeout=0):
-            shutil.rmtree(room := left.with_suffix(""), ignore_errors=True)
-            if not room.exists():
+            shutil.rmtree(folder := left.with_suffix(""), ignore_errors=True)
+            if not folder.exists():
                 left.unlink(missing_ok=True)
 
 
