@@ -160,8 +160,8 @@ class RemoteRun:
         return not there and any(self._folder.path.glob("trials/*/attempts.jsonl"))
 
     def _follow(self) -> None:
-        took = 0.0
-        while not self._stop.wait(max(FOLLOWED_EVERY, 10 * took)):
+        pause = FOLLOWED_EVERY
+        while not self._stop.wait(pause):
             began = time.monotonic()
             try:
                 if running := tuple(self._running):
@@ -169,11 +169,12 @@ class RemoteRun:
                 self.push()
                 if running:  # else nothing may have been asked
                     self._away_since = None
+                pause = max(FOLLOWED_EVERY, 10 * (time.monotonic() - began))
             except Unreachable as error:
+                pause = FOLLOWED_EVERY
                 if not self.away:
                     self._away_since = began
                     self._say(f"{error}; tried again every {FOLLOWED_EVERY:.0f} s")
-            took = time.monotonic() - began
 
     def _end(self, follower: threading.Thread) -> None:
         self._stop.set()
