@@ -1,0 +1,42 @@
+"""How a driver follows its trials in a store that is away."""
+
+import threading
+import time
+import uuid
+from pathlib import Path
+
+from sweep.execution import remote_driver
+from sweep.execution.remote_driver import RemoteRun
+from sweep.storage.remote.object_store import Unreachable
+from sweep.storage.run_folder import RunFolder
+
+
+def test_it_is_asked_as_often_as_is_said_however_long_an_answer_takes(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(remote_driver, "FOLLOWED_EVERY", 0.1)
+    said: list[str] = []
+    url = f"memory://bucket-{uuid.uuid4().hex}/run"
+    run = RemoteRun(url, RunFolder(tmp_path / "run"), said.append)
+    asked = 0
+
+    def away(*names: str) -> None:
+        nonlocal asked
+        asked += 1
+        time.sleep(0.3)
+        if asked < 4:
+            raise Unreachable(f"{url}: is away")
+
+    monkeypatch.setattr(run._mirror, "pull", away)
+    run.begun("trials/a")
+    follower = threading.Thread(target=run._follow)
+    follower.start()
+    began = time.monotonic()
+    while not run.away or asked < 4:
+        assert time.monotonic() < began + 6, f"asked {asked} times"
+        time.sleep(0.01)
+    while run.away:
+        assert time.monotonic() < began + 8, "it is never back"
+        time.sleep(0.01)
+    run._end(follower)
+    assert len(said) == 1, "told once"
