@@ -17,7 +17,7 @@ from analysis.compare.score_difference import (
 from analysis.compare.source import Source
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
-from analysis.text import number
+from analysis.text import Unit, number
 
 
 class BestScores(NamedTuple):
@@ -88,6 +88,8 @@ def compare_best(
     interval = difference.interval
     apart = interval is not None and not interval[0] <= 0 <= interval[1]
     label = task(cells.benchmark).label
+    # points only where both are shares
+    unit = min(unit_of(cells), unit_of(other), key=lambda unit: unit.points)
     return BestScores(
         first=first,
         second=second,
@@ -99,14 +101,13 @@ def compare_best(
         second_cell=places[1],
         difference=difference,
         apart=apart,
-        sentence=_sentence(label, first, second, difference, apart, cells),
+        sentence=_sentence(label, first, second, difference, apart, unit),
     )
 
 
 def _sentence(
-    label: str, first: str, second: str, difference: ScoreDifference, apart: bool, cells: Cells
+    label: str, first: str, second: str, difference: ScoreDifference, apart: bool, unit: Unit
 ) -> str:
-    unit = unit_of(cells)
     better, worse = (second, first) if difference.gain >= 0 else (first, second)
     scores = f"{number(difference.first, 3)} against {number(difference.second, 3)}"
     if difference.interval is None:

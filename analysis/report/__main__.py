@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if given.against:
             print((index.parent / build.AGAINST).read_text(encoding="utf-8"))
-        console, record = Console(highlight=False), load(index.with_name(terminal.RECOMMENDATIONS))
+        console = Console(highlight=False)
+        record = load(index.with_name(terminal.RECOMMENDATIONS))
         console.print(terminal.answer(record, console.width))
         print(index)
     except ResultsError as error:

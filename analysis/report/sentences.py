@@ -26,11 +26,7 @@ from analysis.text import (
     with_interval,
 )
 
-RULE_NAMES = {
-    "ratio": "one ratio",
-    "root": "the square-root rule",
-    "fixed": "one learning rate",
-}
+RULE_NAMES = {"ratio": "one ratio", "root": "the square-root rule", "fixed": "one learning rate"}
 """Rules that set the learning rate for every batch size."""
 
 HIGHER_RATIO = "higher_ratio_helps_reasoning"

@@ -102,3 +102,26 @@ def test_values_of_a_column_need_no_rates_of_each_other(tmp_path: Path, capsys) 
     assert "All trials across model" in text and "across arm" not in text
     assert "Add learning rates 2.5e-6 and 5e-6" in text
     assert "new cells beside the 15 there are. All trials (b)" in text
+
+
+def test_points_are_told_only_where_both_tables_have_shares(tmp_path: Path, capsys) -> None:
+    """Rewards may be shares in one table and go beyond 1 in the other."""
+    rows = [
+        {
+            "learning_rate": 1e-5 * 2**step,
+            "batch_size": size,
+            "reward": 0.6 - 0.02 * (step - 2) ** 2,
+        }
+        for step in range(5)
+        for size in (8, 16)
+    ]
+    frame = pd.DataFrame(rows)
+    shares, better, beyond = (tmp_path / f"{name}.csv" for name in ("shares", "better", "beyond"))
+    frame.to_csv(shares, index=False)
+    frame.assign(reward=frame.reward + 0.1).to_csv(better, index=False)
+    frame.assign(reward=frame.reward + 1).to_csv(beyond, index=False)
+    for other, in_points in ((better, True), (beyond, False)):
+        said(capsys, shares, other, "--out", tmp_path / other.stem)
+        record = json.loads((tmp_path / other.stem / terminal.RECOMMENDATIONS).read_text())
+        assert ("10.0 points" in record["comparison"]["scores"][0]["sentence"]) == in_points
+        assert (" points" in record["comparison"]["scores"][0]["sentence"]) == in_points

@@ -19,8 +19,7 @@ from trainers.evaluate import heldout_loss
 from trainers.models import load
 from trainers.specs.training import SftSpec
 
-GRID = """\
-name: lora
+SFT = """\
 model: tiny
 stages:
   sft:
@@ -31,24 +30,21 @@ stages:
     max_length: 64
     learning_rate: 0.01
     batch_size: 4
+"""
+
+GRID = (
+    f"name: lora\n{SFT}"
+    + """\
     arms:
       - {name: full, set: {learning_rate: 0.000001}}
       - {name: lora, set: {adapter: {rank: 4}}}
 evaluate: {benchmarks: []}
 """
+)
 
-IN_4_BITS = """\
-name: qlora
-model: tiny
-stages:
-  sft:
-    kind: sft
-    data: {name: world:sft, examples: 24}
-    steps: 2
-    heldout: 8
-    max_length: 64
-    learning_rate: 0.01
-    batch_size: 4
+IN_4_BITS = (
+    f"name: qlora\n{SFT}"
+    + """\
     grid: {adapter.base_weights: [float32, nf4]}
   dpo:
     kind: dpo
@@ -62,6 +58,7 @@ stages:
     adapter: {rank: 4, base_weights: nf4}
 evaluate: {benchmarks: [world_choice], limit: 8}
 """
+)
 
 
 @pytest.fixture(scope="module")

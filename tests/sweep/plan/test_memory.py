@@ -49,12 +49,12 @@ def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
 
 def test_model_of_eight_billion_in_4_bits_fits_a_card_of_24_gb(load, small):
     model = "model=allenai/Llama-3.1-Tulu-3-8B"
-    found = of(load, small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}")
+    adapted = of(load, small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}")
     blocks = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14_336)
     top, adapter = 8_030_326_784 - blocks, 41_943_040
     expected = 4.127 / 8 * blocks + 2 * 4096 * 14_336 + 6 * top + (6 + 12) * adapter
-    assert found.held == pytest.approx(expected, rel=1e-4)
-    assert found.card == 24
+    assert adapted.held == pytest.approx(expected, rel=1e-4)
+    assert adapted.card == 24
     trial = trials.trials(load(small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}"))[1]
     assert trial.spec is not None
     scored = memory.of_scoring(trial.model.name, trial.spec)
@@ -70,8 +70,8 @@ def test_weights_in_4_bits_take_what_the_plan_counts():
     states = [w.quant_state for w in model.parameters() if not w.is_floating_point()]
     parts = [part for s in states for part in (s.absmax, s.state2.absmax)]
     packed = sum(w.nbytes for w in model.parameters() if not w.is_floating_point())
-    found = (packed + sum(part.nbytes for part in parts)) / (whole - top)
-    assert found == pytest.approx(memory.IN_4_BITS, rel=1e-3)
+    each = (packed + sum(part.nbytes for part in parts)) / (whole - top)
+    assert each == pytest.approx(memory.IN_4_BITS, rel=1e-3)
 
 
 def test_sharded_training_holds_its_part_and_what_is_whole_for_so_long(load, small):

@@ -70,17 +70,17 @@ def test_linear_modules_of_the_layers_are_what_bitsandbytes_makes_of_them(tiny):
     model = in_4_bits(tiny.model)
     changed = 0
     for name, module in tiny.model.named_modules():
-        found = model.get_submodule(name)
+        packed_module = model.get_submodule(name)
         if isinstance(module, torch.nn.Linear) and ".layers." in name:
             packed, state = quantize_4bit(
                 module.weight.data, blocksize=64, compress_statistics=True, quant_type="nf4"
             )
-            assert torch.equal(found.weight.data, packed)
-            assert torch.equal(found.dense().weight, dequantize_4bit(packed, state))
-            assert not torch.equal(found.dense().weight, module.weight)
+            assert torch.equal(packed_module.weight.data, packed)
+            assert torch.equal(packed_module.dense().weight, dequantize_4bit(packed, state))
+            assert not torch.equal(packed_module.dense().weight, module.weight)
             changed += 1
         elif not list(module.children()):
-            assert all(map(torch.equal, module.parameters(), found.parameters()))
+            assert all(map(torch.equal, module.parameters(), packed_module.parameters()))
     assert changed == 2 * 7
     assert adapters.parameters(model) == tiny.model.num_parameters()
 
@@ -112,9 +112,9 @@ def test_adapter_is_that_of_peft_on_the_model_of_transformers(form, tiny, tmp_pa
     for name, weight in own.items():
         of_peft[name].data.copy_(weight)
     expected = theirs.train()(input_ids=IDS).logits  # theirs is bfloat16 otherwise, on some CPUs
-    found = ours.train()(input_ids=IDS).logits
-    assert torch.allclose(found, expected, atol=1e-4)
-    for output in (expected, found):
+    logits = ours.train()(input_ids=IDS).logits
+    assert torch.allclose(logits, expected, atol=1e-4)
+    for output in (expected, logits):
         output.square().mean().backward()
     assert own.keys() == of_peft.keys()
     for name, weight in own.items():

@@ -202,8 +202,7 @@ def _table(path: Path) -> Any:
     """Columns in row groups cannot be read by the row: kept once more as Arrow, per content."""
     import datasets
 
-    datasets.disable_progress_bars()  # nor does a plan end in a bar
-
+    datasets.disable_progress_bars()  # it would stand in the middle of a plan
     cache = str(files.cache_folder("tables") / files.content_hash(path))
     try:
         match suffix(path):
