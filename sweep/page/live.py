@@ -32,10 +32,10 @@ EVERY_SECONDS = 2.0
 LONG_SECONDS = 600.0
 
 CPU_SHARE = 0.007
-"""Of one core, on average. What is left of it when the map is drawn goes to the contours."""
+"""Of one core, on average, once the page stands."""
 
-CPU_AT_FIRST = 0.4
-"""Seconds of one core that may be used at once, for the first map and contours."""
+CPU_AT_FIRST = 0.3
+"""Seconds of one core that may be used at once, for the first curves and contours."""
 
 MOST_FAILURES = 5
 """In a row, after which the page is left alone."""
@@ -74,6 +74,8 @@ class LivePage:
         self._stands: Callable[[Path], None] | None = None
         self._began = 0.0
         self._contours_took = 0.0
+        self._contour_seconds = 0.0
+        self._first_map_seconds = 0.0
         self.import_seconds = 0.0
         """CPU seconds of the thread for imports, which the report would make."""
         self.draw_seconds = 0.0
@@ -147,9 +149,10 @@ class LivePage:
         self._began = time.monotonic()
         if not self._guarded(self._put_in_place) or self._view is None:
             return
+        self._first_map_seconds = time.thread_time() - self.import_seconds
         pause = EVERY_SECONDS
         while not self._over.wait(pause):
-            if self._guarded(self._look) and self._cpu_left() >= self._contours_took:
+            if self._guarded(self._look) and self._is_turn_of_contours():
                 self._guarded(self._draw_contours)
             if self._failures >= MOST_FAILURES:
                 self._say("page: left as it is; the report at the end is not touched by this")
@@ -161,7 +164,14 @@ class LivePage:
         """Seconds that the thread may use now; below 0 where it has used too many."""
         self.draw_seconds = time.thread_time() - self.import_seconds
         ran = time.monotonic() - self._began
-        return CPU_AT_FIRST + CPU_SHARE * ran - self.draw_seconds
+        return CPU_AT_FIRST + CPU_SHARE * ran - (self.draw_seconds - self._first_map_seconds)
+
+    def _is_turn_of_contours(self) -> bool:
+        """Where time is left for them, or the looks have had more than half of it: on a slow
+        machine the looks alone would use all there is."""
+        time_left = self._cpu_left()
+        looks = self.draw_seconds - self._first_map_seconds - self._contour_seconds
+        return time_left >= self._contours_took or self._contour_seconds <= looks
 
     def _look(self) -> None:
         assert self._view is not None
@@ -175,6 +185,7 @@ class LivePage:
             files.write_text(self._report / SURFACES, text)
             self._write(view, self._run)
             self._contours_took = time.thread_time() - before
+        self._contour_seconds += time.thread_time() - before
 
     def _read(self, view: "View") -> RunStatus:
         path = self._folder.path / "plan.csv"

@@ -150,6 +150,16 @@ def test_plan_stands_before_anything_is_written(planned, tmp_path):
     assert "Stopped: the disk is full. The same command goes on from here." in stopped
 
 
+def test_contours_come_though_the_looks_alone_use_all_the_time(watched, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live, "CPU_AT_FIRST", 0.0)
+    monkeypatch.setattr(live, "CPU_SHARE", 0.001)
+    folder = RunFolder(shutil.copytree(watched[-1]["folder"], tmp_path / "slow"))
+    page = begun(folder, (folder.path / "plan.csv").read_text(), [])
+    seconds_until((page.path.parent / live.SURFACES).exists, 20)
+    page.stop("interrupted")
+
+
 def test_run_that_is_left_shows_nothing_as_running(planned, tmp_path):
     folder = RunFolder(tmp_path / "run")
     trial = folder.path / "trials" / planned[1].splitlines()[2].rpartition(",")[2]
