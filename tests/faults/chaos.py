@@ -53,7 +53,8 @@ MOST_GIVEN_UP = 20
 """Ends with exit code 4; the command is given again after each."""
 
 STARTS = 3
-"""Of a node that comes back: a raylet may die as it joins, and a supervisor starts it again."""
+"""Of a node that comes back: a raylet may die as it joins, and a supervisor starts it again, as it
+does one that dies later (Ray's head takes a node that is slow to answer for dead)."""
 
 LAST_SECONDS = 3600.0
 """For what is left when the time is over."""
@@ -100,6 +101,18 @@ class Nodes:
                 if attempt == STARTS - 1:
                     raise
 
+    def dead(self) -> list[int]:
+        """Those that ended though nobody struck them."""
+        return [number for number, one in enumerate(self.nodes) if not one.lives()]
+
+    def last_words(self) -> str:
+        """Of Ray's nodes, the errors that they logged last."""
+        lines: list[str] = []
+        for log in (self.place / "ray").glob("session_2*/logs/raylet*.*"):
+            text = log.read_text(encoding="utf-8", errors="replace")
+            lines += [line for line in text.splitlines() if " E " in line or " C " in line][-3:]
+        return "\n".join(lines)
+
 
 def workers(nodes: Nodes) -> list[psutil.Process]:
     alive = []
@@ -117,7 +130,7 @@ class Chaos:
         self.log = run.folder / "driver.out"
         self.driver = self._start()
         self.done: Counter[str] = Counter()
-        self.gave_up = 0
+        self.gave_up = self.fell = 0
         self.memory: dict[int, list[int]] = defaultdict(list)
         """Process id of each driver -> bytes that it held, every `SAMPLED_SECONDS`."""
         self._sampled = 0.0
@@ -167,6 +180,11 @@ class Chaos:
                 expected = self.driver.returncode == 4 and self.gave_up <= MOST_GIVEN_UP
                 must(expected, f"exit code {self.driver.returncode}: {self.tail()}")
                 self.driver = self._start()
+            for number in self.nodes.dead():
+                self.fell += 1
+                print(f"{time.strftime('%H:%M:%S')} a node ended by itself", flush=True)
+                print(self.nodes.last_words(), flush=True)
+                self.nodes.restart(number)
             self._sample()
             if every is not None and time.monotonic() > strike:
                 self.strike()
@@ -233,7 +251,7 @@ def main(given: list[str] | None = None) -> int:
         starts = sum(run.starts().values())
     struck = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in sorted(chaos.done.items()))
     print(f"{PER_SEED * len(seeds)} cells in {(time.monotonic() - begun) / 60:.1f} min; {struck}")
-    print(f"trials begun {starts} times; {chaos.gave_up} drivers gave up")
+    print(f"trials begun {starts} times; {chaos.gave_up} drivers gave up; {chaos.fell} nodes fell")
     print(chaos.memory_words())
     print(f"lost {verdict.lost}, doubled {verdict.doubled}, difference {verdict.difference:g}")
     return int(any(verdict))

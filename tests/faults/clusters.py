@@ -112,6 +112,12 @@ class Node:
                 child.kill()
         psutil.Process(self.pid).kill()
 
+    def lives(self) -> bool:
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
     def workers(self) -> set[int]:
         return {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
 
