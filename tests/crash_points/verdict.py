@@ -143,9 +143,12 @@ def _files(root: Path) -> set[str]:
 
 def _is_spare(name: str, point: Point) -> bool:
     """Whether a run that goes on can do without: data and caches of a machine where nothing had to
-    be trained any more."""
+    be trained any more; the attempts of a trial that ends before its first look at the store (half
+    a second) and dies in its only upload, of which they are the last."""
+    attempts = re.match(r"(?:runs|store)/(run/trials/[^/*]+).*/attempts\.jsonl$", name)
     return (
         name.endswith(NO_RECORD)
+        or bool(attempts and f"store/{attempts[1]}" in point.operation.path)
         or name.startswith("cache/")
         or (point.moved and name.startswith("runs/run/data/"))
     )

@@ -31,6 +31,7 @@ from sweep.storage.remote.mirror_files import (
     is_longer,
     is_own,
     of_checkpoints_cut_off,
+    of_ended_trainings,
     promise,
     stat_of,
     version_of,
@@ -86,7 +87,8 @@ class Mirror:
             cut_off = of_checkpoints_cut_off(new, remote)
             self._grow({name: grown[name] for name in new if name in grown}, remote)
             self._fetch(sorted(set(new) - cut_off - grown.keys(), key=promise), remote)
-            self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
+            left = of_ended_trainings(remote) if self.light else set()
+            self._known |= dict.fromkeys(cut_off | left, NEVER)  # so they go at the next push
             self._note_weights(folders, remote)
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):

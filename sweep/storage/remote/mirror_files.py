@@ -95,6 +95,17 @@ def of_checkpoints_cut_off(names: Iterable[str], objects: dict[str, Any]) -> set
     }
 
 
+def of_ended_trainings(objects: dict[str, Any]) -> set[str]:
+    """Files of checkpoints that nobody goes on from: a worker died as it removed them."""
+    return {
+        name
+        for name in objects
+        if (parts := name.split("/"))[0] == "trials"
+        and parts[2:3] == ["checkpoints"]
+        and "/".join([*parts[:2], "train.json"]) in objects
+    }
+
+
 def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 

@@ -94,6 +94,19 @@ def test_weights_whose_removal_was_cut_off_go_at_the_next_start(node, tmp_path, 
     assert TrialFolder(again.here / "trials" / "t").weights_removed() == "keep: best"
 
 
+def test_checkpoints_of_an_ended_training_go_where_their_worker_died(node, tmp_path):
+    store = tmp_path / "store" / "trials"
+    left = [f"{name}/checkpoints/step-00000001/state.json" for name in ("t", "begun")]
+    for name in left:
+        (store / name).parent.mkdir(parents=True)
+        (store / name).write_text("{}")
+    driver = Mirror(tmp_path / "driver", node.url, light=True)
+    driver.pull()
+    driver.push()
+    assert not (store / left[0]).exists()
+    assert (store / left[1]).exists(), "its training goes on from there"
+
+
 @pytest.mark.parametrize("left", ["data/ab/counts.json", "driver.log", ".0a.part.json"])
 def test_start_that_came_to_no_plan_leaves_a_folder_that_may_be_a_mirror(tmp_path, left):
     path = tmp_path / "runs" / "run" / left
