@@ -13,7 +13,8 @@ from pathlib import Path
 
 STALE_SECONDS = 600.0
 
-PLACES = (".", "report", "choices", "trials/*", "trials/*/scores", "trials/*/checkpoints")
+OF_A_TRIAL = ("", "/scores", "/checkpoints", "/model")
+PLACES = (".", "report", "choices", *(f"trials/*{folder}" for folder in OF_A_TRIAL))
 
 
 BEFORE_THE_PLAN = ("report", "driver.log", "driver.lock", "driver.json", "mirror.json")

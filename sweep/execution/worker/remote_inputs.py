@@ -163,7 +163,7 @@ def _once(url: str, place: Path, check: Callable[[Path], None] = lambda place: N
             with asking(url):
                 source.system.get_file(source.path, str(aside))
         check(aside)
-        aside.rename(place)
+        files.take_place(aside, place)
 
 
 def push_references(url: str, root: Path) -> None:

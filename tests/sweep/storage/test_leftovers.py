@@ -18,6 +18,7 @@ def run(tmp_path):
         "trials/a/.model.12.part/model.safetensors",
         "trials/a/scores/.ab.part.parquet",
         "trials/a/checkpoints/.3.12.old.part/state",
+        "trials/a/model/.ab.part.txt",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +40,7 @@ def names(folder):
 
 def test_old_parts_go_and_nothing_else(run):
     age(run, leftovers.STALE_SECONDS + 60)
-    assert leftovers.remove(run) == 6
+    assert leftovers.remove(run) == 7
     assert names(run) == {"trials/a/scores/whole.json", "trials/a/party.part.json"}
 
 
@@ -58,7 +59,7 @@ def test_a_part_that_is_written_to_stays(run):
     before = names(run)
     age(run, leftovers.STALE_SECONDS + 60)
     (run / "trials/a/.model.12.part/model.safetensors").touch()
-    assert leftovers.remove(run) == 5
+    assert leftovers.remove(run) == 6
     assert "trials/a/.model.12.part/model.safetensors" in names(run)
     assert names(run) < before
 
