@@ -1,4 +1,4 @@
-"""A long run in which something dies every 20 s: `python -m tests.faults.chaos` (make chaos).
+"""A long run in which something dies every minute: `python -m tests.faults.chaos` (make chaos).
 
     python -m tests.faults.chaos --minutes 3 --cells 16
 
@@ -219,8 +219,8 @@ class Chaos:
 def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60, help="of strikes")
-    parser.add_argument("--every", type=float, default=20, help="seconds between two strikes")
-    parser.add_argument("--cells", type=int, default=640, help=f"rounded up to {PER_SEED}s")
+    parser.add_argument("--every", type=float, default=60, help="seconds between two strikes")
+    parser.add_argument("--cells", type=int, default=1400, help=f"rounded up to {PER_SEED}s")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(given)
     seeds = list(range(-(-arguments.cells // PER_SEED)))

@@ -113,10 +113,11 @@ class Node:
         psutil.Process(self.pid).kill()
 
     def lives(self) -> bool:
-        try:
-            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        """Whether it has a raylet: `ray start --block` waits on after one that left in order, as
+        one does that the head took for dead."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return bool(_raylets(self.pid))
+        return False
 
     def workers(self) -> set[int]:
         return {child.pid for child in psutil.Process(self.pid).children(recursive=True)}
