@@ -143,6 +143,7 @@ def test_run_lines_plan(line, tmp_path):
     assert "optimizer steps" in ended.stdout
 
 
+@pytest.mark.slow
 @each("sweep.status", "sweep.export", "analysis.report", having="runs/quickstart")
 def test_lines_on_a_run_folder_work(line, chain_run, tmp_path):
     """The chain's folder and stage in place of the quickstart's."""
@@ -154,6 +155,7 @@ def test_lines_on_a_run_folder_work(line, chain_run, tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 @each("sweep.audit", having=".jsonl")
 def test_audits_of_local_data_work(line, tmp_path, shared_data):
     talk = {"prompt": "What is the capital of France, and why?", "completion": "Paris."}
@@ -166,6 +168,7 @@ def test_audits_of_local_data_work(line, tmp_path, shared_data):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 @each("trainers.evaluate", having="--benchmarks")
 def test_scoring_a_model_alone_works(line, tmp_path, shared_data):
     """The tiny model in place of the real one, four items in place of a hundred."""
@@ -175,6 +178,7 @@ def test_scoring_a_model_alone_works(line, tmp_path, shared_data):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 @each("analysis.report", having=".csv")
 def test_reports_on_tables_work(line, tmp_path):
     """On tables of four cells, of the project that the line asks for and of another."""

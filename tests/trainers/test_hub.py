@@ -296,6 +296,7 @@ def test_base_model_is_saved_with_its_chat_template_and_end_token(first):
     assert json.loads((saved / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
 
 
+@pytest.mark.slow
 def test_reference_comes_from_the_hub_at_its_own_commit(first, hub, sweep, base_model):
     hub.repositories["model", "maker/other"] = base_model | {"README.md": b"# Other\n"}
     scored = sweep("name=table", "references=[maker/other]", "limits.max_trials=2")

@@ -1,6 +1,7 @@
 """The omnibus test says nothing where there is nothing, and sees a weak bowl among many cells."""
 
 import numpy as np
+import pytest
 
 from analysis.fit.flatness import flatness
 from analysis.posterior.cells import Cells, surfaces
@@ -20,11 +21,13 @@ def few_repeats(depth: float, number: int) -> Cells:
     return surfaces(frame.loc[(frame.seed == 0) | repeated])[0]
 
 
+@pytest.mark.slow
 def test_few_repeated_cells_make_no_shape_of_noise() -> None:
     called = [flatness(few_repeats(0.0, number))[0] <= 0.05 for number in range(60)]
     assert np.mean(called) <= 0.1
 
 
+@pytest.mark.slow
 def test_a_weak_bowl_is_seen_by_what_a_quadratic_explains() -> None:
     called = [flatness(few_repeats(0.008, number))[0] <= 0.05 for number in range(20)]
     assert np.mean(called) >= 0.8

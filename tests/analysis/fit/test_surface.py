@@ -25,6 +25,7 @@ def test_lower_is_better_is_the_mirror_image() -> None:
     assert found.optimum == pytest.approx((-10, 3.5, -13.5), abs=0.05)
 
 
+@pytest.mark.slow
 def test_interval_covers_the_truth_under_noise() -> None:
     covered = 0
     for seed in range(20):
@@ -47,6 +48,7 @@ def test_plateaus_at_both_ends_do_not_move_the_optimum() -> None:
     assert found.optimum.log2_learning_rate == pytest.approx(-10, abs=0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_flat_surface_is_refused(seeds: int) -> None:
     refused = 0

@@ -125,6 +125,7 @@ def trial(run: Path, stage: str, base_weights: str | None = None) -> tuple[Path,
     raise AssertionError(f"no {stage} with {base_weights}")
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_adapter_on_weights_in_4_bits(in_4_bits, tiny):
     folder, record = trial(in_4_bits, "sft", "nf4")
     loaded = load.load(str(folder / "model"), merged=False)

@@ -125,6 +125,7 @@ def test_narrower_question_goes_on(records):
     assert narrower.run(narrower.queue(narrower.pool()), count=1)
 
 
+@pytest.mark.slow
 def test_whole_command_decides(drive, small, tmp_path):
     grid = yaml.safe_load(small)
     grid["stages"]["sft"]["grid"] = {

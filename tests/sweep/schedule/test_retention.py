@@ -222,6 +222,7 @@ def test_whole_command_leaves_the_best_weights_and_all_scores(small, drive, tmp_
     assert "3 of 3 models done, 0 to go" in again.output
 
 
+@pytest.mark.slow
 def test_child_of_removed_weights_says_what_to_do(chain, drive, tmp_path):
     run = tmp_path / "run"
     none = chain.replace("  first:\n", "  first:\n    keep: none\n")

@@ -155,6 +155,7 @@ def refuses_and_then_dies(marker: str) -> load.Loaded:
     return load.load("./none")
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_opened_and_a_killed_process_are_told(loaded, tmp_path):
     marker = str(tmp_path / "asked")
     with helpers.started(Setting(2, 1, 0.0, refuses_and_then_dies, (marker,)), loaded):

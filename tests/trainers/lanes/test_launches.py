@@ -71,6 +71,7 @@ def counted(tiny, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_step_of_all_lanes_waits_once_and_calls_attention_once_for_each_layer(counted):
     counter = counted(4)
     assert counter.syncs == ["cpu"]

@@ -75,6 +75,7 @@ def meets_the_others() -> tuple[float, dict[str, str]]:
     return float(sums), {numbers[0]: " ".join(numbers[1:]) for numbers in every}
 
 
+@pytest.mark.slow
 def test_processes_of_two_nodes_meet(node):
     sums, numbers = run(node, 4, meets_the_others)
     assert sums == 0 + 1 + 2 + 3

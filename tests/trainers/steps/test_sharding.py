@@ -101,6 +101,7 @@ def without_last_steps(of: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_the_weights_take_the_steps_of_one(tmp_path):
     """With micro-batches that are not as many in one process as in the other."""
     distributed.run(2, all_of, tmp_path, [("two", "full", {})])

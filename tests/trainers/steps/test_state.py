@@ -77,6 +77,7 @@ def undisturbed(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_killed_twice_at_random_ends_with_the_same_weights_bit_for_bit(undisturbed, tmp_path):
     folder = tmp_path / "killed"
     rng = random.Random(time.time_ns())

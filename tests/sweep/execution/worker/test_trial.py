@@ -379,6 +379,7 @@ import os, signal
     return {{"length": 1.0}}"""
 
 
+@pytest.mark.slow
 def test_killed_during_an_evaluation_it_is_evaluated_and_not_trained_again(
     own_task, grid_file, command, tmp_path
 ):
@@ -411,6 +412,7 @@ def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path
     assert starts(folder) == 4
 
 
+@pytest.mark.slow
 def test_evaluation_has_the_cpus_of_its_trial_and_not_the_threads_of_the_training(
     own_task, drive, tmp_path
 ):
@@ -421,6 +423,7 @@ def test_evaluation_has_the_cpus_of_its_trial_and_not_the_threads_of_the_trainin
     assert set(table.value) == {1.0}
 
 
+@pytest.mark.slow
 def test_trial_that_failed_and_was_repaired_gets_new_benchmarks_too(own_task, drive, tmp_path):
     assert drive(own_task(fails("ValueError")), tmp_path / "run").code == 3
     repaired = own_task("return {'length': len(results[0])}")
@@ -505,6 +508,7 @@ def test_resuming_is_noted_with_its_step_and_what_was_refused(tmp_path):
     assert (refused["event"], resumed["event"], resumed["step"]) == ("refused", "resumed", 1)
 
 
+@pytest.mark.slow
 def test_trial_on_two_processes_ends_with_the_weights_of_one(small, drive, tiny, tmp_path):
     text = small.replace("[0.001, 0.002]", "[0.001]").replace("    steps: 3", "    steps: 8")
     found = []
