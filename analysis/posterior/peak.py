@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import qmc
+from scipy.stats import norm, qmc
 
 NAMES = ("a", "b", "gamma", "log_width", "log_height", "skew", "log_tail", "log_power", "sign")
 PLACE = 0.38
@@ -93,11 +93,12 @@ def draw_prior(box: Box, count: int, family: Family, rng: np.random.Generator) -
     return parameters
 
 
-def log_prior(box: Box, parameters: np.ndarray) -> np.ndarray:
-    """Log density up to a constant, per row of parameters (rows x 9); parameters that a family does
-    not fit are always the same."""
+def log_prior(box: Box, parameters: np.ndarray, family: Family) -> np.ndarray:
+    """Log density of what the family fits, per row of parameters (rows x 9)."""
     centres, spreads = _prior(box)
-    return -0.5 * (((parameters[:, :-1] - centres) / spreads) ** 2).sum(axis=1)
+    free = FREE[family]
+    fitted = norm.logpdf(parameters[:, :free], centres[:free], spreads[:free]).sum(axis=1)
+    return fitted - np.log(2) if family is Family.LEVEL else fitted
 
 
 def tops(parameters: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ single peak follows (model error); noise has the cells' joint covariance, with a
 part of unknown size where seeds were not repeated. m (flat prior), A (half-normal) and the
 covariance (a mixture over r's size and reach and the unknown noise) are integrated out exactly,
 theta by a sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3:
-tempering with Metropolis moves). Draws of r follow Matheron's rule on random Fourier features
-(Wilson et al. 2020, "Efficiently sampling functions from Gaussian process posteriors", equations 11
-to 14).
+tempering with Metropolis moves) whose particles are weighted anew (`importance.py`). Draws of r
+follow Matheron's rule on random Fourier features (Wilson et al. 2020, "Efficiently sampling
+functions from Gaussian process posteriors", equations 11 to 14).
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
+from analysis.posterior.importance import reweighted, systematic
 from analysis.posterior.likelihood import (
     Data,
     Settings,
@@ -32,9 +33,11 @@ from analysis.posterior.likelihood import (
 )
 from analysis.posterior.peak import FREE, Box, Family, draw_prior, log_prior, peak, tops
 
-PRIOR_DRAWS = 8192
+PRIOR_DRAWS = 4096
 PARTICLES = 1600
-MOVES = 4
+JUMPS = (1.0, 0.5)
+"""Of the Metropolis moves at each temperature, in shares of what is best for a normal posterior."""
+
 FEATURES = 96
 NEGLIGIBLE = 1e-4
 """Settings with less than this share of the evidence are dropped after the prior draws."""
@@ -81,29 +84,28 @@ def sample(
     known = np.asarray(logsumexp(each, axis=0))
     share = np.exp(each - known + known - known.max()).sum(axis=1)
     mixed = kept(mixed, share > NEGLIGIBLE * share.sum())
-    power = evidence = 0.0
+    power = 0.0
     while power < 1:
         step = _step(known, 1 - power, min(PARTICLES / 2, len(points) / 8))
         weights = np.exp(step * (known - known.max()))
-        evidence += float(np.log(weights.mean()) + step * known.max())
         weights /= weights.sum()
         power += step
         covariance = np.cov(points[:, :free].T, aweights=weights)
-        chosen = _systematic(weights, PARTICLES, rng)
+        chosen = systematic(weights, PARTICLES, rng)
         points, known = points[chosen], known[chosen]
         factor = np.linalg.cholesky(covariance + 1e-9 * np.eye(len(covariance)))
-        prior = log_prior(data.box, points)
-        for move in range(MOVES):
-            jump = (1.0, 0.5, 0.25)[move % 3] * 2.38 / np.sqrt(free)
+        prior = log_prior(data.box, points, family)
+        for jump in JUMPS:
+            size = jump * 2.38 / np.sqrt(free)
             wanted = points.copy()
-            wanted[:, :free] += jump * rng.standard_normal((len(points), free)) @ factor.T
-            prior_wanted = log_prior(data.box, wanted)
+            wanted[:, :free] += size * rng.standard_normal((len(points), free)) @ factor.T
+            prior_wanted = log_prior(data.box, wanted, family)
             known_wanted = log_likelihood(wanted)
             gain = power * (known_wanted - known) + prior_wanted - prior
             taken = np.log(rng.random(len(points))) < gain
             points[taken], known[taken] = wanted[taken], known_wanted[taken]
             prior[taken] = prior_wanted[taken]
-    return points, evidence
+    return reweighted(points, family, data.box, log_likelihood, rng)
 
 
 def _step(known: np.ndarray, most: float, wanted: float) -> float:
@@ -120,11 +122,6 @@ def _step(known: np.ndarray, most: float, wanted: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if effective(middle) >= wanted else (low, middle)
     return max(low, 1e-6)
-
-
-def _systematic(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    places = (rng.random() + np.arange(count)) / count
-    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
 
 
 @dataclass(frozen=True)
