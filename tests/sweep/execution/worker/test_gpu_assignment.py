@@ -81,7 +81,9 @@ def test_on_ray_a_share_sees_one_gpu_and_a_trial_without_sees_none(tmp_path):
     assert sorted(seen(run, "second")) == [("0",), ("0",), ("1",), ("1",)]
 
 
-@pytest.mark.parametrize(("asked", "visible"), [(0, []), (0.5, ["3"]), (1, ["3"])])
+@pytest.mark.parametrize(
+    ("asked", "visible"), [(0, []), pytest.param(0.5, ["3"], marks=pytest.mark.slow), (1, ["3"])]
+)
 def test_in_one_process_trials_see_what_they_ask_for(asked, visible, drive, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     text = GRID.replace("gpus_per_trial: 0.5", f"gpus_per_trial: {asked}")
