@@ -1,8 +1,8 @@
 """Draws of a family's shape weighted anew, so that its evidence hardly hangs on chance.
 
-A tempered sampler's own evidence is off by a tenth to a third of its size on steep surfaces, and
-the families are weighed by it. So its particles become a proposal q, a mixture of t kernels round
-some of them, whose draws are weighted by
+The families are weighed by their evidence, and the tempered sampler's own is off by a factor of up
+to 2 on steep surfaces. So its particles become a proposal q, a mixture of t kernels round some of
+them, whose draws are weighted by
 
     w = prior(theta) likelihood(theta) / q(theta),    evidence = mean of w
 

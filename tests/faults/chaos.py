@@ -47,14 +47,14 @@ resources: {{cpus_per_trial: 1, max_concurrent: 2, retries: 20}}
 
 RATES, PER_SEED = 4, 8
 AWAY_SECONDS = 8.0
-SAMPLED_SECONDS = 2.0
+LOOK_SECONDS = 2.0
 HOSTS = ("127.0.0.2", "127.0.0.3")
 MOST_GIVEN_UP = 20
 """Ends with exit code 4; the command is given again after each."""
 
 STARTS = 3
 """Of a node that comes back: a raylet may die as it joins, and a supervisor starts it again, as it
-does one that dies later (Ray's head takes a node that is slow to answer for dead)."""
+does one that dies later: a node does not survive its agent, which is killed as a worker may be."""
 
 LAST_SECONDS = 3600.0
 """For what is left when the time is over."""
@@ -132,8 +132,8 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self.gave_up = self.fell = 0
         self.memory: dict[int, list[int]] = defaultdict(list)
-        """Process id of each driver -> bytes that it held, every `SAMPLED_SECONDS`."""
-        self._sampled = 0.0
+        """Process id of each driver -> bytes that it held, every `LOOK_SECONDS`."""
+        self._looked = 0.0
 
     def _start(self) -> subprocess.Popen[bytes]:
         with open(self.log, "ab") as log:
@@ -180,22 +180,22 @@ class Chaos:
                 expected = self.driver.returncode == 4 and self.gave_up <= MOST_GIVEN_UP
                 must(expected, f"exit code {self.driver.returncode}: {self.tail()}")
                 self.driver = self._start()
-            for number in self.nodes.dead():
-                self.fell += 1
-                print(f"{time.strftime('%H:%M:%S')} a node ended by itself", flush=True)
-                print(self.nodes.last_words(), flush=True)
-                self.nodes.restart(number)
-            self._sample()
+            self._look()
             if every is not None and time.monotonic() > strike:
                 self.strike()
                 strike = time.monotonic() + every
             time.sleep(0.2)
         return False
 
-    def _sample(self) -> None:
-        if time.monotonic() < self._sampled + SAMPLED_SECONDS:
+    def _look(self) -> None:
+        if time.monotonic() < self._looked + LOOK_SECONDS:
             return
-        self._sampled = time.monotonic()
+        self._looked = time.monotonic()
+        for number in self.nodes.dead():
+            self.fell += 1
+            print(f"{time.strftime('%H:%M:%S')} a node ended by itself", flush=True)
+            print(self.nodes.last_words(), flush=True)
+            self.nodes.restart(number)
         with contextlib.suppress(psutil.NoSuchProcess):
             held = psutil.Process(self.driver.pid).memory_info().rss
             self.memory[self.driver.pid].append(held)
@@ -208,7 +208,7 @@ class Chaos:
         parts = [longest[start : start + quarter] for start in range(0, len(longest), quarter)]
         return (
             f"driver at most {most >> 20} MiB; the one of {len(self.memory)} that lived longest "
-            f"({len(longest) * SAMPLED_SECONDS / 60:.1f} min) held up to "
+            f"({len(longest) * LOOK_SECONDS / 60:.1f} min) held up to "
             f"{', '.join(str(max(part) >> 20) for part in parts)} MiB in the quarters of its life"
         )
 

@@ -87,8 +87,8 @@ class Mirror:
             cut_off = of_checkpoints_cut_off(new, remote)
             self._grow({name: grown[name] for name in new if name in grown}, remote)
             self._fetch(sorted(set(new) - cut_off - grown.keys(), key=promise), remote)
-            left = of_ended_trainings(remote) if self.light else set()
-            self._known |= dict.fromkeys(cut_off | left, NEVER)  # so they go at the next push
+            ended = of_ended_trainings(remote) if self.light else set()
+            self._known |= dict.fromkeys(cut_off | ended, NEVER)  # so they go at the next push
             self._note_weights(folders, remote)
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
