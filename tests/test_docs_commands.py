@@ -74,8 +74,10 @@ def tool_lines() -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "lines",
-    [module_lines(of_tests=False) + tool_lines(), module_lines(of_tests=True)],
-    ids=["commands", "tests and benches"],
+    [
+        pytest.param(module_lines(of_tests=False) + tool_lines(), id="commands"),
+        pytest.param(module_lines(of_tests=True), id="tests and benches", marks=pytest.mark.slow),
+    ],
 )
 def test_programs_accept_every_documented_line(lines):
     said = dict(zip(map(shlex.join, lines), refusals_of(lines), strict=True))

@@ -4,7 +4,6 @@ python -m sweep.execution.remote_run s3://bucket/runs/lr_bs runs/lr_bs
 """
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -27,10 +26,11 @@ def reached(url: str) -> None:
         Unreachable: the store does not answer, or does not let us write.
     """
     system, path = opened(url)
-    probe = f"{path}/.probe-{uuid.uuid4().hex}"
+    probe = f"{path}/.probe"  # of one name, so that a start removes what a dead one left
     with asking(url):
         system.pipe_file(probe, b"probe")
-        system.rm_file(probe)
+        with contextlib.suppress(FileNotFoundError):  # another start was as quick
+            system.rm_file(probe)
 
 
 def mirrored(folder: Path, url: str) -> Mirror:

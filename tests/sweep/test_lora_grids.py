@@ -37,13 +37,8 @@ def few_rates(text: str) -> list[dict]:
     return [arm | {"grid": {"learning_rate": arm["grid"]["learning_rate"]["log"]}} for arm in arms]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name == "lora_lr_rank" else pytest.mark.slow)
-        for name in MINIATURES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MINIATURES)
 def test_miniature_of_a_shipped_grid_runs_and_has_its_axis(name, drive, tmp_path):
     text = (ROOT / "grids" / f"{name}.yaml").read_text(encoding="utf-8")
     axes, (setting, values) = MINIATURES[name]

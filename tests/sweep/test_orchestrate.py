@@ -45,7 +45,7 @@ def test_running_trial_stops_with_a_checkpoint_when_the_time_is_over(quick, driv
     slow = quick.replace("steps: 1", "steps: 100000").replace("[0.001, 0.002]", "[0.001]")
     run = tmp_path / "run"
     assert drive(slow + "limits: {max_trials: 1}\n", run).code == 5, "the model as it is"
-    ended = drive(slow + "limits: {max_hours: 0.005}\n", run)
+    ended = drive(slow + "limits: {max_hours: 0.0025}\n", run)
     assert ended.code == 5
     assert "limits.max_hours" in ended.output
     (folder,) = run.glob("trials/sft*")

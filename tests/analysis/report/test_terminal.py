@@ -104,6 +104,7 @@ def test_values_of_a_column_need_no_rates_of_each_other(tmp_path: Path, capsys) 
     assert "new cells beside the 15 there are. All trials (b)" in text
 
 
+@pytest.mark.slow
 def test_points_are_told_only_where_both_tables_have_shares(tmp_path: Path, capsys) -> None:
     """Rewards may be shares in one table and go beyond 1 in the other."""
     rows = [

@@ -1,5 +1,6 @@
 """Runs in a store, driven in this process: trials that share no folder with their driver."""
 
+import errno
 import json
 import os
 import shutil
@@ -408,3 +409,17 @@ def test_driver_that_is_stopped_leaves_what_another_one_in_another_folder_goes_o
     events = [event["event"] for event in second.attempts()[second.path / "trials" / name]]
     assert events.count("started") == (1 if name in done else 2)
     assert ("resumed" in events) == (name not in done)
+
+
+def test_probe_of_a_start_that_died_goes_with_the_next(tmp_path, monkeypatch):
+    def away(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    url = f"file://{tmp_path}/run"
+    with monkeypatch.context() as dies:
+        dies.setattr(os, "remove", away)
+        with pytest.raises(Unreachable):
+            remote_run.reached(url)
+    assert list((tmp_path / "run").iterdir())
+    remote_run.reached(url)
+    assert not list((tmp_path / "run").iterdir())

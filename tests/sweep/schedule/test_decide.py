@@ -117,6 +117,7 @@ def test_decision_depends_on_the_results_alone(records):
     assert pool.decision(pool.tried(set()), 3) == again.decision(again.tried(set()), 3)
 
 
+@pytest.mark.slow
 def test_narrower_question_goes_on(records):
     run = records()
     run.run(run.queue(run.pool()))

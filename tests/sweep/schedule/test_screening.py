@@ -74,6 +74,7 @@ def test_start_that_ranks_alike_goes_on_and_says_so(records):
     assert not any("spread over the grid" in reason for reason in run.reasons.values())
 
 
+@pytest.mark.slow
 def test_start_that_ranks_otherwise_is_spread_after_all(records):
     run = records(displaced)
     run.run(run.queue(run.pool()), count=2 + 21 + 24)

@@ -302,6 +302,7 @@ def test_what_is_written_is_not_written_again(tracked):
         )
 
 
+@pytest.mark.slow
 def test_new_attempt_replaces_the_old_run(tmp_path):
     """The first attempt dies without a word, the driver too; the second trains from the start."""
     run = Run(tmp_path / "followed")
@@ -339,6 +340,7 @@ def test_tracker_that_fails_is_named_and_the_other_goes_on(tmp_path):
     assert len(run.wandb_folders(run.good.key)) == 1, "the advice does not help"
 
 
+@pytest.mark.slow
 def test_tracker_that_hangs_is_given_up(tmp_path, monkeypatch):
     run = Run(tmp_path / "followed")
     (tmp_path / "wandb.py").write_text(f"{STAND_IN}    __import__('time').sleep(600)\n")
@@ -382,6 +384,7 @@ print("TRACKERS", *sorted({"wandb", "tensorboard", "tensorboardX"} & set(sys.mod
 """
 
 
+@pytest.mark.slow
 def test_without_a_tracker_none_is_imported(grid_file, small, tmp_path):
     """A whole run that trains; TRL alone would import wandb."""
     text = small.replace("[0.001, 0.002]", "[0.001]").replace("steps: 3", "steps: 1")

@@ -122,13 +122,8 @@ def other(doc, results):
 EDITS = "metric_list: [{metric: edits, aggregation: mean, higher_is_better: false}]\n"
 
 
-def test_a_task_is_tried_on_one_item_once(mine, cache, monkeypatch):
-    assert try_out.problems(spec(mine)) == []
-    monkeypatch.setattr(try_out.subprocess, "run", None)
-    assert try_out.problems(spec(mine, benchmarks=[str(mine), "world_choice"])) == []
-
-
-def test_what_only_running_shows_is_told_of_all_at_once(mine, cache):
+def test_what_only_running_shows_is_told_of_all_at_once(mine, cache, monkeypatch):
+    """And what passed is not tried again."""
     (mine.parent / "utils.py").write_text(FUNCTIONS)
     names, said = [], {
         "typo": ("doc_to_txt: q\n", "unknown key 'doc_to_txt'; did you mean doc_to_text?"),
@@ -145,3 +140,5 @@ def test_what_only_running_shows_is_told_of_all_at_once(mine, cache):
     for (name, (_, expected)), problem in zip(said.items(), problems, strict=True):
         assert problem.startswith(f"benchmark {name!r}")
         assert expected in problem
+    monkeypatch.setattr(try_out.subprocess, "run", None)
+    assert try_out.problems(spec(mine, benchmarks=[str(mine), "world_choice"])) == []

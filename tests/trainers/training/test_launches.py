@@ -88,7 +88,7 @@ def test_attention_is_called_once_for_each_layer_and_micro_batch(kind, steps):
     assert {call for step in calls for call in step} == {("_varlen_attn", half)}
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("kind", ["sft", pytest.param("dpo", marks=pytest.mark.slow)])
 def test_a_step_waits_for_the_device_once(kind, steps):
     for step in steps(kind, tokens_per_micro_batch=100):
         assert step.syncs == ["cpu"]
@@ -185,10 +185,8 @@ def test_compiled_layers_serve_all_lengths_without_compiling_again():
         assert all(layer._compiled_call_impl is None for layer in model.model.layers)
 
 
-@pytest.mark.parametrize(
-    "dora",
-    [pytest.param(False, id="lora"), pytest.param(True, id="dora", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dora", [False, True])
 def test_compiled_layers_with_an_adapter_pass_the_proof(dora):
     """Which compares hidden states and the adapter's gradients with those uncompiled."""
     model = small()

@@ -64,6 +64,7 @@ def test_this_machine_has_what_ray_will_find():
         """)
 
 
+@pytest.mark.slow
 def test_raylet_of_this_process_is_found_by_its_socket():
     in_a_process("""if True:
         from sweep.execution.backends import compat_ray, ray_cluster, raylet_watch

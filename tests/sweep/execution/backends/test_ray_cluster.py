@@ -179,6 +179,7 @@ def test_request_that_no_node_can_meet_ends_at_once(folder):
     assert not (folder / "too-much").exists(), "it is known before anything is written"
 
 
+@pytest.mark.slow
 def test_request_of_what_is_done_is_no_request(uninterrupted, folder):
     """A run of a large cluster gets its report anew on a small machine."""
     again = run(folder, "whole", "--set", "resources.gpus_per_trial=1")

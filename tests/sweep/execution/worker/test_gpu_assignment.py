@@ -82,7 +82,8 @@ def test_on_ray_a_share_sees_one_gpu_and_a_trial_without_sees_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "visible"), [(0, []), pytest.param(0.5, ["3"], marks=pytest.mark.slow), (1, ["3"])]
+    ("asked", "visible"),
+    [(0, []), *(pytest.param(asked, ["3"], marks=pytest.mark.slow) for asked in (0.5, 1))],
 )
 def test_in_one_process_trials_see_what_they_ask_for(asked, visible, drive, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
