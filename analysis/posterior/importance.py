@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import gammaln, logsumexp
 
+from analysis.posterior.likelihood import log_sum
 from analysis.posterior.peak import FREE, Box, Family, log_prior
 
 DRAWS = 4096
@@ -73,7 +74,7 @@ def _proposal(
     white = np.linalg.inv(root).T
     distance = cdist(drawn[:, :free] @ white, places @ white, "sqeuclidean")
     distance[drawn[:, -1:] != sign[some]] = np.inf
-    near = logsumexp(-(FREEDOM + free) / 2 * np.log1p(distance / FREEDOM), axis=1)
+    near = log_sum(-(FREEDOM + free) / 2 * np.log1p(distance / FREEDOM), axis=1)
     constant = gammaln((FREEDOM + free) / 2) - gammaln(FREEDOM / 2) - np.log(len(some))
     volume = free / 2 * np.log(FREEDOM * np.pi) + np.log(np.diag(root)).sum()
     return drawn, near + constant - volume

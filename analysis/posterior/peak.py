@@ -38,6 +38,9 @@ expected to be the steeper: it ends where training diverges."""
 QUADRATIC = np.array([0.0, -6.0, 0.0])
 """skew, log_tail and log_power of a peak that is a quadratic."""
 
+BLOCK = 2**16
+"""Heights that are computed at a time: few enough to stay in a processor's cache."""
+
 STEEPEST = 30.0
 """Bound of exponents, far above any that a grid shows."""
 
@@ -116,10 +119,13 @@ def _prior(box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 def peak(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height of each shape at each point, rows of parameters x points; a peak is 0 at its top."""
-    levels = parameters[:, -1] != 0
     height = np.empty((len(parameters), len(x)))
-    height[~levels] = _peak(parameters[~levels], x, y)
-    height[levels] = _level(parameters[levels], x, y)
+    rows = max(1, BLOCK // max(1, len(x)))
+    for start in range(0, len(parameters), rows):
+        some, here = parameters[start : start + rows], height[start : start + rows]
+        levels = some[:, -1] != 0
+        here[~levels] = _peak(some[~levels], x, y)
+        here[levels] = _level(some[levels], x, y)
     return height
 
 
@@ -127,13 +133,18 @@ def _peak(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     a, b, gamma, width, height, skew, tail, power, _ = parameters.T[:, :, None]
     v = y - b
     u = (x - a) - gamma * v
-    across = u * np.exp(-width - np.where(u > 0, skew, -skew))
-    distance = across * across + (v * np.exp(-height)) ** 2
-    tail = np.exp(tail)
+    u *= np.where(u > 0, np.exp(-width - skew), np.exp(-width + skew))
+    v *= np.exp(-height)
+    distance = u * u + v * v
+    distance += 1e-12
     with np.errstate(over="ignore"):
-        log_far = np.exp(power) * np.log(distance + 1e-12)
-        far = np.exp(np.clip(log_far, -STEEPEST, STEEPEST))
-    return -np.log1p(tail * far) / tail
+        far = np.log(distance, out=distance)
+        far *= np.exp(power)
+        np.clip(far, -STEEPEST, STEEPEST, out=far)
+        np.exp(far, out=far)
+    tail = np.exp(tail)
+    far *= tail
+    return np.log1p(far, out=far) / -tail
 
 
 def _level(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

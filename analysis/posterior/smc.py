@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from analysis.posterior.importance import reweighted, systematic
 from analysis.posterior.likelihood import (
@@ -25,6 +25,7 @@ from analysis.posterior.likelihood import (
     kept,
     kernel,
     likelihoods,
+    log_sum,
     mixture,
     same_size,
     spread_of,
@@ -76,12 +77,12 @@ def sample(
 
     def log_likelihood(parameters: np.ndarray) -> np.ndarray:
         shape = standardised(parameters, data)[0]
-        return np.asarray(logsumexp(likelihoods(data, mixed, shape)[0], axis=0))
+        return log_sum(likelihoods(data, mixed, shape)[0], axis=0)
 
     points, free = draw_prior(data.box, PRIOR_DRAWS, family, rng), FREE[family]
     shape = standardised(points, data)[0]
     each = likelihoods(data, mixed, shape)[0]
-    known = np.asarray(logsumexp(each, axis=0))
+    known = log_sum(each, axis=0)
     share = np.exp(each - known + known - known.max()).sum(axis=1)
     mixed = kept(mixed, share > NEGLIGIBLE * share.sum())
     power = 0.0
@@ -147,7 +148,9 @@ class Surfaces:
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height of every draw at the points (one-dimensional, log2 units): draws x points."""
-        height = self.level[:, None] + self.amplitude[:, None] * peak(self.parameters, x, y)
+        height = peak(self.parameters, x, y)
+        height *= self.amplitude[:, None]
+        height += self.level[:, None]
         points = unit(self.box, x, y)
         for reach in np.unique(self.reach):
             here = self.reach == reach
