@@ -3,6 +3,7 @@
     python -m analysis.report runs/quickstart
     python -m analysis.report results.csv --out report
     python -m analysis.report wandb_export.csv --where project=smoltulu --by model --last step
+    python -m analysis.report outputs/          # lm-eval's, the HF Trainer's, Ray Tune's, W&B's
     python -m analysis.report sweep.csv --columns learning_rate=lr --direction my_score=max
     python -m analysis.report runs/small runs/large published:smoltulu
     python -m analysis.report runs/lr_bs --weights gsm8k=2,arc=1 --against smoltulu
@@ -12,6 +13,7 @@ input, same bytes.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ResultsError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `| head`: the report is written, and nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -56,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "sources",
         nargs="+",
-        metavar="RUN_DIR|TABLE|published:NAME",
-        help="run folders, tables (.csv, .tsv, .json, .jsonl, .parquet), or published:smoltulu; "
-        "several are compared",
+        metavar="RUN_DIR|TABLE|FOLDER|published:NAME",
+        help="run folders, tables (.csv, .tsv, .json, .jsonl, .parquet), folders of other tools' "
+        "runs, or published:smoltulu; several are compared",
     )
     parser.add_argument(
         "--out",

@@ -79,9 +79,6 @@ def write(
     comparison = compare_runs.compare(
         {source.name: (source, advice[source.name]) for source in sources}
     )
-    for source in sources:
-        for note in source.notes:
-            print(f"{source.name}: {note}")
     _write(folder / RECOMMENDATIONS, render.as_json(_records(runs, comparison)))
     if tables:
         texts = [f"{name}\n\n{compare_paper.as_text(table)}\n" for name, table in tables.items()]
@@ -94,6 +91,9 @@ def write(
     }
     index = folder / "index.html"
     _write(index, render.render("report", context))
+    for source in sources:
+        for note in source.notes:
+            print(f"{source.name}: {note}")
     return index
 
 

@@ -170,6 +170,7 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
     if isinstance(content, dict):
         if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
             return pd.DataFrame(content["data"], columns=content["columns"])
+        _refuse_one_run(content, path)
         nested = [value for value in content.values() if _is_records(value)]
         if len(nested) == 1:
             content = nested[0]
@@ -185,6 +186,24 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
         if frame[name].dtype == object:
             frame[name] = frame[name].map(_text_of_lists)
     return frame
+
+
+def _refuse_one_run(content: dict[str, Any], path: Path) -> None:
+    """What tools write of a single run is no table, and its history has no learning rates to
+    compare.
+
+    Raises:
+        ResultsError: the file is such a one.
+    """
+    results = content.get("results")
+    kind = "the history of one training" if isinstance(content.get("log_history"), list) else ""
+    if isinstance(results, dict) and {"config", "configs", "versions"} & content.keys():
+        kind = "lm-eval's scores of one model"
+    if kind:
+        raise ResultsError(
+            f"{path}: {kind}; give the folder that holds the folders of all runs, whose names or "
+            "settings say the learning rate and the batch size (sft_lr1e-5_bs16)"
+        )
 
 
 def _text_of_lists(cell: Any) -> Any:

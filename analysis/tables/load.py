@@ -5,6 +5,7 @@ learning rates, batch sizes and scores (`analysis.tables.external`), or a publis
 `write` rebuilds both files of a run folder.
 """
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -18,9 +19,12 @@ from analysis.tables import published
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.adopt import Table, adopt
 from analysis.tables.external.adopt import adopted as adopted
+from analysis.tables.external.scores import split, stated
+from analysis.tables.external.tool_outputs import runs_of_tools
 from analysis.tables.files import read_file
 from analysis.tables.options import ReadOptions
 from analysis.tables.run_folder import (
+    is_run,
     manifest,
     mixed_classes,
     refuse_mixtures,
@@ -44,6 +48,7 @@ def read(path: Path | str, where: Mapping[str, str] | None = None) -> pd.DataFra
 def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
     """The validated table of a run folder, a file or a published table ("published:smoltulu"), in
     the order of `COLUMNS`, then settings that differ, with notes on how another's table was read.
+    Of another's folder the runs below it are the rows.
 
     Rows of a run folder come sorted: stages and benchmarks as the manifest has them, then the axes.
 
@@ -55,6 +60,8 @@ def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
     if source.startswith(published.PREFIX):
         return ours(published.table(source.removeprefix(published.PREFIX)), source, options)
     path = Path(path)
+    if path.is_dir() and not is_run(path):
+        return _of_tools(path, options)
     if path.is_dir():
         run = _read_run(path)
         return ours(run.frame, source, options)._replace(notes=run.notes)
@@ -62,6 +69,21 @@ def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
     if set(COLUMNS) - set(OPTIONAL) <= set(frame):
         return ours(validated(named_metrics(frame), source), source, options)
     return adopt(frame, source, options)
+
+
+def _of_tools(folder: Path, options: ReadOptions) -> Table:
+    """The runs that other tools left below a folder; what `--direction` says goes before theirs."""
+    runs = runs_of_tools(folder, options.columns)
+    given = options.directions
+    theirs = {
+        column: best
+        for column, best in runs.directions.items()
+        if stated(given, column, *split(column)) is None
+    }
+    table = adopt(
+        runs.frame, str(folder), dataclasses.replace(options, directions=theirs | {**given})
+    )
+    return table._replace(notes=(*runs.notes, *table.notes))
 
 
 def ours(frame: pd.DataFrame, source: str, options: ReadOptions) -> Table:

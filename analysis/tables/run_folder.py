@@ -45,6 +45,12 @@ TRAIN_COLUMNS = (
 )
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or lies in one, or holds some, so that `manifest` says more."""
+    own = any((folder / name).exists() for name in ("manifest.json", "plan.csv", "trials"))
+    return own or bool(hint(folder))
+
+
 def manifest(run_dir: Path) -> dict[str, Any]:
     """manifest.json of a run folder.
 

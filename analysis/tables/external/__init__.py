@@ -3,5 +3,6 @@
 Nothing is guessed: what a name does not say is asked for, and what cannot be read is refused with
 file, row, column and the way out. Reading order: `adopt` (the whole path), `columns` (names),
 `batch_size`, `runs` (a row per run), `scores` and `directions` (which columns, what is better),
-`conditions` (seeds or settings), `values` (cells to numbers and statuses).
+`conditions` (seeds or settings), `values` (cells to numbers and statuses); before all of these
+`tool_outputs`, where a folder of other tools' runs stands in place of a table.
 """

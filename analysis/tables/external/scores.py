@@ -101,8 +101,9 @@ def _sorted(
     unknown: list[str] = []
     unused: dict[str, str] = {}
     errors = _errors_of(candidates)
+    items = {f"{column}_n" for column in candidates}
     for column in candidates:
-        if column in errors.values():
+        if column in errors.values() or column in items:
             continue
         benchmark, metric = split(column)
         direction = stated(directions, column, benchmark, metric)

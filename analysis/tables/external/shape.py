@@ -29,6 +29,17 @@ ACROSS = {
 }
 """Role -> the header of a column of scores of that value: "bs=8", or 8 alone."""
 
+COUNTED = re.compile(
+    r"(?:^|(?<=[^a-z]))(?:runs?|try|trial|attempt|rep(?:eat)?|job|part|no|id|v|version|ckpt"
+    r"|checkpoint|step)[=_: -]?\d+|\d{4}-?\d\d-?\d\d\S*|[0-9a-f]{8,}",
+    re.IGNORECASE,
+)
+"""What a name counts: it sets nothing."""
+
+SETTING = re.compile(rf"([A-Za-z]+(?:_[A-Za-z]+)*)[=:_-]?{NUMBER}(?![A-Za-z0-9])")
+WORD = re.compile(r"[A-Za-z]{2,}|(?<![\w.])\d+(?:\.\d+)?[kKmMbB](?![A-Za-z0-9])")
+"""Or the size of a model: 135M."""
+
 PLUS_MINUS = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
 SCORE = "score"
@@ -140,7 +151,7 @@ def _with_settings_of_names(
     if {"learning_rate", "batch_size"} <= known:
         return frame
     for column in run_names(frame):
-        names = frame[column].astype("str")
+        names: Any = frame[column].astype("str")
         read = {
             role: names.str.extract(pattern, expand=False)
             for role, pattern in IN_NAMES.items()
@@ -149,8 +160,27 @@ def _with_settings_of_names(
         said = {role: cells for role, cells in read.items() if cells.notna().all()}
         if {"learning_rate", "batch_size"} <= known | set(said):
             notes.append(f"{', '.join(said)} from the names in {column}")
-            return frame.assign(**said)
+            others = _other_settings(names)
+            if others:
+                notes.append(
+                    f"{', '.join(others)} from the names in {column}: settings that differ"
+                )
+            return frame.assign(**said, **{f"config/{name}": others[name] for name in others})
     return frame
+
+
+def _other_settings(names: pd.Series) -> dict[str, pd.Series]:
+    """What else the names say and differ in: `wd` of sft_lr1e-5_bs32_wd0.1, `words` of adamw and
+    lion. What differs in every name, or only counts (run2, try_3, dates), is no setting."""
+    rest = names
+    for pattern in IN_NAMES.values():
+        rest = rest.str.replace(pattern, " ", regex=True)
+    parts = [COUNTED.sub(" ", name) for name in rest]
+    numbers = pd.DataFrame([dict(SETTING.findall(name)) for name in parts], names.index)
+    words = [" ".join(WORD.findall(SETTING.sub(" ", name))) for name in parts]
+    several = numbers.loc[:, numbers.notna().sum() > 1].fillna("")
+    found = several.assign(words=words)
+    return {str(key): found[key] for key in found if 1 < found[key].nunique() < len(found)}
 
 
 def _without_errors(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
