@@ -23,7 +23,7 @@ from ruamel.yaml.error import YAMLError
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.columns import roles
 from analysis.tables.external.shape import rows_of_runs
-from analysis.tables.nearby import hint
+from analysis.tables.files import SUFFIXES
 from analysis.text import counted, listed
 
 SETTINGS = re.compile(
@@ -74,9 +74,11 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
     found = sorted(_files(folder), key=lambda each: each.order)
     results = [each for each in found if each.tool]
     if not results:
+        tables = [path.name for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
+        held = f"; it holds tables: give {listed(tables[:5])}" if tables else ""
         raise ResultsError(
             f"{folder}: not a run folder (no manifest.json), and nothing below it is a result of "
-            f"lm-eval, the HF Trainer, Ray Tune or W&B{hint(folder)}"
+            f"lm-eval, the HF Trainer, Ray Tune or W&B{held}"
         )
     settings: dict[Place, dict[str, Any]] = {}
     for each in found:
@@ -160,12 +162,13 @@ def _read(path: Path) -> tuple[Any, ...] | None:
 
 
 def _history(content: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The last evaluation of a training."""
+    """The last evaluation of a training, or its mean loss where it had none."""
     entries = [entry for entry in content.get("log_history", []) if isinstance(entry, dict)]
-    evaluated = [entry for entry in entries if any(key.startswith("eval_") for key in entry)]
-    if not evaluated:
-        return None
-    return "the HF Trainer", {k: v for k, v in evaluated[-1].items() if k.startswith("eval_")}
+    for kind in ("eval_", "train_loss"):
+        for entry in reversed(entries):
+            if cells := {key: value for key, value in entry.items() if key.startswith(kind)}:
+                return "the HF Trainer", cells
+    return None
 
 
 def _lm_eval(content: dict[str, Any]) -> tuple[Any, ...] | None:

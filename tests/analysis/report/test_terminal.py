@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -126,3 +128,12 @@ def test_points_are_told_only_where_both_tables_have_shares(tmp_path: Path, caps
         record = json.loads((tmp_path / other.stem / terminal.RECOMMENDATIONS).read_text())
         assert ("10.0 points" in record["comparison"]["scores"][0]["sentence"]) == in_points
         assert (" points" in record["comparison"]["scores"][0]["sentence"]) == in_points
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_leaves_a_whole_report(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [8, 16, 32])
+    program = f"{sys.executable} -m analysis.report {path} | head -c 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "a-report" / "index.html").exists()

@@ -147,6 +147,9 @@ def test_a_folder_without_results_and_a_damaged_file_are_told(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2
     assert "not a run folder (no manifest.json), and nothing below it" in capsys.readouterr().err
+    (tmp_path / "empty" / "sweep.csv").write_text("")
+    assert main([str(tmp_path / "empty")]) == 2
+    assert "it holds tables: give sweep.csv" in capsys.readouterr().err
     write(tmp_path / "hf" / "run-1" / "all_results.json", {"eval_loss": 2.0})
     assert main([str(tmp_path / "hf")]) == 2
     assert "none says its learning rate and batch size; say them in" in capsys.readouterr().err
