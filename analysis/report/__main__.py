@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
             print((index.parent / build.AGAINST).read_text(encoding="utf-8"))
         console = Console(highlight=False)
         record = load(index.with_name(terminal.RECOMMENDATIONS))
-        console.print(terminal.answer(record, console.width))
-        print(index)
+        with console.capture() as answer:
+            console.print(terminal.answer(record, console.width))
+        print(answer.get() + str(index), flush=True)
     except ResultsError as error:
         print(error, file=sys.stderr)
         return 2
