@@ -322,6 +322,7 @@ def test_start_without_the_hub_goes_on_from_the_cache(first, sweep):
     assert not again.log
 
 
+@pytest.mark.slow
 def test_other_commit_than_the_run_began_with_is_refused(first, hub, sweep):
     kept = hub.repositories["dataset", "maker/talks"]
     hub.repositories["dataset", "maker/talks"] = {"train.jsonl": _lines(TALKS[1:])}
@@ -385,6 +386,7 @@ def test_hub_that_says_nothing_is_not_waited_for(hub, ask, monkeypatch):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_page_shows_the_plan_while_the_hub_is_waited_for(hub, start, tmp_path):
     hub.silent = ("/api/models/maker/base",)
     process, runs = start("name=early", HF_HOME=str(tmp_path / "hf"))

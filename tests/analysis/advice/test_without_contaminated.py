@@ -156,6 +156,7 @@ def test_report_shows_scores_both_ways_and_links_the_audit(run):
     assert 'href="audit.html"' in text
 
 
+@pytest.mark.slow
 def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_run, tmp_path):
     index = build.write([planted_run, run], tmp_path / "out", options=ReadOptions(where=ONE))
     text = index.read_text()

@@ -95,6 +95,7 @@ def test_of_several_tables_each_answers_and_then_the_comparison(tmp_path: Path, 
     assert record["comparison"]["headline"] in " ".join(" ".join(lines).split())
 
 
+@pytest.mark.slow
 def test_values_of_a_column_need_no_rates_of_each_other(tmp_path: Path, capsys) -> None:
     """Two models in one table, one at the lower edge of its rates and one inside."""
     paths = [table(tmp_path / "a.csv", [8, 16, 32], -4.0), table(tmp_path / "b.csv", [8, 16, 32])]

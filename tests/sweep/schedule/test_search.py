@@ -338,6 +338,7 @@ def test_limit_that_stops_the_search_leaves_nothing_running(records):
     assert not run.pool.passed_over(), "cells are still wanted"
 
 
+@pytest.mark.slow
 def test_whole_command_asks_runs_and_is_done(drive, small, tmp_path):
     grid = yaml.safe_load(small)
     grid["stages"]["sft"]["grid"] = {"learning_rate": [0.0005, 0.001, 0.002], "batch_size": [4, 8]}

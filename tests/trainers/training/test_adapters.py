@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,10 @@ FORMS = pytest.mark.parametrize(
     ids=["plain", "dora", "nf4", "nf4-dora"],
 )
 BASES = pytest.mark.parametrize("adapter", [PLAIN, NF4], ids=["float32", "nf4"])
+
+
+def slow(settings: dict[str, Any]) -> Any:
+    return pytest.param(settings, marks=pytest.mark.slow)
 
 
 @pytest.fixture
@@ -128,13 +133,13 @@ def test_split_into_micro_batches_does_not_change_the_adapter(adapter, train):
     "settings",
     [
         {"adapter": PLAIN | {"dropout": 0.1}},
-        {"adapter": DORA},
-        {"adapter": NF4},
+        slow({"adapter": DORA}),
+        slow({"adapter": NF4}),
         {"adapter": DORA | {"base_weights": "nf4"}},
         {"optimizer": "adamw_8bit"},
-        {"optimizer": "adafactor"},
-        {"optimizer": "sgd"},
-        {"optimizer": "lion", "learning_rate": 1e-4},
+        slow({"optimizer": "adafactor"}),
+        slow({"optimizer": "sgd"}),
+        slow({"optimizer": "lion", "learning_rate": 1e-4}),
         {"optimizer": "muon", "schedule": "linear"},
     ],
     ids=lambda settings: settings.get("optimizer", "adapter"),

@@ -52,6 +52,9 @@ def fake(tokenizer) -> load.Loaded:
     return load.Loaded(fake_model(config), tokenizer)
 
 
+KINDS = pytest.mark.parametrize("kind", ["sft", pytest.param("dpo", marks=pytest.mark.slow)])
+
+
 @pytest.fixture
 def steps(tiny, tmp_path, monkeypatch):
     """The counters of the steps of a training on the path of a GPU."""
@@ -79,7 +82,7 @@ def steps(tiny, tmp_path, monkeypatch):
     return train
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@KINDS
 def test_attention_is_called_once_for_each_layer_and_micro_batch(kind, steps):
     """The first and the third step measure the noise scale: on two halves of the batch."""
     calls = [step.attention for step in steps(kind, tokens_per_micro_batch=10**6)]
@@ -88,7 +91,7 @@ def test_attention_is_called_once_for_each_layer_and_micro_batch(kind, steps):
     assert {call for step in calls for call in step} == {("_varlen_attn", half)}
 
 
-@pytest.mark.parametrize("kind", ["sft", pytest.param("dpo", marks=pytest.mark.slow)])
+@KINDS
 def test_a_step_waits_for_the_device_once(kind, steps):
     for step in steps(kind, tokens_per_micro_batch=100):
         assert step.syncs == ["cpu"]

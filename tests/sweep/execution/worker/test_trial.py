@@ -398,6 +398,7 @@ def test_killed_during_an_evaluation_it_is_evaluated_and_not_trained_again(
     assert set(pd.read_csv(run / "results.csv").status) == {"ok"}
 
 
+@pytest.mark.slow
 def test_failed_trial_is_tried_again_as_often_as_asked(own_task, drive, tmp_path):
     grid = own_task(fails("ValueError('broken')")).replace("retries: 0", "retries: 1")
     assert drive(grid, tmp_path / "run").code == 3
