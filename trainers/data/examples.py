@@ -58,6 +58,7 @@ class Example(NamedTuple):
     labels: np.ndarray = EMPTY
     truncated: bool = False
     folded: bool = False
+    rendered: bool = False
     extra: tuple = ()
     """What stands in the columns of its form alone."""
     problem: tuple[int, str] | None = None
@@ -111,8 +112,14 @@ def _read(work: Work, piece: range) -> list[Example]:
             examples.append(Example(source, item, "unreadable", problem=(index + 1, reason)))
             continue
         blank = any(text.blank for text in read)
-        folded = any(text.folded for text in read)
-        examples.append(Example(source, item, "empty" if blank else "train", folded=folded))
+        example = Example(
+            source,
+            item,
+            "empty" if blank else "train",
+            folded=any(text.folded for text in read),
+            rendered=any(text.rendered for text in read),
+        )
+        examples.append(example)
         if not blank:
             texts += read
             kept.append(row)
@@ -135,7 +142,7 @@ def _cut(
     # The first token is never predicted, so a label on it does not count.
     counts_somewhere = all(np.any(part[1:] != IGNORED) for part in labels)
     if not counts_somewhere or (too_long and not work.form.may_be_cut):
-        return example._replace(fate="dropped", folded=False)
+        return example._replace(fate="dropped")
     return example._replace(
         ids=np.concatenate([ids[:most] for ids, _ in parts]),
         labels=np.concatenate(labels),
@@ -162,7 +169,9 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
         counts[column["rows"]] += 1
         counts[column[example.fate]] += 1
         counts[column["truncated"]] += example.truncated
-        counts[column["folded"]] += example.folded and example.fate in ("train", "heldout")
+        if example.fate in ("train", "heldout"):
+            counts[column["folded"]] += example.folded
+            counts[column["rendered"]] += example.rendered
         if example.fate == "train":
             counts[column["tokens"]] += len(example.ids)
             counts[column["loss_tokens"]] += np.count_nonzero(example.labels[1:] != IGNORED)

@@ -16,6 +16,12 @@ KEPT_REASONS, SHOWN_REASONS = 100, 5
 """Reasons why rows of a data set cannot be read."""
 
 
+CONVERSATIONS_AS_TEXT = (
+    "texts that are conversations, of which the questions count too (give such rows as "
+    "`messages`, or say `loss_on: all`)"
+)
+
+
 class Counts(Strict):
     """Of one data set, or of a whole mixture. Every row is in exactly one of `train`, `heldout`,
     `dropped`, `duplicates`, `empty` and `unreadable`."""
@@ -42,6 +48,9 @@ class Counts(Strict):
     folded: int = 0
     """Of those kept, the ones whose system turn stands at the beginning of the first user turn,
     since the chat template writes no system turn."""
+    rendered: int = 0
+    """Of those kept, the texts that hold the chat template's tokens: conversations of which what
+    the user says counts too."""
 
     @property
     def tokens_per_example(self) -> float:
@@ -70,6 +79,7 @@ class Counts(Strict):
             f"{self.heldout:,} held out, {self.truncated:,} truncated "
             f"({self.truncated / kept:.1%}); left out: {', '.join(left_out) or 'none'}"
             + (f"; {self.folded:,} with the system turn in the first user turn" * bool(self.folded))
+            + (f"; {self.rendered:,} {CONVERSATIONS_AS_TEXT}" * bool(self.rendered))
         )
 
 

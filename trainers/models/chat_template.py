@@ -11,7 +11,7 @@ A template that prints the date is given a fixed one, or tomorrow's prompts woul
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from trainers.models.training_templates import training_version
 
@@ -115,6 +115,12 @@ def opening(tokenizer: "PreTrainedTokenizerBase") -> str:
     ids = tokenizer("")["input_ids"]
     first = tokenizer.bos_token_id
     return str(tokenizer.bos_token) if first is not None and ids[:1] == [first] else ""
+
+
+def marks(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The tokens that the chat template writes and nobody says: <|im_start|>."""
+    template, known = str(tokenizer.chat_template or ""), cast(Any, tokenizer)
+    return [token for token in known.get_added_vocab() if token in template]
 
 
 def fix_clock(tokenizer: "PreTrainedTokenizerBase") -> None:

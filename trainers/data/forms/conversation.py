@@ -2,7 +2,7 @@
 and audits. Loads no torch.
 
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
-`completion`, Alpaca's `instruction` with `input` and `output`, `question` and `answer`), a pair of
+`completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
 answers (`chosen` and `rejected`), or plain `text`. Where a row has several of these, the
 conversation is read, then the question with its answer.
 """
@@ -18,19 +18,29 @@ from trainers.data.rows.stored_rows import Damaged, Row
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
 QUESTIONS = (
-    ("prompt", None, "completion"),
-    ("instruction", "input", "output"),
-    ("instruction", "context", "response"),
-    ("question", None, "answer"),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("question", "answer"),
+    ("prompt", "response"),
+    ("question", "response"),
+    ("query", "response"),
+    ("problem", "solution"),
+    ("input", "output"),
 )
-"""Columns of what is asked, of what it is about, and of the answer: TRL, Alpaca, Dolly, GSM8K."""
+"""Columns of what is asked and of the answer: TRL, Alpaca, Dolly, GSM8K, OpenOrca, MetaMath,
+NuminaMath."""
 
-PAIR_QUESTIONS = (("prompt", None), ("instruction", "input"), ("question", None))
-"""Of pairs: columns of what is asked, and of what it is about."""
+ABOUT = {"instruction": ("input", "context"), "question": ("context",)}
+"""Column of what is asked -> columns of what it is about, where a row has one."""
+
+PAIR_QUESTIONS = ("prompt", "instruction", "question", "query", "input")
+"""Of pairs: columns of what is asked."""
 
 FORMS = (
-    "`messages`, `conversations`, `prompt` with `completion`, `instruction` with `output`, "
-    "`question` with `answer`, `chosen` with `rejected`, or `text`"
+    "`messages`, `conversations`, `prompt` with `completion` or `response`, `instruction` with "
+    "`output`, `question` with `answer`, `problem` with `solution`, `chosen` with `rejected`, or "
+    "`text`"
 )
 
 WAY_OUT = "name the columns in the grid file, as data: {name: ..., columns: {prompt: question}}"
@@ -71,10 +81,10 @@ def conversation(row: Row) -> Conversation | str:
     for column in CONVERSATIONS:
         if column in row:
             return with_extras(row, messages(row[column], column))
-    for asked, about, answered in QUESTIONS:
+    for asked, answered in QUESTIONS:
         if asked in row and answered in row:
             said = answer(row[answered], answered, "assistant")
-            return with_extras(row, question(row, asked, about) + said)
+            return with_extras(row, question(row, asked) + said)
     if isinstance(row.get("text"), str):
         return row["text"]
     if {"chosen", "rejected"} <= row.keys():
@@ -97,7 +107,7 @@ def with_extras(row: Row, turns: Messages) -> Conversation:
     return Conversation(turns, tools(row.get("tools")), kept)
 
 
-def question(row: Row, asked: str, about: str | None) -> Messages:
+def question(row: Row, asked: str) -> Messages:
     """The turns up to an answer."""
     before: Messages = []
     for entry in row.get("history") or []:  # LLaMA-Factory's: earlier questions with their answers
@@ -108,9 +118,9 @@ def question(row: Row, asked: str, about: str | None) -> Messages:
             {"role": "assistant", "content": str(entry[1])},
         ]
     value = row[asked]
-    if about is not None and isinstance(value, str):
+    for about in ABOUT.get(asked, ()):
         matter = row.get(about)
-        if isinstance(matter, str) and matter.strip():
+        if isinstance(value, str) and isinstance(matter, str) and matter.strip():
             value = f"{value}\n\n{matter}" if value.strip() else matter
     return before + answer(value, asked, "user")
 
@@ -138,7 +148,7 @@ def pair_of(row: Row) -> Pair:
             f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
             f"`prompt` where they are the answers alone: {WAY_OUT}"
         )
-    given = next((question(row, *names) for names in PAIR_QUESTIONS if names[0] in row), [])
+    given = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
     asked = with_extras(row, given).messages if given else []
     chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
     for name, side in (("chosen", chosen), ("rejected", rejected)):
@@ -179,7 +189,7 @@ def _turns(row: Row) -> list[Turn]:
     if {"chosen", "rejected"} <= content.keys():
         pair = pair_of(row)
         return [turn for side in pair for turn in _said(side)]
-    answered = any(asked in content and said in content for asked, _, said in QUESTIONS)
+    answered = any({*names} <= content.keys() for names in QUESTIONS)
     if "prompt" in content and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
         return _said(answer(content["prompt"], "prompt", "user"))  # of RLVR, which has no answer
     read = conversation(row)

@@ -43,6 +43,7 @@ class Rendering:
         added: Any = tokenizer.get_added_vocab
         self._added = sorted(added(), key=len, reverse=True)
         self.opening = chat_template.opening(tokenizer)
+        self.marks = chat_template.marks(tokenizer)
         """What the tokenizer writes before every plain text."""
         self._prompt = self._generation_prompt()
 

@@ -82,9 +82,7 @@ def _asked(row: Row) -> Messages:
     for column in ASKED:
         if column in row:
             turns = (
-                messages(row[column], column)
-                if column in CONVERSATIONS
-                else question(row, column, None)
+                messages(row[column], column) if column in CONVERSATIONS else question(row, column)
             )
             break
     else:

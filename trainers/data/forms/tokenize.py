@@ -24,6 +24,8 @@ class Text(NamedTuple):
     """Whether nothing but white space was to count."""
     folded: bool = False
     """Whether the system turn stands in the first user turn, as the template has none."""
+    rendered: bool = False
+    """Whether it is a plain text that holds a conversation, all of which counts."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
@@ -74,8 +76,7 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     """
     talk = conversation(row)
     if isinstance(talk, str):
-        text = Rendering.of(tokenizer).opening + talk + str(tokenizer.eos_token or "")
-        return Text(text, None, blank=not talk.strip())
+        return _plain(talk, tokenizer, loss_on)
     counted = [
         turn
         for turn in talk.messages
@@ -90,3 +91,14 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
         return Text(read.text, None, blank=False, folded=read.folded)
     read = rendering.with_spans(talk)
     return Text(read.text, read.spans, blank=False, folded=read.folded)
+
+
+def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
+    """A text between the tokenizer's first and end token, where it does not have them already."""
+    rendering, end = Rendering.of(tokenizer), str(tokenizer.eos_token or "")
+    inside = text.removeprefix(rendering.opening)
+    has_end = bool(end) and inside.rstrip().endswith(end)
+    marked = inside.rstrip().removesuffix(end) if has_end else inside
+    rendered = loss_on != "all" and any(mark in marked for mark in rendering.marks)
+    whole = rendering.opening + inside + ("" if has_end else end)
+    return Text(whole, None, blank=not text.strip(), rendered=rendered)

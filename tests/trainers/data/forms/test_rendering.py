@@ -112,6 +112,22 @@ def test_system_turn_that_the_template_refuses_opens_the_first_user_turn(tmp_pat
     assert "1 with the system turn in the first user turn" in prepared.preparation.lines()[0]
 
 
+def test_text_that_is_a_conversation_has_one_end_and_is_told(tiny, tmp_path):
+    """As TRL's users write it: rendered by the template, in the column `text`."""
+    rendered = [tiny.tokenizer.apply_chat_template(TALK, tokenize=False), "Once upon a time."]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in rendered))
+    spec = {"kind": "sft", "data": {"name": str(path)}, "heldout": 0, "learning_rate": 1e-3,
+            "batch_size": 1}  # fmt: skip
+    prepared = prepare.prepare(SftSpec.model_validate(spec), tiny.tokenizer, tmp_path / "data")
+    texts = {tiny.tokenizer.decode(row["input_ids"]) for row in prepared.train}
+    assert texts == {rendered[0], f"Once upon a time.{tiny.tokenizer.eos_token}"}
+    assert prepared.counts["rendered"] == 1
+    assert "1 texts that are conversations" in prepared.preparation.lines()[0]
+    whole = SftSpec.model_validate(spec | {"loss_on": "all"})
+    assert prepare.prepare(whole, tiny.tokenizer, tmp_path / "all").counts["rendered"] == 0
+
+
 def test_tool_calls_are_written_as_the_template_has_them():
     tokens = tokenizer("qwen3")
     chat_template.complete_tokenizer(tokens)
