@@ -1,6 +1,6 @@
 """What tracking costs: a small real grid without, with W&B offline, and with a W&B that is silent.
 
-    python -m tests.bench.bench_tracking [--repeats 5] [--steps 400] [--ray]
+    python -m tests.bench.bench_tracking [--repeats 5] [--steps 400] [--ways offline] [--ray]
 
 Four trials of the tiny model, some seconds each, and the model as it is; the three ways take turns,
 each time in another order. The silent server takes connections on loopback and never answers. Told
@@ -91,14 +91,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--ray", action="store_true", help="With Ray, not in one process.")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS][1:], default=[*WAYS][1:])
     given = parser.parse_args()
     options = [] if given.ray else ["--local"]
-    found: dict[str, list[Timed]] = {way: [] for way in WAYS}
+    ways = ["without", *given.ways]
+    found: dict[str, list[Timed]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(prefix="bench-tracking-") as name:
         (Path(name) / "grid.yaml").write_text(GRID.format(steps=given.steps))
         for repeat in range(given.repeats):
-            turn = repeat % len(WAYS)
-            for way in [*WAYS][turn:] + [*WAYS][:turn]:
+            turn = repeat % len(ways)
+            for way in ways[turn:] + ways[:turn]:
                 one = run(way, Path(name) / f"{way}-{repeat}", options)
                 found[way].append(one)
                 print(f"{way}: trials {one.trials:.1f} s, command {one.command:.1f} s", end=", ")
