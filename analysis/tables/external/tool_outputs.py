@@ -3,35 +3,23 @@
     sft_lr1e-5_bs16/all_results.json
     sft_lr1e-5_bs16/lm_eval/out__sft/results_2026-01-01T00-00-00.json
 
-Read are the results of lm-eval, the HF Trainer (and what is built on it), Ray Tune and W&B, and
-settings that lie beside them as JSON or YAML. Settings may also stand in the folders' names. A
-pickle (training_args.bin) runs code when it is read, so it is not.
+Settings stand in the folders' names or in files beside the results: see `tool_files`.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.columns import roles
 from analysis.tables.external.shape import rows_of_runs
+from analysis.tables.external.tool_files import HISTORY, Said, read
 from analysis.tables.files import SUFFIXES
 from analysis.text import counted, listed
-
-SETTINGS = re.compile(
-    r"(params|args|training_args|train_args|hparams|config|train_config)\.(json|ya?ml)"
-)
-LM_EVAL = re.compile(r"results.*\.json")
-TRAINER = re.compile(r"(all|eval|test)_results\.json")
-HISTORY, TUNE, WANDB = "trainer_state.json", "result.json", "wandb-summary.json"
 
 WITHIN = re.compile(
     r"files|\.hydra|(lm[_-]?)?evals?|evaluations?|results|outputs?|logs?|final|model"
@@ -45,15 +33,12 @@ Place = tuple[str, ...]
 
 
 class Found(NamedTuple):
-    """What one file says: `tool` wrote it, or "" for settings."""
+    """What one file says, and the folder of the run that it is of."""
 
     place: Place
     order: tuple[bool, int, str]
     """Of two files that say the same the later counts."""
-    tool: str
-    cells: dict[str, Any]
-    directions: Mapping[str, str] = MappingProxyType({})
-    """Score -> "max" or "min", where the file says so."""
+    said: Said
 
 
 class Runs(NamedTuple):
@@ -72,32 +57,32 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
             says the learning rate.
     """
     found = sorted(_files(folder), key=lambda each: each.order)
-    results = [each for each in found if each.tool]
+    results = [each for each in found if each.said.tool]
     if not results:
         tables = [path.name for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
         held = f"; it holds tables: give {listed(tables[:5])}" if tables else ""
         raise ResultsError(
             f"{folder}: not a run folder (no manifest.json), and nothing below it is a result of "
-            f"lm-eval, the HF Trainer, Ray Tune or W&B{held}"
+            f"lm-eval, the HF Trainer, Ray Tune or W&B, or a metrics.json{held}"
         )
     settings: dict[Place, dict[str, Any]] = {}
     for each in found:
-        if not each.tool:
-            settings.setdefault(each.place, {}).update(each.cells)
+        if not each.said.tool:
+            settings.setdefault(each.place, {}).update(each.said.cells)
     runs = _runs(results)
     scores: dict[Place, dict[str, Any]] = {}
     older = 0
     for each in results:
         row = scores.setdefault(runs[each.place], {})
-        older += any(row.get(name, value) != value for name, value in each.cells.items())
-        row |= each.cells
+        older += any(row.get(name, value) != value for name, value in each.said.cells.items())
+        row |= each.said.cells
     rows = []
     for run, cells in sorted(scores.items()):
         row = {"run_name": "/".join(run) or folder.name}
         for depth in range(len(run) + 1):
             row |= settings.get(run[:depth], {})
         rows.append(row | cells)
-    tools = listed(sorted({each.tool for each in results}))
+    tools = listed(sorted({each.said.tool for each in results}))
     notes = [f"{counted(len(rows), 'folder')} with results of {tools}, each read as a run"]
     if older:
         notes.append(
@@ -111,7 +96,7 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
             'params.json ({"learning_rate": 1e-5, "batch_size": 16}). A training_args.bin is not '
             "read: it is a pickle, which runs code"
         )
-    directions = {name: best for each in results for name, best in each.directions.items()}
+    directions = {name: best for each in results for name, best in each.said.directions.items()}
     return Runs(frame, directions, notes)
 
 
@@ -124,78 +109,9 @@ def _files(folder: Path) -> Iterator[Found]:
             step = step or int(within["step"] or 0)
             place = place[:-1]
         for name in sorted(names):
-            if (read := _read(Path(path, name))) is not None:
+            if (said := read(Path(path, name))) is not None:
                 at_its_end = name != HISTORY  # which says more than the history of its steps
-                yield Found(place, (at_its_end, step, name), *read)
-
-
-def _read(path: Path) -> tuple[Any, ...] | None:
-    """The tool that wrote a file, its cells, and perhaps directions; None for a file that is none
-    of theirs."""
-    name = path.name
-    if SETTINGS.fullmatch(name):
-        content = _content(path)
-        if not isinstance(content, dict) or "model_type" in content:  # a model's architecture
-            return None
-        values = {
-            key: value["value"] if isinstance(value, dict) and "value" in value else value
-            for key, value in content.items()  # W&B's {"lr": {"value": 1e-5}}
-        }
-        return "", {f"config/{key}": value for key, value in _flat(values).items()}
-    if name == TUNE:
-        lines = _text(path).split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "{}")
-        content = _parsed(last, path)
-        return ("Ray Tune", _flat(content)) if isinstance(content, dict) else None
-    if not (LM_EVAL.fullmatch(name) or TRAINER.fullmatch(name) or name in (HISTORY, WANDB)):
-        return None
-    content = _content(path)
-    if not isinstance(content, dict):
-        return None
-    if name == WANDB:
-        return "W&B", _flat(content)
-    if name == HISTORY:
-        return _history(content)
-    if TRAINER.fullmatch(name):
-        return "the HF Trainer", _flat(content)
-    return _lm_eval(content)
-
-
-def _history(content: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The last evaluation of a training, or its mean loss where it had none."""
-    entries = [entry for entry in content.get("log_history", []) if isinstance(entry, dict)]
-    for kind in ("eval_", "train_loss"):
-        for entry in reversed(entries):
-            if cells := {key: value for key, value in entry.items() if key.startswith(kind)}:
-                return "the HF Trainer", cells
-    return None
-
-
-def _lm_eval(content: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Metrics with errors and items; of a group the whole alone."""
-    results = content.get("results")
-    if not isinstance(results, dict) or not all(
-        isinstance(each, dict) for each in results.values()
-    ):
-        return None
-    groups = content.get("group_subtasks") or {}
-    parts = {part for group, members in groups.items() if group in results for part in members}
-    items, better = content.get("n-samples") or {}, content.get("higher_is_better") or {}
-    cells: dict[str, Any] = {}
-    directions: dict[str, str] = {}
-    for task in (name for name in results if name not in parts):
-        for metric, value in results[task].items():
-            column, name = f"{task}/{metric}", metric.partition(",")[0]
-            if not (isinstance(value, int | float) and "," in metric):
-                continue
-            cells[column] = value
-            if name.endswith("_stderr"):
-                continue
-            if (count := (items.get(task) or {}).get("effective")) is not None:
-                cells[f"{column}_n"] = count
-            if (best := (better.get(task) or {}).get(name)) is not None:
-                directions[column] = "max" if best else "min"
-    return "lm-eval", cells, directions
+                yield Found(place, (at_its_end, step, name), said)
 
 
 def _runs(results: list[Found]) -> dict[Place, Place]:
@@ -203,7 +119,7 @@ def _runs(results: list[Found]) -> dict[Place, Place]:
     unless two of them say the same: then these are runs of their own."""
     said: dict[Place, set[str]] = {}
     for each in results:
-        said.setdefault(each.place, set()).update(each.cells)
+        said.setdefault(each.place, set()).update(each.said.cells)
     runs = {place: place for place in said}
     for above in sorted(said, key=len):
         deeper = [place for place in said if place[: len(above)] == above]
@@ -213,41 +129,3 @@ def _runs(results: list[Found]) -> dict[Place, Place]:
         if apart and runs[above] == above:
             runs |= dict.fromkeys(deeper, above)
     return runs
-
-
-def _content(path: Path) -> Any:
-    text = _text(path)
-    if path.suffix == ".json":
-        return _parsed(text, path)
-    try:
-        return YAML(typ="safe").load(text)
-    except (YAMLError, ValueError) as error:
-        raise ResultsError(f"{path}: not YAML; correct it, or move it away") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise ResultsError(
-            f"{path}: not readable as text; write it again, or move it away"
-        ) from error
-
-
-def _parsed(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ResultsError(f"{path}: damaged, not JSON; write it again, or move it away") from error
-
-
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and words by their path, a/b; lists are left out."""
-    if not content:
-        return {}
-    (row,) = pd.json_normalize(content, sep="/").to_dict("records")
-    return {
-        str(key): value
-        for key, value in row.items()
-        if isinstance(value, str | int | float) and value == value
-    }

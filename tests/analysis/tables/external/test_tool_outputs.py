@@ -93,6 +93,15 @@ def test_runs_of_wandb_have_their_settings_in_yaml(sweep, tmp_path):
     same(sweep, read(tmp_path).frame)
 
 
+def test_a_script_of_ones_own_may_write_settings_and_scores_in_one_file(sweep, tmp_path):
+    for number, (rate, size, loss) in enumerate(sweep.itertuples(index=False)):
+        row = {"lr": rate, "bs": size, "eval_loss": loss, "history": [3.0, loss]}
+        write(tmp_path / f"{number:03}" / "results.json", row)
+    table = read(tmp_path)
+    same(sweep, table.frame)
+    assert table.notes[0] == "20 folders with results of results.json, each read as a run"
+
+
 def test_settings_hold_for_all_runs_below_them(sweep, tmp_path):
     for rate, size, loss in sweep.itertuples(index=False):
         (tmp_path / f"{rate}").mkdir(exist_ok=True)

@@ -1,0 +1,151 @@
+"""What a file says that a tool left in the folder of a run: scores, or settings.
+
+Read are the results of lm-eval, the HF Trainer (and what is built on it), Ray Tune, W&B and own
+scripts, and settings as JSON or YAML. A pickle (training_args.bin) runs code when it is read, so it
+is not.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from analysis.tables.errors import ResultsError
+
+SETTINGS = re.compile(
+    r"(params|args|training_args|train_args|hparams|config|train_config)\.(json|ya?ml)"
+)
+LM_EVAL = re.compile(r"results.*\.json")
+TRAINER = re.compile(r"(all|eval|test)_results\.json")
+OWN = re.compile(r"(metrics|scores|summary|eval|evaluation)\.json")
+"""As scripts call the file that they write their scores to."""
+
+HISTORY, TUNE, WANDB = "trainer_state.json", "result.json", "wandb-summary.json"
+
+
+class Said(NamedTuple):
+    """`tool` wrote it, or "" for settings."""
+
+    tool: str
+    cells: dict[str, Any]
+    directions: Mapping[str, str] = MappingProxyType({})
+    """Score -> "max" or "min", where the file says so."""
+
+
+def read(path: Path) -> Said | None:
+    """None for a file that is none of a tool's.
+
+    Raises:
+        ResultsError: the file is damaged.
+    """
+    name = path.name
+    if SETTINGS.fullmatch(name):
+        return _settings(_content(path))
+    if name == TUNE:  # a line for each report
+        lines = _text(path).split("\n")
+        content = _parsed(next((line for line in reversed(lines) if line.strip()), "{}"), path)
+    elif any(pattern.fullmatch(name) for pattern in (LM_EVAL, TRAINER, OWN)) or name in (
+        HISTORY, WANDB,
+    ):  # fmt: skip
+        content = _content(path)
+    else:
+        return None
+    if not isinstance(content, dict):
+        return None
+    if name == HISTORY:
+        return _history(content)
+    if isinstance(content.get("results"), dict):
+        return _lm_eval(content)
+    if name == TUNE and "training_iteration" in content:
+        return Said("Ray Tune", _flat(content))
+    tool = {WANDB: "W&B"}.get(name, "the HF Trainer" if TRAINER.fullmatch(name) else name)
+    return Said(tool, _flat(content))
+
+
+def _settings(content: Any) -> Said | None:
+    if not isinstance(content, dict) or "model_type" in content:  # a model's architecture
+        return None
+    values = {
+        key: value["value"] if isinstance(value, dict) and "value" in value else value
+        for key, value in content.items()  # W&B's {"lr": {"value": 1e-5}}
+    }
+    return Said("", {f"config/{key}": value for key, value in _flat(values).items()})
+
+
+def _history(content: dict[str, Any]) -> Said | None:
+    """The last evaluation of a training, or its mean loss where it had none."""
+    entries = [entry for entry in content.get("log_history", []) if isinstance(entry, dict)]
+    for kind in ("eval_", "train_loss"):
+        for entry in reversed(entries):
+            if cells := {key: value for key, value in entry.items() if key.startswith(kind)}:
+                return Said("the HF Trainer", cells)
+    return None
+
+
+def _lm_eval(content: dict[str, Any]) -> Said | None:
+    """Metrics with errors and items; of a group the whole alone."""
+    results = content["results"]
+    if not all(isinstance(each, dict) for each in results.values()):
+        return None
+    groups = content.get("group_subtasks") or {}
+    parts = {part for group, members in groups.items() if group in results for part in members}
+    items, better = content.get("n-samples") or {}, content.get("higher_is_better") or {}
+    cells: dict[str, Any] = {}
+    directions: dict[str, str] = {}
+    for task in (name for name in results if name not in parts):
+        for metric, value in results[task].items():
+            column, name = f"{task}/{metric}", metric.partition(",")[0]
+            if not (isinstance(value, int | float) and "," in metric):
+                continue
+            cells[column] = value
+            if name.endswith("_stderr"):
+                continue
+            if (count := (items.get(task) or {}).get("effective")) is not None:
+                cells[f"{column}_n"] = count
+            if (best := (better.get(task) or {}).get(name)) is not None:
+                directions[column] = "max" if best else "min"
+    return Said("lm-eval", cells, directions)
+
+
+def _content(path: Path) -> Any:
+    text = _text(path)
+    if path.suffix == ".json":
+        return _parsed(text, path)
+    try:
+        return YAML(typ="safe").load(text)
+    except (YAMLError, ValueError) as error:
+        raise ResultsError(f"{path}: not YAML; correct it, or move it away") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ResultsError(
+            f"{path}: not readable as text; write it again, or move it away"
+        ) from error
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ResultsError(f"{path}: damaged, not JSON; write it again, or move it away") from error
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Numbers and words by their path, a/b; lists are left out."""
+    if not content:
+        return {}
+    (row,) = pd.json_normalize(content, sep="/").to_dict("records")
+    return {
+        str(key): value
+        for key, value in row.items()
+        if isinstance(value, str | int | float) and value == value
+    }
