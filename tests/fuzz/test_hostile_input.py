@@ -1,5 +1,5 @@
-"""Spoiled grid files, command lines, tables, rows, task files and records: each is read, or refused
-in a sentence; nothing raises, hangs or writes where it refuses.
+"""Spoiled grid files, command lines, tables, folders of runs, rows, task files and records: each is
+read, or refused in a sentence; nothing raises, hangs or writes where it refuses.
 
 `make fuzz` draws 10,000 of them, FUZZ_EXAMPLES in all; `make test` a few of each.
 """
@@ -35,7 +35,7 @@ from trainers.specs.training import SftSpec
 from trainers.tasks import benchmarks
 
 ROOT = Path(__file__).parents[2]
-PARTS = 6
+PARTS = 7
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 10 * PARTS)) // PARTS
 SECONDS = 4.0
 """Of the processor, for one input."""
@@ -72,6 +72,18 @@ ROWS = (
     '{"instruction": "Add.", "input": "2 2", "output": "4"}\n' * 6,
     '{"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]}\n' * 6,
 )  # fmt: skip
+
+OUTPUTS = {
+    "results.json": '{"results": {"arc_easy": {"alias": "x", "acc,none": 0.3, "acc_stderr,none": '
+    '0.01}}, "n-samples": {"arc_easy": {"effective": 100}}, "higher_is_better": {"arc_easy": '
+    '{"acc": true}}, "group_subtasks": {"mmlu": ["mmlu_law"]}, "versions": {}}',
+    "trainer_state.json": '{"log_history": [{"loss": 2.0, "step": 5}, {"eval_loss": 2.1}]}',
+    "all_results.json": '{"eval_loss": 2.0, "epoch": 1.0}',
+    "result.json": '{"eval_loss": 2.0, "training_iteration": 3, "config": {"lr": 1e-5}}',
+    "wandb-summary.json": '{"eval_loss": 2.0, "_step": 3, "_wandb": {"runtime": 4}}',
+    "params.json": '{"lr": 1e-5, "batch_size": 16, "nested": {"a": 1}}',
+    "config.yaml": "learning_rate:\n  value: 1e-5\nbs:\n  value: 16\n",
+}
 
 TASKS = (
     "task: sums\ndataset_path: json\ndataset_kwargs: {data_files: sums.jsonl}\ntest_split: train\n"
@@ -185,6 +197,19 @@ def test_table(text, suffix):
         file = Path(folder, f"table{suffix}")
         file.write_bytes(text.encode("utf-8", errors="surrogatepass"))
         refused(lambda: tables.read_table(file), ResultsError)
+
+
+@given(name=st.sampled_from(sorted(OUTPUTS)), data=st.data())
+@many
+def test_folder_of_runs(name, data):
+    with tempfile.TemporaryDirectory() as folder:
+        for run in ("sft_lr1e-5_bs8", "sft_lr1e-4_bs8", "other"):
+            Path(folder, run).mkdir()
+            Path(folder, run, "all_results.json").write_text(OUTPUTS["all_results.json"])
+            text = data.draw(spoiled.text((OUTPUTS[name],)))
+            content = text.encode("utf-8", errors="surrogatepass")
+            Path(folder, run, name).write_bytes(content)
+        refused(lambda: tables.read_table(Path(folder)), ResultsError)
 
 
 @given(text=spoiled.text(ROWS))

@@ -80,37 +80,44 @@ def _settings(content: Any) -> Said | None:
 
 def _history(content: dict[str, Any]) -> Said | None:
     """The last evaluation of a training, or its mean loss where it had none."""
-    entries = [entry for entry in content.get("log_history", []) if isinstance(entry, dict)]
+    entries = [_object(entry) for entry in _listed(content.get("log_history"))]
     for kind in ("eval_", "train_loss"):
         for entry in reversed(entries):
             if cells := {key: value for key, value in entry.items() if key.startswith(kind)}:
-                return Said("the HF Trainer", cells)
+                return Said("the HF Trainer", _flat(cells))
     return None
 
 
-def _lm_eval(content: dict[str, Any]) -> Said | None:
+def _lm_eval(content: dict[str, Any]) -> Said:
     """Metrics with errors and items; of a group the whole alone."""
-    results = content["results"]
-    if not all(isinstance(each, dict) for each in results.values()):
-        return None
-    groups = content.get("group_subtasks") or {}
-    parts = {part for group, members in groups.items() if group in results for part in members}
-    items, better = content.get("n-samples") or {}, content.get("higher_is_better") or {}
+    results, groups = content["results"], _object(content.get("group_subtasks"))
+    items, better = (_object(content.get(name)) for name in ("n-samples", "higher_is_better"))
+    parts = {
+        str(part) for group in groups.keys() & results.keys() for part in _listed(groups[group])
+    }
     cells: dict[str, Any] = {}
     directions: dict[str, str] = {}
     for task in (name for name in results if name not in parts):
-        for metric, value in results[task].items():
+        for metric, value in _object(results[task]).items():
             column, name = f"{task}/{metric}", metric.partition(",")[0]
             if not (isinstance(value, int | float) and "," in metric):
                 continue
             cells[column] = value
             if name.endswith("_stderr"):
                 continue
-            if (count := (items.get(task) or {}).get("effective")) is not None:
+            if isinstance(count := _object(items.get(task)).get("effective"), int):
                 cells[f"{column}_n"] = count
-            if (best := (better.get(task) or {}).get(name)) is not None:
+            if isinstance(best := _object(better.get(task)).get(name), bool):
                 directions[column] = "max" if best else "min"
     return Said("lm-eval", cells, directions)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _content(path: Path) -> Any:
