@@ -43,8 +43,8 @@ class Rendering:
         added: Any = tokenizer.get_added_vocab
         self._added = sorted(added(), key=len, reverse=True)
         self.opening = chat_template.opening(tokenizer)
-        self.marks = chat_template.marks(tokenizer)
         """What the tokenizer writes before every plain text."""
+        self.marks = chat_template.marks(tokenizer)
         self._prompt = self._generation_prompt()
 
     @staticmethod
