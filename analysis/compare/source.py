@@ -70,7 +70,9 @@ def load(path: Path | str, options: ReadOptions | None = None) -> Source:
     options = options or ReadOptions()
     folder = Path(path)
     if not folder.is_dir() or not run_folder.is_run(folder):
-        name = str(path).rpartition(":")[2] if str(path).startswith("published:") else folder.stem
+        name = folder.absolute().name if folder.is_dir() else folder.stem
+        if str(path).startswith("published:"):
+            name = str(path).rpartition(":")[2]
         table = results.read_table(path, options)
         return Source(name, table.frame, None, None, {}, table.notes)
     run = results.write(folder)

@@ -47,7 +47,7 @@ TRAIN_COLUMNS = (
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's, or lies in one, or holds some, so that `manifest` says more."""
-    own = any((folder / name).exists() for name in ("manifest.json", "plan.csv", "trials"))
+    own = (folder / "manifest.json").exists() or (folder / "plan.csv").exists()
     return own or bool(hint(folder))
 
 
