@@ -149,7 +149,7 @@ def likelihoods(
 
 
 def log_sum(terms: np.ndarray, axis: int) -> np.ndarray:
-    """log(sum(exp(terms))) along an axis; for finite real terms seven times as fast as scipy's."""
+    """log(sum(exp(terms))) along an axis; for finite real terms, without scipy's checks."""
     most = terms.max(axis=axis, keepdims=True)
     return np.log(np.exp(terms - most).sum(axis=axis)) + most.squeeze(axis)
 

@@ -179,8 +179,12 @@ def _other_settings(names: pd.Series) -> dict[str, pd.Series]:
     numbers = pd.DataFrame([dict(SETTING.findall(name)) for name in parts], names.index)
     words = [" ".join(WORD.findall(SETTING.sub(" ", name))) for name in parts]
     several = numbers.loc[:, numbers.notna().sum() > 1].fillna("")
-    found = several.assign(words=words)
-    return {str(key): found[key] for key in found if 1 < found[key].nunique() < len(found)}
+    parts_of_names = several.assign(words=words)
+    return {
+        str(part): values
+        for part, values in parts_of_names.items()
+        if 1 < values.nunique() < len(values)
+    }
 
 
 def _without_errors(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

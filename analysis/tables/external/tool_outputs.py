@@ -6,6 +6,7 @@
 Settings stand in the folders' names or in files beside the results: see `tool_files`.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ class Found(NamedTuple):
     """What one file says, and the folder of the run that it is of."""
 
     place: Place
-    order: tuple[bool, int, str]
+    order: tuple[bool, float, str]
     """Of two files that say the same the later counts."""
     said: Said
 
@@ -56,8 +57,8 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
         ResultsError: no file below the folder is one of these tools', or one is damaged, or none
             says the learning rate.
     """
-    found = sorted(_files(folder), key=lambda each: each.order)
-    results = [each for each in found if each.said.tool]
+    files = sorted(_files(folder), key=lambda each: each.order)
+    results = [each for each in files if each.said.tool]
     if not results:
         tables = [path.name for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
         held = f"; it holds tables: give {listed(tables[:5])}" if tables else ""
@@ -66,7 +67,7 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
             f"lm-eval, the HF Trainer, Ray Tune or W&B, or a metrics.json{held}"
         )
     settings: dict[Place, dict[str, Any]] = {}
-    for each in found:
+    for each in files:
         if not each.said.tool:
             settings.setdefault(each.place, {}).update(each.said.cells)
     runs = _runs(results)
@@ -104,9 +105,9 @@ def _files(folder: Path) -> Iterator[Found]:
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != "." or name == ".hydra")
         place = Path(path).relative_to(folder).parts
-        step = 0
+        step = math.inf  # what lies in no checkpoint is of the finished model
         while place and (within := WITHIN.fullmatch(place[-1])):
-            step = step or int(within["step"] or 0)
+            step = min(step, int(within["step"] or 0) or math.inf)
             place = place[:-1]
         for name in sorted(names):
             if (said := read(Path(path, name))) is not None:

@@ -122,6 +122,14 @@ def test_of_checkpoints_the_last_and_of_evaluations_the_newest_count(sweep, tmp_
     assert "20 files of older results left out: the newest of a run count" in table.notes
 
 
+def test_the_finished_model_counts_before_its_checkpoints(sweep, tmp_path):
+    for rate, size, loss in sweep.itertuples(index=False):
+        run = tmp_path / name(rate, size)
+        for folder, worse in (("checkpoint-200", 1.0), ("", 0.0)):
+            write(run / folder / "eval_results.json", {"eval_loss": loss + worse})
+    same(sweep, read(tmp_path).frame)
+
+
 def test_a_group_counts_as_a_whole_and_directions_are_those_of_the_task(sweep, tmp_path):
     for rate, size, loss in sweep.itertuples(index=False):
         evaluated(
