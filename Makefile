@@ -2,7 +2,7 @@
 # make test         set up, run the tests
 # make docs         docs/ as a site in build/site/index.html
 # make faults       kill, interrupt, fill up, cut off; then compare with a run left alone
-# make chaos        an hour of a run of 1,400 cells in which something dies every minute
+# make chaos        an hour of a run of 1,040 cells in which something dies every minute
 # make crash-points disturb each file operation of a small run in turn, and go on
 # make fuzz         10,000 spoiled grid files, command lines, tables, rows, task files and records
 PYTHON ?= python3

@@ -138,7 +138,7 @@ class Chaos:
     def _start(self) -> subprocess.Popen[bytes]:
         with open(self.log, "ab") as log:
             return subprocess.Popen(
-                self.run.command(),
+                self.run.command("--yes"),
                 cwd=self.run.folder,
                 env=self.run.surroundings(),
                 stdout=log,
@@ -220,13 +220,13 @@ def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=60, help="of strikes")
     parser.add_argument("--every", type=float, default=60, help="seconds between two strikes")
-    parser.add_argument("--cells", type=int, default=1400, help=f"rounded up to {PER_SEED}s")
+    parser.add_argument("--cells", type=int, default=1040, help=f"rounded up to {PER_SEED}s")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(given)
     seeds = list(range(-(-arguments.cells // PER_SEED)))
     grid = GRID.format(rates=RATES, seeds=seeds)
     with TemporaryDirectory(prefix="chaos", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        reference = Run(Path(folder, "undisturbed"), grid, ("--local",))
+        reference = Run(Path(folder, "undisturbed"), grid, ("--local", "--yes"))
         reference.end(seconds=7200)
         run = Run(Path(folder, "run"), grid)
         place = Path(folder, "r")
