@@ -15,7 +15,8 @@ from trainers.data.forms.layouts import COLUMNS, FORMS, Form
 from trainers.data.forms.tokenize import IGNORED
 from trainers.data.row_counts import KINDS
 from trainers.data.rows.sources import Order
-from trainers.data.rows.stored_rows import Row, Rows
+from trainers.data.rows.stored_rows import Damaged, Row, Rows
+from trainers.data.rows.watched import ColumnsRead, Watched
 from trainers.specs.training import TrainingSpec
 
 CHUNK = 256
@@ -63,6 +64,8 @@ class Example(NamedTuple):
     """What stands in the columns of its form alone."""
     problem: tuple[int, str] | None = None
     """The number of a row that cannot be read, from 1, and why."""
+    row: Watched | None = None
+    """As it was read."""
 
 
 class Examples(NamedTuple):
@@ -71,6 +74,8 @@ class Examples(NamedTuple):
     """A row per source, a column for each of `KINDS`."""
     problems: list[tuple[int, int, str]]
     """Source, number and reason of the rows that cannot be read."""
+    columns: list[ColumnsRead]
+    """Of each source."""
 
 
 def heldout_examples(work: Work) -> tuple[Examples, int]:
@@ -105,8 +110,9 @@ def _read(work: Work, piece: range) -> list[Example]:
         if item in work.heldout:
             examples.append(Example(source, item, "duplicates"))
             continue
+        watched = row if isinstance(row, Damaged) else Watched(row)
         try:
-            read = work.form.texts(row, work.spec, work.tokenizer)
+            read = work.form.texts(watched, work.spec, work.tokenizer)
         except ODD as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error!r} while reading it"
             examples.append(Example(source, item, "unreadable", problem=(index + 1, reason)))
@@ -118,6 +124,7 @@ def _read(work: Work, piece: range) -> list[Example]:
             "empty" if blank else "train",
             folded=any(text.folded for text in read),
             rendered=any(text.rendered for text in read),
+            row=watched if isinstance(watched, Watched) else None,
         )
         examples.append(example)
         if not blank:
@@ -187,7 +194,12 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
     for place, field in enumerate(list(work.schema)[len(COLUMNS) :]):
         arrays.append(pa.array([example.extra[place] for example in kept], field.type))
     problems = [(e.source, *e.problem) for e in examples if e.problem is not None]
-    return Examples(pa.RecordBatch.from_arrays(arrays, schema=work.schema), tally, problems)
+    columns = [
+        ColumnsRead.of(e.row for e in examples if e.source == source and e.row is not None)
+        for source in range(len(work.spec.sources))
+    ]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=work.schema)
+    return Examples(batch, tally, problems, columns)
 
 
 def _item(row: Row) -> str:

@@ -149,6 +149,7 @@ def _write(
             asked=counts.asked(spec),
             sources=written.counts,
             unreadable=written.unreadable,
+            unread_columns=written.unread_columns,
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)
@@ -163,6 +164,7 @@ class Written(NamedTuple):
 
     counts: dict[str, Counts]
     unreadable: dict[str, Unreadable]
+    unread_columns: dict[str, list[str]]
 
 
 def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -> Written:
@@ -179,11 +181,14 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
     total = heldout.tally.copy()
     reasons = Reasons([counts.name(source) for source in work.spec.sources])
     reasons.add(heldout.problems)
+    columns = heldout.columns
 
     def batches() -> Iterator[pa.RecordBatch]:
         for examples in _mapped(work, pieces, processes):
             total[...] += examples.tally
             reasons.add(examples.problems)
+            for known, found in zip(columns, examples.columns, strict=True):
+                known.add(found)
             progress(int(total[:, KINDS.index("rows")].sum()), rows)
             yield examples.batch
 
@@ -200,7 +205,8 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
     ]
     if refused:
         raise ValueError("\n".join(refused))
-    return Written(by_name, unreadable)
+    unread = {name: c.unread for name, c in zip(by_name, columns, strict=True) if c.unread}
+    return Written(by_name, unreadable, unread)
 
 
 def _mapped(work: Work, pieces: list[range], processes: int) -> Iterator[Examples]:

@@ -15,6 +15,9 @@ FILE = "counts.json"
 KEPT_REASONS, SHOWN_REASONS = 100, 5
 """Reasons why rows of a data set cannot be read."""
 
+SHOWN_COLUMNS = 10
+"""Of those that are not read."""
+
 
 CONVERSATIONS_AS_TEXT = (
     "texts that are conversations, of which the questions count too (give such rows as "
@@ -155,6 +158,8 @@ class Preparation(Strict):
     asked: dict[str, Any]
     sources: dict[str, Counts]
     unreadable: dict[str, Unreadable] = Field(default_factory=dict)
+    unread_columns: dict[str, list[str]] = Field(default_factory=dict)
+    """Columns of each data set that no example is made of."""
     template_date: str | None = None
     """The date that the chat template prints into every prompt, whatever today is."""
 
@@ -164,11 +169,16 @@ class Preparation(Strict):
         return Counts(**{kind: sum(getattr(counts, kind) for counts in sources) for kind in KINDS})
 
     def lines(self) -> list[str]:
-        """One for each data set, and what cannot be read of it."""
+        """One for each data set, and what is not or cannot be read of it."""
         lines = []
         for place, counts in self.sources.items():
             name = place.rpartition("/")[2] if place.startswith("/") else place
             lines.append(f"data {name}: {counts.line()}")
+            if columns := self.unread_columns.get(place):
+                left = len(columns) - SHOWN_COLUMNS
+                more = f" and {left} more" if left > 0 else ""
+                listed = ", ".join(columns[:SHOWN_COLUMNS])
+                lines.append(f"data {name}: columns that are not read: {listed}{more}")
             if place in self.unreadable:
                 lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
         if self.template_date:

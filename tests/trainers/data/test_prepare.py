@@ -337,6 +337,16 @@ def test_each_source_has_its_own_counts(letters, tokenizer, tmp_path):
     assert [line.split(":")[0] for line in made.lines()] == ["data a.jsonl", "data b.jsonl x 2"]
 
 
+def test_columns_that_no_example_is_made_of_are_told(jsonl, tokenizer, tmp_path):
+    asked = {"question": "2 + 2?", "answer": "4", "hint": None, "id": 7}
+    name = jsonl([{**asked, "context": "Sums."}, {**asked, "passage": "Add."}, {"passage": "x"}])
+    half = mixture({"name": str(name), "max_unreadable": 0.5}, batch_size=1)
+    told = prepare(half, tokenizer, tmp_path / "data").preparation
+    (columns,) = told.unread_columns.values()
+    assert columns == ["id", "passage"]
+    assert "columns that are not read: id, passage" in told.lines()[1]
+
+
 def test_single_source_in_a_list_is_that_source(letters, tokenizer, tmp_path):
     alone = mixture({"name": letters["a"]}).model_copy(update={"data": DataSpec(name=letters["a"])})
     orders = [

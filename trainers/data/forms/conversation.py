@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from trainers.data.forms.messages import Messages, answer, messages, shown, tools
 from trainers.data.rows.stored_rows import Damaged, Row
+from trainers.data.rows.watched import Watched
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 
@@ -68,7 +69,7 @@ def filled(row: Row) -> Row:
     """
     if isinstance(row, Damaged):
         raise ValueError(row.reason)
-    return {name: value for name, value in row.items() if value is not None}
+    return row.filled() if isinstance(row, Watched) else Watched(row).filled()
 
 
 def conversation(row: Row) -> Conversation | str:
@@ -119,10 +120,18 @@ def question(row: Row, asked: str) -> Messages:
         ]
     value = row[asked]
     for about in ABOUT.get(asked, ()):
-        matter = row.get(about)
-        if isinstance(value, str) and isinstance(matter, str) and matter.strip():
+        matter = _passages(row.get(about), about)
+        if isinstance(value, str) and matter:
             value = f"{value}\n\n{matter}" if value.strip() else matter
     return before + answer(value, asked, "user")
+
+
+def _passages(matter: Any, column: str) -> str:
+    """What a question is about: a text, or several, a paragraph each."""
+    texts = matter if isinstance(matter, list) else [matter or ""]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"`{column}` is {shown(matter)}; give a text, or a list of texts")
+    return "\n\n".join(text for text in texts if text.strip())
 
 
 class Pair(NamedTuple):

@@ -26,6 +26,8 @@ REFUSED = {"role": "assistant", "content": "No."}
                                                                ("assistant", "b")]),
         ({"question": "a", "context": "x", "answer": "b"}, [("user", "a\n\nx"),
                                                             ("assistant", "b")]),
+        ({"question": "a", "context": ["x", "y"], "answer": "b"}, [("user", "a\n\nx\n\ny"),
+                                                                   ("assistant", "b")]),
         ({"query": "a", "chosen": "b", "rejected": "c"}, [("user", "a"), ("assistant", "b"),
                                                           ("assistant", "c")]),
         ({"text": "Once."}, [("text", "Once.")]),
@@ -40,6 +42,12 @@ def test_turns_of_each_form(row, expected):
 def test_a_question_that_both_answers_repeat_is_one_turn():
     row = {"prompt": "How are you?", "chosen": [ASKED, ANSWERED], "rejected": [ASKED, REFUSED]}
     assert [turn.text for turn in turns(row)] == ["How are you?", "Well.", "No."]
+
+
+def test_context_that_is_no_text_is_refused():
+    row = {"question": "a", "context": {"contexts": ["x"]}, "answer": "b"}
+    with pytest.raises(ValueError, match=r"`context` is .*contexts.*; give a text, or a list"):
+        turns(row)
 
 
 def test_an_unknown_form_names_its_keys_and_what_is_known():
