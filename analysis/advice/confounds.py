@@ -156,7 +156,7 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
         known = asked and bool(len(values) and np.isfinite(values).all() and (values >= 0).all())
         logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
         constant = known and bool(np.ptp(logs) <= CONSTANT)
-        held = known and all(np.ptp(logs[x == one]) <= CONSTANT for one in np.unique(x))
+        held = known and (constant or np.ptp(y) == 0 or _held(x, logs))
         told = known and not constant
         effects.append(
             Column(
@@ -171,6 +171,13 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
             )
         )
     return effects
+
+
+def _held(x: np.ndarray, logs: np.ndarray) -> bool:
+    """Whether a column is the same at all batch sizes of each learning rate; not where each rate
+    ran at one of several batch sizes, which shows nothing."""
+    spreads = [np.ptp(logs[x == one]) for one in np.unique(x) if (x == one).sum() > 1]
+    return all(spread <= CONSTANT for spread in spreads) and bool(spreads)
 
 
 def _r2(columns: list[np.ndarray], target: np.ndarray) -> float:

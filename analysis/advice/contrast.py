@@ -3,7 +3,8 @@
     D = mean over B of (mean over reasoning of log2 LR*(B) - mean over pattern of log2 LR*(B))
 
 in joint draws of all surfaces. The batch size cancels, so D is a difference of rates and of ratios
-alike, and tops on a border of the batch sizes do not matter. A statement about the benchmarks
+alike, and tops on a border of the batch sizes do not matter. Batch sizes at which both types are
+best at the same end of the rates are left out. A statement about the benchmarks
 named, not about all tasks of their type.
 """
 
@@ -16,6 +17,7 @@ from scipy.special import ndtri
 from analysis.benchmarks import task
 from analysis.fit.curves import Curves
 from analysis.fit.optimum import LEVELS
+from analysis.fit.rates import RateStatus, learning_rates
 from analysis.fit.surface import Fit
 from analysis.text import listed
 
@@ -61,8 +63,15 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
     sizes: list[int] = []
     if not missing:
         every = [set(map(int, curves.batch_sizes)) for kind in tops for curves in tops[kind]]
-        sizes = sorted(set.intersection(*every))
-        missing = "" if sizes else "the benchmarks have no batch size in common"
+        shared = sorted(set.intersection(*every))
+        missing = "" if shared else "the benchmarks have no batch size in common"
+        beyond = _at_one_end(tops["reasoning"], tops["pattern"])
+        sizes = [size for size in shared if size not in beyond]
+        if shared and not sizes:
+            missing = (
+                "at every batch size benchmarks of both types have their best learning rate at or "
+                "beyond the same end of the measured ones"
+            )
     octaves = low = high = p_higher = visible = None
     verdict = UNRESOLVED
     if not missing:
@@ -88,6 +97,21 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
         verdict=verdict,
         missing=missing,
     )
+
+
+def _at_one_end(reasoning: Sequence[Curves], pattern: Sequence[Curves]) -> set[int]:
+    """Batch sizes at which a benchmark of each type is best at the same end of the measured rates:
+    how far beyond it either lies, and so their difference, is not known."""
+    ends = [
+        {
+            (rate.batch_size, rate.side)
+            for curves in group
+            for rate in learning_rates(curves, shaped=True)
+            if rate.status is RateStatus.EDGE
+        }
+        for group in (reasoning, pattern)
+    ]
+    return {size for size, _ in ends[0] & ends[1]}
 
 
 def difference(

@@ -111,7 +111,7 @@ def rules(
 
 def _larger_and_lower(curves: Curves) -> float | None:
     """P(the largest batch with the lower half of the rates beats the smallest with the upper)."""
-    if len(curves.y) < 2:
+    if len(curves.y) < 2 or len(curves.x) < 2:
         return None
     rates = curves.x[curves.measured.any(axis=0)]
     upper = curves.x >= (rates.min() + rates.max()) / 2
@@ -122,12 +122,13 @@ def _larger_and_lower(curves: Curves) -> float | None:
 
 def _near(curves: Curves, value: float, within: float) -> float | None:
     slopes = slope_draws(curves)
-    known = slopes[np.isfinite(slopes)]
-    return float((np.abs(known - value) <= within).mean()) if len(known) > 1 else None
+    if slopes is None:
+        return None
+    return float((np.abs(slopes[np.isfinite(slopes)] - value) <= within).mean())
 
 
 def _rises_then_falls(curves: Curves) -> float | None:
-    if len(curves.y) < 3:
+    if len(curves.y) < 3 or len(curves.x) < 2:
         return None
     highest = curves.tops[:, 1:-1].max(axis=1)
     rises = highest - curves.tops[:, 0] > OCTAVES_APART

@@ -107,7 +107,12 @@ def setting(
     cells = _shared([fit for fit, _ in members])
     if not members or not cells:
         return None
-    inner = {rate.batch_size: rate for rate in rates if rate.status is RateStatus.INTERIOR}
+    run = {size for _, size in cells}
+    inner = {
+        rate.batch_size: rate
+        for rate in rates
+        if rate.status is RateStatus.INTERIOR and rate.batch_size in run
+    }
     points = [cell for cell in cells if cell[1] not in inner]
     points += [(_as_shown(rate, cells), size) for size, rate in inner.items()]
     points.sort()

@@ -67,9 +67,13 @@ class Comparison:
                 better.setdefault(pair, []).append(row.label)
         for (winner, loser), labels in better.items():
             parts.append(f"the best of {winner} beats that of {loser} on {listed(labels)}")
-        same = list(dict.fromkeys(row.label for row in self.scores if not row.apart))
-        if same:
-            parts.append(f"no difference beyond noise on {listed(same)}")
+        rest = [row for row in self.scores if not row.apart]
+        for words, rows in (
+            ("no difference beyond noise on", [r for r in rest if not r.unknown]),
+            ("no standard error is known to judge by on", [r for r in rest if r.unknown]),
+        ):
+            if labels := list(dict.fromkeys(row.label for row in rows)):
+                parts.append(f"{words} {listed(labels)}")
         return f"Between these runs {'; '.join(parts)}."
 
     def as_json(self) -> dict[str, Any]:

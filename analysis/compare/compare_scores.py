@@ -36,6 +36,11 @@ class BestScores(NamedTuple):
     apart: bool
     sentence: str
 
+    @property
+    def unknown(self) -> bool:
+        """Whether no standard error says how far chance alone would set the two apart."""
+        return self.difference.interval is None and self.difference.gain != 0
+
 
 def compare_scores(runs: dict[str, tuple[Source, list[Cells]]]) -> list[BestScores]:
     """Every pair of runs on every benchmark and metric that both have; `runs` by name."""
@@ -110,6 +115,8 @@ def _sentence(
 ) -> str:
     better, worse = (second, first) if difference.gain >= 0 else (first, second)
     scores = f"{number(difference.first, 3)} against {number(difference.second, 3)}"
+    if difference.interval is None and difference.gain == 0:
+        return f"{label}: the best of {first} and of {second} score alike ({scores})."
     if difference.interval is None:
         return (
             f"{label}: the best of {better} is {unit.amount(difference.gain)} better than that of "

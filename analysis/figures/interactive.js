@@ -131,7 +131,6 @@ function explore(root, given) {
   const metrics = () => options(metric, surfaces.filter(s => s.benchmark === benchmark.value)
     .map(s => [s.metric, s.metric + (s.fitted ? "" : " (not fitted)")]));
   const current = () => surfaces.find(s => s.benchmark === benchmark.value && s.metric === metric.value);
-  const name = (surface, i) => `${Number(surface.cells.learning_rate[i].toPrecision(5))}${surface.cells.batch_size ? ` x ${surface.cells.batch_size[i]}` : ""}`;
   const choose = chosen => {
     cell.value = chosen;
     showCurves(find("curves"), chosen);
@@ -150,7 +149,7 @@ function explore(root, given) {
       element.removeAllListeners("plotly_click");
       if (curves) element.on("plotly_click", event => {
         const row = event.points[0].data.customdata?.[event.points[0].pointNumber];
-        if (row !== undefined) choose(name(surface, row));
+        if (row !== undefined) choose(surface.names[row]);
       });
     }
     if (find("cells")) listCells(find("cells"), surface);

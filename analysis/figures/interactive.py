@@ -9,6 +9,7 @@ from typing import Any
 from analysis.figures import contour, scores
 from analysis.figures.chart import Chart, plain
 from analysis.figures.surface_view import SurfaceView
+from analysis.figures.training_curves import cell_name
 
 COLUMNS = (
     "learning_rate", "batch_size", "value", "stderr", "n", "seeds", "status", "reason", "fit",
@@ -37,6 +38,7 @@ def record(
         if name in table and name not in ("status", "reason", "batch_size", "seeds")
     }
     cells = plain(numeric)
+    axes = zip(table.learning_rate, table.batch_size, strict=True)
     whole = ("batch_size", "seeds") if view.sized else ("seeds",)
     cells |= {name: [int(value) for value in table[name]] for name in whole}
     cells |= {name: table[name].astype(str).tolist() for name in ("status", "reason")}
@@ -49,5 +51,6 @@ def record(
         "figures": figures,
         "charts": plain(charts),
         "about": view.descriptions(),
+        "names": [cell_name(learning_rate, int(size)) for learning_rate, size in axes],
         "cells": {name: cells[name] for name in COLUMNS if name in cells},
     }

@@ -84,7 +84,7 @@ def best_points(cells: Cells, where: Mesh) -> np.ndarray:
     exp(-excess / epsilon), epsilon being the `tolerance`. Unlike such a mean over cells, it does
     not depend on where cells lie.
     """
-    if cells.higher_is_better:
+    if not cells.is_loss:
         top, walled = where.height.argmax(axis=1), np.flatnonzero(where.walled)
         x = where.x[top]
         share = (np.random.default_rng(len(x)).permutation(len(walled)) + 0.5) / max(len(walled), 1)
@@ -97,13 +97,15 @@ def best_points(cells: Cells, where: Mesh) -> np.ndarray:
 
 
 def tolerance(cells: Cells) -> float:
-    """Epsilon in the metric's units: 0.25 % of the best loss, or one standard error of a score."""
+    """Epsilon in the metric's units, above 0: 0.25 % of the best loss, or one standard error of a
+    score or an error rate, or of the mean of its cells where it has none."""
     ok = cells.table.loc[cells.ok]
-    best = ok.loc[(cells.sign * ok.value).idxmax()]
-    if not cells.higher_is_better:
-        return float(LOSS_TOLERANCE * abs(best.value))
-    stderr = ok.stderr.median()
-    return float(stderr) if np.isfinite(stderr) else float(ok.value.std() / np.sqrt(len(ok)))
+    best = float((cells.sign * ok.value).max())
+    if cells.is_loss and best != 0:
+        return LOSS_TOLERANCE * abs(best)
+    stderr = float(ok.stderr.median())
+    known = stderr if stderr > 0 else float(ok.value.std() / np.sqrt(len(ok)))
+    return known if known > 0 else LOSS_TOLERANCE
 
 
 def epsilon_set(cells: Cells, posterior: Posterior, where: Mesh) -> pd.DataFrame:

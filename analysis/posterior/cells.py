@@ -5,6 +5,7 @@ all cells. Seeds add noise of their own; what a seed does to every cell alike mo
 only the rest counts (`analysis.posterior.seed_noise`). It is unknown where no cell was repeated.
 """
 
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import pandas as pd
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from analysis.posterior.seed_noise import seed_noise
-from analysis.text import rate
+from analysis.text import counted, rate
 
 DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
@@ -21,6 +22,12 @@ READ = [
     "key", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason", "value",
     "stderr", "n",
 ]  # fmt: skip
+
+
+LOSS = re.compile(
+    r"loss|perplexit|(\b|_)p?plx?(\b|_)|nll|xent|entropy|likelihood|bits|bp[bcw]", re.IGNORECASE
+)
+"""Names of losses, also of those between 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,14 @@ class Cells:
     def sign(self) -> int:
         """+1 or -1, so that sign * value is better when higher."""
         return 1 if self.higher_is_better else -1
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether a relative difference is what counts: lower is better, and it is no share between
+        0 and 1, such as an error rate."""
+        values = self.table.value[self.ok]
+        named = LOSS.search(f"{self.benchmark} {self.metric}") is not None
+        return not self.higher_is_better and (named or not bool(values.between(0, 1).all()))
 
     @property
     def best(self) -> int | None:
@@ -110,9 +125,12 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         noise[:, ok] = _item_draws(answers, table.loc[ok], rng)
         together = _shrunk(noise[:, ok], answers, rng)
         source = f"{len(answers)} shared items, resampled together for all cells"
-    elif table.stderr[ok].notna().all():
-        noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * table.stderr[ok].to_numpy()
+    elif (known := table.stderr[ok].notna()).any():
+        stderr = table.stderr[ok].fillna(table.stderr[ok].median()).to_numpy()
+        noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * stderr
         source = "each cell's standard error, cells taken for independent"
+        if not known.all():
+            source += f" ({counted(int((~known).sum()), 'cell')} without one: the median)"
     else:
         source = "no standard errors"
     if seeds is None:
@@ -152,9 +170,12 @@ def _table(rows: pd.DataFrame, cell: np.ndarray) -> pd.DataFrame:
     reason = rows.reason.to_numpy()[told[np.unique(cell[told], return_index=True)[1]]]
 
     def mean(column: str) -> np.ndarray:
-        values = rows[column].to_numpy(dtype=float, na_value=np.nan)[good]
-        sums = np.bincount(cell[good], values, minlength=count)
-        return np.where(status == "ok", sums / np.maximum(seeds, 1), np.nan)
+        values = rows[column].to_numpy(dtype=float, na_value=np.nan)
+        known = good & ~np.isnan(values)
+        sums = np.bincount(cell[known], values[known], minlength=count)
+        numbers = np.bincount(cell[known], minlength=count)
+        told = (status == "ok") & (numbers > 0)
+        return np.where(told, sums / np.maximum(numbers, 1), np.nan)
 
     learning_rate = rows.learning_rate.to_numpy(dtype=float)[first]
     batch_size = rows.batch_size.to_numpy(dtype=int)[first]

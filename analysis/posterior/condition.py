@@ -91,7 +91,7 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
     seed = zlib.crc32(name.encode()) + 1000 * sampler
 
     shared = None
-    if unmeasured and not cells.higher_is_better:
+    if unmeasured and cells.is_loss:
         shared = _shared_error(LOSS_ERROR * abs(best), np.random.default_rng(seed + 1))
 
     def fitted(scale: float | None) -> Posterior:

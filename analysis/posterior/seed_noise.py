@@ -4,7 +4,7 @@ Near divergence seeds scatter more, so each cell has its own variance, shrunk to
 kind by as much as the cells' own spread of variances warrants (empirical Bayes: Smyth 2004, "Linear
 models and empirical Bayes methods for assessing differential expression", section 6.2). Cells
 beside a diverged one are a kind of their own. What a seed does to all cells alike moves no optimum
-and is taken out first.
+and is taken out first; where each run has a seed of its own there is nothing to take out.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,10 @@ from scipy.special import digamma, polygamma
 
 ENOUGH = 4
 """Degrees of freedom below which cells near divergence are not told from the rest."""
+
+
+ROUNDS, CLOSE = 200, 1e-6
+"""Of alternating means: at most so many, and the last effect, a share of the largest residual."""
 
 
 class SeedNoise(NamedTuple):
@@ -34,11 +38,12 @@ def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNo
         return None
     value = rows.value.to_numpy(dtype=float)
     counts = np.bincount(cell)
-    centred = value - (np.bincount(cell, value) / counts)[cell]
-    seed = pd.factorize(rows.seed)[0]
-    rest = centred - (np.bincount(seed, centred) / np.bincount(seed))[seed]
     own = counts - 1.0
-    freedom = len(rows) - len(counts) - int(seed.max())
+    seed = pd.factorize(rows.seed)[0]
+    seed_counts = np.bincount(seed[counts[cell] > 1], minlength=seed.max() + 1)
+    shared = np.where(seed_counts[seed] > 1, seed, -1)
+    rest, effects = _without_effects(value, cell, counts, shared)
+    freedom = int(own.sum()) - effects
     if freedom <= 0:
         return None
     squares = np.bincount(cell, rest**2) * own.sum() / freedom
@@ -54,6 +59,26 @@ def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNo
         return SeedNoise(float(np.sqrt(pooled)), np.sqrt(prior), freedom)
     moderated = (weight * prior + squares) / (weight + own)
     return SeedNoise(float(np.sqrt(pooled)), np.sqrt(moderated), freedom)
+
+
+def _without_effects(
+    value: np.ndarray, cell: np.ndarray, counts: np.ndarray, seed: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Residuals of value ~ cell + seed by least squares (alternating means), and how many effects
+    of seeds were taken out. `seed` is -1 where no other repeated cell has a row's seed."""
+    rest = value - (np.bincount(cell, value) / counts)[cell]
+    some = (seed >= 0) & (counts[cell] > 1)
+    if not some.any():
+        return rest, 0
+    number = np.unique(seed[some], return_inverse=True)[1]
+    for _ in range(ROUNDS):
+        effect = np.bincount(number, rest[some]) / np.bincount(number)
+        rest[some] -= effect[number]
+        rest -= (np.bincount(cell, rest) / counts)[cell]
+        if np.abs(effect).max() <= CLOSE * np.abs(rest).max():
+            break
+    every = bool(some[counts[cell] > 1].all())
+    return rest, int(number.max()) + (0 if every else 1)
 
 
 def _prior_freedom(squares: np.ndarray, freedom: np.ndarray, prior: np.ndarray) -> float:

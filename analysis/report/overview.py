@@ -116,41 +116,47 @@ def score_table(cells: Cells) -> ScoreTable:
     )
 
 
-def before_training(frame: pd.DataFrame, stage: str) -> dict[str, tuple[str, str]]:
-    """Benchmark -> (key, name of the benchmark there) of the model that a stage starts from: its
-    one parent, else the base. Empty where the stage's trials start from several parents.
+def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Benchmark -> (key, name of the benchmark there) of the model that one grid, the rows `here`
+    of `frame`, starts from: its one parent, else the base of its model. Empty where its trials
+    start from several.
 
     The loss that counts is the one on this stage's data (`heldout_loss@sft`), not on the data that
     the parent was trained on: where it was not measured, as for pairs, there is none.
     """
     scored = frame.loc[frame.primary.fillna(False).astype(bool) & (frame.status == "ok")]
-    parents = [key for key in frame.parent[frame.stage == stage].unique() if key]
+    parents = [key for key in here.parent.unique() if key]
     if len(parents) > 1:
         return {}
     rows = scored.loc[scored.key.isin(parents)]
     if rows.empty:
         rows = scored.loc[scored.stage == "base"]
+        if rows.model.nunique() > 1:
+            rows = rows.loc[rows.model.isin(here.model)]
+        if rows.model.nunique() > 1:
+            return {}
+    stage = str(here.stage.iloc[0]) if len(here) else ""
     names = {
         name: key
         for name, key in zip(rows.benchmark, rows.key, strict=True)
         if ON_DATA_OF in name or task(name).task_type != "loss"
     }
-    here = {
+    own = {
         name.partition(ON_DATA_OF)[0]: (key, name)
         for name, key in names.items()
         if name.endswith(f"{ON_DATA_OF}{stage}")
     }
-    return {name: (key, name) for name, key in names.items() if ON_DATA_OF not in name} | here
+    return {name: (key, name) for name, key in names.items() if ON_DATA_OF not in name} | own
 
 
-def scores_before(frame: pd.DataFrame, stage: str) -> dict[str, float]:
-    """Primary score by benchmark of the model that a stage starts from."""
+def scores_before(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, float]:
+    """Primary score by benchmark of the model that one grid starts from."""
     primary = frame.loc[frame.primary.fillna(False).astype(bool)]
     values = {
         (key, name): value
         for key, name, value in zip(primary.key, primary.benchmark, primary.value, strict=True)
     }
-    return {name: float(values[place]) for name, place in before_training(frame, stage).items()}
+    return {name: float(values[place]) for name, place in before_training(frame, here).items()}
 
 
 def _gain(
@@ -171,7 +177,7 @@ def _gain(
     best = cells.table.iloc[cells.best]
     low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
     places = _decimals(cells.table.stderr[cells.ok], high - low)
-    parent = before_training(frame, cells.stage).get(cells.benchmark)
+    parent = before_training(frame, rows).get(cells.benchmark)
     difference = None
     if parent is not None:
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))

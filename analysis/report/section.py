@@ -73,7 +73,7 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
     here = frame.loc[(frame.stage == advice.stage) & (frame.arm == advice.arm)]
     answered = answer(advice, source, here)
     noise, made = scaling_rules.noise_scale(here), recipe(here)
-    before = overview.scores_before(frame, advice.stage)
+    before = overview.scores_before(frame, here)
     panels = []
     for one in advice.fits:
         name = one.cells.benchmark

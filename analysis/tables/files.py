@@ -26,6 +26,7 @@ SEPARATORS = (",", ";", "\t", "|")
 EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
 """A number with a decimal comma, and perhaps dots between thousands."""
 
+DOTTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 """A number that a decimal comma or commas between thousands would explain: 1,024."""
 
@@ -127,7 +128,8 @@ def _separator(text: str) -> str:
 def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
     """Numbers with a decimal comma rewritten with a point.
 
-    Where the comma separates cells, a column has to show that its commas are no thousands.
+    Where the comma separates cells, a column has to show that its commas are no thousands. Points
+    are those of thousands where no cell of the column has one elsewhere: 0.001 is no 1.
     """
     with_comma = [name for name in frame if frame[name].str.contains(",", regex=False).any()]
     european = {name: frame[name].str.fullmatch(EUROPEAN) for name in with_comma}
@@ -137,7 +139,9 @@ def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
         if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any()
     ]
     for name in frame if clear and separator != "," else clear:
-        dotted = frame[name].str.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+")
+        pointed = frame[name].str.contains(".", regex=False)
+        dotted = frame[name].str.fullmatch(DOTTED)
+        dotted &= not (pointed & ~dotted & ~european.get(name, pointed & False)).any()
         plain = frame[name].str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
         frame[name] = frame[name].where(~(european.get(name, False) | dotted), plain)
     return frame

@@ -114,16 +114,20 @@ def _check_axes(rows: pd.DataFrame, source: str) -> None:
 
 
 def _snapped(rates: pd.Series, notes: list[str]) -> pd.Series:
-    """One value, the median, for learning rates within `SAME_RATE` octaves of the next."""
+    """One value, the median, for learning rates within `SAME_RATE` octaves of the lowest of them;
+    rates that follow each other as closely as that are of a search, and stay."""
     distinct = np.unique(rates.to_numpy()[rates > 0])
     if len(distinct) < 2:
         return rates
-    group = np.concatenate([[0], np.cumsum(np.diff(np.log2(distinct)) > SAME_RATE)])
-    middle = pd.Series(distinct).groupby(group).transform("median").to_numpy()
-    if group[-1] + 1 < len(distinct):
+    x = np.log2(distinct)
+    group = np.cumsum(np.diff(x, prepend=x[0]) > SAME_RATE)
+    spread = pd.Series(x).groupby(group).transform(np.ptp).to_numpy()
+    one = spread <= SAME_RATE
+    middle = np.where(one, pd.Series(distinct).groupby(group).transform("median"), distinct)
+    if (left := len(np.unique(middle))) < len(distinct):
         notes.append(
             f"{len(distinct)} learning rates, some of which are one rounded differently: "
-            f"{group[-1] + 1} rates"
+            f"{left} rates"
         )
     return rates.replace(dict(zip(distinct, middle, strict=True)))
 

@@ -23,6 +23,9 @@ FRACTION = re.compile(
 )
 """Names of metrics that lie between 0 and 1."""
 
+EXAMPLES = re.compile(r" ?\d+-shot$")
+"""In a metric, the examples in the prompt (`benchmark_names`)."""
+
 FRACTIONS_AND_PERCENT = 20
 """Between the largest value up to 1 and the smallest above it: a wider gap is two units."""
 
@@ -36,8 +39,8 @@ def in_schema(
     table = table.reset_index(drop=True)
     table["value"], words, percent = _values(table, source, notes)
     for name in ("stderr", "n"):
-        table[name] = numbers(table[name]).values if name in table else np.nan
-    table["stderr"] = table.stderr.where(~percent, table.stderr / 100)
+        read = numbers(table[name] if name in table else pd.Series(np.nan, table.index))
+        table[name] = read.values.where(~percent | read.percent, read.values / 100)
     table["n"] = table.n.where(table.n == table.n.round())
     table["status"], table["reason"] = _statuses(table, words)
     _refuse_nameless(table, source)
@@ -70,7 +73,7 @@ def _refuse_nameless(table: pd.DataFrame, source: str) -> None:
 
 
 class Values(NamedTuple):
-    """`words` stand where a value should be; `percent` values were plain numbers up to 100."""
+    """`words` stand where a value should be; `percent` values were written as percentages."""
 
     values: pd.Series
     words: pd.Series
@@ -103,8 +106,8 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
         _refuse_two_units(name, parsed.values, part.row, source)
         if is_percent(benchmark, metric, parsed.values):
             parsed = parsed._replace(values=parsed.values / 100, percent=~plain | plain)
-            percent[part.index] = True
         if parsed.percent.any():
+            percent[part.index] = True
             notes.append(f"{name}: percent, read as fractions")
         values[part.index], words[part.index] = parsed.values, parsed.words
         lost = part[(parsed.words != "") & (part.status == "ok")]
@@ -123,8 +126,9 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
 def is_percent(benchmark: str, metric: str, values: Any) -> bool:
     """Whether a score that is a fraction by its name is written as a number up to 100."""
     largest = values.max()
-    last = re.split(r"[/,]", metric if metric not in ("", "value") else benchmark)[-1].lower()
-    chance = task(benchmark).chance is not None and metric in ("", "value")
+    named = EXAMPLES.sub("", "" if metric == "value" else metric)
+    last = re.split(r"[/,]", named or benchmark)[-1].lower()
+    chance = task(benchmark).chance is not None and not named
     return bool(1 < largest <= 100 and (chance or FRACTION.search(last)))
 
 

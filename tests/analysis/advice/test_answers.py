@@ -54,6 +54,30 @@ def test_higher_rates_for_reasoning_support_the_paper() -> None:
     assert swapped.contrast.verdict == CONTRADICTED
 
 
+def test_tops_beyond_the_same_end_cannot_be_compared() -> None:
+    """Both types want more than the highest rate: the difference of what is cut off is not 0."""
+    result = of(planted("arc", -3.0), planted("hellaswag", -4.0))
+    contrast = result.contrast
+    assert contrast.verdict == UNRESOLVED and contrast.octaves is None
+    assert "same end of the measured ones" in contrast.missing
+    one_sided = of(planted("arc", -3.0), planted("hellaswag", -9.0)).contrast
+    assert one_sided.verdict == SUPPORTED
+
+
+def test_a_slope_of_a_few_odd_draws_is_not_told() -> None:
+    result = of(planted("arc", -3.0))
+    assert result.benchmarks["arc"].gamma is None
+    verdicts = {rule.name: rule for rule in result.rules}
+    assert verdicts["root_batch"].benchmarks[0].probability is None
+
+
+def test_a_batch_size_that_one_benchmark_lacks_is_no_setting_of_the_type() -> None:
+    frame = table(lambda x, y: 0.4 + 0 * x, rates=RATES, sizes=SIX, noise=0.01, benchmark="gsm8k")
+    frame.loc[frame.batch_size == 2, ["status", "value"]] = ["failed", np.nan]
+    result = of(planted("arc", -9.0), fit(surfaces(frame)[0]))
+    assert result.task_types["reasoning"].batch_size > 2
+
+
 def test_a_type_without_signal_leaves_the_contrast_unresolved_and_says_why() -> None:
     contrast = of(planted("arc", -9.0), noise("hellaswag", 0.4, 0.01)).contrast
     assert contrast.verdict == UNRESOLVED and contrast.octaves is None

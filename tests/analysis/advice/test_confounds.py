@@ -6,7 +6,7 @@ from analysis.advice.confounds import Confounds, confounds
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from tests.analysis.planted import bowl, table
+from tests.analysis.planted import RATES, SIZES, bowl, table
 
 EXAMPLES = 4096
 
@@ -37,6 +37,15 @@ def test_at_one_epoch_the_summed_rate_is_the_ratio_in_disguise() -> None:
     assert columns["learning_rate_sum"].tied and not columns["steps"].tied
     assert columns["tokens"].held and columns["warmup_steps"].constant
     assert "summed learning rate moves with LR/BS and cannot be told" in found.sentence
+
+
+def test_rates_that_ran_at_one_batch_size_each_hold_nothing() -> None:
+    frame = recorded()
+    diagonal = dict(zip(RATES, (*SIZES, SIZES[-1]), strict=True))
+    own = frame.batch_size == frame.learning_rate.map(diagonal)
+    found = explained(frame[own])
+    columns = {column.name: column for column in found.arms[""]}
+    assert columns["tokens"].constant and not columns["steps"].held
 
 
 def test_what_is_missing_is_a_grid_file() -> None:

@@ -89,6 +89,17 @@ def test_equal_best_scores_are_no_difference() -> None:
     found = compare_runs.compare({"a": run("a", 0.60), "b": run("b", 0.60)})
     assert not found.scores[0].apart
     assert "no difference beyond noise on ARC" in found.headline
+    assert "score alike (0.55 against 0.55)" in found.scores[0].sentence
+
+
+def test_difference_without_a_standard_error_is_not_called_noise() -> None:
+    def bare(name: str, value: float) -> tuple[Source, list[Advice]]:
+        source, _ = run(name, value)
+        frame = source.frame.assign(stderr=float("nan"))
+        return Source(name, frame, None, None, {}), advise(map(fit, surfaces(frame)))
+
+    found = compare_runs.compare({"a": bare("a", 0.60), "b": bare("b", 0.66)})
+    assert found.headline.endswith("no standard error is known to judge by on ARC.")
 
 
 def test_a_lower_loss_is_a_gain() -> None:

@@ -60,6 +60,18 @@ def test_no_hit_among_few_items_is_not_certainty() -> None:
     assert (surfaces(frame)[0].table.stderr > 0.01).all()
 
 
+def test_a_missing_standard_error_is_the_median_of_the_others_and_is_told() -> None:
+    frame = table(bowl, seeds=2, noise=0.01)
+    frame.loc[0, "stderr"] = np.nan
+    one_seed = surfaces(frame)[0]
+    assert "median" not in one_seed.noise_source  # its other seed has one
+    frame.loc[1, "stderr"] = np.nan
+    cells = surfaces(frame)[0]
+    assert "cell's standard error" in cells.noise_source
+    assert "(1 cell without one: the median)" in cells.noise_source
+    assert cells.table.stderr.min() > 0.0095
+
+
 def test_best_follows_the_direction_of_the_metric() -> None:
     up = surfaces(table(bowl))[0]
     down = surfaces(table(lambda x, y: -bowl(x, y), metric="loss"))[0]

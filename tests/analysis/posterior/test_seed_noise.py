@@ -25,5 +25,39 @@ def test_equal_noise_is_pooled() -> None:
     assert np.ptp(found.cells) < 0.01 and abs(found.pooled - 0.02) < 0.004
 
 
+def test_runs_with_a_seed_of_their_own_tell_as_much_as_shared_ones() -> None:
+    values = 0.02 * np.random.default_rng(7).standard_normal(72)
+    rows = pd.DataFrame({"seed": np.arange(72), "value": values})
+    found = seed_noise(rows, np.repeat(np.arange(24), 3), np.zeros(24, dtype=bool))
+    assert found is not None and found.freedom == 48
+    assert abs(found.pooled - 0.02) < 0.005
+
+
+def test_a_few_repeats_of_a_grid_of_one_seed_tell() -> None:
+    """Four of 12 cells have a second run, each with a seed of its own."""
+    rng = np.random.default_rng(8)
+    found = []
+    for _ in range(200):
+        values = 0.02 * rng.standard_normal(16)
+        rows = pd.DataFrame({"seed": [0] * 12 + [1, 2, 3, 4], "value": values})
+        cell = np.concatenate([np.arange(12), np.arange(4)])
+        one = seed_noise(rows, cell, np.zeros(12, dtype=bool))
+        assert one is not None and one.freedom == 3
+        found.append(one.pooled**2)
+    assert abs(np.sqrt(np.mean(found)) - 0.02) < 0.002
+
+
+def test_what_a_seed_does_to_all_cells_is_taken_out_where_seeds_are_uneven() -> None:
+    """Seeds far apart, each in a part of the cells: only the runs' own noise is left."""
+    rng = np.random.default_rng(9)
+    cell, seed = np.meshgrid(np.arange(30), np.arange(4), indexing="ij")
+    there = rng.random(cell.shape) < 0.7
+    values = (seed + 0.02 * rng.standard_normal(cell.shape))[there]
+    rows = pd.DataFrame({"seed": seed[there], "value": values})
+    number = np.unique(cell[there], return_inverse=True)[1]
+    found = seed_noise(rows, number, np.zeros(number.max() + 1, dtype=bool))
+    assert found is not None and abs(found.pooled - 0.02) < 0.004
+
+
 def test_one_seed_tells_nothing() -> None:
     assert noise_of(np.full(5, 0.02), np.zeros(5, dtype=bool), seeds=1) is None

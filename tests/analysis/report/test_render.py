@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from analysis.figures.training_curves import cell_name
 from analysis.report import build
 from tests.analysis import planted_audit
 from tests.analysis.planted import table
@@ -190,6 +191,27 @@ def test_a_cell_shows_its_training_curve(browser, page):
         "return document.querySelector('.curves').data.map(t => [t.cell, t.line.width])"
     )
     assert {cell: width > 2 for cell, width in widths}["0.001 x 4"]
+
+
+def test_a_click_on_a_cell_chooses_its_curve(browser, page):
+    browser.get(page.as_uri())
+    browser.execute_script("document.querySelector('.explorer').scrollIntoView()")
+    wait(browser, "document.querySelector('.explorer').dataset.drawn === 'yes'")
+    cells, names = browser.execute_script(
+        "const {dataset} = document.querySelector('.explorer');"
+        "const [surface] = JSON.parse(document.getElementById(dataset.surfaces).textContent);"
+        "return [surface.cells, surface.names]"
+    )
+    pairs = zip(cells["learning_rate"], cells["batch_size"], strict=True)
+    assert names == [cell_name(learning_rate, size) for learning_rate, size in pairs]
+    chosen = browser.execute_script(
+        "const chart = [...document.querySelectorAll('.explorer .js-plotly-plot')]"
+        ".find(e => e.data?.some(t => t.customdata?.length));"
+        "const trace = chart.data.find(t => t.customdata && t.customdata.length);"
+        "chart.emit('plotly_click', {points: [{data: trace, pointNumber: 0}]});"
+        "return [document.querySelector('.cell').value, trace.customdata[0]]"
+    )
+    assert chosen[0] == names[chosen[1]]
 
 
 def test_cells_are_a_table_and_a_download_too(explorer):

@@ -49,6 +49,14 @@ def test_a_rate_rounded_in_two_ways_is_one_rate(tmp_path: Path) -> None:
     assert frame.learning_rate.nunique() == 2
 
 
+def test_the_rates_of_a_dense_search_stay_as_they_are(read) -> None:
+    rates = [1e-3 * 2 ** (step / 500) for step in range(500)]
+    rows = pd.DataFrame({"lr": rates, "bs": [8, 16] * 250, "acc": 0.5})
+    table = read(rows)
+    assert sorted(table.frame.learning_rate.unique()) == pytest.approx(rates)
+    assert not [note for note in table.notes if "rounded" in note]
+
+
 def test_only_the_rows_asked_for(tmp_path: Path) -> None:
     text = "project,learning_rate,batch_size,benchmark,value\na,1e-3,8,arc,0.4\nb,1e-3,8,arc,0.5\n"
     assert list(read(tmp_path, text, project="b").value) == [0.5]

@@ -70,6 +70,30 @@ def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
     assert "gsm8k: percent, read as fractions" in low.notes
 
 
+@pytest.mark.parametrize(
+    ("value", "stderr"), [("69.5%", "1.2%"), ("69.5%", "1.2"), ("69.5", "1.2%"), ("69.5", "1.2")]
+)
+def test_error_of_a_percentage_is_in_its_unit(sweep, read, value, stderr):
+    rows = sweep.drop(columns="eval/loss").assign(acc=value, acc_stderr=stderr)
+    table = read(rows)
+    assert table.frame.value.to_list() == pytest.approx([0.695] * 20)
+    assert table.frame.stderr.to_list() == pytest.approx([0.012] * 20)
+
+
+def test_percentages_of_a_name_with_shots_are_fractions(sweep, read):
+    table = read(sweep.drop(columns="eval/loss").assign(**{"ARC (25-shot)": 52.3}))
+    assert set(table.frame.benchmark) == {"arc"} and set(table.frame.metric) == {"25-shot"}
+    assert table.frame.value.max() == pytest.approx(0.523)
+
+
+def test_points_of_a_column_with_0_001_are_decimal(read):
+    """Beside decimal commas, as a spreadsheet writes a column that was typed as text."""
+    table = read("lr;bs;loss\n0.001;8;2,31\n0.0005;8;2,41\n0.001;1.024;2,30\n0.0005;1.024;2,4\n")
+    assert set(table.frame.learning_rate) == {0.001, 0.0005}
+    assert set(table.frame.batch_size) == {8, 1024}
+    assert table.frame.value.min() == 2.3
+
+
 def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
     grouped = sweep.assign(batch_size=[f"{size * 128:,}" for size in sweep.batch_size])
     assert set(read(grouped).frame.batch_size) == {1024, 2048, 4096, 8192}
