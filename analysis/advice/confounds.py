@@ -49,8 +49,8 @@ class Column(NamedTuple):
 
     `asked`: False of what the arm's optimizer does not have. `known`: recorded for every cell.
     `constant`: the same in every cell. `r2_ratio`: share of the variance of its log2 that log2
-    ratio explains; `r2_axes`: that log2 rate and log2 batch size explain together; None where
-    constant or unknown. `held`: constant over batch sizes at each learning rate.
+    ratio explains, None where constant or unknown. `held`: constant over batch sizes at each
+    learning rate.
     """
 
     name: str
@@ -60,7 +60,6 @@ class Column(NamedTuple):
     constant: bool
     held: bool
     r2_ratio: float | None
-    r2_axes: float | None
 
     @property
     def tied(self) -> bool:
@@ -70,15 +69,12 @@ class Column(NamedTuple):
 
 class ArmEffect(NamedTuple):
     """The best ratio of one benchmark within one arm (None with too few cells), and what the arm
-    holds constant. `effect` is the expected gain in score, in the metric's units, of the arm's best
-    ratio over its worst, better when higher.
-    """
+    holds constant."""
 
     arm: str
     benchmark: str
     controls: tuple[str, ...]
     ratio: BestRatio | None
-    effect: float | None
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def confounds(
         for arm, columns in arms.items()
     }
     effects = [
-        _effect(fit, answer.ratio, controls.get(fit.cells.arm, ()))
+        ArmEffect(fit.cells.arm, fit.cells.benchmark, controls.get(fit.cells.arm, ()), answer.ratio)
         for fit, answer in zip(fits, answers, strict=True)
     ]
     held = {c.name for columns in arms.values() for c in columns if _controls(c)}
@@ -157,7 +153,6 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
         logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
         constant = known and bool(np.ptp(logs) <= CONSTANT)
         held = known and (constant or np.ptp(y) == 0 or _held(x, logs))
-        told = known and not constant
         effects.append(
             Column(
                 name,
@@ -166,8 +161,7 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
                 known,
                 constant,
                 held,
-                _r2([x - y], logs) if told else None,
-                _r2([x, y], logs) if told else None,
+                _r2(x - y, logs) if known and not constant else None,
             )
         )
     return effects
@@ -180,20 +174,10 @@ def _held(x: np.ndarray, logs: np.ndarray) -> bool:
     return all(spread <= CONSTANT for spread in spreads) and bool(spreads)
 
 
-def _r2(columns: list[np.ndarray], target: np.ndarray) -> float:
-    design = np.column_stack([np.ones(len(target)), *columns])
+def _r2(column: np.ndarray, target: np.ndarray) -> float:
+    design = np.column_stack([np.ones(len(target)), column])
     rest = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
     return float(1 - rest.var() / target.var())
-
-
-def _effect(fit: Fit, best: BestRatio | None, controls: tuple[str, ...]) -> ArmEffect:
-    gain = None
-    if fit.mesh is not None:
-        ratio = np.round(fit.mesh.x - fit.mesh.y)
-        level = fit.mesh.height.mean(axis=0)
-        along = [level[ratio == one].mean() for one in np.unique(ratio)]
-        gain = float(np.ptp(along))
-    return ArmEffect(fit.cells.arm, fit.cells.benchmark, controls, best, gain)
 
 
 def _sentence(

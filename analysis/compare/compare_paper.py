@@ -184,7 +184,12 @@ def _ours(table: Table, good: pd.DataFrame, kinds: Mapping[str, str]) -> list[Ou
             if not matched:
                 best = _best(rows)
                 beside = tuple(of_kind) or table.columns
-                matched = [_cell(rows, *best, stage, str(arm))._replace(beside=beside)]
+                one = _cell(rows, *best, stage, str(arm))
+                cells = len(rows[["learning_rate", "batch_size"]].drop_duplicates())
+                if cells > 1:
+                    chosen = f"the best of {cells} cells over these benchmarks, which flatters it"
+                    one = one._replace(note=f"{one.note}; {chosen}")
+                matched = [one._replace(beside=beside)]
             ours += matched
     return ours
 
@@ -222,9 +227,6 @@ def _cell(rows: pd.DataFrame, learning_rate: float, batch_size: int, stage: str,
     note = f"{models}, " if models else ""
     note += f"learning rate {rate(learning_rate)}, batch size {batch_size}, "
     note += f"{seeds} trial{'s' if seeds > 1 else ''}"
-    cells = rows[["learning_rate", "batch_size"]].drop_duplicates()
-    if len(cells) > 1:
-        note += f"; the best of {len(cells)} cells over these benchmarks, which flatters it"
     return Ours(f"ours, {title(stage, arm)}", note, _scores(here), ())
 
 

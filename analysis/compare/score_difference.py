@@ -51,7 +51,7 @@ def score_difference(
     """None where either has no score. `first_benchmark` where the first has another name for it
     (`heldout_loss@sft` is the loss on this stage's data)."""
     names = (first_benchmark or benchmark, benchmark)
-    values, errors = [], []
+    values, errors, counts = [], [], []
     for scored, name in zip((first, second), names, strict=True):
         rows = scored.frame.loc[
             (scored.frame.benchmark == name)
@@ -62,6 +62,7 @@ def score_difference(
         if rows.empty:
             return None
         values.append(float(rows.value.mean()))
+        counts.append(rows.key.nunique())
         errors.append(float(rows.stderr.mean()) if rows.stderr.notna().all() else np.nan)
     sign = 1 if higher_is_better else -1
     tables = [
@@ -74,9 +75,9 @@ def score_difference(
         count = len(shared)
     else:
         variance, count = float(np.square(errors).sum()), 0
-    for scored in (first, second):
+    for scored, runs in zip((first, second), counts, strict=True):
         if scored.seed_sd is not None:
-            variance += scored.seed_sd**2 / len(scored.keys)
+            variance += scored.seed_sd**2 / runs
     stderr = float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else None
     gain = sign * (values[1] - values[0])
     return ScoreDifference(values[0], values[1], gain, stderr, count)

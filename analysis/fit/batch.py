@@ -15,6 +15,9 @@ INDIFFERENT = 0.95
 
 BOUND = 0.95
 
+OCTAVE = 1.0
+"""By which the best rate may move from one batch size to the next: twice for twice the batch."""
+
 
 class Batch(StrEnum):
     """Direction in which the score improves, each batch size at its own best learning rate."""
@@ -29,12 +32,13 @@ class Batch(StrEnum):
 class Direction(NamedTuple):
     """`verdict` with the probabilities behind it.
 
-    best: measured batch size that is most often the best; p_best: share of draws for each measured
-    batch size, in their order; p_smaller, p_larger, p_interior: shares of draws whose best batch
-    size is the smallest, the largest, one between; p_indifferent: share in which the best and the
-    worst batch size differ by less than epsilon. beyond: what half the smallest batch size (or
-    twice the largest, where larger is better) would gain at its own best rate, expected and 95 %
-    bound, in the metric's units; None with one batch size. These are extrapolations.
+    best: measured batch size that is most often the best, of the inner ones where the verdict is
+    interior; p_best: share of draws for each measured batch size, in their order; p_smaller,
+    p_larger, p_interior: shares of draws whose best batch size is the smallest, the largest, one
+    between; p_indifferent: share in which the best and the worst batch size differ by less than
+    epsilon. next: what half the smallest batch size (or twice the largest, where larger is better)
+    would gain at its own best rate, expected and 95 % bound, in the metric's units; None with one
+    batch size. These are extrapolations.
     """
 
     verdict: Batch
@@ -70,10 +74,11 @@ def direction(curves: Curves, shaped: bool) -> Direction:
         verdict = Batch.INDIFFERENT
     else:
         verdict = likely if shares[likely] >= CALLED else Batch.UNDECIDED
+    likeliest = p_best.argmax() if verdict is not Batch.INTERIOR else 1 + p_best[1:-1].argmax()
     size, expected, high = _beyond(curves, larger=p_best[-1] > p_best[0])
     return Direction(
         verdict=verdict,
-        best=int(curves.batch_sizes[p_best.argmax()]),
+        best=int(curves.batch_sizes[likeliest]),
         batch_sizes=tuple(int(size) for size in curves.batch_sizes),
         p_best=tuple(float(share) for share in p_best),
         p_smaller=shares[Batch.SMALLER],
@@ -87,11 +92,14 @@ def direction(curves: Curves, shaped: bool) -> Direction:
 
 
 def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, float | None]:
-    """The next batch size beyond the border, its expected gain and the bound of that."""
+    """The next batch size beyond the border, its expected gain and the bound of that, at rates up
+    to an octave beyond the measured ones, but no higher where some diverged."""
     size = int(curves.batch_sizes[-1] * 2 if larger else curves.batch_sizes[0] // 2)
     if len(curves.y) < 2 or size < 1:
         return None, None, None
-    x = curves.x
+    rates = curves.x[curves.measured.any(axis=0)]
+    highest = rates.max() + (0 if curves.wall.any() else OCTAVE)
+    x = curves.x[(curves.x >= rates.min() - OCTAVE) & (curves.x <= highest)]
     scores = curves.posterior.scores(x, np.full_like(x, np.log2(size)))
     gain = scores.max(axis=1) - curves.best
     return size, max(float(gain.mean()), 0.0), max(float(np.quantile(gain, BOUND)), 0.0)

@@ -34,7 +34,6 @@ class Quadratic:
     operator: np.ndarray
     r2: float
     residual: float
-    model_error: float
     freedom: int
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -64,7 +63,7 @@ def fit_quadratic(cells: Cells, kept: float) -> Quadratic:
         return weights, operator, coefficients, residuals, scatter, excess
 
     *_, first_excess = solve(0.0)
-    weights, operator, coefficients, residuals, scatter, model_variance = solve(first_excess)
+    weights, operator, coefficients, residuals, scatter, _ = solve(first_excess)
     centred = target - weights @ target / weights.sum()
     return Quadratic(
         box=box,
@@ -75,7 +74,6 @@ def fit_quadratic(cells: Cells, kept: float) -> Quadratic:
         operator=operator,
         r2=float(1 - (weights @ residuals**2) / max(weights @ centred**2, 1e-300)),
         residual=float(np.sqrt(scatter)),
-        model_error=float(np.sqrt(model_variance)),
         freedom=freedom,
     )
 

@@ -144,7 +144,7 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
         case Batch.LARGER:
             text = f"larger is better: {way.best}, the largest, is the best ({share})"
         case Batch.INTERIOR:
-            text = f"the best lies inside, most likely {way.best} ({share})"
+            text = f"the best lies inside ({probability(way.p_interior)}), most likely {way.best}"
         case Batch.INDIFFERENT:
             text = f"all from {way.batch_sizes[0]} to {way.batch_sizes[-1]} score alike"
         case _:

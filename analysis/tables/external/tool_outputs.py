@@ -122,8 +122,13 @@ def _runs(results: list[Found]) -> dict[Place, Place]:
     for each in results:
         said.setdefault(each.place, set()).update(each.said.cells)
     runs = {place: place for place in said}
+    below: dict[Place, list[Place]] = {place: [] for place in said}
+    for place in said:
+        for depth in range(len(place) + 1):
+            if place[:depth] in below:
+                below[place[:depth]].append(place)
     for above in sorted(said, key=len):
-        deeper = [place for place in said if place[: len(above)] == above]
+        deeper = below[above]
         apart = sum(len(said[place]) for place in deeper) == len(
             set().union(*(said[place] for place in deeper))
         )

@@ -63,7 +63,6 @@ def test_within_a_control_arm_the_ratio_has_an_effect_of_its_own() -> None:
     assert effect.ratio.status is RateStatus.INTERIOR
     assert abs(np.log2(effect.ratio.ratio) + 13.5) < 0.5
     assert "With equal steps (equal_steps) the best ratio of ARC is " in found.sentence
-    assert effect.effect is not None and effect.effect > 0.1
     assert "equal steps" not in found.missing
     assert not {c.name: c for c in found.arms["equal_steps"]}["learning_rate_sum"].tied
 
