@@ -3,8 +3,8 @@
     D = mean over B of (mean over reasoning of log2 LR*(B) - mean over pattern of log2 LR*(B))
 
 in joint draws of all surfaces. The batch size cancels, so D is a difference of rates and of ratios
-alike, and tops on a border of the batch sizes do not matter. Batch sizes at which both types are
-best at the same end of the rates are left out. A statement about the benchmarks
+alike, and tops on a border of the batch sizes do not matter. Batch sizes at which a benchmark of
+each is best at the same end of the rates are left out. A statement about the benchmarks
 named, not about all tasks of their type.
 """
 

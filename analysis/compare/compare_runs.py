@@ -70,7 +70,7 @@ class Comparison:
         rest = [row for row in self.scores if not row.apart]
         for words, rows in (
             ("no difference beyond noise on", [r for r in rest if not r.unknown]),
-            ("no standard error is known to judge by on", [r for r in rest if r.unknown]),
+            ("no standard error to judge by, on", [r for r in rest if r.unknown]),
         ):
             if labels := list(dict.fromkeys(row.label for row in rows)):
                 parts.append(f"{words} {listed(labels)}")

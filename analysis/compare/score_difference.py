@@ -53,17 +53,18 @@ def score_difference(
     names = (first_benchmark or benchmark, benchmark)
     values, errors, counts = [], [], []
     for scored, name in zip((first, second), names, strict=True):
-        rows = scored.frame.loc[
+        every = scored.frame.loc[
             (scored.frame.benchmark == name)
             & (scored.frame.metric == metric)
-            & scored.frame.key.isin(scored.keys)
             & (scored.frame.status == "ok")
         ]
+        rows = every.loc[every.key.isin(scored.keys)]
         if rows.empty:
             return None
         values.append(float(rows.value.mean()))
         counts.append(rows.key.nunique())
-        errors.append(float(rows.stderr.mean()) if rows.stderr.notna().all() else np.nan)
+        known = rows.stderr.mean() if rows.stderr.notna().any() else every.stderr.median()
+        errors.append(float(known))
     sign = 1 if higher_is_better else -1
     tables = [
         _by_item(scored, name, metric) for scored, name in zip((first, second), names, strict=True)

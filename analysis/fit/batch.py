@@ -16,7 +16,7 @@ INDIFFERENT = 0.95
 BOUND = 0.95
 
 OCTAVE = 1.0
-"""By which the best rate may move from one batch size to the next: twice for twice the batch."""
+"""Of learning rates: how far beyond the measured ones the best of the next batch size may lie."""
 
 
 class Batch(StrEnum):
@@ -36,9 +36,9 @@ class Direction(NamedTuple):
     interior; p_best: share of draws for each measured batch size, in their order; p_smaller,
     p_larger, p_interior: shares of draws whose best batch size is the smallest, the largest, one
     between; p_indifferent: share in which the best and the worst batch size differ by less than
-    epsilon. next: what half the smallest batch size (or twice the largest, where larger is better)
-    would gain at its own best rate, expected and 95 % bound, in the metric's units; None with one
-    batch size. These are extrapolations.
+    epsilon. next_batch_size: half the smallest (or twice the largest, where larger is
+    better); next_gain, next_gain_high: what it would gain at its own best rate, expected and 95 %
+    bound, in the metric's units. These are extrapolations, None with one batch size and below 1.
     """
 
     verdict: Batch
@@ -98,7 +98,7 @@ def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, flo
     if len(curves.y) < 2 or size < 1:
         return None, None, None
     rates = curves.x[curves.measured.any(axis=0)]
-    highest = rates.max() + (0 if curves.wall.any() else OCTAVE)
+    highest = rates.max() + (0 if curves.wall[-1 if larger else 0] else OCTAVE)
     x = curves.x[(curves.x >= rates.min() - OCTAVE) & (curves.x <= highest)]
     scores = curves.posterior.scores(x, np.full_like(x, np.log2(size)))
     gain = scores.max(axis=1) - curves.best

@@ -98,7 +98,8 @@ def best_points(cells: Cells, where: Mesh) -> np.ndarray:
 
 def tolerance(cells: Cells) -> float:
     """Epsilon in the metric's units, above 0: 0.25 % of the best loss, or one standard error of a
-    score or an error rate, or of the mean of its cells where it has none."""
+    score or an error rate, or of the mean of its cells where it has none. Where all this is 0, as
+    of scores that are all alike, it is `LOSS_TOLERANCE`."""
     ok = cells.table.loc[cells.ok]
     best = float((cells.sign * ok.value).max())
     if cells.is_loss and best != 0:

@@ -24,10 +24,13 @@ READ = [
 ]  # fmt: skip
 
 
-LOSS = re.compile(
-    r"loss|perplexit|(\b|_)p?plx?(\b|_)|nll|xent|entropy|likelihood|bits|bp[bcw]", re.IGNORECASE
+RATES = frozenset(
+    ("error", "errors", "err", "eer", "mer", "wer", "cer", "ter", "wil", "rate", "toxicity")
 )
-"""Names of losses, also of those between 0 and 1."""
+"""Words by which a score that is better when lower is a share of wrong answers ..."""
+
+LOSSES = frozenset(("loss", "losses", "squared", "square", "absolute", "log"))
+"""... unless one of these makes it a loss: the mean squared error."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,10 @@ class Cells:
 
     @property
     def is_loss(self) -> bool:
-        """Whether a relative difference is what counts: lower is better, and it is no share between
-        0 and 1, such as an error rate."""
-        values = self.table.value[self.ok]
-        named = LOSS.search(f"{self.benchmark} {self.metric}") is not None
-        return not self.higher_is_better and (named or not bool(values.between(0, 1).all()))
+        """Whether a relative difference is what counts: lower is better, and by its name it is no
+        share of wrong answers."""
+        words = set(re.findall("[a-z]+", f"{self.benchmark} {self.metric}".lower()))
+        return not self.higher_is_better and (not words & RATES or bool(words & LOSSES))
 
     @property
     def best(self) -> int | None:

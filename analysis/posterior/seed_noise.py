@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.special import digamma, polygamma
 
 ENOUGH = 4
@@ -40,8 +42,9 @@ def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNo
     counts = np.bincount(cell)
     own = counts - 1.0
     seed = pd.factorize(rows.seed)[0]
-    seed_counts = np.bincount(seed[counts[cell] > 1], minlength=seed.max() + 1)
-    shared = np.where(seed_counts[seed] > 1, seed, -1)
+    pairs = np.unique(np.column_stack([seed, cell])[counts[cell] > 1], axis=0)
+    cells_of = np.bincount(pairs[:, 0], minlength=seed.max() + 1)
+    shared = np.where(cells_of[seed] > 1, seed, -1)
     rest, effects = _without_effects(value, cell, counts, shared)
     freedom = int(own.sum()) - effects
     if freedom <= 0:
@@ -65,7 +68,11 @@ def _without_effects(
     value: np.ndarray, cell: np.ndarray, counts: np.ndarray, seed: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """Residuals of value ~ cell + seed by least squares (alternating means), and how many effects
-    of seeds were taken out. `seed` is -1 where no other repeated cell has a row's seed."""
+    of seeds that takes out. `seed` is -1 where no other repeated cell has a row's seed.
+
+    Of cells and seeds that hang together one effect is none, that of the cells' common level, but
+    where one of the cells has a run with a seed of its own.
+    """
     rest = value - (np.bincount(cell, value) / counts)[cell]
     some = (seed >= 0) & (counts[cell] > 1)
     if not some.any():
@@ -77,8 +84,12 @@ def _without_effects(
         rest -= (np.bincount(cell, rest) / counts)[cell]
         if np.abs(effect).max() <= CLOSE * np.abs(rest).max():
             break
-    every = bool(some[counts[cell] > 1].all())
-    return rest, int(number.max()) + (0 if every else 1)
+    seeds, size = int(number.max()) + 1, len(counts)
+    ends = (cell[some], size + number)
+    graph = coo_matrix((np.ones(len(number)), ends), shape=(size + seeds, size + seeds))
+    part = connected_components(graph, directed=False)[1]
+    alone = part[cell[~some & (counts[cell] > 1)]]
+    return rest, seeds - len(np.setdiff1d(part[size:], alone))
 
 
 def _prior_freedom(squares: np.ndarray, freedom: np.ndarray, prior: np.ndarray) -> float:

@@ -131,7 +131,8 @@ def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[
     rows = scored.loc[scored.key.isin(parents)]
     if rows.empty:
         rows = scored.loc[scored.stage == "base"]
-        if rows.model.nunique() > 1:
+        trained = frame.model[frame.learning_rate.notna()]
+        if rows.model.nunique() > 1 or rows.model.isin(trained).any():
             rows = rows.loc[rows.model.isin(here.model)]
         if rows.model.nunique() > 1:
             return {}

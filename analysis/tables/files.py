@@ -27,6 +27,8 @@ EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
 """A number with a decimal comma, and perhaps dots between thousands."""
 
 DOTTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
+"""Points of thousands in a column where commas are decimal."""
+
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 """A number that a decimal comma or commas between thousands would explain: 1,024."""
 

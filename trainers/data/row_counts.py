@@ -211,8 +211,11 @@ def asked(spec: TrainingSpec) -> dict[str, Any]:
 
 def name(data: DataSpec) -> str:
     """For eyes, and to find the same data set again: which part of what is read."""
-    local = sources.is_local(data.name)
-    place = str(Path(data.name).absolute()) if local else f"{data.name}:{data.split}"
+    config = f"({data.config})" if data.config else ""
+    at = f"@{data.revision}" if data.revision else ""
+    split = "" if data.split == "train" and sources.is_local(data.name) else f":{data.split}"
+    whole = str(Path(data.name).absolute()) if sources.is_local(data.name) else data.name
+    place = f"{whole}{config}{at}{split}"
     part = f"[:{data.examples}]" if data.examples else ""
     weight = f" x {data.weight:g}" if data.weight != 1 else ""
     return f"{place}{part}{weight}"

@@ -26,6 +26,9 @@ FRACTION = re.compile(
 EXAMPLES = re.compile(r" ?\d+-shot$")
 """In a metric, the examples in the prompt (`benchmark_names`)."""
 
+FRACTION_OF_ERROR = 0.05
+"""In percent, the error of a score of a million items: no larger ones are read as fractions."""
+
 FRACTIONS_AND_PERCENT = 20
 """Between the largest value up to 1 and the smallest above it: a wider gap is two units."""
 
@@ -39,9 +42,11 @@ def in_schema(
     table = table.reset_index(drop=True)
     table["value"], words, percent = _values(table, source, notes)
     for name in ("stderr", "n"):
-        read = numbers(table[name] if name in table else pd.Series(np.nan, table.index))
-        table[name] = read.values.where(~percent | read.percent, read.values / 100)
-    table["n"] = table.n.where(table.n == table.n.round())
+        if name not in table:
+            table[name] = np.nan
+    table["stderr"] = _errors(table, percent, notes)
+    counts = numbers(table.n).values
+    table["n"] = counts.where(counts == counts.round())
     table["status"], table["reason"] = _statuses(table, words)
     _refuse_nameless(table, source)
     table.loc[table.status != "ok", "value"] = np.nan
@@ -121,6 +126,22 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
                 f"{rows}): failed"
             )
     return Values(values, words, percent)
+
+
+def _errors(table: pd.DataFrame, percent: pd.Series, notes: list[str]) -> pd.Series:
+    """Standard errors as fractions where their scores are. Beside `percent` scores an error without
+    a sign is in percent too, unless all those of the score are far too small for it."""
+    read = numbers(table["stderr"])
+    plain = percent & ~read.percent
+    errors = read.values.copy()
+    groups: Any = table.groupby(["benchmark", "metric"], sort=False).groups
+    for (benchmark, metric), rows in groups.items():
+        own = errors[rows][plain[rows]]
+        if own.max() > FRACTION_OF_ERROR:
+            errors[own.index] /= 100
+        elif own.notna().any():
+            notes.append(f"{benchmark}/{metric}: scores in percent, their errors read as fractions")
+    return errors
 
 
 def is_percent(benchmark: str, metric: str, values: Any) -> bool:

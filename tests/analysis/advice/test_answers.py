@@ -10,6 +10,7 @@ from analysis.advice.answers import Answers, Signal, answers, plain
 from analysis.advice.contrast import CONTRADICTED, SUPPORTED, UNRESOLVED
 from analysis.advice.published_rules import Verdict, step_law
 from analysis.advice.setting import equal_weights
+from analysis.fit.exponent import DEFINED
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.text import rounded
@@ -65,7 +66,11 @@ def test_tops_beyond_the_same_end_cannot_be_compared() -> None:
 
 
 def test_a_slope_of_a_few_odd_draws_is_not_told() -> None:
-    result = of(planted("arc", -3.0))
+    one = planted("arc", -6.2)
+    assert one.curves is not None
+    with_slope = (one.curves.falls.both.sum(axis=1) >= 2).mean()
+    assert 0.01 < with_slope < DEFINED
+    result = of(one)
     assert result.benchmarks["arc"].gamma is None
     verdicts = {rule.name: rule for rule in result.rules}
     assert verdicts["root_batch"].benchmarks[0].probability is None

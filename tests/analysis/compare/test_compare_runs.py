@@ -99,7 +99,7 @@ def test_difference_without_a_standard_error_is_not_called_noise() -> None:
         return Source(name, frame, None, None, {}), advise(map(fit, surfaces(frame)))
 
     found = compare_runs.compare({"a": bare("a", 0.60), "b": bare("b", 0.66)})
-    assert found.headline.endswith("no standard error is known to judge by on ARC.")
+    assert found.headline.endswith("no standard error to judge by, on ARC.")
 
 
 def test_a_lower_loss_is_a_gain() -> None:

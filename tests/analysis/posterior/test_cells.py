@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fit.optimum import tolerance
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from tests.analysis.planted import bowl, table
@@ -77,6 +78,34 @@ def test_best_follows_the_direction_of_the_metric() -> None:
     down = surfaces(table(lambda x, y: -bowl(x, y), metric="loss"))[0]
     assert up.best == down.best is not None
     assert not down.higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "metric", "is_loss"),
+    [
+        ("wer", "value", False),
+        ("arc", "error_rate", False),
+        ("heldout_loss", "loss", True),
+        ("wikitext", "word_perplexity", True),
+        ("mean_squared_error", "value", True),
+        ("ce", "value", True),
+    ],
+)
+def test_an_error_rate_is_no_loss(benchmark: str, metric: str, is_loss: bool) -> None:
+    frame = table(lambda x, y: 1.05 - bowl(x, y), benchmark=benchmark, metric=metric)
+    cells = surfaces(frame.assign(higher_is_better=False))[0]
+    assert cells.is_loss is is_loss
+    higher = surfaces(frame.assign(higher_is_better=True))[0]
+    assert not higher.is_loss
+
+
+def test_an_error_rate_is_judged_as_its_accuracy() -> None:
+    right = table(bowl, noise=0.01)
+    wrong = right.assign(value=1 - right.value, metric="error_rate", higher_is_better=False)
+    found = tolerance(surfaces(wrong)[0])
+    assert found == pytest.approx(tolerance(surfaces(right)[0]), rel=0.05)
+    nothing = wrong.assign(value=0.0, stderr=np.nan)
+    assert tolerance(surfaces(nothing)[0]) > 0
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -59,5 +59,17 @@ def test_what_a_seed_does_to_all_cells_is_taken_out_where_seeds_are_uneven() -> 
     assert found is not None and abs(found.pooled - 0.02) < 0.004
 
 
+def test_blocks_of_cells_with_seeds_of_their_own_are_counted_apart() -> None:
+    """Ten blocks of two cells by two seeds: one degree of freedom each."""
+    values = 0.02 * np.random.default_rng(10).standard_normal(40)
+    cell = np.repeat(np.arange(20), 2)
+    seed = 2 * (cell // 2) + np.tile([0, 1], 20)
+    found = seed_noise(
+        pd.DataFrame({"seed": seed, "value": values}), cell, np.zeros(20, dtype=bool)
+    )
+    assert found is not None and found.freedom == 10
+    assert abs(found.pooled - 0.02) < 0.01
+
+
 def test_one_seed_tells_nothing() -> None:
     assert noise_of(np.full(5, 0.02), np.zeros(5, dtype=bool), seeds=1) is None

@@ -33,6 +33,8 @@ def test_each_of_several_models_is_held_against_itself_before_training():
     frame = load.adopted(rows, "two models")
     before = {arm: overview.scores_before(frame, frame[frame.arm == arm]) for arm in "AB"}
     assert before == {"A": {"arc": 0.2}, "B": {"arc": 0.3}}
+    one = load.adopted(rows[:-1], "the second model's start is not there")
+    assert overview.scores_before(one, one[one.arm == "B"]) == {}
 
 
 def test_loss_on_another_stages_data_is_a_loss_and_says_whose():

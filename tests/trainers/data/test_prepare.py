@@ -339,12 +339,20 @@ def test_each_source_has_its_own_counts(letters, tokenizer, tmp_path):
 
 def test_columns_that_no_example_is_made_of_are_told(jsonl, tokenizer, tmp_path):
     asked = {"question": "2 + 2?", "answer": "4", "hint": None, "id": 7}
-    name = jsonl([{**asked, "context": "Sums."}, {**asked, "passage": "Add."}, {"passage": "x"}])
-    half = mixture({"name": str(name), "max_unreadable": 0.5}, batch_size=1)
-    told = prepare(half, tokenizer, tmp_path / "data").preparation
-    (columns,) = told.unread_columns.values()
-    assert columns == ["id", "passage"]
-    assert "columns that are not read: id, passage" in told.lines()[1]
+    blank = {"tag": " ", "system": "Be brief."}
+    name = jsonl([{**asked, "context": "Sums."}, {**asked, **blank, "passage": "Add."}, {"odd": 1}])
+    other = jsonl([{"text": "Sums.", "source": "a"}] * 2, "other.jsonl")
+    half = {"name": str(name), "max_unreadable": 0.5}
+    spec_ = mixture(half, {"name": str(other)}, batch_size=1, heldout=1)
+    told = prepare(spec_, tokenizer, tmp_path / "data").preparation
+    assert list(told.unread_columns.values()) == [["id", "passage"], ["source"]]
+    assert "data rows.jsonl: columns that are not read: id, passage" in told.lines()
+
+
+def test_two_parts_of_one_data_set_have_names_of_their_own():
+    parts = [{"name": "openai/gsm8k", "config": config} for config in ("main", "socratic")]
+    names = [row_counts.name(source) for source in mixture(*parts).sources]
+    assert names == ["openai/gsm8k(main):train", "openai/gsm8k(socratic):train"]
 
 
 def test_single_source_in_a_list_is_that_source(letters, tokenizer, tmp_path):

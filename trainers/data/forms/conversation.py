@@ -99,7 +99,7 @@ def conversation(row: Row) -> Conversation | str:
 
 def with_extras(row: Row, turns: Messages) -> Conversation:
     """Messages with what stands beside them: a `system` turn, `tools`, the template's arguments."""
-    system = row.get("system", row.get("system_prompt"))
+    system = row["system"] if "system" in row else row.get("system_prompt")
     if isinstance(system, str) and system.strip() and (not turns or turns[0]["role"] != "system"):
         turns = [{"role": "system", "content": system}, *turns]
     options = row.get("chat_template_kwargs")
@@ -120,17 +120,19 @@ def question(row: Row, asked: str) -> Messages:
         ]
     value = row[asked]
     for about in ABOUT.get(asked, ()):
-        matter = _passages(row.get(about), about)
-        if isinstance(value, str) and matter:
+        if isinstance(value, str) and (matter := _passages(row.get(about), about, asked)):
             value = f"{value}\n\n{matter}" if value.strip() else matter
     return before + answer(value, asked, "user")
 
 
-def _passages(matter: Any, column: str) -> str:
+def _passages(matter: Any, column: str, asked: str) -> str:
     """What a question is about: a text, or several, a paragraph each."""
     texts = matter if isinstance(matter, list) else [matter or ""]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"`{column}` is {shown(matter)}; give a text, or a list of texts")
+        raise ValueError(
+            f"`{column}` is {shown(matter)}; give a text or a list of texts, or leave it out with "
+            f"columns: {{prompt: {asked}, completion: ...}}"
+        )
     return "\n\n".join(text for text in texts if text.strip())
 
 

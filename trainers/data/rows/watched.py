@@ -25,6 +25,10 @@ class Watched(dict[str, Any]):
         self.read |= self.keys()
         return super().items()
 
+    def blank(self, column: str) -> bool:
+        value = super().__getitem__(column)
+        return isinstance(value, str) and not value.strip()
+
     def filled(self) -> "Watched":
         """The columns that hold something; what is read of them is noted here too."""
         return Watched({k: v for k, v in super().items() if v is not None}, self.read)
@@ -34,7 +38,7 @@ class ColumnsRead(NamedTuple):
     """Of one data set."""
 
     filled: set[str]
-    """Columns in which a row that was read has a value."""
+    """Columns in which a row that was read has a value: no None, no blank text."""
     read: set[str]
     """Those of which a row's value was read."""
 
@@ -42,7 +46,8 @@ class ColumnsRead(NamedTuple):
     def of(cls, rows: Iterable[Watched]) -> "ColumnsRead":
         columns = cls(set(), set())
         for row in rows:
-            columns.add(cls(set(row.filled()), row.read))
+            columns.filled.update(name for name in row.filled() if not row.blank(name))
+            columns.read.update(row.read)
         return columns
 
     def add(self, others: "ColumnsRead") -> None:

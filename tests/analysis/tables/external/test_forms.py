@@ -71,11 +71,13 @@ def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
 
 
 @pytest.mark.parametrize(
-    ("value", "stderr"), [("69.5%", "1.2%"), ("69.5%", "1.2"), ("69.5", "1.2%"), ("69.5", "1.2")]
+    ("value", "stderr"),
+    [("69.5%", "1.2%"), ("69.5%", "1.2"), ("69.5", "1.2%"), ("69.5", "1.2"), ("69.5%", "0.012")],
 )
 def test_error_of_a_percentage_is_in_its_unit(sweep, read, value, stderr):
-    rows = sweep.drop(columns="eval/loss").assign(acc=value, acc_stderr=stderr)
+    rows = sweep.drop(columns="eval/loss").assign(acc=value, acc_stderr=stderr, acc_n=1319)
     table = read(rows)
+    assert set(table.frame.n) == {1319}
     assert table.frame.value.to_list() == pytest.approx([0.695] * 20)
     assert table.frame.stderr.to_list() == pytest.approx([0.012] * 20)
 

@@ -46,7 +46,7 @@ def test_a_question_that_both_answers_repeat_is_one_turn():
 
 def test_context_that_is_no_text_is_refused():
     row = {"question": "a", "context": {"contexts": ["x"]}, "answer": "b"}
-    with pytest.raises(ValueError, match=r"`context` is .*contexts.*; give a text, or a list"):
+    with pytest.raises(ValueError, match=r"`context` is .*contexts.*; give a text or a list"):
         turns(row)
 
 
