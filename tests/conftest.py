@@ -15,6 +15,7 @@ import pytest
 
 from trainers import devices
 
+os.environ.setdefault("SWEEP_TEST_GPUS", ",".join(devices.visible()))
 if len(devices.visible()) > 1:
     devices.restrict(1)  # TRL refuses to train in one process that sees several
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainers import devices
+from trainers import devices, process
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -114,6 +114,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print(f"torch {torch.__version__} cannot use the GPU of this machine: nothing is measured")
         return 0
+    process.prepare(devices.cores(), 1)  # as a trial does
     chosen = measurements()
     if arguments.only:
         chosen = {name: chosen[name] for name in arguments.only.split(",")}

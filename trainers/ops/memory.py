@@ -116,7 +116,9 @@ def room(total: int, free: int, fraction: float, reserved: int, allocated: int) 
 
 
 def room_on(device: torch.device) -> int:
-    """`room` of a CUDA device, now."""
+    """`room` of a CUDA device, now; of the current one where it has no number."""
+    if device.index is None:  # which the share of a process does not take
+        device = torch.device("cuda", torch.cuda.current_device())
     free, total = torch.cuda.mem_get_info(device)
     fraction = torch.cuda.get_per_process_memory_fraction(device)
     reserved, allocated = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)

@@ -7,6 +7,7 @@ killed ends the others, and so does the end of the process that started them.
 
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,14 @@ ENDS = (OutOfTime, Stopped, Superseded, BudgetTooLarge)
 """Exceptions of one process that are no failure of the others, which end with it."""
 
 
+DEVICE_ERROR = re.compile(
+    r"^[\w.]*((RuntimeError|AcceleratorError): (CUDA (unknown )?error|No CUDA)(?!.*ALLOC)"
+    r"|DistBackendError: )",
+    re.MULTILINE,
+)
+"""In a traceback, a failure that no training brings about."""
+
+
 class RankFailed(Exception):
     """One of the processes failed; the message has its number and its traceback."""
 
@@ -37,6 +46,11 @@ class RankFailed(Exception):
 
     def __str__(self) -> str:
         return self.args[0]
+
+    @property
+    def of_device(self) -> bool:
+        """Whether its traceback ends with a failure of a GPU, or of the line between GPUs."""
+        return DEVICE_ERROR.search(self.args[0]) is not None
 
 
 class Part(NamedTuple):

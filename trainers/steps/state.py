@@ -51,7 +51,7 @@ def _own(value: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: HasState) -> None:
-    """Put back what `tensors` took."""
+    """Put back what `tensors` took, and numbers of steps where the optimizer makes them."""
     torch.set_rng_state(saved[f"{RANDOM}.cpu"].clone())
     if torch.cuda.is_available() and f"{RANDOM}.cuda" in saved:
         torch.cuda.set_rng_state(saved[f"{RANDOM}.cuda"].clone())
@@ -63,12 +63,25 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: H
             states.setdefault(name, {})[entry.removeprefix(NUMBER)] = (
                 value.item() if number else value
             )
+    steps_on_cpu = _with_steps_on_cpu(optimizer)
     for name, parameter in _trained(model).items():
         parameter.copy_(sharding.like(saved[f"{WEIGHT}.{name}"], parameter))
         optimizer.state[parameter] = {
-            entry: sharding.like(value, parameter) if isinstance(value, torch.Tensor) else value
+            entry: value
+            if not isinstance(value, torch.Tensor)
+            else value.clone()
+            if value.dim() == 0 and id(parameter) in steps_on_cpu
+            else sharding.like(value, parameter)
             for entry, value in states.get(name, {}).items()
         }
+
+
+def _with_steps_on_cpu(optimizer: HasState) -> set[int]:
+    """Ids of the weights of whose steps torch's optimizers keep count on the CPU: on a GPU each
+    step would wait for them."""
+    groups = getattr(optimizer, "param_groups", [])
+    apart = [group for group in groups if not (group.get("fused") or group.get("capturable"))]
+    return {id(weight) for group in apart for weight in group["params"]}
 
 
 def _trained(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:

@@ -6,7 +6,6 @@ pass that fails costs its time and nothing else. Each trial has an attempt of it
 `started` says of how many `lanes` it is one.
 """
 
-import gc
 import shutil
 import time
 import traceback
@@ -117,9 +116,10 @@ class _Pass:
             except BaseException as error:  # a panic in a Rust library is no Exception
                 LOG.error("not trained in one pass: %s", error, exc_info=error)
                 results = [error] * lanes
+                trial.let_go(error)
             finally:
-                gc.collect()
-                process.leave_out_libraries()
+                trial.release()
+            process.leave_out_libraries()
             outcomes = [self._outcome(lane, result) for lane, result in enumerate(results)]
             if isinstance(results[0], TooMany):
                 raise results[0]

@@ -10,9 +10,9 @@ import math
 import os
 import shutil
 import socket
+import sys
 import time
 import traceback
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ from trainers.attempt import Stopped, Superseded
 from trainers.models import load
 from trainers.nodes import NodeLost
 from trainers.specs.result import OutOfTime, StageResult
+from trainers.steps.distributed import RankFailed
 
 MACHINE_ERRORS = (
     errno.EIO, errno.ESTALE, errno.ENOLCK, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 )  # fmt: skip
 """Errors of the operating system that no trial brings about."""
 
-NO_DEVICE = ("CUDA error", "No CUDA", "CUDA unknown error", "NCCL")
+NO_DEVICE = ("CUDA error", "No CUDA", "CUDA unknown error")
 """How errors of torch begin that no trial brings about."""
 
 
@@ -64,15 +65,32 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
         watchdog = Watchdog(this, job.limits, shared=shared)
         try:
             with watchdog:
-                return _work(job, folder, number)
+                outcome = _work(job, folder, number)
         except (TrialFailed, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a Rust library is no Exception
             _record_failure(folder, number, watchdog, error)
             raise TrialFailed(watchdog.reason or str(error)) from error
         finally:
-            gc.collect()
-            process.leave_out_libraries()
+            release()
+        process.leave_out_libraries()
+        return outcome
+
+
+def release() -> None:
+    """Give back the memory that an attempt no longer uses, for the next one in this process."""
+    gc.collect()
+    if "torch" in sys.modules:  # it takes seconds to import where nothing was trained
+        from trainers.ops import memory
+
+        memory.release()
+
+
+def let_go(error: BaseException | None) -> None:
+    """Let the frames of an error that is kept go of what they hold: models and optimizers."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> int:
@@ -120,7 +138,6 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
         folder.log_attempt("stopped", attempt=number, reason=str(error))
         LOG.info("stopped: %s", error)
         return Outcome(job.trial.key, "stopped", str(error), train_seconds, eval_seconds)
-    _keep_libraries()
     seconds = round(time.monotonic() - started, 3)
     attempt.check()
     folder.log_attempt("done", attempt=number, seconds=seconds)
@@ -184,7 +201,7 @@ def _finite(seconds: float) -> float | None:
 def _is_of_machine(error: BaseException | None) -> bool:
     """Whether the machine is to blame and not the trial, so that it uses up no retry."""
     while error is not None:
-        if isinstance(error, NodeLost):
+        if isinstance(error, NodeLost) or (isinstance(error, RankFailed) and error.of_device):
             return True
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return True
@@ -192,13 +209,6 @@ def _is_of_machine(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-@cache
-def _keep_libraries() -> None:
-    """The first trial has imported them: the collector need not go through them again and again,
-    which would take a second of each further trial."""
-    gc.freeze()
 
 
 def _train(job: Job, folder: TrialFolder, deadline: float) -> float:

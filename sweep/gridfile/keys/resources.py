@@ -60,6 +60,11 @@ class TrialResources(Strict):
             )
         if gpus and ranks > max(1, gpus):
             raise ValueError(f"ranks_per_trial: {ranks} processes need a GPU each, not {gpus:g}")
+        if ranks < int(gpus):
+            raise ValueError(
+                f"ranks_per_trial: {ranks} of {gpus:g} GPUs would be used, one by each process; "
+                f"give gpus_per_trial: {ranks}, or leave ranks_per_trial out"
+            )
         if not gpus and ranks > max(1, cpus):
             raise ValueError(f"ranks_per_trial: {ranks} processes need a CPU each, not {cpus:g}")
         if self.sharding != "none" and ranks == 1:
@@ -68,9 +73,10 @@ class TrialResources(Strict):
                 "with; use none, or give gpus_per_trial: 2 or more"
             )
         if ranks > 1 and self.lanes not in (1, "auto"):
+            one = "gpus_per_trial: 1" if gpus else "ranks_per_trial: 1"
             raise ValueError(
                 f"lanes: {self.lanes} cells are trained in one pass by one process, and {ranks} "
-                "processes train each trial here; give lanes: 1, or ranks_per_trial: 1"
+                f"processes train each trial here; give lanes: 1, or {one}"
             )
         return self
 

@@ -109,6 +109,10 @@ BROKEN = {
     "more processes than gpus": (
         "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 3", 17, ["a GPU each, not 2"],
     ),
+    "fewer processes than gpus": (
+        "cpus_per_trial: 1", "gpus_per_trial: 2, ranks_per_trial: 1", 17,
+        ["1 of 2 GPUs would be used", "give gpus_per_trial: 1, or leave ranks_per_trial out"],
+    ),
     "gpus that nodes cannot divide": (
         "cpus_per_trial: 1", "gpus_per_trial: 3, nodes_per_trial: 2", 17,
         ["2 nodes cannot divide gpus_per_trial: 3", "give gpus_per_trial: 2 or a multiple"],

@@ -85,6 +85,21 @@ def test_a_gpu_says_how_much_the_trial_may_use(monkeypatch):
     assert "raise resources.gpus_per_trial" in str(failed.value)
 
 
+def test_the_room_of_a_gpu_without_a_number_is_that_of_the_current_one(monkeypatch):
+    """torch.cuda.get_per_process_memory_fraction takes no `cuda`."""
+
+    def fraction(device):
+        assert device.index is not None, "Expected a torch.device with a specified index"
+        return 0.5
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", fraction)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: device.index)
+    assert memory.room_on(torch.device("cuda")) == 40 * 10**9 - 3
+
+
 def test_other_errors_are_not_tried_again():
     work = Tight(1, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):

@@ -27,6 +27,8 @@ def fails(number: int, how: str) -> None:
         raise OutOfTime("over the time limit at step 3 of 9")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "device":
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
     raise ValueError("no such thing")
 
 
@@ -45,12 +47,29 @@ def test_one_process_is_this_one():
         (0, "out of time", OutOfTime, "over the time limit at step 3 of 9"),
         (1, "error", distributed.RankFailed, "no such thing"),
         (1, "killed", distributed.RankFailed, "process 1 of 2"),
+        (0, "device", distributed.RankFailed, "uncorrectable ECC"),
     ],
 )
 def test_failure_of_one_ends_all(number, how, error, said):
     with pytest.raises(error, match=said) as raised:
         distributed.run(2, fails, number, how)
     assert getattr(raised.value, "killed", False) == (how == "killed")
+    assert getattr(raised.value, "of_device", False) == (how == "device")
+
+
+@pytest.mark.parametrize(
+    ("last", "of_device"),
+    [
+        ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:93", True),
+        ("torch.AcceleratorError: CUDA error: device not ready", True),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", False),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", False),
+        ("ValueError: no CUDA error: at all", False),
+    ],
+)
+def test_failures_of_gpus_are_told_from_those_of_a_training(last, of_device):
+    told = distributed.RankFailed(f"process 1 of 8:\nTraceback:\n  File ...\n{last}\n")
+    assert told.of_device is of_device
 
 
 def meets_the_others() -> float:

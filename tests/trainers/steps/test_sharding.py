@@ -170,11 +170,17 @@ def test_divergence_is_the_same_result(tmp_path):
     assert result(tmp_path / "two")["status"] == "diverged"
 
 
+GPUS = os.environ.get("SWEEP_TEST_GPUS", "")
+"""Those of the machine; tests themselves see one of them (tests/conftest.py)."""
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.skipif("," not in GPUS, reason="needs two CUDA devices")
+@pytest.mark.parametrize("tokens", [{}, {"tokens_per_micro_batch": 200}], ids=["fitted", "given"])
 @pytest.mark.parametrize("sharding", ["optimizer", "full"])
-def test_two_gpus_round_as_two_that_share_nothing(sharding, tmp_path):
-    settings = {"dtype": "bfloat16", "noise_scale_every": 0}
+def test_two_gpus_round_as_two_that_share_nothing(sharding, tokens, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", GPUS)  # of the processes that are started
+    settings = {"dtype": "bfloat16", "noise_scale_every": 0, **tokens}
     runs: Runs = [("plain", "none", settings), ("shared", sharding, settings)]
     distributed.run(2, all_of, tmp_path, runs)
     assert distance(tmp_path / "shared", tmp_path / "plain") < 3e-2

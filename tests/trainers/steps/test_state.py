@@ -5,6 +5,7 @@ import multiprocessing
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from trainers.data import prepare
 from trainers.models import load
 from trainers.specs.training import SftSpec
 from trainers.stages import sft
+from trainers.steps import state
 
 SPEC = {
     "kind": "sft", "data": {"name": "world:sft", "examples": 200}, "learning_rate": 1e-3,
@@ -94,3 +96,23 @@ def test_killed_twice_at_random_ends_with_the_same_weights_bit_for_bit(undisturb
     assert lines == expected_lines, f"killed at {moments}"
     assert figures == expected_figures
     assert weights == expected
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_counts_of_steps_lie_where_the_optimizer_keeps_them(fused):
+    """On a GPU a count beside the weights would be waited for in each step; a fused one needs it
+    there. Here the device is one without memory."""
+    model = load.load("tiny").model
+    optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
+    torch.stack([parameter.sum() for parameter in model.parameters()]).sum().backward()
+    optimizer.step()
+    saved = state.tensors(model, optimizer)
+    away = load.load("tiny").model.to("meta")
+    groups = [{"params": list(away.parameters()), "fused": fused}]
+    restored = SimpleNamespace(param_groups=groups, state={})
+    state.restore(saved, away, restored)
+    kept = {
+        entry: value.device.type
+        for entry, value in restored.state[next(iter(away.parameters()))].items()
+    }
+    assert kept == {"step": "meta" if fused else "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
