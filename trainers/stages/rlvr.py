@@ -119,7 +119,7 @@ def train(
             kind = loop.Kind(Grpo, arguments, None, "grpo", options)
         case "rloo":
             kind = loop.Kind(Rloo, partial(_arguments, RLOOConfig, **shared), None, "rloo", options)
-    rows = data.train.select_columns(["asked"])
+    rows = data.train.select_columns(["asked", "input_ids"])
     return loop.train(kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, conditions)
 
 

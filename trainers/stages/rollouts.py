@@ -63,6 +63,8 @@ class Rollouts(ExactBatches):
     _metrics: dict[str, dict[str, list[float]]]
     rollout: Rollout
     """Of the batch in hand."""
+    prompt_tokens: list[list[int]]
+    """Of each completion that is written."""
 
     def __init__(self, *, args: Any, **options: Any):
         """`args.beta` says how the KL counts; its reference is the model as it is now, a copy or,
@@ -135,6 +137,9 @@ class Rollouts(ExactBatches):
         seed, step = self.args.seed, self.state.global_step
         torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         prompts = [asked[place] for place in places]
+        each = self.num_generations
+        tokens = [torch.as_tensor(prompt.tokens).tolist() for prompt in prompts]
+        self.prompt_tokens = [ids for ids in tokens for _ in range(each)]
         rows = [
             {
                 "prompt": prompt.messages,
@@ -143,14 +148,12 @@ class Rollouts(ExactBatches):
                 "columns": prompt.columns,
             }
             for prompt in prompts
-            for _ in range(self.num_generations)
+            for _ in range(each)
         ]
-        longest = max(sum(len(m["content"]) for m in prompt.messages) for prompt in prompts)
-        most = longest + self.max_completion_length  # a token has at least one character
+        most = max(map(len, tokens)) + self.max_completion_length
         trl: Any = self
         # how many the passes without a gradient take at a time
         trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
-        each = self.num_generations
         numbers = sampling.numbers(seed, step, places, each, self.max_completion_length)
         sampler = sampling.Inverse(numbers, self.temperature)
         with (
@@ -168,6 +171,11 @@ class Rollouts(ExactBatches):
             truncated=metrics["completions/clipped_ratio"][-1] * len(rows),
             kl=kl,
         )
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """As they were prepared: TRL's own would leave out what a row tells the template, and fold
+        no system turn."""
+        return self.prompt_tokens, None, {}
 
     def _calculate_rewards(self, *arguments: Any, **named: Any) -> torch.Tensor:
         trl: Any = super()

@@ -84,6 +84,43 @@ def advantages(monkeypatch):
     return found
 
 
+TEMPLATE = (
+    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}"
+)
+"""Of a model that has no system turn, and is told by each row how its answer opens."""
+
+
+@ALGORITHMS
+def test_the_model_is_prompted_with_what_was_prepared(tiny, tmp_path, monkeypatch, algorithm):
+    rows = [
+        {"prompt": "1 + 2?", "answer": "3", "system": "Be brief."},
+        {"prompt": "2 + 2?", "answer": "4", "chat_template_kwargs": {"opening": "The sum is"}},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = spec(data=str(tmp_path / "rows.jsonl"), heldout=0, steps=1, algorithm=algorithm)
+    loaded = load.Loaded(*map(copy.deepcopy, tiny))
+    loaded.tokenizer.chat_template = TEMPLATE
+    prepared = prepare.prepare(asked, loaded.tokenizer, tmp_path / "data")
+    read, generate = [], type(loaded.model).generate
+
+    def told(self, input_ids, attention_mask, **named):
+        read.extend(
+            ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)
+        )
+        return generate(self, input_ids=input_ids, attention_mask=attention_mask, **named)
+
+    monkeypatch.setattr(type(loaded.model), "generate", told)
+    rlvr.train(asked, loaded, prepared, tmp_path)
+    assert sorted(read) == sorted(4 * [list(ids) for ids in prepared.train["input_ids"]])
+    texts = set(loaded.tokenizer.batch_decode(read))
+    assert texts == {
+        "<|im_start|>user\nBe brief.\n\n1 + 2?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\nThe sum is",
+    }
+
+
 REWARDS = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """Of two groups of four."""
 
