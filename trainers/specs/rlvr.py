@@ -21,6 +21,7 @@ class RlvrSpec(TrainingSpec):
 
     FORM = "prompts"
     DATA_FIELDS = ("heldout", "max_length", "chat_template", "reward")
+    SCORE_FIELDS = ("max_new_tokens",)
     UNIT = "completions"
     HELDOUT = HeldoutScore(HELDOUT_REWARD, "reward", True, before=True)
 
