@@ -68,6 +68,6 @@ def test_longest_answer_decides_the_held_out_score_of_the_model_before(grid):
         (want,) = [w for w in wants["base"] if w.benchmark == "heldout_reward@rlvr"]
         return want.fingerprint
 
-    short, long = ("32\n    max_new_tokens: %d" % most for most in (128, 512))
+    short, long = (f"32\n    max_new_tokens: {most}" for most in (128, 512))
     assert mark(long) == mark(32)
     assert mark(short) != mark(long)
