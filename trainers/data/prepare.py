@@ -84,7 +84,7 @@ def prepare(
         ValueError: too many rows cannot be read, nothing is left to train on, or what was left in
             `cache` is damaged.
     """
-    tokenizer = _with_template(spec, tokenizer)
+    tokenizer = speaking(tokenizer, spec.chat_template)
     folder = cache / _key(spec, tokenizer)
     cache.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
@@ -101,14 +101,12 @@ def prepare(
     return Prepared(train, heldout, preparation, folder.name)
 
 
-def _with_template(
-    spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase
-) -> PreTrainedTokenizerBase:
-    """The tokenizer with the stage's own chat template, where it has one."""
-    if spec.chat_template is None:
+def speaking(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer with the chat template in a file, where there is one."""
+    if template is None:
         return tokenizer
     tokenizer = copy.deepcopy(tokenizer)
-    chat_template.use_template(tokenizer, spec.chat_template)
+    chat_template.use_template(tokenizer, template)
     return tokenizer
 
 
