@@ -38,9 +38,15 @@ class Prompt(NamedTuple):
 
     @property
     def json(self) -> str:
-        """Without the tokens, which have a column of their own."""
+        """Without the tokens, which have a column of their own; what JSON has no form for, as a
+        date, as text."""
         facts = self._asdict()
-        return json.dumps({k: facts[k] for k in self._fields[: 4 if self.columns else 3]})
+        kept = self._fields[: 4 if self.columns else 3]
+        return json.dumps({name: facts[name] for name in kept}, default=_text)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
