@@ -43,6 +43,12 @@ class TokenBudget:
         self.tokens //= 2
         self._calm, self._patience = 0, 2 * self._patience
 
+    def go_on_from(self, tokens: int, shrunk: Sequence[int]) -> None:
+        """No more tokens than a checkpoint's, whose budgets `shrunk` turned out too large."""
+        self.tokens = min(self.tokens, tokens)
+        if len(shrunk) > len(self.shrunk):
+            self.shrunk, self._patience = list(shrunk), CALM_STEPS << len(shrunk)
+
     def grow(self) -> None:
         """After enough steps without running out of memory, try twice the budget again."""
         if self.tokens >= self.most:

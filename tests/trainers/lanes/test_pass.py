@@ -278,6 +278,25 @@ def test_killed_pass_goes_on_bit_for_bit_without_what_has_ended(trained, kill_at
         assert lane.lines == other.lines
 
 
+def test_budgets_that_were_too_large_are_known_after_a_kill(trained, kill_at, monkeypatch):
+    settings = [one | {"tokens_per_micro_batch": 900} for one in SAVING[:2]]
+    plain, failed, folders = steps.Pass._backward, [], trained.folders(2)
+
+    def backward(self, *arguments):
+        if not failed:
+            failed.append(self.budget.tokens)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *arguments)
+
+    again = kill_at(3)
+    monkeypatch.setattr(steps.Pass, "_backward", backward)
+    with pytest.raises(Killed):
+        trained(settings, folders)
+    again()
+    for lane in trained(settings, folders):
+        assert lane.figures["budgets_too_large"] == [900]
+
+
 def test_what_lies_behind_the_last_live_lane_is_not_computed(trained, monkeypatch):
     widths, plain = [], steps.Pass._step
 

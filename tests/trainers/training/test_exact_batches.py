@@ -147,6 +147,24 @@ def test_a_halved_budget_grows_again_after_calm_steps(train, whole, monkeypatch)
     assert distance(found, whole()) < EXACT
 
 
+def test_budgets_that_were_too_large_are_known_after_a_kill(train, monkeypatch):
+    plain, settings = ExactBatches._backward, {"tokens_per_micro_batch": 150, "save_every_steps": 2}
+
+    def backward(self, *arguments):
+        if self.budget.tokens == 150:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return plain(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ExactBatches, "_backward", backward)
+        train(**settings)
+    _, figures = train(**settings)
+    assert figures["budgets_too_large"] == [150]
+    assert figures["tokens_per_micro_batch"] == 75
+
+
 def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):
     expected, events = whole(), []
     norm, plain = ExactBatches._norm_so_far, ExactBatches._backward
