@@ -201,6 +201,13 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         for source in work.spec.sources
         if by_name[name := counts.name(source)].unreadable_share > source.max_unreadable
     ]
+    refused += [
+        f"data {source.name!r}: no row has the column {column!r}, which `columns` names as "
+        f"`{known}`; correct the name, or leave it out"
+        for source, found in zip(work.spec.sources, columns, strict=True)
+        for known, column in (source.columns.model_dump() if source.columns else {}).items()
+        if column is not None and found.there and known not in found.there
+    ]
     if refused:
         raise ValueError("\n".join(refused))
     unread = {name: c.unread for name, c in zip(by_name, columns, strict=True) if c.unread}

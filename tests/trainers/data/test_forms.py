@@ -152,6 +152,25 @@ def test_columns_name_what_the_reader_does_not_know(jsonl, tiny, tmp_path):
     assert turns(next(sources.rows(spec.sources[0]))) == [("user", "Say 1."), ("assistant", "1.")]
 
 
+def test_named_column_that_some_rows_have_may_be_absent_from_others(jsonl, tiny, tmp_path):
+    row = {"prompt": "Say 1.", "completion": "1."}
+    path = jsonl(row | {"sys": "Be brief."}, row | {"system": "Be another's."})
+    spec = sft(path, data={"columns": {"system": "sys"}})
+    prepared = prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+    assert prepared.counts["unreadable"] == 0
+    asked = [("user", "Say 1."), ("assistant", "1.")]
+    read = [turns(row) for row in sources.rows(spec.sources[0])]
+    assert read == [[("system", "Be brief."), *asked], asked]
+
+
+def test_named_column_that_no_row_has_is_refused(jsonl, tiny, tmp_path):
+    path = jsonl({"prompt": "Say 1.", "completion": "1.", "sys": "Be brief."})
+    spec = sft(path, data={"columns": {"system": "sis", "tools": "functions"}})
+    with pytest.raises(ValueError, match=r"no row has the column 'sis'.* as `system`") as refused:
+        prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+    assert "'functions'" in str(refused.value)
+
+
 def test_turn_with_weight_zero_is_not_trained_on(jsonl, tiny, tmp_path):
     row = {"messages": [ASK, SAY | {"weight": 0}, ASK, {"role": "assistant", "content": "2."}]}
     prepared = prepare.prepare(sft(jsonl(row)), tiny.tokenizer, tmp_path / "data")

@@ -33,6 +33,8 @@ class Watched(dict[str, Any]):
 class ColumnsRead(NamedTuple):
     """Of one data set."""
 
+    there: set[str]
+    """Columns that a row which was read has."""
     filled: set[str]
     """Columns in which a row that was read has a value."""
     read: set[str]
@@ -40,12 +42,13 @@ class ColumnsRead(NamedTuple):
 
     @classmethod
     def of(cls, rows: Iterable[Watched]) -> "ColumnsRead":
-        columns = cls(set(), set())
+        columns = cls(set(), set(), set())
         for row in rows:
-            columns.add(cls(set(row.filled()), row.read))
+            columns.add(cls(set(row), set(row.filled()), row.read))
         return columns
 
     def add(self, others: "ColumnsRead") -> None:
+        self.there.update(others.there)
         self.filled.update(others.filled)
         self.read.update(others.read)
 
