@@ -69,6 +69,7 @@ class Rollouts(ExactBatches):
     def __init__(self, *, args: Any, **options: Any):
         """`args.beta` says how the KL counts; its reference is the model as it is now, a copy or,
         under an adapter, without it, where TRL would load the one that the configuration names."""
+        self.chunks = sampling.Chunks()
         beta, args.beta = args.beta, 0.0
         del options["data_collator"]  # TRL sets its own; the data loader has `collate`
         super().__init__(args=args, **options)
@@ -155,10 +156,11 @@ class Rollouts(ExactBatches):
         # how many the passes without a gradient take at a time
         trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
         numbers = sampling.numbers(seed, step, places, each, self.max_completion_length)
-        sampler = sampling.Inverse(numbers, self.temperature)
+        padding = self.processing_class.pad_token_id
         with (
             compat_accelerate.alone(),
-            sampling.drawn(self.model, sampler),
+            sampling.drawn(self.model, numbers, self.temperature, padding, self.chunks),
+            sampling.signed(*filter(None, (self.model, self.ref_model))),
             self.accelerator.autocast(),
         ):
             batch: Batch = trl._generate_and_score_completions(rows)

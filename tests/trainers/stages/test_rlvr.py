@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from trainers import attempt
 from trainers.data import prepare
 from trainers.evaluate import heldout_reward
 from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec
-from trainers.stages import rlvr
+from trainers.stages import rlvr, sampling
 from trainers.stages.rollouts import Grpo, Rloo
 from trainers.stages.sft import train as tune
 from trainers.training.callbacks import Monitor
@@ -158,6 +159,21 @@ def test_the_update_does_not_depend_on_the_token_budget(train, rewarded, algorit
     parts, result, _ = train("parts", algorithm=algorithm, tokens_per_micro_batch=64)
     assert distance(parts, whole) < EXACT
     assert result.figures["tokens_per_micro_batch"] == 64
+
+
+@ALGORITHMS
+def test_the_update_does_not_depend_on_how_many_completions_are_written_at_once(
+    train, rewarded, algorithm, monkeypatch
+):
+    """And each pass is a sign of progress."""
+    rewarded(*REWARDS)
+    signs = []
+    monkeypatch.setattr(attempt, "sign", signs.append)
+    whole, _, _ = train("whole", algorithm=algorithm)
+    assert signs.count("writing completions") >= 20  # 2 steps of 10 tokens
+    monkeypatch.setattr(sampling, "fitting", lambda *_: 3)
+    parts, _, _ = train("parts", algorithm=algorithm)
+    assert distance(parts, whole) < EXACT
 
 
 @ALGORITHMS
