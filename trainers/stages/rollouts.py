@@ -243,9 +243,24 @@ class Grpo(Rollouts, GRPOTrainer):
 class Rloo(Rollouts, RLOOTrainer):
     """TRL's loss: the mean over a micro-batch's completions, here weighed by their number."""
 
+    part: dict[str, Any]
+    """Of the micro-batch in hand."""
+
     def losses(
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
+        self.part = self._part(examples)
         with compat_accelerate.alone():
-            loss = self._compute_loss(model, self._part(examples))
+            loss = self._compute_loss(model, self.part)
         return (loss * sum(worth),)
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
+        """There is one step for each rollout, so the ratio that TRL clips is 1. Its denominator is
+        of the same pass: that of the rollout differs by rounding, which in bfloat16 adds up over an
+        answer's tokens to more than the clip allows."""
+        trl: Any = super()
+        found = trl._get_per_token_logps_and_entropies(*arguments, **named)
+        if torch.is_grad_enabled():
+            logps = found[0].detach()
+            self.part["old_logps"] = (logps * self.part["completion_mask"]).sum(1)
+        return found

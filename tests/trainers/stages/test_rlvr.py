@@ -15,7 +15,7 @@ from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec
 from trainers.stages import rlvr, sampling
-from trainers.stages.rollouts import Grpo, Rloo
+from trainers.stages.rollouts import Grpo, Rloo, Rollouts
 from trainers.stages.sft import train as tune
 from trainers.training.callbacks import Monitor
 from trainers.world import generate
@@ -174,6 +174,24 @@ def test_the_update_does_not_depend_on_how_many_completions_are_written_at_once(
     monkeypatch.setattr(sampling, "fitting", lambda *_: 3)
     parts, _, _ = train("parts", algorithm=algorithm)
     assert distance(parts, whole) < EXACT
+
+
+@ALGORITHMS
+def test_rounding_between_rollout_and_step_clips_nothing(train, rewarded, algorithm, monkeypatch):
+    """In bfloat16 a sum over an answer's tokens moves by more than TRL's clip of 0.2."""
+    rewarded(*REWARDS)
+    expected, _, _ = train("plain", algorithm=algorithm, steps=1)
+    plain = Rollouts._part
+
+    def part(self, completions):
+        rounded = plain(self, completions)
+        for name in {"old_logps", "old_per_token_logps"} & rounded.keys():
+            rounded[name] = rounded[name] + torch.linspace(-0.5, 0.5, len(rounded[name]))
+        return rounded
+
+    monkeypatch.setattr(Rollouts, "_part", part)
+    found, _, _ = train("rounded", algorithm=algorithm, steps=1)
+    assert distance(found, expected) < EXACT
 
 
 @ALGORITHMS
