@@ -1,8 +1,8 @@
 """Reinforcement learning with verifiable rewards: a thin reading of TRL's GRPO and RLOO trainers.
 
-What TRL does not do is in rollouts.py and fit.py. PPO, which Tulu 3 and SmolTulu use, is not in
-TRL any more: it needs a value function, started from a reward model; here each completion is held
-against the others of its prompt instead.
+What TRL does not do is in rollouts.py, sampling.py and rollout_exchange.py. PPO, which Tulu 3 and
+SmolTulu use, is not in TRL any more: it needs a value function, started from a reward model; here
+each completion is held against the others of its prompt instead.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The fast model class on random weights: lm-eval's own numbers, for less work.
 
-The stock class at batch size 1 is the truth throughout; `test_scoring_real.py` has the real model.
+The stock class at batch size 1 is the truth throughout; `test_harness_model_real.py` has the real
+model.
 """
 
 import copy

@@ -27,7 +27,7 @@ SPEC = {
 }  # fmt: skip
 
 EXACT = 1e-4
-"""Of the relative distance between updates of the weights, as in test_engine.py."""
+"""Of the relative distance between updates, as in test_exact_batches.py."""
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 
