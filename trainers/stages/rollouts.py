@@ -156,7 +156,7 @@ class Rollouts(ExactBatches):
         # how many the passes without a gradient take at a time
         trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
         numbers = sampling.numbers(seed, step, places, each, self.max_completion_length)
-        padding = self.processing_class.pad_token_id
+        padding = trl.processing_class.pad_token_id
         with (
             compat_accelerate.alone(),
             sampling.drawn(self.model, numbers, self.temperature, padding, self.chunks),

@@ -105,11 +105,9 @@ def _generate(
     **options: Any,
 ) -> torch.Tensor:
     written: list[torch.Tensor] = []
-    start = 0
-    while start < len(input_ids):
-        rows = min(
-            chunks.rows(model, *input_ids.shape[1:], numbers.shape[1]), len(input_ids) - start
-        )
+    start, (count, prompt) = 0, input_ids.shape
+    while start < count:
+        rows = min(chunks.rows(model, prompt, numbers.shape[1]), count - start)
         part = slice(start, start + rows)
         left = int(attention_mask[part].argmax(dim=1).min())  # padding that no prompt here needs
         sampler = Inverse(numbers[part], temperature)
@@ -129,7 +127,7 @@ def _generate(
             chunks.most = rows // 2
             release()
             continue
-        written.append(said[:, input_ids.shape[1] - left :])
+        written.append(said[:, prompt - left :])
         start += rows
     longest = max(said.shape[1] for said in written)
     filled = [pad(said, (0, longest - said.shape[1]), value=padding) for said in written]
