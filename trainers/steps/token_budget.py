@@ -6,11 +6,8 @@ import torch
 
 from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.memory import out_of_memory, release
+from trainers.ops.memory import SMALLEST_BUDGET, out_of_memory, release
 from trainers.specs.result import BudgetTooLarge
-
-SMALLEST_BUDGET = 64
-"""Tokens; a step that does not fit with this does not fit."""
 
 CALM_STEPS = 200
 """Steps without running out of memory after which a halved budget is doubled again: what took the
