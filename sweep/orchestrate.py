@@ -105,12 +105,10 @@ class Orchestrator:
         """Write the plan, tokenise the data of pending trials, and write the manifest."""
         waiting = [t for t in self.planned if t.waits and self.options.only is None]
         pending = self.pending()
-        preparations = prepare_data(
-            [self.job(trial) for trial in [*pending, *waiting]],
-            self.folder.data,
-            self.options.local,
-            meanwhile=backend.join if pending else lambda: None,
-        )
+        jobs = [self.job(trial) for trial in [*pending, *waiting]]
+        stages, cache = self.resolved.pinned.stages, self.folder.data
+        meanwhile = backend.join if pending else lambda: None
+        preparations = prepare_data(jobs, stages, cache, self.options.local, meanwhile)
         for line in dict.fromkeys(line for p in preparations for line in p.lines()):
             self.say(line)
         self.folder.write_plan(self.resolved.grid, self.shown)  # a refusal leaves no folders

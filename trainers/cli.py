@@ -1,4 +1,4 @@
-"""How a command ends where it does not end well; README.md has the table."""
+"""How a command ends where it does not end well; docs/run.md has the table."""
 
 import sys
 from collections.abc import Callable

@@ -109,6 +109,9 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
             continue
         facts = identity(spec)
         decides = [facts[field] for field in spec.DATA_FIELDS if field in facts]
+        for field in spec.SCORE_FIELDS:
+            if facts[field] != type(spec).model_fields[field].default:  # which was not hashed once
+                decides.append(f"{field}: {facts[field]}")
         mark = files.short_hash(
             grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
         )

@@ -13,6 +13,7 @@ from trainers import hub
 from trainers.data.rows import sources
 from trainers.hub import Commits
 from trainers.specs.data import DataSpec, Model
+from trainers.specs.identity import function_file
 from trainers.specs.training import TrainingSpec
 
 
@@ -39,6 +40,11 @@ def spec(declared: TrainingSpec, commits: Commits) -> TrainingSpec:
     update: dict[str, Any] = {"data": data}
     if judge := getattr(declared, "reward_model", None):
         update["reward_model"] = str(Path(judge).absolute())
+    if declared.chat_template is not None:
+        update["chat_template"] = str(Path(declared.chat_template).absolute())
+    reward = getattr(declared, "reward", None)
+    if reward is not None and function_file(reward) is not None:
+        update["reward"] = str(Path(reward).absolute())  # what follows the colon stays at the end
     return declared.model_copy(update=update)
 
 

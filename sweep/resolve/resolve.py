@@ -16,7 +16,7 @@ from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data.rows import sources
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
-from trainers.models import load
+from trainers.models import fingerprint, load
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
@@ -45,8 +45,9 @@ class ResolvedGrid:
     """What every node fetches, at the commits that this one fetched."""
     commits: Commits
     fingerprints: dict[str, str]
-    """Of the content that trials read: data by `DataSpec.label`, models as `model:NAME`, data sets
-    of benchmarks as `benchmark:NAME`."""
+    """Of the content that trials read: data by `DataSpec.label`, models as `model:NAME` and their
+    other files as `model:NAME (tokenizer and generation settings)`, data sets of benchmarks as
+    `benchmark:NAME`."""
     evaluations: WantedByStage
 
     @cached_property
@@ -117,9 +118,13 @@ def fingerprints(grid: Grid, commits: Commits) -> dict[str, str]:
     marks = {name: commit for name, commit in commits.items() if not name.startswith("data:")}
     try:
         for model in _models(grid):
-            content = load.fingerprint(model.name)
-            if content is not None:
-                marks[f"model:{model.name}"] = content
+            of_settings = f"model:{model.name} (tokenizer and generation settings)"
+            for name, content in (
+                (f"model:{model.name}", fingerprint.of_weights(model.name)),
+                (of_settings, fingerprint.of_settings(model.name)),
+            ):
+                if content is not None:
+                    marks[name] = content
         for data in _data(grid):
             marks[data.label] = sources.fingerprint(hub.pinned(data, commits))
     except (sources.DataUnavailable, load.ModelUnavailable) as error:

@@ -84,7 +84,7 @@ def prepare(
         ValueError: too many rows cannot be read, nothing is left to train on, or what was left in
             `cache` is damaged.
     """
-    tokenizer = _with_template(spec, tokenizer)
+    tokenizer = speaking(tokenizer, spec.chat_template)
     folder = cache / _key(spec, tokenizer)
     cache.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
@@ -101,14 +101,12 @@ def prepare(
     return Prepared(train, heldout, preparation, folder.name)
 
 
-def _with_template(
-    spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase
-) -> PreTrainedTokenizerBase:
-    """The tokenizer with the stage's own chat template, where it has one."""
-    if spec.chat_template is None:
+def speaking(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer with the chat template in a file, where there is one."""
+    if template is None:
         return tokenizer
     tokenizer = copy.deepcopy(tokenizer)
-    chat_template.use_template(tokenizer, spec.chat_template)
+    chat_template.use_template(tokenizer, template)
     return tokenizer
 
 
@@ -202,6 +200,13 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         f"data {source.name!r}: {unreadable[name].refusal(by_name[name], source.max_unreadable)}"
         for source in work.spec.sources
         if by_name[name := counts.name(source)].unreadable_share > source.max_unreadable
+    ]
+    refused += [
+        f"data {source.name!r}: no row has the column {column!r}, which `columns` names as "
+        f"`{known}`; correct the name, or leave it out"
+        for source, found in zip(work.spec.sources, columns, strict=True)
+        for known, column in (source.columns.model_dump() if source.columns else {}).items()
+        if column is not None and found.there and known not in found.there
     ]
     if refused:
         raise ValueError("\n".join(refused))

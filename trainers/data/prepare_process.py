@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from trainers import devices
@@ -32,6 +33,8 @@ class Request(Strict):
     model: str
     revision: str | None
     specs: tuple[StageSpec, ...]
+    templates: tuple[str | None, ...] = ()
+    """For each spec the file of the chat template that an earlier stage gave the model, if any."""
     cache: str
 
 
@@ -84,8 +87,9 @@ def prepare_here(request: Request, processes: int = 1) -> list[Preparation]:
     try:
         tokenizer, cache = load.tokenizer(request.model, request.revision), Path(request.cache)
         preparations = []
-        for spec in request.specs:
-            prepared = prepare.prepare(spec, tokenizer, cache, processes, _Line()).preparation
+        for spec, template in zip_longest(request.specs, request.templates):
+            speaking = prepare.speaking(tokenizer, template)
+            prepared = prepare.prepare(spec, speaking, cache, processes, _Line()).preparation
             if problem := too_few(spec, prepared.total.train):
                 raise PrepareFailed("\n".join([problem, *prepared.lines()]))
             preparations.append(prepared)

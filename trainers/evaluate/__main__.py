@@ -20,7 +20,7 @@ from trainers import devices, files, hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, refusing, stop
 from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
-from trainers.models import load
+from trainers.models import fingerprint, load
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks, metrics
@@ -117,7 +117,8 @@ def _record_model(
 ) -> Path:
     """The model's trial folder, and the benchmarks in the manifest of the run folder."""
     name = str(Path(model).absolute()) if Path(model).exists() else model
-    key = files.short_hash(name, commit, load.fingerprint(model))
+    content = (fingerprint.of_weights(model), fingerprint.of_settings(model))
+    key = files.short_hash(name, commit, *(content if content[1] else content[:1]))
     settings = {
         benchmark.name: {
             "benchmark": benchmark.name,

@@ -32,9 +32,9 @@ def score(
     """
     if len(heldout) == 0:
         raise ValueError("no prompt is held out; set `heldout` of the stage")
-    texts = answers(loaded, list(heldout["input_ids"]), max_new_tokens, dtype)
-    columns: Any = heldout.select_columns(["asked"])
+    columns: Any = heldout.select_columns(["asked", "input_ids"])
     asked = read_prompts(list(columns))
+    texts = answers(loaded, [list(prompt.tokens) for prompt in asked], max_new_tokens, dtype)
     values = np.array(earned(texts, asked, reward))
     return summarise(
         {"reward": float(values.mean())},

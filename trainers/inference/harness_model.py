@@ -156,10 +156,12 @@ class SharedPrefixLM(HFLM):
         scored = dict(zip(left, self._score([requests[number] for number in left]), strict=True))
         answers = []
         for number, (texts, *_) in enumerate(requests):
-            answer = scored[number] if number in scored else self._known.pop(texts)
+            answer = scored[number] if number in scored else self._known[texts]
             answers.append(answer)
             if texts is not None:  # windows of a rolling log-likelihood have none
                 self.cache_hook.add_partial("loglikelihood", texts, answer)
+        for texts, *_ in requests:
+            self._known.pop(texts, None)
         return answers
 
     def _score(self, requests: list[Encoded]) -> list[tuple[float, bool]]:

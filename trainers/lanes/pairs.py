@@ -23,15 +23,11 @@ Save = Callable[[int, load.Loaded, StageResult], None]
 
 class _Pairs:
     facts = pair_batches.FACTS
+    worth = staticmethod(pair_batches.PairBatches.worth)
+    share = staticmethod(pair_batches.PairBatches.share)
 
     def __init__(self, packed: bool):
         self._packed = packed
-
-    def worth(self, examples: Sequence[Any]) -> list[float]:
-        return pair_batches.worth(examples)
-
-    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
-        return sum(worth[place] for place in places)
 
     def inputs(
         self, laned: PreTrainedModel, lanes: int, examples: Sequence[Any], worth: Sequence[float]

@@ -82,10 +82,13 @@ def train(
             model, spec.optimizer, packed, bfloat16, count
         )
         micro_batches = course.steps * math.ceil(course.tokens_per_step * sharers / budget)
-        against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+        before = lanes[0].records.compiled
+        against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches, before)
         compilation = opened.enter_context(
             compiled.layers(laned, against, run=partial(proof.run, stack))
         )
+        for lane in lanes:
+            lane.records.compiled = compilation.used
         facts = {
             "lanes": count,
             "model_parameters": parameters,

@@ -23,7 +23,7 @@ class Texts:
     """Texts whose tokens count; `loss` is the spec's."""
 
     facts = ()
-    collate = staticmethod(ExactBatches.collate)
+    collate, share = staticmethod(ExactBatches.collate), staticmethod(ExactBatches.share)
 
     def __init__(self, loss: str, model: PreTrainedModel, lanes: int, packed: bool):
         self._head = LaneHead(model, lanes)
@@ -31,9 +31,6 @@ class Texts:
 
     def worth(self, examples: Sequence[Any]) -> list[float]:
         return batching.weights([example.loss_tokens for example in examples], self._loss)
-
-    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
-        return sum(worth[place] * examples[place].loss_tokens for place in places)
 
     def losses(
         self, laned: PreTrainedModel, lanes: int, examples: Sequence[Any], worth: Sequence[float]

@@ -99,7 +99,7 @@ class Pass:
     def _restore(self, lane: Lane) -> None:
         budget = lane.records.start(lane.model, lane.optimizer)
         if budget is not None:
-            self.budget.tokens = min(self.budget.tokens, budget)
+            self.budget.go_on_from(budget, lane.records.progress.budgets)
 
     def _narrow(self) -> None:
         """Leave out the rows behind the last live lane, on a CPU: there a batched product gives the

@@ -1,4 +1,5 @@
 """Weights and tokenizers from the hub, folders, GGUF files and packages.
 
-Reading order: `load`, `adapters`, `shapes`, `chat_template`, `gguf`, `tiny`, `licence`.
+Reading order: `load`, `adapters`, `shapes`, `chat_template`, `gguf`, `tiny`, `fingerprint`,
+`licence`.
 """

@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from trainers import files
 from trainers.models import adapters
 from trainers.specs.adapter import Adapter
 from trainers.specs.data import Model
@@ -99,21 +98,6 @@ def gguf_file(name: str) -> Path | None:
     if len(files) != 1:
         raise ModelUnavailable(f"model {name!r}: the package is not installed; {INSTALL}")
     return files[0]
-
-
-def fingerprint(name: str) -> str | None:
-    """Hash of the content of a local model; None for `tiny`, and for a hub id, which has a commit.
-
-    Raises:
-        ModelUnavailable: it is in a package that is not installed.
-    """
-    file = gguf_file(name)
-    if file is not None:
-        return files.content_hash(file)
-    if name == "tiny" or on_hub(name):
-        return None
-    parts = ("config.json", "tokenizer.json", "*.safetensors")
-    return files.content_hash(*(f for part in parts for f in sorted(Path(name).glob(part))))
 
 
 def parameters(name: str) -> int | None:

@@ -14,15 +14,12 @@ from trainers import attempt, helpers
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
-from trainers.ops.memory import out_of_memory
+from trainers.ops.memory import SMALLEST_BUDGET, out_of_memory
 from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
 
 PAIRS_AT_A_TIME = {"cpu": 256, "cuda": 4096}
 """Pairs whose tokens are in memory at once."""
-
-SMALLEST_BUDGET = 64
-"""Tokens; what does not fit with this does not fit."""
 
 Score = Callable[[Rows], torch.Tensor]
 """Of a micro-batch, (texts,), on the device."""

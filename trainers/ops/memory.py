@@ -20,6 +20,9 @@ ON_CPU = 1024
 FORWARD_ON_CPU = 4096
 """As `ON_CPU`, for passes without a gradient."""
 
+SMALLEST_BUDGET = 64
+"""Tokens of a micro-batch; what does not fit with this does not fit."""
+
 MOST_ON_GPU = 65_536
 FEWEST_ON_GPU = 1024
 

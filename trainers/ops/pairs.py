@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 def cut(row: dict[str, Any]) -> tuple[Example, Example]:
-    """The two texts of a row with the columns of `forms.PAIR_COLUMNS`."""
+    """The two texts of a row with the columns of `layouts.PAIR_COLUMNS`."""
     second = int(row["second"])
     ids, labels = row["input_ids"], row["labels"]
     return Example(ids[:second], labels[:second]), Example(ids[second:], labels[second:])

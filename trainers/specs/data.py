@@ -1,6 +1,6 @@
 """Which model and which data a stage names: the keys `model` and `data` of a grid file."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -23,7 +23,10 @@ class Model(Strict):
 
 
 class Columns(Strict):
-    """Which column of the data has what: for names that the reader does not know by itself."""
+    """Which column of the data has what: for names that the reader does not know by itself. Every
+    row has the column that is named, but for `system`, `tools` and `dataset`: there some do."""
+
+    OPTIONAL: ClassVar = ("system", "tools", "dataset")
 
     messages: str | None = None
     """The turns of a conversation."""

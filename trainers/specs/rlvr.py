@@ -21,6 +21,7 @@ class RlvrSpec(TrainingSpec):
 
     FORM = "prompts"
     DATA_FIELDS = ("heldout", "max_length", "chat_template", "reward")
+    SCORE_FIELDS = ("max_new_tokens",)
     UNIT = "completions"
     HELDOUT = HeldoutScore(HELDOUT_REWARD, "reward", True, before=True)
 
@@ -46,9 +47,9 @@ class RlvrSpec(TrainingSpec):
     """What an answer earns: `gsm8k`, `math` or another grader (trainers/rewards/graders.py) for all
     rows, or a function of your own as `path.py:function`, called as TRL calls its reward functions:
     `function(prompts, completions, **columns)` returns a number for each completion; `columns` has
-    the row's other columns, each as a list. The file's content is part of a trial's key. When
-    empty, a row's `dataset` names its grader; without one, `gsm8k` where the truth is a number and
-    `math` where it is not."""
+    the row's other columns, each as a list; a date, a decimal or bytes there are text. The file's
+    content is part of a trial's key. When empty, a row's `dataset` names its grader; without one,
+    `gsm8k` where the truth is a number and `math` where it is not."""
     reward_model: str | None = None
     """Folder of a reward model, whose score is added to the verified reward ..."""
     reward_model_weight: Annotated[float, Field(ge=0)] = 1.0

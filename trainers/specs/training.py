@@ -42,6 +42,8 @@ class TrainingSpec(OptimizerSpec):
     """What `batch_size` counts, for the plan."""
     DATA_FIELDS: ClassVar[tuple[str, ...]] = ("heldout", "max_length", "chat_template")
     """Fields that decide how rows become examples, beside those that say which rows."""
+    SCORE_FIELDS: ClassVar[tuple[str, ...]] = ()
+    """Fields that decide, beside the examples, what a model scores on the held-out slice."""
     LEAVES: ClassVar[Literal["policy", "reward"]] = "policy"
     """What the stage leaves: a model that writes, or one that judges. Decides which benchmarks it
     is scored on, and what may start from it."""

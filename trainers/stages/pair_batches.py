@@ -18,10 +18,13 @@ class PairBatches(ExactBatches):
 
     FACTS = FACTS
 
-    def worth(self, examples: Sequence[Any]) -> list[float]:
-        return worth(examples)
+    @staticmethod
+    def worth(examples: Sequence[Any]) -> list[float]:
+        """What each pair weighs in its batch's loss."""
+        return [1 / len(examples)] * len(examples)
 
-    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
+    @staticmethod
+    def share(worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
         return sum(worth[place] for place in places)
 
     def losses(
@@ -31,11 +34,6 @@ class PairBatches(ExactBatches):
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # tokenised once for all trials
-
-
-def worth(pairs: Sequence[Any]) -> list[float]:
-    """What each pair weighs in its batch's loss."""
-    return [1 / len(pairs)] * len(pairs)
 
 
 def inputs(

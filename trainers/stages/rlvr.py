@@ -1,8 +1,8 @@
 """Reinforcement learning with verifiable rewards: a thin reading of TRL's GRPO and RLOO trainers.
 
-What TRL does not do is in rollouts.py and fit.py. PPO, which Tulu 3 and SmolTulu use, is not in
-TRL any more: it needs a value function, started from a reward model; here each completion is held
-against the others of its prompt instead.
+What TRL does not do is in rollouts.py, sampling.py and rollout_exchange.py. PPO, which Tulu 3 and
+SmolTulu use, is not in TRL any more: it needs a value function, started from a reward model; here
+each completion is held against the others of its prompt instead.
 """
 
 from collections.abc import Callable
@@ -119,7 +119,7 @@ def train(
             kind = loop.Kind(Grpo, arguments, None, "grpo", options)
         case "rloo":
             kind = loop.Kind(Rloo, partial(_arguments, RLOOConfig, **shared), None, "rloo", options)
-    rows = data.train.select_columns(["asked"])
+    rows = data.train.select_columns(["asked", "input_ids"])
     return loop.train(kind, spec, loaded.model, loaded.tokenizer, data, rows, folder, conditions)
 
 

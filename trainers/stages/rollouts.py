@@ -63,10 +63,13 @@ class Rollouts(ExactBatches):
     _metrics: dict[str, dict[str, list[float]]]
     rollout: Rollout
     """Of the batch in hand."""
+    prompt_tokens: list[list[int]]
+    """Of each completion that is written."""
 
     def __init__(self, *, args: Any, **options: Any):
         """`args.beta` says how the KL counts; its reference is the model as it is now, a copy or,
         under an adapter, without it, where TRL would load the one that the configuration names."""
+        self.chunks = sampling.Chunks()
         beta, args.beta = args.beta, 0.0
         del options["data_collator"]  # TRL sets its own; the data loader has `collate`
         super().__init__(args=args, **options)
@@ -135,6 +138,9 @@ class Rollouts(ExactBatches):
         seed, step = self.args.seed, self.state.global_step
         torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
         prompts = [asked[place] for place in places]
+        each = self.num_generations
+        tokens = [torch.as_tensor(prompt.tokens).tolist() for prompt in prompts]
+        self.prompt_tokens = [ids for ids in tokens for _ in range(each)]
         rows = [
             {
                 "prompt": prompt.messages,
@@ -143,19 +149,18 @@ class Rollouts(ExactBatches):
                 "columns": prompt.columns,
             }
             for prompt in prompts
-            for _ in range(self.num_generations)
+            for _ in range(each)
         ]
-        longest = max(sum(len(m["content"]) for m in prompt.messages) for prompt in prompts)
-        most = longest + self.max_completion_length  # a token has at least one character
+        most = max(map(len, tokens)) + self.max_completion_length
         trl: Any = self
         # how many the passes without a gradient take at a time
         trl.args.per_device_train_batch_size = max(self.budget.tokens // most, 1)
-        each = self.num_generations
         numbers = sampling.numbers(seed, step, places, each, self.max_completion_length)
-        sampler = sampling.Inverse(numbers, self.temperature)
+        padding = trl.processing_class.pad_token_id
         with (
             compat_accelerate.alone(),
-            sampling.drawn(self.model, sampler),
+            sampling.drawn(self.model, numbers, self.temperature, padding, self.chunks),
+            sampling.signed(*filter(None, (self.model, self.ref_model))),
             self.accelerator.autocast(),
         ):
             batch: Batch = trl._generate_and_score_completions(rows)
@@ -168,6 +173,11 @@ class Rollouts(ExactBatches):
             truncated=metrics["completions/clipped_ratio"][-1] * len(rows),
             kl=kl,
         )
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """As they were prepared: TRL's own would leave out what a row tells the template, and fold
+        no system turn."""
+        return self.prompt_tokens, None, {}
 
     def _calculate_rewards(self, *arguments: Any, **named: Any) -> torch.Tensor:
         trl: Any = super()
@@ -233,9 +243,24 @@ class Grpo(Rollouts, GRPOTrainer):
 class Rloo(Rollouts, RLOOTrainer):
     """TRL's loss: the mean over a micro-batch's completions, here weighed by their number."""
 
+    part: dict[str, Any]
+    """Of the micro-batch in hand."""
+
     def losses(
         self, model: Any, examples: Sequence[Any], worth: Sequence[float]
     ) -> tuple[torch.Tensor, ...]:
+        self.part = self._part(examples)
         with compat_accelerate.alone():
-            loss = self._compute_loss(model, self._part(examples))
+            loss = self._compute_loss(model, self.part)
         return (loss * sum(worth),)
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
+        """There is one step for each rollout, so the ratio that TRL clips is 1. Its denominator is
+        of the same pass: that of the rollout differs by rounding, which in bfloat16 adds up over an
+        answer's tokens to more than the clip allows."""
+        trl: Any = super()
+        found = trl._get_per_token_logps_and_entropies(*arguments, **named)
+        if torch.is_grad_enabled():
+            logps = found[0].detach()
+            self.part["old_logps"] = (logps * self.part["completion_mask"]).sum(1)
+        return found

@@ -105,12 +105,15 @@ class Records:
         self.spec = spec
         self.folder = folder
         self.progress = Progress()
+        self.compiled: bool | None = None
+        """Whether the layers are compiled; of a training that goes on at first as they were."""
         self.saved = self.stepped = time.monotonic()
         self._went_on_from: checkpoints.Checkpoint | None = None
 
     def go_on_from(self, checkpoint: checkpoints.Checkpoint) -> None:
         self._went_on_from = checkpoint
         self.progress.restore(checkpoint.state["progress"])
+        self.compiled = checkpoint.state.get("compiled")
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -167,6 +170,7 @@ class Records:
         tensors = resume.tensors(model, optimizer)  # of sharded weights every rank has a part
         if distributed.is_first():
             state = {"progress": self.progress.state(), "budget": budget, **facts}
+            state["compiled"] = self.compiled
             checkpoints.save(self.folder / CHECKPOINTS, self.progress.steps, tensors, state)
         self.saved = self.stepped = time.monotonic()  # the next step did not take this long
 

@@ -6,11 +6,8 @@ import torch
 
 from trainers import attempt
 from trainers.ops import batching
-from trainers.ops.memory import out_of_memory, release
+from trainers.ops.memory import SMALLEST_BUDGET, out_of_memory, release
 from trainers.specs.result import BudgetTooLarge
-
-SMALLEST_BUDGET = 64
-"""Tokens; a step that does not fit with this does not fit."""
 
 CALM_STEPS = 200
 """Steps without running out of memory after which a halved budget is doubled again: what took the
@@ -42,6 +39,12 @@ class TokenBudget:
         self.shrunk.append(self.tokens)
         self.tokens //= 2
         self._calm, self._patience = 0, 2 * self._patience
+
+    def go_on_from(self, tokens: int, shrunk: Sequence[int]) -> None:
+        """No more tokens than a checkpoint's, whose budgets `shrunk` turned out too large."""
+        self.tokens = min(self.tokens, tokens)
+        if len(shrunk) > len(self.shrunk):
+            self.shrunk, self._patience = list(shrunk), CALM_STEPS << len(shrunk)
 
     def grow(self) -> None:
         """After enough steps without running out of memory, try twice the budget again."""

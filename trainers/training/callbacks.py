@@ -27,7 +27,7 @@ class Monitor(Records, TrainerCallback):
         state.global_step = self.progress.steps
         budget = self.start(*_parts(self.engine))
         if budget is not None:
-            self.engine.budget.tokens = min(self.engine.budget.tokens, budget)
+            self.engine.budget.go_on_from(budget, self.progress.budgets)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The rate is that of this step: the scheduler is called before this."""

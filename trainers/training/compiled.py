@@ -44,13 +44,18 @@ class Compiled(NamedTuple):
         return {"compiled": self.used, **failed}
 
 
-def worthwhile(device: str, packed: bool, bfloat16: bool, micro_batches: float) -> str:
-    """Why a training is not compiled; "" where it is. The same for every attempt of a trial, so
-    that a resumed training goes on with the kernels that it began with."""
+def worthwhile(
+    device: str, packed: bool, bfloat16: bool, micro_batches: float, before: bool | None = None
+) -> str:
+    """Why a training is not compiled; "" where it is. One that goes on does `before` as well, if
+    it can, and so has the kernels that it began with: on a shared GPU another attempt has other
+    micro-batches."""
     if device != "cuda":
         return f"the device is {device}"
     if not packed or not bfloat16:
         return "only packed attention in bfloat16 is"
+    if before is not None:
+        return "" if before else "it was not when the training began"
     if micro_batches < FEWEST_MICRO_BATCHES:
         return f"{micro_batches:.0f} micro-batches are fewer than {FEWEST_MICRO_BATCHES}"
     return ""

@@ -107,7 +107,8 @@ class ExactBatches(Trainer):
         """What a unit of each example (here a token that counts) weighs in its batch's loss."""
         return batching.weights([example.loss_tokens for example in examples], self.settings.loss)
 
-    def share(self, worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
+    @staticmethod
+    def share(worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
         """What the examples at `places` weigh together; all of them weigh 1."""
         return sum(worth[place] * examples[place].loss_tokens for place in places)
 

@@ -110,12 +110,15 @@ def train(
             stack.enter_context(monitor.open())
             budget = _budget(spec, model, packed, bfloat16, conditions)
             micro_batches = course.steps * math.ceil(course.tokens_per_step / budget)
-            against = compiled.worthwhile(model.device.type, packed, bfloat16, micro_batches)
+            against = compiled.worthwhile(
+                model.device.type, packed, bfloat16, micro_batches, monitor.compiled
+            )
             if shared:
                 against = "the weights are sharded"
             elif adapters.in_4_bits(spec.adapter):
                 against = "the frozen weights are in 4 bits"
             compilation = stack.enter_context(compiled.layers(model, against))
+            monitor.compiled = compilation.used
             with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
                 forward = kind.forward and kind.forward(model)
             if shared:

@@ -5,6 +5,8 @@ import pytest
 from sweep.execution.job import Job
 from sweep.execution.job import pinned as pin
 from sweep.plan.evaluations import wanted
+from sweep.resolve.pin import spec as pin_spec
+from trainers.specs.rlvr import RlvrSpec
 
 COMMITS = {"model:owner/name": "c" * 40, "data:a/b@main": "d" * 40}
 
@@ -41,6 +43,19 @@ def test_local_names_run_as_absolute_paths(job, tmp_path, monkeypatch):
     heldout = next(want.heldout for want in pinned.wanted if want.heldout)
     assert pinned.trial.model.name == str(tmp_path / "model")
     assert pinned.trial.spec.data.name == heldout.data.name == str(tmp_path / "rows.jsonl")
+
+
+def test_files_of_a_stage_run_as_absolute_paths(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk.jinja").write_text("{{ messages[0].content }}")
+    pinned = pin(job("stages.sft.chat_template=talk.jinja"), {})
+    heldout = next(want.heldout for want in pinned.wanted if want.heldout)
+    own = str(tmp_path / "talk.jinja")
+    assert pinned.trial.spec.chat_template == heldout.chat_template == own
+    rlvr = {"kind": "rlvr", "data": "world:prompts", "learning_rate": 1e-4, "batch_size": 8}
+    for reward, runs in (("mine.py:f", f"{tmp_path}/mine.py:f"), ("gsm8k", "gsm8k")):
+        spec = RlvrSpec.model_validate(rlvr | {"reward": reward})
+        assert pin_spec(spec, {}).reward == runs
 
 
 def test_key_and_names_of_the_project_stay(job):

@@ -71,13 +71,21 @@ def test_changed_reward_model_under_one_name_is_refused(load, tmp_path):
     judge.mkdir()
     (judge / "config.json").write_text("{}")
     (judge / "model.safetensors").write_bytes(bytes(8))
+    (judge / "chat_template.jinja").write_text("old")
     grid = load(RLVR.format(judge=judge))
     folder = RunFolder(tmp_path / "runs" / "rl")
-    files.write_json(folder.manifest, {"data": resolve.fingerprints(grid, {})})
+    marks = resolve.fingerprints(grid, {})
+    files.write_json(folder.manifest, {"data": marks})
     train(folder, grid)
     preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
+    (judge / "chat_template.jinja").write_text("new")
+    with pytest.raises(CannotStart, match=r"judge \(tokenizer .*\)' has changed since the run"):
+        preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
+    # a run folder from before templates were looked at
+    files.write_json(folder.manifest, {"data": {f"model:{judge}": marks[f"model:{judge}"]}})
+    preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
     (judge / "model.safetensors").write_bytes(bytes(9))
-    with pytest.raises(CannotStart, match=r"judge.* has changed since the run began"):
+    with pytest.raises(CannotStart, match=r"judge' has changed since the run began"):
         preflight.check_unchanged(folder, resolve.fingerprints(grid, {}))
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sweep.gridfile import load as config
-from sweep.plan import trials
+from sweep.plan import evaluations, trials
 from sweep.terminal.plan import show_plan
 
 GRID = """
@@ -58,3 +58,16 @@ def test_several_processes_may_share_the_weights(grid):
     assert grid(batch_size=two % "").stages["rlvr"].resources.ranks == 2
     shared = grid(batch_size=two % ", sharding: full").stages["rlvr"].resources
     assert (shared.ranks, shared.sharding) == (2, "full")
+
+
+def test_longest_answer_decides_the_held_out_score_of_the_model_before(grid):
+    """Which is trained without it, and keeps its key."""
+
+    def mark(batch_size):
+        wants = evaluations.wanted(grid(batch_size=batch_size), {"world:prompts:train[:100]": ""})
+        (want,) = [w for w in wants["base"] if w.benchmark == "heldout_reward@rlvr"]
+        return want.fingerprint
+
+    short, long = (f"32\n    max_new_tokens: {most}" for most in (128, 512))
+    assert mark(long) == mark(32)
+    assert mark(short) != mark(long)

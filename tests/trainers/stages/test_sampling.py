@@ -6,18 +6,24 @@ import torch
 
 from trainers.stages import sampling
 
-PROMPT = [[5, 6, 7]]
+PROMPT = [5, 6, 7]
 TOKENS = 6
 
 
-def written(model, numbers: np.ndarray) -> list[list[int]]:
-    ids = torch.tensor(PROMPT * len(numbers))
-    with sampling.drawn(model, sampling.Inverse(numbers, 1.0)):
+def written(model, numbers: np.ndarray, chunks=None, prompts=None, **options) -> list[list[int]]:
+    prompts = prompts or [PROMPT] * len(numbers)
+    ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, -len(prompt) :], mask[row, -len(prompt) :] = torch.tensor(prompt), 1
+    options = {"min_new_tokens": TOKENS} | options
+    with sampling.drawn(model, numbers, 1.0, 0, chunks or sampling.Chunks()):
         said = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0,
-            max_new_tokens=TOKENS, min_new_tokens=TOKENS, pad_token_id=0,
+            input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=TOKENS,
+            pad_token_id=0, **options,
         )  # fmt: skip
-    return said[:, 3:].tolist()
+    assert torch.equal(said[:, : ids.shape[1]], ids)
+    return said[:, ids.shape[1] :].tolist()
 
 
 def test_completions_are_the_same_alone_and_beside_others(tiny):
@@ -26,6 +32,51 @@ def test_completions_are_the_same_alone_and_beside_others(tiny):
     assert last == every[6:]
     assert len({tuple(said) for said in every}) == len(every)
     assert "generate" not in vars(tiny.model)
+
+
+LENGTHS = [[5, 6, 7], [9], list(range(20, 31)), [8, 9], [5, 6]]
+
+
+def test_chunks_write_what_is_written_at_once(tiny):
+    """Some end early, at a token that each may sample."""
+    options = {"min_new_tokens": 0, "eos_token_id": list(range(0, 400, 3)), "prompts": LENGTHS}
+    numbers = sampling.numbers(0, 1, range(5), 1, TOKENS)
+    whole, chunks = written(tiny.model, numbers, **options), sampling.Chunks()
+    ended = [said for said in whole if said[-1] == 0]
+    assert 0 < len(ended) < 5
+    for chunks.most in (1, 2, 3):
+        assert written(tiny.model, numbers, chunks, **options) == whole
+
+
+def test_out_of_memory_halves_the_chunks_and_repeats(tiny, monkeypatch):
+    numbers = sampling.numbers(0, 1, range(5), 1, TOKENS)
+    whole, chunks = written(tiny.model, numbers, prompts=LENGTHS), sampling.Chunks()
+    plain, tried = type(tiny.model).generate, []
+
+    def generate(self, input_ids, **options):
+        tried.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(tiny.model), "generate", generate)
+    assert written(tiny.model, numbers, chunks, prompts=LENGTHS) == whole
+    assert written(tiny.model, numbers, chunks, prompts=LENGTHS) == whole, "and stay so"
+    assert tried == [5, 2, 2, 1, 2, 2, 1]
+
+
+def test_memory_that_holds_no_completion_is_an_error(tiny, monkeypatch):
+    def generate(self, **_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(tiny.model), "generate", generate)
+    with pytest.raises(torch.OutOfMemoryError):
+        written(tiny.model, sampling.numbers(0, 1, range(3), 1, TOKENS))
+
+
+def test_fewer_completions_fit_the_longer_they_are(tiny):
+    short, long = (sampling.fitting(tiny.model, 100, new) for new in (100, 300))
+    assert short // 2 == long > 0
 
 
 @pytest.mark.parametrize("changed", [(1, 3, [3]), (0, 4, [3]), (0, 3, [2])])

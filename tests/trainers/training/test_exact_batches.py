@@ -23,6 +23,7 @@ from trainers.specs.training import SftSpec
 from trainers.stages import sft
 from trainers.steps import token_budget
 from trainers.steps.batch_loader import _Rows
+from trainers.training import compiled
 from trainers.training.exact_batches import ExactBatches
 
 SPEC = {
@@ -145,6 +146,28 @@ def test_a_halved_budget_grows_again_after_calm_steps(train, whole, monkeypatch)
     assert figures["budgets_too_large"] == [150]
     assert figures["tokens_per_micro_batch"] == 150
     assert distance(found, whole()) < EXACT
+
+
+def test_what_a_killed_attempt_knew_is_known_to_the_next(train, monkeypatch):
+    """Budgets that were too large, and whether the layers are compiled."""
+    plain, settings = ExactBatches._backward, {"tokens_per_micro_batch": 150, "save_every_steps": 2}
+
+    def backward(self, *arguments):
+        if self.budget.tokens == 150:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return plain(self, *arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ExactBatches, "_backward", backward)
+        train(**settings)
+    known = []
+    monkeypatch.setattr(compiled, "worthwhile", lambda *facts: known.append(facts[-1]) or "no")
+    _, figures = train(**settings)
+    assert figures["budgets_too_large"] == [150]
+    assert figures["tokens_per_micro_batch"] == 75
+    assert known == [False]
 
 
 def test_running_out_in_the_second_half_repeats_both(train, whole, monkeypatch):

@@ -161,17 +161,22 @@ def test_the_kernel_for_varying_lengths_gives_what_sdpa_gives():
 
 
 @pytest.mark.parametrize(
-    ("device", "packed", "bfloat16", "micro_batches", "reason"),
+    ("device", "packed", "bfloat16", "micro_batches", "before", "reason"),
     [
-        ("cuda", True, True, 5000, ""),
-        ("cuda", True, True, 4999, "4999 micro-batches are fewer than 5000"),
-        ("cuda", False, True, 10**6, "only packed attention in bfloat16 is"),
-        ("cuda", True, False, 10**6, "only packed attention in bfloat16 is"),
-        ("cpu", True, True, 10**6, "the device is cpu"),
+        ("cuda", True, True, 5000, None, ""),
+        ("cuda", True, True, 4999, None, "4999 micro-batches are fewer than 5000"),
+        ("cuda", False, True, 10**6, None, "only packed attention in bfloat16 is"),
+        ("cuda", True, False, 10**6, None, "only packed attention in bfloat16 is"),
+        ("cpu", True, True, 10**6, None, "the device is cpu"),
+        ("cuda", True, True, 4999, True, ""),
+        ("cuda", True, True, 5000, False, "it was not when the training began"),
+        ("cpu", True, True, 5000, True, "the device is cpu"),
     ],
 )
-def test_long_trainings_on_a_gpu_are_compiled(device, packed, bfloat16, micro_batches, reason):
-    assert compiled.worthwhile(device, packed, bfloat16, micro_batches) == reason
+def test_long_trainings_on_a_gpu_are_compiled_and_go_on_as_they_began(
+    device, packed, bfloat16, micro_batches, before, reason
+):
+    assert compiled.worthwhile(device, packed, bfloat16, micro_batches, before) == reason
 
 
 def test_compiled_layers_serve_all_lengths_without_compiling_again():

@@ -159,8 +159,15 @@ def pair_of(row: Row) -> Pair:
             f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
             f"`prompt` where they are the answers alone: {WAY_OUT}"
         )
-    given = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
-    asked = with_extras(row, given).messages if given else []
+    pair = _pair(row)
+    if not pair.prompt and any(side[0]["role"] == "system" for side in pair[1:]):
+        return pair
+    return pair._replace(prompt=with_extras(row, pair.prompt).messages)
+
+
+def _pair(row: Row) -> Pair:
+    """Without the column `system`."""
+    asked = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
     chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or side[-1]["role"] != "assistant":

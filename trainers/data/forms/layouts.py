@@ -27,7 +27,7 @@ PAIR_COLUMNS = Features({**COLUMNS, "second": Value("int32")})
 """A pair is one example, its two texts one after the other; `second` is where the second begins."""
 
 PROMPT_COLUMNS = Features({**COLUMNS, "asked": Value("string")})
-"""A prompt has its tokens up to where the answer begins, and `prompts.Prompt` as JSON."""
+"""A prompt has its tokens up to where the answer begins, and `rlvr_prompts.Prompt` as JSON."""
 
 
 class Form(NamedTuple):

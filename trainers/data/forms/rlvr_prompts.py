@@ -7,7 +7,7 @@ with IFEval's `instruction_id_list` and `kwargs`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -33,11 +33,20 @@ class Prompt(NamedTuple):
     ground_truth: str
     columns: Mapping[str, Any] = MappingProxyType({})
     """The row's columns, for a reward function of the user's."""
+    tokens: Sequence[int] = ()
+    """As the model reads it, once it is prepared: with what the row tells its template."""
 
     @property
     def json(self) -> str:
+        """Without the tokens, which have a column of their own; what JSON has no form for, as a
+        date, as text."""
         facts = self._asdict()
-        return json.dumps(facts if self.columns else {k: facts[k] for k in self._fields[:3]})
+        kept = self._fields[: 4 if self.columns else 3]
+        return json.dumps({name: facts[name] for name in kept}, default=_text)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
@@ -110,8 +119,8 @@ def _single(value: Any, column: str) -> Any:
 
 
 def read_prompts(rows: list[dict[str, Any]]) -> list[Prompt]:
-    """Of prepared rows, from their column `asked`."""
-    return [Prompt(**json.loads(row["asked"])) for row in rows]
+    """Of prepared rows, from their columns `asked` and `input_ids`."""
+    return [Prompt(**json.loads(row["asked"]), tokens=row["input_ids"]) for row in rows]
 
 
 def text(row: Row, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:

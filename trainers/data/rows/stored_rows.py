@@ -185,16 +185,18 @@ class Renamed:
     def _renamed(self, row: Row) -> Row:
         if isinstance(row, Damaged):
             return row
-        missing = [column for column in self._columns.values() if column not in row]
-        if missing:
+        missing = {known: column for known, column in self._columns.items() if column not in row}
+        if needed := [missing[known] for known in missing if known not in Columns.OPTIONAL]:
             return Damaged(
-                f"no column {missing[0]!r}, which `columns` names; it has {', '.join(row)}"
+                f"no column {needed[0]!r}, which `columns` names; it has {', '.join(row)}"
             )
-        named = {known: row[column] for known, column in self._columns.items()}
+        named = {
+            known: row[column] for known, column in self._columns.items() if known not in missing
+        }
         return named | {
             name: value
             for name, value in row.items()
-            if name not in self._columns.values() and name not in named
+            if name not in self._columns.values() and name not in self._columns
         }
 
 

@@ -37,6 +37,8 @@ class Watched(dict[str, Any]):
 class ColumnsRead(NamedTuple):
     """Of one data set."""
 
+    there: set[str]
+    """Columns that a row which was read has."""
     filled: set[str]
     """Columns in which a row that was read has a value: no None, no blank text."""
     read: set[str]
@@ -44,13 +46,14 @@ class ColumnsRead(NamedTuple):
 
     @classmethod
     def of(cls, rows: Iterable[Watched]) -> "ColumnsRead":
-        columns = cls(set(), set())
+        columns = cls(set(), set(), set())
         for row in rows:
-            columns.filled.update(name for name in row.filled() if not row.blank(name))
-            columns.read.update(row.read)
+            filled = {name for name in row.filled() if not row.blank(name)}
+            columns.add(cls(set(row), filled, row.read))
         return columns
 
     def add(self, others: "ColumnsRead") -> None:
+        self.there.update(others.there)
         self.filled.update(others.filled)
         self.read.update(others.read)
 

@@ -14,6 +14,9 @@ WRONG = {"role": "assistant", "content": "the pear"}
 SAME = conversation.Pair([USER], [RIGHT], [WRONG])
 
 
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -26,6 +29,18 @@ SAME = conversation.Pair([USER], [RIGHT], [WRONG])
 )
 def test_forms_say_the_same(row):
     assert conversation.pair_of(row) == SAME
+    told = conversation.pair_of(row | {"system": "Be brief."})
+    assert told == SAME._replace(prompt=[SYSTEM, USER])
+
+
+def test_system_turn_of_a_pair_stands_once():
+    told = {"chosen": [SYSTEM, USER, RIGHT], "rejected": [SYSTEM, USER, WRONG]}
+    assert conversation.pair_of(told | {"system": "Talk."}).prompt == [SYSTEM, USER]
+    other = {"role": "system", "content": "Be long."}
+    apart = told | {"rejected": [other, USER, WRONG], "system": "Talk."}
+    assert conversation.pair_of(apart).prompt == []
+    bare = {"chosen": [RIGHT], "rejected": [WRONG], "system": "Be brief."}
+    assert conversation.pair_of(bare).prompt[0] == SYSTEM
 
 
 def test_row_that_is_no_pair_is_told_what_is_needed():
