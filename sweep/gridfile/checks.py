@@ -216,21 +216,13 @@ def _ranks(name: str, stage: Stage) -> Problems:
 
 def _models(name: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
     """Stages multiply: where each model is a parent, each is the start of every cell."""
-    starts = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    starts = choosing.starts(stage, stages)
     if starts * len(stage.cells) > MAX_CELLS >= starts:
         yield (
             ("stages", name),
             f"{starts:,} models of {stage.start_from} x {len(stage.cells):,} cells; at most "
             f"{MAX_CELLS:,} are planned at once: start from one of them (`parent`)",
         )
-
-
-def _count(name: str, stages: dict[str, Stage]) -> int:
-    if name == BASE:
-        return 1
-    stage = stages[name]
-    each = _count(stage.start_from, stages) if stage.parent == EACH else 1
-    return each * len(stage.cells)
 
 
 def _parent(

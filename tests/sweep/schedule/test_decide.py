@@ -24,6 +24,11 @@ def records(load, tmp_path):
         ("[world_choice]}", "[arc]}", "'arc': use one of heldout_loss, world_choice"),
         ("{log2: [0.0005, 0.032]}", "[0.001, 0.002]", "needs 3 or more"),
         ("seed: [3, 5]", "epochs: [1, 2]", "give epochs one value"),
+        (
+            "batch_size: 4\n",
+            "grid: {batch_size: [4], seed: [0, 1]}\n",
+            "2 models of before are each",
+        ),
         ("trials: 30,", "trial: 30,", "did you mean `trials`"),
         (
             "decide:",
