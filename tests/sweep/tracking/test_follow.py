@@ -55,10 +55,17 @@ class Run:
         self.path = folder
         self.base, *trained = trials.trials(self.grid)
         self.good, self.bad = sorted(trained, key=lambda trial: trial.spec.learning_rate)
-        self.folder.write_plan(self.grid, [self.base, *trained])
+        self.planned = [self.base, *trained]
+        self.folder.write_plan(self.grid, self.planned)
         want = {"benchmark": "world_choice", "fingerprint": "f", "metric": "acc"}
         stages = {stage: {"evaluations": [want]} for stage in ("base", "sft")}
         files.write_json(self.folder.manifest, {"name": "followed", "stages": stages})
+
+    def plan_later(self) -> None:
+        """A trial more, as `decide` and a chosen parent have them."""
+        grid = config.load(self.path.with_suffix(".yaml"), ["stages.sft.grid.learning_rate=[0.01]"])
+        (self.later,) = (trial for trial in trials.trials(grid) if trial.stage == "sft")
+        self.folder.write_plan(self.grid, [*self.planned, self.later])
 
     def start(self, trial: Trial) -> None:
         self.folder.trial(trial).log_attempt("started")
@@ -156,6 +163,9 @@ def tracked(tmp_path_factory) -> Run:
         run.start(run.bad)
         run.steps(run.bad, [3.0, None])
         run.end(run.bad, "diverged", "loss nan at step 2")
+        run.plan_later()
+        run.start(run.later)
+        run.end(run.later)
         run.report()
     assert not said, (said, (run.path / "tracking.log").read_text())
     return run
@@ -217,6 +227,13 @@ def test_model_before_training_has_a_run_too(tracked):
     assert summary(found)["scores/world_choice/acc"] == 0.25
 
 
+def test_trial_that_is_planned_later_reaches_every_tracker(tracked):
+    found = records(*tracked.wandb_folders(tracked.later.key))
+    assert summary(found)["scores/world_choice/acc"] == 0.75
+    assert tracked.events(tracked.later)["scores/world_choice/acc"] == {0: 0.75}
+    assert tracked.later.readable in trackio_runs(tracked)
+
+
 def test_summary_run_holds_the_report(tracked):
     (folder,) = tracked.wandb_folders("summary")
     (run,) = [record["run"] for record in records(folder) if record["type"] == "run"]
@@ -268,7 +285,7 @@ def trackio_runs(run: Run) -> dict[str, tuple[dict[str, Any], list[dict[str, Any
 
 def test_trackio_holds_the_same(tracked):
     found = trackio_runs(tracked)
-    assert set(found) == {trial.readable for trial in (tracked.base, tracked.good, tracked.bad)}
+    assert set(found) == {trial.readable for trial in [*tracked.planned, tracked.later]}
     config, rows = found[tracked.good.readable]
     assert (config["key"], config["learning_rate"]) == (tracked.good.key, 0.001)
     assert config["_Group"] == "followed"
