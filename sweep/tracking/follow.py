@@ -237,9 +237,8 @@ class Follower:
                 config=described(trial),
             )
         if (trackio := self.tracking.trackio) is not None:
-            name = folder.removesuffix(f"-{trial['key']}")
             openers["trackio"] = lambda: TrackioRun(
-                trackio, self.run_dir, self.name, name, described(trial)
+                trackio, self.run_dir, self.name, folder, described(trial)
             )
         if self.tracking.tensorboard:
             path = self.run_dir / "tensorboard" / folder
