@@ -42,7 +42,7 @@ from trainers.files import Damaged
 NO_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
 """Errors of a name that no folder can have, whatever is mended on the machine."""
 
-ADDRESS = re.compile(r"auto|(ray://)?(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
+ADDRESS = re.compile(r"auto|(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 MANY_TRIALS = 1000
 """Above this `--yes` is required: a wrong count costs days."""
@@ -124,8 +124,8 @@ def main(
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
-    if address is not None and not ADDRESS.fullmatch(address):
-        stop(BAD_INPUT, f"--address {address}: give auto, HOST:PORT or ray://HOST:PORT")
+    if address is not None:
+        _check_address(address)
     if extend and (grid.search or grid.decide):
         stop(BAD_INPUT, "--extend is for plain grids; `search` and `decide` choose their own cells")
     if extend and only is not None:
@@ -180,6 +180,19 @@ def main(
         raise typer.Exit(SOME_FAILED)
     if states["planned"] and only is None:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _check_address(address: str) -> None:
+    place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if place.startswith("ray://"):
+        given = address if place == address else f"{address} (RAY_ADDRESS={place})"
+        stop(
+            BAD_INPUT,
+            f"--address {given}: Ray Client cannot run a sweep; run this command by `ray job "
+            "submit`, or on a node of the cluster with --address auto or HOST:PORT",
+        )
+    if not ADDRESS.fullmatch(address):
+        stop(BAD_INPUT, f"--address {address}: give auto or HOST:PORT")
 
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:

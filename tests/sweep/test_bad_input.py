@@ -208,7 +208,7 @@ def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
 
 PLACES = {
     "--runs": ["", " ", "http://[", "://x", "s3://", "r" * 300, "/".join(["r" * 200] * 30), "a\0b"],
-    "--address": ["", "nowhere", "http://[", "127.0.0.1", "ray://"],
+    "--address": ["", "nowhere", "http://[", "127.0.0.1", "ray://", "ray://host:10001"],
 }
 
 
@@ -219,6 +219,14 @@ def test_option_that_names_no_place_is_one_sentence(option, value, small, grid_f
     assert ended.exit_code == 2
     assert ended.stderr.startswith(option) and ended.stderr.count("\n") == 1
     assert [one.name for one in tmp_path.iterdir()] == ["grid.yaml"]
+
+
+def test_ray_client_by_the_environment_is_refused_with_what_works(small, grid_file, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
+    ended = CliRunner().invoke(run.app, [str(grid_file(small)), "--address", "auto"])
+    assert ended.exit_code == 2
+    assert "(RAY_ADDRESS=ray://host:10001)" in ended.stderr
+    assert "`ray job submit`" in ended.stderr and "--address auto or HOST:PORT" in ended.stderr
 
 
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
