@@ -66,7 +66,7 @@ class Orchestrator:
         self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
         self.passes = ReferencePasses(resolved, folder, options.retry_failed)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
-        self.outcomes: list[Outcome] = []
+        self.measured = calibrate.read(folder.path, resolved.grid, self.say)
         self.pool: Pool[Any] | None = None
         self.plan_wave()
 
@@ -78,8 +78,8 @@ class Orchestrator:
             self.planned = [t for t in self.planned if t.key in self.options.only]
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
-        self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
-        self.outcomes = []
+        self.allowance.expect(money.expected(grid, self.planned, self.measured))
+        self.outcomes: list[Outcome] = []
         if self.options.only is None:
             self.pool = pool(grid, self.planned, self.folder, self.resolved.evaluations)
 

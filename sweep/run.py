@@ -21,7 +21,7 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
-from sweep.plan.cost import Calibration
+from sweep.plan.calibration import Calibration
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
 from sweep.schedule import selection
@@ -263,7 +263,9 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
     from sweep.resolve.resolve import CannotStart
 
     try:
-        return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
+        if anew:
+            return calibration.measure(grid, run_dir)
+        return calibration.read(run_dir, grid, lambda line: typer.echo(line, err=True))
     except (CannotStart, Damaged) as error:
         stop(CANNOT_RUN, str(error))
 

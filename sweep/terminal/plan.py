@@ -13,7 +13,8 @@ from rich.text import Text
 from sweep.gridfile.keys.schema import EACH, Grid, Stage
 from sweep.plan import sight
 from sweep.plan.bundles import Bundles
-from sweep.plan.cost import Calibration, Price, price, slots
+from sweep.plan.calibration import Calibration
+from sweep.plan.cost import Price, price, slots
 from sweep.plan.trials import Cost, Trial, cost
 from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
 from sweep.terminal.sums import sums
