@@ -32,7 +32,7 @@ def drive(
     """Run what is not done and write the report; returns how many trials are in which state.
 
     States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
-    for the cells that a search which has ended passed over.
+    for the cells that a search which has ended passed over, and for what `--only` leaves out.
 
     Raises:
         CannotStart: something that the run needs is missing and nothing was started, or its

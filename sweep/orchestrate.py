@@ -280,10 +280,7 @@ class Orchestrator:
         page = build.write(self.folder.path)
         passed_over = self.passed_over
         self.retention.look_at_all(passed_over)
-        states = Counter(
-            "not asked for" if trial.key in passed_over else self.progress.state(trial)
-            for trial in self.shown
-        )
+        states = Counter(self.progress.standing(trial, passed_over) for trial in self.shown)
         states += self.pool.to_come() if self.pool else Counter()
         for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
             self.say(f"{choice} is chosen when all of its models have their scores")

@@ -178,7 +178,7 @@ def main(
         stop(INTERRUPTED, STOPPED)
     if states["failed"]:
         raise typer.Exit(SOME_FAILED)
-    if states["planned"] and only is None:
+    if states["planned"]:
         raise typer.Exit(LIMIT_REACHED)
 
 

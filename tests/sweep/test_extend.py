@@ -142,7 +142,11 @@ SECOND = """\
     ("old", "new", "problem"),
     [
         ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:12: stages.sft.grid.batch_size"),
-        ("evaluate:", f"{SECOND}evaluate:", "stages.second.parent: 'abcdef123456': no model of sft"),
+        (
+            "evaluate:",
+            f"{SECOND}evaluate:",
+            "stages.second.parent: 'abcdef123456': no model of sft",
+        ),
     ],
 )
 def test_next_grid_that_cannot_run_is_told_and_the_run_ends_as_it_ended(
