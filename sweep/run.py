@@ -134,6 +134,8 @@ def main(
     try:
         whole = grid if dry_run or calibrate else widened(grid)
         planned = trials.trials(whole, selection.known(grid, RunFolder(path)))
+    except Damaged as error:
+        stop(CANNOT_RUN, str(error))
     except ValueError as error:
         stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
@@ -266,7 +268,9 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
         if anew:
             return calibration.measure(grid, run_dir)
         return calibration.read(run_dir, grid, lambda line: typer.echo(line, err=True))
-    except (CannotStart, Damaged) as error:
+    except CannotStart as error:
+        stop(error.code, str(error))
+    except Damaged as error:
         stop(CANNOT_RUN, str(error))
 
 
