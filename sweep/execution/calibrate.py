@@ -87,7 +87,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     """
     named = grid.model
     grid = resolve(grid).pinned
-    at_once = fit_here(grid.resources, devices.cores(), len(devices.visible()))
+    at_once = fit_here(grid.most_gpus, devices.cores(), len(devices.visible()))
     slices = {name: _slice(grid, name) for name in grid.stages}
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as scratch:
@@ -166,7 +166,7 @@ def _measure(
     grid: Grid, slices: dict[str, _Slice], scratch: str, place: int, started: float
 ) -> dict[str, Any]:
     """In a process of its own, which has not looked at the GPUs yet."""
-    resources = grid.resources
+    resources = grid.most_gpus
     devices.restrict(resources.gpus_per_trial, place)
     process.prepare(resources.threads, resources.gpus_per_trial)
     start_seconds = time.time() - started
@@ -233,7 +233,8 @@ def _evaluations(grid: Grid, place: int, end: float) -> Iterator[tuple[str, dict
     from sweep.execution import eval_speed
     from trainers.evaluate import harness
 
-    process.prepare(grid.resources.evaluation_threads, grid.resources.gpus_per_trial)
+    resources = grid.most_gpus
+    process.prepare(resources.evaluation_threads, resources.gpus_per_trial)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
     names = timed(grid)

@@ -105,7 +105,7 @@ GPUS = (1, 8, 64)
 def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
     """Where the plan may run, in words, and how many trials run there at once; empty where that
     is unknown."""
-    resources = grid.resources
+    resources = grid.most_gpus
     most = resources.max_concurrent
     if resources.gpus_per_trial and (measured is None or measured.device == "cuda"):
         counts = {gpus: devices.on_gpus(gpus, resources.gpus_per_trial) for gpus in GPUS}
@@ -121,7 +121,7 @@ def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
 
 def slots(grid: Grid, measured: Calibration | None) -> int:
     """Trials at once that a plan is made for: at the first of its places, or on this machine."""
-    return next(iter(places(grid, measured).values()), 0) or running_at_once(grid.resources)
+    return next(iter(places(grid, measured).values()), 0) or running_at_once(grid.most_gpus)
 
 
 def wall_hours(

@@ -72,7 +72,7 @@ def sums(
     if whole.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return
-    on_gpu = grid.resources.gpus_per_trial > 0
+    on_gpu = grid.most_gpus.gpus_per_trial > 0
     stated = "" if measured else ESTIMATED if on_gpu else STATED
     yield (
         f"one trial after another: training {hours(whole.train_hours)}, evaluation "
@@ -105,7 +105,7 @@ def _space(grid: Grid, planned: list[Trial]) -> str:
     keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
     return (
         f"disk: {bytes_(space.kept)} of weights kept ({keeps}), up to {bytes_(space.peak)} at one "
-        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
+        f"time with the checkpoints of {running_at_once(grid.most_gpus)} at once"
     )
 
 

@@ -189,6 +189,19 @@ def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
     assert cost.places(load(small), measured()) == {"here": 2}
 
 
+def test_gpus_that_a_stage_asks_for_count_and_cost(load, small):
+    """Hours of GPUs are named, though the grid as a whole asks for none."""
+    gpus, priced = "stages.sft.resources={gpus_per_trial: 0.5}", "price.gpu_hour=2.5"
+    grid = load(small, gpus, priced, "price.tokens_per_example=30", "price.tokens_per_second=100")
+    assert cost.places(grid, None) == {"on 1 GPU": 2, "on 8 GPUs": 16, "on 64 GPUs": 128}
+    planned = trials.trials(grid)
+    prices = [cost.price(grid, trial, None) for trial in planned]
+    costs = [trials.cost(trial) for trial in planned]
+    lines = list(sums(grid, planned, costs, lambda at_once: prices, None))
+    assert "(estimated; --calibrate measures it)" in lines[-2]
+    assert "on 1 GPU (2 at once)" in lines[-1]
+
+
 def test_layers_are_those_of_the_configuration(tmp_path):
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 7}')
     assert step_time.layers(str(tmp_path)) == 7
