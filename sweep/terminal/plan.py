@@ -122,7 +122,7 @@ def _stage(stage: Stage, arm: str, cells: list[_PlannedCell]) -> Group:
             table.add_row(cells[0].spec.UNIT if label == "examples" else label, *columns)
     return Group(
         Text(title),
-        Text("Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"),
+        Text(LEGEND),
         table,
         "",
     )
