@@ -21,6 +21,9 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
 from sweep.plan import trials
 from sweep.plan.disk import disk
+from sweep.plan.trials import Trial
+from sweep.schedule import selection
+from sweep.storage.run_folder import RunFolder
 from trainers import devices, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.data.rows import sources
@@ -55,7 +58,12 @@ def main(
         grid = load.load(grid_file) if grid_file else None
     except GridError as error:
         stop(BAD_INPUT, str(error))
-    results = list(findings(grid, runs))
+    known = {} if grid is None else selection.known(grid, RunFolder(runs / grid.name))
+    try:
+        planned = [] if grid is None else trials.trials(grid, known)
+    except ValueError as error:
+        stop(BAD_INPUT, f"{grid_file}: {error}")
+    results = list(findings(grid, planned, runs))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for one in results:
         sign = "ok" if not one.mend else "MISSING" if one.blocks else "note"
@@ -65,14 +73,14 @@ def main(
         raise typer.Exit(CANNOT_RUN)
 
 
-def findings(grid: Grid | None, runs: Path) -> Iterator[Finding]:
+def findings(grid: Grid | None, planned: list[Trial], runs: Path) -> Iterator[Finding]:
     yield _torch(grid)
     yield _package("ray", "Ray")
     yield from _resources(grid)
     if grid is not None:
         yield from _names(grid)
         yield from _benchmarks(grid)
-    yield _disk(grid, runs)
+    yield _disk(grid, planned, runs)
     yield _port()
     if grid is not None and grid.tracking.wandb is not None:
         yield _wandb(grid)
@@ -171,13 +179,13 @@ def _benchmarks(grid: Grid) -> Iterator[Finding]:
             yield Finding(f"benchmark {name}", "its items are here")
 
 
-def _disk(grid: Grid | None, runs: Path) -> Finding:
+def _disk(grid: Grid | None, planned: list[Trial], runs: Path) -> Finding:
     place = next(one for one in (runs.absolute(), *runs.absolute().parents) if one.exists())
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if grid is None:
         return Finding("disk", text)
-    need = disk(grid, trials.trials(grid)).peak or 0
+    need = disk(grid, planned).peak or 0
     mend = "make room, `keep: best` or `keep: none`, or --runs" if need > free else ""
     return Finding("disk", f"{text}, up to {need / 1e9:,.1f} GB needed", mend)
 

@@ -32,7 +32,7 @@ def drive(
     """Run what is not done and write the report; returns how many trials are in which state.
 
     States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
-    for the cells that a search which has ended passed over.
+    for the cells that a search which has ended passed over, and for what `--only` leaves out.
 
     Raises:
         CannotStart: something that the run needs is missing and nothing was started, or its
@@ -75,7 +75,8 @@ def _check(run: Orchestrator, resolved: ResolvedGrid, at_once: int | None) -> No
     if not run.options.changed_code:
         preflight.check_code(run.folder, manifest.changed_code(run.folder))
     if run.stored is None:
-        preflight.check_disk(run.folder, resolved.grid, run.planned[: run.total], at_once)
+        asked = [t for t in run.planned if not run.only or t.key in run.only]
+        preflight.check_disk(run.folder, resolved.grid, asked[: run.total], at_once)
 
 
 def _begin(page: live.LivePage, options: Options, say: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from analysis.advice import grid_file
 from sweep import drive as driver
 from sweep.gridfile import load
 from sweep.gridfile.keys.schema import Grid, Limits
+from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.trials import Trial
@@ -55,8 +56,13 @@ def drive(
         file = folder.path / "extended" / f"{number}.yaml"
         file.parent.mkdir(exist_ok=True)
         files.write_text(file, together(steps, file))
-        wider = load.load(file).model_copy(update={"limits": limits})
-        again = trials.trials(wider, selection.known(wider, folder))
+        try:
+            wider = load.load(file).model_copy(update={"limits": limits})
+            again = trials.trials(wider, selection.known(wider, folder))
+        except (GridError, ValueError) as error:
+            problem = "; ".join(str(error).splitlines())
+            console.say(f"extend: what the report asks for cannot run: {problem}")
+            return states
         for step in steps:
             of_arm = f"{step.arm}: " if step.arm else ""
             console.say(f"extend, round {number}: {of_arm}{step.sentence}")

@@ -8,7 +8,7 @@ The axes are centred where published settings of models of that size lie, and si
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ from sweep.plan import starting_points
 from trainers.cli import BAD_INPUT, refusing, stop
 from trainers.data.rows import sources
 from trainers.models import load as models
+
+Answer = TypeVar("Answer", str, int, float)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -58,8 +60,10 @@ def main(
             stop(BAD_INPUT, problem)
     if benchmarks is None:
         benchmarks = _ask("Benchmarks (names with commas)?", starting_points.KINDS[kind].benchmarks)
-    gpus = int(_ask("GPUs at hand?", "1")) if gpus is None else gpus
-    hours = float(_ask("Hours?", "8")) if hours is None else hours
+    gpus = _ask("GPUs at hand?", 1) if gpus is None else gpus
+    if gpus < 0:
+        stop(BAD_INPUT, f"--gpus {gpus}: give 0 or more")
+    hours = _ask("Hours?", 8.0) if hours is None else hours
     if not (math.isfinite(hours) and hours > 0):
         stop(BAD_INPUT, f"--hours {hours}: give a number of hours above 0")
     name = name or (out.stem if out else f"{kind}_lr_bs")
@@ -91,7 +95,8 @@ def main(
     typer.echo(f"{out}: look at the plan with: python -m sweep.run {out} --dry-run")
 
 
-def _ask(question: str, default: str) -> str:
+def _ask(question: str, default: Answer) -> Answer:
+    """Asked again until the answer is of the default's type."""
     try:
         return typer.prompt(question, default=default)
     except typer.Abort:

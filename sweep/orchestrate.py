@@ -7,7 +7,6 @@ another, several waves: each plans the trials whose parent is known by then.
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sweep.execution import calibrate
 from sweep.execution.backends.runner import Runner
@@ -23,7 +22,6 @@ from sweep.plan.widen import widened
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
-from sweep.schedule.pool import Pool
 from sweep.schedule.pools import pool
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import Pending, TrialQueue
@@ -66,22 +64,19 @@ class Orchestrator:
         self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
         self.passes = ReferencePasses(resolved, folder, options.retry_failed)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
-        self.outcomes: list[Outcome] = []
-        self.pool: Pool[Any] | None = None
+        self.measured = calibrate.read(folder.path, resolved.grid, self.say)
+        self.only = options.only or frozenset()
         self.plan_wave()
 
     def plan_wave(self) -> None:
         """Plan the trials whose parent is known now."""
         grid = self.resolved.grid
         self.planned = trials.trials(widened(grid), selection.known(grid, self.folder))
-        if grid.decide is not None and self.options.only is not None:
-            self.planned = [t for t in self.planned if t.key in self.options.only]
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
-        self.allowance.expect(money.expected(grid, self.planned, calibrate.read(self.folder.path)))
-        self.outcomes = []
-        if self.options.only is None:
-            self.pool = pool(grid, self.planned, self.folder, self.resolved.evaluations)
+        self.allowance.expect(money.expected(grid, self.planned, self.measured))
+        self.outcomes: list[Outcome] = []
+        self.pool = pool(grid, self.planned, self.folder, self.resolved.evaluations)
 
     @property
     def total(self) -> int:
@@ -90,20 +85,21 @@ class Orchestrator:
 
     @property
     def passed_over(self) -> frozenset[str]:
-        """Keys of cells that a search which has ended never asked for."""
-        return self.pool.passed_over() if self.pool else frozenset()
+        """Keys of cells that a search which has ended never asked for, nor `--only`."""
+        return self.pool.passed_over() - self.only if self.pool else frozenset()
 
     @property
     def shown(self) -> list[Trial]:
         """The planned trials that stand in plan.csv."""
-        return self.pool.shown(self.planned) if self.pool else self.planned
+        keys = {t.key for t in self.pool.shown(self.planned)} | self.only if self.pool else None
+        return [t for t in self.planned if keys is None or t.key in keys]
 
     def pending(self) -> list[Trial]:
         return self.progress.pending(self.planned, self.passed_over)
 
     def prepare(self, backend: Runner) -> None:
         """Write the plan, tokenise the data of pending trials, and write the manifest."""
-        waiting = [t for t in self.planned if t.waits and self.options.only is None]
+        waiting = [t for t in self.planned if t.waits and not self.only]
         pending = self.pending()
         jobs = [self.job(trial) for trial in [*pending, *waiting]]
         stages, cache = self.resolved.pinned.stages, self.folder.data
@@ -122,7 +118,7 @@ class Orchestrator:
         states = Counter(self.progress.state(trial) for trial in self.planned)
         pending = self.pending()
         self.done = states["ok"] + states["diverged"]
-        to_go = min(len(pending), self.total - self.done)
+        to_go = len(pending) if self.only else min(len(pending), self.total - self.done)
         self.say(
             f"{self.resolved.grid.name}: {self.done} of {self.total} models done, {to_go} to go"
         )
@@ -170,7 +166,9 @@ class Orchestrator:
 
         asks = (usable, may_start, self.allowance.affords, self.chose)
         waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid), self.told)
-        return TrialQueue(waiting) if self.pool is None else self.pool.queue(waiting)
+        if self.pool is None or self.only:
+            return TrialQueue(waiting)
+        return self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
         """A trial that was not in the plan is, from now on."""
@@ -267,7 +265,7 @@ class Orchestrator:
         """Write the report; returns how many trials are in which state."""
         from analysis.report import build
 
-        if self.pool is not None:
+        if self.pool is not None and not self.only:
             if line := self.pool.verdict():
                 self.say(line)  # here, as an earlier start may have died before it did
                 self.events.decided(line)
@@ -278,11 +276,8 @@ class Orchestrator:
         page = build.write(self.folder.path)
         passed_over = self.passed_over
         self.retention.look_at_all(passed_over)
-        states = Counter(
-            "not asked for" if trial.key in passed_over else self.progress.state(trial)
-            for trial in self.shown
-        )
-        states += self.pool.to_come() if self.pool else Counter()
+        states = Counter(self.progress.standing(trial, passed_over) for trial in self.shown)
+        states += self.pool.to_come() if self.pool and not self.only else Counter()
         for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
             self.say(f"{choice} is chosen when all of its models have their scores")
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))

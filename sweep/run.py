@@ -21,7 +21,7 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
-from sweep.plan.cost import Calibration
+from sweep.plan.calibration import Calibration
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
 from sweep.schedule import selection
@@ -42,7 +42,7 @@ from trainers.files import Damaged
 NO_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)
 """Errors of a name that no folder can have, whatever is mended on the machine."""
 
-ADDRESS = re.compile(r"auto|(ray://)?(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
+ADDRESS = re.compile(r"auto|(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}")
 
 MANY_TRIALS = 1000
 """Above this `--yes` is required: a wrong count costs days."""
@@ -124,8 +124,8 @@ def main(
         stop(BAD_INPUT, f"--wait {wait}: give a number of minutes")
     if local and address:
         stop(BAD_INPUT, "--local runs without Ray, so --address has no meaning; give one of them")
-    if address is not None and not ADDRESS.fullmatch(address):
-        stop(BAD_INPUT, f"--address {address}: give auto, HOST:PORT or ray://HOST:PORT")
+    if address is not None:
+        _check_address(address)
     if extend and (grid.search or grid.decide):
         stop(BAD_INPUT, "--extend is for plain grids; `search` and `decide` choose their own cells")
     if extend and only is not None:
@@ -134,6 +134,8 @@ def main(
     try:
         whole = grid if dry_run or calibrate else widened(grid)
         planned = trials.trials(whole, selection.known(grid, RunFolder(path)))
+    except Damaged as error:
+        stop(CANNOT_RUN, str(error))
     except ValueError as error:
         stop(BAD_INPUT, f"{grid_file}: {error}")
     try:
@@ -178,8 +180,21 @@ def main(
         stop(INTERRUPTED, STOPPED)
     if states["failed"]:
         raise typer.Exit(SOME_FAILED)
-    if states["planned"] and only is None:
+    if states["planned"]:
         raise typer.Exit(LIMIT_REACHED)
+
+
+def _check_address(address: str) -> None:
+    place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if place.startswith("ray://"):
+        given = address if place == address else f"{address} (RAY_ADDRESS={place})"
+        stop(
+            BAD_INPUT,
+            f"--address {given}: Ray Client cannot run a sweep; run this command by `ray job "
+            "submit`, or on a node of the cluster with --address auto or HOST:PORT",
+        )
+    if not ADDRESS.fullmatch(address):
+        stop(BAD_INPUT, f"--address {address}: give auto or HOST:PORT")
 
 
 def _place(runs: str, name: str) -> tuple[Path, str | None]:
@@ -250,8 +265,12 @@ def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
     from sweep.resolve.resolve import CannotStart
 
     try:
-        return calibration.measure(grid, run_dir) if anew else calibration.read(run_dir)
-    except (CannotStart, Damaged) as error:
+        if anew:
+            return calibration.measure(grid, run_dir)
+        return calibration.read(run_dir, grid, lambda line: typer.echo(line, err=True))
+    except CannotStart as error:
+        stop(error.code, str(error))
+    except Damaged as error:
         stop(CANNOT_RUN, str(error))
 
 

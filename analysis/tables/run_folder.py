@@ -1,7 +1,7 @@
 """The records of a run folder, as the sweep writes them -> rows of the table."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,15 @@ def manifest(run_dir: Path) -> dict[str, Any]:
     return record
 
 
-def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folder and trial.json of every trial there is, sorted by folder.
+def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folder and trial.json of every trial there is, sorted by folder; `but` those in these.
 
     Raises:
         ResultsError: one holds what was never written there.
     """
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
+        if path.parent in but:
+            continue
         record = load(path)
         for name, kind in IDENTITY.items():
             if name not in record or not isinstance(record[name], kind):

@@ -13,7 +13,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.schema import BASE, Grid
-from sweep.plan.cost import Calibration
+from sweep.plan.calibration import Calibration, timed
 from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder
 from trainers import devices, files, process
@@ -49,8 +49,9 @@ FEW_EXAMPLES = 16
 """Of a slice for trials without a GPU: DPO's reference is computed for all of it."""
 
 
-def read(run_dir: Path) -> Calibration | None:
-    """What was measured for this run folder before, or None.
+def read(run_dir: Path, grid: Grid, say: Callable[[str], None]) -> Calibration | None:
+    """What was measured for this run folder before, or None. Also where that was another model or
+    another limit of items, which is said.
 
     Raises:
         Damaged: the record is not whole, or of another form.
@@ -58,9 +59,17 @@ def read(run_dir: Path) -> Calibration | None:
     path = run_dir / run_folder.CALIBRATION
     record = files.read_json(path)
     try:
-        return None if record is None else Calibration.model_validate(record)
+        measured = None if record is None else Calibration.model_validate(record)
     except ValidationError as error:
         raise Damaged(f"{path}: not as --calibrate writes it; measure again") from error
+    if measured is None or (measured.model, measured.limit) == (grid.model, grid.evaluate.limit):
+        return measured
+    was = "by an earlier version"
+    if measured.model is not None:
+        limit = "no" if measured.limit is None else measured.limit
+        was = f"on {measured.model.name} with {limit} evaluate.limit"
+    say(f"{path}: measured {was}, so it does not count; --calibrate measures again")
+    return None
 
 
 class _Slice(NamedTuple):
@@ -76,8 +85,9 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     Raises:
         CannotStart: something that the grid needs is missing.
     """
+    named = grid.model
     grid = resolve(grid).pinned
-    at_once = fit_here(grid.resources, devices.cores(), len(devices.visible()))
+    at_once = fit_here(grid.most_gpus, devices.cores(), len(devices.visible()))
     slices = {name: _slice(grid, name) for name in grid.stages}
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as scratch:
@@ -93,7 +103,8 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
                 for place in range(at_once)
             ]
             found = [job.result() for job in jobs]
-    calibration = Calibration(at_once=at_once, **_mean(found))
+    limit = grid.evaluate.limit
+    calibration = Calibration(model=named, limit=limit, at_once=at_once, **_mean(found))
     files.write_json(run_dir / run_folder.CALIBRATION, calibration.model_dump())
     return calibration
 
@@ -155,7 +166,7 @@ def _measure(
     grid: Grid, slices: dict[str, _Slice], scratch: str, place: int, started: float
 ) -> dict[str, Any]:
     """In a process of its own, which has not looked at the GPUs yet."""
-    resources = grid.resources
+    resources = grid.most_gpus
     devices.restrict(resources.gpus_per_trial, place)
     process.prepare(resources.threads, resources.gpus_per_trial)
     start_seconds = time.time() - started
@@ -222,14 +233,13 @@ def _evaluations(grid: Grid, place: int, end: float) -> Iterator[tuple[str, dict
     from sweep.execution import eval_speed
     from trainers.evaluate import harness
 
-    process.prepare(grid.resources.evaluation_threads, grid.resources.gpus_per_trial)
+    resources = grid.most_gpus
+    process.prepare(resources.evaluation_threads, resources.gpus_per_trial)
     loaded = load.load(grid.model.name, grid.model.revision)
     lm = harness.open_model(loaded, grid.evaluate)
-    names = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    names = timed(grid)
     for number, name in enumerate(names):
         benchmark = benchmarks.find(name)
-        if benchmark.scores == "reward":  # a small part of the time, and no model is at hand
-            continue
         share = max(end - time.time(), 0.0) / (len(names) - number)
         seconds = min(share, BENCHMARK_SECONDS)
         if place == 0:

@@ -24,7 +24,7 @@ MOST_ITEMS = 64
 
 
 def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -> dict[str, Any]:
-    """As `BenchmarkSpeed` has it (sweep/plan/cost.py), in about so many seconds; one item at
+    """As `BenchmarkSpeed` has it (sweep/plan/calibration.py), in about so many seconds; one item at
     least, however long it takes."""
     generates = hasattr(lm, "most_new_tokens")
 

@@ -2,11 +2,12 @@
 models are scored on, and what is searched. (Place in the file, sentence) for each problem.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sweep.gridfile import choosing
+from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import (
     BASE,
     EACH,
@@ -15,7 +16,6 @@ from sweep.gridfile.keys.schema import (
     Decide,
     Limits,
     Pricing,
-    Resources,
     Search,
     Stage,
 )
@@ -99,15 +99,17 @@ def across(
             yield path, message
 
 
-def prices(limits: Limits, price: Pricing, resources: Resources) -> Problems:
-    """A limit of cost has an hour's price, and a price has something that it prices."""
+def prices(limits: Limits, price: Pricing, asked: Iterable[TrialResources]) -> Problems:
+    """A limit of cost has an hour's price, and a price has something that it prices: `asked` are
+    the resources of the grid and of its stages."""
     if limits.max_cost is not None and price.gpu_hour is None and price.cpu_hour is None:
         yield (
             ("limits", "max_cost"),
             f"{limits.max_cost:g}: what an hour costs is not known; give price: {{gpu_hour: 2.5}}, "
             "or cpu_hour",
         )
-    if price.gpu_hour is not None and price.cpu_hour is None and not resources.gpus_per_trial:
+    on_gpu = any(resources.gpus_per_trial for resources in asked)
+    if price.gpu_hour is not None and price.cpu_hour is None and not on_gpu:
         yield (
             ("price", "gpu_hour"),
             f"{price.gpu_hour:g}: trials ask for no GPU, so they would cost nothing; give "
@@ -216,21 +218,13 @@ def _ranks(name: str, stage: Stage) -> Problems:
 
 def _models(name: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
     """Stages multiply: where each model is a parent, each is the start of every cell."""
-    starts = _count(stage.start_from, stages) if stage.parent == EACH else 1
+    starts = choosing.starts(stage, stages)
     if starts * len(stage.cells) > MAX_CELLS >= starts:
         yield (
             ("stages", name),
             f"{starts:,} models of {stage.start_from} x {len(stage.cells):,} cells; at most "
             f"{MAX_CELLS:,} are planned at once: start from one of them (`parent`)",
         )
-
-
-def _count(name: str, stages: dict[str, Stage]) -> int:
-    if name == BASE:
-        return 1
-    stage = stages[name]
-    each = _count(stage.start_from, stages) if stage.parent == EACH else 1
-    return each * len(stage.cells)
 
 
 def _parent(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.tables.nearby import hint
 from sweep.gridfile import screening
-from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Decide, Search, Stage
+from sweep.gridfile.keys.schema import BASE, EACH, NO_PRIOR, PUBLISHED, Decide, Search, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
@@ -36,6 +36,7 @@ def searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")
         yield path, "arms compare whole grids; `search` runs a part: give one of them"
+    yield from _one_parent("search", stage, stages)
     unheld = any(spec.heldout == 0 for _, spec in stage.cells)
     if own is not None and search.objective == own.benchmark and unheld:
         path = ("stages", stage.name, "heldout")
@@ -67,6 +68,7 @@ def decided(
     if len({arm for arm, _ in stage.cells}) > 1:
         path = ("stages", stage.name, "arms")
         yield path, "arms compare whole grids; `decide` runs a part: give one of them"
+    yield from _one_parent("decide", stage, stages)
     allowed = measured(stage, evaluate)
     for index, name in enumerate(decide.benchmarks):
         if not any(benchmarks.same(name, one) for one in allowed):
@@ -77,6 +79,24 @@ def decided(
     if decide.fidelity is not None:
         for problem in screening.problems(decide.fidelity, decide.prior, stages):
             yield ("decide", "fidelity"), problem
+
+
+def starts(stage: Stage, stages: dict[str, Stage]) -> int:
+    """How many models each cell of the stage starts from in turn."""
+    if stage.start_from == BASE or stage.parent != EACH:
+        return 1
+    start = stages[stage.start_from]
+    return starts(start, stages) * len(start.cells)
+
+
+def _one_parent(chooser: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
+    if (count := starts(stage, stages)) > 1:
+        path = ("stages", stage.name, "parent")
+        yield (
+            path,
+            f"{count:,} models of {stage.start_from} are each the start of every cell, and "
+            f"`{chooser}` chooses cells of one; give parent: {{best: BENCHMARK}}, or a model's key",
+        )
 
 
 def _prior(prior: str, stage: Stage) -> str:

@@ -122,7 +122,8 @@ class _Checker:
         name = validated(Named, {"name": data["name"]}, ()) if "name" in data else None
         self.names()
         if not self.problems.lines:
-            for path, message in checks.prices(parts["limits"], parts["price"], parts["resources"]):
+            asked = [parts["resources"], *(stage.resources for stage in parts["stages"].values())]
+            for path, message in checks.prices(parts["limits"], parts["price"], asked):
                 self.problems.add(path, message)
             for path, message in checks.across(**{key: parts[key] for key in checks.READ}):
                 self.problems.add(path, message)

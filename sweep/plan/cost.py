@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
+from sweep.plan.calibration import Calibration, timed
 from sweep.plan.disk import running_at_once
 from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
@@ -22,37 +23,7 @@ from sweep.plan.trials import Trial, cost
 from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.models import load, shapes
-from trainers.specs.fields import Strict
 from trainers.tasks import benchmarks
-
-
-class StageSpeed(Strict):
-    """A step takes `seconds_per_step + seconds_per_token * tokens`, measured at two batch sizes."""
-
-    tokens_per_example: float
-    seconds_per_step: float
-    seconds_per_token: float
-
-
-class BenchmarkSpeed(Strict):
-    """An evaluation takes `seconds + seconds_per_item * items`, measured at two sizes."""
-
-    seconds: float
-    seconds_per_item: float
-    items: int
-
-
-class Calibration(Strict):
-    """What `--calibrate` measured on one machine, with as many processes as trials run at once."""
-
-    device: str
-    at_once: int
-    start_seconds: float
-    """From the start of a process to its first trial."""
-    trial_seconds: float
-    """Loading and saving weights, in every trial."""
-    stages: dict[str, StageSpeed]
-    benchmarks: dict[str, BenchmarkSpeed]
 
 
 class Price(NamedTuple):
@@ -100,8 +71,9 @@ def price(
         eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
     if measured is not None:
         train_hours = _measured_training(trial, steps, tokens, measured, lanes)
-        seconds = sum(_measured_evaluation(grid, trial, measured))
-        eval_hours = _times(seconds / 3600, _size(parameters, load.parameters(grid.model.name)))
+        seconds = _sum(list(_measured_evaluation(grid, trial, measured)))
+        bigger = _size(parameters, load.parameters(grid.model.name))
+        eval_hours = _times(seconds, 1 / 3600, bigger)
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
 
@@ -133,7 +105,7 @@ GPUS = (1, 8, 64)
 def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
     """Where the plan may run, in words, and how many trials run there at once; empty where that
     is unknown."""
-    resources = grid.resources
+    resources = grid.most_gpus
     most = resources.max_concurrent
     if resources.gpus_per_trial and (measured is None or measured.device == "cuda"):
         counts = {gpus: devices.on_gpus(gpus, resources.gpus_per_trial) for gpus in GPUS}
@@ -149,7 +121,7 @@ def places(grid: Grid, measured: Calibration | None) -> dict[str, int]:
 
 def slots(grid: Grid, measured: Calibration | None) -> int:
     """Trials at once that a plan is made for: at the first of its places, or on this machine."""
-    return next(iter(places(grid, measured).values()), 0) or running_at_once(grid.resources)
+    return next(iter(places(grid, measured).values()), 0) or running_at_once(grid.most_gpus)
 
 
 def wall_hours(
@@ -258,11 +230,11 @@ def _measured_training(
     return (seconds + measured.trial_seconds) / 3600
 
 
-def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Iterable[float]:
-    for name in grid.evaluate.benchmarks:
-        speed = measured.benchmarks.get(name)
-        if speed is not None and fits(grid, trial.stage, name):
-            yield speed.seconds + speed.seconds_per_item * speed.items
+def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Iterable[float | None]:
+    for name in timed(grid):
+        if fits(grid, trial.stage, name):
+            speed = measured.benchmarks.get(name)
+            yield speed and speed.seconds + speed.seconds_per_item * speed.items
 
 
 def _size(parameters: int | None, measured: int | None) -> float | None:

@@ -35,7 +35,7 @@ def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
     `at_once` is how many trials the cluster runs at once, or passes over several; where it is not
     known, this machine stands for it.
     """
-    slots = at_once or running_at_once(grid.resources)
+    slots = at_once or running_at_once(grid.most_gpus)
     lanes = Bundles(grid).expected(planned, slots)
     kept = peak = largest = 0
     for name, stage in grid.stages.items():

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import Grid, Pricing
 from sweep.plan.bundles import Bundles
-from sweep.plan.cost import Calibration, Price, price, slots
+from sweep.plan.calibration import Calibration
+from sweep.plan.cost import Price, price, slots
 from sweep.plan.trials import Trial
 
 

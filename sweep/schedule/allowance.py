@@ -15,9 +15,6 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.plan.trials import Trial
 from sweep.schedule.spending import Spending
 
-NEAR = 0.9
-"""Share of a limit from which it is near."""
-
 SLACK = 1e-9
 """Of rounding, in a sum of costs."""
 
@@ -93,19 +90,6 @@ class Allowance:
         cost = self._spending.ended(key)
         if whole:
             self._ended.append((key, cost + self._before.pop(key, 0.0)))
-
-    def near(self) -> str:
-        """Which limit is near, in words; else ""."""
-        limits = self._limits
-        used = self._clock() - self._started
-        if limits.max_hours and used >= NEAR * limits.max_hours * 3600:
-            return f"{used / 3600:,.1f} of limits.max_hours: {limits.max_hours:g} hours are over"
-        if limits.max_cost and (spent := self._spending.now()) >= NEAR * limits.max_cost:
-            of = f"limits.max_cost: {limits.max_cost:g} {self._currency}"
-            return f"{spent:,.2f} of {of} are spent"
-        if limits.max_trials and self._begun >= NEAR * limits.max_trials:
-            return f"{self._begun} of limits.max_trials: {limits.max_trials} trials have begun"
-        return ""
 
     def _left(self, key: str) -> float:
         """Expected of what a trial still costs."""

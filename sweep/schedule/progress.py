@@ -42,20 +42,29 @@ class Progress:
             return (folder.training() or {})["status"]
         return "failed" if folder.failed() else "planned"
 
+    def standing(self, trial: Trial, passed_over: Collection[str]) -> str:
+        """The state; `not asked for` of a cell that was passed over, and of what `--only` leaves
+        out and was never run."""
+        state = self.state(trial)
+        left = state == "planned" and not self._asked(trial)
+        return "not asked for" if left or trial.key in passed_over else state
+
     def pending(self, planned: Collection[Trial], passed_over: Collection[str] = ()) -> list[Trial]:
         """What this start runs: asked for, not done, not failed too often. `passed_over` are the
         keys that a search which has ended never asked for."""
-        only = self._options.only
         return [
             trial
             for trial in planned
-            if (only is None or trial.key in only)
+            if self._asked(trial)
             and not trial.waits
             and trial.key not in passed_over
             and self.state(trial) in ("planned", "failed")
             and not self.weights_missing(trial)
             and (self._options.retry_failed or self._failures(trial) <= self._retries)
         ]
+
+    def _asked(self, trial: Trial) -> bool:
+        return self._options.only is None or trial.key in self._options.only
 
     def _failures(self, trial: Trial) -> int:
         """Failures under what the grid, the data and the task files are now: what was mended since

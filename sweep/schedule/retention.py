@@ -24,7 +24,6 @@ class WeightRetention:
         self._keep = {name: stage.keep for name, stage in grid.stages.items()}
         self._folder = folder
         self._wants = wants
-        self._best: dict[str, tuple[float, Trial]] = {}
 
     def follow(self, planned: list[Trial]) -> None:
         """The trials of a wave."""
@@ -49,7 +48,7 @@ class WeightRetention:
         limited = [trial for trial in self._trials.values() if self._limited(trial)]
         for trial in limited:
             self._look(trial)
-        held = {stage: self._held(stage) for stage in {trial.stage for trial in limited}}
+        held = {stage: self._held(stage, spared) for stage in {trial.stage for trial in limited}}
         for trial in limited:
             self._remove_if_free(trial, held[trial.stage], spared)
 
@@ -80,10 +79,12 @@ class WeightRetention:
         if (folder.training() or {}).get("status") == "diverged":
             self._diverged.add(self._known[trial.key].setting)
 
-    def _held(self, stage: str) -> set[str]:
+    def _held(self, stage: str, spared: Collection[str] = ()) -> set[str]:
         """Keys of the trials that `keep: best` holds: the best one, and the first seed of each cell
-        that still lacks a seed."""
-        trials = [trial for trial in self._known if self._trials[trial].stage == stage]
+        that still lacks a seed which will run."""
+        trials = [
+            key for key in self._known if self._trials[key].stage == stage and key not in spared
+        ]
         cells = ranking.rank(self._known[key] for key in trials)
         undecided = [
             cell

@@ -30,8 +30,9 @@ def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
     scores = {}
     for name, stage in grid.stages.items():
         record = files.read_json(folder.choice(name))
-        if isinstance(stage.parent, Best) and record and record["rule"] == _rule(grid, name):
-            scores[name] = record["parent"]
+        with files.shaped(folder.choice(name)):
+            if isinstance(stage.parent, Best) and record and record["rule"] == _rule(grid, name):
+                scores[name] = record["parent"]
     return scores
 
 

@@ -7,6 +7,7 @@ waits between trials is not known here.
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,14 +84,12 @@ class Spending:
 
 def so_far(run_dir: Path, now: float | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included."""
-    declared = _declared(run_dir)
     price = _price(run_dir)
+    held = _held(run_dir)
     gpu_hours = cpu_hours = cost = 0.0
     for folder in run_dir.glob("trials/*"):
         identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
-        stage = str(identity.get("stage", ""))
-        with files.shaped(run_dir / GRID):
-            asked = _resources(declared, stage)
+        asked = held(str(identity.get("stage", "")))
         trial = TrialFolder(folder)
         hours = durations.held(trial, now or time.time()) / 3600
         gpu_hours += hours * asked.gpus_per_trial
@@ -128,6 +127,24 @@ def write(run_dir: Path) -> Spent:
     spent = so_far(run_dir)
     files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words})
     return spent
+
+
+def _held(run_dir: Path) -> Callable[[str], TrialResources]:
+    """Stage -> what a trial of it holds: by the manifest, which has the screening runs too; of a
+    run before that had it, by the grid file."""
+    declared, manifest = _declared(run_dir), RunFolder(run_dir).manifest
+    recorded = files.read_json(manifest) or {}
+
+    @cache
+    def held(stage: str) -> TrialResources:
+        with files.shaped(manifest):
+            if of_stage := recorded.get("stages", {}).get(stage, {}).get("resources"):
+                gpus, cpus = of_stage["gpus"], of_stage["cpus"]
+                return TrialResources(gpus_per_trial=gpus, cpus_per_trial=cpus)
+        with files.shaped(run_dir / GRID):
+            return _resources(declared, stage)
+
+    return held
 
 
 def _resources(declared: dict[str, Any], stage: str) -> TrialResources:

@@ -52,14 +52,15 @@ def _each(trial: TrialFolder, now: float) -> Iterator[tuple[float, int]]:
     for event in trial.attempts():
         if event["event"] == "started":
             if began is not None:
-                yield max(0.0, min(_time(event), end) - began), lanes
-            began, lanes = _time(event), max(1, int(event.get("lanes", 1)))
+                yield max(0.0, min(time_of(event), end) - began), lanes
+            began, lanes = time_of(event), max(1, int(event.get("lanes", 1)))
         elif event["event"] in ENDS and began is not None:
-            yield float(event.get("seconds") or max(0.0, _time(event) - began)), lanes
+            yield float(event.get("seconds") or max(0.0, time_of(event) - began)), lanes
             began = None
     if began is not None:
         yield max(0.0, end - began), lanes
 
 
-def _time(event: dict[str, Any]) -> float:
+def time_of(event: dict[str, Any]) -> float:
+    """Seconds since the epoch."""
     return datetime.fromisoformat(event["time"]).timestamp()

@@ -1,10 +1,12 @@
 """How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
 
+import contextlib
 import csv
 import io
 import math
 import time
 from collections import Counter, defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 from trainers.files import Damaged
 
-AT_REST = ("done", "failed", "trained", "unbundled")
+AT_REST = ("done", "failed", "stopped", "trained", "unbundled")
 """Events after which nobody is at work on a trial."""
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
@@ -143,10 +145,11 @@ class Reader:
             self.rows = self._plan()
         manifest = files.read_json(self.folder.manifest) or {}
         held = self.folder.held()
+        since = _since(self.folder.path) if held else math.inf
         with files.shaped(self.folder.manifest):
             for stage in manifest.get("stages", {}).values():
                 _ = stage.get("evaluations", []), stage.get("resources", {})
-        trials = [self._trial(row, manifest, held) for row in self.rows]
+        trials = [self._trial(row, manifest, since) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
@@ -157,21 +160,21 @@ class Reader:
             notes=self._notes.lines(held),
         )
 
-    def _trial(self, row: dict[str, str], manifest: dict[str, Any], held: bool) -> TrialStatus:
+    def _trial(self, row: dict[str, str], manifest: dict[str, Any], since: float) -> TrialStatus:
         if row["key"] in self._ended:
             return self._ended[row["key"]]
         folder = TrialFolder(self.folder.path / "trials" / row["folder"])
         with files.shaped(folder.path):
-            return self._read(row, folder, manifest, held)
+            return self._read(row, folder, manifest, since)
 
     def _read(
-        self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], held: bool
+        self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], since: float
     ) -> TrialStatus:
         stage = manifest.get("stages", {}).get(row["stage"], {})
         required = stage.get("evaluations", [])
         resources = stage.get("resources", {})
         fingerprints = [want["fingerprint"] for want in required]
-        status = _status(row, folder, fingerprints, held, resources)
+        status = _status(row, folder, fingerprints, since, resources)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             self._notes.ended(folder, required)
@@ -201,11 +204,20 @@ class Reader:
         return best
 
 
+def _since(path: Path) -> float:
+    """When the driver began, in seconds since the epoch: what was begun before, it has not begun
+    again. 0 where its record does not say."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        record = driver_lock.FolderRecord(path).read() or {}
+        return datetime.fromisoformat(record["since"]).timestamp()
+    return 0.0
+
+
 def _status(
     row: dict[str, str],
     folder: TrialFolder,
     fingerprints: list[str],
-    held: bool,
+    since: float,
     resources: dict[str, float],
 ) -> TrialStatus:
     attempts = folder.attempts()
@@ -214,7 +226,7 @@ def _status(
     if folder.done(fingerprints):
         state = (training or {})["status"]
     elif last and last["event"] not in AT_REST:
-        state = "running" if held else "planned"
+        state = "running" if durations.time_of(last) >= since else "planned"
     else:
         state = "failed" if folder.failed() else "planned"
     step = folder.last_step() if state == "running" else {}

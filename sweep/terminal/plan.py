@@ -13,7 +13,8 @@ from rich.text import Text
 from sweep.gridfile.keys.schema import EACH, Grid, Stage
 from sweep.plan import sight
 from sweep.plan.bundles import Bundles
-from sweep.plan.cost import Calibration, Price, price, slots
+from sweep.plan.calibration import Calibration
+from sweep.plan.cost import Price, price, slots
 from sweep.plan.trials import Cost, Trial, cost
 from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
 from sweep.terminal.sums import sums
@@ -121,7 +122,7 @@ def _stage(stage: Stage, arm: str, cells: list[_PlannedCell]) -> Group:
             table.add_row(cells[0].spec.UNIT if label == "examples" else label, *columns)
     return Group(
         Text(title),
-        Text("Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"),
+        Text(LEGEND),
         table,
         "",
     )

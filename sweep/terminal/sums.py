@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from analysis.text import listed
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.screening import screening_stage, share_of
 from sweep.plan import money
 from sweep.plan.bundles import Bundles
-from sweep.plan.cost import Calibration, Price, places, slots, total, wall_hours
+from sweep.plan.calibration import Calibration, unmeasured
+from sweep.plan.cost import Price, places, slots, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial
 from sweep.terminal import memory
@@ -64,10 +66,13 @@ def sums(
             )
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
+    if whole.hours is None and measured and (lacking := unmeasured(grid, measured)):
+        yield f"hours: unknown; {listed(lacking)} came after the last --calibrate: measure again"
+        return
     if whole.hours is None:
         yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
         return
-    on_gpu = grid.resources.gpus_per_trial > 0
+    on_gpu = grid.most_gpus.gpus_per_trial > 0
     stated = "" if measured else ESTIMATED if on_gpu else STATED
     yield (
         f"one trial after another: training {hours(whole.train_hours)}, evaluation "
@@ -100,7 +105,7 @@ def _space(grid: Grid, planned: list[Trial]) -> str:
     keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
     return (
         f"disk: {bytes_(space.kept)} of weights kept ({keeps}), up to {bytes_(space.peak)} at one "
-        f"time with the checkpoints of {running_at_once(grid.resources)} at once"
+        f"time with the checkpoints of {running_at_once(grid.most_gpus)} at once"
     )
 
 

@@ -201,7 +201,7 @@ class Follower:
         self.unanswered: str | None = None
         """Why W&B is written offline though the grid asks for a server; "" where the server
         answers, None before it was tried."""
-        self._trials = [_Followed(self, folder, trial) for folder, trial in records.trials(run_dir)]
+        self._trials: dict[Path, _Followed] = {}
 
     def follow(self, stop: threading.Event) -> None:
         """Update until `stop` is set, and once more then."""
@@ -215,7 +215,10 @@ class Follower:
             self._summary(self.tracking.wandb)
 
     def _update(self, *, last: bool) -> None:
-        for trial in self._trials:
+        """Trials are taken up as they are planned, which some are while others run."""
+        for folder, trial in records.trials(self.run_dir, but=self._trials):
+            self._trials[folder] = _Followed(self, folder, trial)
+        for trial in self._trials.values():
             trial.update(last=last)
 
     def evaluations(self, stage: str) -> list[dict[str, Any]]:
@@ -234,9 +237,8 @@ class Follower:
                 config=described(trial),
             )
         if (trackio := self.tracking.trackio) is not None:
-            name = folder.removesuffix(f"-{trial['key']}")
             openers["trackio"] = lambda: TrackioRun(
-                trackio, self.run_dir, self.name, name, described(trial)
+                trackio, self.run_dir, self.name, folder, described(trial)
             )
         if self.tracking.tensorboard:
             path = self.run_dir / "tensorboard" / folder

@@ -16,7 +16,6 @@ from sweep.gridfile.keys import apprise_urls
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.keys.trackers import Event, Notify
 from sweep.schedule import spending
-from sweep.schedule.allowance import NEAR
 from sweep.storage import events
 from trainers import files
 
@@ -26,6 +25,9 @@ COST_SECONDS = 60.0
 
 FINISH_SECONDS = 10.0
 """For the last messages, after the report."""
+
+NEAR = 0.9
+"""Share of a limit from which it is near."""
 
 MANY_DIVERGED = 1 / 3
 """Share of the trials that have ended."""

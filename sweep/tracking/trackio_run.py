@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TrackioRun:
-    """A trackio run, which replaces an earlier one of the same name."""
+    """A trackio run, which replaces an earlier one of the same name and grid."""
 
     def __init__(
         self, settings: Trackio, run_dir: Path, grid: str, name: str, config: dict[str, Any]
@@ -27,7 +27,7 @@ class TrackioRun:
 
         project = settings.project
         for earlier in trackio.Api().runs(project) if _begun(project) else ():
-            if earlier.name == name:
+            if earlier.name == name and (earlier.config or {}).get("_Group") == grid:
                 earlier.delete()
         # In a context of its own: trackio ends a run when the next one of the same context begins.
         self.run = contextvars.Context().run(

@@ -208,7 +208,7 @@ def test_place_that_may_not_be_written_to_is_named(tmp_path, monkeypatch):
 
 PLACES = {
     "--runs": ["", " ", "http://[", "://x", "s3://", "r" * 300, "/".join(["r" * 200] * 30), "a\0b"],
-    "--address": ["", "nowhere", "http://[", "127.0.0.1", "ray://"],
+    "--address": ["", "nowhere", "http://[", "127.0.0.1", "ray://", "ray://host:10001"],
 }
 
 
@@ -221,8 +221,40 @@ def test_option_that_names_no_place_is_one_sentence(option, value, small, grid_f
     assert [one.name for one in tmp_path.iterdir()] == ["grid.yaml"]
 
 
+def test_ray_client_by_the_environment_is_refused_with_what_works(small, grid_file, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
+    ended = CliRunner().invoke(run.app, [str(grid_file(small)), "--address", "auto"])
+    assert ended.exit_code == 2
+    assert "(RAY_ADDRESS=ray://host:10001)" in ended.stderr
+    assert "`ray job submit`" in ended.stderr and "--address auto or HOST:PORT" in ended.stderr
+
+
 def test_waiting_for_ever_is_refused(small, grid_file, command, tmp_path):
     refused(command(grid_file(small), "--wait", "inf", "--runs", tmp_path / "runs"), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", '{"parent": "0123456789ab"}', "[1]"])
+@pytest.mark.parametrize("option", ["--local", "--dry-run"])
+def test_damaged_choice_of_a_parent_is_named(content, option, pipeline, grid_file, tmp_path):
+    file = tmp_path / "runs" / "pipeline" / "choices" / "dpo.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    arguments = [str(grid_file(pipeline)), option, "--runs", str(tmp_path / "runs")]
+    ended = CliRunner().invoke(run.app, arguments, catch_exceptions=False)
+    assert ended.exit_code == 4
+    assert ended.stderr.startswith(str(file)) and ended.stderr.count("\n") == 1
+
+
+def test_calibrate_ends_as_the_run_does_where_a_benchmark_cannot_be_scored(
+    small, grid_file, perplexity_task, tmp_path
+):
+    task = perplexity_task.read_text()
+    perplexity_task.write_text(task.replace("{{page}}", "{{page | no_such_filter}}"))
+    file = grid_file(small.replace("[world_choice]", f"[{perplexity_task}]"))
+    arguments = [str(file), "--calibrate", "--runs", str(tmp_path / "runs")]
+    ended = CliRunner().invoke(run.app, arguments, catch_exceptions=False)
+    assert ended.exit_code == 2
+    assert "my_ppl" in ended.stderr
 
 
 @pytest.mark.parametrize("content", ["{", "", "[]", "{}"])

@@ -50,6 +50,14 @@ def test_wrong_grid_is_no_patient(asked, small):
     assert "'dop' is not a stage" in ended.output or "dop" in ended.output
 
 
+def test_key_of_a_parent_that_no_model_has_is_the_grids_fault(asked, chain):
+    ended = asked(
+        chain.replace("start_from: first", "start_from: first\n    parent: '0123456789ab'")
+    )
+    assert ended.exit_code == 2
+    assert "stages.second.parent: '0123456789ab': no model of first" in ended.output
+
+
 def test_machine_alone_is_looked_at_too(tmp_path):
     ended = CliRunner().invoke(doctor.app, ["--runs", str(tmp_path)])
     assert ended.exit_code == 0, ended.output

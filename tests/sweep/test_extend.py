@@ -132,6 +132,35 @@ def test_whole_command_runs_what_the_report_asks_for(drive, small, tmp_path):
     assert len({event["key"] for event in started}) == len(started)
 
 
+SECOND = """\
+  second: {kind: sft, start_from: sft, parent: abcdef123456, data: {name: world:sft, examples: 24},
+           batch_size: 4, learning_rate: 0.001, heldout: 8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:12: stages.sft.grid.batch_size"),
+        (
+            "evaluate:",
+            f"{SECOND}evaluate:",
+            "stages.second.parent: 'abcdef123456': no model of sft",
+        ),
+    ],
+)
+def test_next_grid_that_cannot_run_is_told_and_the_run_ends_as_it_ended(
+    drive, small, tmp_path, monkeypatch, old, new, problem
+):
+    text = small.replace("steps: 3", "steps: 1").replace("[0.001, 0.002]", "[0.001]")
+    step = extend.Step("sft", "", "Add.", text.replace(old, new), {})
+    monkeypatch.setattr(extend, "next_steps", lambda path: [step])
+    ended = drive(text, tmp_path / "runs" / "small", "--extend")
+    assert ended.code == 0
+    (line,) = (line for line in ended.output.splitlines() if line.startswith("extend:"))
+    assert problem in line
+
+
 OPTIMIZERS = """\
 name: optimizers
 model: tiny

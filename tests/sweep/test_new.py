@@ -74,6 +74,21 @@ def test_what_is_not_told_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("answers", "said", "code"),
+    [
+        ("two\n0\nlong\n0.5\n", "should be a valid integer", 0),
+        ("-1\n", "--gpus -1: give 0 or more", 2),
+        ("0\nnan\n", "--hours nan", 2),
+    ],
+)
+def test_answers_that_are_no_numbers_are_told(answers, said, code, tmp_path):
+    out = tmp_path / "asked.yaml"
+    ended = CliRunner().invoke(new.app, [*SITUATIONS["a laptop"][:8], "--out", str(out)], answers)
+    assert ended.exit_code == code and said in ended.output
+    assert out.exists() == (code == 0)
+
+
+@pytest.mark.parametrize(
     ("option", "value", "said"),
     [
         ("--kind", "ppo", "use one of sft"),

@@ -73,6 +73,16 @@ def test_single_trial_runs_with_what_it_starts_from(chain, planned, drive, tmp_p
     assert len(pd.read_csv(run / "plan.csv")) == 4
 
 
+def test_single_trial_that_a_limit_stops_is_not_done(quick, planned, drive, tmp_path):
+    key = planned(quick)[1].key
+    ended = drive(quick + "limits: {max_trials: 1}\n", tmp_path / "run", "--only", key)
+    assert ended.code == 5
+    assert "1 planned" in ended.output
+    ended = drive(quick + "limits: {max_trials: 1}\n", tmp_path / "run", "--only", key)
+    assert ended.code == 0
+    assert "2 ok  1 not asked for" in ended.output
+
+
 @pytest.mark.parametrize(("key", "said"), [("zzz", "no trial has"), ("", "4 trials have")])
 def test_key_of_no_single_trial_is_refused(key, said, chain, drive, tmp_path):
     ended = drive(chain, tmp_path / "run", "--only", key)

@@ -72,6 +72,25 @@ def test_trial_whose_pass_is_over_waits_for_its_scores(copied):
         assert (status.state, status.lanes) == (state, 2)
 
 
+@pytest.mark.parametrize(
+    ("event", "since", "state"),
+    [
+        ("started", "2026-01-01T11:00:00+00:00", "running"),
+        ("started", "2026-01-01T13:00:00+00:00", "planned"),
+        ("stopped", "2026-01-01T11:00:00+00:00", "planned"),
+    ],
+)
+def test_trial_of_an_earlier_driver_is_planned_while_the_next_prepares(begun, event, since, state):
+    run, folder = begun
+    record = files.read_json(run.path / "driver.json")
+    files.write_json(run.path / "driver.json", record | {"since": since})
+    (folder.path / "train.json").unlink()
+    line = {"event": event, "attempt": 1, "time": "2026-01-01T12:00:00+00:00"}
+    (folder.path / "attempts.jsonl").write_text(json.dumps(line) + "\n")
+    (status,) = (one for one in Reader(run.path).read().trials if one.folder == folder.path.name)
+    assert status.state == state
+
+
 def test_failed_trial_is_shown_with_its_reason(copied):
     folder = trial(copied, "second-lr1.00e-03")
     shutil.rmtree(folder / "scores")

@@ -164,7 +164,7 @@ def admit(asked: Collection[TrialResources], wait_minutes: float = 0.0) -> None:
 def _check_answers(address: str) -> None:
     """Ray itself goes on trying for minutes."""
     place = _last_started() if address == "auto" else address
-    host, _, port = place.removeprefix("ray://").rpartition(":")
+    host, _, port = place.rpartition(":")
     if not port.isdigit():
         return
     try:
@@ -172,8 +172,7 @@ def _check_answers(address: str) -> None:
     except OSError as error:
         where = "there" if place == address else f"at {place}"
         raise CannotRun(f"--address {address}: nothing answers {where} ({error})") from error
-    if not place.startswith("ray://"):
-        ray_access.ready(address, place)
+    ray_access.ready(address, place)
 
 
 def _last_started() -> str:

@@ -5,7 +5,9 @@ A URL is kept as it is written, with `${VARIABLE}` in the place of what is secre
 
 import os
 import re
+from collections import Counter
 from typing import Any
+from urllib.parse import unquote
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -26,7 +28,10 @@ def checked(url: str) -> str:
             f"no URL that Apprise knows ({scheme!r}); such as ntfy://topic, slack://${{SLACK}}, "
             "json://localhost:8080: https://github.com/caronc/apprise/wiki lists them"
         )
-    if not VARIABLE.search(url) and service.url() != service.url(privacy=True):
+    shown = _service(VARIABLE.sub("VARIABLE", url)) or service  # as some forms need the values
+    hidden = _words(shown.url()) - _words(shown.url(privacy=True))
+    written = VARIABLE.sub(" ", url)
+    if hidden & _words(written) or (hidden and written == url):
         raise ValueError(
             f"{masked(url)}: holds a secret; put the URL into the environment, and write "
             "${NAME_OF_THE_VARIABLE} here"
@@ -58,6 +63,11 @@ def send(url: str, title: str, text: str) -> str:
 
 def _filled(url: str) -> str:
     return VARIABLE.sub(lambda name: os.environ.get(name[1], ""), url)
+
+
+def _words(url: str) -> Counter[str]:
+    """The parts of a URL between its signs."""
+    return Counter(re.findall(r"[\w.-]+", unquote(url)))
 
 
 def _service(url: str) -> Any:

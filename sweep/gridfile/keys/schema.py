@@ -283,6 +283,13 @@ class Grid(Named):
         """What a trial of the stage gets; of models that are not trained, what the grid says."""
         return self.stages[stage].resources if stage in self.stages else self.resources
 
+    @property
+    def most_gpus(self) -> Resources:
+        """What a trial gets of the stage that asks for most GPUs, and how many run at once."""
+        asked = [self.trial_resources(stage) for stage in self.scored_stages]
+        most = max(asked, key=lambda resources: resources.gpus_per_trial)
+        return self.resources.model_copy(update=dict(most))
+
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key not in ("declared", "notes"))
 SAME_FOR_ALL = ("data", "data_seed")

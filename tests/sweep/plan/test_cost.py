@@ -5,7 +5,9 @@ import json
 import pytest
 
 from sweep.plan import cost, step_time, trials
-from sweep.plan.cost import BenchmarkSpeed, Calibration, StageSpeed
+from sweep.plan.calibration import BenchmarkSpeed, Calibration, StageSpeed
+from sweep.terminal.sums import sums
+from trainers import files
 
 PARAMETERS = 967_104
 """Of the tiny model."""
@@ -71,6 +73,33 @@ def test_measured_speed_goes_before_the_stated_one(priced, small):
     assert cell.eval_hours == pytest.approx((1.0 + 0.5 * 8) / 3600)
 
 
+def test_benchmark_that_was_not_measured_takes_unknown_hours_and_is_named(priced, small):
+    both = "evaluate.benchmarks=[world_choice, world_arithmetic]"
+    grid, planned, prices = priced(small, both, measured=measured())
+    assert {one.eval_hours for one in prices} == {None}
+    costs = [trials.cost(trial) for trial in planned]
+    lines = list(sums(grid, planned, costs, lambda at_once: prices, measured()))
+    assert lines[-1].startswith("hours: unknown; world_arithmetic came after the last --calibrate")
+
+
+def test_measurement_of_another_model_or_limit_is_told_and_left_out(load, small, tmp_path):
+    from sweep.execution import calibrate
+
+    grid, told = load(small), list[str]()
+    as_it_is = {"model": grid.model, "limit": 8}
+    for update, why in (
+        (as_it_is, ""),
+        ({"model": None, "limit": None}, "measured by an earlier version, so it does not count"),
+        (as_it_is | {"limit": None}, "on tiny with no evaluate.limit"),
+        (as_it_is | {"model": grid.model.model_copy(update={"name": "large"})}, "on large with 8"),
+    ):
+        record = measured().model_copy(update=update)
+        files.write_json(tmp_path / "calibration.json", record.model_dump())
+        found = calibrate.read(tmp_path, grid, told.append)
+        assert found == (None if why else record)
+        assert why in "".join(told[-1:])
+
+
 def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
     _, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
     _, first, *seconds = prices
@@ -81,7 +110,7 @@ def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
 
 @pytest.mark.slow
 def test_calibration_is_measured_kept_and_read_by_the_next_plan(
-    command, grid_file, small, tmp_path
+    command, grid_file, load, small, tmp_path
 ):
     from sweep.execution import calibrate
 
@@ -89,7 +118,7 @@ def test_calibration_is_measured_kept_and_read_by_the_next_plan(
     ended = command(file, "--calibrate", "--runs", tmp_path / "runs")
     assert ended.returncode == 0, ended.stderr
     assert "wall time" in ended.stdout
-    found = calibrate.read(tmp_path / "runs" / "small")
+    found = calibrate.read(tmp_path / "runs" / "small", load(small), pytest.fail)
     assert found is not None
     assert 10 < found.stages["sft"].tokens_per_example < 100
     assert found.stages["sft"].seconds_per_step + found.stages["sft"].seconds_per_token > 0
@@ -158,6 +187,19 @@ def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
     grid = load(small, ON_A_GPU[0], "resources.gpus_per_trial=2", "resources.max_concurrent=20")
     assert cost.places(grid, None) == {"on 8 GPUs": 4, "on 64 GPUs": 20}
     assert cost.places(load(small), measured()) == {"here": 2}
+
+
+def test_gpus_that_a_stage_asks_for_count_and_cost(load, small):
+    """Hours of GPUs are named, though the grid as a whole asks for none."""
+    gpus, priced = "stages.sft.resources={gpus_per_trial: 0.5}", "price.gpu_hour=2.5"
+    grid = load(small, gpus, priced, "price.tokens_per_example=30", "price.tokens_per_second=100")
+    assert cost.places(grid, None) == {"on 1 GPU": 2, "on 8 GPUs": 16, "on 64 GPUs": 128}
+    planned = trials.trials(grid)
+    prices = [cost.price(grid, trial, None) for trial in planned]
+    costs = [trials.cost(trial) for trial in planned]
+    lines = list(sums(grid, planned, costs, lambda at_once: prices, None))
+    assert "(estimated; --calibrate measures it)" in lines[-2]
+    assert "on 1 GPU (2 at once)" in lines[-1]
 
 
 def test_layers_are_those_of_the_configuration(tmp_path):

@@ -124,7 +124,6 @@ def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
     limits.started(trials[1])
     time[0] = 9 * 3600
     assert limits.reached() == ""
-    assert "18.00 of limits.max_cost: 20 EUR are spent" in limits.near()
     time[0] = 10 * 3600 + 1
     assert limits.reached() == "the limit of limits.max_cost is reached (20 EUR)"
     assert not limits.begin()
@@ -152,10 +151,8 @@ def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
 def test_hours_and_trials_are_limits_too(allowance):
     limits, _, time = allowance("limits={max_hours: 2, max_trials: 3}")
     assert [limits.begin() for _ in range(4)] == [True, True, True, False]
-    assert "limits.max_trials: 3" in limits.near()
     time[0] = 7201
     assert "max_hours" in limits.reached()
-    assert "limits.max_hours: 2 hours" in limits.near()
 
 
 def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):

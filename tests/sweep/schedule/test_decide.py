@@ -8,6 +8,7 @@ import yaml
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.widen import space, widened
+from sweep.storage.run_folder import RunFolder
 from tests.sweep.schedule.deciding import DECIDE, Records, cells
 
 
@@ -24,6 +25,11 @@ def records(load, tmp_path):
         ("[world_choice]}", "[arc]}", "'arc': use one of heldout_loss, world_choice"),
         ("{log2: [0.0005, 0.032]}", "[0.001, 0.002]", "needs 3 or more"),
         ("seed: [3, 5]", "epochs: [1, 2]", "give epochs one value"),
+        (
+            "batch_size: 4\n",
+            "grid: {batch_size: [4], seed: [0, 1]}\n",
+            "2 models of before are each",
+        ),
         ("trials: 30,", "trial: 30,", "did you mean `trials`"),
         (
             "decide:",
@@ -155,3 +161,23 @@ def test_whole_command_decides(drive, small, tmp_path):
         assert f"{end['reason']}\n" in again.output.replace("\n\n", "\n")
     (told,) = [event for event in map(json.loads, log.open()) if event["event"] == "decided"]
     assert told["reason"] == end["reason"]
+
+
+def test_single_cells_leave_the_plan_and_the_weights_that_others_start_from(
+    drive, chain, planned, tmp_path
+):
+    grid = yaml.safe_load(chain)
+    grid["stages"]["first"] |= {"keep": "none", "steps": 1}
+    axes = {"learning_rate": [0.0005, 0.001, 0.002], "batch_size": [4]}
+    grid["stages"]["second"] |= {"grid": axes, "steps": 1, "keep": "none"}
+    grid["evaluate"] |= {"benchmarks": ["world_choice"], "limit": 1}
+    text = yaml.safe_dump(grid | {"decide": {"trials": 9}})
+    _, first, *cells = planned(text)
+    for number, cell in enumerate(cells[:2]):
+        ended = drive(text, tmp_path / "chain", "--only", cell.key)
+        assert ended.code == 0, ended.output
+        assert f"{3 + number} ok\n" in ended.output
+    rows = [line.split(",")[0] for line in (ended.path / "plan.csv").read_text().splitlines()]
+    assert {first.key, cells[0].key, cells[1].key} < set(rows)
+    assert cells[2].key not in rows
+    assert RunFolder(ended.path).trial(first).has_weights(), "further cells start from them"

@@ -180,6 +180,15 @@ def test_children_that_a_search_passed_over_are_not_waited_for(world, chain):
     assert run.kept == [2]
 
 
+def test_seeds_that_were_passed_over_are_not_waited_for(world, small):
+    """As `decide` leaves them, which plans five seeds of each cell."""
+    run = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    run.end(1, heldout_loss=1.0)
+    run.end(2, heldout_loss=2.0)
+    run.retention.look_at_all(spared={run.planned[3].key, run.planned[4].key})
+    assert run.kept == [1]
+
+
 def test_trial_that_is_trained_again_has_weights_again(world, small):
     run = world(small, "stages.sft.keep=none")
     run.end(1)

@@ -138,6 +138,11 @@ def cells(trials: list[Trial]) -> list[tuple[float, int]]:
         ("objective: world_choice", "objective: world_chess", "search.objective: 'world_chess'"),
         ("learning_rate: 0.001\n", "grid: {learning_rate: [0.001, 0.01]}\n", "before, sft"),
         ("[0.004, 0.001, 0.016, 0.002, 0.008]", "[0.004]", "there is none"),
+        (
+            "batch_size: 4\n",
+            "grid: {batch_size: [4], seed: [0, 1]}\n",
+            "2 models of before are each",
+        ),
         ("sampler: gp", "sampler: cma", "search.sampler: 'cma'"),
         ("trials: 6", "trials: 0", "search.trials: 0"),
         (
@@ -154,6 +159,14 @@ def test_search_that_cannot_be_is_refused(load, old, new, problem):
         text = text.replace("    grid:", "    heldout: 0\n    grid:")
     with pytest.raises(GridError, match=problem.replace("[", r"\[")):
         load(text.replace(old, new))
+
+
+def test_search_from_the_best_of_several_seeds_is_planned(load):
+    seeds = SEARCH.replace("batch_size: 4\n", "grid: {batch_size: [4], seed: [0, 1]}\n", 1)
+    grid = load(
+        seeds.replace("start_from: before", "start_from: before\n    parent: {best: world_choice}")
+    )
+    assert {trial.waits for trial in plan.trials(grid) if trial.stage == "sft"} != {""}
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])

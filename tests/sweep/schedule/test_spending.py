@@ -48,6 +48,14 @@ def test_each_attempt_costs_what_its_stage_holds(run):
     assert spent.words == "13.30 USD (5.00 GPU hours)"
 
 
+def test_screening_runs_cost_what_their_stage_holds(run):
+    """They are a stage of the manifest, and none of the grid file."""
+    stages = {"dpo_screening": {"resources": {"gpus": 2, "cpus": 2}, "screens": "dpo"}}
+    (run / "manifest.json").write_text(json.dumps({"stages": stages}))
+    write(run, "a", "dpo_screening", [("started", 0, {}), ("done", 1, {"seconds": 3600.0})])
+    assert spending.so_far(run).gpu_hours == pytest.approx(2)
+
+
 def test_trials_in_one_pass_share_its_cost_until_it_is_over(run):
     both = [("started", 0, {"lanes": 2}), ("trained", 2, {"seconds": 7200.0}), ("started", 5, {}),
             ("done", 6, {"seconds": 3600.0})]  # fmt: skip

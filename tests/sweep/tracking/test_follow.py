@@ -55,10 +55,18 @@ class Run:
         self.path = folder
         self.base, *trained = trials.trials(self.grid)
         self.good, self.bad = sorted(trained, key=lambda trial: trial.spec.learning_rate)
-        self.folder.write_plan(self.grid, [self.base, *trained])
+        self.planned = [self.base, *trained]
+        self.folder.write_plan(self.grid, self.planned)
         want = {"benchmark": "world_choice", "fingerprint": "f", "metric": "acc"}
         stages = {stage: {"evaluations": [want]} for stage in ("base", "sft")}
         files.write_json(self.folder.manifest, {"name": "followed", "stages": stages})
+
+    def plan_later(self) -> None:
+        """Two trials more of one readable name, as `decide` and a chosen parent have them later."""
+        axes = "{learning_rate: [0.01], batch_size: [4], weight_decay: [0.1, 0.2]}"
+        grid = config.load(self.path.with_suffix(".yaml"), [f"stages.sft.grid={axes}"])
+        self.later = [trial for trial in trials.trials(grid) if trial.stage == "sft"]
+        self.folder.write_plan(self.grid, [*self.planned, *self.later])
 
     def start(self, trial: Trial) -> None:
         self.folder.trial(trial).log_attempt("started")
@@ -156,6 +164,10 @@ def tracked(tmp_path_factory) -> Run:
         run.start(run.bad)
         run.steps(run.bad, [3.0, None])
         run.end(run.bad, "diverged", "loss nan at step 2")
+        run.plan_later()
+        for trial in run.later:
+            run.start(trial)
+            run.end(trial)
         run.report()
     assert not said, (said, (run.path / "tracking.log").read_text())
     return run
@@ -217,6 +229,14 @@ def test_model_before_training_has_a_run_too(tracked):
     assert summary(found)["scores/world_choice/acc"] == 0.25
 
 
+def test_trial_that_is_planned_later_reaches_every_tracker(tracked):
+    later = tracked.later[0]
+    found = records(*tracked.wandb_folders(later.key))
+    assert summary(found)["scores/world_choice/acc"] == 0.75
+    assert tracked.events(later)["scores/world_choice/acc"] == {0: 0.75}
+    assert later.folder in trackio_runs(tracked)
+
+
 def test_summary_run_holds_the_report(tracked):
     (folder,) = tracked.wandb_folders("summary")
     (run,) = [record["run"] for record in records(folder) if record["type"] == "run"]
@@ -268,16 +288,38 @@ def trackio_runs(run: Run) -> dict[str, tuple[dict[str, Any], list[dict[str, Any
 
 def test_trackio_holds_the_same(tracked):
     found = trackio_runs(tracked)
-    assert set(found) == {trial.readable for trial in (tracked.base, tracked.good, tracked.bad)}
-    config, rows = found[tracked.good.readable]
+    assert set(found) == {trial.folder for trial in [*tracked.planned, *tracked.later]}
+    assert len({trial.readable for trial in tracked.later}) == 1, "the key tells them apart"
+    config, rows = found[tracked.good.folder]
     assert (config["key"], config["learning_rate"]) == (tracked.good.key, 0.001)
     assert config["_Group"] == "followed"
     losses = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
     assert losses == {1: 2.0, 2: 1.0}
     assert rows[-1]["scores/world_choice/acc"] == 0.75
-    bad = found[tracked.bad.readable][1]
+    bad = found[tracked.bad.folder][1]
     assert [row["train/loss"] for row in bad if "train/loss" in row] == [3.0]
     assert bad[-1]["status"] == "diverged"
+
+
+TWO_GRIDS = """
+from pathlib import Path
+from sweep.gridfile.keys.trackers import Trackio
+from sweep.tracking.trackio_run import TrackioRun
+for grid in ("one", "other", "other"):
+    run = TrackioRun(Trackio(project="smoltulu"), Path(), grid, "base-key", {})
+    run.log({"step": 1, "loss": 1.0})
+    run.run.finish()
+from trackio import Api
+print(sorted(run.config["_Group"] for run in Api().runs("smoltulu")))
+"""
+
+
+def test_trackio_run_of_another_grid_is_left_alone(tmp_path):
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", TWO_GRIDS], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.stdout.splitlines()[-1] == "['one', 'other']", run.stderr
 
 
 STAND_IN = "Settings = dict\ndef init(**_):\n"

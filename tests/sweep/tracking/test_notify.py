@@ -195,10 +195,34 @@ def test_secrets_come_from_the_environment_alone(load, server, tmp_path, quick, 
     with notify.following(grid, tmp_path, print):
         write(tmp_path, STARTED, done("failed"))
     assert server.received[0]["path"] == "/secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", "JHMHI8qBe7bk2ZwO5U711o3dV_js"),
+        ("mailtos://me:hunter2@gmail.com?to=${TOLD}", "hunter2"),
+        ("mailtos://me@gmail.com?pass=hunter%402&to=${TOLD}", "hunter"),
+        ("ntfy://me:me@host/${TOLD}", ":me@"),
+        ("discord://4174216298/${TOLD}", "4174216298"),
+    ],
+)
+def test_secret_in_clear_is_refused_beside_a_variable_too(load, monkeypatch, url, secret):
+    monkeypatch.setenv("TOLD", "you")
     with pytest.raises(GridError) as refused:
-        load(GRID + "notify: discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js\n")
+        load(GRID + f"notify: '{url}'\n")
     assert "holds a secret" in str(refused.value)
-    assert "JHMHI8qBe7bk2ZwO5U711o3dV_js" not in str(refused.value)
+    assert secret not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mailtos://me:${TOLD}@gmail.com?to=you@gmail.com", "ntfy://me:${TOLD}@host/you", "${URL}/me"],
+)
+def test_secret_by_a_variable_is_accepted(load, monkeypatch, url):
+    monkeypatch.setenv("TOLD", "you")
+    monkeypatch.setenv("URL", "json://you:hunter2@localhost")
+    assert load(GRID + f"notify: '{url}'\n").notify.to == [url]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "foo://bar", "5"])
