@@ -23,7 +23,7 @@ Save = Callable[[int, load.Loaded, StageResult], None]
 
 class _Pairs:
     facts = pair_batches.FACTS
-    worth = staticmethod(pair_batches.PairBatches.worth)
+    worth = staticmethod(pair_batches.worth)
     share = staticmethod(pair_batches.PairBatches.share)
 
     def __init__(self, packed: bool):

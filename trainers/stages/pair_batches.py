@@ -18,10 +18,8 @@ class PairBatches(ExactBatches):
 
     FACTS = FACTS
 
-    @staticmethod
-    def worth(examples: Sequence[Any]) -> list[float]:
-        """What each pair weighs in its batch's loss."""
-        return [1 / len(examples)] * len(examples)
+    def worth(self, examples: Sequence[Any]) -> list[float]:
+        return worth(examples)
 
     @staticmethod
     def share(worth: Sequence[float], examples: Sequence[Any], places: list[int]) -> float:
@@ -34,6 +32,11 @@ class PairBatches(ExactBatches):
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # tokenised once for all trials
+
+
+def worth(pairs: Sequence[Any]) -> list[float]:
+    """What each pair weighs in its batch's loss."""
+    return [1 / len(pairs)] * len(pairs)
 
 
 def inputs(
