@@ -34,9 +34,9 @@ class PairBatches(ExactBatches):
         return dataset  # tokenised once for all trials
 
 
-def worth(pairs: Sequence[Any]) -> list[float]:
+def worth(examples: Sequence[Any]) -> list[float]:
     """What each pair weighs in its batch's loss."""
-    return [1 / len(pairs)] * len(pairs)
+    return [1 / len(examples)] * len(examples)
 
 
 def inputs(
