@@ -96,6 +96,8 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
         )
         _prepare(grid, slices, scratch)
         _say(f"{at_once} at once, about {MOST_SECONDS:.0f} s in all")
+        if (gpus := grid.most_gpus.gpus_per_trial) > 1:
+            _say(f"on one GPU; trials have {gpus:g}, and take down to a {gpus:g}th of the time")
         started = time.time()
         with ProcessPoolExecutor(at_once, mp_context=context) as pool:
             jobs = [
@@ -167,8 +169,9 @@ def _measure(
 ) -> dict[str, Any]:
     """In a process of its own, which has not looked at the GPUs yet."""
     resources = grid.most_gpus
-    devices.restrict(resources.gpus_per_trial, place)
-    process.prepare(resources.threads, resources.gpus_per_trial)
+    gpus = min(resources.gpus_per_trial, 1.0)  # TRL trains in no process that sees several
+    devices.restrict(gpus, place)
+    process.prepare(resources.threads, gpus)
     start_seconds = time.time() - started
     folder = Path(scratch) / str(place)
     begun = time.monotonic()

@@ -22,6 +22,9 @@ from trainers.files import Damaged
 AT_REST = ("done", "failed", "stopped", "trained", "unbundled")
 """Events after which nobody is at work on a trial."""
 
+CLOCKS_APART = 60.0
+"""Seconds by which a node's clock may be behind the driver's."""
+
 STATES = ("ok", "diverged", "failed", "running", "planned")
 
 
@@ -209,7 +212,7 @@ def _since(path: Path) -> float:
     again. 0 where its record does not say."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         record = driver_lock.FolderRecord(path).read() or {}
-        return datetime.fromisoformat(record["since"]).timestamp()
+        return datetime.fromisoformat(record["since"]).timestamp() - CLOCKS_APART
     return 0.0
 
 

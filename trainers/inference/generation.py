@@ -154,6 +154,7 @@ class _Batch:
                 if answer.ends(self.max_new_tokens, finished):
                     answers[answer.prompt] = answer.tokens
                     self._leave(slot)
+        del self.slots  # the classes of `_enter` hold this batch until the collector looks
 
     def _enter(self, count: int) -> None:
         """Compute the next prompts, in the order of the distinct prefixes: a first token each."""
