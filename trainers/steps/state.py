@@ -66,14 +66,12 @@ def restore(saved: dict[str, torch.Tensor], model: PreTrainedModel, optimizer: H
     steps_on_cpu = _with_steps_on_cpu(optimizer)
     for name, parameter in _trained(model).items():
         parameter.copy_(sharding.like(saved[f"{WEIGHT}.{name}"], parameter))
-        optimizer.state[parameter] = {
-            entry: value
-            if not isinstance(value, torch.Tensor)
-            else value.clone()
-            if value.dim() == 0 and id(parameter) in steps_on_cpu
-            else sharding.like(value, parameter)
-            for entry, value in states.get(name, {}).items()
-        }
+        kept = dict(states.get(name, {}))
+        for entry, value in kept.items():
+            if isinstance(value, torch.Tensor):
+                counts = value.dim() == 0 and id(parameter) in steps_on_cpu
+                kept[entry] = value.clone() if counts else sharding.like(value, parameter)
+        optimizer.state[parameter] = kept
 
 
 def _with_steps_on_cpu(optimizer: HasState) -> set[int]:

@@ -66,7 +66,7 @@ def test_tops_beyond_the_same_end_cannot_be_compared() -> None:
 
 
 def test_a_slope_of_a_few_odd_draws_is_not_told() -> None:
-    one = planted("arc", -6.2)
+    one = planted("arc", -6.85)
     assert one.curves is not None
     with_slope = (one.curves.falls.both.sum(axis=1) >= 2).mean()
     assert 0.01 < with_slope < DEFINED
