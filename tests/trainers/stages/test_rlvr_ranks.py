@@ -90,7 +90,8 @@ def distance(update: np.ndarray, expected: np.ndarray) -> float:
 def train_each(folder: Path, sharding: Sharding = "none") -> None:
     """Every case, in one process or in each of several."""
     for name, settings in CASES.items():
-        train(settings, folder / name, sharding)
+        if sharding == "none" or name != "adapter_on_4_bits":  # which a grid file may not ask for
+            train(settings, folder / name, sharding)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,8 @@ def of_two(folder, request) -> Path:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_take_the_steps_of_one(of_one, of_two, case):
+    if not (of_two / case).exists():
+        pytest.skip("weights of 4 bits are not sharded")
     one, two = trained(of_one / case), trained(of_two / case)
     assert distance(two.update, one.update) < EXACT
     for here, there in zip(one.records, two.records, strict=True):
