@@ -49,7 +49,8 @@ def score_difference(
     first_benchmark: str = "",
 ) -> ScoreDifference | None:
     """None where either has no score. `first_benchmark` where the first has another name for it
-    (`heldout_loss@sft` is the loss on this stage's data)."""
+    (`heldout_loss@sft` is the loss on this stage's data). A standard error that is missing is the
+    median of that benchmark's others."""
     names = (first_benchmark or benchmark, benchmark)
     values, errors, counts = [], [], []
     for scored, name in zip((first, second), names, strict=True):

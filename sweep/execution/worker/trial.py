@@ -79,11 +79,12 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
 
 def release() -> None:
     """Give back the memory that an attempt no longer uses, for the next one in this process."""
-    gc.collect()
-    if "torch" in sys.modules:  # it takes seconds to import where nothing was trained
-        from trainers.ops import memory
+    if "torch" not in sys.modules:  # it takes seconds to import where nothing was trained
+        gc.collect()
+        return
+    from trainers.ops import memory
 
-        memory.release()
+    memory.release()
 
 
 def let_go(error: BaseException | None) -> None:

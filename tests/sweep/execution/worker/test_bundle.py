@@ -5,6 +5,8 @@ import json
 import shutil
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +214,27 @@ def test_a_disk_too_full_to_watch_a_trial_is_the_reason_of_its_failure(jobs, mon
     with pytest.raises(trial.TrialFailed, match="No space left"):
         trial.run(jobs[0])
     assert folder(jobs[0]).attempts()[-1]["phase"] == "disk"
+
+
+class Model:
+    """Stands for what is large."""
+
+
+def test_an_error_that_is_kept_holds_no_model():
+    kept: list[weakref.ref[Model]] = []
+
+    def fails() -> None:
+        model = Model()
+        kept.append(weakref.ref(model))
+        try:
+            raise MemoryError("of the first kind")
+        except MemoryError as error:
+            raise ValueError("of the second") from error
+
+    try:
+        fails()
+    except ValueError as error:
+        stays = error
+    assert kept[0]() is not None
+    trial.let_go(stays)
+    assert kept[0]() is None and "of the first kind" in "".join(traceback.format_exception(stays))
