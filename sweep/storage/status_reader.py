@@ -208,8 +208,8 @@ class Reader:
 
 
 def _since(path: Path) -> float:
-    """When the driver began, in seconds since the epoch: what was begun before, it has not begun
-    again. 0 where its record does not say."""
+    """When the driver began by the clock furthest behind, in seconds since the epoch: what was
+    begun before, it has not begun again. 0 where its record does not say."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         record = driver_lock.FolderRecord(path).read() or {}
         return datetime.fromisoformat(record["since"]).timestamp() - CLOCKS_APART
