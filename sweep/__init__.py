@@ -1,4 +1,5 @@
 """Plan and run a sweep: grid file in, run folder out.
 
-Reading order: run -> config -> plan -> trial -> store, then local and cluster.
+Reading order: `run` and `orchestrate` (the command), `gridfile`, `plan`, `price`, `schedule`,
+`execution`, `storage`; then `terminal`, `page` and the commands beside them.
 """

@@ -14,11 +14,12 @@ from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
 from sweep.execution.remote_driver import RemoteRun
 from sweep.options import Options
-from sweep.plan import money, trials
+from sweep.plan import trials
 from sweep.plan.bundles import Bundles
 from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
+from sweep.price import money
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance

@@ -21,9 +21,9 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
-from sweep.plan.calibration import Calibration
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
+from sweep.price.calibration import Calibration
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole, outlive_terminal

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.schema import BASE, Grid
-from sweep.plan.calibration import Calibration, timed
+from sweep.price.calibration import Calibration, timed
 from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder
 from trainers import devices, files, process

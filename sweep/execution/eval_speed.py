@@ -24,8 +24,8 @@ MOST_ITEMS = 64
 
 
 def measure(lm: Any, benchmark: Benchmark, spec: EvaluateSpec, seconds: float) -> dict[str, Any]:
-    """As `BenchmarkSpeed` has it (sweep/plan/calibration.py), in about so many seconds; one item at
-    least, however long it takes."""
+    """As `BenchmarkSpeed` has it (sweep/price/calibration.py), in about so many seconds; one item
+    at least, however long it takes."""
     generates = hasattr(lm, "most_new_tokens")
 
     def timed(items: int, tokens: int) -> tuple[float, int, dict[str, Any]]:

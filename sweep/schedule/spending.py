@@ -16,8 +16,8 @@ from ruamel.yaml.error import YAMLError
 
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import Grid, Pricing
-from sweep.plan.money import hourly
 from sweep.plan.trials import Trial
+from sweep.price.money import hourly
 from sweep.storage import durations
 from sweep.storage.run_folder import GRID, RunFolder
 from sweep.storage.trial_folder import PASS, TrialFolder

@@ -13,9 +13,9 @@ from rich.text import Text
 from sweep.gridfile.keys.schema import EACH, Grid, Stage
 from sweep.plan import sight
 from sweep.plan.bundles import Bundles
-from sweep.plan.calibration import Calibration
-from sweep.plan.cost import Price, price, slots
 from sweep.plan.trials import Cost, Trial, cost
+from sweep.price.calibration import Calibration
+from sweep.price.cost import Price, price, slots
 from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
 from sweep.terminal.sums import sums
 from trainers.data import row_counts as counts

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from analysis.text import listed
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.screening import screening_stage, share_of
-from sweep.plan import money
 from sweep.plan.bundles import Bundles
-from sweep.plan.calibration import Calibration, unmeasured
-from sweep.plan.cost import Price, places, slots, total, wall_hours
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial
+from sweep.price import money
+from sweep.price.calibration import Calibration, unmeasured
+from sweep.price.cost import Price, places, slots, total, wall_hours
 from sweep.terminal import memory
 from sweep.terminal.quantities import bytes_, count, flops, hours, plural
 

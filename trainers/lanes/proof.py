@@ -17,6 +17,9 @@ from trainers.training import compiled
 APART = 0.05
 """Each lane's weights are larger by that share than the ones of the lane before."""
 
+NUMBERS = 2**20
+"""Of each lane's gradient, that are compared before and after compiling."""
+
 
 def check(
     laned: PreTrainedModel,
@@ -94,7 +97,8 @@ def _compare(
 def run(
     stack: Stack, laned: PreTrainedModel, lengths: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`compiled.Run` of a model with the lanes of `stack`."""
+    """`compiled.Run` of a model with the lanes of `stack`, whose gradients it samples: four copies
+    of all of them would not fit beside as many lanes as the memory holds."""
     training = laned.training
     laned.train()
     stack.round()
@@ -105,7 +109,8 @@ def run(
         hidden = modules.hidden_states(laned, row.options).float()
     weigh = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1)).to(device)
     (hidden * weigh).sum().backward()
-    gradient = stack.gradients.clone()
+    step = stack.gradients.shape[1] // NUMBERS | 1  # odd, so that all columns of a matrix are met
+    gradient = stack.gradients[:, ::step].clone()
     stack.zero()
     laned.train(training)
     return hidden.detach(), gradient

@@ -5,11 +5,14 @@ Llama, one by one. Here one kernel casts all weights of a layer, and one all the
 numbers are the same to the last bit.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.distributed.fsdp import FSDPModule
-from torch.func import functional_call
+from torch.nn import Module
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 CASTS_ITSELF = "casts_itself"
@@ -19,7 +22,19 @@ DEVICES = ("cuda",)
 """Where a launch costs more than the cast itself."""
 
 
-def forward(body: torch.nn.Module, options: dict[str, Any]) -> Any:
+class Layer(NamedTuple):
+    """A decoder layer and the linear modules in it whose weights are cast here."""
+
+    module: Module
+    linears: tuple[Module, ...]
+
+
+_LAYERS: WeakKeyDictionary[Module, list[Layer]] = WeakKeyDictionary()
+"""Of each body, looked up once: the host takes 5 ms to walk through one of 30 layers, as long as to
+launch its kernels."""
+
+
+def forward(body: Module, options: dict[str, Any]) -> Any:
     """`body(**options)`, with a gradient for its own float32 weights. Sharded ones arrive in half
     precision by themselves."""
     device = options["input_ids"].device.type
@@ -27,41 +42,66 @@ def forward(body: torch.nn.Module, options: dict[str, Any]) -> Any:
         device not in DEVICES
         or not torch.is_autocast_enabled(device)
         or not torch.is_grad_enabled()
-        or any(isinstance(part, FSDPModule) for part in body.modules())
     ):
         return body(**options)
-    weights = _cast(body, torch.get_autocast_dtype(device))
-    return functional_call(body, weights, (), options)
+    if body not in _LAYERS:
+        _LAYERS[body] = list(_layers(body))
+    layers = _LAYERS[body]
+    if any(isinstance(layer.module, FSDPModule) for layer in layers):
+        return body(**options)
+    with _cast(layers, torch.get_autocast_dtype(device)):
+        return body(**options)
 
 
-def _cast(body: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Of the linear modules in decoder layers, by their names in `body`."""
-    copies: dict[str, torch.Tensor] = {}
-    for prefix, layer in body.named_modules():
+def _layers(body: Module) -> Iterator[Layer]:
+    for layer in body.modules():
         if not isinstance(layer, GradientCheckpointingLayer):
             continue
         # DoRA takes the lengths of its rows from the weights themselves, in float32
-        whole = tuple(
-            f"{inner}."
-            for inner, module in layer.named_modules()
+        whole = {
+            part
+            for module in layer.modules()
             if getattr(module, "lora_magnitude_vector", None)
+            for part in module.modules()
+        }
+        linears = (
+            module
+            for module in layer.modules()
+            if isinstance(module, torch.nn.Linear)
+            and module not in whole
+            and not getattr(module, CASTS_ITSELF, False)
         )
-        trained: dict[str, torch.Tensor] = {}
-        frozen: dict[str, torch.Tensor] = {}
-        for inner, module in layer.named_modules():
-            linear = isinstance(module, torch.nn.Linear)
-            if linear and not inner.startswith(whole) and not getattr(module, CASTS_ITSELF, False):
-                for name, weight in module.named_parameters(recurse=False):
-                    part = trained if weight.requires_grad else frozen
-                    part[f"{prefix}.{inner}.{name}"] = weight
-        if trained:
-            cast: Any = _Cast.apply(dtype, *trained.values())
-            copies |= dict(zip(trained, cast, strict=True))
-        if frozen:  # apart: autograd would make their gradients for all or for none
-            with torch.no_grad():
-                cast = _copies(tuple(frozen.values()), dtype)
-            copies |= dict(zip(frozen, cast, strict=True))
-    return copies
+        yield Layer(layer, tuple(linears))
+
+
+@contextmanager
+def _cast(layers: list[Layer], dtype: torch.dtype) -> Iterator[None]:
+    """While open, the linear modules have copies in place of their weights. A module that is put
+    into a layer later keeps its weights, which autocast then casts."""
+    own: list[tuple[Module, str, Any]] = []
+    try:
+        for layer in layers:
+            weights = [
+                (module, name, weight)
+                for module in layer.linears
+                for name, weight in module._parameters.items()
+                if weight is not None
+            ]
+            trained = [one for one in weights if one[2].requires_grad]
+            frozen = [one for one in weights if not one[2].requires_grad]
+            copies: list[torch.Tensor] = []
+            if trained:
+                copies += _Cast.apply(dtype, *(weight for _, _, weight in trained))  # type: ignore
+            if frozen:  # apart: autograd would make their gradients for all or for none
+                with torch.no_grad():
+                    copies += _copies(tuple(weight for _, _, weight in frozen), dtype)
+            own += weights
+            for (module, name, _), copied in zip(trained + frozen, copies, strict=True):
+                module._parameters[name] = copied  # type: ignore
+        yield
+    finally:
+        for module, name, weight in own:
+            module._parameters[name] = weight
 
 
 class _Cast(torch.autograd.Function):

@@ -196,6 +196,19 @@ def test_compiled_layers_pass_the_proof_and_serve_all_lengths(name):
             assert backend.frame_count == compiled_once > 0
 
 
+def test_of_gradients_a_sample_over_all_weights_is_compared(monkeypatch):
+    monkeypatch.setattr(proof, "NUMBERS", 200)
+    stack = stacked(model := small(), bfloat16=True)
+    with varlen_on_cpu.chosen(), packed_attention.used(model, bfloat16=True):
+        laned = modules.laned(model, stack)
+        _, gradient = proof.run(stack, laned, (5, 3))
+    assert 100 < gradient.shape[1] <= 201
+    assert gradient.any(dim=1).all() and not stack.gradients.any()
+    weights = max(span.end for span in stack.spans.values())
+    fourth = gradient.shape[1] * weights // stack.weights.shape[1] // 4
+    assert all(gradient[:, fourth * i : fourth * (i + 1)].any() for i in range(4))
+
+
 def test_a_bias_that_is_frozen_beside_its_weight_has_no_lanes():
     model = small(mlp_bias=True)
     model.model.layers[0].mlp.up_proj.bias.requires_grad_(False)

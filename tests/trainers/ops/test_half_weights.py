@@ -78,3 +78,25 @@ def test_without_a_gradient_or_autocast_nothing_is_cast(monkeypatch):
     half_weights.forward(model.base_model, options)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         half_weights.forward(model.base_model, options)
+
+
+def test_an_adapter_that_comes_later_and_weights_that_are_replaced_are_met(monkeypatch):
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    model, options = small().train(), rows(EXAMPLES, False, torch.device("cpu")).options
+
+    def states() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return half_weights.forward(model.base_model, options).last_hidden_state
+
+    states()
+    linear = model.model.layers[0].mlp.up_proj
+    linear.weight = torch.nn.Parameter(2 * linear.weight.detach())
+    doubled = states()
+    monkeypatch.setattr(half_weights, "DEVICES", ())
+    assert torch.equal(doubled, states())
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    adapters.attach(model, Adapter(rank=4), 0)
+    states().float().sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+    assert not any(type(p) is torch.Tensor for p in model.base_model.parameters())

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import Grid, Pricing
 from sweep.plan.bundles import Bundles
-from sweep.plan.calibration import Calibration
-from sweep.plan.cost import Price, price, slots
 from sweep.plan.trials import Trial
+from sweep.price.calibration import Calibration
+from sweep.price.cost import Price, price, slots
 
 
 def hourly(price: Pricing, resources: TrialResources) -> float | None:

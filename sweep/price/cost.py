@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
-from sweep.plan.calibration import Calibration, timed
 from sweep.plan.disk import running_at_once
 from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
+from sweep.price.calibration import Calibration, timed
 from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.models import load, shapes

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sweep.plan import cost, step_time, trials
-from sweep.plan.calibration import BenchmarkSpeed, Calibration, StageSpeed
+from sweep.plan import step_time, trials
+from sweep.price import cost
+from sweep.price.calibration import BenchmarkSpeed, Calibration, StageSpeed
 from sweep.terminal.sums import sums
 from trainers import files
 
