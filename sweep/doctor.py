@@ -31,7 +31,10 @@ from trainers.models import load as models
 from trainers.tasks import benchmarks
 
 DASHBOARD = 8265
-CUDA = "python -m pip install --force-reinstall --no-deps torch==2.13.0"
+CUDA = (
+    "python -m pip install --force-reinstall torch==2.13.0, then "
+    "python -m pip install -r requirements.lock"
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
