@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
+from transformers.trainer_utils import align_special_tokens
 
 from trainers.data.prepare import Prepared
 from trainers.lanes import modules, proof, room
@@ -69,6 +70,7 @@ def train(
     if spec.adapter is not None:
         loaded = loaded._replace(model=_adapted(loaded.model, spec.adapter, spec.seed))
     model, bfloat16 = loaded.model, load.bfloat16(spec.dtype)
+    align_special_tokens(model, loaded.tokenizer)  # as transformers' Trainer does
     fits = room.lanes_that_fit(model, spec.optimizer, bfloat16, count)
     if fits < count:
         raise TooMany(fits, count)

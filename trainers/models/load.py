@@ -192,6 +192,8 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from trainers.models import chat_template
+
     try:
         folder = local_folder(name, revision)
         model, loading = cast(Any, AutoModelForSequenceClassification).from_pretrained(
@@ -204,7 +206,10 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
         if loading["missing_keys"]:
             missing = ", ".join(sorted(loading["missing_keys"]))
             raise ValueError(f"it judges nothing, for it has no weights {missing}")
+        if model.config.num_labels != 1:
+            raise ValueError(f"it gives {model.config.num_labels} numbers; a judge gives one")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        chat_template.fix_clock(tokenizer)
         return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"reward model {name!r}: {error}") from error
