@@ -52,11 +52,11 @@ def open_whole(loaded: load.Loaded, spec: EvaluateSpec):
 
 def _vllm_model(loaded: load.Loaded, spec: EvaluateSpec):
     """lm-eval's vLLM class, which reads a folder: the model's, written for the time of reading."""
-    from lm_eval.models import vllm_causallms
+    from lm_eval.models.vllm_causallms import VLLM
 
     from trainers.ops import memory
 
-    harness_model: Any = vllm_causallms.VLLM
+    harness_model: Any = VLLM
     dtype = "bfloat16" if load.bfloat16(spec.dtype) else "float32"
     with tempfile.TemporaryDirectory() as folder:
         loaded.model.save_pretrained(folder)
