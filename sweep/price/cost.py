@@ -189,7 +189,7 @@ def _gpu_training(
     if steps is None or tokens is None:
         return None
     seconds = steps * step_time.training_step(
-        size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer
+        size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer, steps
     )
     if spec.kind == "rlvr":
         written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)
