@@ -188,7 +188,9 @@ def _disk(grid: Grid | None, planned: list[Trial], runs: Path) -> Finding:
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if grid is None:
         return Finding("disk", text)
-    need = disk(grid, planned).peak or 0
+    need = disk(grid, planned).peak
+    if need is None:
+        return Finding("disk", f"{text}; what is needed is unknown until the model is here")
     mend = "make room, `keep: best` or `keep: none`, or --runs" if need > free else ""
     return Finding("disk", f"{text}, up to {need / 1e9:,.1f} GB needed", mend)
 

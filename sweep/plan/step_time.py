@@ -7,10 +7,9 @@ alone. `tests/bench/bench_launches.py` counts what is launched, `--calibrate` me
 
 import json
 import math
-from pathlib import Path
 from typing import NamedTuple
 
-from trainers.models import shapes
+from trainers.models import load, shapes
 from trainers.specs.conditions import FEWEST_COMPILED
 from trainers.specs.optimizer import STATE_BYTES
 
@@ -97,9 +96,10 @@ class Size(NamedTuple):
 
 def layers(model: str) -> int | None:
     """Decoder layers of a model, without loading or downloading; None where unknown."""
-    config = Path(model) / "config.json"
-    if config.is_file():
-        return json.loads(config.read_text(encoding="utf-8")).get("num_hidden_layers")
+    folder = load.folder_at_hand(model)
+    if folder is not None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config.get("num_hidden_layers")
     known = shapes.KNOWN.get(model)
     return None if known is None else known.layers
 
