@@ -27,7 +27,7 @@ from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.steps import checkpoints, optimizers, schedule
+from trainers.steps import checkpoints, noise_scale, optimizers, schedule
 from trainers.steps.batch_loader import BatchLoader
 from trainers.steps.records import CHECKPOINTS, figures
 from trainers.steps.token_budget import TokenBudget
@@ -118,10 +118,11 @@ def train(
             own = lane.model if spec.adapter is None else copy.deepcopy(lane.model)
             lane.alone(partial(save, lane.number, loaded._replace(model=own), lane.end))
 
+        measured_every = noise_scale.every(spec.noise_scale_every, course.steps)
         made = kind(model, sharers, packed)
         order = Order(len(data.train), spec.rows_per_step, spec.seed)
         Pass(
-            Setting(course.steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
+            Setting(course.steps, spec.seed, measured_every, packed, bfloat16, deadline),
             made,
             lanes,
             stack,
