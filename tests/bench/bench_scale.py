@@ -69,7 +69,7 @@ model: tiny
 stages:
   sft:
     kind: sft
-    data: {{name: "world:sft", examples: 400}}
+    data: {{name: "world:sft", examples: 4000}}
     steps: 10
     heldout: 8
     max_length: 128

@@ -36,7 +36,7 @@ from sweep.storage.remote.mirror_files import (
     stat_of,
     version_of,
 )
-from sweep.storage.remote.object_store import asking, opened
+from sweep.storage.remote.object_store import asking, opened, remove
 from sweep.storage.remote.segments import Joined, Segments, grows, with_grown
 from sweep.storage.trial_folder import REMOVED
 from trainers import files
@@ -95,9 +95,9 @@ class Mirror:
                     shutil.rmtree(left)
             before = list(self._known if self._looked else self._scan(""))
             if not self._looked:
-                before = [name for name in before if below(name, OF_TRIALS)]
-            for name in [name for name in before if below(name, folders) and name not in remote]:
-                if Path(name).name != NOTE and not (self.light and below(name, [DATA])):
+                before = [*filter(below(OF_TRIALS), before)]
+            for name in [name for name in filter(below(folders), before) if name not in remote]:
+                if Path(name).name != NOTE and not (self.light and below([DATA])(name)):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
             self._looked = True
@@ -107,10 +107,11 @@ class Mirror:
         piece. False where something went away as it was looked at; then nothing has gone up."""
         with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
             here = self._scan("")
-            changed = [name for name in self._changed(here) if not below(name, spared)]
+            is_spared = below(spared)
+            changed = [name for name in self._changed(here) if not is_spared(name)]
             if last:
                 changed += [name for name in here if grows(name) and name not in changed]
-            gone = [name for name in self._known if name not in here and not below(name, spared)]
+            gone = [name for name in self._known if name not in here and not is_spared(name)]
             try:
                 frozen = self._freeze(changed, here, Path(aside))
             except FileNotFoundError:
@@ -173,14 +174,14 @@ class Mirror:
     def _is_new(self, name: str, info: dict[str, Any]) -> bool:
         if name in self._versions:
             return self._versions[name] != version_of(info)
-        if not is_large(name) and not below(name, [DATA]):
+        if not is_large(name) and not below([DATA])(name):
             return True
         path = self.here / name
         if path.exists() and path.stat().st_size == info["size"]:
             self._known[name] = stat_of(path)
             self._versions[name] = version_of(info)
             return False
-        return not (self.light and below(name, [DATA]))  # the driver prepares the same again
+        return not (self.light and below([DATA])(name))  # the driver prepares the same again
 
     def _fetch(self, names: list[str], objects: dict[str, Any]) -> None:
         """All of them aside, then each in its place, what is promised first."""
@@ -281,14 +282,8 @@ class Mirror:
         for note in notes:
             gone += self.there(note.removesuffix(f"/{NOTE}"))
         for _, some in groupby(sorted(gone, key=promise, reverse=True), promise):
-            paths = [self._at(name) for name in some]
             with asking(self.url):
-                try:
-                    self.system.rm(paths)
-                except FileNotFoundError:  # where one says so, the others may still be there
-                    for path in paths:
-                        with contextlib.suppress(FileNotFoundError):
-                            self.system.rm_file(path)
+                remove(self.system, [self._at(name) for name in some])
         for name in names:
             self._known.pop(name, None)
             self._versions.pop(name, None)

@@ -1,6 +1,6 @@
 """The files of a run as a mirror sees them: which go up, in which order, and what changed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,8 +81,10 @@ def is_own(name: str) -> bool:
     )
 
 
-def below(name: str, folders: Iterable[str]) -> bool:
-    return any(not folder or name.startswith(f"{folder}/") for folder in folders)
+def below(folders: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a name lies in one of the folders; "" is all of it."""
+    starts = tuple(folder and f"{folder}/" for folder in folders)
+    return lambda name: name.startswith(starts)
 
 
 def of_checkpoints_cut_off(names: Iterable[str], objects: dict[str, Any]) -> set[str]:

@@ -47,6 +47,17 @@ class Unreachable(Exception):
     """The store does not do what it is asked to."""
 
 
+def remove(system: fsspec.AbstractFileSystem, paths: list[str]) -> None:
+    """In one request, those among them that are there."""
+    try:
+        if paths:
+            system.rm(paths)
+    except FileNotFoundError:  # where one says so, the others may still be there
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                system.rm_file(path)
+
+
 def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URL, and the path in it.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage.remote.mirror_files import aside_of
-from sweep.storage.remote.object_store import Unreachable, asking
+from sweep.storage.remote.object_store import Unreachable, asking, remove
 
 GROWING = ("metrics.jsonl", "log.txt")
 FOLDER = ".segments"
@@ -186,11 +186,7 @@ class Segments:
 
     def remove(self, objects: list[str]) -> None:
         with asking(self.url):
-            for name in objects:
-                try:
-                    self.system.rm_file(f"{self.path}/{name}")
-                except FileNotFoundError:
-                    continue
+            remove(self.system, [f"{self.path}/{name}" for name in objects])
 
     def _next(self, there: list[str]) -> Generation:
         """Later than all that the attempt has begun, and than what `there` is without one."""
