@@ -266,7 +266,8 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 def browser(tmp_path_factory):
     """Chromium without a window; its console is `get_log("browser")`."""
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver on this machine")
+        missing = pytest.fail if os.environ.get("SWEEP_TEST_BROWSER") else pytest.skip
+        missing("no chromium and chromedriver on this machine")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

@@ -319,9 +319,13 @@ def test_trial_that_was_started_elsewhere_writes_nothing_more(bucket, tmp_path):
     second = remote_trial._Trial(tmp_path / "second", url)
     second.begin()
     (first.mirror.here / "metrics.jsonl").write_text("1\n2\n")
+    (first.mirror.here / "train.json").write_text("{}")
     with pytest.raises(remote_trial.Superseded, match=str(os.getpid())):
         first.push()
-    assert (second.mirror.here / "metrics.jsonl").read_text() == "1\n"
+    third = remote_trial._Trial(tmp_path / "third", url)
+    third.begin()
+    assert (third.mirror.here / "metrics.jsonl").read_text() == "1\n"
+    assert not (third.mirror.here / "train.json").exists()
 
 
 def test_store_that_is_away_for_a_while_is_asked_again():
