@@ -1,6 +1,7 @@
 """Fixtures that several test files share: grid files, the command, and one small run folder."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -201,6 +202,17 @@ def command(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def child_seconds():
+    """CPU seconds of the processes that this one has started and that have ended."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    return used
 
 
 def drive_locally(text: str, folder: Path, *options: str) -> Ended:

