@@ -49,6 +49,9 @@ BOTH = [
     ("trials/first-lr*/train.json", having(status=5), "status: "),
     (CHOICE, score_having(stderr="x"), "stderr is 'x', which is no number"),
     (CHOICE, score_having(value=[1]), "value is [1], which is no number"),
+    (CHOICE, score_having(value="x"), "value is 'x', which is no number"),
+    ("trials/second-lr*/trial.json", lambda text: '{"spec": 5}', "trials/second-lr"),
+    ("manifest.json", having(stages=[]), "manifest.json"),
 ]
 REPORT = [
     ("cost.json", lambda text: "{}", "cost.json: words"),

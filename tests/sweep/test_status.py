@@ -9,8 +9,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from analysis.tables import load
-from analysis.tables.errors import ResultsError
 from sweep.plan import trials as plan
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status_reader import Reader
@@ -183,31 +181,6 @@ def test_steps_that_do_not_read_leave_a_running_trial_running(content, begun):
     status = Reader(run.path).read()
     (running,) = (one for one in status.trials if one.state == "running")
     assert running.step is None
-
-
-EDITED = {
-    "trials/second-lr1.00e-03*/scores/*.json": '{"scores": [{"metric": "acc", "value": "x"}]}',
-    "trials/second-lr1.00e-03*/trial.json": '{"spec": 5}',
-    "manifest.json": '{"stages": []}',
-    "plan.csv": "kex\n1\n",
-}
-
-
-@pytest.mark.parametrize("pattern", EDITED)
-def test_record_that_was_edited_by_hand_is_named(pattern, copied):
-    for file in copied.glob(pattern):
-        file.write_text(EDITED[pattern])
-    with pytest.raises(Damaged, match=r"never written there|which is no number") as caught:
-        Reader(copied).read()
-    assert str(copied) in str(caught.value)
-
-
-@pytest.mark.parametrize("pattern", [one for one in EDITED if one != "plan.csv"])
-def test_report_of_records_that_were_edited_by_hand_is_refused(pattern, copied):
-    for file in copied.glob(pattern):
-        file.write_text(EDITED[pattern])
-    with pytest.raises(ResultsError, match=str(copied)):
-        load.read(copied)
 
 
 def test_attempt_with_a_time_that_is_none_is_named(copied):
