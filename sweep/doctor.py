@@ -31,7 +31,10 @@ from trainers.models import load as models
 from trainers.tasks import benchmarks
 
 DASHBOARD = 8265
-CUDA = "python -m pip install --force-reinstall --no-deps torch==2.13.0"
+CUDA = (
+    "python -m pip install --force-reinstall torch==2.13.0, then "
+    "python -m pip install -r requirements.lock"
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -185,7 +188,9 @@ def _disk(grid: Grid | None, planned: list[Trial], runs: Path) -> Finding:
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if grid is None:
         return Finding("disk", text)
-    need = disk(grid, planned).peak or 0
+    need = disk(grid, planned).peak
+    if need is None:
+        return Finding("disk", f"{text}; what is needed is unknown until the model is here")
     mend = "make room, `keep: best` or `keep: none`, or --runs" if need > free else ""
     return Finding("disk", f"{text}, up to {need / 1e9:,.1f} GB needed", mend)
 

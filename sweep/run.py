@@ -81,7 +81,8 @@ def main(
         typer.Option(metavar="KEY", help="Run this trial alone, with what it starts from."),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed as often as allowed.")
+        bool,
+        typer.Option("--retry-failed", help="Also run trials that have used up their retries."),
     ] = False,
     changed_code: Annotated[
         bool,

@@ -144,7 +144,10 @@ def _write(
     shutil.rmtree(aside, ignore_errors=True)
     if adapters.is_adapter(model) and form == "merged":
         base = Model(name=trial["model"], revision=trial["model_revision"])
-        merged = load.load(str(model), base=base)
+        try:
+            merged = load.load(str(model), base=base, on_cpu=True)
+        except load.ModelUnavailable as error:
+            raise CannotExport(CANNOT_RUN, str(error)) from error
         merged.model.save_pretrained(aside)
         merged.tokenizer.save_pretrained(aside)
     else:

@@ -66,8 +66,10 @@ def judge() -> str:
         "model = AutoModelForSequenceClassification.from_pretrained(folder)\n"
         'turns = [{"role": "user", "content": "Hello"}, '
         '{"role": "assistant", "content": "Hi!"}]\n'
-        "inputs = tokenizer.apply_chat_template(turns, return_dict=True, "
-        'return_tensors="pt")\n'
+        "text = tokenizer.apply_chat_template(turns, tokenize=False)\n"
+        "end = text.rindex(tokenizer.eos_token) + len(tokenizer.eos_token)\n"
+        "model.config.pad_token_id = None  # the score is read at the end of the answer\n"
+        'inputs = tokenizer(text[:end], add_special_tokens=False, return_tensors="pt")\n'
         "print(model(**inputs).logits.item())  # higher is better\n"
         "```"
     )

@@ -6,10 +6,12 @@ tiny model at batch 4, and nothing with longer steps or larger models
 (`python -m tests.bench.bench_lanes`).
 """
 
+import math
+
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
 from sweep.plan.step_time import Device, Size
-from sweep.plan.trials import Trial
+from sweep.plan.trials import Trial, cost
 from trainers.models import load
 
 LEAST = 1.1
@@ -47,5 +49,10 @@ def _step(grid: Grid, trial: Trial, lanes: int) -> float:
     tokens = spec.batch_size * (price.tokens_per_example or TOKENS_PER_EXAMPLE)
     size = Size(parameters, layers or 1, lanes=lanes)
     return step_time.training_step(
-        size, tokens, device, spec.tokens_per_micro_batch, spec.optimizer
+        size,
+        tokens,
+        device,
+        spec.tokens_per_micro_batch,
+        spec.optimizer,
+        cost(trial).steps or math.inf,
     )

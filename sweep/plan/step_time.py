@@ -7,10 +7,10 @@ alone. `tests/bench/bench_launches.py` counts what is launched, `--calibrate` me
 
 import json
 import math
-from pathlib import Path
 from typing import NamedTuple
 
-from trainers.models import shapes
+from trainers.models import load, shapes
+from trainers.specs.conditions import FEWEST_COMPILED
 from trainers.specs.optimizer import STATE_BYTES
 
 LAUNCH_SECONDS = 5e-6
@@ -20,16 +20,17 @@ SHORTEST_SECONDS = 2e-6
 """Of the device, for a kernel however small."""
 
 TRAINING_LAUNCHES = 48
-"""Kernels of one compiled layer, forward and backward, for one micro-batch; 145 of one that is not.
-This and those below are counts of tests/bench/bench_launches.py and bench_lanes.py; a test holds
-them to these."""
+"""Kernels of one compiled layer, forward and backward, for one micro-batch. This and those below
+are counts of tests/bench/bench_launches.py and bench_lanes.py; a test holds them to these."""
 
 DECODING_LAUNCHES = 43
 """Kernels of one layer for one token of every answer in progress."""
 
 LANES_LAUNCHES = 55
-"""Kernels of one compiled layer of all lanes of a pass, for one micro-batch; 130 of one that is not
-compiled."""
+"""Kernels of one compiled layer of all lanes of a pass, for one micro-batch."""
+
+UNCOMPILED_LAUNCHES, UNCOMPILED_LANES_LAUNCHES = 145, 130
+"""The same of layers that are not compiled, as in a training of few micro-batches."""
 
 LANES_OTHER_LAUNCHES, LANE_LAUNCHES = 70, 5
 """Kernels of a step of a pass outside the layers, and those of each lane (its optimizer's)."""
@@ -95,9 +96,10 @@ class Size(NamedTuple):
 
 def layers(model: str) -> int | None:
     """Decoder layers of a model, without loading or downloading; None where unknown."""
-    config = Path(model) / "config.json"
-    if config.is_file():
-        return json.loads(config.read_text(encoding="utf-8")).get("num_hidden_layers")
+    folder = load.folder_at_hand(model)
+    if folder is not None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config.get("num_hidden_layers")
     known = shapes.KNOWN.get(model)
     return None if known is None else known.layers
 
@@ -108,14 +110,17 @@ def training_step(
     device: Device,
     tokens_per_micro_batch: int | None,
     optimizer: str = "adamw",
+    steps: float = math.inf,
 ) -> float:
-    """Seconds of an optimizer step on `tokens` tokens; of one lane of several, its share of the
-    step of all."""
+    """Seconds of an optimizer step on `tokens` tokens, one of so many `steps`; of one lane of
+    several, its share of the step of all."""
     budget = tokens_per_micro_batch or MICRO_BATCH_TOKENS
     micro_batches = math.ceil(size.lanes * tokens / budget)
-    each, others = TRAINING_LAUNCHES, OTHER_LAUNCHES
+    compiled = steps * micro_batches >= FEWEST_COMPILED
+    each, others = TRAINING_LAUNCHES if compiled else UNCOMPILED_LAUNCHES, OTHER_LAUNCHES
     if size.lanes > 1:
-        each, others = LANES_LAUNCHES, LANES_OTHER_LAUNCHES + size.lanes * LANE_LAUNCHES
+        each = LANES_LAUNCHES if compiled else UNCOMPILED_LANES_LAUNCHES
+        others = LANES_OTHER_LAUNCHES + size.lanes * LANE_LAUNCHES
     if size.adapter is not None:
         each *= ADAPTER_LAUNCHES
     launches = (micro_batches * size.layers * each + others) / size.lanes

@@ -59,6 +59,9 @@ def price(
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
     eval_hours = _hours(eval_flops, speed)
+    if parameters is None and grid.price.tokens_per_second is not None:
+        train_hours = _hours(tokens, grid.price.tokens_per_second)
+        eval_hours = _hours(eval_tokens, 3 * grid.price.tokens_per_second)  # a third of the FLOPs
     steps = cost(trial, prepared).steps
     if steps is None and trial.spec is not None and trial.spec.tokens is not None:
         per_example = grid.price.tokens_per_example
@@ -189,7 +192,7 @@ def _gpu_training(
     if steps is None or tokens is None:
         return None
     seconds = steps * step_time.training_step(
-        size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer
+        size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer, steps
     )
     if spec.kind == "rlvr":
         written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)

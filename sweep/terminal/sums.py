@@ -14,6 +14,8 @@ from sweep.price.calibration import Calibration, unmeasured
 from sweep.price.cost import Price, places, slots, total, wall_hours
 from sweep.terminal import memory
 from sweep.terminal.quantities import bytes_, count, flops, hours, plural
+from trainers.models import load
+from trainers.tasks import benchmarks
 
 ESTIMATED = " (estimated; --calibrate measures it)"
 STATED = " (at training's FLOP/s, which generation does not reach)"
@@ -70,7 +72,7 @@ def sums(
         yield f"hours: unknown; {listed(lacking)} came after the last --calibrate: measure again"
         return
     if whole.hours is None:
-        yield "hours: unknown; --calibrate measures them, or give price.tokens_per_second"
+        yield _hours_unknown(grid, planned, whole)
         return
     on_gpu = grid.most_gpus.gpus_per_trial > 0
     stated = "" if measured else ESTIMATED if on_gpu else STATED
@@ -84,6 +86,19 @@ def sums(
     ]
     if walls:
         yield f"wall time: {', '.join(walls)}"
+
+
+def _hours_unknown(grid: Grid, planned: list[Trial], whole: Price) -> str:
+    names = dict.fromkeys(trial.model.name for trial in planned)
+    unknown = [f"the size of {name}" for name in names if load.parameters(name) is None]
+    scored = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    for benchmark in map(benchmarks.find, scored):
+        if benchmark.items is None or benchmark.tokens_per_item is None:
+            unknown.append(f"how many tokens {benchmark.name} has")
+    known = "" if whole.train_hours is None else f"training {hours(whole.train_hours)}, in all "
+    why = f" (the plan does not know {listed(unknown)})" if unknown else ""
+    other = ", or give price.tokens_per_second" if whole.train_hours is None else ""
+    return f"hours: {known}unknown{why}; --calibrate measures them{other}"
 
 
 def _passes(grid: Grid, planned: list[Trial], lanes: dict[str, int], at_once: int) -> Iterator[str]:
@@ -102,6 +117,8 @@ def _passes(grid: Grid, planned: list[Trial], lanes: dict[str, int], at_once: in
 
 def _space(grid: Grid, planned: list[Trial]) -> str:
     space = disk(grid, planned)
+    if space.peak is None:
+        return "disk: unknown until the model is on this machine"
     keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())
     return (
         f"disk: {bytes_(space.kept)} of weights kept ({keeps}), up to {bytes_(space.peak)} at one "

@@ -209,7 +209,8 @@ def _tasks(spec: EvaluateSpec, files: contextlib.ExitStack) -> dict[str, Any]:
     metrics: dict[str, str] = {}
     for name in spec.benchmarks:
         benchmark = benchmarks.find(name)
-        paths += files.enter_context(tasks.localised(benchmark, spec))
+        folder = files.enter_context(tempfile.TemporaryDirectory())
+        paths += tasks.localised(benchmark, spec, Path(folder))
         found = tasks.load(benchmark, spec)
         samples |= tasks.subsets(found, spec.limit) or {}
         for task, loaded in found.items():

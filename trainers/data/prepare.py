@@ -27,7 +27,7 @@ from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
 
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"

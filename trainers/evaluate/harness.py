@@ -24,6 +24,10 @@ from trainers.tasks.tasks import FEWSHOT_SEED, asked
 
 COPYING = "copying the model in bfloat16 for scoring (evaluate.dtype: float32 makes no copy)"
 
+VLLM_SHARE = 0.9
+"""Of the GPU's free memory; vLLM's own default is of all of it, which it refuses to start beside a
+model."""
+
 
 def open_model(loaded: load.Loaded, spec: EvaluateSpec):
     """The model as lm-eval wants it (`trainers/inference/harness_model.py`, or lm-eval's vLLM
@@ -50,12 +54,17 @@ def _vllm_model(loaded: load.Loaded, spec: EvaluateSpec):
     """lm-eval's vLLM class, which reads a folder: the model's, written for the time of reading."""
     from lm_eval.models.vllm_causallms import VLLM
 
+    from trainers.ops import memory
+
     harness_model: Any = VLLM
     dtype = "bfloat16" if load.bfloat16(spec.dtype) else "float32"
     with tempfile.TemporaryDirectory() as folder:
         loaded.model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)
-        return harness_model(pretrained=folder, dtype=dtype, seed=FEWSHOT_SEED)
+        share = VLLM_SHARE * memory.free_share()  # beside the model itself, which is still there
+        return harness_model(
+            pretrained=folder, dtype=dtype, seed=FEWSHOT_SEED, gpu_memory_utilization=share
+        )
 
 
 def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:

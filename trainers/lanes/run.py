@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
+from transformers.trainer_utils import align_special_tokens
 
 from trainers.data.prepare import Prepared
 from trainers.lanes import modules, proof, room
@@ -26,7 +27,7 @@ from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.steps import checkpoints, optimizers, schedule
+from trainers.steps import checkpoints, noise_scale, optimizers, schedule
 from trainers.steps.batch_loader import BatchLoader
 from trainers.steps.records import CHECKPOINTS, figures
 from trainers.steps.token_budget import TokenBudget
@@ -69,6 +70,7 @@ def train(
     if spec.adapter is not None:
         loaded = loaded._replace(model=_adapted(loaded.model, spec.adapter, spec.seed))
     model, bfloat16 = loaded.model, load.bfloat16(spec.dtype)
+    align_special_tokens(model, loaded.tokenizer)  # as transformers' Trainer does
     fits = room.lanes_that_fit(model, spec.optimizer, bfloat16, count)
     if fits < count:
         raise TooMany(fits, count)
@@ -116,10 +118,11 @@ def train(
             own = lane.model if spec.adapter is None else copy.deepcopy(lane.model)
             lane.alone(partial(save, lane.number, loaded._replace(model=own), lane.end))
 
+        measured_every = noise_scale.every(spec.noise_scale_every, course.steps)
         made = kind(model, sharers, packed)
         order = Order(len(data.train), spec.rows_per_step, spec.seed)
         Pass(
-            Setting(course.steps, spec.seed, spec.noise_scale_every, packed, bfloat16, deadline),
+            Setting(course.steps, spec.seed, measured_every, packed, bfloat16, deadline),
             made,
             lanes,
             stack,

@@ -7,6 +7,7 @@ What a model without a chat template is given is in `trainers/models/chat_templa
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -100,22 +101,35 @@ def gguf_file(name: str) -> Path | None:
     return files[0]
 
 
+def folder_at_hand(name: str) -> Path | None:
+    """Where a model's configuration lies on this machine, without downloading; None where it does
+    not."""
+    if name in KNOWN_PARAMETERS or not on_hub(name):
+        return Path(name) if (Path(name) / "config.json").is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def parameters(name: str) -> int | None:
     """Number of parameters, without loading or downloading; None where unknown."""
-    index = Path(name) / "model.safetensors"
+    folder = folder_at_hand(name)
+    if folder is None:
+        return KNOWN_PARAMETERS.get(name)
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
     if index.is_file():
-        with open(index, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes = (entry["shape"] for key, entry in header.items() if key != "__metadata__")
-        return sum(_product(shape) for shape in shapes)
-    return KNOWN_PARAMETERS.get(name)
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    files = [folder / name for name in names]
+    return sum(map(_numbers, files)) if all(file.is_file() for file in files) else None
 
 
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+def _numbers(file: Path) -> int:
+    """Those in a safetensors file, by its header."""
+    with open(file, "rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
 
 
 def load(
@@ -192,6 +206,8 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from trainers.models import chat_template
+
     try:
         folder = local_folder(name, revision)
         model, loading = cast(Any, AutoModelForSequenceClassification).from_pretrained(
@@ -204,7 +220,10 @@ def load_judge(name: str, revision: str | None = None) -> Loaded:
         if loading["missing_keys"]:
             missing = ", ".join(sorted(loading["missing_keys"]))
             raise ValueError(f"it judges nothing, for it has no weights {missing}")
+        if model.config.num_labels != 1:
+            raise ValueError(f"it gives {model.config.num_labels} numbers; a judge gives one")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        chat_template.fix_clock(tokenizer)
         return Loaded(model.to(device()).eval(), tokenizer)
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"reward model {name!r}: {error}") from error

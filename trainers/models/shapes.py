@@ -3,7 +3,6 @@ or downloading: for plans."""
 
 import json
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainers.models import load
@@ -107,10 +106,10 @@ KNOWN = {
 
 def shape(name: str) -> Shape | None:
     """Of a named model; None where it is not known, or its layers are not like Llama's."""
-    path = Path(name) / "config.json"
-    if not path.is_file():
+    folder = load.folder_at_hand(name)
+    if folder is None:
         return KNOWN.get(name)
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return of_config(config) if config.get("model_type") in LIKE_LLAMA else None
 
 

@@ -7,7 +7,7 @@ numbers are the same to the last bit.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,14 +22,10 @@ DEVICES = ("cuda",)
 """Where a launch costs more than the cast itself."""
 
 
-class Layer(NamedTuple):
-    """A decoder layer and the linear modules in it whose weights are cast here."""
+Linears = tuple[Module, ...]
+"""Those of a decoder layer whose weights are cast here."""
 
-    module: Module
-    linears: tuple[Module, ...]
-
-
-_LAYERS: WeakKeyDictionary[Module, list[Layer]] = WeakKeyDictionary()
+_LAYERS: WeakKeyDictionary[Module, list[Linears]] = WeakKeyDictionary()
 """Of each body, looked up once: the host takes 5 ms to walk through one of 30 layers, as long as to
 launch its kernels."""
 
@@ -46,14 +42,13 @@ def forward(body: Module, options: dict[str, Any]) -> Any:
         return body(**options)
     if body not in _LAYERS:
         _LAYERS[body] = list(_layers(body))
-    layers = _LAYERS[body]
-    if any(isinstance(layer.module, FSDPModule) for layer in layers):
-        return body(**options)
-    with _cast(layers, torch.get_autocast_dtype(device)):
+    with _cast(_LAYERS[body], torch.get_autocast_dtype(device)):
         return body(**options)
 
 
-def _layers(body: Module) -> Iterator[Layer]:
+def _layers(body: Module) -> Iterator[Linears]:
+    if any(isinstance(part, FSDPModule) for part in body.modules()):
+        return
     for layer in body.modules():
         if not isinstance(layer, GradientCheckpointingLayer):
             continue
@@ -64,26 +59,25 @@ def _layers(body: Module) -> Iterator[Layer]:
             if getattr(module, "lora_magnitude_vector", None)
             for part in module.modules()
         }
-        linears = (
+        yield tuple(
             module
             for module in layer.modules()
             if isinstance(module, torch.nn.Linear)
             and module not in whole
             and not getattr(module, CASTS_ITSELF, False)
         )
-        yield Layer(layer, tuple(linears))
 
 
 @contextmanager
-def _cast(layers: list[Layer], dtype: torch.dtype) -> Iterator[None]:
+def _cast(layers: list[Linears], dtype: torch.dtype) -> Iterator[None]:
     """While open, the linear modules have copies in place of their weights. A module that is put
     into a layer later keeps its weights, which autocast then casts."""
     own: list[tuple[Module, str, Any]] = []
     try:
-        for layer in layers:
+        for linears in layers:
             weights = [
                 (module, name, weight)
-                for module in layer.linears
+                for module in linears
                 for name, weight in module._parameters.items()
                 if weight is not None
             ]

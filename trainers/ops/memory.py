@@ -128,6 +128,13 @@ def room_on(device: torch.device) -> int:
     return room(total, free, fraction, reserved, allocated)
 
 
+def free_share() -> float:
+    """Of the memory of this process's GPU, what nobody holds."""
+    release()
+    free, total = torch.cuda.mem_get_info()
+    return free / total
+
+
 def tokens_per_micro_batch(
     model: PreTrainedModel, packed: bool, bfloat16: bool, state_bytes: float
 ) -> int:
@@ -179,7 +186,7 @@ def _kept(model: PreTrainedModel, packed: bool, bfloat16: bool, tokens: int) -> 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an output that its own node keeps would never be freed
 
     ids = torch.arange(tokens + 1) % model.config.get_text_config().vocab_size
     row = rows([Example(ids, ids)], packed, model.device)

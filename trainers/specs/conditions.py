@@ -15,4 +15,9 @@ class Conditions(NamedTuple):
     """What the processes of a training divide among them (trainers/steps/sharding.py)."""
 
 
+FEWEST_COMPILED = 5000
+"""Micro-batches of a training on a GPU from which its layers are compiled. An estimate
+(tests/bench/bench_launches.py): each saves about 3,500 launches of 5 us, and compiling takes about
+90 s."""
+
 DEFAULTS = Conditions()

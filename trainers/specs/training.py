@@ -100,12 +100,14 @@ class TrainingSpec(OptimizerSpec):
     divergence_steps: Count = 5
     """... in this many steps in a row. A loss or gradient that is not finite ends it at once."""
     noise_scale_every: Annotated[int, Field(ge=0)] = 10
-    """Optimizer steps from one measurement of the gradient noise scale to the next; 0 for none.
-    Changes the weights by no more than rounding."""
+    """Optimizer steps from one measurement of the gradient noise scale to the next, more in a long
+    training, which makes 2,000 at most; 0 for none. Changes the weights by no more than
+    rounding."""
     tokens_per_micro_batch: Count | None = None
     """Tokens at a time on the device; when empty, as suits the device. Never changes the batch."""
     save_every_minutes: Annotated[float, Field(gt=0)] = 10.0
-    """Minutes between the checkpoints that a killed training goes on from."""
+    """Minutes between the checkpoints that a killed training goes on from; more where writing one
+    would take above a twentieth of the time."""
     save_every_steps: Count | None = None
     """Optimizer steps between checkpoints, instead of minutes."""
 

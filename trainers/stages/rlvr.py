@@ -14,8 +14,7 @@ import torch
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
-from trainers.data.forms.conversation import Conversation
-from trainers.data.forms.rendering import Rendering
+from trainers.data.forms import preference_pairs
 from trainers.data.prepare import Prepared
 from trainers.models import load
 from trainers.ops.judge import scores_of
@@ -55,10 +54,8 @@ def judged(judge: load.Loaded, dtype: str) -> Reward:
     """The score that a reward model gives the prompt with each completion."""
 
     def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
-        # as the judge was trained: up to the end of the answer, in its own template
-        rendering = Rendering.of(judge.tokenizer)
         texts = [
-            rendering.text(Conversation(asked + said)).text.rstrip()
+            preference_pairs.judged(asked, said, judge.tokenizer)
             for asked, said in zip(prompts, completions, strict=True)
         ]
         ids = judge.tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -15,9 +15,9 @@ from trainers import devices, nodes, process
 from trainers.attempt import Stopped, Superseded
 from trainers.specs.result import BudgetTooLarge, OutOfTime
 
-TIMEOUT = 600
-"""Seconds that a rank waits for the others in one exchange of gradients: the first rank may be
-writing a checkpoint meanwhile. torch's default is 1800."""
+TIMEOUT = 1800
+"""Seconds that a rank waits for the others in one exchange: the first may be writing a checkpoint
+of 100 GB to shared storage meanwhile. torch's default is that for gloo, and 600 for NCCL."""
 
 LOCALHOST = "127.0.0.1"
 ENDS = (OutOfTime, Stopped, Superseded, BudgetTooLarge)

@@ -14,6 +14,9 @@ import numpy as np
 RESAMPLES = 2000
 LEVEL = 0.95
 
+MOST = 2000
+"""Measurements of one training: more make it slower, and its noise scale hardly surer."""
+
 
 class Measurement(NamedTuple):
     """At one optimizer step: squared norms of the mean gradient, before clipping."""
@@ -40,6 +43,12 @@ def halve(examples: int, seed: int, step: int) -> tuple[list[int], list[int]]:
     """Places of two random halves of a batch; of an odd number the second has one more."""
     order = np.random.default_rng([seed, step, 1]).permutation(examples).tolist()
     return order[: examples // 2], order[examples // 2 :]
+
+
+def every(asked: int, steps: int) -> int:
+    """Steps from one measurement to the next, for a training of `steps` that has `asked` for one in
+    so many; 0 for none."""
+    return max(asked, math.ceil(steps / MOST)) if asked else 0
 
 
 def groups(examples: int, every: int, seed: int, step: int) -> list[list[int]]:

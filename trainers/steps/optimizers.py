@@ -1,5 +1,6 @@
 """The optimizer of a stage, from torch or bitsandbytes, with its numbers as the spec has them."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -13,6 +14,28 @@ Groups = list[dict[str, Any]]
 
 ADAFACTOR_FLOOR = 1e-3
 """Least size of a weight that the learning rate of Adafactor is relative to; torch's default."""
+
+
+class AnyRateAdafactor(Adafactor):
+    """torch's takes 1 / sqrt(step) for each learning rate above it, and so all of these alike. Here
+    the step of such a rate is as much longer."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        shortened = [
+            (weight, weight * (1 - group["lr"] * group["weight_decay"]), times)
+            for group in self.param_groups
+            for weight in group["params"]
+            if weight.grad is not None and (times := self._times(group["lr"], weight)) > 1
+        ]
+        loss = super().step(closure)
+        for weight, start, times in shortened:
+            weight.copy_(start.lerp_(weight, times))
+        return loss
+
+    def _times(self, rate: float, weight: torch.Tensor) -> float:
+        """How much longer than torch's the next step of a weight is."""
+        return rate * math.sqrt(float(self.state[weight].get("step", 0)) + 1)
 
 
 def optimizer(
@@ -48,7 +71,7 @@ def optimizer(
                 nesterov=spec.sgd_nesterov,
             )
         case "adafactor":
-            return Adafactor(
+            return AnyRateAdafactor(
                 groups(every),
                 lr=spec.learning_rate,
                 beta2_decay=spec.adafactor_beta2_decay,

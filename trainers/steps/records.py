@@ -24,6 +24,9 @@ METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 SMOOTHING = 0.9
 """Weight of the past in the exponential mean of the loss, corrected for its start."""
 
+MOST_OF_TIME = 0.05
+"""Share of a training that writing checkpoints takes at most: those of large models are rarer."""
+
 LOWEST_START = 1.0
 """Nats a token. A first batch of one easy example is no measure of a loss far above its start."""
 
@@ -108,6 +111,8 @@ class Records:
         self.compiled: bool | None = None
         """Whether the layers are compiled; of a training that goes on at first as they were."""
         self.saved = self.stepped = time.monotonic()
+        self.took = 0.0
+        """Seconds of the newest checkpoint."""
         self._went_on_from: checkpoints.Checkpoint | None = None
 
     def go_on_from(self, checkpoint: checkpoints.Checkpoint) -> None:
@@ -161,18 +166,21 @@ class Records:
         every = self.spec.save_every_steps
         if every is not None:
             return self.progress.steps % every == 0
-        return now - self.saved >= 60 * self.spec.save_every_minutes
+        pause = max(60 * self.spec.save_every_minutes, self.took / MOST_OF_TIME)
+        return now - self.saved >= pause
 
     def save(
         self, model: PreTrainedModel, optimizer: resume.HasState, budget: int, **facts: int
     ) -> None:
         """Leave a checkpoint; `facts` are what else its state has."""
+        began = time.monotonic()
         tensors = resume.tensors(model, optimizer)  # of sharded weights every rank has a part
         if distributed.is_first():
             state = {"progress": self.progress.state(), "budget": budget, **facts}
             state["compiled"] = self.compiled
             checkpoints.save(self.folder / CHECKPOINTS, self.progress.steps, tensors, state)
         self.saved = self.stepped = time.monotonic()  # the next step did not take this long
+        self.took = self.saved - began
 
 
 def _line(progress: Progress, step: Step, learning_rate: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import re
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from trainers.tasks.task_files import EvaluationUnavailable, TaskFileError
 SUBSET_SEED = 0
 FEWSHOT_SEED = 1234
 """lm-eval's own default, which published numbers use."""
+
+READING_SEED = 0
+"""lm-eval's default for Python's own random numbers."""
 
 KEPT_CHARACTERS = 2**26
 """Of the prompts that a process keeps for its next model, all benchmarks together."""
@@ -91,7 +95,8 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
         EvaluationUnavailable: the items are missing, or a task file is wrong.
     """
     try:
-        tasks = _load(benchmark, spec)
+        with _seeded():
+            tasks = _load(benchmark, spec)
     except EvaluationUnavailable:
         raise
     except Exception as error:  # hub client, datasets, yaml and a user's functions raise their own
@@ -107,6 +112,20 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
     return tasks
 
 
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random numbers as lm-eval's command has them: some tasks shuffle choices as they read their
+    items."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(READING_SEED)
+    np.random.seed(FEWSHOT_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
 def _load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
     """Relative names in a user's task file are relative to its folder, where lm-eval and datasets
     would take them from the working folder."""
@@ -117,9 +136,14 @@ def _load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
     if benchmark.group:
         with task_groups.manager(path) as manager, own_folder:
             return manager.load([benchmark.group])["tasks"]
-    with localised(benchmark, spec) as files, own_folder:
+    folder = tempfile.TemporaryDirectory()
+    with own_folder:
         # Without the defaults: indexing every stock task takes ten seconds.
-        return TaskManager(include_defaults=False).load(files)["tasks"]
+        manager: Any = TaskManager(include_defaults=False)
+        tasks = manager.load(localised(benchmark, spec, Path(folder.name)))["tasks"]
+    for task in tasks.values():
+        task.folder_of_items = folder  # which goes with the tasks: they write there again
+    return tasks
 
 
 def _reason(error: Exception) -> str:
@@ -133,19 +157,16 @@ def _reason(error: Exception) -> str:
     return f"{line} ({type(error).__name__})"
 
 
-@contextmanager
-def localised(benchmark: Benchmark, spec: EvaluateSpec) -> Iterator[list[str]]:
-    """The tasks' YAML files; with a `data_dir`, written around the stock ones to read local
-    items."""
+def localised(benchmark: Benchmark, spec: EvaluateSpec, folder: Path) -> list[str]:
+    """The tasks' YAML files; with a `data_dir`, written into `folder` around the stock ones to read
+    local items."""
     paths = task_paths(benchmark)
-    if spec.data_dir is None or not benchmark.local_files:
-        yield [str(path) for path in paths]
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield [_localised(path, benchmark, spec, Path(folder)) for path in paths]
+    if spec.data_dir is not None and benchmark.local_files:
+        paths = [_localised(path, benchmark, spec, folder) for path in paths]
+    return [str(path) for path in paths]
 
 
-def _localised(path: Path, benchmark: Benchmark, spec: EvaluateSpec, folder: Path) -> str:
+def _localised(path: Path, benchmark: Benchmark, spec: EvaluateSpec, folder: Path) -> Path:
     splits = {name: str(file) for name, file in local_splits(benchmark, path, spec).items()}
     config = {
         "include": str(path),
@@ -161,7 +182,7 @@ def _localised(path: Path, benchmark: Benchmark, spec: EvaluateSpec, folder: Pat
     }
     written = folder / path.name
     written.write_text(json.dumps(config))  # JSON is YAML
-    return str(written)
+    return written
 
 
 def subsets(tasks: dict[str, Any], limit: int | None) -> dict[str, list[int]] | None:

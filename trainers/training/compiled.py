@@ -17,10 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from trainers.ops import half_weights
 from trainers.ops.memory import out_of_memory
 from trainers.ops.packed_attention import Example, rows
-
-FEWEST_MICRO_BATCHES = 5000
-"""Of a whole training. An estimate (tests/bench/bench_launches.py): a micro-batch saves about
-3,500 launches of 5 us, and compiling takes about 90 s."""
+from trainers.specs.conditions import FEWEST_COMPILED
 
 PROOF = ((130, 70, 17), (40, 9))
 """Lengths of the examples of two rows that must give the same compiled and uncompiled."""
@@ -56,8 +53,8 @@ def worthwhile(
         return "only packed attention in bfloat16 is"
     if before is not None:
         return "" if before else "it was not when the training began"
-    if micro_batches < FEWEST_MICRO_BATCHES:
-        return f"{micro_batches:.0f} micro-batches are fewer than {FEWEST_MICRO_BATCHES}"
+    if micro_batches < FEWEST_COMPILED:
+        return f"{micro_batches:.0f} micro-batches are fewer than {FEWEST_COMPILED}"
     return ""
 
 

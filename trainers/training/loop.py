@@ -31,7 +31,7 @@ from trainers.specs.conditions import Conditions
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
-from trainers.steps import checkpoints, distributed, optimizers, schedule, sharding
+from trainers.steps import checkpoints, distributed, noise_scale, optimizers, schedule, sharding
 from trainers.steps.records import CHECKPOINTS, figures
 from trainers.steps.step import Diverged
 from trainers.training import compat_accelerate, compiled
@@ -134,7 +134,7 @@ def train(
                     packed=packed,
                     loss=kind.loss,
                     max_grad_norm=spec.max_grad_norm,
-                    noise_scale_every=spec.noise_scale_every,
+                    noise_scale_every=noise_scale.every(spec.noise_scale_every, course.steps),
                     sharding=conditions.sharding,
                 )
             )

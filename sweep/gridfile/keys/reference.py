@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from sweep.gridfile.keys import schema as grid
 from sweep.gridfile.keys.resources import Resources
+from sweep.gridfile.keys.trackers import Trackio, Wandb
+from trainers.specs.adapter import Adapter
 from trainers.specs.data import Columns, DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
@@ -36,11 +38,14 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], tuple[str, ...]]] = {
     "Training, every kind": ("Any scalar of these may be an axis of `grid:`.", TrainingSpec, ()),
     "`data`": ("A data set by name, these keys, or a list of either.", DataSpec, ()),
     "`data.columns`": ("", Columns, ()),
+    "`adapter`": ("LoRA in place of all weights, on every kind of stage.", Adapter, ()),
     "`evaluate`": ("", EvaluateSpec, ()),
     "`resources`": ("A stage may have its own.", Resources, ()),
     "`limits`": ("", grid.Limits, ()),
     "`price`": ("", grid.Pricing, ()),
     "`tracking`": ("", grid.Tracking, ()),
+    "`tracking.wandb`": ("", Wandb, ()),
+    "`tracking.trackio`": ("", Trackio, ()),
     "`notify`": ("URLs alone, or these keys.", grid.Notify, ()),
     "`search`": ("", grid.Search, ()),
     "`decide`": ("", grid.Decide, ()),
@@ -79,7 +84,7 @@ def _section(heading: str, note: str, model: type[BaseModel], keys: tuple[str, .
         f"| `{key}` | {_allowed(schema['properties'].get(key, {}))} | {_default(model, key)} | "
         f"{_told(model, key)} |"
         for key in keys
-        if key in model.model_fields
+        if key in model.model_fields and key not in WRITTEN.get(model, {})
     ]
     rows += [f"| `{key}` | its keys | | {told} |" for key, told in WRITTEN.get(model, {}).items()]
     table = ["| key | allowed | default | meaning |", "|---|---|---|---|", *rows]

@@ -70,7 +70,7 @@ def opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         system, path = url_to_fs(url, use_listings_cache=False, **client)
     except ImportError as error:
-        extra = "; python -m pip install '.[s3]' does" if parts.scheme == "s3" else ""
+        extra = "; python -m pip install -e '.[s3]' does" if parts.scheme == "s3" else ""
         raise BadUrl(f"{url}: {error}{extra}") from error
     except ValueError as error:
         raise BadUrl(f"{url}: {error}; for example s3://BUCKET/PREFIX") from error

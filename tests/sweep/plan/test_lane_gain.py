@@ -11,6 +11,7 @@ stages:
   sft:
     kind: sft
     data: {name: world:sft, examples: 1000}
+    steps: 10000
     grid: {learning_rate: [0.001, 0.002], batch_size: [4, 128]}
 evaluate: {benchmarks: []}
 resources: {gpus_per_trial: 1, lanes: auto}
@@ -39,6 +40,11 @@ def test_a_gpu_gains_where_it_waits_for_launches(pays):
     assert pays(10, "price.tokens_per_example=500") == (True, False)
     quarter = "resources.gpus_per_trial=0.25"
     assert pays(10, "price.tokens_per_example=1000", quarter) == (False, False)
+
+
+def test_a_training_too_short_to_be_compiled_gains_more(pays):
+    assert pays(10) == (True, False)
+    assert pays(10, "stages.sft.steps=100") == (True, True)
 
 
 def test_a_cpu_takes_none(pays):

@@ -9,6 +9,7 @@ from sweep.price import cost
 from sweep.price.calibration import BenchmarkSpeed, Calibration, StageSpeed
 from sweep.terminal.sums import sums
 from trainers import files
+from trainers.specs.conditions import FEWEST_COMPILED
 
 PARAMETERS = 967_104
 """Of the tiny model."""
@@ -223,6 +224,43 @@ def test_frozen_weights_take_no_gradients_and_the_adapter_does(priced, small):
     _, _, (_, cell, _) = priced(small, "price.tokens_per_example=30", *LORA)
     assert cell.train_flops == (4 * PARAMETERS + 6 * RANK_8) * 360
     assert cell.eval_flops == 2 * PARAMETERS * 8 * 91, "merged before it is scored"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["model=owner/name"], "hours: unknown (the plan does not know the size of owner/name); "
+         "--calibrate measures them, or give price.tokens_per_second"),
+        (["evaluate.benchmarks=[lambada_openai]", "price.tokens_per_second=1000"],
+         "hours: training 0.0 min, in all unknown (the plan does not know how many tokens "
+         "lambada_openai has); --calibrate measures them"),
+    ],
+)  # fmt: skip
+def test_what_hours_lack_is_named(load, small, changes, message):
+    grid = load(small, "price.tokens_per_example=30", *changes)
+    planned = trials.trials(grid)
+    prices = [cost.price(grid, trial, None) for trial in planned]
+    costs = [trials.cost(trial) for trial in planned]
+    assert [*sums(grid, planned, costs, lambda at_once: prices, None)][-1] == message
+
+
+def test_a_stated_speed_gives_the_hours_of_a_model_of_unknown_size(load, small):
+    stated = ("price.tokens_per_example=30", "price.tokens_per_second=1000")
+    hours = [
+        cost.price(grid, trials.trials(grid)[1], None).hours
+        for grid in (load(small, *stated, *more) for more in ([], ["model=owner/name"]))
+    ]
+    assert hours[0] == pytest.approx(hours[1])
+
+
+def test_a_step_of_a_training_too_short_to_be_compiled_takes_longer():
+    device, size = step_time.Device(4e14, 3.35e12), step_time.Size(134_515_008, 30)
+    short, long = (
+        step_time.training_step(size, 1000, device, 32_768, steps=steps)
+        for steps in (FEWEST_COMPILED - 1, FEWEST_COMPILED)
+    )
+    saved = step_time.UNCOMPILED_LAUNCHES - step_time.TRAINING_LAUNCHES
+    assert short - long == pytest.approx(30 * saved * step_time.LAUNCH_SECONDS)
 
 
 def test_rank_and_optimizer_move_what_a_step_takes():

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from trainers.data import prepare
+from trainers.data.forms import messages
 from trainers.data.forms.conversation import turns
 from trainers.data.forms.tokenize import IGNORED
 from trainers.data.rows import sources
@@ -88,6 +89,17 @@ def jsonl(tmp_path):
         return path
 
     return write
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", '[{"type": "LOC", "value": "Paris"}]', '[{"content": "a", "page": 3}]', "[1, 2]"]
+)
+def test_a_text_that_is_a_list_in_json_is_an_answer(said):
+    assert messages.answer(said, "completion", "assistant") == [
+        {"role": "assistant", "content": said}
+    ]
+    turns = [{"role": "user", "content": "a"}]
+    assert messages.answer(json.dumps(turns), "completion", "assistant") == turns
 
 
 @pytest.mark.parametrize("row", FORMS.values(), ids=FORMS)

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import lm_eval
@@ -209,6 +211,16 @@ def test_no_more_prompts_are_kept_than_fit(lm, mine, loads, monkeypatch):
         score(lm, "world_choice", limit=5)
         score(lm, mine)
     assert loads == ["world_choice", "mine"] * 2
+
+
+def test_vllm_takes_what_is_free_beside_the_model(tiny, monkeypatch):
+    """Which it would refuse to start beside, where the model holds a tenth of the GPU."""
+    given: dict[str, Any] = {}
+    theirs = SimpleNamespace(VLLM=lambda **options: given.update(options))
+    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", theirs)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60, 80))
+    evaluate.open_model(tiny, EvaluateSpec(benchmarks=["arc"], backend="vllm"))
+    assert given["gpu_memory_utilization"] == pytest.approx(0.9 * 60 / 80)
 
 
 def test_chat_template_is_used_unless_told_otherwise(lm):

@@ -1,6 +1,7 @@
 """lm-eval's tasks as a preset loads them: the prompt of an item is the same in every subset."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -46,6 +47,32 @@ def prompts(path, limit: int | None, build=None) -> dict[str, str]:
     task.build_all_requests(samples=chosen and chosen["mine"])
     found = [request.args[0] for request in task.instances]
     return {prompt.split("\n\n")[-1]: prompt for prompt in found}
+
+
+SHUFFLING = """\
+import random
+def shuffled(items):
+    return items.map(lambda row: {"question": row["question"] + random.choice("abcdefgh")})
+"""
+
+
+def test_a_task_that_shuffles_as_it_reads_asks_every_trial_the_same(tmp_path):
+    """Wherever and by whichever process it is read."""
+    asked = []
+    for number in range(2):
+        folder = tmp_path / f"node-{number}"
+        folder.mkdir()
+        (folder / "own.py").write_text(SHUFFLING)
+        lines = [json.dumps({"question": f"test {n}", "answer": str(n)}) for n in range(12)]
+        for split in ("test", "train"):
+            (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        text = TASK.replace("FOLDER", str(folder)).replace("SHOTS", "train")
+        (folder / "mine.yaml").write_text(text + "process_docs: !function own.shuffled\n")
+        random.seed(number)
+        state = random.getstate()
+        asked.append([*prompts(folder / "mine.yaml", None)])
+        assert random.getstate() == state
+    assert asked[0] == asked[1]
 
 
 def test_prompt_of_an_item_is_the_same_in_every_subset(mine):

@@ -95,6 +95,17 @@ def test_a_lane_is_as_if_alone(settings, trained, single, tiny, tmp_path):
                 ), name
 
 
+def test_what_a_lane_saves_names_the_pad_token_as_a_model_trained_alone_does(
+    tiny, trained, single, monkeypatch
+):
+    """A child that starts from it embeds that token alike."""
+    monkeypatch.setattr(tiny.model.config, "pad_token_id", None)
+    saved = []
+    settings = [one | {"steps": 1, "noise_scale_every": 0} for one in RATES[:2]]
+    trained(settings, save=lambda _, loaded, result: saved.append(loaded.model.config.pad_token_id))
+    assert saved == [single(settings[0]).model.config.pad_token_id] * 2 != [None] * 2
+
+
 PAIRS = {
     "learning_rate": 1e-3, "batch_size": 6, "heldout": 3, "max_length": 96, "dtype": "float32",
     "data": {"name": "world:preferences", "examples": 40}, "steps": 4, "noise_scale_every": 2,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers.models import fingerprint, load
+from trainers.models import fingerprint, load, shapes
 
 
 def test_tiny_model_is_float32_in_evaluation_mode_with_a_pad_token(tiny):
@@ -29,6 +29,22 @@ def test_number_of_parameters_is_known_without_loading(tiny, tmp_path):
     assert load.parameters("tiny") == tiny.model.num_parameters()
     assert load.parameters(str(tmp_path)) == tiny.model.num_parameters()
     assert load.parameters("owner/name") is None
+    tiny.model.save_pretrained(tmp_path / "parts", max_shard_size="2MB")
+    assert len([*(tmp_path / "parts").glob("*.safetensors")]) > 1
+    assert load.parameters(str(tmp_path / "parts")) == tiny.model.num_parameters()
+    next((tmp_path / "parts").glob("*.safetensors")).unlink()
+    assert load.parameters(str(tmp_path / "parts")) is None
+
+
+def test_a_model_that_was_fetched_is_known_without_the_network(tiny, tmp_path, monkeypatch):
+    cache = tmp_path / "models--owner--name"
+    tiny.model.save_pretrained(cache / "snapshots" / "c0ffee")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("c0ffee")
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert load.parameters("owner/name") == tiny.model.num_parameters()
+    assert shapes.shape("owner/name") == shapes.KNOWN["tiny"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from tests.trainers.small_models import EXAMPLES, small
 from trainers.models import adapters
@@ -100,3 +101,14 @@ def test_an_adapter_that_comes_later_and_weights_that_are_replaced_are_met(monke
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
     assert not any(type(p) is torch.Tensor for p in model.base_model.parameters())
+
+
+def test_a_body_with_a_sharded_block_is_left_to_its_shards(monkeypatch):
+    """Blocks of a layer are divided, and not the layer itself (trainers/steps/sharding.py)."""
+    monkeypatch.setattr(half_weights, "DEVICES", ("cpu",))
+    monkeypatch.setattr(half_weights, "_copies", lambda *_: pytest.fail("cast"))
+    model, options = small().train(), rows(EXAMPLES, False, torch.device("cpu")).options
+    block = model.model.layers[1].mlp
+    block.__class__ = type("Sharded", (FSDPModule, type(block)), {})
+    with torch.autocast("cpu", torch.bfloat16):
+        half_weights.forward(model.base_model, options)

@@ -1,5 +1,9 @@
 """What a forward pass keeps, against what it is known to keep."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -23,6 +27,16 @@ def test_bytes_of_a_token_hold_what_every_layer_must_keep(tiny):
         half = memory.bytes_per_token(tiny.model, packed, bfloat16=True)
     assert least < whole < 5 * least
     assert half < whole
+
+
+def test_weighing_a_model_lets_go_of_it(tiny):
+    model = copy.deepcopy(tiny.model)
+    weight = weakref.ref(next(model.parameters()))
+    with packed_attention.used(model) as packed:
+        memory.bytes_per_token(model, packed, bfloat16=True)
+    del model
+    gc.collect()
+    assert weight() is None
 
 
 def test_a_cpu_has_a_constant(tiny):

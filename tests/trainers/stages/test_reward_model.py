@@ -7,9 +7,13 @@ import math
 import pytest
 import torch
 
+from sweep.export import usage
 from trainers.data import prepare
-from trainers.models import load
+from trainers.data.forms import preference_pairs
+from trainers.models import chat_template, load
 from trainers.ops import judge, packed_attention, pairs
+from trainers.ops.judge import scores_of
+from trainers.ops.packed_attention import Example
 from trainers.specs.preference import RewardSpec
 from trainers.stages import reward_model
 
@@ -122,6 +126,38 @@ def test_saved_model_opens_as_a_judge_with_the_same_weights(train, tiny, tmp_pat
     result.model.save_pretrained(tmp_path / "model")
     tiny.tokenizer.save_pretrained(tmp_path / "model")
     assert torch.equal(flat(load.load_judge(str(tmp_path / "model")).model), weights)
+
+
+def test_the_code_of_its_card_reads_it_where_it_was_trained(train, tiny, tmp_path, capsys):
+    _, result = train(steps=1)
+    folder = tmp_path / "model"
+    result.model.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    code = usage.judge().removeprefix("```python\n").removesuffix("```")
+    exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), {})
+    judge = load.load_judge(str(folder))
+    turns = [[{"role": "user", "content": "Hello"}], [{"role": "assistant", "content": "Hi!"}]]
+    text = preference_pairs.judged(turns[0], turns[1], judge.tokenizer)
+    ids = torch.tensor(judge.tokenizer(text, add_special_tokens=False)["input_ids"])
+    (score,) = scores_of(judge, [Example(ids, ids)], "float32")
+    assert float(capsys.readouterr().out) == pytest.approx(float(score), abs=1e-5)
+
+
+def test_a_judge_has_one_number_and_a_template_without_today(train, tiny, tmp_path):
+    _, result = train(steps=1)
+    result.model.save_pretrained(tmp_path / "model")
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path / "model")
+    judge = load.load_judge(str(tmp_path / "model"))
+    said = judge.tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    assert said.startswith("26 Jul 2024") and chat_template.date_in(judge.tokenizer) == "2024-07-26"
+    result.model.config.num_labels = 2
+    result.model.score = torch.nn.Linear(result.model.config.hidden_size, 2, bias=False)
+    result.model.save_pretrained(tmp_path / "two")
+    tokenizer.save_pretrained(tmp_path / "two")
+    with pytest.raises(load.ModelUnavailable, match="it gives 2 numbers; a judge gives one"):
+        load.load_judge(str(tmp_path / "two"))
 
 
 def test_model_that_writes_is_no_judge(tiny, tmp_path):

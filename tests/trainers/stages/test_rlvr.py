@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trl
 
 from trainers import attempt
 from trainers.data import prepare
+from trainers.data.forms import preference_pairs
+from trainers.data.forms.conversation import Pair
 from trainers.evaluate import heldout_reward
 from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec
@@ -321,6 +324,20 @@ def test_the_score_of_a_reward_model_counts_with_its_weight(tiny, tmp_path, trai
     added = [line["reward"] - line["verified_reward"] for line in (one, two)]
     assert added[0] != 0
     assert added[1] == pytest.approx(2 * added[0], rel=1e-4)
+
+
+def test_a_judge_reads_a_completion_up_to_its_end(tiny, monkeypatch):
+    """Where its template closes the conversation with a token more, as Phi-3's does."""
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    templates = Path(trl.__file__).parent / "chat_templates"
+    tokenizer.chat_template = (templates / "phi3.jinja").read_text()
+    read = []
+    monkeypatch.setattr(rlvr, "scores_of", lambda _, texts, __: read.extend(texts) or torch.ones(1))
+    asked, said = ([{"role": role, "content": "a b"}] for role in ("user", "assistant"))
+    rlvr.judged(tiny._replace(tokenizer=tokenizer), "float32")([asked], [said])
+    trained = preference_pairs.rendered(Pair(asked, said, said), tokenizer)[0].text
+    assert tokenizer.decode(read[0].ids) == trained
+    assert trained.endswith("a b<|end|>")
 
 
 @pytest.mark.slow

@@ -63,3 +63,11 @@ def test_halves_are_random_and_whole():
     assert sorted(first + second) == list(range(9))
     assert (len(first), len(second)) == (4, 5)
     assert halve(9, 0, 10) == (first, second) != halve(9, 0, 20)
+
+
+def test_a_long_training_measures_no_more_than_is_of_use():
+    from trainers.steps.noise_scale import MOST, every
+
+    assert [every(10, steps) for steps in (1, 10 * MOST, 10 * MOST + 1)] == [10, 10, 11]
+    assert every(10, 400_000) == 200
+    assert every(0, 400_000) == 0

@@ -98,6 +98,29 @@ def test_three_updates_are_the_librarys(name):
         assert not torch.equal(p, start)
 
 
+def test_adafactor_takes_a_rate_above_the_one_that_torch_ends_at(monkeypatch):
+    """From the second step on 0.9 is above 1 / sqrt(step), and 0.4 from the seventh."""
+    for rate in (0.4, 0.9):
+        model = small()
+        twin = copy.deepcopy(model)
+        decaying = {one for one, p in model.named_parameters() if p.ndim > 1}
+        ours = optimizer(spec(optimizer="adafactor", learning_rate=rate), 0.95, model, decaying)
+        theirs = Adafactor(groups(twin.parameters()), lr=rate)
+        for step in range(9):
+            for number, (p, q) in enumerate(
+                zip(model.parameters(), twin.parameters(), strict=True)
+            ):
+                generator = torch.Generator().manual_seed(100 * step + number)
+                p.grad = torch.randn(p.shape, generator=generator)
+                q.grad = p.grad.clone()
+            ours.step()
+            with monkeypatch.context() as patched:
+                patched.setattr("torch.optim._adafactor.min", lambda rate, _: rate, raising=False)
+                theirs.step()
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            assert torch.allclose(p, q, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -73,9 +73,14 @@ def answer(value: Any, column: str, role: str) -> Messages:
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    if isinstance(value, str) and parsed_messages(value) is None:
+    if isinstance(value, str) and not _said(parsed_messages(value)):
         return transcript(value) or [{"role": role, "content": value}]
     return messages(value, column)
+
+
+def _said(parsed: list[Any] | None) -> bool:
+    """Whether a text that holds a list of objects holds messages, and is not an answer in JSON."""
+    return bool(parsed) and all(any(key in entry for key in SPEAKER) for entry in parsed or ())
 
 
 def parsed_messages(value: Any) -> list[Any] | None:

@@ -3,6 +3,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from trainers.data.forms.conversation import Conversation, Pair, filled, pair_of, with_extras
+from trainers.data.forms.messages import Messages
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
 from trainers.data.rows.stored_rows import Row
@@ -41,6 +42,20 @@ def rendered(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text
         for side in (pair.chosen, pair.rejected)
     )
     return chosen, rejected
+
+
+def judged(prompt: Messages, answer: Messages, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a reward model reads of one answer, as it was trained: up to the answer's end. Under a
+    template that cannot tell turns apart, on which none is trained here: the whole conversation.
+
+    Raises:
+        ValueError: the template refuses it, or leaves a part of it out.
+    """
+    talk = Conversation(prompt + answer)
+    try:
+        return _text(talk, len(prompt), tokenizer).text
+    except ValueError:
+        return Rendering.of(tokenizer).text(talk).text.rstrip()
 
 
 def _text(talk: Conversation, first: int, tokenizer: PreTrainedTokenizerBase) -> Text:
