@@ -21,10 +21,8 @@ from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from tests.faults.runs import Run, judged, wait_until
+from tests.faults.runs import TIMES, Run, judged, wait_until
 from trainers import files
-
-TIMES = ["train_seconds", "eval_seconds"]
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}."}) + "\n"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainers.weights import EXACT, distance, flat
 from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms.tokenize import IGNORED
@@ -25,7 +26,6 @@ SPEC = {
 }  # fmt: skip
 
 WHOLE = 10**6
-EXACT = 1e-4
 """Of the relative distance between updates, as in test_exact_batches.py."""
 
 
@@ -47,14 +47,6 @@ def train(tiny, tmp_path):
         return flat(loaded.model) - flat(tiny.model), result
 
     return run
-
-
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 def test_losses_are_the_formula_by_hand_on_three_pairs():
