@@ -1,6 +1,7 @@
 """Fixtures that several test files share: grid files, the command, and one small run folder."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -203,6 +204,17 @@ def command(tmp_path):
     return run
 
 
+@pytest.fixture
+def child_seconds():
+    """CPU seconds of the processes that this one has started and that have ended."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    return used
+
+
 def drive_locally(text: str, folder: Path, *options: str) -> Ended:
     """The whole command in this process, without Ray; `folder` has the name of the grid."""
     from typer.testing import CliRunner
@@ -266,7 +278,8 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 def browser(tmp_path_factory):
     """Chromium without a window; its console is `get_log("browser")`."""
     if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver on this machine")
+        missing = pytest.fail if os.environ.get("SWEEP_TEST_BROWSER") else pytest.skip
+        missing("no chromium and chromedriver on this machine")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

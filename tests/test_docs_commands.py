@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sweep import run as sweep_run
 from tests import documented
 from tests.documented import ROOT, Module
 
@@ -140,13 +142,14 @@ def test_launch_scripts_exist_and_take_the_line(line):
 
 
 @each("sweep.run", having=".yaml")
-def test_run_lines_plan(line, tmp_path):
+def test_run_lines_plan(line, tmp_path, monkeypatch):
     given = (part for part in line.arguments if part != "--calibrate")
     arguments = tuple(READERS_OWN.get(part, part) for part in given)
     arguments += () if "--dry-run" in arguments else ("--dry-run",)
-    ended = python(line._replace(arguments=arguments), "--runs", str(tmp_path))
-    assert ended.returncode == 0, ended.stderr
-    assert "optimizer steps" in ended.stdout
+    monkeypatch.chdir(ROOT)
+    ended = CliRunner().invoke(sweep_run.app, [*arguments, "--runs", str(tmp_path)])
+    assert ended.exit_code == 0, ended.output
+    assert "optimizer steps" in ended.output
 
 
 @pytest.mark.slow

@@ -67,7 +67,8 @@ def training_curves(title: str, curves: Sequence[TrainingCurve]) -> Chart | None
 
 def thinned(records: Sequence[Mapping[str, float]], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (steps where they were not recorded) and smoothed loss, at most `most` points of each
-    with the first and the last among them."""
+    with the first and the last among them. A record with neither tokens nor step is left out."""
+    records = [record for record in records if "tokens" in record or "step" in record]
     count = min(most, len(records))
     places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
     kept = [records[place] for place in places]

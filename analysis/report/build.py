@@ -247,9 +247,9 @@ def _decided(source: Source) -> list[tuple[str, str]]:
     screened = [event.get("reason", "") for event in events if event["event"] == "screened"]
     facts = [("screening runs, in no answer", "; ".join(screened))] if screened else []
     chosen = sum(event["event"] == "chosen" for event in events)
-    last = [event.get("reason", "") for event in events if event["event"] == "decided"][-1:]
-    if last:
-        facts.append(("chosen as results came in", f"{counted(chosen, 'trial')}; {last[0]}"))
+    why = [event["reason"] for event in events if event["event"] == "decided" and "reason" in event]
+    if why:
+        facts.append(("chosen as results came in", f"{counted(chosen, 'trial')}; {why[-1]}"))
     return facts
 
 

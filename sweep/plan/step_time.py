@@ -138,6 +138,11 @@ def decoding(size: Size, answers: int, tokens: int, device: Device) -> float:
 
 
 def _seconds(launches: float, flops: float, moved: float, device: Device) -> float:
-    """The host's time or the device's, whichever is longer."""
     work = flops / device.flops_per_second + moved / (device.bytes_per_second or math.inf)
+    return seconds(launches, work)
+
+
+def seconds(launches: float, work: float) -> float:
+    """The host's time or the device's, whichever is longer; of the device the `work` in seconds,
+    and beside it the least time of each kernel."""
     return max(launches * LAUNCH_SECONDS, launches * SHORTEST_SECONDS + work)

@@ -175,7 +175,7 @@ def audit(kind: str, path: str, cores: str) -> None:
         tokens = json.loads((out / CONTAMINATION).read_text())["data"][0]["tokens"]
     else:
         records.languages(data, out, int(cores), {})
-        tokens = 0
+        tokens = None
     seconds = time.perf_counter() - began
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     largest = [resource.getrusage(one).ru_maxrss // 1024 for one in who]
@@ -205,7 +205,7 @@ def memory() -> None:
             count = len(lines) * repeats
             print(
                 f"{kind:16}{count:14,}{seconds:8.1f}{60 * count / seconds:12,.0f}"
-                f"{tokens / seconds:12,.0f}{f'{driver} + {other}':>12}"
+                f"{f'{tokens / seconds:,.0f}' if tokens else '':>12}{f'{driver} + {other}':>12}"
             )
 
 

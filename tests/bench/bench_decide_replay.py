@@ -154,8 +154,9 @@ def main() -> None:
         table = pd.DataFrame([row for rows in pool.map(measure, jobs) for row in rows])
     summary = table.groupby(["case", "method"], sort=False).agg(
         runs=("hit", "size"), hit=("hit", "mean"), ratio=("ratio", "mean"),
-        regret=("regret", "mean"), lost=("lost", "mean"),
+        regret=("regret", "mean"), lost=("lost", "mean"), answered=("lost", "count"),
     )  # fmt: skip
+    print("lost: the mean over the runs that answered")
     print(summary.to_string(float_format="{:.4f}".format))
     print(f"{time.monotonic() - started:.0f} s")
 

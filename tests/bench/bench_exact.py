@@ -11,12 +11,12 @@ last row is another order of the same examples, which shows that the distance ca
 import argparse
 import copy
 import os
-import socket
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from tests.trainers.weights import distance, flat, in_two_processes
 from trainers import files
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,7 +24,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
 import transformers
-from torch import multiprocessing
 
 from trainers.data import prepare
 from trainers.models import load
@@ -71,15 +70,7 @@ def update(start: load.Loaded, asked: SftSpec, packed: bool = True) -> torch.Ten
     return flat(loaded.model) - flat(start.model)
 
 
-def flat(model: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten().cpu() for parameter in model.parameters()])
-
-
-def rank(number: int, port: int, model: str, settings: dict[str, Any], file: str) -> None:
-    os.environ |= {
-        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+def rank(number: int, model: str, settings: dict[str, Any], file: str) -> None:
     quiet()
     torch.set_num_threads(max((os.cpu_count() or 2) // 2, 1))
     found = update(load.load(model), spec(**settings))
@@ -89,12 +80,9 @@ def rank(number: int, port: int, model: str, settings: dict[str, Any], file: str
 
 def two_ranks(model: str, settings: dict[str, Any]) -> torch.Tensor:
     """Two processes: gloo on CPUs, NCCL on GPUs, as accelerate chooses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "update.pt")
-        multiprocessing.spawn(rank, (port, model, settings, file), nprocs=2)
+        in_two_processes(rank, model, settings, file)
         return torch.load(file, weights_only=True)
 
 
@@ -121,8 +109,9 @@ def main() -> None:
             found = two_ranks(arguments.model, common | settings)
         else:
             found = update(start, spec(**(common | settings)), shape.get("packed", True))
-        distance = float((found - expected).norm() / expected.norm())
-        print(f"{name:38}{distance:12.1e}{time.monotonic() - began:9.0f}", flush=True)
+        print(
+            f"{name:38}{distance(found, expected):12.1e}{time.monotonic() - began:9.0f}", flush=True
+        )
     print(f"wanted: {WANTED:g}, but for another seed")
 
 

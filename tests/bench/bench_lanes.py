@@ -199,10 +199,9 @@ def estimates(few: Count, many: Count, lanes: int, kernels: int) -> tuple[Estima
     tokens = whole.flops / (6 * PARAMETERS)
     moved += step_time.ACTIVATION_BYTES * bench_launches.config(1).hidden_size * LAYERS * tokens
     work = whole.flops / (bench_launches.SHARE * bench_launches.PEAK) + moved / BANDWIDTH
-    floor = operators * step_time.SHORTEST_SECONDS
     return (
         Estimate(whole.operators, whole.seconds),
-        Estimate(operators, max(operators * step_time.LAUNCH_SECONDS, floor + work)),
+        Estimate(operators, step_time.seconds(operators, work)),
     )
 
 

@@ -11,8 +11,9 @@ The estimate: the host needs 5 us for each launch. A kernel takes the device as 
 its operations, whichever is longer, and at least 2 us. A step takes the longer of host and device,
 and 20 us for each synchronisation. The bound is the larger of all operations at half the peak and
 of AdamW's traffic. `compiled` counts what inductor makes of one layer: it generates the code for a
-CPU, where each loop nest is what would be a kernel on a GPU; there it fuses more. All times are
-estimates: only a GPU can say what is true.
+CPU, where each loop nest is what would be a kernel on a GPU; there it fuses more. Which kernel does
+which work is not known of them, so that the device takes 2 us for each beside the work of all. All
+times are estimates: only a GPU can say what is true.
 """
 
 import argparse
@@ -296,7 +297,7 @@ def line(kind: str, batch: int, counts: tuple[Count, Count], kernels: int) -> st
         return text
     passes = whole.attention / LAYERS
     operators = whole.operators - LAYERS * per_layer + LAYERS * kernels * passes
-    seconds = max(operators * LAUNCH, whole.work_seconds) + whole.syncs * SYNC
+    seconds = step_time.seconds(operators, whole.work_seconds) + whole.syncs * SYNC
     return text + f"{operators:10.0f}{1e3 * seconds:9.1f}"
 
 

@@ -81,11 +81,12 @@ def main() -> None:
         file.write_text(GRID.format(steps=given.steps, rates=max(given.trials // len(SIZES), 2)))
         grid = load.load(file)
         began, console = time.monotonic(), RunConsole(quiet=True)
-        drive.drive(grid, plan.trials(grid), Path(place) / "page", Options(), console)
+        planned = plan.trials(grid)
+        drive.drive(grid, planned, Path(place) / "page", Options(), console)
         wall, used = time.monotonic() - began, cpu_seconds()
     (page,) = pages
     Console(highlight=False).print(
-        f"{given.trials} trials in {wall:.0f} s: the page took {page.draw_seconds:.2f} s of CPU, "
+        f"{len(planned)} trials in {wall:.0f} s: the page took {page.draw_seconds:.2f} s of CPU, "
         f"{page.draw_seconds / wall:.2%} of the wall time, and {page.import_seconds:.2f} s for "
         f"imports; the whole command {used:.0f} s"
     )

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tests.faults.clusters import silent_server
+from tests.faults.runs import TIMES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,6 @@ WAYS = {
     "offline": "tracking={wandb: {project: bench}}",
     "silent": "tracking={wandb: {project: bench, mode: online}}",
 }
-TIMES = ["train_seconds", "eval_seconds"]
 WANTED = 1.05
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from trainers import files
 
 
 def done_to(root: Path, disturbance: Disturbance, work: Callable[[], None]) -> int:
-    """Do the work in a process of its own, one of its operations disturbed; its exit code."""
+    """Do the work in a process of its own, one of its operations disturbed; its exit code, which is
+    70 where the work itself failed."""
     child = os.fork()
     if not child:
         signal.alarm(20)
@@ -27,6 +29,9 @@ def done_to(root: Path, disturbance: Disturbance, work: Callable[[], None]) -> i
             work()
         except OSError as error:
             os._exit(error.errno)
+        except BaseException:  # or a second pytest would go on from here
+            traceback.print_exc()
+            os._exit(70)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

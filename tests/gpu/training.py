@@ -170,25 +170,43 @@ class _Killed(Exception):
 
 
 def resume(setting: Setting, folder: Path) -> dict[str, Any]:
-    """A training that ends in the middle and goes on ends as one that was left alone."""
+    """A training that ends in the middle goes on from its checkpoint, with the losses of one that
+    was left alone."""
     steps = {"steps": 6, "save_every_steps": 2}
-    expected = train(setting, folder / "whole", **steps).figures["final_loss"]
+    train(setting, folder / "whole", **steps)
     loaded = load.load(setting.model)
     metrics = folder / "cut" / "metrics.jsonl"
 
     def killed(*_: Any) -> None:
-        if metrics.is_file() and len(metrics.read_text(encoding="utf-8").splitlines()) >= 3:
+        if metrics.is_file() and len(_lines(metrics)) >= 3:
             raise _Killed
 
     body: Any = loaded.model.base_model
     hook = body.register_forward_pre_hook(killed)
     try:
         train(setting, folder / "cut", loaded, **steps)
+        raise RuntimeError("the training was not killed: nothing to resume")
     except _Killed:
-        pass
+        before = _lines(metrics)
     finally:
         hook.remove()
-    figures = train(setting, folder / "cut", **steps).figures
-    difference = abs(figures["final_loss"] - expected)
+    train(setting, folder / "cut", **steps)
+    after = _lines(metrics)
+    # a step that was trained again has other seconds
+    again = sum(line not in before for line in after)
+    losses, expected = (
+        torch.tensor([json.loads(line)["loss"] for line in lines])
+        for lines in (after, _lines(folder / "whole" / "metrics.jsonl"))
+    )
+    difference = float((losses - expected).abs().max())
     bound = 1e-3 if torch.cuda.is_available() else 1e-6
-    return {"difference": difference, "steps": figures["steps"], "ok": difference <= bound}
+    return {
+        "difference": difference,
+        "steps": len(after),
+        "trained_again": again,
+        "ok": difference <= bound and again == 4,
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()

@@ -49,6 +49,9 @@ BOTH = [
     ("trials/first-lr*/train.json", having(status=5), "status: "),
     (CHOICE, score_having(stderr="x"), "stderr is 'x', which is no number"),
     (CHOICE, score_having(value=[1]), "value is [1], which is no number"),
+    (CHOICE, score_having(value="x"), "value is 'x', which is no number"),
+    ("trials/second-lr*/trial.json", lambda text: '{"spec": 5}', "trials/second-lr"),
+    ("manifest.json", having(stages=[]), "manifest.json"),
 ]
 REPORT = [
     ("cost.json", lambda text: "{}", "cost.json: words"),
@@ -97,13 +100,15 @@ def test_an_accuracy_of_seven_is_shown_by_neither(edited):
 
 
 @pytest.mark.parametrize("line", ["5", "[1]", '{"event": "decided"}'])
-def test_events_that_were_never_written_leave_the_page_as_it_is(line, edited):
-    build.write(edited("events.jsonl", lambda text: f"{text}{line}\n"))
+def test_events_that_were_never_written_leave_the_page_as_it_is(line, edited, chain_run):
+    page = build.write(edited("events.jsonl", lambda text: f"{text}{line}\n"))
+    assert page.read_text() == (chain_run.path / "report" / page.name).read_text()
 
 
 @pytest.mark.parametrize("line", ["5", "[1]", "{}"])
-def test_steps_that_were_never_written_leave_the_page_as_it_is(line, edited):
-    build.write(edited("trials/second-lr*/metrics.jsonl", lambda text: f"{text}{line}\n"))
+def test_steps_that_were_never_written_leave_the_page_as_it_is(line, edited, chain_run):
+    page = build.write(edited("trials/second-lr*/metrics.jsonl", lambda text: f"{text}{line}\n"))
+    assert page.read_text() == (chain_run.path / "report" / page.name).read_text()
 
 
 @pytest.mark.parametrize("text", ["[", "5"])

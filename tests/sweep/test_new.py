@@ -45,7 +45,8 @@ def test_grid_passes_the_dry_run_and_is_centred(situation, tmp_path):
     planned = [trial for trial in trials.trials(grid) if trial.spec is not None]
     text = out.read_text()
     assert f"= {len(planned)} trials" in text
-    assert "arXiv" in text or "model card" in text
+    source = starting_points.KINDS[stage.name].source
+    assert f"Middle of the axes: {source}; " in text.replace("\n# ", " ")
     assert max(map(len, text.splitlines()[2:])) <= 110
 
 

@@ -124,18 +124,25 @@ def test_the_ratio_is_that_of_the_best_measured_batch_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slope", "verdict"), [(-0.03, Batch.SMALLER), (0.03, Batch.LARGER), (0.0, Batch.INDIFFERENT)]
+    ("slope", "verdict"), [(-0.03, Batch.SMALLER), (0.03, Batch.LARGER), (0.0, Batch.UNDECIDED)]
 )
 def test_direction_of_the_batch_size(slope: float, verdict: Batch) -> None:
     result = along(0.0, 0.004, slope)
     answer = direction(curves_of(result), result.shaped)
-    if verdict is Batch.INDIFFERENT:
-        assert answer.verdict in (Batch.INDIFFERENT, Batch.UNDECIDED)
-    else:
-        assert answer.verdict is verdict
+    assert answer.verdict is verdict
     assert sum(answer.p_best) == pytest.approx(1)
     assert answer.next_gain is not None and answer.next_gain_high is not None
     assert 0 <= answer.next_gain <= answer.next_gain_high
+
+
+def test_batch_sizes_whose_best_losses_differ_by_nothing_of_importance_are_indifferent() -> None:
+    def loss(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return 2.4 + 0.02 * (x + 10) ** 2
+
+    frame = table(loss, rates=EIGHT, sizes=SIX, noise=0.0005, seeds=2, metric="loss")
+    result = fit(surfaces(frame)[0])
+    answer = direction(curves_of(result), result.shaped)
+    assert answer.verdict is Batch.INDIFFERENT and answer.p_indifferent > 0.95
 
 
 def test_an_inner_best_batch_size_is_found() -> None:

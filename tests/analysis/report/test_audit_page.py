@@ -46,12 +46,12 @@ def test_shares_of_languages_are_over_the_twenty_and_over_all():
 
 
 @pytest.mark.parametrize(
-    ("column", "total"), [(0, 100.27), (1, 100.35), (2, 100.0)], ids=published.STAGES
+    ("column", "total"), [(0, 99.99), (1, 100.01), (2, 100.0)], ids=published.STAGES
 )
 def test_the_paper_s_languages_sum_to_about_a_hundred(column, total):
     """To the hundredth, as printed: a figure mistyped here would show."""
     found = sum(shares[column] or 0 for _, shares in published.LANGUAGES.values())
-    assert found == pytest.approx(total, abs=0.4)
+    assert found == pytest.approx(total, abs=0.005)
 
 
 def test_what_is_not_zero_does_not_show_as_zero():
@@ -72,8 +72,9 @@ def test_page_asks_nothing_of_the_network_and_its_links_lead_somewhere(folder):
     page = build.write_audit(folder)
     text = page.read_text()
     assert not re.search(r"<(script|link|img|iframe)\b|@import|\bsrc=|https?://", text)
-    for link in re.findall(r'<a href="([^"]+)"', text):
-        assert (page.parent / link).exists(), link
+    links = re.findall(r'<a href="([^"]+)"', text)
+    assert links
+    assert all((page.parent / link).exists() for link in links), links
 
 
 @pytest.mark.parametrize("missing", ["contamination.json", "languages.json"])

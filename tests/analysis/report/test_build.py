@@ -2,8 +2,6 @@ import base64
 import gzip
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -81,8 +79,9 @@ def test_a_metric_that_is_not_primary_is_shown_unfitted_unless_asked_for(tmp_pat
 
 
 def test_links_of_the_page_lead_somewhere(written: Path) -> None:
-    for link in re.findall(r'<a href="([^"]+)"', written.read_text()):
-        assert (written.parent / link).exists(), link
+    links = re.findall(r'<a href="([^"]+)"', written.read_text())
+    assert len(links) > 6
+    assert all((written.parent / link).exists() for link in links), links
 
 
 def test_page_says_how_much_of_the_plan_it_rests_on(written: Path) -> None:
@@ -216,8 +215,9 @@ def test_page_of_a_comparison_has_it_first_and_every_run_after(compared: Path) -
     assert "no difference beyond noise on ARC" in text
     ids = re.findall(r'\bid="([^"]+)"', re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
     assert len(ids) == len(set(ids))
-    for link in re.findall(r'<a href="([^"]+)"', text):
-        assert (compared.parent / link).exists(), link
+    links = re.findall(r'<a href="([^"]+)"', text)
+    assert links
+    assert all((compared.parent / link).exists() for link in links), links
 
 
 @pytest.fixture(scope="module")
@@ -295,12 +295,6 @@ def test_a_wrong_path_is_one_line_and_exit_2(tmp_path: Path, capsys) -> None:
     assert main([str(tmp_path / "nothing.csv")]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "no such file or folder" in told
-
-
-def test_import_is_free_of_torch_and_ray() -> None:
-    check = "import sys, analysis.report; print([m for m in ('torch', 'ray') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_tables_of_one_folder_have_a_report_each(tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -212,11 +213,12 @@ def test_what_the_audit_finds_is_joined_with_the_scores(audited):
     assert len(names & scored) > 0
 
 
-def test_the_same_audit_is_not_run_again(audited, drive):
-    again = drive(AUDITED, audited.path)
+def test_the_same_audit_is_not_run_again(audited, drive, tmp_path):
+    run = shutil.copytree(audited.path, tmp_path / audited.path.name)
+    again = drive(AUDITED, run)
     assert again.code == 0
     assert "audit:" not in again.output
-    wider = drive(AUDITED.replace("languages: true", "languages: true, n: 5"), audited.path)
+    wider = drive(AUDITED.replace("languages: true", "languages: true, n: 5"), run)
     assert "audit: looking for" in wider.output
     assert "audit: counting" not in wider.output
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,7 +64,9 @@ class Column:
 class Case:
     def __init__(self, root: Path, keys: str):
         self.folders = {key: TrialFolder(root / key) for key in keys}
-        jobs = {key: _Job(str(folder.path)) for key, folder in self.folders.items()}
+        jobs = {
+            key: SimpleNamespace(folder=str(folder.path)) for key, folder in self.folders.items()
+        }
         self.told = Told(root)
         self.said: list[str] = []
         retries = Retries(jobs, 1, self.told, self.said.append)  # pyright: ignore[reportArgumentType]
@@ -80,11 +83,6 @@ class Case:
     def ended(self, trials: list[Trial], statuses: Iterable[str], reason: str = "") -> None:
         each = zip(trials, statuses, strict=True)
         self.handout.ended(trials, [Outcome(t.key, status, reason, 2.0, 1.0) for t, status in each])
-
-
-class _Job:
-    def __init__(self, folder: str):
-        self.folder = folder
 
 
 def keys(trials: list[Trial]) -> str:

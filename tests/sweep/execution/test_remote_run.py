@@ -21,10 +21,8 @@ from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from tests.faults.runs import Run, judged, wait_until
+from tests.faults.runs import TIMES, Run, judged, wait_until
 from trainers import files
-
-TIMES = ["train_seconds", "eval_seconds"]
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}."}) + "\n"
@@ -319,9 +317,13 @@ def test_trial_that_was_started_elsewhere_writes_nothing_more(bucket, tmp_path):
     second = remote_trial._Trial(tmp_path / "second", url)
     second.begin()
     (first.mirror.here / "metrics.jsonl").write_text("1\n2\n")
+    (first.mirror.here / "train.json").write_text("{}")
     with pytest.raises(remote_trial.Superseded, match=str(os.getpid())):
         first.push()
-    assert (second.mirror.here / "metrics.jsonl").read_text() == "1\n"
+    third = remote_trial._Trial(tmp_path / "third", url)
+    third.begin()
+    assert (third.mirror.here / "metrics.jsonl").read_text() == "1\n"
+    assert not (third.mirror.here / "train.json").exists()
 
 
 def test_store_that_is_away_for_a_while_is_asked_again():

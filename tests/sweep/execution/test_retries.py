@@ -1,6 +1,7 @@
 """Whose fault a failure is, how often a trial is tried, and on which nodes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,7 +34,9 @@ class Case:
     def __init__(self, root: Path, retries: int):
         self.folders = {f"t{n}": TrialFolder(root / f"t{n}") for n in range(6)}
         self.said: list[str] = []
-        jobs = {key: _Job(str(folder.path)) for key, folder in self.folders.items()}
+        jobs = {
+            key: SimpleNamespace(folder=str(folder.path)) for key, folder in self.folders.items()
+        }
         self.retries = Retries(jobs, retries, TrialCallback(self.folders), self.said.append)  # pyright: ignore[reportArgumentType]
 
     def die(self, key: str, node: str = "n", step: int | None = None) -> bool:
@@ -47,11 +50,6 @@ class Case:
         self.folders[key].log_attempt("started", node=node)
         self.folders[key].log_attempt("done")
         self.retries.ended(key)
-
-
-class _Job:
-    def __init__(self, folder: str):
-        self.folder = folder
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import torch
 from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
 
-from sweep.export import __main__ as export
 from sweep.export import usage
+from tests.sweep.export.exporting import told
 from trainers.data import prepare
 from trainers.evaluate import heldout_loss
 from trainers.models import load
@@ -67,11 +66,6 @@ def run(drive, tmp_path_factory) -> Path:
     ended = drive(GRID, tmp_path_factory.mktemp("runs") / "lora")
     assert ended.code == 0, ended.output
     return ended.path
-
-
-def told(*arguments: str | Path) -> tuple[int, str]:
-    ended = CliRunner().invoke(export.app, [str(a) for a in arguments], catch_exceptions=False)
-    return ended.exit_code, ended.output
 
 
 def logits(model) -> torch.Tensor:

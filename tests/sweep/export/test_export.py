@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from typer.testing import CliRunner
 
-from sweep.export import __main__ as export
+from tests.sweep.export.exporting import told
 
 
 def read(path: Path) -> dict:
@@ -32,11 +31,6 @@ def run(chain_run, tmp_path) -> Path:
             score["value"] += 0.125
         record.write_text(json.dumps(content))
     return path
-
-
-def told(*arguments: str | Path) -> tuple[int, str]:
-    ended = CliRunner().invoke(export.app, [str(a) for a in arguments], catch_exceptions=False)
-    return ended.exit_code, ended.output
 
 
 @pytest.fixture(scope="module")

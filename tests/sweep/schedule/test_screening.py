@@ -153,6 +153,7 @@ def test_whole_command_screens(drive, small, tmp_path):
     assert ended.code == 0, ended.output
     events = [json.loads(line) for line in (ended.path / "events.jsonl").read_text().splitlines()]
     told = [event["reason"] for event in events if event["event"] == "screened"]
+    assert told
     assert all(f"{reason}\n" in ended.output.replace("\n\n", "\n") for reason in told)
     short = [
         line

@@ -1,6 +1,5 @@
 """events.jsonl and the log of a trial: what can be told of a run afterwards."""
 
-import json
 import os
 import subprocess
 import sys
@@ -138,16 +137,3 @@ def test_log_holds_what_a_worker_prints_logs_and_warns_of(tmp_path):
     said = path.read_text()
     assert all(word in said for word in ("printed", "by a child", "warned", "logged"))
     assert "after" not in said
-
-
-def test_status_for_programs_is_whole_json(chain_run):
-    ended = subprocess.run(
-        [sys.executable, "-m", "sweep.status", str(chain_run.path), "--json"],
-        cwd=Path(trial_log.__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    record = json.loads(ended.stdout)
-    assert record["counts"]["ok"] == 3
-    assert len(record["trials"]) == 4

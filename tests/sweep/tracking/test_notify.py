@@ -225,9 +225,16 @@ def test_secret_by_a_variable_is_accepted(load, monkeypatch, url):
     assert load(GRID + f"notify: '{url}'\n").notify.to == [url]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "foo://bar", "5"])
-def test_no_url_of_apprise_is_refused(load, url):
-    with pytest.raises(GridError, match=r"notify.*Apprise|notify"):
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nonsense", r"notify\.to\[0\]: no URL that Apprise knows"),
+        ("foo://bar", r"notify\.to\[0\]: no URL that Apprise knows \('foo'\)"),
+        ("5", "notify: 5 is not"),
+    ],
+)
+def test_no_url_of_apprise_is_refused(load, url, told):
+    with pytest.raises(GridError, match=told):
         load(GRID + f"notify: {url}\n")
 
 

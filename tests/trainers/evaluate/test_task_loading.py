@@ -86,8 +86,10 @@ def test_prompt_of_an_item_is_the_same_in_every_subset(mine):
 
 
 def test_item_is_not_among_its_own_shots(mine):
-    for question, prompt in prompts(mine, 9).items():
-        assert question not in prompt.split("\n\n")[:-1]
+    for question, prompt in prompts(mine, 12).items():
+        shots = prompt.split("\n\n")[:-1]
+        assert len(shots) == 2
+        assert not any(shot.startswith(f"{question} ") for shot in shots)
 
 
 def test_preset_decides_shots_and_answer_length(shared_data):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tests.trainers.weights import distance
 from trainers import dispatch
 from trainers.models import load
 from trainers.specs.kinds import KINDS
@@ -97,10 +98,6 @@ def lines(folder: Path) -> list[dict[str, Any]]:
         {name: value for name, value in json.loads(line).items() if name not in OWN_COLUMNS}
         for line in read
     ]
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
 
 
 def assert_as_alone(

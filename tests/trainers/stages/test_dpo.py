@@ -1,15 +1,14 @@
 """DPO on the tiny model: TRL's loss, the batch as it was asked for, the reference computed once."""
 
 import copy
-import functools
 import json
 import math
-import operator
 
 import numpy as np
 import pytest
 import torch
 
+from tests.trainers.weights import EXACT, distance, flat
 from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms.tokenize import IGNORED
@@ -19,7 +18,6 @@ from trainers.ops.packed_attention import Example
 from trainers.ops.reference import reference as reference_of
 from trainers.specs.preference import DpoSpec
 from trainers.stages import dpo, reference_pass
-from trainers.training.exact_batches import ExactBatches
 
 SPEC = {
     "kind": "dpo", "data": {"name": "world:preferences", "examples": 40}, "learning_rate": 1e-4,
@@ -28,7 +26,6 @@ SPEC = {
 }  # fmt: skip
 
 WHOLE = 10**6
-EXACT = 1e-4
 """Of the relative distance between updates, as in test_exact_batches.py."""
 
 
@@ -50,14 +47,6 @@ def train(tiny, tmp_path):
         return flat(loaded.model) - flat(tiny.model), result
 
     return run
-
-
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 def test_losses_are_the_formula_by_hand_on_three_pairs():
@@ -133,24 +122,6 @@ def test_loss_is_that_of_trl(loss, tiny, tmp_path):
 def test_any_budget_takes_the_same_step(budget, train):
     found, _ = train(tokens_per_micro_batch=budget)
     whole, _ = train(tokens_per_micro_batch=WHOLE)
-    assert distance(found, whole) < EXACT
-
-
-def test_any_number_of_ranks_takes_the_same_step(train, monkeypatch):
-    """A rank's gradient is its share of the sum, so all shares one after another are the batch."""
-    whole, _ = train(tokens_per_micro_batch=WHOLE)
-    of_one = ExactBatches._shares
-
-    def all_shares(self, group, examples):
-        from trainers.ops import batching as batch
-
-        parts = batch.shares([examples[place].length for place in group], 3)
-        together = functools.reduce(operator.iadd, parts, [])
-        assert [sorted(together)] == [sorted(share) for share in of_one(self, group, examples)]
-        return [together]
-
-    monkeypatch.setattr(ExactBatches, "_shares", all_shares)
-    found, _ = train(tokens_per_micro_batch=200)
     assert distance(found, whole) < EXACT
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import trl
 
+from tests.trainers.weights import EXACT, distance, flat
 from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms import preference_pairs
@@ -29,7 +30,6 @@ SPEC = {
     "dtype": "float32", "steps": 2,
 }  # fmt: skip
 
-EXACT = 1e-4
 """Of the relative distance between updates, as in test_exact_batches.py."""
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
@@ -53,14 +53,6 @@ def train(tiny, tmp_path):
         return flat(loaded.model) - flat(tiny.model), result, [json.loads(line) for line in lines]
 
     return run
-
-
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tests.trainers.weights import EXACT, distance, flat
 from trainers.data import prepare
 from trainers.data.forms.tokenize import IGNORED
 from trainers.ops.packed_attention import Example, Rows
@@ -72,7 +73,7 @@ def train(tiny, tmp_path_factory):
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for line in lines:
             line.pop("seconds", None)  # all else of a line is decided by the spec
-        return Run(result, _flat(loaded.model), [step for step in steps if step], lines)
+        return Run(result, flat(loaded.model), [step for step in steps if step], lines)
 
     cache: Path = tmp_path_factory.getbasetemp() / "prepared"
     return run
@@ -91,14 +92,6 @@ def read(row: Example) -> tuple[int, ...]:
     return tuple(row.ids[: row.length].tolist())
 
 
-def _flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
-
-
 @pytest.mark.parametrize("budget", [100, 1])
 def test_split_into_micro_batches_does_not_change_the_weights(budget, train):
     """Rows differ in length and in how many of their tokens count."""
@@ -108,14 +101,14 @@ def test_split_into_micro_batches_does_not_change_the_weights(budget, train):
     assert all(len(part) == 1 or sum(map(len, part)) <= budget for s in parts.steps for part in s)
     assert whole.batches == parts.batches
     assert [len(batch) for batch in parts.batches] == [8, 8, 7]
-    assert distance(parts.weights, whole.weights) < 1e-4
+    assert distance(parts.weights, whole.weights) < EXACT
     for one, other in zip(whole.lines, parts.lines, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
 
 
 def test_training_moves_the_weights_further_than_the_split_does(train, tiny):
-    assert distance(train(steps=3).weights, _flat(tiny.model)) > 1e-2
+    assert distance(train(steps=3).weights, flat(tiny.model)) > 1e-2
 
 
 def losses(tiny, rows, examples) -> list[torch.Tensor]:
@@ -237,7 +230,7 @@ def test_rate_that_is_recorded_is_the_rate_that_was_used(train, tiny):
     """The first step of a warmup has the rate zero, so it cannot move the weights."""
     run = train(steps=1, warmup_steps=1)
     assert run.lines[0]["learning_rate"] == 0
-    assert torch.equal(run.weights, _flat(tiny.model))
+    assert torch.equal(run.weights, flat(tiny.model))
 
 
 def test_loss_falls_where_the_rate_is_sensible(train):

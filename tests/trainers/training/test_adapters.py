@@ -213,7 +213,13 @@ def test_reward_model_trains_its_head_with_the_adapter(adapter, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("algorithm", "adapter"), [("grpo", PLAIN), ("grpo", NF4), ("rloo", PLAIN)]
 )
-def test_rlvr_measures_kl_against_the_model_without_the_adapter(algorithm, adapter, tiny, tmp_path):
+def test_rlvr_measures_kl_against_the_model_without_the_adapter(
+    algorithm, adapter, tiny, tmp_path, monkeypatch
+):
+    """None before the first step, some after it: rewards differ, so the step moves the model."""
+    monkeypatch.setattr(
+        rlvr, "verified", lambda completions, **_: [float(n % 2) for n, _ in enumerate(completions)]
+    )
     spec, loaded, prepared = _kind(
         "rlvr", tiny, tmp_path, data={"name": "world:prompts", "examples": 24}, batch_size=8,
         group_size=4, max_new_tokens=8, algorithm=algorithm, beta=0.1, learning_rate=1e-2,
@@ -223,6 +229,7 @@ def test_rlvr_measures_kl_against_the_model_without_the_adapter(algorithm, adapt
     lines = [json.loads(one) for one in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert result.status == "ok"
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert lines[1]["kl"] > 1e-4
     assert "disable_adapter" not in vars(loaded.model)
 
 

@@ -6,8 +6,6 @@ of the squared gradient, so rounding in a gradient near zero is the worst that c
 
 import copy
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from tests.trainers.weights import EXACT, distance, flat, in_two_processes
 from trainers.data import prepare
 from trainers.models import load
 from trainers.ops import packed_attention
@@ -36,8 +35,6 @@ SPEC = {
 WHOLE = 10**6
 """A budget that takes any batch at once."""
 
-EXACT = 1e-4
-
 
 def update(start: load.Loaded, folder: Path, **settings) -> tuple[torch.Tensor, dict[str, Any]]:
     """What training adds to the weights, and its figures."""
@@ -46,14 +43,6 @@ def update(start: load.Loaded, folder: Path, **settings) -> tuple[torch.Tensor, 
     prepared = prepare.prepare(spec, loaded.tokenizer, folder / "data")
     figures = sft.train(spec, loaded, prepared, folder).figures
     return flat(loaded.model) - flat(start.model), figures
-
-
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.fixture
@@ -209,12 +198,7 @@ RANKS = [
 
 @pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(train, whole, tmp_path):
-    from torch import multiprocessing
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)  # pyright: ignore
+    in_two_processes(_rank, str(tmp_path))
     for number, settings in enumerate(RANKS):
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         alone = settings | {"tokens_per_micro_batch": WHOLE}
@@ -228,11 +212,7 @@ def test_two_ranks_take_the_step_of_one(train, whole, tmp_path):
             assert found["noise_scale"] == pytest.approx(figures["noise_scale"], rel=1e-2)
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     start = load.load("tiny")
     for number, settings in enumerate(RANKS):

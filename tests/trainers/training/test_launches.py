@@ -108,7 +108,7 @@ def test_heldout_losses_are_read_once(tiny):
     with Counter().open() as counter, varlen_on_cpu.used():
         likelihood.losses(loaded, EXAMPLES, True)
     assert counter.syncs.count("cpu") == 1
-    assert all(call.name == "_varlen_attn" for call in counter.attention[-LAYERS:])
+    assert [call.name for call in counter.attention[-LAYERS:]] == ["_varlen_attn"] * LAYERS
 
 
 def test_a_sync_a_copy_and_a_call_of_attention_are_seen():

@@ -1,13 +1,12 @@
 """DPO and reward models on two data-parallel processes take the step of one."""
 
 import copy
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.trainers.weights import EXACT, distance, flat, in_two_processes
 from trainers import dispatch
 from trainers.models import load
 from trainers.specs.kinds import KINDS
@@ -19,7 +18,6 @@ COMMON = {
     "heldout": 8, "max_length": 128, "dtype": "float32", "steps": 3, "noise_scale_every": 1,
     "tokens_per_micro_batch": 150,
 }  # fmt: skip
-EXACT = 1e-4
 
 
 def update(kind: str, folder: Path) -> tuple[torch.Tensor, dict]:
@@ -32,21 +30,12 @@ def update(kind: str, folder: Path) -> tuple[torch.Tensor, dict]:
     return flat(loaded.model.base_model) - flat(start), result.figures
 
 
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
 def test_two_ranks_take_the_step_of_one(tmp_path):
-    from torch import multiprocessing
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)  # pyright: ignore
+    in_two_processes(_rank, str(tmp_path))
     for kind in ("dpo", "reward"):
         found = torch.load(tmp_path / f"{kind}.pt", weights_only=True)
         expected, figures = update(kind, tmp_path / f"{kind}-alone")
-        assert float((found["update"] - expected).norm() / expected.norm()) < EXACT
+        assert distance(found["update"], expected) < EXACT
         theirs = found["figures"]
         for name in ("final_loss", "rewards_margin", "rewards_accuracy"):
             assert theirs[name] == pytest.approx(figures[name], rel=1e-3, abs=1e-5)
@@ -54,11 +43,7 @@ def test_two_ranks_take_the_step_of_one(tmp_path):
         assert theirs["noise_scale"] == pytest.approx(figures["noise_scale"], rel=1e-2)
 
 
-def _rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     for kind in ("dpo", "reward"):
         found, figures = update(kind, Path(folder) / kind)

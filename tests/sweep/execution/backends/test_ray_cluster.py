@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.faults.runs import TIMES, wait_until
+
 ROOT = Path(__file__).parents[4]
-TIMES = ["train_seconds", "eval_seconds"]
 
 GRID = """\
 name: ray
@@ -90,16 +91,6 @@ def attempts(run_folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def table(run_folder: Path) -> pd.DataFrame:
     return pd.read_csv(run_folder / "results.csv").drop(columns=TIMES)
-
-
-def wait_until(true: Callable[[], Any], process: subprocess.Popen, seconds: float = 90) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := true():
-            return found
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def training(run_folder: Path) -> Iterator[Path]:

@@ -1,0 +1,20 @@
+"""What is asked of the benchmarks, and when it counts as answered."""
+
+import numpy as np
+import pytest
+
+from analysis.advice.answers import answers
+from analysis.design import questions
+from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
+from tests.analysis.planted import table
+
+
+@pytest.mark.parametrize(("trials", "decided"), [(35, False), (36, True)])
+def test_level_scores_are_an_answer_after_36_trials(trials, decided):
+    flat = table(lambda x, y: np.zeros_like(x), noise=0.01, seeds=2)
+    given = answers([fit(cells) for cells in surfaces(flat)])
+    asked = questions.asked(given, 1.0, trials, [])
+    assert asked
+    assert {question.decided for question in asked} == {decided}
+    assert {question.answer == questions.LEVEL for question in asked} == {decided}
