@@ -8,6 +8,7 @@ What a model without a chat template is given is in `trainers/models/chat_templa
 import importlib.util
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -106,10 +107,13 @@ def folder_at_hand(name: str) -> Path | None:
     not."""
     if name in KNOWN_PARAMETERS or not on_hub(name):
         return Path(name) if (Path(name) / "config.json").is_file() else None
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
-    return Path(cached).parent if isinstance(cached, str) else None
+    # huggingface_hub reads on import whether it is offline, which a plan must not decide
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
+    model = cache / f"models--{name.replace('/', '--')}"
+    commit = model / "refs" / "main"
+    folder = model / "snapshots" / (commit.read_text() if commit.is_file() else "none")
+    return folder if (folder / "config.json").is_file() else None
 
 
 def parameters(name: str) -> int | None:

@@ -1,5 +1,8 @@
 """Named models: what can be one, its size, and loading it."""
 
+from pathlib import Path
+
+import huggingface_hub
 import pytest
 import torch
 
@@ -41,8 +44,9 @@ def test_a_model_that_was_fetched_is_known_without_the_network(tiny, tmp_path, m
     tiny.model.save_pretrained(cache / "snapshots" / "c0ffee")
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("c0ffee")
-    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    found = huggingface_hub.try_to_load_from_cache("owner/name", "config.json", cache_dir=tmp_path)
+    assert load.folder_at_hand("owner/name") == Path(found).parent
     assert load.parameters("owner/name") == tiny.model.num_parameters()
     assert shapes.shape("owner/name") == shapes.KNOWN["tiny"]
 
