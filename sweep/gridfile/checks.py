@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.text import listed
-from sweep.gridfile import choosing
+from sweep.gridfile import cells, choosing
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import (
     BASE,
     EACH,
     MAX_CELLS,
-    SAME_FOR_ALL,
     Best,
     Decide,
     Limits,
@@ -76,15 +74,20 @@ def across(
 ) -> Problems:
     """For parts that are right by themselves: a parent is chosen among several models by a score
     that they have; a benchmark of pairs has a reward model to score; data of the miniature world
-    are of the form that the stage reads; arms hold the same rows out; groups of completions are
-    compared in one process; models are not too many; a search has one stage to choose cells of."""
+    are of the form that the stage reads; arms hold the same rows out and share no cell; groups of
+    completions are compared in one process; models are not too many; a search has one stage to
+    choose cells of, which are no other stage's."""
+    if search is not None or decide is not None:
+        for path, message in cells.in_two_stages(stages):
+            yield path, f"{message}: no cell to choose; leave it out of one of them"
     if search is not None:
         yield from choosing.searched(search, stages, evaluate)
     if decide is not None:
         yield from choosing.decided(decide, search, stages, evaluate)
     for name, stage in stages.items():
         yield from _data(name, stage)
-        yield from _one_slice(name, stage)
+        yield from cells.one_slice(stage)
+        yield from cells.in_two_arms(stage)
         yield from _ranks(name, stage)
         yield from _models(name, stage, stages)
         if stage.parent != EACH:
@@ -166,23 +169,6 @@ def _data(name: str, stage: Stage) -> Problems:
     yield from ((("stages", name, "data"), problem) for problem in parts)
     if not parts:
         yield from _enough(name, stage)
-
-
-def _one_slice(name: str, stage: Stage) -> Problems:
-    """Every cell is scored on the held-out slice of the first, so none may train on its rows."""
-    first_arm, first = stage.cells[0]
-    if all(spec.heldout == 0 for _, spec in stage.cells):
-        return
-    for arm, spec in stage.cells:
-        own = [key for key in SAME_FOR_ALL if getattr(spec, key) != getattr(first, key)]
-        if own:
-            yield (
-                ("stages", name, "arms"),
-                f"{first_arm} and {arm} differ in {listed(own)}, and all arms are scored on one "
-                "held-out slice, which one of them would train on; make each a stage of its own, "
-                "or set `heldout: 0` for both",
-            )
-            return
 
 
 def _files(name: str, stage: Stage) -> Problems:
