@@ -58,7 +58,7 @@ def drive(
         files.write_text(file, together(steps, file))
         try:
             wider = load.load(file).model_copy(update={"limits": limits})
-            again = trials.trials(wider, selection.known(wider, folder))
+            again = folder.kept(trials.trials(wider, selection.known(wider, folder)))
         except (GridError, ValueError) as error:
             problem = "; ".join(str(error).splitlines())
             console.say(f"extend: what the report asks for cannot run: {problem}")

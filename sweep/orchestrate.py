@@ -72,7 +72,8 @@ class Orchestrator:
     def plan_wave(self) -> None:
         """Plan the trials whose parent is known now."""
         grid = self.resolved.grid
-        self.planned = trials.trials(widened(grid), selection.known(grid, self.folder))
+        known = selection.known(grid, self.folder)
+        self.planned = self.folder.kept(trials.trials(widened(grid), known))
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
         self.allowance.expect(money.expected(grid, self.planned, self.measured))

@@ -131,9 +131,10 @@ def main(
     if extend and only is not None:
         stop(BAD_INPUT, "--extend runs further cells and --only one; give one of them")
     path, url = _place(runs, grid.name)
+    folder = RunFolder(path)
     try:
         whole = grid if dry_run or calibrate else widened(grid)
-        planned = trials.trials(whole, selection.known(grid, RunFolder(path)))
+        planned = folder.kept(trials.trials(whole, selection.known(grid, folder)))
     except Damaged as error:
         stop(CANNOT_RUN, str(error))
     except ValueError as error:
@@ -143,11 +144,10 @@ def main(
     except ValueError as error:
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
-        folder = RunFolder(path)
-        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, path, calibrate), folder.data)
         return
     try:
-        problem = RunFolder(path).problem(url)
+        problem = folder.problem(url)
     except Damaged as error:
         stop(CANNOT_RUN, str(error))
     if problem:

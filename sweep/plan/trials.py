@@ -53,6 +53,8 @@ class Trial(Strict):
 
     settings: Annotated[str, Field(exclude=True)] = ""
     """Its values of the axes beyond learning rate, batch size and seed, for eyes only."""
+    kept_in: Annotated[str, Field(exclude=True)] = ""
+    """The folder that an earlier plan gave it, as another stage or arm (`RunFolder.kept`)."""
 
     @property
     def label(self) -> str:
@@ -78,7 +80,7 @@ class Trial(Strict):
 
     @property
     def folder(self) -> str:
-        return f"{self.readable}-{self.key}"
+        return self.kept_in or f"{self.readable}-{self.key}"
 
     @property
     def keeps_adapter(self) -> bool:

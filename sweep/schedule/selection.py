@@ -41,9 +41,10 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
     made, impossible = [], {}
     waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
     stages = by_stage(grid, known(grid, folder)) if waiting else {}
+    by_key = {trial.key: trial for trial in planned}
     for name in dict.fromkeys(waiting):
         start = grid.stages[name].start_from
-        candidates = stages[start]
+        candidates = [by_key[trial.key] for trial in stages[start]]
         want = _want(grid, name, wants)
         marks = [want.fingerprint]
         if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):
