@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -27,9 +28,17 @@ from trainers.files import Damaged
 
 
 def drive(
-    grid: Grid, planned: list[Trial], path: Path, options: Options, console: RunConsole
+    grid: Grid,
+    planned: list[Trial],
+    path: Path,
+    options: Options,
+    console: RunConsole,
+    messages: ExitStack | None = None,
 ) -> Counter[str]:
     """Run what is not done and write the report; returns how many trials are in which state.
+
+    Who is told of the run (`notify`) is told of its end when `messages` is closed, as where further
+    rounds follow; without it, when the report is there.
 
     States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
     for the cells that a search which has ended passed over, and for what `--only` leaves out.
@@ -55,7 +64,8 @@ def drive(
             resolved = resolve(grid)
             run = Orchestrator(resolved, folder, options, console, stored, lock)
             _check(run, resolved, at_once)
-            return _phases(run, resolved, page)
+            with ExitStack() as own:
+                return _phases(run, resolved, page, own if messages is None else messages)
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
         raise CannotStart(str(error)) from error
     except Exception as error:
@@ -86,7 +96,9 @@ def _begin(page: live.LivePage, options: Options, say: Callable[[str], None]) ->
     page.begin("Preparing data and model", show)
 
 
-def _phases(run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage) -> Counter[str]:
+def _phases(
+    run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage, messages: ExitStack
+) -> Counter[str]:
     """Prepare, execute and report, wave by wave, while the page fills and trackers follow."""
     grid, folder, say = resolved.grid, run.folder, run.say
     with runner(grid, run.options, resolved.needed, run.allowance.reached, say) as backend:
@@ -96,10 +108,8 @@ def _phases(run: Orchestrator, resolved: ResolvedGrid, page: live.LivePage) -> C
         preflight.check_screening(grid, folder)
         page.note("")
         run_audit.run(resolved, folder, say)
-        with (
-            notify.following(grid, folder.path, say),
-            follow.following(grid.tracking, folder.path, say),
-        ):
+        messages.enter_context(notify.following(grid, folder.path, say))
+        with follow.following(grid.tracking, folder.path, say):
             run.execute(backend)
             while run.choose_parents():
                 run.plan_wave()

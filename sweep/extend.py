@@ -9,6 +9,7 @@ limits of the file hold for all rounds of one start together.
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,9 +40,21 @@ def drive(
     Raises:
         CannotStart: as there.
     """
+    with ExitStack() as messages:  # of the first round to the end of the last
+        return _rounds(grid, planned, path, options, console, messages)
+
+
+def _rounds(
+    grid: Grid,
+    planned: list[Trial],
+    path: Path,
+    options: Options,
+    console: RunConsole,
+    messages: ExitStack,
+) -> Counter[str]:
     folder, started = RunFolder(path), time.monotonic()
     before = _begun(folder)
-    states = driver.drive(grid, planned, path, options, console)
+    states = driver.drive(grid, planned, path, options, console, messages)
     for number in range(1, ROUNDS + 1):
         if states["failed"] or states["planned"]:
             return states
@@ -57,8 +70,8 @@ def drive(
         file.parent.mkdir(exist_ok=True)
         files.write_text(file, together(steps, file))
         try:
-            wider = load.load(file).model_copy(update={"limits": limits})
-            again = trials.trials(wider, selection.known(wider, folder))
+            wider = load.load(file).model_copy(update={"limits": limits, "notify": None})
+            again = folder.kept(trials.trials(wider, selection.known(wider, folder)))
         except (GridError, ValueError) as error:
             problem = "; ".join(str(error).splitlines())
             console.say(f"extend: what the report asks for cannot run: {problem}")

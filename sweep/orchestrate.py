@@ -72,7 +72,8 @@ class Orchestrator:
     def plan_wave(self) -> None:
         """Plan the trials whose parent is known now."""
         grid = self.resolved.grid
-        self.planned = trials.trials(widened(grid), selection.known(grid, self.folder))
+        known = selection.known(grid, self.folder)
+        self.planned = self.folder.kept(trials.trials(widened(grid), known))
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
         self.allowance.expect(money.expected(grid, self.planned, self.measured))
@@ -163,7 +164,7 @@ class Orchestrator:
                 return False
             if isinstance(trial, ReferencePass):  # no trial, where limits count them
                 return not self.allowance.reached()
-            return self.allowance.begin()
+            return self.allowance.begin(trial)
 
         asks = (usable, may_start, self.allowance.affords, self.chose)
         waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid), self.told)
@@ -205,7 +206,7 @@ class Orchestrator:
         self.allowance.handed_back(key)
 
     def retried(self, key: str) -> None:
-        self.allowance.ended(key, whole=False)
+        self.allowance.retried(key)
         trial = self.by_key[key]
         last = (self.folder.trial(trial).attempts() or [{}])[-1]
         if not isinstance(trial, ReferencePass):

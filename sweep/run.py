@@ -132,9 +132,11 @@ def main(
     if extend and only is not None:
         stop(BAD_INPUT, "--extend runs further cells and --only one; give one of them")
     path, url = _place(runs, grid.name)
+    folder = RunFolder(path)
     try:
         whole = grid if dry_run or calibrate else widened(grid)
-        planned = trials.trials(whole, selection.known(grid, RunFolder(path)))
+        known = _known(grid, folder, url if only is not None else None)
+        planned = folder.kept(trials.trials(whole, known))
     except Damaged as error:
         stop(CANNOT_RUN, str(error))
     except ValueError as error:
@@ -144,11 +146,10 @@ def main(
     except ValueError as error:
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
-        folder = RunFolder(path)
-        show_plan(console, grid, planned, _measured(grid, folder.path, calibrate), folder.data)
+        show_plan(console, grid, planned, _measured(grid, path, calibrate), folder.data)
         return
     try:
-        problem = RunFolder(path).problem(url)
+        problem = folder.problem(url)
     except Damaged as error:
         stop(CANNOT_RUN, str(error))
     if problem:
@@ -226,6 +227,21 @@ def _folder(runs: str, name: str) -> Path:
     except ValueError as error:  # a null byte
         stop(BAD_INPUT, f"--runs {runs!r}: {error}; give a folder")
     return path
+
+
+def _known(grid: Grid, folder: RunFolder, url: str | None) -> dict[str, str]:
+    """The parents that were chosen. For `--only`, which names a trial by its key, those that the
+    store has: the mirror of another machine is empty before it is held."""
+    if url is None:
+        return selection.known(grid, folder)
+    from sweep.execution import remote_run
+    from sweep.storage.remote import object_store
+
+    try:
+        with remote_run.records(url, "choices") as stored:
+            return selection.known(grid, stored)
+    except object_store.Unreachable as error:
+        stop(CANNOT_RUN, str(error))
 
 
 def _reach(url: str) -> None:

@@ -1,6 +1,7 @@
 """The grid file of a next step: the run's own with longer axes, or the part that holds them."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +12,20 @@ from ruamel.yaml.error import YAMLError
 
 from analysis.tables.errors import ResultsError
 
+GROUP_SIZE = 8
+"""Completions of a prompt where a stage of the kind rlvr does not say (trainers/specs/rlvr.py)."""
+
 
 class GridFile(NamedTuple):
     """Where the axes of one grid stand: `whole` is the file, `place` a `grid` of it, and `beside`
     the settings that stand beside it. `arm` is the one whose own axes they are, "" where all arms
-    of the stage go over them."""
+    of the stage go over them. Batch sizes are multiples of `group`."""
 
     whole: Any
     place: Any
     beside: tuple[Any, ...]
     arm: str
+    group: int = 1
 
     def shared_by(self, labels: Sequence[str]) -> list[str]:
         """Of the names of a stage's grids, those of the grids that get what is added."""
@@ -62,9 +67,9 @@ def read(stage: str, label: str, file: Path | None) -> GridFile:
                 if _is_of(arm["name"], label):
                     place = arm.setdefault("grid", {})
                     beside = (settings, arm.setdefault("set", {}))
-                    return GridFile(whole, place, beside, arm["name"])
+                    return GridFile(whole, place, beside, arm["name"], _group(settings))
             if "grid" in settings:
-                return GridFile(whole, settings["grid"], (settings,), "")
+                return GridFile(whole, settings["grid"], (settings,), "", _group(settings))
         except (YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise ResultsError(
                 f"{file}: is not the grid that the run was started with "
@@ -72,6 +77,15 @@ def read(stage: str, label: str, file: Path | None) -> GridFile:
             ) from error
     place: dict[str, Any] = {}
     return GridFile({"stages": {stage: {"grid": place}}}, place, (), "")
+
+
+def _group(settings: Any) -> int:
+    """Completions of each prompt, which a batch of RLVR has whole, whichever arm it is of."""
+    if settings.get("kind") != "rlvr":
+        return 1
+    places = [settings, *(arm.get("set") or {} for arm in settings.get("arms", []))]
+    given = [place["group_size"] for place in places if "group_size" in place]
+    return math.lcm(*(given or [GROUP_SIZE]))
 
 
 def _rounded(value: float) -> float:

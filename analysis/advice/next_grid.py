@@ -79,7 +79,8 @@ def next_step(
     new_rates, why = _new_rates(cells, ok, reasons, step)
     if new_rates:
         added["learning_rate"] = (new_rates, why)
-    new_sizes, why = _new_sizes(sizes, reasons)
+    written = grid_file.read(cells[0].stage, cells[0].arm, file)
+    new_sizes, why = _new_sizes(sizes, reasons, written.group)
     if new_sizes:
         added["batch_size"] = (new_sizes, why)
     if reasons.seeds and not added:
@@ -96,7 +97,6 @@ def next_step(
     known = {(float(f"{value:.4g}"), *map(int, others)) for value, *others in had}
     count = sum(cell not in known for cell in product(*axes.values()))
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
-    written = grid_file.read(cells[0].stage, cells[0].arm, file)
     several = len(written.shared_by(arms)) if file is not None else 1
     sentence = (
         f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
@@ -174,11 +174,12 @@ def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
     ]
 
 
-def _new_sizes(sizes: list[int], reasons: _Reasons) -> tuple[list[int], str]:
-    """Batch sizes to add, and why."""
+def _new_sizes(sizes: list[int], reasons: _Reasons, group: int) -> tuple[list[int], str]:
+    """Batch sizes to add, multiples of `group`, and why."""
     added, why = [], []
-    if reasons.smaller and sizes[0] > 1:
-        added.append(sizes[0] // 2)
+    half = sizes[0] // 2
+    if reasons.smaller and half and half % group == 0:
+        added.append(half)
         why.append(f"smaller ones may still help {listed(reasons.smaller)}")
     if reasons.larger:
         added.append(sizes[-1] * 2)

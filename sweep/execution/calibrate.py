@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from analysis.text import listed
 from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.schema import BASE, Grid
-from sweep.price.calibration import Calibration, timed
+from sweep.price.calibration import Calibration, setting, stage_setting, timed
 from sweep.resolve.resolve import CannotStart, resolve
 from sweep.storage import run_folder
 from trainers import devices, files, process
@@ -50,8 +51,9 @@ FEW_EXAMPLES = 16
 
 
 def read(run_dir: Path, grid: Grid, say: Callable[[str], None]) -> Calibration | None:
-    """What was measured for this run folder before, or None. Also where that was another model or
-    another limit of items, which is said.
+    """What was measured for this run folder before, as far as it holds for the grid of now: None
+    where another model, other resources or another `evaluate` were measured, without the stages
+    whose settings are others. What is left out is said.
 
     Raises:
         Damaged: the record is not whole, or of another form.
@@ -62,14 +64,37 @@ def read(run_dir: Path, grid: Grid, say: Callable[[str], None]) -> Calibration |
         measured = None if record is None else Calibration.model_validate(record)
     except ValidationError as error:
         raise Damaged(f"{path}: not as --calibrate writes it; measure again") from error
-    if measured is None or (measured.model, measured.limit) == (grid.model, grid.evaluate.limit):
-        return measured
+    if measured is None:
+        return None
+    if measured.setting == setting(grid):
+        return _of_stages(measured, path, grid, say)
     was = "by an earlier version"
-    if measured.model is not None:
+    if (measured.model, measured.limit) != (grid.model, grid.evaluate.limit) and measured.model:
         limit = "no" if measured.limit is None else measured.limit
         was = f"on {measured.model.name} with {limit} evaluate.limit"
+    elif measured.setting is not None:
+        was = "with other resources, or other settings of `evaluate`"
     say(f"{path}: measured {was}, so it does not count; --calibrate measures again")
     return None
+
+
+def _of_stages(
+    measured: Calibration, path: Path, grid: Grid, say: Callable[[str], None]
+) -> Calibration:
+    """Without the stages that have other settings now."""
+    others = [
+        name
+        for name, speed in measured.stages.items()
+        if name in grid.stages and speed.setting != stage_setting(grid, name)
+    ]
+    if not others:
+        return measured
+    say(
+        f"{path}: measured with other settings of {listed(others)}, so that does not count; "
+        "--calibrate measures again"
+    )
+    stages = {name: speed for name, speed in measured.stages.items() if name not in others}
+    return measured.model_copy(update={"stages": stages})
 
 
 class _Slice(NamedTuple):
@@ -85,8 +110,7 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
     Raises:
         CannotStart: something that the grid needs is missing.
     """
-    named = grid.model
-    grid = resolve(grid).pinned
+    named, grid = grid, resolve(grid).pinned
     at_once = fit_here(grid.most_gpus, devices.cores(), len(devices.visible()))
     slices = {name: _slice(grid, name) for name in grid.stages}
     context = multiprocessing.get_context("spawn")
@@ -105,8 +129,11 @@ def measure(grid: Grid, run_dir: Path) -> Calibration:
                 for place in range(at_once)
             ]
             found = [job.result() for job in jobs]
-    limit = grid.evaluate.limit
-    calibration = Calibration(model=named, limit=limit, at_once=at_once, **_mean(found))
+    figures = _mean(found)
+    for stage, speed in figures["stages"].items():
+        speed["setting"] = stage_setting(named, stage)
+    about = {"model": named.model, "limit": named.evaluate.limit, "setting": setting(named)}
+    calibration = Calibration(at_once=at_once, **about, **figures)
     files.write_json(run_dir / run_folder.CALIBRATION, calibration.model_dump())
     return calibration
 

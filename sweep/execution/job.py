@@ -91,6 +91,8 @@ class Job(NamedTuple):
     """What these processes divide among them."""
     gpus: float = 0.0
     """Share of one GPU, or the number of GPUs, that it may use; with 0 it sees none."""
+    cpus: float = 0.0
+    """CPUs that it holds, for what it costs."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
 
@@ -160,6 +162,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
         nodes=resources.nodes_per_trial,
         sharding=resources.sharding,
         gpus=resources.gpus_per_trial,
+        cpus=resources.cpus_per_trial,
         limits=Limits(
             stalled_seconds=grid.resources.stalled_minutes * 60,
             max_seconds=hours * 3600 if hours else math.inf,

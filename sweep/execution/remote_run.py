@@ -4,6 +4,7 @@ python -m sweep.execution.remote_run s3://bucket/runs/lr_bs runs/lr_bs
 """
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,18 @@ def mirrored(folder: Path, url: str) -> Mirror:
     mirror = Mirror(folder, url, light=True)
     files.write_json(folder / MARK, {"url": url})
     return mirror
+
+
+@contextlib.contextmanager
+def records(url: str, *under: str) -> Iterator[RunFolder]:
+    """Those of a run below these folders, in a folder of their own for the time of the block.
+
+    Raises:
+        Unreachable: they are in a store that does not give them.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        Mirror(Path(place), url, light=True).pull(*under)
+        yield RunFolder(Path(place))
 
 
 @contextlib.contextmanager

@@ -49,6 +49,11 @@ def read_axes(data: Any, path: KeyPath, spec: type[Strict], problems: Problems) 
     axes: Axes = {}
     for key, values in data.items():
         scalars = {*keys(spec), RATIO} - {"kind", *SAME_FOR_ALL}
+        if key in SAME_FOR_ALL:
+            problems.add(
+                (*path, key), "is no axis: cells have one held-out slice; give it beside `grid`"
+            )
+            continue
         if key not in scalars:
             problems.unknown((*path, key), scalars)
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile import choosing
+from sweep.gridfile import cells, choosing
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import (
     BASE,
@@ -74,14 +74,20 @@ def across(
 ) -> Problems:
     """For parts that are right by themselves: a parent is chosen among several models by a score
     that they have; a benchmark of pairs has a reward model to score; data of the miniature world
-    are of the form that the stage reads; groups of completions are compared in one process; models
-    are not too many; a search has one stage to choose cells of."""
+    are of the form that the stage reads; arms hold the same rows out and share no cell; groups of
+    completions are compared in one process; models are not too many; a search has one stage to
+    choose cells of, which are no other stage's."""
+    if search is not None or decide is not None:
+        for path, message in cells.in_two_stages(stages):
+            yield path, f"{message}: no cell to choose; leave it out of one of them"
     if search is not None:
         yield from choosing.searched(search, stages, evaluate)
     if decide is not None:
         yield from choosing.decided(decide, search, stages, evaluate)
     for name, stage in stages.items():
         yield from _data(name, stage)
+        yield from cells.one_slice(stage)
+        yield from cells.in_two_arms(stage)
         yield from _ranks(name, stage)
         yield from _models(name, stage, stages)
         if stage.parent != EACH:

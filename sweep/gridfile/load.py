@@ -6,7 +6,7 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile import checks, paths, screening
+from sweep.gridfile import cells, checks, paths, screening
 from sweep.gridfile import stages as stagefile
 from sweep.gridfile import yaml as yamlfile
 from sweep.gridfile.errors import Problems
@@ -129,6 +129,8 @@ class _Checker:
                 self.problems.add(path, message)
         if self.problems.lines or name is None:
             raise GridError(self.problems.sorted())
+        for path, message in cells.in_two_stages(parts["stages"]):
+            self.note(path, message)
         parts["stages"] = screening.with_screening(parts["stages"], parts["decide"])
         return Grid(name=name.name, declared=data, notes=tuple(self.notes), **parts)
 

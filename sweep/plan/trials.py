@@ -53,6 +53,8 @@ class Trial(Strict):
 
     settings: Annotated[str, Field(exclude=True)] = ""
     """Its values of the axes beyond learning rate, batch size and seed, for eyes only."""
+    kept_in: Annotated[str, Field(exclude=True)] = ""
+    """The folder that an earlier plan gave it, as another stage or arm (`RunFolder.kept`)."""
 
     @property
     def label(self) -> str:
@@ -78,7 +80,7 @@ class Trial(Strict):
 
     @property
     def folder(self) -> str:
-        return f"{self.readable}-{self.key}"
+        return self.kept_in or f"{self.readable}-{self.key}"
 
     @property
     def keeps_adapter(self) -> bool:
@@ -114,15 +116,26 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
     Raises:
         ValueError: a stage's `parent` is a key that no model of its start has.
     """
+    stages = by_stage(grid, chosen).values()
+    return list({trial.key: trial for trials in stages for trial in trials}.values())
+
+
+def by_stage(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> dict[str, list[Trial]]:
+    """The trials of each stage, those among them that it shares with an earlier one; `Trial.stage`
+    is that one.
+
+    Raises:
+        ValueError: as `trials`.
+    """
     base = _as_it_is(grid.model, BASE)
     references = [_as_it_is(model, REFERENCE) for model in grid.references]
-    by_stage: dict[str, list[Trial]] = {BASE: [base], REFERENCE: references}
+    planned: dict[str, list[Trial]] = {BASE: [base], REFERENCE: references}
     known: dict[str, Trial] = {base.key: base}
     for name in stage_order(grid):
         stage = grid.stages[name]
         varied = {arm.name: _varied(arm) for arm in stage.arms}
         by_key: dict[str, Trial] = {}
-        for parent, waits in _parents(stage, by_stage[stage.start_from], chosen.get(name)):
+        for parent, waits in _parents(stage, planned[stage.start_from], chosen.get(name)):
             for arm, spec in stage.cells:
                 key = _key(grid.model, spec, waits if parent is None else parent.key)
                 trial = Trial(
@@ -136,9 +149,8 @@ def trials(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> list[Trial]:
                     settings=_settings(varied[arm], spec),
                 )
                 by_key[key] = known.setdefault(key, trial)
-        cells = list(by_key.values())
-        by_stage[name] = _ordered(cells)
-    return list({trial.key: trial for stage in by_stage.values() for trial in stage}.values())
+        planned[name] = _ordered(list(by_key.values()))
+    return planned
 
 
 def _as_it_is(model: Model, stage: str) -> Trial:

@@ -19,8 +19,8 @@ def decided_stage(grid: Grid) -> Stage:
 
 
 def space(grid: Grid) -> Space:
-    """What a grid with `decide` may run. Batches beyond the border are whole and no larger than the
-    data, as far as that is known."""
+    """What a grid with `decide` may run. Batches beyond the border are whole, in whole groups of
+    completions, and no larger than the data, as far as that is known."""
     assert grid.decide is not None, "the grid does not decide"
     stage = decided_stage(grid)
     own = own_space(stage)
@@ -30,12 +30,13 @@ def space(grid: Grid) -> Space:
     if not grid.decide.extend:
         return known
     steps = [2.0**octave for octave in range(1, OCTAVES_OF_RATE + 1)]
-    larger = sizes[-1] * 2
+    spec = stage.cells[0][1]
+    whole, larger = sizes[0] % (2 * spec.examples_per_row) == 0, sizes[-1] * 2
     return known._replace(
         lower=tuple(float(f"{rates[0] / step:.4g}") for step in steps),
         higher=tuple(float(f"{rates[-1] * step:.4g}") for step in steps),
-        smaller=(sizes[0] // 2,) if sizes[0] % 2 == 0 else (),
-        larger=(larger,) if _fits(stage.cells[0][1], larger) else (),
+        smaller=(sizes[0] // 2,) if whole else (),
+        larger=(larger,) if _fits(spec, larger) else (),
     )
 
 

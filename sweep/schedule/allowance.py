@@ -1,10 +1,10 @@
 """What one start of the command may still begin under `limits:`, and when running trials stop.
 
 `limits.max_cost` counts the whole run, earlier starts included. A trial begins where it and those
-that run are expected to end within it: what they cost by the plan, times what ended trials have
-cost beside their plan; without a plan, what ended trials have cost. When the limit is reached all
-the same, running trials stop at their next step, so a plan that is wrong costs at most a part of a
-trial more.
+that were handed out are expected to end within it: what they cost by the plan, times what ended
+trials have cost beside their plan; without a plan, what ended trials have cost. When the limit is
+reached all the same, running trials stop at their next step, so a plan that is wrong costs at most
+a part of a trial more.
 """
 
 import math
@@ -35,6 +35,8 @@ class Allowance:
         self._clock = clock
         self._started = clock()
         self._begun = 0
+        self._open: set[str] = set()
+        """Trials that were handed out and have not ended, whether or not an attempt runs now."""
         self._before: dict[str, float] = {}
         """What trials that go on in a further attempt have cost."""
         self._ended: list[tuple[str, float]] = []
@@ -60,21 +62,26 @@ class Allowance:
             return f"the limit of limits.max_cost is reached ({most})"
         return ""
 
-    def begin(self) -> bool:
+    def begin(self, trial: Trial) -> bool:
         """Count one more trial; whether it may begin, now or later."""
         if self.reached():
             return False
         self._begun += 1
         most = self._limits.max_trials
-        return most is None or self._begun <= most
+        if most is not None and self._begun > most:
+            return False
+        self._open.add(trial.key)
+        return True
 
     def affords(self, trial: Trial) -> bool:
-        """Whether the trial and those that run are expected to end within limits.max_cost."""
+        """Whether the trial and those that were handed out are expected to end within
+        limits.max_cost."""
         most = self._limits.max_cost
         if most is None:
             return True
-        running = self._spending.running()
-        rest = sum(max(0.0, self._left(key) - spent) for key, spent in running.items())
+        spent = self._spending.running()
+        open_ = self._open | spent.keys()
+        rest = sum(max(0.0, self._left(key) - spent.get(key, 0.0)) for key in open_)
         return self._spending.now() + rest + self._left(trial.key) <= most * (1 + SLACK)
 
     def started(self, trial: Trial, lanes: int = 1) -> None:
@@ -85,8 +92,13 @@ class Allowance:
         """The attempt has done a part of the trial; another one does the rest."""
         self._before[key] = self._before.get(key, 0.0) + self._spending.ended(key)
 
+    def retried(self, key: str) -> None:
+        """The attempt has failed; another one begins anew."""
+        self._spending.ended(key)
+
     def ended(self, key: str, *, whole: bool) -> None:
         """`whole`: the trial was trained and scored in this start."""
+        self._open.discard(key)
         cost = self._spending.ended(key)
         if whole:
             self._ended.append((key, cost + self._before.pop(key, 0.0)))

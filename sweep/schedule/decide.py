@@ -47,7 +47,9 @@ class DecidePool(Pool[Cell]):
         stage = decided_stage(grid)
         self.stage = stage.name
         asked = grid.decide.benchmarks or _all(choosing.measured(stage, grid.evaluate))
-        self.benchmarks = {named(wants[stage.name], name).benchmark for name in asked}
+        evaluations = [named(wants[stage.name], name) for name in asked]
+        self.benchmarks = {want.benchmark for want in evaluations}
+        self._fingerprints = sorted(want.fingerprint for want in evaluations)
         cells: dict[Cell, list[Trial]] = {}
         for trial in planned:
             if trial.stage == stage.name and trial.spec is not None:
@@ -63,13 +65,13 @@ class DecidePool(Pool[Cell]):
 
     @property
     def over(self) -> bool:
-        last = files.read_json(self._path) or {}
-        return super().over or (bool(last) and last["of"] == self._marks())
+        return super().over or bool(self._recorded())
 
     def close(self, reason: str) -> None:
         """Record that the run has decided, or why it cannot go on."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(self._path, {"reason": reason, "of": self._marks()})
+        record = {"reason": reason, "of": self._marks(), "results": self._results()}
+        files.write_json(self._path, record)
 
     def passed_over(self) -> frozenset[str]:
         """Screening runs too that have not ended when the first cell has begun: the start is laid
@@ -94,7 +96,7 @@ class DecidePool(Pool[Cell]):
         if not self.over:
             return ""
         decision = self.decision(self.tried(set()), 0)
-        reason = decision.stop or (files.read_json(self._path) or {}).get("reason", "")
+        reason = self._recorded() or decision.stop
         left: dict[str, list[str]] = {}
         for question in decision.open_questions:
             label = task(question.benchmark).label if question.benchmark else ""
@@ -142,6 +144,24 @@ class DecidePool(Pool[Cell]):
         folder = self._folder.trial(trial)
         training = folder.training()
         return "failed" if training is None else str(training["status"])
+
+    def _recorded(self) -> str:
+        """Why the run stopped; "" where it has not, or where something of what decided is another
+        now."""
+        last = files.read_json(self._path)
+        with files.shaped(self._path):
+            if last is None or last["of"] != self._marks():
+                return ""
+            if "results" in last and last["results"] != self._results():
+                return ""
+            return str(last["reason"])
+
+    def _results(self) -> str:
+        """Of what decided: how each cell that had run ended, and on what it is scored."""
+        trials = [self.cells[cell][0] for cell in sorted(self.started())]
+        marks = self._fingerprints
+        ends = [[self._status(t), self._folder.trial(t).missing(marks)] for t in trials]
+        return files.short_hash(ends, marks)
 
     def _marks(self) -> str:
         """Of what decided: the settings, and the cells that had run."""

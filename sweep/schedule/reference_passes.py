@@ -32,19 +32,20 @@ class ReferencePasses:
 
     def of(self, pending: Iterable[Trial]) -> Needed:
         """What the pending trials need of passes that are not done."""
-        by_key: dict[str, ReferencePass] = {}
-        needs: dict[str, list[str]] = {}
-        done: dict[str, bool] = {}
+        asked: dict[str, list[ReferencePass]] = {}
         for trial in pending:
             folder, wants = self._folder.trial(trial), self._resolved.evaluations[trial.stage]
             missing = [want for want in wants if folder.missing([want.fingerprint])]
             marks = self._resolved.fingerprints
-            for one in needed(trial, not folder.trained(), missing, marks):
-                if one.key not in done:
-                    done[one.key] = self.done(one)
-                if not done[one.key]:
-                    by_key[one.key] = one
-                    needs.setdefault(trial.key, []).append(one.key)
+            asked[trial.key] = needed(trial, not folder.trained(), missing, marks)
+        distinct = {one.key: one for passes in asked.values() for one in passes}
+        kept = self._folder.kept(distinct.values())
+        by_key = {one.key: one for one in kept if not self.done(one)}
+        needs = {
+            key: own
+            for key, passes in asked.items()
+            if (own := [one.key for one in passes if one.key in by_key])
+        }
         to_run = [one for one in by_key.values() if not self._failed_too_often(one)]
         for one in to_run:
             files.write_json(self._folder.trial(one).path / PASS, one.record)

@@ -11,7 +11,8 @@ from collections.abc import Collection
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
-from sweep.plan.trials import Trial
+from sweep.plan.trials import Trial, by_stage
+from sweep.schedule import selection
 from sweep.storage import ranking
 from sweep.storage.run_folder import RunFolder
 
@@ -40,8 +41,10 @@ class WeightRetention:
         self._diverged: set[str] = set()
         """Settings of which a seed has diverged, so that their cell can never be best."""
         waiting = {trial.stage for trial in planned if trial.waits}
-        self._awaited = {self._grid.stages[name].start_from for name in waiting}
-        """Stages of which a parent is still to be chosen."""
+        starts = {self._grid.stages[name].start_from for name in waiting}
+        stages = by_stage(self._grid, selection.known(self._grid, self._folder)) if waiting else {}
+        self._awaited = {trial.key for start in starts for trial in stages[start]}
+        """Keys of the trials among which a parent is still to be chosen."""
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:
         """For the start and the end of a run. `spared` are trials that will never run."""
@@ -97,7 +100,7 @@ class WeightRetention:
         self, trial: Trial, held: Collection[str], spared: Collection[str] = ()
     ) -> None:
         folder = self._folder.trial(trial)
-        if not folder.has_weights() or trial.stage in self._awaited or trial.key in held:
+        if not folder.has_weights() or trial.key in self._awaited or trial.key in held:
             return
         scored = folder.done([want.fingerprint for want in self._wants[trial.stage]])
         needed = any(

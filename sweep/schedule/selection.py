@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sweep.gridfile.keys.schema import BASE, Best, Grid
 from sweep.plan.evaluations import Wanted, WantedByStage, best_by, named
-from sweep.plan.trials import Trial
+from sweep.plan.trials import Trial, by_stage
 from sweep.storage import ranking
 from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import RunFolder
@@ -40,9 +40,11 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
     """Choose for each stage that waits, where all that it may start from have their scores."""
     made, impossible = [], {}
     waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
+    stages = by_stage(grid, known(grid, folder)) if waiting else {}
+    by_key = {trial.key: trial for trial in planned}
     for name in dict.fromkeys(waiting):
         start = grid.stages[name].start_from
-        candidates = [trial for trial in planned if trial.stage == start]
+        candidates = [by_key[trial.key] for trial in stages[start]]
         want = _want(grid, name, wants)
         marks = [want.fingerprint]
         if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):

@@ -50,7 +50,8 @@ class Spending:
     def __init__(self, grid: Grid, folder: RunFolder, clock: Callable[[], float] = time.monotonic):
         self._grid = grid
         self._clock = clock
-        self._spent = so_far(folder.path).cost or 0.0 if folder.path.exists() else 0.0
+        before = so_far(folder.path, price=grid.price) if folder.path.exists() else None
+        self._spent = (before and before.cost) or 0.0
         self._running: dict[str, tuple[float, str, int]] = {}
         """Trial -> when its attempt began, its stage, and how many trials share what it holds."""
 
@@ -82,26 +83,27 @@ class Spending:
         return hours * (hourly(self._grid.price, self._grid.trial_resources(stage)) or 0.0)
 
 
-def so_far(run_dir: Path, now: float | None = None) -> Spent:
-    """Of all attempts at the trials of a run folder, those that run at this moment included."""
-    price = _price(run_dir)
+def so_far(run_dir: Path, now: float | None = None, price: Pricing | None = None) -> Spent:
+    """Of all attempts at the trials of a run folder, those that run at this moment included, at one
+    price: that of the grid that the folder has where none is given."""
     held = _held(run_dir)
-    gpu_hours = cpu_hours = cost = 0.0
+    gpu_seconds = cpu_seconds = 0.0
     for folder in run_dir.glob("trials/*"):
         identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
         asked = held(str(identity.get("stage", "")))
-        trial = TrialFolder(folder)
-        hours = durations.held(trial, now or time.time()) / 3600
-        gpu_hours += hours * asked.gpus_per_trial
-        cpu_hours += hours * asked.cpus_per_trial
-        cost += hours * (hourly(price, asked) or 0.0)
-    priced = price.gpu_hour is not None or price.cpu_hour is not None
-    return Spent(gpu_hours, cpu_hours, cost if priced else None, price.currency)
+        resources = (asked.gpus_per_trial, asked.cpus_per_trial)
+        spent = durations.held(TrialFolder(folder), now or time.time(), *resources)
+        gpu_seconds += spent.gpu_seconds
+        cpu_seconds += spent.cpu_seconds
+    return _priced(price or _price(run_dir), gpu_seconds, cpu_seconds)
 
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
     """What device time costs at the prices of a run's grid."""
-    price = _price(run_dir)
+    return _priced(_price(run_dir), gpu_seconds, cpu_seconds)
+
+
+def _priced(price: Pricing, gpu_seconds: float, cpu_seconds: float) -> Spent:
     gpu_hours, cpu_hours = gpu_seconds / 3600, cpu_seconds / 3600
     if price.gpu_hour is None and price.cpu_hour is None:
         return Spent(gpu_hours, cpu_hours, None, price.currency)
@@ -130,8 +132,8 @@ def write(run_dir: Path) -> Spent:
 
 
 def _held(run_dir: Path) -> Callable[[str], TrialResources]:
-    """Stage -> what a trial of it holds: by the manifest, which has the screening runs too; of a
-    run before that had it, by the grid file."""
+    """Stage -> what a trial of it holds, where an attempt does not say: by the manifest, which has
+    the screening runs too; of a run before that had it, by the grid file."""
     declared, manifest = _declared(run_dir), RunFolder(run_dir).manifest
     recorded = files.read_json(manifest) or {}
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
@@ -11,6 +11,15 @@ from trainers.attempt import SIGNS
 
 ENDS = ("done", "failed", "stopped", "superseded", "trained", "unbundled")
 ATTEMPTS = "attempts.jsonl"
+
+
+class Held(NamedTuple):
+    """What the attempts at a trial have held, and for how long; of a pass over several, the
+    trial's share."""
+
+    seconds: float
+    gpu_seconds: float
+    cpu_seconds: float
 
 
 def seconds(trial: TrialFolder, now: float) -> float:
@@ -23,15 +32,20 @@ def seconds(trial: TrialFolder, now: float) -> float:
         return sum(seconds for seconds, _ in _each(trial, now))
 
 
-def held(trial: TrialFolder, now: float) -> float:
-    """Seconds for which the trial has held what a trial is given: of a pass over several, its share
-    of them.
+def held(trial: TrialFolder, now: float, gpus: float, cpus: float) -> Held:
+    """`gpus` and `cpus` are those of an attempt whose record does not say what it held.
 
     Raises:
         Damaged: an event has no time.
     """
+    sums = [0.0, 0.0, 0.0]
     with files.shaped(trial.path / ATTEMPTS):
-        return sum(seconds / lanes for seconds, lanes in _each(trial, now))
+        for seconds, started in _each(trial, now):
+            share = seconds / max(1, int(started.get("lanes", 1)))
+            holds = started.get("holds", {"gpus": gpus, "cpus": cpus})
+            for place, count in enumerate((1.0, holds["gpus"], holds["cpus"])):
+                sums[place] += share * count
+    return Held(*sums)
 
 
 def last_sign(trial: TrialFolder) -> float | None:
@@ -43,22 +57,21 @@ def last_sign(trial: TrialFolder) -> float | None:
     return max(times, default=None)
 
 
-def _each(trial: TrialFolder, now: float) -> Iterator[tuple[float, int]]:
-    """Seconds and lanes of each attempt. One that left no end, as where its process was killed,
-    lasted until its last sign."""
+def _each(trial: TrialFolder, now: float) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Seconds of each attempt, and the event of its start. One that left no end, as where its
+    process was killed, lasted until its last sign."""
     end = last_sign(trial) or now
-    began: float | None = None
-    lanes = 1
+    began: dict[str, Any] | None = None
     for event in trial.attempts():
         if event["event"] == "started":
             if began is not None:
-                yield max(0.0, min(time_of(event), end) - began), lanes
-            began, lanes = time_of(event), max(1, int(event.get("lanes", 1)))
+                yield max(0.0, min(time_of(event), end) - time_of(began)), began
+            began = event
         elif event["event"] in ENDS and began is not None:
-            yield float(event.get("seconds") or max(0.0, time_of(event) - began)), lanes
+            yield float(event.get("seconds") or max(0.0, time_of(event) - time_of(began))), began
             began = None
     if began is not None:
-        yield max(0.0, end - began), lanes
+        yield max(0.0, end - time_of(began)), began
 
 
 def time_of(event: dict[str, Any]) -> float:

@@ -6,9 +6,9 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 import csv
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 
@@ -40,6 +40,9 @@ MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
 
 
+T = TypeVar("T", bound=Trial)
+
+
 class RunFolder:
     def __init__(self, path: Path):
         self.path = path.absolute()
@@ -62,6 +65,19 @@ class RunFolder:
 
     def trial(self, trial: Trial) -> "TrialFolder":
         return TrialFolder(self.path / "trials" / trial.folder)
+
+    def kept(self, planned: Iterable[T]) -> list[T]:
+        """The same trials, each in the folder that it has already: by its key, whatever stage and
+        arm an earlier plan had it in."""
+        names: dict[str, set[str]] = {}
+        for path in self.path.glob("trials/*-*"):
+            names.setdefault(path.name.rpartition("-")[2], set()).add(path.name)
+        return [
+            trial
+            if trial.folder in (has := names.get(trial.key, {trial.folder}))
+            else trial.model_copy(update={"kept_in": min(has)})
+            for trial in planned
+        ]
 
     def held(self) -> bool:
         """Whether a driver is at work here."""

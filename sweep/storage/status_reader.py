@@ -50,6 +50,9 @@ class TrialStatus(NamedTuple):
     """That its attempts have run so far, without waiting between them."""
     held: float
     """Of these, its share of the passes in which it is trained beside others."""
+    gpu_seconds: float
+    cpu_seconds: float
+    """That share times what each attempt held."""
     lanes: int
     """Trials that its latest attempt trains in one pass."""
     gpus: float
@@ -225,6 +228,8 @@ def _status(
 ) -> TrialStatus:
     attempts = folder.attempts()
     training = folder.training()
+    gpus, cpus = resources.get("gpus", 0.0), resources.get("cpus", 0.0)
+    held = durations.held(folder, time.time(), gpus, cpus)
     last = attempts[-1] if attempts else {}
     if folder.done(fingerprints):
         state = (training or {})["status"]
@@ -256,10 +261,12 @@ def _status(
         steps_per_second=step["step"] / seconds if seconds else None,
         tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
         seconds=durations.seconds(folder, time.time()),
-        held=durations.held(folder, time.time()),
+        held=held.seconds,
+        gpu_seconds=held.gpu_seconds,
+        cpu_seconds=held.cpu_seconds,
         lanes=started.get("lanes", 1),
-        gpus=resources.get("gpus", 0.0),
-        cpus=resources.get("cpus", 0.0),
+        gpus=gpus,
+        cpus=cpus,
         reason=reason,
         last_sign=silent,
         stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),

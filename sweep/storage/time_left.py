@@ -33,6 +33,10 @@ class Timed(Protocol):
     @property
     def held(self) -> float: ...
     @property
+    def gpu_seconds(self) -> float: ...
+    @property
+    def cpu_seconds(self) -> float: ...
+    @property
     def lanes(self) -> int: ...
     @property
     def gpus(self) -> float: ...
@@ -82,7 +86,7 @@ def time_left(trials: Sequence[Timed]) -> Left | None:
 
 def spent(trials: Iterable[Timed]) -> tuple[float, float]:
     """GPU seconds and CPU seconds that all attempts have held so far."""
-    ran = [(trial.held * trial.gpus, trial.held * trial.cpus) for trial in trials]
+    ran = [(trial.gpu_seconds, trial.cpu_seconds) for trial in trials]
     return sum(gpu for gpu, _ in ran), sum(cpu for _, cpu in ran)
 
 

@@ -52,14 +52,21 @@ class TrialFolder:
         return self.path / "checkpoints"
 
     def write_identity(self, trial: Trial) -> None:
-        if not (self.path / "trial.json").exists():
-            record = trial.model_dump(mode="json") | {
-                "spec": None if trial.spec is None else settings_of(trial.spec),
-                "model": trial.model.name,
-                "model_revision": trial.model.revision,
-                "kind": trial.spec.kind if trial.spec else trial.stage,
-            }
-            files.write_json(self.path / "trial.json", record)
+        """trial.json; of one that is there, the place in the plan of now."""
+        path = self.path / "trial.json"
+        place = {
+            "stage": trial.stage,
+            "arm": trial.arm,
+            "kind": trial.spec.kind if trial.spec else trial.stage,
+        }
+        before = files.read_json(path)
+        record = before or trial.model_dump(mode="json") | {
+            "spec": None if trial.spec is None else settings_of(trial.spec),
+            "model": trial.model.name,
+            "model_revision": trial.model.revision,
+        }
+        if before is None or before | place != before:
+            files.write_json(path, record | place)
 
     def training(self) -> dict[str, Any] | None:
         """train.json, or None while training has not ended.

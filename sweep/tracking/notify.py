@@ -45,7 +45,7 @@ class Message(NamedTuple):
 
 @contextlib.contextmanager
 def following(grid: Grid, run_dir: Path, say: Say) -> Iterator[None]:
-    """Follow the run folder until the end of the block."""
+    """Follow the run folder until the end of the block, which may hold several rounds."""
     if grid.notify is None:
         yield
         return
@@ -70,6 +70,10 @@ class Story:
         self._read = len(events.read(run_dir / "events.jsonl"))
         self._counts: Counter[str] = Counter()
         self._cost: tuple[float, spending.Spent | None] = (-COST_SECONDS, None)
+        self._seconds = 0.0
+        """That the rounds of the command have taken."""
+        self.end: list[Message] = []
+        """Of the latest round: the last one is known when the command is over."""
 
     def news(self) -> list[Message]:
         """What has happened since the last look; each kind may come again."""
@@ -92,12 +96,13 @@ class Story:
             text = f"{diverged} of {ended} trials: the learning rates may be too high."
             yield self.message("diverged", "more than a third of the trials have diverged", text)
         if kind == "ended" and self._counts["started"]:
-            yield from self._end(event)
+            self._seconds += event["duration"]
+            self.end = list(self._end(event))
 
     def _end(self, event: dict[str, Any]) -> Iterator[Message]:
         states = ", ".join(f"{count} {state}" for state, count in event["states"].items())
         spent = spending.so_far(self._run_dir).words
-        took = f"Took {event['duration'] / 60:,.1f} min; the run has used {spent} so far."
+        took = f"Took {self._seconds / 60:,.1f} min; the run has used {spent} so far."
         record = files.read_json(self._run_dir / "report" / "recommendations.json") or {}
         answers = [stage["summary"]["headline"] for stage in record.get("stages", {}).values()]
         report = f"Report: {self._run_dir / 'report' / 'index.html'}"
@@ -164,7 +169,8 @@ class Sender:
     def _follow(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
             self._send(self._story.news())
-        self._send(self._story.news() + self._last)
+        self._send(self._story.news())
+        self._send([*self._story.end, *self._last])
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:

@@ -105,6 +105,7 @@ def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> 
         process_created=psutil.Process().create_time(),
         memory_kills_here=process.memory_kills(),
         gpus=devices.visible(),
+        holds={"gpus": job.gpus, "cpus": job.cpus},
         setting=job.setting,
         missing=folder.missing([want.fingerprint for want in job.wanted]),
         stalled_seconds=_finite(job.limits.stalled_seconds),

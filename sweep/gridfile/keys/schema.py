@@ -292,7 +292,7 @@ class Grid(Named):
 
 
 GRID_KEYS = tuple(key for key in Grid.model_fields if key not in ("declared", "notes"))
-SAME_FOR_ALL = ("data", "data_seed")
+SAME_FOR_ALL = ("data", "data_seed", "heldout")
 """Keys of a spec that may not be an axis: a stage's cells have one held-out slice."""
 STAGE_KEYS = ("start_from", "parent", "keep", "resources", "grid", "arms")
 """Keys of a stage beside those of its spec."""

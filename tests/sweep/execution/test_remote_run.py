@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from sweep import run
 from sweep.execution import remote_driver, remote_run
 from sweep.execution.worker import remote_inputs, remote_trial
+from sweep.plan import trials
 from sweep.storage import driver_lock
 from sweep.storage.remote import lock as remote_lock
 from sweep.storage.remote.mirror import Mirror
@@ -268,6 +269,19 @@ def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
     assert "held by process 7 on elsewhere" in ended.output
     assert there.system.cat_file(f"{there.path}/driver.json") == other
     assert "results.csv" not in there.there()
+
+
+def test_trial_of_a_chosen_parent_is_known_to_a_driver_that_has_no_mirror_yet(
+    pipeline, planned, load, drive, bucket, tmp_path
+):
+    parent = next(trial.key for trial in planned(pipeline) if trial.stage == "sft")
+    dpo = next(t for t in trials.trials(load(pipeline), {"dpo": parent}) if t.stage == "dpo")
+    record = {"rule": {"start_from": "sft", "best": "world_choice"}, "parent": parent}
+    there = Mirror(tmp_path / "none", f"{bucket}/pipeline")
+    there.system.pipe_file(f"{there.path}/choices/dpo.json", json.dumps(record).encode())
+    ended = drive(pipeline, tmp_path / "two", "--dry-run", "--only", dpo.key)
+    assert ended.exit_code == 0, ended.output
+    assert not (tmp_path / "two" / "runs").exists(), "a plan leaves nothing"
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_axes_of_an_arm_stand_in_the_place_of_the_stages(cells):
 
 
 def test_axes_of_an_arm_stand_beside_the_stages(cells):
-    assert cells("{name: more, grid: {seed: [0, 1]}}, {name: less}") == [
+    assert cells("{name: more, grid: {seed: [0, 1]}}, {name: less, set: {steps: 2}}") == [
         ("more", 0.001, 4, 0), ("more", 0.001, 4, 1), ("more", 0.002, 4, 0), ("more", 0.002, 4, 1),
         ("less", 0.001, 4, 0), ("less", 0.002, 4, 0),
     ]  # fmt: skip
@@ -95,7 +95,27 @@ REFUSED = {
         "{name: a, grid: {seed: 3}}", ["stages.sft.arms[0].grid.seed", "three seeds are [0, 1, 2]"],
     ),
     "no mapping": ("{name: a, grid: [1]}", ["stages.sft.arms[0].grid", "valid dictionary"]),
-    "data": ("{name: a, grid: {data: [x, y]}}", ["stages.sft.arms[0].grid.data", "unknown key"]),
+    "data": ("{name: a, grid: {data: [x, y]}}", ["stages.sft.arms[0].grid.data", "is no axis"]),
+    "held-out examples as an axis": (
+        "{name: a, grid: {heldout: [1, 2]}}", ["stages.sft.arms[0].grid.heldout", "is no axis"],
+    ),
+    "data of its own": (
+        "{name: a}, {name: b, set: {steps: 2}}, "
+        "{name: c, set: {data: {name: 'world:sft', examples: 20}}}",
+        ["stages.sft.arms", "a and c differ in data", "a stage of its own"],
+    ),
+    "held-out examples of its own": (
+        "{name: a, set: {heldout: 2}}, {name: b}",
+        ["a and b differ in heldout", "heldout: 0"],
+    ),
+    "cell of another arm": (
+        "{name: a}, {name: b, grid: {seed: [0, 1]}}",
+        ["stages.sft.arms", "b has 2 cells of a", "learning rate 0.001, batch size 4, seed 0"],
+    ),
+    "arm whose training is that of another": (
+        "{name: a}, {name: b, set: {warmup_ratio: 0.0, save_every_minutes: 3}}",
+        ["stages.sft.arms", "b has 2 cells of a", "leave it out"],
+    ),
     "ratio beside both": (
         "{name: a, grid: {ratio: [1.0e-4]}}",
         ["stages.sft.arms[0].grid", "exactly one of learning_rate and batch_size"],
@@ -114,6 +134,12 @@ def test_wrong_grid_of_an_arm_is_refused_in_one_line(arms, parts, small, grid_fi
     (problem,) = refused.value.problems
     assert problem.startswith(f"{grid_file(with_arms(small, arms))}:8: ")
     assert [part for part in parts if part not in problem] == []
+
+
+def test_arms_may_have_data_of_their_own_where_nothing_is_held_out(grid_file, small):
+    arms = "{name: a}, {name: b, set: {data: {name: 'world:sft', examples: 20}}}"
+    grid = config.load(grid_file(with_arms(small, arms)), ["stages.sft.heldout=0"])
+    assert {spec.data.examples for _, spec in grid.stages["sft"].cells} == {24, 20}
 
 
 def test_decide_names_the_axis_where_it_stands(grid_file, small):

@@ -5,8 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from analysis.advice import grid_file
 from sweep.gridfile import load as config
 from sweep.plan import evaluations, trials
+from sweep.plan.widen import space, widened
 from sweep.terminal.plan import show_plan
 
 GRID = """
@@ -71,3 +73,18 @@ def test_longest_answer_decides_the_held_out_score_of_the_model_before(grid):
     short, long = (f"32\n    max_new_tokens: {most}" for most in (128, 512))
     assert mark(long) == mark(32)
     assert mark(short) != mark(long)
+
+
+@pytest.mark.parametrize(("sizes", "smaller"), [([8, 32], ()), ([16, 32], (8,)), ([24, 48], ())])
+def test_decide_goes_to_no_batch_with_a_part_of_a_group(sizes, smaller, tmp_path):
+    path = tmp_path / "grid.yaml"
+    axes = f"grid: {{learning_rate: [0.0001, 0.0002, 0.0004], batch_size: {sizes}}}"
+    text = GRID.format(batch_size=8).replace("    batch_size: 8\n", "")
+    text = text.replace("learning_rate: 1.0e-4", axes)
+    path.write_text(text + "decide: {trials: 9}\n")
+    grid = config.load(path)
+    assert space(grid).smaller == smaller
+    kind = type(grid.stages["rlvr"].cells[0][1])
+    assert kind.model_fields["group_size"].default == grid_file.GROUP_SIZE
+    for _, spec in widened(grid).stages["rlvr"].cells:
+        kind.model_validate(spec.model_dump())

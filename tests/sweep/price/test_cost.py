@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sweep.plan import step_time, trials
-from sweep.price import cost
+from sweep.price import calibration, cost
 from sweep.price.calibration import BenchmarkSpeed, Calibration, StageSpeed
 from sweep.terminal.sums import sums
 from trainers import files
@@ -39,6 +39,15 @@ def measured(at_once: int = 2) -> Calibration:
         },
         benchmarks={"world_choice": BenchmarkSpeed(seconds=1.0, seconds_per_item=0.5, items=8)},
     )
+
+
+def measured_of(grid) -> Calibration:
+    """The same of the settings of a grid's stage `sft`."""
+    record = measured()
+    mark = calibration.stage_setting(grid, "sft")
+    about = {"model": grid.model, "limit": 8, "setting": calibration.setting(grid)}
+    stages = {"sft": record.stages["sft"].model_copy(update={"setting": mark})}
+    return record.model_copy(update=about | {"stages": stages})
 
 
 def test_training_takes_six_flops_per_parameter_and_token(priced, small):
@@ -88,18 +97,56 @@ def test_measurement_of_another_model_or_limit_is_told_and_left_out(load, small,
     from sweep.execution import calibrate
 
     grid, told = load(small), list[str]()
-    as_it_is = {"model": grid.model, "limit": 8}
+    as_it_is = {"limit": 8}
     for update, why in (
         (as_it_is, ""),
-        ({"model": None, "limit": None}, "measured by an earlier version, so it does not count"),
-        (as_it_is | {"limit": None}, "on tiny with no evaluate.limit"),
-        (as_it_is | {"model": grid.model.model_copy(update={"name": "large"})}, "on large with 8"),
+        (
+            {"model": None, "limit": None, "setting": None},
+            "measured by an earlier version, so it does not count",
+        ),
+        (as_it_is | {"setting": None}, "measured by an earlier version, so it does not count"),
+        (as_it_is | {"limit": None, "setting": "x"}, "on tiny with no evaluate.limit"),
+        (
+            as_it_is | {"model": grid.model.model_copy(update={"name": "large"}), "setting": "x"},
+            "on large with 8",
+        ),
     ):
-        record = measured().model_copy(update=update)
+        record = measured_of(grid).model_copy(update=update)
         files.write_json(tmp_path / "calibration.json", record.model_dump())
         found = calibrate.read(tmp_path, grid, told.append)
         assert found == (None if why else record)
         assert why in "".join(told[-1:])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("stages.sft.grid.learning_rate=[0.5]", ""),
+        ("stages.sft.grid.batch_size=[4,8]", ""),
+        ("stages.sft.steps=5", ""),
+        ("stages.sft.seed=7", ""),
+        ("stages.sft.data.examples=30", ""),
+        ("evaluate.benchmarks=[world_choice, world_arithmetic]", ""),
+        ("stages.sft.max_length=64", "settings of sft"),
+        ("stages.sft.data.name=world:pretrain", "settings of sft"),
+        ("stages.sft.dtype=bfloat16", "settings of sft"),
+        ("stages.sft.adapter={rank: 4}", "settings of sft"),
+        ("resources.gpus_per_trial=0.5", "other resources"),
+        ("resources.cpus_per_trial=2", "other resources"),
+        ("evaluate.backend=vllm", "settings of `evaluate`"),
+    ],
+)
+def test_measurement_of_other_settings_does_not_count(load, small, tmp_path, override, told):
+    from sweep.execution import calibrate
+
+    grid, lines = load(small), list[str]()
+    files.write_json(tmp_path / "calibration.json", measured_of(grid).model_dump())
+    found = calibrate.read(tmp_path, load(small, override), lines.append)
+    kept = [] if found is None else [*found.stages, *found.benchmarks]
+    assert told in "".join(lines) and bool(lines) == bool(told)
+    assert kept == (
+        {"": ["sft", "world_choice"], "settings of sft": ["world_choice"]}.get(told, [])
+    )
 
 
 def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):

@@ -73,9 +73,9 @@ class Records:
             stages = {self.screens.name: own} | stages
         files.write_json(folder / "manifest.json", {"name": "decided", "stages": stages})
 
-    def pool(self) -> DecidePool:
+    def pool(self, wanted: Wanted = WANTED) -> DecidePool:
         return DecidePool(
-            self.grid, self.planned, self.folder, {decided_stage(self.grid).name: (WANTED,)}
+            self.grid, self.planned, self.folder, {decided_stage(self.grid).name: (wanted,)}
         )
 
     def queue(self, pool: DecidePool) -> DecideQueue:

@@ -34,7 +34,7 @@ RATE = 2.0
 
 
 def waiting(trials: list[Trial], limits: Allowance) -> TrialQueue:
-    pending = Pending(trials, lambda key: True, lambda trial: limits.begin(), limits.affords)
+    pending = Pending(trials, lambda key: True, limits.begin, limits.affords)
     return TrialQueue(pending)
 
 
@@ -126,7 +126,7 @@ def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
     assert limits.reached() == ""
     time[0] = 10 * 3600 + 1
     assert limits.reached() == "the limit of limits.max_cost is reached (20 EUR)"
-    assert not limits.begin()
+    assert not limits.begin(trials[2])
 
 
 def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
@@ -149,8 +149,8 @@ def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
 
 
 def test_hours_and_trials_are_limits_too(allowance):
-    limits, _, time = allowance("limits={max_hours: 2, max_trials: 3}")
-    assert [limits.begin() for _ in range(4)] == [True, True, True, False]
+    limits, trials, time = allowance("limits={max_hours: 2, max_trials: 3}")
+    assert [limits.begin(trial) for trial in trials[:4]] == [True, True, True, False]
     time[0] = 7201
     assert "max_hours" in limits.reached()
 
@@ -171,6 +171,24 @@ def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
     assert queue.next() == second, "the plan was three times too high"
     limits.started(second)
     assert queue.next() == third
+
+
+def test_trials_that_were_handed_out_count_before_they_start(allowance):
+    """Ray asks for as many as may run at once before it starts the first of them."""
+    limits, trials, time = allowance()
+    limits.expect({trial.key: 5.0 for trial in trials})
+    queue = waiting(trials[1:9], limits)
+    given = [trial for _ in range(8) if (trial := queue.next()) is not None]
+    assert len(given) == 4
+    assert queue.held_back and not queue.exhausted
+    limits.started(given[0])
+    time[0] = 3600.0
+    limits.retried(given[0].key)
+    assert queue.next() is None, "it goes on, and has cost 2 more"
+    limits.started(given[0])
+    limits.ended(given[0].key, whole=True)
+    queue.ended(given[0].key)
+    assert queue.next() is not None, "none of its 5 are to come"
 
 
 def test_limit_below_one_trial_begins_none(allowance):

@@ -1,6 +1,7 @@
 """The run that decides, on records: what it hands out, how it goes on, when it is over."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -8,8 +9,10 @@ import yaml
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.widen import space, widened
+from sweep.schedule.decide import LAST
 from sweep.storage.run_folder import RunFolder
-from tests.sweep.schedule.deciding import DECIDE, Records, cells
+from tests.sweep.schedule.deciding import DECIDE, WANTED, Records, cells
+from trainers.files import read_json, write_json
 
 
 @pytest.fixture
@@ -121,6 +124,37 @@ def test_decision_depends_on_the_results_alone(records):
     run.run(run.queue(run.pool()), count=2 + 15)
     pool, again = run.pool(), run.pool()
     assert pool.decision(pool.tried(set()), 3) == again.decision(again.tried(set()), 3)
+
+
+@pytest.fixture
+def closed(records):
+    """A run that stopped after some cells, one of which has failed, with budget left."""
+    run = records()
+    ran = run.run(run.queue(run.pool()), count=2 + 4)
+    shutil.rmtree(run.folder.trial(ran[-1]).path / "scores")
+    run.pool().close("no cell is left that would train")
+    assert run.pool().over
+    return run, ran[-1]
+
+
+def test_verdict_is_the_reason_that_the_run_stopped_for(closed):
+    run, _ = closed
+    assert run.pool().verdict() == "decide: no cell is left that would train"
+
+
+def test_other_items_and_mended_cells_open_a_decided_run_again(closed):
+    run, failed = closed
+    assert not run.pool(WANTED.model_copy(update={"fingerprint": "g"})).over
+    run.end(failed)
+    assert not run.pool().over
+
+
+def test_run_that_was_decided_before_results_were_recorded_stays_so(closed):
+    run, _ = closed
+    path = run.folder.path / "decide" / LAST
+    record = read_json(path)
+    write_json(path, {"reason": record["reason"], "of": record["of"]})
+    assert run.pool().over
 
 
 @pytest.mark.slow

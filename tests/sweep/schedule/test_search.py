@@ -150,6 +150,12 @@ def cells(trials: list[Trial]) -> list[tuple[float, int]]:
             "    arms: [{name: a, set: {}}, {name: b, set: {steps: 3}}]\n    grid:",
             "arms",
         ),
+        (
+            "evaluate:",
+            "  more: {kind: sft, start_from: before, data: {name: 'world:sft', examples: 24}, "
+            "learning_rate: 0.004, batch_size: 2}\nevaluate:",
+            "stages.more: 1 cell with the same training as in sft",
+        ),
         ("objective: world_choice", "seed: 0}\n# {", "search` needs the heldout_loss"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sweep.export import __main__ as command
 from sweep.gridfile import checks
@@ -121,6 +122,26 @@ def test_nothing_is_chosen_before_all_are_scored(run):
         pipeline.end(trial, 0.5)
     assert pipeline.resolve() == ([], {})
     assert pipeline.of("dpo")[0].waits
+
+
+def test_cells_that_a_stage_shares_with_another_are_candidates_too(load, tmp_path, pipeline):
+    """They are trained once, for the first of the two, and wait for the choice of the second."""
+    data = yaml.safe_load(pipeline)
+    sft, dpo = data["stages"]["sft"], data["stages"]["dpo"]
+    rates = sft["grid"] | {"learning_rate": [0.001], "seed": [0]}
+    data["stages"] = {"other": sft | {"keep": "none", "grid": rates}, **data["stages"]}
+    dpo["parent"] = "best"
+    run = Run(load(yaml.safe_dump(data, sort_keys=False)), tmp_path / "run")
+    (note,) = run.grid.notes
+    assert "stages.sft: 1 cell with the same training as in other" in note
+    (shared,) = run.of("other")
+    run.end(shared, 0.1)
+    for trial in run.of("sft"):
+        run.end(trial, 0.5)
+    look_at_all(run)
+    assert run.folder.trial(shared).has_weights(), "a candidate of the choice to come"
+    run.resolve()
+    assert run.of("dpo")[0].parent == shared.key
 
 
 def test_diverged_seed_takes_its_cell_out(run):

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from sweep import status
 from sweep.schedule import spending
+from sweep.schedule.spending import Spending
+from sweep.storage.run_folder import RunFolder
 
 GRID = """\
 price: {gpu_hour: 2.5, cpu_hour: 0.1}
@@ -62,6 +64,23 @@ def test_trials_in_one_pass_share_its_cost_until_it_is_over(run):
     write(run, "a", "sft", both)
     write(run, "b", "sft", [both[0], ("done", 2, {"seconds": 7200.0})])
     assert spending.so_far(run).gpu_hours == pytest.approx((2 + 1) * 0.5)
+
+
+def test_attempts_cost_what_they_held_whatever_the_grid_asks_for_now(run):
+    holds = {"holds": {"gpus": 4, "cpus": 8}}
+    write(run, "a", "sft", [("started", 0, holds), ("failed", 1, {}), ("started", 1, {}),
+                            ("done", 2, {"seconds": 3600.0})])  # fmt: skip
+    spent = spending.so_far(run)
+    assert (spent.gpu_hours, spent.cpu_hours) == pytest.approx((4 + 0.5, 8 + 2))
+
+
+@pytest.mark.parametrize("before", ["", "price: {cpu_hour: 0.001, currency: EUR}\n"])
+def test_earlier_starts_count_at_the_price_that_the_grid_has_now(before, load, small, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    write(folder.path, "a", "sft", [("started", 0, {}), ("done", 2, {"seconds": 7200.0})])
+    (folder.path / "grid.yaml").write_text(before + "resources: {cpus_per_trial: 1}\n")
+    grid = load(small + "price: {cpu_hour: 3.0}\nlimits: {max_cost: 5}\n")
+    assert Spending(grid, folder).now() == pytest.approx(6.0)
 
 
 def test_an_attempt_without_an_end_lasted_until_its_last_sign(run):

@@ -1,5 +1,6 @@
 """The run folder: records are whole or not there, and one driver holds it."""
 
+import csv
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.plan import trials
 from sweep.storage import run_folder
 from sweep.storage.driver_lock import RunHeld
 from sweep.storage.run_folder import RunFolder, TrialFolder
@@ -126,6 +128,33 @@ def test_cut_line_of_attempts_costs_only_itself(tmp_path):
     folder.log_attempt("started", attempt=2)
     assert [event["attempt"] for event in folder.attempts()] == [1, 2]
     assert path.read_text().count("\n") == 3
+
+
+def test_trial_of_another_arm_or_stage_than_before_stays_in_its_folder(load, small, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+
+    def plan(text: str) -> dict[str, list]:
+        """Writes it; key, stage, arm and folder of each trained trial by the records."""
+        planned = folder.kept(trials.trials(grid := load(text)))
+        folder.write_plan(grid, planned)
+        records = map(read_json, folder.path.glob("trials/*/trial.json"))
+        return {r["key"]: [r["stage"], r["arm"], r["kind"]] for r in records}
+
+    arms = "    arms: [{name: as_is, set: {}}, {name: longer, set: {steps: 4}}]\n    steps: 3"
+    before = plan(small)
+    names = {path.name for path in folder.path.glob("trials/*")}
+    with_arms = plan(small.replace("    steps: 3", arms))
+    assert before.keys() < with_arms.keys()
+    assert {with_arms[key][1] for key in before if before[key][0] == "sft"} == {"as_is"}
+    assert names < {path.name for path in folder.path.glob("trials/*")}
+    with open(folder.path / "plan.csv") as rows:
+        assert names < {row["folder"] for row in csv.DictReader(rows)}
+    renamed = plan(small.replace("  sft:", "  tuned:"))
+    assert {key: renamed[key] for key in before} == {
+        key: ["tuned", "", "sft"] if stage == "sft" else [stage, arm, kind]
+        for key, (stage, arm, kind) in before.items()
+    }
+    assert plan(small).items() >= before.items(), "back again"
 
 
 def test_second_driver_is_refused_and_told_who_holds_the_folder(holder, tmp_path):

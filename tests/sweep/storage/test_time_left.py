@@ -17,6 +17,14 @@ class Trial(NamedTuple):
     cpus: float = 2.0
     lanes: int = 1
 
+    @property
+    def gpu_seconds(self) -> float:
+        return self.held * self.gpus
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self.held * self.cpus
+
 
 def test_known_times_give_the_time_to_the_end():
     ended = [Trial("ok", 100.0)] * 50

@@ -101,6 +101,18 @@ def test_end_of_a_run_is_told_with_its_answer(load, server, tmp_path, quick):
     assert decided["title"] == "told: decided"
 
 
+def test_end_of_several_rounds_is_told_once_with_the_last(load, server, tmp_path, quick):
+    def happened(path):
+        write(path, STARTED, done("ok"), ENDED)
+        time.sleep(0.5)
+        write(path, STARTED, done("ok"), ENDED | {"states": {"ok": 9}})
+
+    told(load, server.url, tmp_path, happened)
+    (ended,) = server.received
+    assert ended["title"] == "told: ended: 9 ok"
+    assert "Took 3.0 min" in ended["message"]
+
+
 @pytest.mark.parametrize("status", ["edge", "level"])
 def test_what_is_open_is_not_decided(status):
     rates = {"task_types": {}, "benchmarks": {"arc": [{"status": "interior"}, {"status": status}]}}
@@ -243,3 +255,13 @@ def test_whole_command_tells_of_its_end(small, drive, server, tmp_path):
     assert ended.code == 0
     assert [m["title"] for m in server.received] == ["run: ended: 3 ok"]
     assert events.read(tmp_path / "run" / "events.jsonl")[-1]["event"] == "ended"
+
+
+@pytest.mark.slow
+def test_whole_command_with_further_rounds_tells_of_its_end_once(small, drive, server, tmp_path):
+    text = small.replace("steps: 3", "steps: 1").replace("limit: 8", "limit: 1")
+    limits = f"limits: {{max_trials: 4}}\nnotify: {server.url}\n"
+    ended = drive(text + limits, tmp_path / "run", "--extend")
+    assert "extend, round 1: " in ended.output
+    (told,) = [m["title"] for m in server.received if "ended" in m["title"]]
+    assert told.startswith("run: ended: 4 ok")

@@ -1,0 +1,71 @@
+"""What can be wrong with cells beside each other.
+
+(Place in the file, sentence) for each problem.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from analysis.text import counted, listed
+from sweep.gridfile.keys.schema import SAME_FOR_ALL, Stage
+from sweep.gridfile.yaml import KeyPath
+from trainers.specs.identity import identity
+from trainers.specs.kinds import StageSpec
+
+Problems = Iterator[tuple[KeyPath, str]]
+
+
+def one_slice(stage: Stage) -> Problems:
+    """Every cell is scored on the held-out slice of the first, so none may train on its rows."""
+    first_arm, first = stage.cells[0]
+    if all(spec.heldout == 0 for _, spec in stage.cells):
+        return
+    for arm, spec in stage.cells:
+        own = [key for key in SAME_FOR_ALL if getattr(spec, key) != getattr(first, key)]
+        if own:
+            yield (
+                ("stages", stage.name, "arms"),
+                f"{first_arm} and {arm} differ in {listed(own)}, and all arms are scored on one "
+                "held-out slice, which one of them would train on; make each a stage of its own, "
+                "or set `heldout: 0` for both",
+            )
+            return
+
+
+def in_two_arms(stage: Stage) -> Problems:
+    """A trial stands in the table of one arm, so a cell of two would be missing in one of them."""
+    if len(stage.arms) > 1:
+        for first, arm, cells in _shared(stage.cells):
+            yield (
+                ("stages", stage.name, "arms"),
+                f"{arm} has {counted(len(cells), 'cell')} of {first}, with the same training "
+                f"({cells[0]}); a cell stands in one arm alone: leave it out of one of them",
+            )
+
+
+def in_two_stages(stages: dict[str, Stage]) -> Problems:
+    """Cells of stages that start from the same models: they are trained once."""
+    alike: dict[str, list[tuple[str, StageSpec]]] = {}
+    for name, stage in stages.items():
+        start = alike.setdefault(f"{stage.start_from} {stage.parent!r}", [])
+        start.extend((name, spec) for _, spec in stage.cells)
+    for owned in alike.values():
+        if len({name for name, _ in owned}) > 1:
+            for first, name, cells in _shared(owned):
+                yield (
+                    ("stages", name),
+                    f"{counted(len(cells), 'cell')} with the same training as in {first} "
+                    f"({cells[0]}); trained once, in the table of {first} alone",
+                )
+
+
+def _shared(owned: Iterable[tuple[str, StageSpec]]) -> Iterator[tuple[str, str, list[str]]]:
+    """Two owners, the earlier one first, and the cells of both, in words."""
+    owners: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for owner, spec in owned:
+        first = owners.setdefault(str(identity(spec)), owner)
+        if first != owner:
+            cell = f"learning rate {spec.learning_rate:g}, batch size {spec.batch_size}"
+            shared.setdefault((first, owner), []).append(f"{cell}, seed {spec.seed}")
+    for (first, owner), cells in shared.items():
+        yield first, owner, cells
