@@ -36,7 +36,7 @@ def type_rates(
     mixed.__dict__ = {
         name: copy(value)
         for name, value in vars(first).items()
-        if name in ("cells", "posterior", "batch_sizes", "y", "x", "measured", "wall")
+        if name in ("cells", "posterior", "batch_sizes", "y", "x", "measured")
     }
     parts = list(zip(curves, ranges, strict=True))
     mixed.epsilon = float(np.average([part.epsilon / span for part, span in parts], weights=shares))
