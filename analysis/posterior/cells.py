@@ -19,8 +19,8 @@ from analysis.text import counted, rate
 DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
 READ = [
-    "key", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason", "value",
-    "stderr", "n",
+    "key", "parent", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason",
+    "value", "stderr", "n",
 ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cel
 
 def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None) -> Cells:
     higher = rows.higher_is_better.dropna()
-    rows = rows[READ].assign(seed=rows.seed.fillna(0))
+    rows = rows[READ].assign(seed=_chains(rows))
     cell = rows.groupby(["learning_rate", "batch_size"], sort=True).ngroup().to_numpy()
     table = _table(rows, cell)
     rng = np.random.default_rng(zlib.crc32("/".join(name.values()).encode()))
@@ -158,6 +158,12 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
         sized=bool(rows.lr_bs_ratio.notna().any()),
         seed_freedom=0 if seeds is None else seeds.freedom,
     )
+
+
+def _chains(rows: pd.DataFrame) -> pd.Series:
+    """A number for each seed and model that it starts from, for the parents of one grid differ in
+    their seeds alone; empty where the seed is not known."""
+    return rows.groupby(["parent", "seed"]).ngroup()
 
 
 def _table(rows: pd.DataFrame, cell: np.ndarray) -> pd.DataFrame:

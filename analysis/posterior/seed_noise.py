@@ -35,15 +35,16 @@ class SeedNoise(NamedTuple):
 
 def seed_noise(rows: pd.DataFrame, cell: np.ndarray, near: np.ndarray) -> SeedNoise | None:
     """From the ok rows (columns seed, value), `cell` the number of each row's cell; `near` marks
-    cells beside a diverged one. None where no cell was repeated."""
+    cells beside a diverged one. A run whose seed is not known has one of its own. None where no
+    cell was repeated."""
     if rows.empty:
         return None
     value = rows.value.to_numpy(dtype=float)
     counts = np.bincount(cell)
     own = counts - 1.0
-    seed = pd.factorize(rows.seed)[0]
-    pairs = np.unique(np.column_stack([seed, cell])[counts[cell] > 1], axis=0)
-    cells_of = np.bincount(pairs[:, 0], minlength=seed.max() + 1)
+    seed = pd.factorize(rows.seed)[0]  # -1 where it is not known
+    pairs = np.unique(np.column_stack([seed, cell])[(counts[cell] > 1) & (seed >= 0)], axis=0)
+    cells_of = np.append(np.bincount(pairs[:, 0], minlength=seed.max() + 1), 0)
     shared = np.where(cells_of[seed] > 1, seed, -1)
     rest, effects = _without_effects(value, cell, counts, shared)
     freedom = int(own.sum()) - effects

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.tables.errors import ResultsError
+from analysis.tables.plan_file import read_plan
 
 
 class Progress(NamedTuple):
@@ -56,16 +56,9 @@ def progress(
     Raises:
         ResultsError: it is no plan.
     """
-    path = run_dir / "plan.csv"
-    if not path.exists():
+    plan = read_plan(run_dir)
+    if plan is None:
         return None
-    anew = "start the run's command again, which writes it anew"
-    try:
-        plan = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except ValueError as error:  # of pandas, and of text that is none
-        raise ResultsError(f"{path}: no table ({str(error).strip()}); {anew}") from error
-    if missing := {"key", "stage"} - set(plan):
-        raise ResultsError(f"{path}: has no column {', '.join(sorted(missing))}; {anew}")
     plan = plan.loc[~plan.stage.isin(list(left_out))]
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])

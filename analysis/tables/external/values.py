@@ -53,7 +53,7 @@ def in_schema(
     table = named_metrics(table)
     table["metric"] = table.metric.replace("", "value")
     table["higher_is_better"] = _directions(table, options, source, [] if reported else notes)
-    cell = ["model", "stage", "arm", "learning_rate", "batch_size", "seed"]
+    cell = ["model", "stage", "arm", "learning_rate", "batch_size", "run"]
     table["key"] = "row-" + table.groupby(cell, dropna=False).ngroup().astype("str")
     if "primary" not in table:
         table["primary"] = table["metric"] == _primary_metrics(table)
