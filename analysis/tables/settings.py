@@ -165,11 +165,7 @@ def _differing(specs: list[dict[str, Any]], absent: bool = True) -> list[str]:
         name
         for name in names
         if len(
-            {
-                json.dumps(spec.get(name), sort_keys=True)
-                for spec in specs
-                if absent or name in spec
-            }
+            {json.dumps(spec.get(name), sort_keys=True) for spec in specs if absent or name in spec}
         )
         > 1
     ]

@@ -138,7 +138,10 @@ def chain(number: int, parent: str, stage: str = "dpo", **spec) -> tuple[Path, d
 
 
 def test_parents_of_different_settings_are_arms_and_those_of_different_seeds_are_not():
-    base = Path("base"), {"key": "b", "stage": "base", "parent": None, "model": "tiny", "spec": None}
+    base = (
+        Path("base"),
+        {"key": "b", "stage": "base", "parent": None, "model": "tiny", "spec": None},
+    )
     starts = [
         chain(0, "b", "sft", learning_rate=3e-4),
         chain(1, "b", "sft", learning_rate=3e-4, seed=1),
