@@ -192,11 +192,10 @@ def _on(source: Source, place: Place, every: Sequence[Fit | None]) -> OnBenchmar
 
 def _inside(rates: Sequence[Sequence[RateAt]], sizes: Sequence[int]) -> list[int]:
     """Shared batch sizes at which the best rate of every value lies inside the measured ones."""
-    return [
-        size
-        for place, size in enumerate(sizes)
-        if all(of_value[place].status is RateStatus.INTERIOR for of_value in rates)
+    inside = [
+        {at.batch_size for at in of_value if at.status is RateStatus.INTERIOR} for of_value in rates
     ]
+    return [size for size in sizes if all(size in of_value for of_value in inside)]
 
 
 def _slope(place: Place, tops: Sequence[np.ndarray | None]) -> Slope | None:

@@ -50,8 +50,8 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
 def progress(
     run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int], left_out: Collection[str] = ()
 ) -> Progress | None:
-    """From plan.csv; `wanted` counts each stage's benchmarks, and stages that are `left_out` of
-    the `frame` do not count. None without a plan.
+    """From plan.csv; `wanted` counts each stage's benchmarks. Stages of which no benchmark is
+    wanted, and those that are `left_out` of the `frame`, do not count. None without a plan.
 
     Raises:
         ResultsError: it is no plan.
@@ -59,14 +59,14 @@ def progress(
     plan = read_plan(run_dir)
     if plan is None:
         return None
-    plan = plan.loc[~plan.stage.isin(list(left_out))]
+    plan = plan.loc[[bool(wanted.get(one)) and one not in left_out for one in plan.stage]]
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])
     rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()
     done = [
         key
         for key, stage in zip(plan.key, plan.stage, strict=True)
-        if key not in failed and rows.get(key, 0) >= max(wanted.get(stage, 0), 1)
+        if key not in failed and rows.get(key, 0) >= wanted[stage]
     ]
     return Progress(len(plan), len(done), int(plan.key.isin(failed).sum()))
 

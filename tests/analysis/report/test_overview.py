@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from analysis.advice.answers import answers
 from analysis.benchmarks import task
-from analysis.report import overview
+from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
+from analysis.report import overview, summary_tables
 from analysis.tables import load
 
 
@@ -40,3 +43,29 @@ def test_each_of_several_models_is_held_against_itself_before_training():
 def test_loss_on_another_stages_data_is_a_loss_and_says_whose():
     assert task("heldout_loss@sft").task_type == "loss"
     assert task("heldout_loss@sft").label == "Held-out loss, sft data"
+
+
+def test_row_of_rate_0_is_the_start_of_its_own_stage():
+    stages = {"sft": 0.2, "dpo": 0.3}
+    runs = [(name, rate, 8) for name in stages for rate in (0, 1e-4, 1e-3)]
+    rows = pd.DataFrame(runs, columns=["stage", "lr", "batch_size"])
+    rows["arc_acc"] = np.where(rows.lr > 0, 0.5, rows.stage.map(stages))
+    frame = load.adopted(rows, "two stages")
+    before = {name: overview.scores_before(frame, frame[frame.stage == name]) for name in stages}
+    assert before == {name: {"arc": start} for name, start in stages.items()}
+
+
+def test_cell_that_failed_has_no_batch_size_where_nobody_knows_it():
+    rows = pd.DataFrame({"lr": [1e-4, 4e-4, 1.6e-3], "arc_acc": ["0.5", "0.6", "OOM"]})
+    frame = load.adopted(rows, "no batch size")
+    (cells,) = surfaces(frame)
+    result = overview.overview([cells], answers([fit(cells)]).benchmarks, frame, None)
+    assert result.unscored == ["1.6e-3 failed: the table says 'OOM'"]
+
+
+def test_stage_without_a_benchmark_is_not_waited_for(tmp_path):
+    plan = {"key": ["b", "p", "s"], "stage": ["base", "pretrain", "sft"]}
+    pd.DataFrame(plan).to_csv(tmp_path / "plan.csv", index=False)
+    frame = pd.DataFrame({"key": ["s"], "status": ["ok"], "benchmark": ["arc"]})
+    told = summary_tables.progress(tmp_path, frame, {"base": 0, "sft": 1})
+    assert told == (1, 1, 0)
