@@ -131,7 +131,7 @@ def _arms_to_add_to(source: Source, stage: str) -> list[str]:
     """Those of a stage with a trial in the plan; all where there is no plan of the stage."""
     rows = source.frame[(source.frame.stage == stage) & source.frame.learning_rate.notna()]
     plan = None if source.folder is None else read_plan(source.folder)
-    planned = rows if plan is None else rows[rows.key.isin(plan.key)]
+    planned: Any = rows if plan is None else rows[rows.key.isin(plan.key)]
     return list((planned if len(planned) else rows).arm.unique())
 
 
