@@ -23,13 +23,15 @@ MINIATURE = "miniature benchmark of the quickstart, the counterpart of {}"
 
 
 class Task(NamedTuple):
-    """One benchmark; `chance` is the score of guessing, a fraction, None where none is defined."""
+    """One benchmark; `chance` is the score of guessing, a fraction, None where none is defined;
+    `share` whether its usual score is a share of its items, between 0 and 1."""
 
     benchmark: str
     label: str
     task_type: TaskType
     chance: float | None
     citation: str
+    share: bool = True
 
 
 TASKS = {
@@ -63,9 +65,13 @@ TASKS = {
         Task("rewardbench_reasoning", "RewardBench, Reasoning", "other", 0.5, REWARD_MODELS),
         Task("ufb", "UFB test_prefs", "other", 0.5, REWARD_MODELS),
         Task("pair_accuracy", "Held-out pairs", "other", 0.5, "accuracy on held-out pairs"),
-        Task("heldout_reward", "Held-out reward", "other", 0.0, "reward on held-out prompts"),
-        Task("pretraining_loss", "Pretraining loss", "other", None, STEP_LAW),
-        Task("heldout_loss", "Held-out loss", "loss", None, "loss on held-out training data"),
+        Task(
+            "heldout_reward", "Held-out reward", "other", 0.0, "reward on held-out prompts", False
+        ),
+        Task("pretraining_loss", "Pretraining loss", "other", None, STEP_LAW, False),
+        Task(
+            "heldout_loss", "Held-out loss", "loss", None, "loss on held-out training data", False
+        ),
     )
 }
 
@@ -82,7 +88,7 @@ def task(benchmark: str) -> Task:
     name, at, stage = benchmark.partition(ON_DATA_OF)
     known = TASKS.get(name)
     if known is None:
-        return Task(benchmark, benchmark, "other", None, "not sorted")
+        return Task(benchmark, benchmark, "other", None, "not sorted", False)
     return (
         known._replace(benchmark=benchmark, label=f"{known.label}, {stage} data") if at else known
     )

@@ -22,7 +22,7 @@ import pandas as pd
 from analysis.advice.contrast import Contrast, contrast
 from analysis.advice.published_rules import Rule, Verdict, rules
 from analysis.advice.setting import Setting, equal_weights, setting
-from analysis.advice.type_rates import type_rates
+from analysis.advice.type_rates import common_cells, type_rates, with_a_say
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Direction, direction
 from analysis.fit.exponent import Gamma, exponent
@@ -30,6 +30,7 @@ from analysis.fit.rates import RateAt, learning_rates
 from analysis.fit.ratio import BestRatio, best_ratio
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
+from analysis.text import listed
 
 SUFFICIENT = 0.9
 INSUFFICIENT = 0.1
@@ -52,7 +53,8 @@ class Signal(StrEnum):
 class BenchmarkAnswer(NamedTuple):
     """Answers 1 to 5 of one benchmark. None where it has fewer than two scored cells; `gamma` also
     where fewer than two batch sizes were measured, `ratio` where the one batch size is not known
-    (`sized` is False).
+    (`sized` is False). With one learning rate there is no best one: `rates` are empty, `ratio` and
+    `gamma` None.
 
     `p_flat`: chance of cells this unlike each other on a constant surface, None where there are too
     few. `ratio_is_sufficient`: gamma is linear and keeping one ratio costs less than epsilon at the
@@ -75,16 +77,24 @@ class BenchmarkAnswer(NamedTuple):
     direction: Direction | None
     setting: Setting | None
 
+    @property
+    def no_rates(self) -> str:
+        """Why `rates` are empty."""
+        few = "too few scored cells to say"
+        return few if self.direction is None else "one learning rate was measured"
+
 
 class Answers(NamedTuple):
     """Everything about one grid: a stage, or one arm of it. `type_rates`: LR*(B) of each task type,
-    of those that have them. `mix` weighs all benchmarks, None with fewer than two; a loss and
-    benchmarks of no type have a weight only by themselves."""
+    of those that have them; `type_cells`: how many cells that rests on, of the types whose
+    benchmarks were not all scored on the same cells. `mix` weighs all benchmarks, None with fewer
+    than two; a loss and benchmarks of no type have a weight only by themselves."""
 
     stage: str
     arm: str
     benchmarks: dict[str, BenchmarkAnswer]
     type_rates: dict[str, tuple[RateAt, ...]]
+    type_cells: dict[str, int]
     task_types: dict[str, Setting]
     mix: Setting | None
     contrast: Contrast
@@ -117,21 +127,38 @@ def answers(
         kind: setting(TASK_TYPE_LABELS[kind], members, alike, rates[kind], own)
         for kind, members in sorted_.items()
     }
+    common = {
+        kind: common_cells(known)
+        for kind, members in sorted_.items()
+        if (known := with_a_say(members))
+    }
     mixed = [fit for fit in fits if given.get(fit.cells.benchmark, 0) > 0]
     mix = None
     if len(mixed) > 1:
-        mix = setting("All benchmarks", mixed, given, type_rates(mixed, given), own)
+        mix = setting(_of_mix(list(benchmarks), given), mixed, given, type_rates(mixed, given), own)
     between = contrast(fits)
     return Answers(
         stage=stage,
         arm=arm,
         benchmarks=benchmarks,
         type_rates={kind: rates_of_kind for kind, rates_of_kind in rates.items() if rates_of_kind},
+        type_cells={kind: len(cells) for kind, cells in common.items() if cells is not None},
         task_types={kind: one for kind, one in by_type.items() if one is not None},
         mix=mix,
         contrast=between,
         rules=rules(stage, fits, between, rows),
     )
+
+
+def _of_mix(benchmarks: Sequence[str], weights: Mapping[str, float]) -> str:
+    """All benchmarks; else those that have a weight, by name, or those without one."""
+    labels = [task(name).label for name in benchmarks if weights.get(name, 0) > 0]
+    left_out = [task(name).label for name in benchmarks if weights.get(name, 0) <= 0]
+    if not left_out:
+        return "All benchmarks"
+    if len(left_out) < len(labels):
+        return f"All benchmarks but {listed(left_out)}"
+    return f"{listed(labels)} together"
 
 
 def plain(value: Any) -> Any:
@@ -151,7 +178,7 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
     rates: tuple[RateAt, ...] = ()
     if curves is not None:
         rates = learning_rates(curves, fit.shaped)
-        ratio = best_ratio(curves, fit.shaped) if fit.cells.sized else None
+        ratio = best_ratio(curves, fit.shaped) if fit.cells.sized and rates else None
         if ratio is not None and len(curves.y) > 1:
             gamma = exponent(curves, ratio.keep["ratio"].constant)
         batch = direction(curves, fit.shaped)

@@ -19,6 +19,14 @@ class Place(NamedTuple):
     values: tuple[str, ...]
     numbers: tuple[float, ...] | None
 
+    def of(self, rows: Sequence[int]) -> "Place":
+        """That of some of the arms alone."""
+        return self._replace(
+            arms=tuple(self.arms[row] for row in rows),
+            values=tuple(self.values[row] for row in rows),
+            numbers=None if self.numbers is None else tuple(self.numbers[row] for row in rows),
+        )
+
 
 def places(rows: pd.DataFrame, arms: Sequence[str]) -> list[Place]:
     """The axes that the arms of one stage span; `rows` are the stage's.

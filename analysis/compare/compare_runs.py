@@ -29,6 +29,7 @@ class Difference:
     first: str
     second: str
     stage: str
+    arm: str
     benchmark: str
     metric: str
     ratio: tuple[float, float, float] | None
@@ -43,19 +44,24 @@ class Difference:
 
     @property
     def where(self) -> str:
-        return title(self.stage)
+        return title(self.stage, self.arm)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of every pair of runs: best scores, and optima over both axes. Empty with one run."""
+    """Of every pair of runs: best scores, and optima over both axes. Empty with one run. `alone`
+    are run and grid of those that no other run has, though it has their benchmarks."""
 
     scores: list[BestScores]
     optima: list[Difference]
+    alone: list[tuple[str, str]]
 
     @property
     def headline(self) -> str:
         """One sentence over all pairs: which run scores better, where, and where none does."""
+        alone = listed([f"{grid} of {run}" for run, grid in self.alone])
+        if not self.scores and alone:
+            return f"No stage and arm stands in two of these runs, so none is compared: {alone}."
         if not self.scores:
             return "These runs share no benchmark and metric, so there is nothing to compare."
         parts = []
@@ -64,7 +70,7 @@ class Comparison:
             if row.apart:
                 gain = row.difference.gain > 0
                 pair = (row.second, row.first) if gain else (row.first, row.second)
-                better.setdefault(pair, []).append(row.label)
+                better.setdefault(pair, []).append(row.name)
         for (winner, loser), labels in better.items():
             parts.append(f"the best of {winner} beats that of {loser} on {listed(labels)}")
         rest = [row for row in self.scores if not row.apart]
@@ -72,8 +78,10 @@ class Comparison:
             ("no difference beyond noise on", [r for r in rest if not r.unknown]),
             ("no standard error to judge by, on", [r for r in rest if r.unknown]),
         ):
-            if labels := list(dict.fromkeys(row.label for row in rows)):
+            if labels := list(dict.fromkeys(row.name for row in rows)):
                 parts.append(f"{words} {listed(labels)}")
+        if alone:
+            parts.append(f"not compared, for no other run has it: {alone}")
         return f"Between these runs {'; '.join(parts)}."
 
     def as_json(self) -> dict[str, Any]:
@@ -95,7 +103,8 @@ def compare(runs: dict[str, tuple[Source, list[Advice]]]) -> Comparison:
         name: [fit for stage_advice in advice for fit in stage_advice.fits]
         for name, (_, advice) in runs.items()
     }
-    return Comparison(compare_scores.compare_scores(cells), differences(fits))
+    alone = compare_scores.without_counterpart({name: its for name, (_, its) in cells.items()})
+    return Comparison(compare_scores.compare_scores(cells), differences(fits), alone)
 
 
 def differences(runs: dict[str, list[Fit]]) -> list[Difference]:
@@ -118,7 +127,7 @@ def _counterpart(one: Fit, fits: list[Fit], others: list[Fit]) -> Fit | None:
 
 def _difference(first: str, second: str, one: Fit, other: Fit) -> Difference:
     cells = one.cells
-    name = (first, second, cells.stage, cells.benchmark, cells.metric)
+    name = (first, second, cells.stage, cells.arm, cells.benchmark, cells.metric)
     label = task(cells.benchmark).label
     unknown = [
         f"{run} is undecided ({fit.reason})"

@@ -17,16 +17,19 @@ from analysis.compare.score_difference import (
 from analysis.compare.source import Source
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
-from analysis.text import Unit, number
+from analysis.text import Unit, number, title
 
 
 class BestScores(NamedTuple):
     """`difference` is second minus first, positive where the second is better; the cells are
-    learning rate x batch size. `apart`: its 95 % interval leaves out 0."""
+    learning rate x batch size. `apart`: its 95 % interval leaves out 0. `several`: one of the runs
+    has more grids than this."""
 
     first: str
     second: str
     stage: str
+    arm: str
+    several: bool
     benchmark: str
     label: str
     metric: str
@@ -35,6 +38,15 @@ class BestScores(NamedTuple):
     difference: ScoreDifference
     apart: bool
     sentence: str
+
+    @property
+    def name(self) -> str:
+        """The benchmark, with its stage and arm where there are several."""
+        return _name(self.label, self.stage, self.arm, self.several)
+
+    @property
+    def where(self) -> str:
+        return title(self.stage, self.arm)
 
     @property
     def unknown(self) -> bool:
@@ -50,7 +62,8 @@ def compare_scores(runs: dict[str, tuple[Source, list[Cells]]]) -> list[BestScor
             other = counterpart(cells, grids, others)
             if other is None:
                 continue
-            row = compare_best(first, source, cells, second, other_source, other)
+            several = len({(grid.stage, grid.arm) for run in (grids, others) for grid in run}) > 1
+            row = compare_best(first, source, cells, second, other_source, other, several)
             if row is not None:
                 rows.append(row)
     return rows
@@ -71,10 +84,32 @@ def counterpart(cells: Cells, grids: list[Cells], others: list[Cells]) -> Cells 
     return same[0] if alone and len(same) == 1 else None
 
 
+def without_counterpart(runs: dict[str, list[Cells]]) -> list[tuple[str, str]]:
+    """Run and grid of those of which no surface has a counterpart in another run, though another
+    has the benchmark and metric."""
+    every = {(run, cells.stage, cells.arm) for run, grids in runs.items() for cells in grids}
+    matched, shared = set(), set()
+    for (first, grids), (second, others) in combinations(runs.items(), 2):
+        for cells in grids:
+            for other in others:
+                if (cells.benchmark, cells.metric) == (other.benchmark, other.metric):
+                    shared |= {(first, cells.stage, cells.arm), (second, other.stage, other.arm)}
+            if other := counterpart(cells, grids, others):
+                matched |= {(first, cells.stage, cells.arm), (second, other.stage, other.arm)}
+    return [(run, title(stage, arm)) for run, stage, arm in sorted(every & shared - matched)]
+
+
 def compare_best(
-    first: str, source: Source, cells: Cells, second: str, other_source: Source, other: Cells
+    first: str,
+    source: Source,
+    cells: Cells,
+    second: str,
+    other_source: Source,
+    other: Cells,
+    several: bool = False,
 ) -> BestScores | None:
-    """The best cells of two surfaces, by names for both; None where either has no score."""
+    """The best cells of two surfaces, by names for both; None where either has no score. `several`
+    where the sentence has to say of which stage and arm they are."""
     if cells.best is None or other.best is None:
         return None
     scored, places = [], []
@@ -99,6 +134,8 @@ def compare_best(
         first=first,
         second=second,
         stage=cells.stage,
+        arm=cells.arm,
+        several=several,
         benchmark=cells.benchmark,
         label=label,
         metric=cells.metric,
@@ -106,8 +143,14 @@ def compare_best(
         second_cell=places[1],
         difference=difference,
         apart=apart,
-        sentence=_sentence(label, first, second, difference, apart, unit),
+        sentence=_sentence(
+            _name(label, cells.stage, cells.arm, several), first, second, difference, apart, unit
+        ),
     )
+
+
+def _name(label: str, stage: str, arm: str, several: bool) -> str:
+    return f"{label} in {title(stage, arm)}" if several else label
 
 
 def _sentence(
@@ -124,6 +167,7 @@ def _sentence(
         )
     low, high = sorted(abs(end) for end in difference.interval)
     how = f"paired over {difference.items} items" if difference.items else "taken as independent"
+    how = "by the noise between seeds alone" if difference.by_seeds else how
     if not apart:
         return (
             f"{label}: no difference beyond noise between the best of {first} and of {second} "

@@ -24,6 +24,7 @@ class ScoreDifference(NamedTuple):
 
     stderr: over shared items where there are any (`items` says how many, 0 where the two are taken
     for independent), with the seeds' share where it is known; None where no error is known.
+    by_seeds: a score has no error of its own, and the noise between seeds stands for it.
     """
 
     first: float
@@ -31,6 +32,7 @@ class ScoreDifference(NamedTuple):
     gain: float
     stderr: float | None
     items: int
+    by_seeds: bool = False
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -77,12 +79,15 @@ def score_difference(
         count = len(shared)
     else:
         variance, count = float(np.square(errors).sum()), 0
+    by_seeds = bool(np.isnan(variance) and first.seed_sd and second.seed_sd)
+    if by_seeds:
+        variance = float(np.nansum(np.square(errors)))
     for scored, runs in zip((first, second), counts, strict=True):
         if scored.seed_sd is not None:
             variance += scored.seed_sd**2 / runs
     stderr = float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else None
     gain = sign * (values[1] - values[0])
-    return ScoreDifference(values[0], values[1], gain, stderr, count)
+    return ScoreDifference(values[0], values[1], gain, stderr, count, by_seeds)
 
 
 def _by_item(scored: Scored, benchmark: str, metric: str) -> pd.Series:

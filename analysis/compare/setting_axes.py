@@ -62,9 +62,10 @@ class AtValue:
 
 @dataclass(frozen=True)
 class OnBenchmark:
-    """All values on one benchmark. `as_good`: the values that hold 95 % of the probability of being
-    the best, in the order of the axis; `slope` of numeric settings; `moves`: whether the best rate
-    does, None where it cannot be said."""
+    """All values on one benchmark, but for those `left_out`, with fewer than two scored cells.
+    `as_good`: the values that hold 95 % of the probability of being the best, in the order of the
+    axis; `slope` of numeric settings; `moves`: whether the best rate does, None where it cannot be
+    said."""
 
     benchmark: str
     metric: str
@@ -72,6 +73,7 @@ class OnBenchmark:
     as_good: tuple[str, ...]
     slope: Slope | None
     moves: bool | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -105,14 +107,8 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
         rows = source.frame.loc[source.frame.stage == stage]
         for place in places(rows, list(arms)):
             fits = [arms[arm].fits for arm in place.arms]
-            names = [fit.cells.benchmark for fit in fits[0]]
-            shared = [
-                name for name in names if all(_of(members, name) is not None for members in fits)
-            ]
-            on = [
-                _on(source, place, [fit for members in fits if (fit := _of(members, name))])
-                for name in shared
-            ]
+            names = dict.fromkeys(fit.cells.benchmark for members in fits for fit in members)
+            on = [_on(source, place, [_of(members, name) for members in fits]) for name in names]
             benchmarks = tuple(one for one in on if one is not None)
             if benchmarks:
                 models = rows.loc[rows.arm.isin(place.arms), ["model", "model_parameters"]]
@@ -135,11 +131,15 @@ def _of(fits: Sequence[Fit], benchmark: str) -> Fit | None:
     return next((fit for fit in fits if fit.cells.benchmark == benchmark), None)
 
 
-def _on(source: Source, place: Place, fits: list[Fit]) -> OnBenchmark | None:
-    curves = [fit.curves for fit in fits]
-    if any(one is None for one in curves):
+def _on(source: Source, place: Place, every: Sequence[Fit | None]) -> OnBenchmark | None:
+    """None where fewer than two values have scores to compare."""
+    kept = [row for row, fit in enumerate(every) if fit is not None and fit.curves is not None]
+    if len(kept) < 2:
         return None
-    known = [one for one in curves if one is not None]
+    left_out = tuple(value for row, value in enumerate(place.values) if row not in kept)
+    place = place.of(kept)
+    fits = [fit for fit in every if fit is not None and fit.curves is not None]
+    known = [fit.curves for fit in fits if fit.curves is not None]
     count = min(len(one.best) for one in known)
     rng = np.random.default_rng(0)
     orders = [rng.permutation(count) for _ in known]
@@ -186,16 +186,16 @@ def _on(source: Source, place: Place, fits: list[Fit]) -> OnBenchmark | None:
         as_good=_as_good(p_best, place.values),
         slope=slope,
         moves=_moves(values, slope),
+        left_out=left_out,
     )
 
 
 def _inside(rates: Sequence[Sequence[RateAt]], sizes: Sequence[int]) -> list[int]:
     """Shared batch sizes at which the best rate of every value lies inside the measured ones."""
-    return [
-        size
-        for place, size in enumerate(sizes)
-        if all(of_value[place].status is RateStatus.INTERIOR for of_value in rates)
+    inside = [
+        {at.batch_size for at in of_value if at.status is RateStatus.INTERIOR} for of_value in rates
     ]
+    return [size for size in sizes if all(size in of_value for of_value in inside)]
 
 
 def _slope(place: Place, tops: Sequence[np.ndarray | None]) -> Slope | None:

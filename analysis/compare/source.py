@@ -12,6 +12,7 @@ from analysis.audit import tables
 from analysis.tables import load as results
 from analysis.tables import run_folder
 from analysis.tables.options import ReadOptions
+from analysis.tables.plan_file import unplanned
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def load(path: Path | str, options: ReadOptions | None = None) -> Source:
     frame = results.ours(run.frame, str(path), options).frame
     manifest = run_folder.manifest(folder)
     name = manifest.get("name") or folder.name
-    return Source(name, frame, folder, results.items(folder), manifest, run.notes)
+    notes = (*run.notes, *unplanned(folder, frame))
+    return Source(name, frame, folder, results.items(folder), manifest, notes)
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:

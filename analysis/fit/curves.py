@@ -29,7 +29,8 @@ class Curves:
     `y`: log2 batch sizes, K; `x`: log2 learning rates of a regular mesh, M, wider than the measured
     ones by the span of y on both sides, so that a rule of one ratio can be priced everywhere;
     `height`: draws x K x M; `measured` (K x M): mesh points between the lowest and the highest
-    measured rate that train; `wall` (K): a cell that diverged bounds the rates from above.
+    measured rate that train; `wall` (K): a cell of this batch size that diverged bounds its rates
+    from above. One of another batch size does not say where this one diverges.
     """
 
     def __init__(self, cells: Cells, posterior: Posterior) -> None:
@@ -57,9 +58,6 @@ class Curves:
         for row in np.flatnonzero(~self.measured.any(axis=1)):  # next to diverged cells only
             own = ok.x[ok.batch_size == self.batch_sizes[row]].to_numpy()
             self.measured[row, np.abs(self.x[:, None] - own).argmin(axis=0)] = True
-        self.wall = np.array(
-            [not trains[k, np.flatnonzero(self.measured[k])[-1] + 1 :].all() for k in range(len(y))]
-        )
         scores = posterior.scores(x.ravel(), y.ravel()).astype(np.float32)  # half the memory
         self.height = scores.reshape(-1, *x.shape)
         within = np.where(self.measured, self.height, np.inf)
@@ -91,7 +89,7 @@ class Curves:
             return self.x[top]
         tops = self._between(top)
         rng = np.random.default_rng(len(tops))
-        for row, (low, high) in self._walls().items():
+        for row, (low, high) in self.walls.items():
             at_wall = np.flatnonzero(top[:, row] == self.ends[1][row])
             share = (rng.permutation(len(at_wall)) + 0.5) / max(len(at_wall), 1)
             tops[at_wall, row] = low + share * (high - low)
@@ -101,16 +99,21 @@ class Curves:
         """Mean over these batch sizes of log2 of the best rate, one per draw."""
         return self.tops[:, np.isin(self.batch_sizes, sizes)].mean(axis=1)
 
-    def _walls(self) -> dict[int, tuple[float, float]]:
+    @cached_property
+    def wall(self) -> np.ndarray:
+        return np.isin(np.arange(len(self.y)), list(self.walls))
+
+    @cached_property
+    def walls(self) -> dict[int, tuple[float, float]]:
         """By position of the batch size: log2 of the last rate that trains and of the first above
         it that diverged, where there are both."""
         table, walls = self.cells.table, {}
-        for row in np.flatnonzero(self.wall):
-            own = table.loc[table.batch_size == self.batch_sizes[row]]
+        for row, size in enumerate(self.batch_sizes):
+            own = table.loc[table.batch_size == size]
             last = own.x[own.status == "ok"].max()
             beyond = own.x[(own.status == "diverged") & (own.x > last)]
             if not beyond.empty:
-                walls[int(row)] = (float(last), float(beyond.min()))
+                walls[row] = (float(last), float(beyond.min()))
         return walls
 
     def _between(self, top: np.ndarray) -> np.ndarray:
@@ -146,7 +149,7 @@ class Curves:
         that diverged: a rule to keep must not depend on where in between training breaks."""
         height = self.height.copy()
         lowest = np.where(self.measured, self.height, np.inf).min(axis=2)
-        for row, (last, _) in self._walls().items():
+        for row, (last, _) in self.walls.items():
             height[:, row, self.x > last + 1e-9] = lowest[:, [row]]
         return height
 

@@ -24,7 +24,7 @@ def flatness(cells: Cells) -> tuple[float, str]:
     variance, and how much of it a quadratic over the grid explains; twice the smaller p
     (Bonferroni). Their null distributions are drawn from the joint noise, in each draw with another
     variance between seeds, as uncertain as few repeated cells leave it. Item noise alone
-    understates what differs between trainings, so without repeated seeds the cells must also be
+    understates what differs between trainings, so without seeds that differ the cells must also be
     ordered over the grid, against permutations: p is then the larger.
     """
     ok = cells.table.loc[cells.ok]
@@ -45,9 +45,9 @@ def flatness(cells: Cells) -> tuple[float, str]:
             (1 + int((null * scale >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both
         ]
         tests.append((min(1.0, 2 * min(tails)), "all cells against a constant, joint noise"))
-    if cells.seed_sd is None:
+    if not tests or not cells.seed_sd:  # repeats that agree by rounding tell as little as none
         tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
-    return max(tests) if tests else (1.0, "all cells alike, in every seed")
+    return max(tests)
 
 
 def _squares(white: np.ndarray, root: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -51,8 +51,10 @@ class RateAt(NamedTuple):
 
 
 def learning_rates(curves: Curves, shaped: bool) -> tuple[RateAt, ...]:
-    """One record per measured batch size; `shaped` is False where the cells do not differ beyond
-    noise, which leaves every rate level."""
+    """One record per measured batch size, none where one rate was measured, which is no best one.
+    `shaped` is False where the cells do not differ beyond noise, which leaves every rate level."""
+    if len(curves.x) < 2:
+        return ()
     return tuple(_at(curves, row, shaped) for row in range(len(curves.y)))
 
 

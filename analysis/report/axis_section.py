@@ -33,6 +33,7 @@ class Shown(NamedTuple):
     metric: str
     figure: Markup
     file: str
+    first: str
     batch_sizes: list[int]
     rows: list[Row]
     sentences: list[str]
@@ -45,7 +46,6 @@ def axis_section(axis: SettingAxis, place: Place) -> dict[str, Any]:
         "id": f"{place.prefix}axis-{safe(axis.id)}",
         "title": f"{title(axis.stage)} across {_what(axis)}{held}",
         "name": axis.name,
-        "first": named(axis.name, axis.values[0]),
         "shown": [_shown(axis, on, place) for on in axis.benchmarks],
     }
 
@@ -74,6 +74,7 @@ def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
         metric=on.metric,
         figure=figure,
         file=f"{place.prefix}{file}",
+        first=names[0],
         batch_sizes=sizes,
         rows=[_row(on, one, sizes) for one in on.values],
         sentences=axis_sentences.sentences(axis, on),
@@ -107,6 +108,7 @@ def as_json(axis: SettingAxis) -> dict[str, Any]:
                 "best_learning_rate_moves": on.moves,
                 "octaves_per_doubling": None if on.slope is None else on.slope._asdict(),
                 "values": {one.value: _value(one) for one in on.values},
+                "left_out": list(on.left_out),
                 "sentences": axis_sentences.sentences(axis, on),
             }
             for on in axis.benchmarks

@@ -14,11 +14,19 @@ def sentences(axis: SettingAxis, on: OnBenchmark) -> list[str]:
     best scores are; of different models only how the rate moves, since a larger one scores better
     whatever the rate."""
     if not axis.one_model:
-        return [f"{on.label}: {moves(axis, on)}."]
-    lines = [f"{on.label}: {best_value(axis, on)}; {moves(axis, on)}."]
+        return [f"{on.label}: {moves(axis, on)}.", *left_out(axis, on)]
+    lines = [f"{on.label}: {best_value(axis, on)}; {moves(axis, on)}.", *left_out(axis, on)]
     if len(on.values) > FEW:
         return lines
     return lines + [one.difference.sentence for one in on.values if one.difference is not None]
+
+
+def left_out(axis: SettingAxis, on: OnBenchmark) -> list[str]:
+    """That values are missing, where they are."""
+    if not on.left_out:
+        return []
+    names = listed([named(axis.name, value) for value in on.left_out])
+    return [f"Fewer than two cells of {names} have a score on {on.label}: left out here."]
 
 
 def best_value(axis: SettingAxis, on: OnBenchmark) -> str:

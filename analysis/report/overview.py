@@ -84,7 +84,7 @@ def overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
         gains=[_gain(cells, answers[cells.benchmark], frame, rows, items) for cells in grids],
-        unscored=_unscored(rows),
+        unscored=_unscored(rows, first),
     )
 
 
@@ -118,8 +118,9 @@ def score_table(cells: Cells) -> ScoreTable:
 
 def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Benchmark -> (key, name of the benchmark there) of the model that one grid, the rows `here`
-    of `frame`, starts from: its one parent, else the base of its model. Empty where its trials
-    start from several.
+    of `frame`, starts from: its one parent, else the row of its own stage outside the grid (of
+    learning rate 0 in a table), else the base of its model. Empty where its trials start from
+    several.
 
     The loss that counts is the one on this stage's data (`heldout_loss@sft`), not on the data that
     the parent was trained on: where it was not measured, as for pairs, there is none.
@@ -128,15 +129,16 @@ def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[
     parents = [key for key in here.parent.unique() if key]
     if len(parents) > 1:
         return {}
+    stage = str(here.stage.iloc[0]) if len(here) else ""
     rows = scored.loc[scored.key.isin(parents)]
     if rows.empty:
-        rows = scored.loc[scored.stage == "base"]
+        own = (scored.stage == stage) & scored.learning_rate.isna()
+        rows = scored.loc[own if own.any() else scored.stage == "base"]
         trained = frame.model[frame.learning_rate.notna()]
         if rows.model.nunique() > 1 or rows.model.isin(trained).any():
             rows = rows.loc[rows.model.isin(here.model)]
         if rows.model.nunique() > 1:
             return {}
-    stage = str(here.stage.iloc[0]) if len(here) else ""
     names = {
         name: key
         for name, key in zip(rows.benchmark, rows.key, strict=True)
@@ -263,14 +265,14 @@ def _worst_status(grids: Sequence[Cells]) -> dict[tuple[float, int], str]:
     return worst
 
 
-def _unscored(rows: pd.DataFrame) -> list[str]:
+def _unscored(rows: pd.DataFrame, grid: Cells) -> list[str]:
     """Why cells have no score: one line per reason, with its cells."""
     bad = rows.loc[(rows.status != "ok") & (rows.reason != "")]
     lines = []
     for (status, reason), part in bad.groupby(["status", "reason"], sort=False):
         cells = part.drop_duplicates(["learning_rate", "batch_size"])
         axes = zip(cells.learning_rate, cells.batch_size, strict=True)
-        names = [f"{rate(learning_rate)} x {size}" for learning_rate, size in axes]
+        names = [grid.cell_name(learning_rate, size) for learning_rate, size in axes]
         shown = listed(names[:4] + ([f"{len(names) - 4} more"] if len(names) > 4 else []))
         lines.append(f"{shown} {status}: {reason}")
     return lines

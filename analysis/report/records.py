@@ -10,7 +10,7 @@ from analysis.fit.surface import Fit, FitStatus
 from analysis.report import overview as first
 from analysis.report import sentences
 from analysis.report.sentences import RateRow
-from analysis.text import Unit
+from analysis.text import Unit, counted
 
 UNITS = {
     "learning_rate": "peak learning rate",
@@ -67,7 +67,7 @@ class Answered:
     @property
     def one_batch_size(self) -> bool:
         """Only one was measured, so that questions about the batch size cannot be asked."""
-        return all(len(benchmark.rates) < 2 for benchmark in self.answers.benchmarks.values())
+        return all(len(table.sizes) < 2 for table in self.overview.tables)
 
     @property
     def one_learning_rate(self) -> bool:
@@ -81,6 +81,16 @@ class Answered:
         if self.type_rates:
             return [self.answers.task_types[kind].label for kind in self.type_rates]
         return [benchmark.label for benchmark in self.answers.benchmarks.values()]
+
+    @property
+    def rate_notes(self) -> list[str]:
+        """A sentence for each task type whose rates do not rest on all of its cells."""
+        return [
+            f"{self.answers.task_types[kind].label}: over the {counted(count, 'cell')} that ended "
+            "alike on all of its benchmarks."
+            for kind, count in self.answers.type_cells.items()
+            if kind in self.type_rates
+        ]
 
     @property
     def rate_rows(self) -> list[RateRow]:
@@ -114,6 +124,7 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
                     [row.batch_size if answered.sized else None, *row.texts]
                     for row in answered.rate_rows
                 ],
+                "notes": answered.rate_notes,
             },
             "settings": answered.shared_settings or answered.every_setting,
             "next_step": answered.next_step._asdict(),

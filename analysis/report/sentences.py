@@ -67,7 +67,7 @@ def rate_rows(columns: Sequence[Sequence[RateAt]]) -> list[RateRow]:
 def rates(answer: BenchmarkAnswer) -> str:
     """Answer 1: which learning rate at each batch size."""
     if not answer.rates:
-        return f"{answer.label}: too few scored cells to say."
+        return f"{answer.label}: {answer.no_rates}."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}, so no learning rate is better than another."
     if not answer.sized:
@@ -82,7 +82,7 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
     if not answer.sized:
         return f"{answer.label}: there is no ratio, as the batch size is not known."
     if best is None:
-        return f"{answer.label}: too few scored cells."
+        return f"{answer.label}: {answer.no_rates}."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}."
     match best.status:
@@ -279,7 +279,7 @@ def _no_signal(answer: BenchmarkAnswer) -> str | None:
 
 def _no_slope(answer: BenchmarkAnswer) -> str:
     if len(answer.rates) < 2:
-        return "one batch size was measured, so the rate cannot follow it"
+        return answer.no_rates if not answer.rates else "one batch size was measured"
     return "too few batch sizes have their best learning rate inside the grid"
 
 

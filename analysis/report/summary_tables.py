@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.tables.errors import ResultsError
+from analysis.tables.plan_file import read_plan
 
 
 class Progress(NamedTuple):
@@ -50,30 +50,23 @@ def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
 def progress(
     run_dir: Path, frame: pd.DataFrame, wanted: dict[str, int], left_out: Collection[str] = ()
 ) -> Progress | None:
-    """From plan.csv; `wanted` counts each stage's benchmarks, and stages that are `left_out` of
-    the `frame` do not count. None without a plan.
+    """From plan.csv; `wanted` counts each stage's benchmarks. Stages of which no benchmark is
+    wanted, and those that are `left_out` of the `frame`, do not count. None without a plan.
 
     Raises:
         ResultsError: it is no plan.
     """
-    path = run_dir / "plan.csv"
-    if not path.exists():
+    plan = read_plan(run_dir)
+    if plan is None:
         return None
-    anew = "start the run's command again, which writes it anew"
-    try:
-        plan = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except ValueError as error:  # of pandas, and of text that is none
-        raise ResultsError(f"{path}: no table ({str(error).strip()}); {anew}") from error
-    if missing := {"key", "stage"} - set(plan):
-        raise ResultsError(f"{path}: has no column {', '.join(sorted(missing))}; {anew}")
-    plan = plan.loc[~plan.stage.isin(list(left_out))]
+    plan = plan.loc[[bool(wanted.get(one)) and one not in left_out for one in plan.stage]]
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])
     rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()
     done = [
         key
         for key, stage in zip(plan.key, plan.stage, strict=True)
-        if key not in failed and rows.get(key, 0) >= max(wanted.get(stage, 0), 1)
+        if key not in failed and rows.get(key, 0) >= wanted[stage]
     ]
     return Progress(len(plan), len(done), int(plan.key.isin(failed).sum()))
 

@@ -61,6 +61,7 @@ def _stage(stage: dict[str, Any], width: int) -> RenderableType:
     if rates["rows"]:
         where = " at each batch size" if sized else ""
         lines += [Text(f"best learning rate{where} (95 % interval)"), table]
+    lines += [Text(f"- {text}") for text in rates.get("notes", [])]
     lines += [Text(f"- {text}") for text in summary["settings"]]
     lines.append(Text.assemble(("next: ", "bold"), summary["next_step"]["sentence"]))
     return Group(*lines, Text())

@@ -4,16 +4,17 @@ What is published about learning rates is about one optimizer, mostly AdamW, and
 weights; what rests on it has to know.
 """
 
+import re
 from typing import NamedTuple
 
 import pandas as pd
 
 NAMES = {
     "adamw": "AdamW", "adamw_8bit": "8-bit AdamW", "adafactor": "Adafactor", "sgd": "SGD",
-    "lion": "Lion", "muon": "Muon",
+    "lion": "Lion", "muon": "Muon", "adam": "Adam",
 }  # fmt: skip
 ADAPTERS = {"lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA", "qdora": "QDoRA"}
-ADAM = ("AdamW", "8-bit AdamW")
+ADAM = ("AdamW", "8-bit AdamW", "Adam")
 
 
 class Recipe(NamedTuple):
@@ -41,6 +42,19 @@ class Recipe(NamedTuple):
 
 
 UNKNOWN = Recipe()
+
+
+def optimizer_named(written: str) -> str:
+    """As records name it: adamw_torch_fused, AdamW and torch.optim.AdamW are adamw."""
+    name = re.sub(r"[^a-z0-9]+", "_", written.lower().rpartition(".")[2]).removeprefix("paged_")
+    if name.startswith("adamw"):
+        return "adamw_8bit" if "8bit" in name else "adamw"
+    return next((known for known in NAMES if re.match(rf"{known}(_|$)", name)), name)
+
+
+def adapter_named(written: str) -> str:
+    """As records name it; "" of all weights, and of what is no kind of adapter."""
+    return written.lower() if written.lower() in ADAPTERS else ""
 
 
 def recipe(rows: pd.DataFrame) -> Recipe:

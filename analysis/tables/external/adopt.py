@@ -41,8 +41,8 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     """A table from elsewhere in the schema, validated.
 
     A row of learning rate 0, or without axes, is a model outside the grid. A word where a score
-    should stand is a failed cell. Repeated rows of a cell without a seed are seeds 0, 1, ... if no
-    setting differs between them.
+    should stand is a failed cell. Repeated rows of a cell without a seed are runs with
+    seeds of their own if no setting differs between them.
 
     Raises:
         ResultsError: a column is missing or may mean two things, rows repeat a cell and are no
@@ -86,8 +86,8 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     settings = [mapping[role] for role in columns.SETTINGS_ROLES if mapping.get(role) in raw]
     candidates = [name for name in [*unscored, *settings] if name not in by]
     conditions.refuse_conditions(rows, raw, candidates, source)
-    rows = conditions.without_reruns(rows, source, notes)
-    rows["seed"] = conditions.seeds(rows)
+    rows = conditions.without_reruns(rows, raw, source, notes)
+    rows["run"], rows["seed"] = conditions.seeds(rows)
     raw = raw.loc[rows.index]
     notes += _unused_notes(raw, unscored, kinds) + _failed_notes(rows)
     table = rows if long else _melted(raw, rows, kinds.scores)

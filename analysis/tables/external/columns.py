@@ -60,6 +60,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "model_parameters": ("n_params", "num_params", "num_parameters"),
     "tokens": (),
     "examples": (),
+    "optimizer": ("optim", "optimiser", "optimizer_name", "optimizer_type"),
+    "adapter": ("peft", "peft_type", "peft_method", "finetuning_type"),
     "higher_is_better": (),
     "primary": (),
 }
@@ -72,6 +74,7 @@ PER_DEVICE_SOMETIMES = ("batch_size", "bs", "bsz", "batchsize", "batch", "train_
 PER_DEVICE_SOMETIMES += ("train_bs",)
 
 SETTINGS_ROLES = ("epochs", "steps", "warmup_steps", "adam_beta2", "model_parameters")
+SETTINGS_ROLES += ("optimizer", "adapter")
 CONFIG = ("config", "params", "hparams", "hyperparameters", "args", "training_args", "parameters")
 CONFIG += ("train_loop_config", "training_arguments", "cfg", "user_attrs")
 LOGGED = ("train", "eval", "test", "val", "valid", "validation", "system", "perf", "time")

@@ -5,7 +5,7 @@ own (`--by`), is left out (`--where`), or is the history of a run (`--last`).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -147,12 +147,21 @@ def _values(values: pd.Series) -> str:
     return ", ".join(distinct[:SHOWN_VALUES]) + more
 
 
-def seeds(rows: pd.DataFrame) -> pd.Series:
-    """Seeds as whole numbers: those of the table, and the next free ones for rows without."""
+class Seeds(NamedTuple):
+    """`runs` numbers the rows of a cell: by its seed where it has one, else by the next free
+    numbers; `seeds` are the given ones as whole numbers, empty where none is."""
+
+    runs: pd.Series
+    seeds: pd.Series
+
+
+def seeds(rows: pd.DataFrame) -> Seeds:
+    """Rows without a seed share none: the first rows of two cells are not of one run."""
     scored = [name for name in ("benchmark", "metric") if name in rows]
     cell = [*CELL, MODEL, *scored] if MODEL in rows else [*CELL, *scored]
     if "seed" not in rows:
-        return rows.groupby(cell, dropna=False).cumcount()
+        runs = rows.groupby(cell, dropna=False).cumcount()
+        return Seeds(runs, pd.Series(np.nan, rows.index))
     given = numbers(rows.seed)
     whole = given.values.notna() & (given.values == given.values.round())
     named = whole | (given.words != "")
@@ -166,12 +175,14 @@ def seeds(rows: pd.DataFrame) -> pd.Series:
     free = highest.fillna(-1) + 1
     missing = numbered.isna().astype(int)
     order = missing.groupby(keys, dropna=False).cumsum() - 1
-    return numbered.where(numbered.notna(), free + order)
+    return Seeds(numbered.where(numbered.notna(), free + order), numbered)
 
 
-def without_reruns(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.DataFrame:
-    """The rows without runs that ended early where the same run also finished, and without exact
-    repeats of a seed.
+def without_reruns(
+    rows: pd.DataFrame, raw: pd.DataFrame, source: str, notes: list[str]
+) -> pd.DataFrame:
+    """The rows without runs that ended early where the same run also finished, without exact
+    repeats of a seed, and of `raw` rows without a seed once where each stands there several times.
 
     Raises:
         ResultsError: a cell and seed has two different results.
@@ -188,6 +199,7 @@ def without_reruns(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.Data
             f"seed: the finished one counts (row {_numbers(early)} is left out)"
         )
         rows = rows.drop(early)
+    rows = _once(rows, raw, notes)
     if "seed" not in rows:
         return rows
     here = rows[rows.learning_rate.notna() & rows.result & rows.seed.notna() & (rows.seed != "")]
@@ -206,6 +218,22 @@ def without_reruns(rows: pd.DataFrame, source: str, notes: list[str]) -> pd.Data
             "are repeats of which the seed was not noted"
         )
     return rows
+
+
+def _once(rows: pd.DataFrame, raw: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """A table pasted twice is no table of two seeds; single runs may agree by rounding."""
+    here: Any = rows[rows.learning_rate.notna() & rows.result]
+    if "seed" in rows:
+        here = here[here.seed.isna() | (here.seed == "")]
+    written = raw.loc[here.index].astype("str")
+    if here.empty or not written.duplicated(keep=False).all():
+        return rows
+    again = here.index[written.duplicated()]
+    notes.append(
+        f"every row stands there several times and no seed tells them apart: "
+        f"{counted(len(again), 'row')} left out"
+    )
+    return rows.drop(again)
 
 
 def _numbers(index: pd.Index) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
 from analysis.tables.numbers import numbers
+from analysis.tables.recipe import adapter_named, optimizer_named
 from analysis.tables.schema import COLUMNS, booleans
 from analysis.text import counted
 
@@ -56,9 +57,11 @@ def runs(
         sizes = sizes.where(rows.learning_rate.notna())
     rows["batch_size"] = sizes
     notes += size_notes
-    for name in ("stage", "arm", "model", "reason"):
+    for name in ("stage", "arm", "model", "reason", "optimizer", "adapter"):
         text = raw[mapping[name]] if mapping.get(name) in raw else pd.Series("", raw.index)
         rows[name] = text.fillna("").astype("str")
+    rows["optimizer"] = rows.optimizer.map(optimizer_named)
+    rows["adapter"] = rows.adapter.map(adapter_named)
     rows["stage"] = rows.stage.replace("", "all")
     if mapping.get("seed") in raw:
         rows["seed"] = raw[mapping["seed"]]

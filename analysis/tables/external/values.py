@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.benchmarks import task
+from analysis.benchmarks import TASKS, task
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import scores
 from analysis.tables.external.directions import higher_is_better
@@ -19,7 +19,8 @@ from analysis.text import counted
 
 PREFERRED_METRICS = ("acc_norm", "exact_match", "acc", "mean", "smoothed", "loss")
 FRACTION = re.compile(
-    r"(^|[_ ])(acc|accuracy|accuracies|acc_norm|exact_match|em|f1|recall|precision)$"
+    r"(^|[_ ])(acc|accuracy|accuracies|acc_norm|exact_match|em|f1|recall|precision"
+    r"|strict[_-]match|flexible[_-]extract)$"
 )
 """Names of metrics that lie between 0 and 1."""
 
@@ -53,7 +54,7 @@ def in_schema(
     table = named_metrics(table)
     table["metric"] = table.metric.replace("", "value")
     table["higher_is_better"] = _directions(table, options, source, [] if reported else notes)
-    cell = ["model", "stage", "arm", "learning_rate", "batch_size", "seed"]
+    cell = ["model", "stage", "arm", "learning_rate", "batch_size", "run"]
     table["key"] = "row-" + table.groupby(cell, dropna=False).ngroup().astype("str")
     if "primary" not in table:
         table["primary"] = table["metric"] == _primary_metrics(table)
@@ -88,14 +89,15 @@ class Values(NamedTuple):
 def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
     """The values of each score.
 
-
     Raises:
-        ResultsError: a score has values with and without a percent sign, or in two units.
+        ResultsError: a score has values with and without a percent sign, or in two units, or
+            nothing says in which.
     """
     values = pd.Series(np.nan, table.index)
     words = pd.Series("", table.index)
     percent = pd.Series(False, table.index)
     groups: Any = table.groupby(["benchmark", "metric"], sort=False)
+    _refuse_unclear_unit(groups, source)
     for (benchmark, metric), part in groups:
         name = "/".join(text for text in (benchmark, metric) if text and text != "value")
         parsed = numbers(part["value"])
@@ -146,11 +148,37 @@ def _errors(table: pd.DataFrame, percent: pd.Series, notes: list[str]) -> pd.Ser
 
 def is_percent(benchmark: str, metric: str, values: Any) -> bool:
     """Whether a score that is a fraction by its name is written as a number up to 100."""
-    largest = values.max()
-    named = EXAMPLES.sub("", "" if metric == "value" else metric)
+    named = _metric_alone(metric)
     last = re.split(r"[/,]", named or benchmark)[-1].lower()
-    chance = task(benchmark).chance is not None and not named
-    return bool(1 < largest <= 100 and (chance or FRACTION.search(last)))
+    share = task(benchmark).share and not named
+    return bool(1 < values.max() <= 100 and (share or FRACTION.search(last)))
+
+
+def _metric_alone(metric: str) -> str:
+    return EXAMPLES.sub("", "" if metric == "value" else metric)
+
+
+def _refuse_unclear_unit(groups: Any, source: str) -> None:
+    """Beside accuracies in percent, 0.4 to 0.8 on a benchmark whose chance is 0 may be either unit;
+    a percent sign, or the name of a metric, says which.
+
+    Raises:
+        ResultsError: naming such a score and one in percent.
+    """
+    in_percent, unclear = "", {}
+    for (benchmark, metric), part in groups:
+        parsed = numbers(part["value"])
+        if parsed.percent.any() or not task(benchmark).share or _metric_alone(metric):
+            continue
+        if is_percent(benchmark, metric, parsed.values):
+            in_percent = f"{benchmark} (up to {parsed.values.max():g})"
+        elif 0 < parsed.values.max() <= 1 and not task(benchmark).chance:
+            unclear[benchmark] = f"{parsed.values.min():g} to {parsed.values.max():g}"
+    for benchmark, values in unclear.items() if in_percent else ():
+        raise ResultsError(
+            f"{source}: {benchmark}: {values} may be fractions, or percentages as those of "
+            f"{in_percent} are; write both in one unit, or a % sign after every percentage"
+        )
 
 
 def _refuse_two_units(name: str, values: Any, rows: Any, source: str) -> None:
@@ -159,7 +187,8 @@ def _refuse_two_units(name: str, values: Any, rows: Any, source: str) -> None:
     Raises:
         ResultsError: naming a row of each.
     """
-    if higher_is_better(name, name.rpartition("/")[2]) is not True:
+    known = TASKS.get(name.partition("/")[0])
+    if higher_is_better(name, name.rpartition("/")[2]) is not True or (known and not known.share):
         return
     small, large = values[values.between(0, 1, inclusive="right")], values[values > 1]
     if small.empty or large.empty or large.max() > 100:

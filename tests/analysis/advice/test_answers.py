@@ -83,6 +83,18 @@ def test_a_batch_size_that_one_benchmark_lacks_is_no_setting_of_the_type() -> No
     assert result.task_types["reasoning"].batch_size > 2
 
 
+def test_a_type_keeps_its_rates_where_one_benchmark_lacks_cells() -> None:
+    """The highest rate has no score on GSM8K: the type's rates are those of the other cells."""
+    whole = planted("arc", -9.0)
+    score = lambda x, y: 0.6 - 0.02 * (x + 9) ** 2 - 0.01 * y  # noqa: E731
+    frame = table(score, rates=RATES, sizes=SIX, noise=0.005, seeds=2, benchmark="gsm8k")
+    frame.loc[frame.learning_rate == max(RATES), ["status", "value"]] = ["failed", np.nan]
+    result = of(whole, fit(surfaces(frame)[0]))
+    assert [rate.status for rate in result.type_rates["reasoning"]] == ["interior"] * len(SIX)
+    assert result.type_cells == {"reasoning": (len(RATES) - 1) * len(SIX)}
+    assert of(whole).type_cells == {}
+
+
 def test_a_type_without_signal_leaves_the_contrast_unresolved_and_says_why() -> None:
     contrast = of(planted("arc", -9.0), noise("hellaswag", 0.4, 0.01)).contrast
     assert contrast.verdict == UNRESOLVED and contrast.octaves is None
@@ -141,6 +153,17 @@ def test_one_batch_size_is_answered_as_far_as_it_goes() -> None:
     assert result.setting is not None and result.setting.batch_size == 8
 
 
+def test_one_learning_rate_is_no_best_one_and_has_no_ratio() -> None:
+    frame = table(lambda x, y: -0.05 * y, rates=RATES[:1], sizes=SIX, noise=0.004, seeds=2)
+    grid = of(fit(surfaces(frame)[0]))
+    result = grid.benchmarks["arc"]
+    assert result.rates == () and result.ratio is None and result.gamma is None
+    assert result.no_rates == "one learning rate was measured"
+    assert result.direction is not None and result.direction.verdict == "smaller"
+    assert {rule.verdict for rule in grid.rules} == {Verdict.UNDECIDED}
+    assert grid.type_rates == {}
+
+
 def test_step_law_s_setting_needs_the_sizes_of_model_and_data() -> None:
     frame = table(lambda x, y: 0 * x)
     assert step_law(frame) is None
@@ -171,6 +194,8 @@ def test_weights_move_the_setting_of_a_mix() -> None:
     assert leaning and equal and leaning.learning_rate > equal.learning_rate
     assert [round(price.weight, 2) for price in leaning.prices] == [0.9, 0.1]
     assert answers(fits, {"arc": 1.0}).mix is None
+    three = answers((*fits, planted("gsm8k", -9.0)), {"arc": 1, "gsm8k": 1})
+    assert three.mix and three.mix.label == "All benchmarks but HellaSwag"
 
 
 def test_weights_are_equal_between_types_and_within_them() -> None:

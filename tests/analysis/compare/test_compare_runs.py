@@ -6,6 +6,7 @@ import pytest
 
 from analysis.advice.advise import Advice, advise
 from analysis.compare import compare_runs, compare_scores
+from analysis.compare.score_difference import Scored, score_difference
 from analysis.compare.source import Source
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
@@ -100,6 +101,51 @@ def test_difference_without_a_standard_error_is_not_called_noise() -> None:
 
     found = compare_runs.compare({"a": bare("a", 0.60), "b": bare("b", 0.66)})
     assert found.headline.endswith("no standard error to judge by, on ARC.")
+
+
+def compared(**runs: dict[tuple[str, str], float]) -> compare_runs.Comparison:
+    """Of the best scores of runs with a grid for each stage and arm."""
+    sources = {}
+    for name, correct in runs.items():
+        parts = [
+            table(lambda x, y, best=best: bowl(x, y) - 0.6 + best, noise=0.001).assign(
+                stage=stage, arm=arm
+            )
+            for (stage, arm), best in correct.items()
+        ]
+        frame = pd.concat(parts, ignore_index=True)
+        frame["key"] = [f"{name}{row}" for row in range(len(frame))]
+        sources[name] = (Source(name, frame, None, None, {}), surfaces(frame))
+    alone = compare_scores.without_counterpart({name: its for name, (_, its) in sources.items()})
+    return compare_runs.Comparison(compare_scores.compare_scores(sources), [], alone)
+
+
+def test_stages_of_two_runs_are_named_and_those_of_one_alone_are_told() -> None:
+    found = compared(
+        a={("sft", ""): 0.6, ("dpo", ""): 0.7, ("rlvr", ""): 0.7},
+        b={("sft", ""): 0.7, ("dpo", ""): 0.6},
+    )
+    assert "the best of b beats that of a on ARC in SFT;" in found.headline
+    assert "the best of a beats that of b on ARC in DPO;" in found.headline
+    assert found.headline.endswith("not compared, for no other run has it: RLVR of a.")
+    assert found.scores[1].sentence.startswith("ARC in DPO: the best of a is")
+
+
+def test_runs_whose_arms_have_no_counterpart_are_not_said_to_share_nothing() -> None:
+    found = compared(a={("sft", "lora"): 0.6, ("sft", "full"): 0.7}, b={("sft", ""): 0.6})
+    assert found.headline == (
+        "No stage and arm stands in two of these runs, so none is compared: "
+        "SFT (full) of a, SFT (lora) of a and SFT of b."
+    )
+
+
+def test_repeated_seeds_judge_where_no_score_has_an_error() -> None:
+    frame = table(bowl, noise=0.002, seeds=2).assign(stderr=np.nan)
+    keys = [Scored(frame, None, (key,), 0.01) for key in frame.key.iloc[:2]]
+    found = score_difference(keys[0], keys[1], "arc", "acc", True)
+    assert found is not None and found.by_seeds and found.stderr == pytest.approx(0.01 * 2**0.5)
+    unknown = score_difference(keys[0], keys[1]._replace(seed_sd=None), "arc", "acc", True)
+    assert unknown is not None and unknown.stderr is None
 
 
 def test_a_lower_loss_is_a_gain() -> None:

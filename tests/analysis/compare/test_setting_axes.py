@@ -102,6 +102,20 @@ def test_full_tuning_against_lora_as_arms():
     assert "between the best of lora" in difference or "the best of full" in difference
 
 
+def test_value_without_scores_is_left_out_and_told():
+    frame = ranked(shift=-0.5, gain=0.0)
+    lost = (frame.arm == "adapter.rank=4") & (frame.learning_rate > 2e-4)
+    frame.loc[lost, ["status", "reason"]] = ["failed", "out of memory"]
+    frame.loc[lost, "value"] = np.nan
+    (axis,) = axes(frame)
+    (on,) = axis.benchmarks
+    assert [one.value for one in on.values] == ["16", "64"] and on.left_out == ("4",)
+    assert (
+        "Fewer than two cells of adapter.rank 4 have a score on ARC: left out here."
+        in axis_sentences.sentences(axis, on)
+    )
+
+
 def rows(**settings) -> pd.DataFrame:
     count = len(next(iter(settings.values())))
     return pd.DataFrame({"arm": [str(n) for n in range(count)], **settings})

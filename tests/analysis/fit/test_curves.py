@@ -100,6 +100,26 @@ def test_divergence_far_above_bounds_nothing() -> None:
         assert rate.status is RateStatus.EDGE and rate.side == "higher"
 
 
+def test_divergence_at_one_batch_size_bounds_no_other() -> None:
+    """A grid of ratios of which the top corner alone diverged, where the score still rises."""
+    parts = [
+        table(
+            lambda x, y: 0.3 + 0.02 * x,
+            rates=tuple(size * float(ratio) for ratio in 2.0 ** np.arange(-14, -10)),
+            sizes=(size,),
+            noise=0.002,
+        )
+        for size in (4, 8, 16)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    corner = frame.learning_rate == frame.learning_rate.max()
+    frame.loc[corner, ["status", "reason"]] = ["diverged", "loss is nan"]
+    curves = curves_of(fit(surfaces(frame)[0]))
+    *others, last = learning_rates(curves, True)
+    assert all(one.status is RateStatus.EDGE and one.side == "higher" for one in others)
+    assert last.status is RateStatus.INTERIOR and last.low < last.high
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 def test_exponent_is_recovered_and_its_probabilities_agree(gamma: float) -> None:
     result = along(gamma)

@@ -31,3 +31,14 @@ def test_few_repeated_cells_make_no_shape_of_noise() -> None:
 def test_a_weak_bowl_is_seen_by_what_a_quadratic_explains() -> None:
     called = [flatness(few_repeats(0.008, number))[0] <= 0.05 for number in range(20)]
     assert np.mean(called) >= 0.8
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+def test_one_repeat_that_agrees_by_rounding_leaves_a_clear_surface_clear(stderr: bool) -> None:
+    frame = table(
+        lambda x, y: (0.5 - 0.01 * (x + 11.5) ** 2).round(3), rates=RATES, sizes=SIX, seeds=2,
+        stderr=stderr,
+    )  # fmt: skip
+    cells = surfaces(frame.loc[(frame.seed == 0) | (frame.index < 2)])[0]
+    assert cells.seed_sd == 0
+    assert flatness(cells)[0] < 0.01

@@ -3,9 +3,15 @@
 import numpy as np
 import pandas as pd
 
+from analysis.advice.advise import advise
+from analysis.advice.answers import answers
 from analysis.benchmarks import task
-from analysis.report import overview
+from analysis.compare.source import Source
+from analysis.fit.surface import fit
+from analysis.posterior.cells import surfaces
+from analysis.report import overview, section, summary_tables
 from analysis.tables import load
+from tests.analysis import planted
 
 
 def test_before_training_is_the_start_on_the_stages_own_data(chain_run):
@@ -40,3 +46,50 @@ def test_each_of_several_models_is_held_against_itself_before_training():
 def test_loss_on_another_stages_data_is_a_loss_and_says_whose():
     assert task("heldout_loss@sft").task_type == "loss"
     assert task("heldout_loss@sft").label == "Held-out loss, sft data"
+
+
+def test_row_of_rate_0_is_the_start_of_its_own_stage():
+    stages = {"sft": 0.2, "dpo": 0.3}
+    runs = [(name, rate, 8) for name in stages for rate in (0, 1e-4, 1e-3)]
+    rows = pd.DataFrame(runs, columns=["stage", "lr", "batch_size"])
+    rows["arc_acc"] = np.where(rows.lr > 0, 0.5, rows.stage.map(stages))
+    frame = load.adopted(rows, "two stages")
+    before = {name: overview.scores_before(frame, frame[frame.stage == name]) for name in stages}
+    assert before == {name: {"arc": start} for name, start in stages.items()}
+
+
+def test_cell_that_failed_has_no_batch_size_where_nobody_knows_it():
+    rows = pd.DataFrame({"lr": [1e-4, 4e-4, 1.6e-3], "arc_acc": ["0.5", "0.6", "OOM"]})
+    frame = load.adopted(rows, "no batch size")
+    (cells,) = surfaces(frame)
+    result = overview.overview([cells], answers([fit(cells)]).benchmarks, frame, None)
+    assert result.unscored == ["1.6e-3 failed: the table says 'OOM'"]
+
+
+def test_stage_without_a_benchmark_is_not_waited_for(tmp_path):
+    plan = {"key": ["b", "p", "s"], "stage": ["base", "pretrain", "sft"]}
+    pd.DataFrame(plan).to_csv(tmp_path / "plan.csv", index=False)
+    frame = pd.DataFrame({"key": ["s"], "status": ["ok"], "benchmark": ["arc"]})
+    told = summary_tables.progress(tmp_path, frame, {"base": 0, "sft": 1})
+    assert told == (1, 1, 0)
+
+
+def test_nothing_is_added_to_an_arm_that_the_plan_no_longer_has(tmp_path):
+    """Epochs were edited: the file that is offered would add cells to the other arm alone."""
+    rates = tuple(float(rate) for rate in np.geomspace(1e-4, 1e-2, 5))
+    parts = [
+        planted.table(lambda x, y: 0.9 + 0.02 * x, rates=rates, sizes=(8,), noise=0.002).assign(
+            arm=f"epochs={epochs}", key=[f"{epochs}-{row}" for row in range(5)]
+        )
+        for epochs in (1, 2)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    plan = pd.DataFrame({"key": frame.key[5:], "stage": "all"})
+    plan.to_csv(tmp_path / "plan.csv", index=False)
+    source = Source("edited", frame, tmp_path, None, {})
+    steps = {
+        one.arm: section.answer(one, source, frame[frame.arm == one.arm]).next_step
+        for one in advise([fit(cells) for cells in surfaces(frame)], None, frame)
+    }
+    assert steps["epochs=1"].cells == 0 and "has these cells no more" in steps["epochs=1"].sentence
+    assert steps["epochs=2"].cells > 0 and "arms" not in steps["epochs=2"].sentence

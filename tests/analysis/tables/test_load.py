@@ -108,7 +108,7 @@ def test_a_foreign_table_needs_four_columns_only(tmp_path: Path) -> None:
         "1e-3,16,eval_loss,nan\n"
     )
     frame = load.read(path)
-    assert list(frame.seed) == [0, 1, 0]
+    assert frame.seed.isna().all() and frame.key.nunique() == 3
     assert list(frame.status) == ["ok", "ok", "failed"]
     assert list(frame.higher_is_better) == [True, True, False]
     assert frame.lr_bs_ratio[0] == 1e-3 / 8

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.compare import source
 from analysis.tables import load, settings
 from tests.analysis import planted
 from trainers.specs.identity import NOT_IN_IDENTITY
@@ -129,3 +130,60 @@ def test_columns_that_make_arms_of_a_foreign_table_are_settings(tmp_path):
     (tmp_path / "table.csv").write_text(text)
     frame = load.read_table(tmp_path / "table.csv", load.ReadOptions(by=["rank"])).frame
     assert set(zip(frame.arm, frame["set.rank"], strict=True)) == {("rank=1", 1.0), ("rank=2", 2.0)}
+
+
+def chain(number: int, parent: str, stage: str = "dpo", **spec) -> tuple[Path, dict]:
+    folder, record = trial(number, **spec)
+    return folder, record | {"stage": stage, "parent": parent}
+
+
+def test_parents_of_different_settings_are_arms_and_those_of_different_seeds_are_not():
+    base = (
+        Path("base"),
+        {"key": "b", "stage": "base", "parent": None, "model": "tiny", "spec": None},
+    )
+    starts = [
+        chain(0, "b", "sft", learning_rate=3e-4),
+        chain(1, "b", "sft", learning_rate=3e-4, seed=1),
+        chain(2, "b", "sft"),
+    ]
+    alike = [chain(10 + number, str(number)) for number in (0, 1)]
+    assert [arm for arm, _ in read(base, *starts, *alike)] == [""] * 6
+    found = read(base, *starts, *alike, chain(12, "2"))[4:]
+    assert [arm for arm, _ in found] == ["parent=sft 3e-4 x 4"] * 2 + ["parent=sft 1e-3 x 4"]
+    assert found[2][1] == {"set.parent": "sft 1e-3 x 4"}
+
+
+def test_what_the_parents_start_from_is_named_where_it_alone_differs():
+    starts = [chain(0, "b", "sft", epochs=1.0), chain(1, "b", "sft", epochs=2.0)]
+    middle = [chain(10, "0", "dpo"), chain(11, "1", "dpo")]
+    found = read(*starts, *middle, chain(20, "10", "rlvr"), chain(21, "11", "rlvr"))
+    assert [arm for arm, _ in found[4:]] == [
+        "parent=dpo 1e-3 x 4 from sft epochs=1.0 1e-3 x 4",
+        "parent=dpo 1e-3 x 4 from sft epochs=2.0 1e-3 x 4",
+    ]
+
+
+def test_setting_edited_together_with_the_rates_makes_an_arm():
+    found = read(
+        trial(0, epochs=1.0, data={"name": "a.jsonl", "revision": None}),
+        trial(1, epochs=2.0, data={"name": "b.jsonl", "revision": None}, learning_rate=1e-2),
+        trial(2, epochs=2.0, data={"name": "b.jsonl", "revision": None}, learning_rate=1e-1),
+    )
+    assert [arm for arm, _ in found] == ["epochs=1.0, data=a.jsonl"] + [
+        "epochs=2.0, data=b.jsonl"
+    ] * 2
+
+
+def test_setting_that_older_records_lack_is_no_arm():
+    found = read(trial(0), trial(1, learning_rate=1e-2, label_smoothing=0.0))
+    assert [arm for arm, _ in found] == ["", ""]
+
+
+def test_trials_that_are_not_in_the_plan_are_told(tmp_path):
+    run = planted.run_folder(tmp_path / "run")
+    assert source.load(run).notes == ()
+    plan = pd.read_csv(run / "plan.csv", dtype="str")
+    plan[plan.stage != "sft"].to_csv(run / "plan.csv", index=False)
+    (note,) = source.load(run).notes
+    assert note.startswith("19 trials here are not in the plan")

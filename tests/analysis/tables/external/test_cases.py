@@ -84,7 +84,7 @@ def test_rates_at_one_batch_size_are_one_surface(cases, name):
 
 def test_empty_seeds_are_three_seeds_of_each_cell(cases):
     frame = load.read(cases / "19-some-seeds-empty" / "scores.csv")
-    assert set(frame.groupby(["learning_rate", "batch_size"]).seed.nunique()) == {3}
+    assert set(frame.groupby(["learning_rate", "batch_size"]).key.nunique()) == {3}
     with pytest.raises(load.ResultsError, match="no column for the learning rate"):
         load.read(cases / "19-some-seeds-empty" / "panel.csv")
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.tables import load
+from analysis.tables.recipe import recipe
 
 
 def scored(table) -> dict[str, bool]:
@@ -163,3 +164,21 @@ def test_columns_named_by_hand(sweep, read):
         read(odd, columns={"learning_rate": "peek"})
     with pytest.raises(load.ResultsError, match="no column of that name is asked for; use one of"):
         read(odd, columns={"rate": "peak"})
+
+
+@pytest.mark.parametrize(
+    ("column", "written", "told"),
+    [
+        ("optim", "adamw_torch_fused", ""),
+        ("config/optimizer", "paged_adamw_8bit", " Trained: 8-bit AdamW."),
+        ("optimizer", "torch.optim.SGD", " Trained: SGD."),
+        ("optimizer", "Lion", " Trained: Lion."),
+        ("optimizer", "shampoo", " Trained: shampoo."),
+        ("finetuning_type", "LoRA", " Trained: LoRA."),
+        ("finetuning_type", "full", ""),
+    ],
+)
+def test_optimizer_and_adapter_of_a_table_are_those_of_the_schema(
+    sweep, read, column, written, told
+):
+    assert recipe(read(sweep.assign(**{column: written})).frame).told == told

@@ -1,8 +1,10 @@
 """A repeated row is a seed only if nothing else differs."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.posterior.cells import surfaces
 from analysis.tables import load
 
 DIFFERS = "differs? within a cell"
@@ -34,7 +36,7 @@ def test_a_setting_that_differs_is_named_and_never_averaged(sweep, read, column,
     assert f"--by {column}" in str(refused.value)
     assert f"--where {column}={values[0]}" in str(refused.value)
     table = read(frame, by=(column,)).frame
-    assert table.arm.nunique() == 2 and set(table.seed) == {0}
+    assert table.arm.nunique() == 2 and table.key.nunique() == 40 and table.seed.isna().all()
     assert table.groupby("arm").size().tolist() == [20, 20]
     assert len(read(frame, where={column: str(values[1])}).frame) == 20
 
@@ -80,7 +82,7 @@ def test_the_history_of_a_run_is_its_last_row(sweep, read):
 def test_a_measured_column_is_no_setting(sweep, read):
     frame = pd.concat([sweep, sweep.assign(**{"eval/loss": sweep["eval/loss"] + 0.01})])
     measured = frame.assign(drift=[0.001 * place**2 for place in range(40)])
-    assert set(read(measured).frame.seed) == {0, 1}
+    assert read(measured).frame.key.nunique() == 40
 
 
 def test_a_crashed_run_and_its_rerun(sweep, read):
@@ -99,15 +101,32 @@ def test_two_results_of_one_seed_are_a_question(sweep, read):
     frame = pd.concat([sweep, sweep.assign(**{"eval/loss": sweep["eval/loss"] + 0.01})])
     with pytest.raises(load.ResultsError, match=r"rows 1, 21 have the same .* and seed"):
         read(frame.assign(seed=42))
-    assert set(read(frame.assign(seed=42), columns={"seed": ""}).frame.seed) == {0, 1}
+    assert read(frame.assign(seed=42), columns={"seed": ""}).frame.key.nunique() == 40
     again = read(pd.concat([sweep, sweep]).assign(seed=42))
     assert len(again.frame) == 20
     assert "20 rows repeated with the same results: left out" in again.notes
 
 
 def test_empty_seeds_are_seeds_of_their_own(sweep, read):
-    frame = both(sweep, "seed", (0, 1, ""), shift=0.01)
-    assert set(read(frame).frame.seed) == {0, 1, 2}
+    table = read(both(sweep, "seed", (0, 1, ""), shift=0.01)).frame
+    assert set(table.seed.dropna()) == {0, 1} and table.seed.isna().sum() == 20
+    assert table.key.nunique() == 60
+
+
+def test_order_of_repeats_without_a_seed_says_nothing_of_their_noise(sweep, read):
+    """Sorted by score, the first row of every cell is its best: that is no effect of a seed."""
+    noise = 0.02 * np.random.default_rng(1).standard_normal(60)
+    three = pd.concat([sweep] * 3, ignore_index=True)
+    three["eval/loss"] += noise
+    (cells,) = surfaces(read(three.sort_values("eval/loss")).frame)
+    assert cells.seed_sd == pytest.approx(0.02, rel=0.2)
+
+
+def test_table_pasted_twice_counts_once_but_a_repeat_may_agree_by_rounding(sweep, read):
+    twice = read(pd.concat([sweep, sweep], ignore_index=True))
+    assert len(twice.frame) == 20
+    assert any("20 rows left out" in note for note in twice.notes)
+    assert len(read(pd.concat([sweep, sweep[:1]], ignore_index=True)).frame) == 21
 
 
 def test_diverged_rows_without_a_metric_make_no_second_surface(sweep, read):

@@ -82,6 +82,28 @@ def test_error_of_a_percentage_is_in_its_unit(sweep, read, value, stderr):
     assert table.frame.stderr.to_list() == pytest.approx([0.012] * 20)
 
 
+def test_what_is_a_share_by_its_name_is_read_in_percent_and_a_reward_is_not(sweep, read):
+    scores = {"arc": 37.0, "ifeval": 47.0, "bbh": 31.0, "gsm8k_strict_match": 5.5}
+    rewards = np.linspace(0.04, 5.2, 20)
+    rows = sweep.drop(columns="eval/loss").assign(**scores, heldout_reward=rewards)
+    largest = read(rows).frame.groupby("benchmark").value.max()
+    assert largest.to_dict() == pytest.approx(
+        {"arc": 0.37, "ifeval": 0.47, "bbh": 0.31, "gsm8k": 0.055, "heldout_reward": 5.2}
+    )
+
+
+def test_score_that_may_be_a_percentage_as_those_beside_it_is_asked_for(sweep, read):
+    low = np.linspace(0.4, 0.8, 20)
+    rows = sweep.drop(columns="eval/loss").assign(arc=37.0, gsm8k=low)
+    asked = r"gsm8k: 0.4 to 0.8 may be fractions, or percentages as those of arc \(up to 37\) are"
+    with pytest.raises(load.ResultsError, match=asked):
+        read(rows)
+    signed = rows.assign(arc="37%")
+    assert read(signed).frame.query("benchmark == 'gsm8k'").value.max() == 0.8
+    assert read(rows.assign(gsm8k=0.0)).frame.value.max() == 0.37
+    assert read(rows.assign(piqa=low).drop(columns="gsm8k")).frame.value.max() == 0.8
+
+
 def test_percentages_of_a_name_with_shots_are_fractions(sweep, read):
     table = read(sweep.drop(columns="eval/loss").assign(**{"ARC (25-shot)": 52.3}))
     assert set(table.frame.benchmark) == {"arc"} and set(table.frame.metric) == {"25-shot"}
