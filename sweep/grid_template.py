@@ -10,7 +10,7 @@ from sweep.plan import starting_points
 from sweep.plan.starting_points import KINDS, STEP_LAW
 from trainers import devices
 from trainers.data.rows import sources
-from trainers.models import load
+from trainers.models import at_hand
 from trainers.specs.data import DataSpec
 
 SCHEMA = Path(__file__).parents[1] / "grids" / "grid.schema.json"
@@ -60,7 +60,7 @@ class _Size(NamedTuple):
 def text(wanted: Wanted) -> str:
     """A whole grid file."""
     kind = KINDS[wanted.kind]
-    known = wanted.parameters or load.parameters(wanted.model)
+    known = wanted.parameters or at_hand.parameters(wanted.model)
     parameters = known or starting_points.ANCHOR_PARAMETERS
     middle = starting_points.centre(wanted.kind, parameters)
     rows, per_example = _rows(wanted)

@@ -12,7 +12,7 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
-from trainers.models import load
+from trainers.models import at_hand
 
 LEAST = 1.1
 """Times as fast as alone, from which a pass is worth its memory."""
@@ -28,7 +28,7 @@ def why_none(grid: Grid, trial: Trial) -> str:
     """Why no number of lanes of such trials gains; "" where some number may."""
     if not grid.trial_resources(trial.stage).gpus_per_trial:
         return "a CPU gains next to nothing by lanes"
-    known = load.parameters(trial.model.name) is not None
+    known = at_hand.parameters(trial.model.name) is not None
     return "" if known else "what lanes of a model of unknown size gain cannot be estimated"
 
 
@@ -42,7 +42,7 @@ def pays(grid: Grid, trial: Trial, lanes: int) -> bool:
 def _step(grid: Grid, trial: Trial, lanes: int) -> float:
     """Seconds of a step of one lane."""
     spec, price, share = trial.spec, grid.price, grid.trial_resources(trial.stage).gpus_per_trial
-    parameters, layers = load.parameters(trial.model.name), step_time.layers(trial.model.name)
+    parameters, layers = at_hand.parameters(trial.model.name), step_time.layers(trial.model.name)
     assert spec is not None and parameters is not None
     flops = (price.utilisation or 1.0) * (price.device_flops or share * FLOPS)
     device = Device(flops, price.device_bandwidth or share * BANDWIDTH)

@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple, get_args
 
 from sweep.plan.trials import Trial
-from trainers.models import adapters, load, shapes
+from trainers.models import adapters, at_hand, shapes
 from trainers.specs.conditions import Sharding
 from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.rlvr import RlvrSpec
@@ -70,7 +70,7 @@ def of_training(
     model: str, spec: TrainingSpec, sharding: Sharding = "none", ranks: int = 1
 ) -> Memory | None:
     """As `memory`, of a model by its name; None too where weights in 4 bits would be sharded."""
-    shape, parameters = shapes.shape(model), load.parameters(model)
+    shape, parameters = shapes.shape(model), at_hand.parameters(model)
     trained = shapes.trained(model, spec)
     if shape is None or parameters is None or trained is None:
         return None
@@ -101,7 +101,7 @@ def _in_4_bits(shape: shapes.Shape, parameters: int) -> float:
 def of_scoring(model: str, in_4_bits: TrainingSpec | None = None) -> Memory | None:
     """Of the evaluation of a model, which each GPU of a trial holds whole, or `in_4_bits` with the
     adapter that such a training leaves on it; None where its size is not known."""
-    shape, parameters = shapes.shape(model), load.parameters(model)
+    shape, parameters = shapes.shape(model), at_hand.parameters(model)
     if parameters is None:
         return None
     if in_4_bits is None:

@@ -9,7 +9,7 @@ import json
 import math
 from typing import NamedTuple
 
-from trainers.models import load, shapes
+from trainers.models import at_hand, shapes
 from trainers.specs.conditions import FEWEST_COMPILED
 from trainers.specs.optimizer import STATE_BYTES
 
@@ -96,7 +96,7 @@ class Size(NamedTuple):
 
 def layers(model: str) -> int | None:
     """Decoder layers of a model, without loading or downloading; None where unknown."""
-    folder = load.folder_at_hand(model)
+    folder = at_hand.folder(model)
     if folder is not None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return config.get("num_hidden_layers")

@@ -17,7 +17,7 @@ from sweep.gridfile.keys.schema import BASE, REFERENCE, ArmAxes, Best, Grid, Sta
 from sweep.plan.order import coarse_first
 from trainers.data.row_counts import Counts
 from trainers.data.rows import sources
-from trainers.models import load, shapes
+from trainers.models import at_hand, shapes
 from trainers.specs.data import Model
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
@@ -250,7 +250,7 @@ def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     if trial.spec is None:
         return Cost(0, 0, 0, 0)
     rows = sources.total(trial.spec.sources)
-    parameters = load.parameters(trial.model.name)
+    parameters = at_hand.parameters(trial.model.name)
     steps = trial.spec.steps
     examples = None
     train_rows = None if rows is None else max(rows - trial.spec.heldout_examples(rows), 0)

@@ -22,7 +22,7 @@ from sweep.plan.trials import Trial, cost
 from sweep.price.calibration import Calibration, timed
 from trainers import devices
 from trainers.data.row_counts import Counts
-from trainers.models import load, shapes
+from trainers.models import at_hand, shapes
 from trainers.tasks import benchmarks
 
 
@@ -50,7 +50,7 @@ def price(
 ) -> Price:
     """Of training and scoring one trial, or of one of so many that are trained in one pass;
     `prepared` has the tokens of its examples, if known."""
-    parameters = load.parameters(trial.model.name)
+    parameters = at_hand.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
     size = _as_trained(trial)
@@ -75,7 +75,7 @@ def price(
     if measured is not None:
         train_hours = _measured_training(trial, steps, tokens, measured, lanes)
         seconds = _sum(list(_measured_evaluation(grid, trial, measured)))
-        bigger = _size(parameters, load.parameters(grid.model.name))
+        bigger = _size(parameters, at_hand.parameters(grid.model.name))
         eval_hours = _times(seconds, 1 / 3600, bigger)
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
 
@@ -83,7 +83,7 @@ def price(
 def _as_trained(trial: Trial) -> Size | None:
     """Of the trial's model and its adapter; None where either is not known. Without layers where
     those are not."""
-    parameters = load.parameters(trial.model.name)
+    parameters = at_hand.parameters(trial.model.name)
     layers = step_time.layers(trial.model.name) or 0
     spec = trial.spec
     if parameters is None or spec is None or spec.adapter is None:

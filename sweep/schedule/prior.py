@@ -16,7 +16,7 @@ from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Grid, Stage
 from sweep.plan import starting_points
 from sweep.resolve.resolve import CannotStart
 from trainers import files
-from trainers.models import load as models
+from trainers.models import at_hand
 
 ROOT_RULE = 0.5
 """The rate follows the root of the batch size where Adam's gradients are mostly noise (Malladi et
@@ -50,7 +50,7 @@ def expected(grid: Grid, stage: Stage, space: Space, folder: Path) -> Expected |
 
 def _published(grid: Grid, stage: Stage, sizes: tuple[int, ...]) -> Expected:
     kind = stage.cells[0][1].kind
-    known = models.parameters(grid.model.name)
+    known = at_hand.parameters(grid.model.name)
     middle = starting_points.centre(kind, known or starting_points.ANCHOR_PARAMETERS)
     rates = {size: middle.learning_rate * (size / middle.batch_size) ** ROOT_RULE for size in sizes}
     size = f"at {known / 1e6:,.0f} M parameters" if known else "the model's size is not known"

@@ -14,7 +14,7 @@ from sweep.price.calibration import Calibration, unmeasured
 from sweep.price.cost import Price, places, slots, total, wall_hours
 from sweep.terminal import memory
 from sweep.terminal.quantities import bytes_, count, flops, hours, plural
-from trainers.models import load
+from trainers.models import at_hand
 from trainers.tasks import benchmarks
 
 ESTIMATED = " (estimated; --calibrate measures it)"
@@ -90,7 +90,7 @@ def sums(
 
 def _hours_unknown(grid: Grid, planned: list[Trial], whole: Price) -> str:
     names = dict.fromkeys(trial.model.name for trial in planned)
-    unknown = [f"the size of {name}" for name in names if load.parameters(name) is None]
+    unknown = [f"the size of {name}" for name in names if at_hand.parameters(name) is None]
     scored = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     for benchmark in map(benchmarks.find, scored):
         if benchmark.items is None or benchmark.tokens_per_item is None:

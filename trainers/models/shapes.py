@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from trainers.models import load
+from trainers.models import at_hand
 from trainers.specs.adapter import Adapter
 from trainers.specs.conditions import Sharding
 from trainers.specs.training import TrainingSpec
@@ -106,7 +106,7 @@ KNOWN = {
 
 def shape(name: str) -> Shape | None:
     """Of a named model; None where it is not known, or its layers are not like Llama's."""
-    folder = load.folder_at_hand(name)
+    folder = at_hand.folder(name)
     if folder is None:
         return KNOWN.get(name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ def of_config(config: dict[str, Any]) -> Shape:
 def trained(name: str, spec: TrainingSpec) -> int | None:
     """Weights that a training of the model changes; None where its size is not known."""
     if spec.adapter is None:
-        return load.parameters(name)
+        return at_hand.parameters(name)
     known = shape(name)
     if known is None:
         return None

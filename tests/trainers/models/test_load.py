@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from trainers.models import fingerprint, load, shapes
+from trainers.models import at_hand, fingerprint, load, shapes
 
 
 def test_tiny_model_is_float32_in_evaluation_mode_with_a_pad_token(tiny):
@@ -29,14 +29,14 @@ def test_saved_model_loads_as_it_was(tiny, tmp_path):
 
 def test_number_of_parameters_is_known_without_loading(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path)
-    assert load.parameters("tiny") == tiny.model.num_parameters()
-    assert load.parameters(str(tmp_path)) == tiny.model.num_parameters()
-    assert load.parameters("owner/name") is None
+    assert at_hand.parameters("tiny") == tiny.model.num_parameters()
+    assert at_hand.parameters(str(tmp_path)) == tiny.model.num_parameters()
+    assert at_hand.parameters("owner/name") is None
     tiny.model.save_pretrained(tmp_path / "parts", max_shard_size="2MB")
     assert len([*(tmp_path / "parts").glob("*.safetensors")]) > 1
-    assert load.parameters(str(tmp_path / "parts")) == tiny.model.num_parameters()
+    assert at_hand.parameters(str(tmp_path / "parts")) == tiny.model.num_parameters()
     next((tmp_path / "parts").glob("*.safetensors")).unlink()
-    assert load.parameters(str(tmp_path / "parts")) is None
+    assert at_hand.parameters(str(tmp_path / "parts")) is None
 
 
 def test_a_model_that_was_fetched_is_known_without_the_network(tiny, tmp_path, monkeypatch):
@@ -46,8 +46,8 @@ def test_a_model_that_was_fetched_is_known_without_the_network(tiny, tmp_path, m
     (cache / "refs" / "main").write_text("c0ffee")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     found = huggingface_hub.try_to_load_from_cache("owner/name", "config.json", cache_dir=tmp_path)
-    assert load.folder_at_hand("owner/name") == Path(found).parent
-    assert load.parameters("owner/name") == tiny.model.num_parameters()
+    assert at_hand.folder("owner/name") == Path(found).parent
+    assert at_hand.parameters("owner/name") == tiny.model.num_parameters()
     assert shapes.shape("owner/name") == shapes.KNOWN["tiny"]
 
 

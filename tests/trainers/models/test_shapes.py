@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
-from trainers.models import adapters, load, shapes
+from trainers.models import adapters, at_hand, shapes
 from trainers.specs.adapter import Adapter
 from trainers.specs.kinds import KINDS
 
@@ -14,13 +14,13 @@ UNTIED = {"allenai/Llama-3.1-Tulu-3-8B"}
 WITH_BIAS = {"Qwen/Qwen2.5-1.5B-Instruct"}
 
 
-@pytest.mark.parametrize("name", load.KNOWN_PARAMETERS)
+@pytest.mark.parametrize("name", at_hand.KNOWN_PARAMETERS)
 def test_shape_gives_the_known_number_of_parameters(name):
     shape = shapes.KNOWN[name]
     layer = sum(n_in * n_out for n_in, n_out in shape.linear.values()) + 2 * shape.width
     layer += (shape.queries + 2 * shape.keys) * (name in WITH_BIAS)
     tables = shape.vocabulary * shape.width * (1 + (name in UNTIED))
-    assert shape.layers * layer + tables + shape.width == load.parameters(name)
+    assert shape.layers * layer + tables + shape.width == at_hand.parameters(name)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_a_training_trains():
         KINDS[settings["kind"]].model_validate(settings)
         for settings in (sft, sft | {"adapter": {"rank": 8}}, reward | {"adapter": {"rank": 8}})
     )
-    assert shapes.trained("tiny", full) == load.parameters("tiny")
+    assert shapes.trained("tiny", full) == at_hand.parameters("tiny")
     low_rank = shapes.trained("tiny", low)
     assert low_rank == 2 * 8 * (4 * 2 * 192 + 3 * (192 + 512))
     assert shapes.trained("tiny", judge) == low_rank + 192, "and the head"
