@@ -229,17 +229,17 @@ def _status(
     attempts = folder.attempts()
     training = folder.training()
     gpus, cpus = resources.get("gpus", 0.0), resources.get("cpus", 0.0)
-    held = durations.held(folder, time.time(), gpus, cpus)
+    held = durations.held(folder, attempts, gpus, cpus)
     last = attempts[-1] if attempts else {}
-    if folder.done(fingerprints):
-        state = (training or {})["status"]
+    if training is not None and folder.done(fingerprints):
+        state = training["status"]
     elif last and last["event"] not in AT_REST:
         state = "running" if durations.time_of(last) >= since else "planned"
     else:
         state = "failed" if folder.failed() else "planned"
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
-    sign = durations.last_sign(folder) if state == "running" else None
+    sign = durations.last_sign(folder, attempts) if state == "running" else None
     silent = None if sign is None else max(0.0, time.time() - sign)
     started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
@@ -260,7 +260,7 @@ def _status(
         loss=step.get("loss"),
         steps_per_second=step["step"] / seconds if seconds else None,
         tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
-        seconds=durations.seconds(folder, time.time()),
+        seconds=held.ran,
         held=held.seconds,
         gpu_seconds=held.gpu_seconds,
         cpu_seconds=held.cpu_seconds,
