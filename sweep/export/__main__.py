@@ -49,7 +49,8 @@ class CannotExport(Exception):
 
 
 class Candidate(NamedTuple):
-    """The first seed of a cell: its folder and trial.json, and the cell's place among others."""
+    """The first seed of a cell whose weights are there, else its first: its folder and trial.json,
+    and the cell."""
 
     folder: TrialFolder
     trial: dict[str, Any]
@@ -200,7 +201,10 @@ def _ranked(trials: dict[str, Any], stage: str, evaluation: dict[str, Any]) -> l
         ranking.with_score(ranking.of_record(record), folder, evaluation)
         for folder, record in of_stage.values()
     )
-    return [Candidate(*of_stage[cell.key], cell) for cell in cells]
+    left = [cell.with_weights(lambda key: of_stage[key][0].has_weights()) for cell in cells]
+    return [
+        Candidate(*of_stage[key or cell.key], cell) for key, cell in zip(left, cells, strict=True)
+    ]
 
 
 def _measured(cell: Cell) -> str:

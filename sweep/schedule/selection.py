@@ -54,13 +54,14 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"
             continue
         best = cells[0]
-        parent = next(trial for trial in candidates if trial.key == best.key)
+        left = best.with_weights(lambda key: folder.trial(by_key[key]).has_weights())
+        parent = by_key[left or best.key]
         files.write_json(
             folder.choice(name),
             {
                 "rule": _rule(grid, name),
                 "benchmark": want.benchmark,
-                "parent": best.key,
+                "parent": parent.key,
                 "trial": parent.readable,
                 "value": best.value,
                 "higher_is_better": best.higher_is_better,
@@ -72,7 +73,7 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         seeds = f"mean of {best.seeds} seeds" if best.seeds > 1 else "one seed each"
         better = "higher" if best.higher_is_better else "lower"
         made.append(
-            f"{name} starts from {parent.readable} ({best.key}): {want.benchmark} "
+            f"{name} starts from {parent.readable} ({parent.key}): {want.benchmark} "
             f"{best.value:.4g}, the best of {len(cells)} cells ({better} is better), {seeds}"
         )
     return Resolved(made, impossible)

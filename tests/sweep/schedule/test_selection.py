@@ -76,6 +76,22 @@ def test_best_is_a_mean_over_seeds_and_starts_from_the_first(run):
     assert "0.65" in line
 
 
+def test_best_starts_from_the_first_seed_whose_weights_are_left(run):
+    """The weights of the other may have gone before this one was added."""
+    pipeline = run()
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)
+    cells = sorted(pipeline.of("sft"), key=lambda one: (one.spec.learning_rate, one.spec.seed))
+    pipeline.folder.trial(cells[2]).remove_weights("keep: best")
+    (line,) = pipeline.resolve().made
+    assert pipeline.of("dpo")[0].parent == cells[3].key
+    assert cells[3].key in line
+    (want,) = (one for one in pipeline.wants["sft"] if one.benchmark == "world_choice")
+    for trial in cells:
+        pipeline.folder.trial(trial).write_identity(trial)
+    exported = command._ranked(command._trials(pipeline.folder.path), "sft", want.record)
+    assert exported[0].trial["key"] == cells[3].key
+
+
 def test_lower_loss_is_better(run):
     pipeline = run("stages.dpo.parent=best")
     pipeline.end_all(0.9, 0.1, 0.6, 0.7)
