@@ -285,11 +285,14 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if spent.cost is not None:
             self.say(f"cost so far: {spent.words}")
+        ended_by = self.allowance.ended_by() if states["planned"] else ""
+        if ended_by:
+            self.say(ended_by)
         if states["failed"]:
             self.say("the log of a failed trial is log.txt in its folder under trials/")
             if not self.options.retry_failed:
                 self.say("--retry-failed tries the failed ones again")
         answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
-        self.events.finished(states)
+        self.events.finished(states, ended_by)
         return states
