@@ -184,9 +184,11 @@ class Orchestrator:
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
         grid, evaluations = self.resolved.grid, self.resolved.evaluations
-        choices = selection.resolve(grid, self.planned, self.folder, evaluations)
+        asked = (grid, self.planned, self.folder, evaluations)
+        choices = selection.resolve(*asked)
         self.progress.impossible = choices.impossible
-        for line in (*choices.made, *choices.impossible.values()):
+        surpassed = [] if choices.made else selection.surpassed(*asked)
+        for line in (*choices.made, *choices.impossible.values(), *surpassed):
             self.say(line)
         return bool(choices.made)
 

@@ -112,14 +112,12 @@ class Allowance:
         rest = sum(max(0.0, self._left(key) - spent.get(key, 0.0)) for key in open_)
         used, cost = self._spending.now() + rest, self._left(trial.key)
         affordable = used + cost <= most * (1 + SLACK)
-        self._refused = (
-            ""
-            if affordable
-            else (
-                f"of limits.max_cost ({most:g} {self._currency}) {used:,.4g} are used, and the next "
-                f"trial is expected to cost {cost:,.4g}"
+        self._refused = ""
+        if not affordable:
+            self._refused = (
+                f"of limits.max_cost ({most:g} {self._currency}) {used:,.2f} are used, and the "
+                f"next trial is expected to cost {cost:,.2f}"
             )
-        )
         return affordable
 
     def started(self, trial: Trial, lanes: int = 1) -> None:

@@ -205,6 +205,6 @@ def test_limit_below_one_trial_begins_none(allowance):
     assert queue.next() is None
     assert queue.exhausted
     assert limits.ended_by() == (
-        "no further trial begins: of limits.max_cost (1 EUR) 0 are used, and the next trial is "
-        "expected to cost 3; raise it, then the same command goes on"
+        "no further trial begins: of limits.max_cost (1 EUR) 0.00 are used, and the next trial is "
+        "expected to cost 3.00; raise it, then the same command goes on"
     )

@@ -180,16 +180,22 @@ def test_no_cell_left_is_said(run):
     }
 
 
-def test_restart_keeps_the_choice_though_a_better_cell_was_added(run):
+def test_restart_keeps_the_choice_though_a_better_cell_was_added_and_says_so(run):
     pipeline = run()
     pipeline.end_all(0.5, 0.5, 0.4, 0.4)
     pipeline.resolve()
     before = pipeline.of("dpo")[0].key
+    assert surpassed(pipeline) == []
     wider = run("stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]")
     for trial in wider.of("sft"):
         if trial.spec.learning_rate == 0.004:
             wider.end(trial, 0.9)
+            if trial.spec.seed == 0:
+                assert surpassed(wider) == [], "it lacks a seed"
     assert wider.resolve().made == []
+    (line,) = surpassed(wider)
+    assert "world_choice 0.5; sft-lr4.00e-03-bs4-seed0" in line and "now has 0.9" in line
+    assert "delete choices/dpo.json" in line
     assert wider.of("dpo")[0].key == before
 
 
@@ -223,6 +229,10 @@ def test_child_key_hangs_on_the_parent(run):
         pipeline.resolve()
         keys.add(pipeline.of("dpo")[0].key)
     assert len(keys) == 3  # waiting, and two choices
+
+
+def surpassed(run: Run) -> list[str]:
+    return selection.surpassed(run.grid, run.planned, run.folder, run.wants)
 
 
 def look_at_all(pipeline) -> None:
