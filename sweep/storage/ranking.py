@@ -7,7 +7,7 @@ Seeds of one setting are one cell, ranked by their mean, in the direction of the
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,6 +74,13 @@ def rank(trials: Iterable[Scored]) -> list[Cell]:
         settings[trial.setting].append(trial)
     cells = [cell for group in settings.values() if (cell := _cell(group)) is not None]
     return sorted(cells, key=lambda cell: (not cell.complete, -cell.merit, cell.key))
+
+
+def looks_better(cells: Sequence[Cell]) -> Cell | None:
+    """Of ranked cells: the best that lacks the score of a seed, where it looks better than the
+    first of all."""
+    open_ = next((cell for cell in cells if not cell.complete), None)
+    return open_ if open_ is not None and open_.merit > cells[0].merit else None
 
 
 def _cell(group: list[Scored]) -> Cell | None:

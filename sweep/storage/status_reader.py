@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage import driver_lock, durations, ranking
+from sweep.storage.best_so_far import Best, BestSoFar
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
@@ -65,20 +66,6 @@ class TrialStatus(NamedTuple):
     """That is longer than it may be."""
 
 
-class Best(NamedTuple):
-    """The best scored cell of a benchmark so far; with so many cells its value is optimistic."""
-
-    stage: str
-    benchmark: str
-    key: str
-    learning_rate: float
-    batch_size: int
-    value: float
-    """Mean over the cell's seeds."""
-    stderr: float | None
-    """Standard error over items; None where there are several seeds."""
-
-
 class RunStatus(NamedTuple):
     name: str
     trials: list[TrialStatus]
@@ -128,6 +115,7 @@ class Reader:
             raise Damaged(newer)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
+        self._best = BestSoFar(path / "trials")
         self._notes = Notes(path)
         self._plan_changed = 0
         self.rows = self._plan() if plan is None else _rows(plan)
@@ -155,11 +143,13 @@ class Reader:
         with files.shaped(self.folder.manifest):
             for stage in manifest.get("stages", {}).values():
                 _ = stage.get("evaluations", []), stage.get("resources", {})
+            stages = manifest.get("stages", {}).items()
+            screens = {name for name, stage in stages if stage.get("screens")}
         trials = [self._trial(row, manifest, since) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
-            best=self._best(manifest.get("stages", {})),
+            best=self._best.of(self.rows, self._scores, screens),
             left=time_left(trials),
             driver="" if held else driver_lock.left_behind(self.folder.path),
             scores=self._scores,
@@ -193,21 +183,6 @@ class Reader:
                     scores = self._scores[status.stage, want["benchmark"]]
                     scores[status.key] = ranking.with_score(trial, folder, want)
         return status
-
-    def _best(self, stages: dict[str, Any]) -> list[Best]:
-        """Of each stage with several trials, by each benchmark; of the trials that have ended, none
-        of them a screening run."""
-        trials = Counter(row["stage"] for row in self.rows)
-        best = []
-        for (stage, benchmark), scores in self._scores.items():
-            cells = ranking.rank(scores.values())
-            if trials[stage] == 1 or not cells or stages.get(stage, {}).get("screens"):
-                continue
-            of, cell = self._ended[cells[0].key], cells[0]
-            assert of.learning_rate is not None and of.batch_size is not None
-            setting = (of.learning_rate, of.batch_size)
-            best.append(Best(stage, benchmark, of.key, *setting, cell.value, cell.stderr))
-        return best
 
 
 def _since(path: Path) -> float:

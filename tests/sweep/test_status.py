@@ -120,6 +120,32 @@ def test_folder_without_a_plan_is_refused(tmp_path):
     assert "no plan.csv" in ended.stderr
 
 
+def test_best_so_far_has_all_its_seeds_and_one_that_looks_better_is_told(load, small, tmp_path):
+    grid = load(small, "stages.sft.grid.seed=[0, 1]")
+    trials = plan.trials(grid)
+    run = RunFolder(tmp_path / "small")
+    run.write_plan(grid, trials)
+    want = {"benchmark": "world_choice", "fingerprint": "mark", "higher_is_better": True}
+    files.write_json(run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}})
+    values = {(0.001, 0): 0.9, (0.002, 0): 0.5, (0.002, 1): 0.4}
+    for trial in trials:
+        value = trial.spec and values.get((trial.spec.learning_rate, trial.spec.seed))
+        if value is not None:
+            folder = run.trial(trial)
+            folder.log_attempt("started", attempt=1)
+            files.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
+            score = {"primary": True, "metric": "acc", "value": value, "stderr": 0.1}
+            files.write_json(folder.scores("mark"), {"scores": [score]})
+    status = Reader(run.path).read()
+    (best,) = status.best
+    assert (best.learning_rate, best.value, best.seeds) == (0.002, pytest.approx(0.45), 2)
+    note = "learning rate 1e-3, batch size 4 looks better (0.9), but a seed of it has no score"
+    assert best.note == note
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(progress.status(status))
+    assert note in console.export_text()
+
+
 @pytest.fixture
 def begun(load, small, tmp_path) -> tuple[RunFolder, TrialFolder]:
     """A run of three trials with the records of one, as if a driver were at it elsewhere."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweep.export import __main__ as command
+from sweep.export import candidates
 from sweep.gridfile import checks
 from sweep.gridfile import load as config
 from sweep.plan import trials
@@ -88,7 +88,7 @@ def test_best_starts_from_the_first_seed_whose_weights_are_left(run):
     (want,) = (one for one in pipeline.wants["sft"] if one.benchmark == "world_choice")
     for trial in cells:
         pipeline.folder.trial(trial).write_identity(trial)
-    exported = command._ranked(command._trials(pipeline.folder.path), "sft", want.record)
+    exported = candidates.ranked_by(candidates.of_run(pipeline.folder.path), "sft", want.record)
     assert exported[0].trial["key"] == cells[3].key
 
 
@@ -128,7 +128,7 @@ def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perple
     write_json(folder.manifest, {"name": "run", "stages": stages})
     best = {found.stage: found for found in Reader(folder.path).read().best}
     assert (best["sft"].key, best["sft"].value) == (parent.key, 9.25)
-    exported = command._ranked(command._trials(folder.path), "sft", want.record)
+    exported = candidates.ranked_by(candidates.of_run(folder.path), "sft", want.record)
     assert exported[0].trial["key"] == parent.key
 
 
