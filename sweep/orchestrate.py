@@ -173,8 +173,9 @@ class Orchestrator:
         return self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
-        """A trial that was not in the plan is, from now on."""
-        self.folder.write_plan(self.resolved.grid, self.shown)
+        """A trial that was not in the plan is, from now on, with what starts from it."""
+        assert self.pool is not None, "a pool has chosen it"
+        self.folder.extend_plan(self.shown, self.pool.beside(trial, self.planned))
         self.events.chosen(trial, reason)
 
     def told(self, line: str) -> None:
@@ -183,8 +184,7 @@ class Orchestrator:
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
-        grid, evaluations = self.resolved.grid, self.resolved.evaluations
-        asked = (grid, self.planned, self.folder, evaluations)
+        asked = (self.resolved.grid, self.planned, self.folder, self.resolved.evaluations)
         choices = selection.resolve(*asked)
         self.progress.impossible = choices.impossible
         surpassed = [] if choices.made else selection.surpassed(*asked)

@@ -134,19 +134,25 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
     except OutOfTime as error:
         phase = folder.phase
         reason = f"{phase}: {error}"
-        folder.log_attempt("failed", attempt=number, phase=phase, reason=reason)
+        seconds = _since(started)
+        folder.log_attempt("failed", attempt=number, phase=phase, seconds=seconds, reason=reason)
         LOG.error("failed: %s", reason)
         return Outcome(job.trial.key, "failed", reason, train_seconds, eval_seconds)
     except Stopped as error:
-        folder.log_attempt("stopped", attempt=number, reason=str(error))
+        seconds = _since(started)
+        folder.log_attempt("stopped", attempt=number, seconds=seconds, reason=str(error))
         LOG.info("stopped: %s", error)
         return Outcome(job.trial.key, "stopped", str(error), train_seconds, eval_seconds)
-    seconds = round(time.monotonic() - started, 3)
+    seconds = _since(started)
     attempt.check()
     folder.log_attempt("done", attempt=number, seconds=seconds)
     LOG.info("done in %.1f s", seconds)
     record = folder.training() or {}
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 def _record_failure(
