@@ -16,7 +16,7 @@ from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
 from sweep.storage.time_left import Left, time_left
-from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_folder import TrialFolder, has_failed
 from trainers import files
 from trainers.files import Damaged
 
@@ -211,7 +211,7 @@ def _status(
     elif last and last["event"] not in AT_REST:
         state = "running" if durations.time_of(last) >= since else "planned"
     else:
-        state = "failed" if folder.failed() else "planned"
+        state = "failed" if has_failed(attempts) else "planned"
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
     sign = durations.last_sign(folder, attempts) if state == "running" else None

@@ -212,6 +212,19 @@ def test_steps_that_do_not_read_leave_a_running_trial_running(content, begun):
     assert running.step is None
 
 
+def test_a_look_opens_the_attempts_of_a_trial_once(begun, monkeypatch):
+    """The terminal looks once a second at all that has not ended."""
+    run, folder = begun
+    (folder.path / "train.json").unlink()
+    folder.log_attempt("started", attempt=2)
+    read, opened = TrialFolder.attempts, list[str]()
+    monkeypatch.setattr(
+        TrialFolder, "attempts", lambda self: opened.append(self.path.name) or read(self)
+    )
+    assert Reader(run.path).read().counts["running"] == 1
+    assert len(opened) == len(set(opened)) == 3
+
+
 def test_attempt_with_a_time_that_is_none_is_named(copied):
     path = trial(copied, "second-lr1.00e-03") / "attempts.jsonl"
     path.write_text('{"event": "started", "attempt": 1, "time": "02026-11-28T22:10:11"}\n')
