@@ -173,8 +173,9 @@ class Orchestrator:
         return self.pool.queue(waiting)
 
     def chose(self, trial: Trial, reason: str) -> None:
-        """A trial that was not in the plan is, from now on."""
-        self.folder.write_plan(self.resolved.grid, self.shown)
+        """A trial that was not in the plan is, from now on, with what starts from it."""
+        assert self.pool is not None, "a pool has chosen it"
+        self.folder.extend_plan(self.shown, self.pool.beside(trial, self.planned))
         self.events.chosen(trial, reason)
 
     def told(self, line: str) -> None:
@@ -183,10 +184,11 @@ class Orchestrator:
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
-        grid, evaluations = self.resolved.grid, self.resolved.evaluations
-        choices = selection.resolve(grid, self.planned, self.folder, evaluations)
+        asked = (self.resolved.grid, self.planned, self.folder, self.resolved.evaluations)
+        choices = selection.resolve(*asked)
         self.progress.impossible = choices.impossible
-        for line in (*choices.made, *choices.impossible.values()):
+        surpassed = [] if choices.made else selection.surpassed(*asked)
+        for line in (*choices.made, *choices.impossible.values(), *surpassed):
             self.say(line)
         return bool(choices.made)
 
@@ -285,11 +287,14 @@ class Orchestrator:
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if spent.cost is not None:
             self.say(f"cost so far: {spent.words}")
+        ended_by = self.allowance.ended_by() if states["planned"] else ""
+        if ended_by:
+            self.say(ended_by)
         if states["failed"]:
             self.say("the log of a failed trial is log.txt in its folder under trials/")
             if not self.options.retry_failed:
                 self.say("--retry-failed tries the failed ones again")
         answer.show(self.console, self.folder.path)
         self.say(f"report: {page}")
-        self.events.finished(states)
+        self.events.finished(states, ended_by)
         return states

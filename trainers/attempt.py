@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,11 @@ class Stopped(Exception):
 class Attempt:
     """One attempt at the trial in `folder`."""
 
-    def __init__(self, folder: Path, id: str):
+    def __init__(self, folder: Path, id: str, previous_sign: float | None = None):
+        """`previous_sign` is when the attempt before it was last heard of, by `signed_at`."""
         self.folder = folder
         self.id = id
+        self.previous_sign = previous_sign
         self._count = 0
         self._written = -SIGN_SECONDS
 
@@ -141,6 +144,17 @@ def last_sign(folder: Path) -> bytes:
         return b""
 
 
+def signed_at(folder: Path) -> float | None:
+    """When the latest sign of a trial was given, in seconds since the epoch; None where none was.
+    The file's own time, which a copy changes, counts where a crash has cut the sign off."""
+    try:
+        return datetime.fromisoformat(json.loads(last_sign(folder))["time"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        with suppress(OSError):
+            return (folder / SIGNS).stat().st_mtime
+    return None
+
+
 def ask_to_stop(folder: Path, reason: str) -> None:
     """Have the attempt that holds a trial folder save a checkpoint and end."""
     if holder := holder_of(folder):
@@ -178,7 +192,7 @@ def begun_together(folders: Sequence[Path], **facts: Any) -> Iterator[Together]:
 
 
 def _taken(folder: Path, facts: dict[str, Any]) -> Attempt:
-    attempt = Attempt(folder, uuid.uuid4().hex[:12])
+    attempt = Attempt(folder, uuid.uuid4().hex[:12], signed_at(folder))
     about = {"id": attempt.id, "pid": os.getpid(), "host": socket.gethostname(), **facts}
     files.write_json(folder / HOLDER, about | {"since": files.now()})
     (folder / STOP).unlink(missing_ok=True)

@@ -13,19 +13,18 @@ then.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import typer
 
 from analysis.benchmarks import task
 from analysis.tables.nearby import hint
-from analysis.text import counted, number, rate, safe
+from analysis.text import safe
 from sweep.execution import remote_run
-from sweep.export import model_card
-from sweep.storage import ranking
-from sweep.storage.ranking import Cell
+from sweep.export import candidates, model_card
+from sweep.export.candidates import Candidate
 from sweep.storage.remote.object_store import Unreachable
-from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.run_folder import RunFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.models import adapters, licence, load
@@ -46,14 +45,6 @@ class CannotExport(Exception):
     def __init__(self, code: int, message: str):
         super().__init__(message)
         self.code = code
-
-
-class Candidate(NamedTuple):
-    """The first seed of a cell: its folder and trial.json, and the cell's place among others."""
-
-    folder: TrialFolder
-    trial: dict[str, Any]
-    cell: Cell
 
 
 def export(
@@ -80,19 +71,19 @@ def export(
         raise CannotExport(BAD_INPUT, newer)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
-    trials = _trials(run_dir)
+    trials = candidates.of_run(run_dir)
     stage = _stage(manifest, trials, stage)
     required = manifest["stages"][stage]["evaluations"]
     kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
     best = _benchmark(stage, kind, [want["benchmark"] for want in required], best)
     want = next(evaluation for evaluation in required if evaluation["benchmark"] == best)
-    ranked = _ranked(trials, stage, want)
+    ranked = candidates.ranked_by(trials, stage, want)
     if not ranked:
         raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
     chosen = ranked[0]
     if not chosen.folder.has_weights():
-        raise CannotExport(CANNOT_RUN, _gone(chosen, ranked, best))
-    say(_why(chosen, ranked, stage, best))
+        raise CannotExport(CANNOT_RUN, candidates.gone(chosen, ranked, best))
+    say(candidates.why(chosen, ranked, stage, best))
     line = _line(chosen.trial, trials)
     records = [
         record
@@ -101,8 +92,9 @@ def export(
     ]
     figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
     note = (
-        f"Chosen as the best of {counted(len(ranked), 'cell')} by {task(best).label} "
-        f"({_measured(chosen.cell)}). The best of several looks a little better than it is."
+        f"Chosen as the best of {candidates.compared(ranked)} by {task(best).label} "
+        f"({candidates.measured(chosen.cell)}){candidates.left_out(ranked)}. The best of several "
+        "looks a little better than it is."
     )
     facts = model_card.Facts(
         name=to.name,
@@ -158,15 +150,6 @@ def _write(
     files.take_place(aside, to)
 
 
-def _trials(run_dir: Path) -> dict[str, tuple[TrialFolder, dict[str, Any]]]:
-    """Folder and trial.json by key."""
-    files_written = {}
-    for path in sorted((run_dir / "trials").glob("*/trial.json")):
-        record = files.read_json(path)
-        files_written[record["key"]] = TrialFolder(path.parent), record
-    return files_written
-
-
 def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) -> str:
     kinds = {record["stage"]: record["kind"] for _, record in trials.values()}
     there = [name for name in manifest["stages"] if kinds.get(name) in KINDS]
@@ -187,57 +170,6 @@ def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> st
         listed = ", ".join(there)
         raise CannotExport(BAD_INPUT, f"--best {asked}: stage {stage!r} is scored on {listed}")
     return asked
-
-
-def _ranked(trials: dict[str, Any], stage: str, evaluation: dict[str, Any]) -> list[Candidate]:
-    """The cells of a stage by an evaluation, best first."""
-    of_stage = {
-        key: (folder, record)
-        for key, (folder, record) in trials.items()
-        if record["stage"] == stage
-    }
-    cells = ranking.rank(
-        ranking.with_score(ranking.of_record(record), folder, evaluation)
-        for folder, record in of_stage.values()
-    )
-    return [Candidate(*of_stage[cell.key], cell) for cell in cells]
-
-
-def _measured(cell: Cell) -> str:
-    value = number(cell.value, 4)
-    return value if cell.seeds == 1 else f"{value}, the mean of {cell.seeds} seeds"
-
-
-def _why(chosen: Candidate, ranked: list[Candidate], stage: str, best: str) -> str:
-    """sft, learning rate 1.3e-3, batch size 8, seed 0: the best of 20 cells by loss (1.06);
-    second is ..."""
-    others = "" if len(ranked) < 2 else f"; second is {_setting(ranked[1])}"
-    others += "" if len(ranked) < 2 else f" ({_measured(ranked[1].cell)})"
-    place = f"best of {counted(len(ranked), 'cell')}" if len(ranked) > 1 else "only scored cell"
-    return (
-        f"{stage}, {_setting(chosen)}: the {place} by {task(best).label} "
-        f"({_measured(chosen.cell)}){others}"
-    )
-
-
-def _setting(candidate: Candidate) -> str:
-    spec = candidate.trial["spec"]
-    arm = f", {candidate.trial['arm']}" if candidate.trial.get("arm") else ""
-    return (
-        f"learning rate {rate(spec['learning_rate'])}, batch size {spec['batch_size']}, seed "
-        f"{spec['seed']}{arm}"
-    )
-
-
-def _gone(chosen: Candidate, ranked: list[Candidate], best: str) -> str:
-    why = chosen.folder.weights_removed() or "they are not there"
-    left = [candidate.trial["key"] for candidate in ranked if candidate.folder.has_weights()]
-    return (
-        f"{chosen.folder.path}: the weights of the best by {best} are gone ({why}); "
-        f"{'no trial of the stage has any' if not left else 'left are those of ' + ', '.join(left)}"
-        ". `keep: all` in the grid keeps every trial's; to train this one again delete its folder, "
-        "then run the grid again"
-    )
 
 
 def _line(trial: dict[str, Any], trials: dict[str, Any]) -> list[model_card.Step]:

@@ -19,6 +19,20 @@ SLACK = 1e-9
 """Of rounding, in a sum of costs."""
 
 
+class Sums:
+    """Of what trials have cost, and of what that is measured by: their number, or their plan."""
+
+    def __init__(self) -> None:
+        self._by = self._cost = 0.0
+
+    def add(self, by: float, cost: float) -> None:
+        self._by += by
+        self._cost += cost
+
+    def ratio(self, of_none: float) -> float:
+        return self._cost / self._by if self._by else of_none
+
+
 class Allowance:
     """The limits of one start of the command; told by the orchestrator what runs."""
 
@@ -39,8 +53,12 @@ class Allowance:
         """Trials that were handed out and have not ended, whether or not an attempt runs now."""
         self._before: dict[str, float] = {}
         """What trials that go on in a further attempt have cost."""
-        self._ended: list[tuple[str, float]] = []
-        """Trials that were trained and scored in this start, each with its cost."""
+        self._refused = ""
+        """Why the latest trial that was asked about may not begin; empty where it may."""
+        self._ended = Sums()
+        """Of trials that were trained and scored in this start."""
+        self._planned = Sums()
+        """Of those whose cost the plan knew."""
 
     def expect(self, costs: Mapping[str, float]) -> None:
         """What trials will cost by the plan, as far as that is known, by key."""
@@ -62,6 +80,15 @@ class Allowance:
             return f"the limit of limits.max_cost is reached ({most})"
         return ""
 
+    def ended_by(self) -> str:
+        """Which limit leaves trials to another start of the command, and what to do; "" where none
+        does."""
+        why = self.reached() or self._refused
+        if not why:
+            return ""
+        first = "raise it, then " if "limits.max_cost" in why else ""
+        return f"no further trial begins: {why}; {first}the same command goes on"
+
     def begin(self, trial: Trial) -> bool:
         """Count one more trial; whether it may begin, now or later."""
         if self.reached():
@@ -69,6 +96,7 @@ class Allowance:
         self._begun += 1
         most = self._limits.max_trials
         if most is not None and self._begun > most:
+            self._refused = f"this start has begun the {most} of limits.max_trials"
             return False
         self._open.add(trial.key)
         return True
@@ -82,7 +110,15 @@ class Allowance:
         spent = self._spending.running()
         open_ = self._open | spent.keys()
         rest = sum(max(0.0, self._left(key) - spent.get(key, 0.0)) for key in open_)
-        return self._spending.now() + rest + self._left(trial.key) <= most * (1 + SLACK)
+        used, cost = self._spending.now() + rest, self._left(trial.key)
+        affordable = used + cost <= most * (1 + SLACK)
+        self._refused = ""
+        if not affordable:
+            self._refused = (
+                f"of limits.max_cost ({most:g} {self._currency}) {used:,.2f} are used, and the "
+                f"next trial is expected to cost {cost:,.2f}"
+            )
+        return affordable
 
     def started(self, trial: Trial, lanes: int = 1) -> None:
         """An attempt at so many trials in one pass, which share its cost."""
@@ -101,7 +137,10 @@ class Allowance:
         self._open.discard(key)
         cost = self._spending.ended(key)
         if whole:
-            self._ended.append((key, cost + self._before.pop(key, 0.0)))
+            cost += self._before.pop(key, 0.0)
+            self._ended.add(1.0, cost)
+            if expected := self._expected.get(key):
+                self._planned.add(expected, cost)
 
     def _left(self, key: str) -> float:
         """Expected of what a trial still costs."""
@@ -110,9 +149,6 @@ class Allowance:
     def _cost(self, key: str) -> float:
         """Expected of one trial: by the plan, times what it was wrong by; else what others cost."""
         planned = self._expected.get(key)
-        ended = [(self._expected.get(other), cost) for other, cost in self._ended]
         if planned is None:
-            return sum(cost for _, cost in ended) / len(ended) if ended else 0.0
-        known = [(expected, cost) for expected, cost in ended if expected]
-        wrong = sum(c for _, c in known) / sum(e for e, _ in known) if known else 1.0
-        return wrong * planned
+            return self._ended.ratio(0.0)
+        return self._planned.ratio(1.0) * planned

@@ -60,7 +60,9 @@ class DecidePool(Pool[Cell]):
         self.screening = None if short is None else Screening(grid, short, planned, self.space)
         if self.screening is not None:
             self.before = frozenset(trial.key for trial in self.screening.trials)
-        self.chosen = self.started()
+        self._late: frozenset[str] | None = None
+        """Screening runs that had not begun when the first cell had; None before that."""
+        self.chosen = set(self.started)
         """Cells that are in the plan."""
 
     @property
@@ -114,7 +116,7 @@ class DecidePool(Pool[Cell]):
         """Every cell that was begun; of those that run no more, how it ended."""
         return sorted(
             Tried(cell, "running" if cell in running else self._status(self.cells[cell][0]))
-            for cell in self.started() | running
+            for cell in self.started | running
         )
 
     def decision(self, tried: list[Tried], count: int) -> Decision:
@@ -137,10 +139,10 @@ class DecidePool(Pool[Cell]):
         return [fit(cells) for cells in surfaces(frame.loc[wanted], items)]
 
     def _too_late(self) -> frozenset[str]:
-        if self.screening is None or not self.started():
-            return frozenset()
-        trials = self.screening.trials
-        return frozenset(t.key for t in trials if not self._folder.trial(t).attempts())
+        if self._late is None and self.screening is not None and self.started:
+            trials = self.screening.trials
+            self._late = frozenset(t.key for t in trials if not self._folder.trial(t).attempts())
+        return self._late or frozenset()
 
     def _status(self, trial: Trial) -> str:
         folder = self._folder.trial(trial)
@@ -160,7 +162,7 @@ class DecidePool(Pool[Cell]):
 
     def _results(self) -> str:
         """Of what decided: how each cell that had run ended, and on what it is scored."""
-        trials = [self.cells[cell][0] for cell in sorted(self.started())]
+        trials = [self.cells[cell][0] for cell in sorted(self.started)]
         marks = self._fingerprints
         ends = [[self._status(t), self._folder.trial(t).missing(marks)] for t in trials]
         return files.short_hash(ends, marks)
@@ -168,7 +170,7 @@ class DecidePool(Pool[Cell]):
     def _marks(self) -> str:
         """Of what decided: the settings, and the cells that had run."""
         given = self.settings.model_dump(exclude={"at_once", "fidelity"})
-        return files.short_hash(given, sorted(self.started()), sorted(self.benchmarks))
+        return files.short_hash(given, sorted(self.started), sorted(self.benchmarks))
 
     @property
     def _path(self) -> Path:

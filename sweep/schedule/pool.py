@@ -37,30 +37,37 @@ class Pool(ABC, Generic[C]):
         self.budget = min(trials, len(self.cells))
         self.before: frozenset[str] = frozenset()
         """Keys of trials that end before any cell is chosen."""
+        self.started = self._begun()
+        """Cells that any start of the command has begun; the queue adds those that it begins."""
 
-    def started(self) -> set[C]:
-        """Cells that any start of the command has begun."""
+    def _begun(self) -> set[C]:
+        """By the records of the attempts, of which each is opened."""
         return {
             cell
             for cell, trials in self.cells.items()
             if any(self._folder.trial(trial).attempts() for trial in trials)
         }
 
+    def beside(self, trial: Trial, planned: list[Trial]) -> list[Trial]:
+        """Those of the `planned` trials that are of the same cell, the trial itself among them."""
+        cell = self.cell_of[trial.key]
+        return [other for other in planned if self.cell_of.get(other.key) == cell]
+
     @property
     def over(self) -> bool:
         """Whether no further cell will be chosen."""
-        return len(self.started()) >= self.budget
+        return len(self.started) >= self.budget
 
     def passed_over(self) -> frozenset[str]:
         """Keys of the trials that will never be chosen; none before that is over."""
+        self.started |= self._begun()  # a queue of `--only` tells nothing
         if not self.over:
             return frozenset()
-        started = self.started()
-        return frozenset(key for key, cell in self.cell_of.items() if cell not in started)
+        return frozenset(key for key, cell in self.cell_of.items() if cell not in self.started)
 
     def total(self, planned: list[Trial]) -> int:
         """How many of the `planned` trials there will be in the end, at most."""
-        started = len(self.started())
+        started = len(self.started)
         cells = started if self.over else max(self.budget, started)
         per_cell = len(self.cell_of) // len(self.cells)
         return len(planned) - (len(self.cells) - cells) * per_cell
@@ -91,7 +98,7 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
 
     def __init__(self, pool: Pool[C], pending: Pending, at_once: int | None):
         """Cells begun by an earlier start continue first; at most `at_once` are open."""
-        started = pool.started()
+        started = set(pool.started)
         trials = pending.trials
         now = [t for t in trials if t.key not in pool.cell_of or pool.cell_of[t.key] in started]
         super().__init__(replace(pending, trials=now))
@@ -108,7 +115,6 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
                 self._held.setdefault(cell, []).append(trial)
         self._asked = started
         self._open = {cell for cell in started if self._unfinished(cell)}
-        self._entered = set(started)
 
     @abstractmethod
     def choose(self) -> C | None:
@@ -143,8 +149,8 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
     def _hand_out(self, trial: Trial) -> Trial | None:
         given = super()._hand_out(trial)
         cell = self._pool.cell_of.get(trial.key)
-        if given is not None and cell is not None and cell not in self._entered:
-            self._entered.add(cell)
+        if given is not None and cell is not None and cell not in self._pool.started:
+            self._pool.started.add(cell)
             self.entered(cell)
         return given
 

@@ -3,7 +3,8 @@
 A trial's weights are removed once all its scores are there and no child has to start from them any
 more. A marker beside the records says that they were removed on purpose. `keep: best` keeps the
 first seed of the best cell (sweep/storage/ranking.py), and until that is decided those of every
-cell that may yet be it.
+cell that may yet be it. Where seeds are added later, a cell whose weights are gone may become the
+best one; the best of those that have weights then keeps its own.
 """
 
 from collections import defaultdict
@@ -40,6 +41,8 @@ class WeightRetention:
         """Of stages with `keep: best`: the scores, as far as they were looked at."""
         self._diverged: set[str] = set()
         """Settings of which a seed has diverged, so that their cell can never be best."""
+        self._weights: set[str] = set()
+        """Keys of those whose weights are there, as far as they were looked at."""
         waiting = {trial.stage for trial in planned if trial.waits}
         starts = {self._grid.stages[name].start_from for name in waiting}
         stages = by_stage(self._grid, selection.known(self._grid, self._folder)) if waiting else {}
@@ -73,18 +76,20 @@ class WeightRetention:
         return trial.spec is not None and self._keep[trial.stage] != "all"
 
     def _look(self, trial: Trial) -> None:
-        """Take note of its score, or that it diverged."""
+        """Take note of its score, of its weights, or that it diverged."""
         if trial.key not in self._known:
             return
         folder = self._folder.trial(trial)
         evaluation = best_by(self._wants[trial.stage]).record
         self._known[trial.key] = ranking.scored(trial, folder, evaluation)
+        if folder.has_weights():
+            self._weights.add(trial.key)
         if (folder.training() or {}).get("status") == "diverged":
             self._diverged.add(self._known[trial.key].setting)
 
     def _held(self, stage: str, spared: Collection[str] = ()) -> set[str]:
-        """Keys of the trials that `keep: best` holds: the best one, and the first seed of each cell
-        that still lacks a seed which will run."""
+        """Keys of the trials that `keep: best` holds: the first seed with weights of the best cell
+        that has any, and of each cell that still lacks a seed which will run."""
         trials = [
             key for key in self._known if self._trials[key].stage == stage and key not in spared
         ]
@@ -94,7 +99,9 @@ class WeightRetention:
             for cell in cells
             if not cell.complete and self._known[cell.key].setting not in self._diverged
         ]
-        return {cell.key for cell in (*cells[:1], *undecided)}
+        first = {cell: cell.with_weights(self._weights.__contains__) for cell in cells}
+        best = next(filter(None, first.values()), None)
+        return {key for key in (best, *(first[cell] for cell in undecided)) if key is not None}
 
     def _remove_if_free(
         self, trial: Trial, held: Collection[str], spared: Collection[str] = ()
@@ -109,3 +116,4 @@ class WeightRetention:
         )
         if scored and not needed:
             folder.remove_weights(f"keep: {self._keep[trial.stage]}")
+            self._weights.discard(trial.key)

@@ -1,7 +1,7 @@
 """Which model a stage with `parent: best` starts from: chosen once, and recorded.
 
 The record, choices/<stage>.json, is what counts afterwards: a restart starts from the same model,
-also where a cell that was added to the grid since would have been better.
+also where a cell that was added to the grid since is better, which is told.
 """
 
 from collections.abc import Iterable
@@ -54,13 +54,14 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"
             continue
         best = cells[0]
-        parent = next(trial for trial in candidates if trial.key == best.key)
+        left = best.with_weights(lambda key: folder.trial(by_key[key]).has_weights())
+        parent = by_key[left or best.key]
         files.write_json(
             folder.choice(name),
             {
                 "rule": _rule(grid, name),
                 "benchmark": want.benchmark,
-                "parent": best.key,
+                "parent": parent.key,
                 "trial": parent.readable,
                 "value": best.value,
                 "higher_is_better": best.higher_is_better,
@@ -72,10 +73,35 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         seeds = f"mean of {best.seeds} seeds" if best.seeds > 1 else "one seed each"
         better = "higher" if best.higher_is_better else "lower"
         made.append(
-            f"{name} starts from {parent.readable} ({best.key}): {want.benchmark} "
+            f"{name} starts from {parent.readable} ({parent.key}): {want.benchmark} "
             f"{best.value:.4g}, the best of {len(cells)} cells ({better} is better), {seeds}"
         )
     return Resolved(made, impossible)
+
+
+def surpassed(
+    grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage
+) -> list[str]:
+    """A line for each recorded choice that would be another one today."""
+    lines = []
+    chosen = known(grid, folder)
+    stages = by_stage(grid, chosen)
+    by_key = {trial.key: trial for trial in planned}
+    for name, parent in chosen.items():
+        start, want = grid.stages[name].start_from, _want(grid, name, wants)
+        candidates = [by_key[trial.key] for trial in stages[start]]
+        cells = [cell for cell in rank(candidates, folder, want) if cell.complete]
+        if not cells or parent in cells[0].keys:
+            continue
+        best, record = cells[0], files.read_json(folder.choice(name)) or {}
+        now = next((cell.value for cell in cells if parent in cell.keys), record["value"])
+        if best.merit > (now if best.higher_is_better else -now):
+            lines.append(
+                f"{name} starts from {record['trial']} ({parent}), as was chosen: {want.benchmark} "
+                f"{now:.4g}; {by_key[best.key].readable} ({best.key}) now has {best.value:.4g}; "
+                f"delete choices/{name}.json of the run to choose anew"
+            )
+    return lines
 
 
 def rank(trials: Iterable[Trial], folder: RunFolder, want: Wanted) -> list[Cell]:

@@ -83,7 +83,7 @@ class Spending:
         return hours * (hourly(self._grid.price, self._grid.trial_resources(stage)) or 0.0)
 
 
-def so_far(run_dir: Path, now: float | None = None, price: Pricing | None = None) -> Spent:
+def so_far(run_dir: Path, price: Pricing | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included, at one
     price: that of the grid that the folder has where none is given."""
     held = _held(run_dir)
@@ -92,7 +92,8 @@ def so_far(run_dir: Path, now: float | None = None, price: Pricing | None = None
         identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
         asked = held(str(identity.get("stage", "")))
         resources = (asked.gpus_per_trial, asked.cpus_per_trial)
-        spent = durations.held(TrialFolder(folder), now or time.time(), *resources)
+        trial = TrialFolder(folder)
+        spent = durations.held(trial, trial.attempts(), *resources)
         gpu_seconds += spent.gpu_seconds
         cpu_seconds += spent.cpu_seconds
     return _priced(price or _price(run_dir), gpu_seconds, cpu_seconds)

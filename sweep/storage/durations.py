@@ -1,13 +1,12 @@
 """How long the attempts at a trial have lasted, by its records."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
-from trainers.attempt import SIGNS
+from trainers.attempt import signed_at
 
 ENDS = ("done", "failed", "stopped", "superseded", "trained", "unbundled")
 ATTEMPTS = "attempts.jsonl"
@@ -17,61 +16,59 @@ class Held(NamedTuple):
     """What the attempts at a trial have held, and for how long; of a pass over several, the
     trial's share."""
 
+    ran: float
+    """Seconds of the attempts, whoever shared them."""
     seconds: float
     gpu_seconds: float
     cpu_seconds: float
 
 
-def seconds(trial: TrialFolder, now: float) -> float:
-    """Of all attempts; `now` is the time since the epoch.
+def held(trial: TrialFolder, attempts: Sequence[dict[str, Any]], gpus: float, cpus: float) -> Held:
+    """By the events of all attempts. `gpus` and `cpus` are those of an attempt whose record does
+    not say what it held.
 
     Raises:
         Damaged: an event has no time.
     """
+    sums = [0.0, 0.0, 0.0, 0.0]
     with files.shaped(trial.path / ATTEMPTS):
-        return sum(seconds for seconds, _ in _each(trial, now))
-
-
-def held(trial: TrialFolder, now: float, gpus: float, cpus: float) -> Held:
-    """`gpus` and `cpus` are those of an attempt whose record does not say what it held.
-
-    Raises:
-        Damaged: an event has no time.
-    """
-    sums = [0.0, 0.0, 0.0]
-    with files.shaped(trial.path / ATTEMPTS):
-        for seconds, started in _each(trial, now):
+        for seconds, started in _each(trial, attempts):
             share = seconds / max(1, int(started.get("lanes", 1)))
             holds = started.get("holds", {"gpus": gpus, "cpus": cpus})
-            for place, count in enumerate((1.0, holds["gpus"], holds["cpus"])):
+            sums[0] += seconds
+            for place, count in enumerate((1.0, holds["gpus"], holds["cpus"]), 1):
                 sums[place] += share * count
     return Held(*sums)
 
 
-def last_sign(trial: TrialFolder) -> float | None:
-    """When an attempt was last heard of, in seconds since the epoch; None where none was."""
-    times = []
-    for name in (SIGNS, ATTEMPTS):
-        with contextlib.suppress(OSError):
-            times.append((trial.path / name).stat().st_mtime)
-    return max(times, default=None)
+def last_sign(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> float:
+    """When the latest attempt was last heard of, in seconds since the epoch."""
+    return max(time_of(attempts[-1]), signed_at(trial.path) or 0.0)
 
 
-def _each(trial: TrialFolder, now: float) -> Iterator[tuple[float, dict[str, Any]]]:
+def _each(
+    trial: TrialFolder, attempts: Sequence[dict[str, Any]]
+) -> Iterator[tuple[float, dict[str, Any]]]:
     """Seconds of each attempt, and the event of its start. One that left no end, as where its
-    process was killed, lasted until its last sign."""
-    end = last_sign(trial) or now
+    process was killed, lasted until its last sign; one that ran before `previous_sign` was
+    recorded, until the next began."""
     began: dict[str, Any] | None = None
-    for event in trial.attempts():
+    heard = 0.0
+    for event in attempts:
+        if began is None and event["event"] != "started":
+            continue
+        at = time_of(event)
         if event["event"] == "started":
             if began is not None:
-                yield max(0.0, min(time_of(event), end) - time_of(began)), began
+                heard = max(heard, event.get("previous_sign", at) or 0.0)
+                yield max(0.0, min(at, heard) - time_of(began)), began
             began = event
         elif event["event"] in ENDS and began is not None:
-            yield float(event.get("seconds") or max(0.0, time_of(event) - time_of(began))), began
+            yield float(event.get("seconds") or max(0.0, at - time_of(began))), began
             began = None
+        heard = at
     if began is not None:
-        yield max(0.0, end - time_of(began)), began
+        yield max(0.0, last_sign(trial, attempts) - time_of(began)), began
 
 
 def time_of(event: dict[str, Any]) -> float:

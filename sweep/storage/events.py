@@ -2,7 +2,7 @@
 
 | event | when | beside `event`, `time`, `seconds`, `host`, `pid` |
 |---|---|---|
-| begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration` and a count per state |
+| begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration`, a count per state, and the `reason` where a limit ended it |
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | chosen | `decide` has asked for a trial | `key`, `trial`, `reason` |
 | screened | what the screening runs of `decide.fidelity` say, and whether that stands | `reason` |
@@ -84,9 +84,11 @@ class Events:
         if not told or (told[-1]["event"], told[-1]["reason"]) != ("decided", reason):
             self._write([("decided", {"reason": reason})])
 
-    def finished(self, states: Mapping[str, int]) -> None:
+    def finished(self, states: Mapping[str, int], reason: str = "") -> None:
+        """`reason` is the limit that leaves trials to another start, if one does."""
         duration = round(time.monotonic() - self._zero, 3)
-        self._write([("ended", {"duration": duration, "states": dict(states)})])
+        facts = {"duration": duration, "states": dict(states), "reason": reason}
+        self._write([("ended", facts)])
 
     def _write(self, events: list[tuple[str, dict[str, Any]]]) -> None:
         seconds = round(time.monotonic() - self._zero, 3)

@@ -7,7 +7,7 @@ Seeds of one setting are one cell, ranked by their mean, in the direction of the
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,9 +37,8 @@ class Scored(NamedTuple):
 class Cell(NamedTuple):
     """Seeds of one setting, ranked together."""
 
-    key: str
-    """Of the trial with the lowest seed among those with a score: the better of two seeds would be
-    better by chance."""
+    keys: tuple[str, ...]
+    """Of the trials with a score, the lowest seed first."""
     value: float
     """Mean over the seeds that have a score."""
     stderr: float | None
@@ -48,6 +47,16 @@ class Cell(NamedTuple):
     complete: bool
     """Whether every planned seed has a score."""
     higher_is_better: bool
+
+    @property
+    def key(self) -> str:
+        """Of the lowest seed, which stands for the cell: the better of two seeds would be better by
+        chance."""
+        return self.keys[0]
+
+    def with_weights(self, there: Callable[[str], bool]) -> str | None:
+        """Key of its first seed whose weights are still there; None where none has any."""
+        return next(filter(there, self.keys), None)
 
     @property
     def merit(self) -> float:
@@ -67,14 +76,24 @@ def rank(trials: Iterable[Scored]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (not cell.complete, -cell.merit, cell.key))
 
 
+def looks_better(cells: Sequence[Cell]) -> Cell | None:
+    """Of ranked cells: the best that lacks the score of a seed, where it looks better than the
+    first of all."""
+    open_ = next((cell for cell in cells if not cell.complete), None)
+    return open_ if open_ is not None and open_.merit > cells[0].merit else None
+
+
 def _cell(group: list[Scored]) -> Cell | None:
-    scored = [trial for trial in group if trial.value is not None]
+    scored = sorted(
+        (trial for trial in group if trial.value is not None),
+        key=lambda trial: (trial.seed, trial.key),
+    )
     values = [trial.value for trial in group if trial.value is not None]
     if not scored:
         return None
-    first = min(scored, key=lambda trial: (trial.seed, trial.key))
+    first = scored[0]
     return Cell(
-        key=first.key,
+        keys=tuple(trial.key for trial in scored),
         value=float(np.mean(values)),
         stderr=first.stderr if len(scored) == 1 else None,
         seeds=len(scored),

@@ -143,8 +143,12 @@ class RunFolder:
         stream = io.StringIO()
         yaml.dump(grid.declared, stream)
         files.write_text(self.path / GRID, stream.getvalue())
+        self.extend_plan(planned, planned)
+
+    def extend_plan(self, planned: Iterable[Trial], fresh: Iterable[Trial]) -> None:
+        """plan.csv of all that are planned, and trial.json of those that are `fresh`."""
         files.write_text(self.path / "plan.csv", plan_csv(planned))
-        for trial in planned:
+        for trial in fresh:
             if not trial.waits:
                 self.trial(trial).write_identity(trial)
 
@@ -154,7 +158,7 @@ def _before_a_plan(name: str) -> bool:
     return name in (CALIBRATION, "data", *leftovers.BEFORE_THE_PLAN) or files.is_part(name)
 
 
-def plan_csv(planned: list[Trial]) -> str:
+def plan_csv(planned: Iterable[Trial]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, PLAN_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage import driver_lock, durations, ranking
+from sweep.storage.best_so_far import Best, BestSoFar
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
 from sweep.storage.time_left import Left, time_left
-from sweep.storage.trial_folder import TrialFolder
+from sweep.storage.trial_folder import TrialFolder, has_failed
 from trainers import files
 from trainers.files import Damaged
 
@@ -63,20 +64,6 @@ class TrialStatus(NamedTuple):
     """Seconds since a running trial last showed progress."""
     stalled: bool
     """That is longer than it may be."""
-
-
-class Best(NamedTuple):
-    """The best scored cell of a benchmark so far; with so many cells its value is optimistic."""
-
-    stage: str
-    benchmark: str
-    key: str
-    learning_rate: float
-    batch_size: int
-    value: float
-    """Mean over the cell's seeds."""
-    stderr: float | None
-    """Standard error over items; None where there are several seeds."""
 
 
 class RunStatus(NamedTuple):
@@ -128,6 +115,7 @@ class Reader:
             raise Damaged(newer)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
+        self._best = BestSoFar(path / "trials")
         self._notes = Notes(path)
         self._plan_changed = 0
         self.rows = self._plan() if plan is None else _rows(plan)
@@ -155,11 +143,13 @@ class Reader:
         with files.shaped(self.folder.manifest):
             for stage in manifest.get("stages", {}).values():
                 _ = stage.get("evaluations", []), stage.get("resources", {})
+            stages = manifest.get("stages", {}).items()
+            screens = {name for name, stage in stages if stage.get("screens")}
         trials = [self._trial(row, manifest, since) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
-            best=self._best(manifest.get("stages", {})),
+            best=self._best.of(self.rows, self._scores, screens),
             left=time_left(trials),
             driver="" if held else driver_lock.left_behind(self.folder.path),
             scores=self._scores,
@@ -194,21 +184,6 @@ class Reader:
                     scores[status.key] = ranking.with_score(trial, folder, want)
         return status
 
-    def _best(self, stages: dict[str, Any]) -> list[Best]:
-        """Of each stage with several trials, by each benchmark; of the trials that have ended, none
-        of them a screening run."""
-        trials = Counter(row["stage"] for row in self.rows)
-        best = []
-        for (stage, benchmark), scores in self._scores.items():
-            cells = ranking.rank(scores.values())
-            if trials[stage] == 1 or not cells or stages.get(stage, {}).get("screens"):
-                continue
-            of, cell = self._ended[cells[0].key], cells[0]
-            assert of.learning_rate is not None and of.batch_size is not None
-            setting = (of.learning_rate, of.batch_size)
-            best.append(Best(stage, benchmark, of.key, *setting, cell.value, cell.stderr))
-        return best
-
 
 def _since(path: Path) -> float:
     """When the driver began by the clock furthest behind, in seconds since the epoch: what was
@@ -229,17 +204,17 @@ def _status(
     attempts = folder.attempts()
     training = folder.training()
     gpus, cpus = resources.get("gpus", 0.0), resources.get("cpus", 0.0)
-    held = durations.held(folder, time.time(), gpus, cpus)
+    held = durations.held(folder, attempts, gpus, cpus)
     last = attempts[-1] if attempts else {}
-    if folder.done(fingerprints):
-        state = (training or {})["status"]
+    if training is not None and folder.done(fingerprints):
+        state = training["status"]
     elif last and last["event"] not in AT_REST:
         state = "running" if durations.time_of(last) >= since else "planned"
     else:
-        state = "failed" if folder.failed() else "planned"
+        state = "failed" if has_failed(attempts) else "planned"
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
-    sign = durations.last_sign(folder) if state == "running" else None
+    sign = durations.last_sign(folder, attempts) if state == "running" else None
     silent = None if sign is None else max(0.0, time.time() - sign)
     started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
@@ -260,7 +235,7 @@ def _status(
         loss=step.get("loss"),
         steps_per_second=step["step"] / seconds if seconds else None,
         tokens_per_second=step.get("tokens", 0) / seconds if seconds else None,
-        seconds=durations.seconds(folder, time.time()),
+        seconds=held.ran,
         held=held.seconds,
         gpu_seconds=held.gpu_seconds,
         cpu_seconds=held.cpu_seconds,

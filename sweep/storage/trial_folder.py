@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,8 +221,7 @@ class TrialFolder:
 
     def failed(self) -> bool:
         """Whether the latest attempt that ended failed."""
-        ended = [event for event in self.attempts() if event["event"] in ("done", "failed")]
-        return bool(ended) and ended[-1]["event"] == "failed"
+        return has_failed(self.attempts())
 
     def last_step(self) -> dict[str, Any]:
         """The last whole line of metrics.jsonl; empty where there is none, or none that reads."""
@@ -236,6 +236,12 @@ class TrialFolder:
 
     def log_attempt(self, event: str, **facts: Any) -> None:
         files.append_events(self.path / "attempts.jsonl", [{"event": event, **facts}])
+
+
+def has_failed(attempts: Sequence[dict[str, Any]]) -> bool:
+    """`TrialFolder.failed`, by events that were read before."""
+    ended = [event["event"] for event in attempts if event["event"] in ("done", "failed")]
+    return bool(ended) and ended[-1] == "failed"
 
 
 def _is_mended(

@@ -154,7 +154,8 @@ def _bests(run: RunStatus) -> list[RenderableType]:
         score = f"{best.value:.3f}{error}"
         label = benchmarks.task(best.benchmark).label
         table.add_row(label, best.stage, rate(best.learning_rate), str(best.batch_size), score)
-    return ["", table]
+    notes = dict.fromkeys(best.note for best in run.best if best.note)
+    return ["", table, *(Text(note, style="dim") for note in notes)]
 
 
 @contextmanager

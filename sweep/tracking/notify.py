@@ -106,7 +106,11 @@ class Story:
         record = files.read_json(self._run_dir / "report" / "recommendations.json") or {}
         answers = [stage["summary"]["headline"] for stage in record.get("stages", {}).values()]
         report = f"Report: {self._run_dir / 'report' / 'index.html'}"
-        yield self.message("ended", f"ended: {states}", "\n".join([took, *answers, report]))
+        limit = [reason] if (reason := event.get("reason")) else []
+        text = "\n".join([took, *limit, *answers, report])
+        yield self.message("ended", f"ended: {states}", text)
+        if reason:
+            yield self.message("limit", "a limit has ended the run", reason)
         if record and all(map(decided, record["stages"].values())) and answers:
             yield self.message("decided", "decided", "\n".join(answers))
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sweep.schedule.allowance import Allowance
+from sweep.storage import events
 
 
 def started(run) -> list[str]:
@@ -31,10 +32,14 @@ def test_limit_of_trials_stops_and_the_same_command_goes_on(quick, drive, tmp_pa
     run = tmp_path / "run"
     limited = drive(quick + "limits: {max_trials: 2}\n", run)
     assert limited.code == 5
+    told = "this start has begun the 2 of limits.max_trials; the same command goes on"
+    assert told in " ".join(limited.output.split())
+    assert told in events.read(run / "events.jsonl")[-1]["reason"]
     assert started(run) == ["base", "sft 0.001"]
     assert (run / "report" / "index.html").exists(), "a report of what there is"
     assert len(pd.read_csv(run / "plan.csv")) == 3
-    assert drive(quick + "limits: {max_trials: 2}\n", run).code == 0
+    again = drive(quick + "limits: {max_trials: 2}\n", run)
+    assert again.code == 0 and "no further trial begins" not in again.output
     assert started(run) == ["base", "sft 0.001", "sft 0.002"]
 
 

@@ -120,6 +120,32 @@ def test_folder_without_a_plan_is_refused(tmp_path):
     assert "no plan.csv" in ended.stderr
 
 
+def test_best_so_far_has_all_its_seeds_and_one_that_looks_better_is_told(load, small, tmp_path):
+    grid = load(small, "stages.sft.grid.seed=[0, 1]")
+    trials = plan.trials(grid)
+    run = RunFolder(tmp_path / "small")
+    run.write_plan(grid, trials)
+    want = {"benchmark": "world_choice", "fingerprint": "mark", "higher_is_better": True}
+    files.write_json(run.manifest, {"name": "small", "stages": {"sft": {"evaluations": [want]}}})
+    values = {(0.001, 0): 0.9, (0.002, 0): 0.5, (0.002, 1): 0.4}
+    for trial in trials:
+        value = trial.spec and values.get((trial.spec.learning_rate, trial.spec.seed))
+        if value is not None:
+            folder = run.trial(trial)
+            folder.log_attempt("started", attempt=1)
+            files.write_json(folder.path / "train.json", {"status": "ok", "reason": ""})
+            score = {"primary": True, "metric": "acc", "value": value, "stderr": 0.1}
+            files.write_json(folder.scores("mark"), {"scores": [score]})
+    status = Reader(run.path).read()
+    (best,) = status.best
+    assert (best.learning_rate, best.value, best.seeds) == (0.002, pytest.approx(0.45), 2)
+    note = "learning rate 1e-3, batch size 4 looks better (0.9), but a seed of it has no score"
+    assert best.note == note
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(progress.status(status))
+    assert note in console.export_text()
+
+
 @pytest.fixture
 def begun(load, small, tmp_path) -> tuple[RunFolder, TrialFolder]:
     """A run of three trials with the records of one, as if a driver were at it elsewhere."""
@@ -184,6 +210,19 @@ def test_steps_that_do_not_read_leave_a_running_trial_running(content, begun):
     status = Reader(run.path).read()
     (running,) = (one for one in status.trials if one.state == "running")
     assert running.step is None
+
+
+def test_a_look_opens_the_attempts_of_a_trial_once(begun, monkeypatch):
+    """The terminal looks once a second at all that has not ended."""
+    run, folder = begun
+    (folder.path / "train.json").unlink()
+    folder.log_attempt("started", attempt=2)
+    read, opened = TrialFolder.attempts, list[str]()
+    monkeypatch.setattr(
+        TrialFolder, "attempts", lambda self: opened.append(self.path.name) or read(self)
+    )
+    assert Reader(run.path).read().counts["running"] == 1
+    assert len(opened) == len(set(opened)) == 3
 
 
 def test_attempt_with_a_time_that_is_none_is_named(copied):

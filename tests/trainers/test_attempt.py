@@ -50,6 +50,17 @@ def test_superseded_attempt_saves_no_checkpoint_and_cuts_no_metrics(tmp_path):
     assert metrics.read_text().count("\n") == 2
 
 
+def test_an_attempt_knows_when_the_one_before_was_last_heard_of(tmp_path):
+    with attempt.begun(tmp_path) as first:
+        assert first.previous_sign is None
+    record = json.loads((tmp_path / attempt.SIGNS).read_text())
+    then = record | {"time": "2026-01-01T12:00:00+00:00"}
+    (tmp_path / attempt.SIGNS).write_text(json.dumps(then))
+    sign = attempt.signed_at(tmp_path)
+    with attempt.begun_together([tmp_path]) as second:
+        assert second.parts[0].previous_sign == sign < attempt.signed_at(tmp_path)
+
+
 def test_part_files_of_another_attempt_are_left_until_they_are_stale(tmp_path, monkeypatch):
     part = tmp_path / "checkpoints" / ".1.other.new.part"
     part.mkdir(parents=True)

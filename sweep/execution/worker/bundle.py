@@ -106,7 +106,7 @@ class _Pass:
             this = stack.enter_context(attempt.begun_together(paths, node=self._node))
             for job, folder, part in zip(self._jobs, self._folders, this.parts, strict=True):
                 facts = {"lanes": lanes, "progress": folder.progress()}
-                trial.started(job, folder, part.id, self._node, **facts)
+                trial.started(job, folder, part, self._node, **facts)
             LOG.info("%d trials in one pass: %s", lanes, ", ".join(path.name for path in paths))
             try:
                 with Watchdog(this, limits, shared=self._shared):

@@ -27,7 +27,7 @@ from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, process
-from trainers.attempt import Stopped, Superseded
+from trainers.attempt import Attempt, Stopped, Superseded
 from trainers.models import load
 from trainers.nodes import NodeLost
 from trainers.specs.result import OutOfTime, StageResult
@@ -60,7 +60,7 @@ def run(job: Job, node: str = "", *, shared: bool = True) -> Outcome:
 
 def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
     with attempt.begun(folder.path, node=node) as this:
-        number = started(job, folder, this.id, node)
+        number = started(job, folder, this, node)
         LOG.info("attempt %d, host %s, process %d", number, socket.gethostname(), os.getpid())
         watchdog = Watchdog(this, job.limits, shared=shared)
         try:
@@ -94,13 +94,14 @@ def let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def started(job: Job, folder: TrialFolder, id: str, node: str, **facts: Any) -> int:
+def started(job: Job, folder: TrialFolder, this: Attempt, node: str, **facts: Any) -> int:
     """Record the beginning of an attempt; returns its number."""
     number = 1 + sum(event["event"] == "started" for event in folder.attempts())
     folder.log_attempt(
         "started",
         attempt=number,
-        id=id,
+        id=this.id,
+        previous_sign=this.previous_sign,
         node=node,
         process_created=psutil.Process().create_time(),
         memory_kills_here=process.memory_kills(),
@@ -133,19 +134,25 @@ def _work(job: Job, folder: TrialFolder, number: int) -> Outcome:
     except OutOfTime as error:
         phase = folder.phase
         reason = f"{phase}: {error}"
-        folder.log_attempt("failed", attempt=number, phase=phase, reason=reason)
+        seconds = _since(started)
+        folder.log_attempt("failed", attempt=number, phase=phase, seconds=seconds, reason=reason)
         LOG.error("failed: %s", reason)
         return Outcome(job.trial.key, "failed", reason, train_seconds, eval_seconds)
     except Stopped as error:
-        folder.log_attempt("stopped", attempt=number, reason=str(error))
+        seconds = _since(started)
+        folder.log_attempt("stopped", attempt=number, seconds=seconds, reason=str(error))
         LOG.info("stopped: %s", error)
         return Outcome(job.trial.key, "stopped", str(error), train_seconds, eval_seconds)
-    seconds = round(time.monotonic() - started, 3)
+    seconds = _since(started)
     attempt.check()
     folder.log_attempt("done", attempt=number, seconds=seconds)
     LOG.info("done in %.1f s", seconds)
     record = folder.training() or {}
     return Outcome(job.trial.key, record["status"], record["reason"], train_seconds, eval_seconds)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 def _record_failure(

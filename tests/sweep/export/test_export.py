@@ -141,6 +141,25 @@ def test_export_says_which_cell_it_took_and_why(run, tmp_path):
     assert output.splitlines()[-1] == str(tmp_path / "to")
 
 
+def test_cells_that_lack_a_seed_are_not_counted_and_one_that_looks_better_is_named(run, tmp_path):
+    other = run / "trials" / "second-other"
+    lacks = shutil.copytree(other, run / "trials" / "second-another")
+    record = read(other / "trial.json")
+    record |= {"key": "another00000", "spec": record["spec"] | {"seed": 1}}
+    (lacks / "trial.json").write_text(json.dumps(record))
+    shutil.rmtree(lacks / "scores")
+    code, output = told(run, "--best", "world_choice", "--to", tmp_path / "to")
+    assert code == 0
+    assert "the best of 1 cell with the scores of all seeds by World choice" in output
+    assert "; of 1 other cell a seed has no score: learning rate 1e-3" in output
+    assert "looks better (" in output and "second is" not in output
+    card = (tmp_path / "to" / "README.md").read_text()
+    assert "the best of 1 cell with the scores" in card and "looks better (" in card
+    shutil.rmtree(next(p for p in (run / "trials").glob("second-lr1.00e-03*")))
+    code, output = told(run, "--best", "world_choice", "--to", tmp_path / "alone")
+    assert code == 0 and "the only scored cell by World choice" in output
+
+
 def test_file_in_place_of_a_run_folder_is_one_sentence(tmp_path):
     (tmp_path / "grid.yaml").write_text("name: small\n")
     code, said = told(tmp_path / "grid.yaml", "--to", tmp_path / "model")

@@ -83,7 +83,7 @@ class Records:
             return self.folder.trial(next(t for t in self.planned if t.key == key)).usable()
 
         def chose(trial: Trial, reason: str) -> None:
-            self.folder.write_plan(self.grid, pool.shown(self.planned))
+            self.folder.extend_plan(pool.shown(self.planned), pool.beside(trial, self.planned))
             self.reasons[trial.key] = reason
 
         self.folder.write_plan(self.grid, pool.shown(self.planned))

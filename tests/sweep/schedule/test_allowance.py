@@ -126,6 +126,7 @@ def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
     assert limits.reached() == ""
     time[0] = 10 * 3600 + 1
     assert limits.reached() == "the limit of limits.max_cost is reached (20 EUR)"
+    assert limits.ended_by().endswith("(20 EUR); raise it, then the same command goes on")
     assert not limits.begin(trials[2])
 
 
@@ -151,6 +152,10 @@ def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
 def test_hours_and_trials_are_limits_too(allowance):
     limits, trials, time = allowance("limits={max_hours: 2, max_trials: 3}")
     assert [limits.begin(trial) for trial in trials[:4]] == [True, True, True, False]
+    assert limits.ended_by() == (
+        "no further trial begins: this start has begun the 3 of limits.max_trials; the same "
+        "command goes on"
+    )
     time[0] = 7201
     assert "max_hours" in limits.reached()
 
@@ -165,10 +170,12 @@ def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
     limits.started(first)
     assert queue.next() is None
     assert queue.held_back and not queue.exhausted
+    assert "the next trial is expected to cost 3" in limits.ended_by()
     time[0] = 1800.0
     limits.ended(first.key, whole=True)
     queue.ended(first.key)
     assert queue.next() == second, "the plan was three times too high"
+    assert limits.ended_by() == ""
     limits.started(second)
     assert queue.next() == third
 
@@ -197,3 +204,7 @@ def test_limit_below_one_trial_begins_none(allowance):
     queue = waiting([trials[1]], limits)
     assert queue.next() is None
     assert queue.exhausted
+    assert limits.ended_by() == (
+        "no further trial begins: of limits.max_cost (1 EUR) 0.00 are used, and the next trial is "
+        "expected to cost 3.00; raise it, then the same command goes on"
+    )

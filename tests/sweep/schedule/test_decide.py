@@ -10,7 +10,7 @@ from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.widen import space, widened
 from sweep.schedule.decide import LAST
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import RunFolder, TrialFolder
 from tests.sweep.schedule.deciding import DECIDE, WANTED, Records, cells
 from trainers.files import read_json, write_json
 
@@ -94,7 +94,19 @@ def test_decides_and_is_over(records):
     }
     plan_rows = (run.folder.path / "plan.csv").read_text().splitlines()
     assert len(plan_rows) == 1 + len(ran)
+    assert all((run.folder.trial(trial).path / "trial.json").exists() for trial in ran)
     assert run.run(run.queue(run.pool())) == []
+
+
+def test_counts_of_a_run_open_no_record(records, monkeypatch):
+    """They are told at the end of each trial, of which there may be thousands."""
+    run = records()
+    pool = run.pool()
+    ran = run.run(run.queue(pool), count=2 + 5)
+    monkeypatch.setattr(TrialFolder, "attempts", lambda _: pytest.fail("opened"))
+    assert len(pool.started) == len(cells(ran)) == 5
+    assert not pool.over
+    assert pool.total(run.planned) == 2 + 30
 
 
 def test_no_more_trials_are_open_than_allowed_at_once(records):

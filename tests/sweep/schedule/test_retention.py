@@ -161,6 +161,37 @@ def test_another_start_goes_on_from_the_records(world, small, load):
     assert again.kept == [2]
 
 
+@pytest.mark.parametrize("first, second, kept", [
+    ({1: 1.0, 2: 1.1}, {3: 2.0, 4: 1.1}, 4),  # the second cell is best, and has its new seed left
+    ({1: 1.0, 2: 1.1}, {3: 1.0, 4: 1.1}, 1),
+])  # fmt: skip
+@pytest.mark.parametrize("order", [(3, 4), (4, 3)])
+def test_seed_that_is_added_later_leaves_the_best_cell_a_model(
+    first, second, kept, order, world, small
+):
+    before = world(small, "stages.sft.keep=best")
+    for number, loss in first.items():
+        before.end(number, heldout_loss=loss)
+    assert before.kept == [1]
+    run = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    run.retention.look_at_all()
+    for number in order:
+        run.end(number, heldout_loss=second[number])
+    assert run.kept == [kept]
+
+
+def test_best_cell_without_weights_leaves_the_next_one_its_own(world, small):
+    """As where a third seed is needed to tell that the first two were the better ones."""
+    run = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    for number, loss in enumerate([1.0, 2.0, 1.0, 2.0], 1):
+        run.end(number, heldout_loss=loss)
+    for number in (2, 4):
+        run.score(number, heldout_loss=0.5)
+    again = world(small, "stages.sft.keep=best", TWO_SEEDS)
+    again.retention.look_at_all()
+    assert again.kept == [1]
+
+
 def test_parent_stays_until_every_child_is_trained(world, chain):
     run = world(chain, "stages.first.keep=none")
     run.end(1)

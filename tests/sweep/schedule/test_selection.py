@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweep.export import __main__ as command
+from sweep.export import candidates
 from sweep.gridfile import checks
 from sweep.gridfile import load as config
 from sweep.plan import trials
@@ -76,6 +76,22 @@ def test_best_is_a_mean_over_seeds_and_starts_from_the_first(run):
     assert "0.65" in line
 
 
+def test_best_starts_from_the_first_seed_whose_weights_are_left(run):
+    """The weights of the other may have gone before this one was added."""
+    pipeline = run()
+    pipeline.end_all(0.9, 0.1, 0.6, 0.7)
+    cells = sorted(pipeline.of("sft"), key=lambda one: (one.spec.learning_rate, one.spec.seed))
+    pipeline.folder.trial(cells[2]).remove_weights("keep: best")
+    (line,) = pipeline.resolve().made
+    assert pipeline.of("dpo")[0].parent == cells[3].key
+    assert cells[3].key in line
+    (want,) = (one for one in pipeline.wants["sft"] if one.benchmark == "world_choice")
+    for trial in cells:
+        pipeline.folder.trial(trial).write_identity(trial)
+    exported = candidates.ranked_by(candidates.of_run(pipeline.folder.path), "sft", want.record)
+    assert exported[0].trial["key"] == cells[3].key
+
+
 def test_lower_loss_is_better(run):
     pipeline = run("stages.dpo.parent=best")
     pipeline.end_all(0.9, 0.1, 0.6, 0.7)
@@ -112,7 +128,7 @@ def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perple
     write_json(folder.manifest, {"name": "run", "stages": stages})
     best = {found.stage: found for found in Reader(folder.path).read().best}
     assert (best["sft"].key, best["sft"].value) == (parent.key, 9.25)
-    exported = command._ranked(command._trials(folder.path), "sft", want.record)
+    exported = candidates.ranked_by(candidates.of_run(folder.path), "sft", want.record)
     assert exported[0].trial["key"] == parent.key
 
 
@@ -164,16 +180,22 @@ def test_no_cell_left_is_said(run):
     }
 
 
-def test_restart_keeps_the_choice_though_a_better_cell_was_added(run):
+def test_restart_keeps_the_choice_though_a_better_cell_was_added_and_says_so(run):
     pipeline = run()
     pipeline.end_all(0.5, 0.5, 0.4, 0.4)
     pipeline.resolve()
     before = pipeline.of("dpo")[0].key
+    assert surpassed(pipeline) == []
     wider = run("stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]")
     for trial in wider.of("sft"):
         if trial.spec.learning_rate == 0.004:
             wider.end(trial, 0.9)
+            if trial.spec.seed == 0:
+                assert surpassed(wider) == [], "it lacks a seed"
     assert wider.resolve().made == []
+    (line,) = surpassed(wider)
+    assert "world_choice 0.5; sft-lr4.00e-03-bs4-seed0" in line and "now has 0.9" in line
+    assert "delete choices/dpo.json" in line
     assert wider.of("dpo")[0].key == before
 
 
@@ -207,6 +229,10 @@ def test_child_key_hangs_on_the_parent(run):
         pipeline.resolve()
         keys.add(pipeline.of("dpo")[0].key)
     assert len(keys) == 3  # waiting, and two choices
+
+
+def surpassed(run: Run) -> list[str]:
+    return selection.surpassed(run.grid, run.planned, run.folder, run.wants)
 
 
 def look_at_all(pipeline) -> None:

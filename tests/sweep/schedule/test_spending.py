@@ -1,6 +1,7 @@
 """What a run has cost, from records written by hand and by a real run."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,14 +84,29 @@ def test_earlier_starts_count_at_the_price_that_the_grid_has_now(before, load, s
     assert Spending(grid, folder).now() == pytest.approx(6.0)
 
 
-def test_an_attempt_without_an_end_lasted_until_its_last_sign(run):
-    write(run, "a", "sft", [("started", 0, {})])
-    sign = run / "trials" / "a" / "attempts.jsonl"
-    import os
+def at(hours: float) -> float:
+    return (NOON + timedelta(hours=hours)).timestamp()
 
-    at = (NOON + timedelta(hours=3)).timestamp()
-    os.utime(sign, (at, at))
+
+@pytest.mark.parametrize("sign", [{"time": (NOON + timedelta(hours=3)).isoformat()}, None])
+def test_an_attempt_without_an_end_lasted_until_its_last_sign(sign, run):
+    """Whenever its records were copied here; of a sign that a crash cut off by the file's time."""
+    write(run, "a", "sft", [("started", 0, {})])
+    signs = run / "trials" / "a" / "signs.json"
+    signs.write_text(json.dumps(sign) if sign else "")
+    os.utime(signs, (at(12 if sign else 3),) * 2)
     assert spending.so_far(run).gpu_hours == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("heard, hours", [
+    ({"previous_sign": at(3)}, 3), ({"previous_sign": at(20)}, 12), ({"previous_sign": None}, 1),
+    ({}, 12),
+])  # fmt: skip
+def test_time_between_two_starts_is_not_that_of_the_attempt_that_was_killed(heard, hours, run):
+    """It was heard of until 3, if not later; events of earlier versions do not say when."""
+    write(run, "a", "sft", [("started", 0, {}), ("refused", 1, {}), ("started", 12, heard),
+                            ("done", 13, {"seconds": 3600.0})])  # fmt: skip
+    assert spending.so_far(run).gpu_hours == pytest.approx((hours + 1) * 0.5)
 
 
 def test_without_prices_hours_alone_are_told(run):

@@ -113,6 +113,14 @@ def test_end_of_several_rounds_is_told_once_with_the_last(load, server, tmp_path
     assert "Took 3.0 min" in ended["message"]
 
 
+def test_limit_that_ends_a_run_is_told_with_its_end(load, server, tmp_path, quick):
+    reason = "no further trial begins: of limits.max_cost (5 USD) 4.1 are used"
+    told(load, server.url, tmp_path, lambda path: write(path, STARTED, ENDED | {"reason": reason}))
+    ended, limit = server.received
+    assert reason in ended["message"]
+    assert (limit["title"], limit["message"]) == ("told: a limit has ended the run", reason)
+
+
 @pytest.mark.parametrize("status", ["edge", "level"])
 def test_what_is_open_is_not_decided(status):
     rates = {"task_types": {}, "benchmarks": {"arc": [{"status": "interior"}, {"status": status}]}}

@@ -164,7 +164,11 @@ def test_a_pass_that_died_between_two_checkpoints_goes_on_as_one(jobs):
         (one.path / "attempts.jsonl").write_text(lines[0])  # killed, and not stopped
     newest, before, *_ = ahead.checkpoint_steps()
     shutil.rmtree(behind.checkpoints / f"step-{newest:08}")
+    signs = [attempt.signed_at(one.path) for one in (ahead, behind)]
     assert statuses(jobs[:2]) == [TRAINED, TRAINED]
+    for one, sign in zip((ahead, behind), signs, strict=True):
+        starts = [event for event in one.attempts() if event["event"] == "started"]
+        assert [start["previous_sign"] for start in starts] == [None, sign]
     assert events(jobs[0]) == ["started", "started", "refused", "resumed", "trained"]
     for one in (ahead, behind):
         assert [e["step"] for e in one.attempts() if e["event"] == "resumed"] == [before]

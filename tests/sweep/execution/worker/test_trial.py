@@ -396,6 +396,8 @@ def test_killed_during_an_evaluation_it_is_evaluated_and_not_trained_again(
     untouched = {path for path in before if after[path] == before[path]}
     assert {Path(path).name for path in before.keys() - untouched} == {"attempts.jsonl"}
     assert set(pd.read_csv(run / "results.csv").status) == {"ok"}
+    first, second = (event for event in folder.attempts() if event["event"] == "started")
+    assert first["previous_sign"] is None and second["previous_sign"] is not None
 
 
 @pytest.mark.slow
