@@ -2,6 +2,5 @@
 store.
 
 Reading order: `run_folder`, `trial_folder`, `durations`, `driver_lock`, `manifest`, `events`,
-`trial_log`, `run_log`, `status_reader` with `ranking` and
-`best_so_far`.
+`trial_log`, `run_log`, `status_reader` with `ranking` and `best_so_far`.
 """
