@@ -31,7 +31,17 @@ from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
-from tests.bench.simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, truth
+from tests.bench.simulated import (
+    BATCH,
+    POINT,
+    RATE,
+    SHAPES,
+    Function,
+    Runs,
+    Truth,
+    measured,
+    truth,
+)
 from trainers.devices import cores
 
 CELLS = 6
@@ -96,7 +106,7 @@ def probability(
     """That the first surface's best rates are the higher."""
     curves = []
     for score, name in zip(pair, ("arc", "hellaswag"), strict=True):
-        its = fit(measured(score, rates, CELLS, job.seeds, rng, name, job.items)).curves
+        its = fit(measured(score, rates, CELLS, Runs(job.seeds), rng, name, job.items)).curves
         assert its is not None, "enough cells"
         curves.append(its)
     sizes = [int(size) for size in curves[0].batch_sizes]
@@ -146,7 +156,7 @@ def quadratics(job: Job) -> float:
 def rate_only(job: Job) -> RateOnly:
     rng = np.random.default_rng([98, *job[1:]])
     score = bowl(rng.uniform(2, 3), rng.uniform(1.5, 3.5), 2 * rng.uniform(1.5, 3), 0.0)
-    result = fit(measured(score, CELLS, CELLS, job.seeds, rng))
+    result = fit(measured(score, CELLS, CELLS, Runs(job.seeds), rng))
     return RateOnly(
         answers([result]).benchmarks["arc"].ratio_is_sufficient is Verdict.TRUE,
         result.status is FitStatus.IDENTIFIED and "ridge" in result.reason,
