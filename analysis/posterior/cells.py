@@ -140,6 +140,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     else:
         spread = seeds.cells / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
         between = rng.standard_normal((DRAWS, ok.sum())) * spread
+        between += _unlike_seeds(rows.seed[kept], place, rng) * seeds.shared
         noise[:, ok] += between
         together = None if together is None else together + between
         low, high = seeds.cells.min(), seeds.cells.max()
@@ -164,6 +165,19 @@ def _chains(rows: pd.DataFrame) -> pd.Series:
     """A number for each seed and model that it starts from, for the parents of one grid differ in
     their seeds alone; empty where the seed is not known."""
     return rows.groupby(["parent", "seed"]).ngroup()
+
+
+def _unlike_seeds(seed: pd.Series, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws of what cells differ by because their seeds are not the same, draws x cells, in units
+    of what a seed does to all cells alike; 0 where all cells have the same seeds."""
+    number, names = pd.factorize(seed)
+    known = number >= 0
+    runs = np.zeros((place.max() + 1, len(names)))
+    np.add.at(runs, (place[known], number[known]), 1)
+    runs /= np.bincount(place)[:, None]
+    if np.ptp(runs, axis=0).max(initial=0) == 0:
+        return np.zeros((1, len(runs)))
+    return rng.standard_normal((DRAWS, len(names))) @ (runs - runs.mean(axis=0)).T
 
 
 def _table(rows: pd.DataFrame, cell: np.ndarray) -> pd.DataFrame:

@@ -56,6 +56,19 @@ def test_what_a_seed_does_to_all_cells_is_not_noise() -> None:
     assert surfaces(shifted)[0].seed_sd == pytest.approx(0, abs=1e-9)
 
 
+def test_what_a_seed_does_to_all_cells_is_noise_between_cells_of_unlike_seeds() -> None:
+    """Four of the 20 cells have a second seed, which lifts all of them by 0.2."""
+    frame = table(bowl, seeds=2, noise=0.001)
+    shifted = frame.assign(value=frame.value + 0.2 * frame.seed.astype(float))
+    cells = surfaces(shifted[(shifted.seed == 0) | (shifted.learning_rate == 1e-3)])[0]
+    repeated = (cells.table.seeds == 2).to_numpy()
+    assert cells.seed_sd is not None and cells.seed_sd < 0.002
+    lone, both = np.flatnonzero(~repeated), np.flatnonzero(repeated)
+    assert cells.difference(lone[0], lone[1])[1] < 0.005
+    assert cells.difference(both[0], both[1])[1] < 0.005
+    assert cells.difference(lone[0], both[0])[1] > 0.05
+
+
 def test_seeds_of_the_parents_make_runs_of_their_own() -> None:
     """What one seed does to the models of one parent, it does not do to those of another."""
     one, other = table(bowl, seeds=2, noise=0.01), table(bowl, seeds=3, noise=0.01)
