@@ -12,7 +12,7 @@ from markupsafe import Markup
 from analysis.advice.advise import Advice
 from analysis.advice.answers import BenchmarkAnswer
 from analysis.advice.confounds import Confounds, confounds
-from analysis.advice.next_grid import next_step
+from analysis.advice.next_grid import NextStep, next_step
 from analysis.benchmarks import task
 from analysis.compare.source import Source
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
@@ -27,6 +27,7 @@ from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
+from analysis.tables.plan_file import read_plan
 from analysis.tables.recipe import recipe
 from analysis.text import number, rate, safe, title
 
@@ -113,15 +114,25 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
 def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
     given = advice.answers
-    frame = source.frame
-    arms = frame.arm[(frame.stage == advice.stage) & frame.learning_rate.notna()].unique()
     cells = [fit.cells for fit in advice.fits]
+    arms = _arms_to_add_to(source, advice.stage)
+    step = NextStep("The grid file has these cells no more, so none is added to them.", "", 0, {})
+    if advice.arm in arms:
+        step = next_step(advice.fits, given, here, source.grid_file, arms)
     return Answered(
         given,
         {grid_cells.benchmark: unit_of(grid_cells) for grid_cells in cells},
         overview.overview(advice.fits, given.benchmarks, source.frame, source.items),
-        next_step(advice.fits, given, here, source.grid_file, list(arms)),
+        step,
     )
+
+
+def _arms_to_add_to(source: Source, stage: str) -> list[str]:
+    """Those of a stage with a trial in the plan; all where there is no plan of the stage."""
+    rows = source.frame[(source.frame.stage == stage) & source.frame.learning_rate.notna()]
+    plan = None if source.folder is None else read_plan(source.folder)
+    planned: Any = rows if plan is None else rows[rows.key.isin(plan.key)]
+    return list((planned if len(planned) else rows).arm.unique())
 
 
 def best_rates(said: BenchmarkAnswer) -> pd.DataFrame | None:

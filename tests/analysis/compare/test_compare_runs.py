@@ -104,20 +104,28 @@ def test_difference_without_a_standard_error_is_not_called_noise() -> None:
     assert found.headline.endswith("no standard error to judge by, on ARC.")
 
 
-def with_grids(name: str, correct: dict[tuple[str, str], float]) -> tuple[Source, list[Advice]]:
-    """A run with a grid for each stage and arm."""
-    parts = [
-        run(name, share)[0].frame.assign(stage=stage, arm=arm, key=lambda f, s=stage: s + f.key)
-        for (stage, arm), share in correct.items()
-    ]
-    frame = pd.concat(parts, ignore_index=True).assign(stderr=0.002)
-    return Source(name, frame, None, None, {}), advise(map(fit, surfaces(frame)))
+def compared(**runs: dict[tuple[str, str], float]) -> compare_runs.Comparison:
+    """Of the best scores of runs with a grid for each stage and arm."""
+    sources = {}
+    for name, correct in runs.items():
+        parts = [
+            table(lambda x, y, best=best: bowl(x, y) - 0.6 + best, noise=0.001).assign(
+                stage=stage, arm=arm
+            )
+            for (stage, arm), best in correct.items()
+        ]
+        frame = pd.concat(parts, ignore_index=True)
+        frame["key"] = [f"{name}{row}" for row in range(len(frame))]
+        sources[name] = (Source(name, frame, None, None, {}), surfaces(frame))
+    alone = compare_scores.without_counterpart({name: its for name, (_, its) in sources.items()})
+    return compare_runs.Comparison(compare_scores.compare_scores(sources), [], alone)
 
 
 def test_stages_of_two_runs_are_named_and_those_of_one_alone_are_told() -> None:
-    first = with_grids("a", {("sft", ""): 0.6, ("dpo", ""): 0.7, ("rlvr", ""): 0.7})
-    second = with_grids("b", {("sft", ""): 0.7, ("dpo", ""): 0.6})
-    found = compare_runs.compare({"a": first, "b": second})
+    found = compared(
+        a={("sft", ""): 0.6, ("dpo", ""): 0.7, ("rlvr", ""): 0.7},
+        b={("sft", ""): 0.7, ("dpo", ""): 0.6},
+    )
     assert "the best of b beats that of a on ARC in SFT;" in found.headline
     assert "the best of a beats that of b on ARC in DPO;" in found.headline
     assert found.headline.endswith("not compared, for no other run has it: RLVR of a.")
@@ -125,8 +133,7 @@ def test_stages_of_two_runs_are_named_and_those_of_one_alone_are_told() -> None:
 
 
 def test_runs_whose_arms_have_no_counterpart_are_not_said_to_share_nothing() -> None:
-    arms = with_grids("a", {("sft", "lora"): 0.6, ("sft", "full"): 0.7})
-    found = compare_runs.compare({"a": arms, "b": with_grids("b", {("sft", ""): 0.6})})
+    found = compared(a={("sft", "lora"): 0.6, ("sft", "full"): 0.7}, b={("sft", ""): 0.6})
     assert found.headline == (
         "No stage and arm stands in two of these runs, so none is compared: "
         "SFT (full) of a, SFT (lora) of a and SFT of b."

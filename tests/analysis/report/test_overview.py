@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 
+from analysis.advice.advise import advise
 from analysis.advice.answers import answers
 from analysis.benchmarks import task
+from analysis.compare.source import Source
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import overview, summary_tables
+from analysis.report import overview, section, summary_tables
 from analysis.tables import load
+from tests.analysis import planted
 
 
 def test_before_training_is_the_start_on_the_stages_own_data(chain_run):
@@ -70,3 +73,24 @@ def test_stage_without_a_benchmark_is_not_waited_for(tmp_path):
     frame = pd.DataFrame({"key": ["s"], "status": ["ok"], "benchmark": ["arc"]})
     told = summary_tables.progress(tmp_path, frame, {"base": 0, "sft": 1})
     assert told == (1, 1, 0)
+
+
+def test_nothing_is_added_to_an_arm_that_the_plan_no_longer_has(tmp_path):
+    """Epochs were edited: the file that is offered would add cells to the other arm alone."""
+    rates = tuple(float(rate) for rate in np.geomspace(1e-4, 1e-2, 5))
+    parts = [
+        planted.table(lambda x, y: 0.9 + 0.02 * x, rates=rates, sizes=(8,), noise=0.002).assign(
+            arm=f"epochs={epochs}", key=[f"{epochs}-{row}" for row in range(5)]
+        )
+        for epochs in (1, 2)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    plan = pd.DataFrame({"key": frame.key[5:], "stage": "all"})
+    plan.to_csv(tmp_path / "plan.csv", index=False)
+    source = Source("edited", frame, tmp_path, None, {})
+    steps = {
+        one.arm: section.answer(one, source, frame[frame.arm == one.arm]).next_step
+        for one in advise([fit(cells) for cells in surfaces(frame)], None, frame)
+    }
+    assert steps["epochs=1"].cells == 0 and "has these cells no more" in steps["epochs=1"].sentence
+    assert steps["epochs=2"].cells > 0 and "arms" not in steps["epochs=2"].sentence
