@@ -73,6 +73,7 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
     tops = {kind: [fit.curves for fit in members if fit.curves] for kind, members in used.items()}
     missing = _missing(groups, used)
     sizes: list[int] = []
+    ends: dict[str, set[tuple[int, str]]] = {}
     if not missing:
         every = [set(map(int, curves.batch_sizes)) for kind in tops for curves in tops[kind]]
         shared = sorted(set.intersection(*every))

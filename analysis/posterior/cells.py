@@ -137,7 +137,7 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     noise = np.zeros((DRAWS, len(table)))
     together = None
     if runs is not None:
-        answers = pd.DataFrame(runs).groupby(place).mean().to_numpy().T
+        answers = np.asarray(pd.DataFrame(runs).groupby(place).mean()).T
         value, stderr = (good[name].to_numpy(dtype=float) for name in ("value", "stderr"))
         noise[:, ok] = item_draws(answers, value, stderr, rng)
         together = shrunk(noise[:, ok], answers, rng)

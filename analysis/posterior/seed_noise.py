@@ -86,7 +86,7 @@ def seed_noise(
     within = value - (np.bincount(cell, value) / counts)[cell]
     total = float(within @ within / own.sum())
     parts = np.array([pooled, max(total - pooled, 0.0)])
-    worth = parts**2 @ (1 / np.array([freedom, max(taken, 1)]))  # Satterthwaite
+    worth = float(parts**2 @ (1 / np.array([freedom, max(taken, 1)])))  # Satterthwaite
     total = max(total, pooled)
     whole = (np.sqrt(total), total**2 / worth if worth > 0 else freedom, flips)
 

@@ -8,13 +8,15 @@ the true best log2 rate: the probability that reasoning's is the higher should b
 pairs of any two shapes, and of two quadratics that are the same on 6 x 6 cells. Then, with
 quadratics, optima 1, 2 and 3 octaves of rate apart: the share of pairs with a probability above
 0.975. Then a truth of the rate alone: how often the ratio is called sufficient, and how often a
-ridge of equal ratios. Last, scores of pure chance, 2 % of 20 items: how often cells are said to
-differ.
+ridge of equal ratios. Scores of pure chance, 2 % of 20 items: how often cells are said to differ.
+Last, by how often cells were run (`bench_calibration.RUNS`): how often flat surfaces are said to
+differ, and weak quadratics.
 """
 
 import argparse
 import os
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -31,6 +33,7 @@ from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from tests.bench.bench_calibration import RUNS
 from tests.bench.simulated import (
     BATCH,
     POINT,
@@ -62,6 +65,11 @@ class Job(NamedTuple):
     number: int
 
 
+class Repeated(NamedTuple):
+    runs: str
+    number: int
+
+
 class RateOnly(NamedTuple):
     ratio_called: bool
     ridge_called: bool
@@ -90,6 +98,16 @@ def chance_called(job: Job) -> bool:
         }
     )
     return flatness(surfaces(load.adopted(frame, "chance"))[0])[0] <= ALPHA
+
+
+def flat_called(job: Repeated) -> tuple[bool, bool]:
+    """Whether a flat surface, and one that loses 2.2 points at 2.5 octaves, is said to differ."""
+    rng = np.random.default_rng([96, zlib.crc32(job.runs.encode()), job.number])
+    flat, weak = (
+        measured(bowl(2.5, 2.5, points, 1.0), CELLS, CELLS, RUNS[job.runs], rng)
+        for points in (0.0, 2.2)
+    )
+    return flatness(flat)[0] <= ALPHA, flatness(weak)[0] <= ALPHA
 
 
 def bowl(x: float, y: float, points: float, along: float) -> Function:
@@ -196,6 +214,13 @@ def main() -> None:
             f"rate-only truth called sufficient ratio: {called[0]:.3f}; ridge of ratios: "
             f"{called[1]:.3f}"
         )
+        for name in RUNS:
+            here = [Repeated(name, first + n) for n in range(2 * arguments.power)]
+            flat, weak = np.mean(list(pool.map(flat_called, here, chunksize=4)), axis=0)
+            text = (
+                f"seeds {name}: flat surfaces said to differ {flat:.3f}, weak quadratics {weak:.3f}"
+            )
+            print(text, flush=True)
         print("octaves  seeds  items  above 0.975")
         for octaves in (1.0, 2.0, 3.0):
             for seeds in (1, 3):
