@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from analysis.advice.contrast import Contrast, contrast
 from analysis.advice.published_rules import Rule, Verdict, rules
@@ -36,8 +37,9 @@ SUFFICIENT = 0.9
 INSUFFICIENT = 0.1
 """Probabilities from which the ratio is called sufficient, and up to which it is called not so."""
 
-CHANCE_Z = 2.0
-"""Standard errors from chance within which every cell must lie to be called at chance."""
+CHANCE_LEVEL = 0.95
+"""Cells are called at chance where the farthest of them lies no farther from it, in standard
+errors, than in this share of joint draws of their noise."""
 
 
 class Signal(StrEnum):
@@ -219,9 +221,13 @@ def _signal(fit: Fit) -> Signal:
 
 
 def _at_chance(cells: Cells) -> bool:
-    """Every scored cell lies within noise of the score of guessing."""
+    """Every scored cell lies within noise of the score of guessing, as many as they are."""
     level = task(cells.benchmark).chance
     ok = cells.table.loc[cells.ok]
     if level is None or not len(ok) or ok.stderr.isna().any():
         return False
-    return bool((np.abs(ok.value - level) <= CHANCE_Z * ok.stderr).all())
+    stderr = ok.total_stderr.to_numpy(dtype=float)
+    farthest = np.abs(ok.value.to_numpy() - level) / stderr
+    drawn = np.abs(cells.noise[:, cells.ok]) / cells.noise[:, cells.ok].std(axis=0).clip(1e-300)
+    allowed = max(float(np.quantile(drawn.max(axis=1), CHANCE_LEVEL)), float(norm.isf(0.025)))
+    return bool((farthest <= allowed).all())

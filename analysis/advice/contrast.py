@@ -4,8 +4,9 @@
 
 in joint draws of all surfaces. The batch size cancels, so D is a difference of rates and of ratios
 alike, and tops on a border of the batch sizes do not matter. Batch sizes at which a benchmark of
-each is best at the same end of the rates are left out. A statement about the benchmarks
-named, not about all tasks of their type.
+each is best at the same end of the rates are left out. Where one type alone is best at an end, how
+far beyond it is not known, and D has no bound on that side. A statement about the benchmarks named,
+not about all tasks of their type.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from analysis.fit.curves import Curves
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import RateStatus, learning_rates
 from analysis.fit.surface import Fit
-from analysis.text import listed
+from analysis.text import listed, signed
 
 POWER = 0.8
 LEVEL = 0.05
@@ -29,7 +30,9 @@ SUPPORTED, CONTRADICTED, UNRESOLVED = "supported", "contradicted", "not resolved
 
 class Contrast(NamedTuple):
     """octaves, low, high: mean and 95 % interval of D; p_higher: P(D > 0); visible: the smallest
-    difference that this grid would have told from none at the 5 % level with a chance of .8.
+    difference that this grid would have told from none at the 5 % level with a chance of .8. Where
+    one type has its best rate at an end of the rates, the draws stop there: the bound on that side
+    and `visible` are None, and D may be farther from `octaves` on that side.
 
     `verdict` on the paper's claim (reasoning wants the higher ratio): supported, contradicted or
     not resolved. `left_out`: benchmarks of either type whose cells do not differ beyond noise.
@@ -48,6 +51,15 @@ class Contrast(NamedTuple):
     verdict: str
     missing: str
 
+    @property
+    def span(self) -> str:
+        """The interval in words, as far as it is bounded."""
+        if self.low is not None and self.high is not None:
+            return f"{signed(self.low)} to {signed(self.high)}"
+        if self.low is not None:
+            return f"{signed(self.low)} or more"
+        return "not bounded" if self.high is None else f"{signed(self.high)} or less"
+
 
 def contrast(fits: Sequence[Fit]) -> Contrast:
     """Of one grid's fits."""
@@ -61,11 +73,13 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
     tops = {kind: [fit.curves for fit in members if fit.curves] for kind, members in used.items()}
     missing = _missing(groups, used)
     sizes: list[int] = []
+    ends: dict[str, set[tuple[int, str]]] = {}
     if not missing:
         every = [set(map(int, curves.batch_sizes)) for kind in tops for curves in tops[kind]]
         shared = sorted(set.intersection(*every))
         missing = "" if shared else "the benchmarks have no batch size in common"
-        beyond = _at_one_end(tops["reasoning"], tops["pattern"])
+        ends = {kind: _ends(curves) for kind, curves in tops.items()}
+        beyond = {size for size, _ in ends["reasoning"] & ends["pattern"]}
         sizes = [size for size in shared if size not in beyond]
         if shared and not sizes:
             missing = (
@@ -80,10 +94,13 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
         low, high = (float(bound) for bound in np.quantile(draws, LEVELS))
         p_higher = float((draws > 0).mean() + (draws == 0).mean() / 2)
         visible = float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * draws.std())
-        if p_higher > 1 - LEVEL / 2:
+        higher, lower = _beyond(ends, sizes)
+        if p_higher > 1 - LEVEL / 2 and not lower:
             verdict = SUPPORTED
-        elif p_higher < LEVEL / 2:
+        elif p_higher < LEVEL / 2 and not higher:
             verdict = CONTRADICTED
+        low, high = (None if lower else low), (None if higher else high)
+        visible = None if lower or higher else visible
     return Contrast(
         octaves=octaves,
         low=low,
@@ -99,19 +116,23 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
     )
 
 
-def _at_one_end(reasoning: Sequence[Curves], pattern: Sequence[Curves]) -> set[int]:
-    """Batch sizes at which a benchmark of each type is best at the same end of the measured rates:
-    how far beyond it either lies, and so their difference, is not known."""
-    ends = [
-        {
-            (rate.batch_size, rate.side)
-            for curves in group
-            for rate in learning_rates(curves, shaped=True)
-            if rate.status is RateStatus.EDGE
-        }
-        for group in (reasoning, pattern)
-    ]
-    return {size for size, _ in ends[0] & ends[1]}
+def _ends(group: Sequence[Curves]) -> set[tuple[int, str]]:
+    """Batch size and side at which a benchmark of the group is best at an end of the measured
+    rates: how far beyond it is not known."""
+    return {
+        (rate.batch_size, rate.side)
+        for curves in group
+        for rate in learning_rates(curves, shaped=True)
+        if rate.status is RateStatus.EDGE
+    }
+
+
+def _beyond(ends: dict[str, set[tuple[int, str]]], sizes: Sequence[int]) -> tuple[bool, bool]:
+    """Whether D may be higher, and lower, than its draws, which stop at the ends of the rates."""
+    sides = {kind: {side for size, side in its if size in sizes} for kind, its in ends.items()}
+    higher = "higher" in sides["reasoning"] or "lower" in sides["pattern"]
+    lower = "lower" in sides["reasoning"] or "higher" in sides["pattern"]
+    return higher, lower
 
 
 def difference(

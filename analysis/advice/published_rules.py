@@ -180,13 +180,17 @@ def _higher_ratio(contrast: Contrast) -> Rule:
     verdict = {SUPPORTED: Verdict.TRUE, CONTRADICTED: Verdict.FALSE}.get(
         contrast.verdict, Verdict.UNDECIDED
     )
-    if contrast.octaves is None or contrast.low is None or contrast.high is None:
+    if contrast.octaves is None:
         because = contrast.missing
+    elif contrast.visible is None:
+        because = (
+            f"at equal batch sizes its best rate is away by {contrast.span} octaves; that of one "
+            "type lies at an end of the measured ones or beyond"
+        )
     else:
         because = (
             f"at equal batch sizes its best rate is {signed(contrast.octaves)} octaves away "
-            f"({signed(contrast.low)} to {signed(contrast.high)}); this grid sees differences from "
-            f"{contrast.visible:.1f} octaves"
+            f"({contrast.span}); this grid sees differences from {contrast.visible:.1f} octaves"
         )
     sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."
     source = "SmolTulu, arXiv 2412.08347"

@@ -6,8 +6,10 @@ Points are LR*(B) of each measured batch size where it is interior, so that the 
 the table of learning rates, and the measured cells of the other batch sizes.
 
 Of several benchmarks the regrets are weighed after division by each benchmark's range, the best
-minus the worst of its mean surface. One training serves all of them, so they share the point; where
-a benchmark's own is better by more than epsilon the setting names it, with the price.
+minus the worst of its mean surface. That of a benchmark whose cells do not differ beyond noise is
+noise too, so it has no weight unless no other differs either. One training serves all of them, so
+they share the point; where a benchmark's own is better by more than epsilon the setting names it,
+with the price.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,7 +121,10 @@ def setting(
     x, y = np.log2(np.array(points, dtype=float)).T
     regrets = [_regret(curves, x, y) for _, curves in members]
     shares = np.array([weights.get(fit.cells.benchmark, 0.0) for fit, _ in members])
-    shares = shares / shares.sum() if shares.sum() > 0 else np.full(len(members), 1 / len(members))
+    shares = shares if shares.sum() > 0 else np.ones(len(members))
+    told = shares * [fit.shaped for fit, _ in members]
+    shares = told if told.sum() > 0 else shares
+    shares = shares / shares.sum()
     count = min(len(regret.lost) for regret in regrets)
     mixed = sum(
         share * one.lost[:count] / one.span for share, one in zip(shares, regrets, strict=True)

@@ -1,6 +1,6 @@
 """A run beside the tables of a paper: our column, the differences and their 95 % intervals.
 
-    difference = ours - published,   interval = difference -+ 1.96 sqrt(s_ours^2 + s_published^2)
+    difference = ours - published,   interval = difference -+ t sqrt(s_ours^2 + s_published^2)
 
 s_ours holds items and, where a cell was repeated, seeds. The paper prints no errors: s_published is
 the binomial error of the whole test set (`ITEMS`), without that of a seed, and left out where the
@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.benchmarks import task
+from analysis.compare.score_difference import NORMAL, reach_of
 from analysis.compare.source import Source
 from analysis.tables import published
 from analysis.text import rate, signed, title
-
-Z = 1.96
 
 BY_METRIC = "rewardbench"
 """The benchmark whose categories are metrics in a run and rows of their own in the paper."""
@@ -70,13 +69,22 @@ POLICIES = ("sft", "dpo", "rlvr")
 """Kinds of stage that leave a policy, in the order of the recipe."""
 
 
+class Score(NamedTuple):
+    """A fraction, its standard error, and the part of that which is between so many `runs`."""
+
+    value: float
+    stderr: float | None
+    seeds: float
+    runs: int
+
+
 class Ours(NamedTuple):
-    """One of our columns. `scores`: benchmark -> (value, standard error or None), fractions.
-    `beside` are the published columns that it is compared with."""
+    """One of our columns, its scores by benchmark. `beside` are the published columns that it is
+    compared with."""
 
     name: str
     note: str
-    scores: dict[str, tuple[float, float | None]]
+    scores: dict[str, Score]
     beside: tuple[str, ...]
 
 
@@ -138,10 +146,15 @@ def _beside(
 
 
 def _difference(benchmark: str, ours: Ours, name: str, percent: float) -> Difference:
-    value, stderr = ours.scores[benchmark]
+    value, stderr, seeds, runs = ours.scores[benchmark]
     points = 100 * value - percent
     errors = [one for one in (stderr, binomial(benchmark, percent / 100)) if one is not None]
-    reach = Z * 100 * float(np.hypot.reduce(errors)) if errors else None
+    reach = None
+    if errors:
+        error = float(np.hypot.reduce(errors))
+        known = stderr is not None and seeds > 0
+        wide = reach_of(error**2, [seeds**2], [runs - 1]) if known else NORMAL
+        reach = wide * 100 * error
     low, high = (None, None) if reach is None else (points - reach, points + reach)
     return Difference(benchmark, ours.name, name, points, low, high)
 
@@ -230,14 +243,14 @@ def _cell(rows: pd.DataFrame, learning_rate: float, batch_size: int, stage: str,
     return Ours(f"ours, {title(stage, arm)}", note, _scores(here), ())
 
 
-def _scores(rows: pd.DataFrame) -> dict[str, tuple[float, float | None]]:
+def _scores(rows: pd.DataFrame) -> dict[str, Score]:
     """Mean over trials; error of the items they share and of the seeds between them."""
-    scores: dict[str, tuple[float, float | None]] = {}
+    scores: dict[str, Score] = {}
     for benchmark, part in rows.groupby("benchmark", sort=False):
         items, values = part.stderr.mean(), part.value.to_numpy(float)
         seeds = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
         stderr = None if pd.isna(items) else float(np.hypot(items, seeds))
-        scores[str(benchmark)] = float(values.mean()), stderr
+        scores[str(benchmark)] = Score(float(values.mean()), stderr, float(seeds), len(values))
     return scores
 
 
@@ -272,11 +285,11 @@ def difference_text(difference: Difference) -> str:
     return f"{signed(difference.points)} ({signed(difference.low)} to {signed(difference.high)})"
 
 
-def _score(score: tuple[float, float | None] | None) -> str:
+def _score(score: Score | None) -> str:
     if score is None:
         return "not scored"
-    value, stderr = score
-    return f"{100 * value:.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}")
+    text = f"{100 * score.value:.1f}"
+    return text + ("" if score.stderr is None else f" ± {100 * score.stderr:.1f}")
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -118,7 +118,7 @@ def compare_best(
         best = grid.table.iloc[grid.best]
         rows = one.frame.loc[(one.frame.stage == grid.stage) & (one.frame.arm == grid.arm)]
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))
-        scored.append(Scored(rows, one.items, keys, grid.seed_sd))
+        scored.append(Scored(rows, one.items, keys, grid.seeds))
         places.append(grid.cell_name(best.learning_rate, int(best.batch_size)))
     difference = score_difference(
         scored[0], scored[1], cells.benchmark, cells.metric, cells.higher_is_better

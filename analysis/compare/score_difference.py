@@ -1,9 +1,15 @@
 """How far apart two models score, paired by the items that both answered."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
+
+from analysis.posterior.seed_noise import SeedNoise
+
+NORMAL = 1.96
 
 MIN_ITEMS = 20
 """Fewer shared items give no error of their own."""
@@ -11,12 +17,20 @@ MIN_ITEMS = 20
 
 class Scored(NamedTuple):
     """One model, or the same setting trained with several seeds: their rows in `frame`
-    (`tables.load.read`) and `items` (`tables.load.items`, None for a table), and their keys."""
+    (`tables.load.read`) and `items` (`tables.load.items`, None for a table), and their keys.
+    `seeds`: the noise between seeds in its grid. What a seed does to all cells of a grid counts,
+    since it does not cancel between models that are not of one grid."""
 
     frame: pd.DataFrame
     items: pd.DataFrame | None
     keys: tuple[str, ...]
-    seed_sd: float | None = None
+    seeds: SeedNoise | None = None
+
+    def variance(self, runs: int) -> float:
+        """Of a mean over so many runs, from their seeds, beyond what the items have."""
+        if self.seeds is None:
+            return 0.0
+        return (self.seeds.total**2 - self.seeds.items * self.seeds.pooled**2) / runs
 
 
 class ScoreDifference(NamedTuple):
@@ -25,6 +39,8 @@ class ScoreDifference(NamedTuple):
     stderr: over shared items where there are any (`items` says how many, 0 where the two are taken
     for independent), with the seeds' share where it is known; None where no error is known.
     by_seeds: a score has no error of its own, and the noise between seeds stands for it.
+    reach: half of the 95 % interval in standard errors; more than 1.96 where few repeated runs tell
+    the noise between seeds (Student's t, degrees of freedom by Satterthwaite).
     """
 
     first: float
@@ -33,13 +49,14 @@ class ScoreDifference(NamedTuple):
     stderr: float | None
     items: int
     by_seeds: bool = False
+    reach: float = NORMAL
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 %."""
         if self.stderr is None:
             return None
-        return self.gain - 1.96 * self.stderr, self.gain + 1.96 * self.stderr
+        return self.gain - self.reach * self.stderr, self.gain + self.reach * self.stderr
 
 
 def score_difference(
@@ -79,15 +96,23 @@ def score_difference(
         count = len(shared)
     else:
         variance, count = float(np.square(errors).sum()), 0
-    by_seeds = bool(np.isnan(variance) and first.seed_sd and second.seed_sd)
+    between = [one.variance(runs) for one, runs in zip((first, second), counts, strict=True)]
+    by_seeds = bool(np.isnan(variance) and all(between))
     if by_seeds:
         variance = float(np.nansum(np.square(errors)))
-    for scored, runs in zip((first, second), counts, strict=True):
-        if scored.seed_sd is not None:
-            variance += scored.seed_sd**2 / runs
+    variance += sum(between)
     stderr = float(np.sqrt(variance)) if np.isfinite(variance) and variance > 0 else None
     gain = sign * (values[1] - values[0])
-    return ScoreDifference(values[0], values[1], gain, stderr, count, by_seeds)
+    freedom = [one.seeds.total_freedom if one.seeds else np.inf for one in (first, second)]
+    reach = NORMAL if stderr is None else reach_of(variance, between, freedom)
+    return ScoreDifference(values[0], values[1], gain, stderr, count, by_seeds, reach)
+
+
+def reach_of(variance: float, parts: Sequence[float], freedom: Sequence[float]) -> float:
+    """Half of a 95 % interval in standard errors, `parts` of the variance being known with so many
+    degrees of freedom and the rest exactly (Satterthwaite 1946)."""
+    unsure = sum(part**2 / its for part, its in zip(parts, freedom, strict=True))
+    return float(t.ppf(0.975, variance**2 / unsure)) if unsure > 0 else NORMAL
 
 
 def _by_item(scored: Scored, benchmark: str, metric: str) -> pd.Series:

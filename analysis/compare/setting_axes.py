@@ -44,8 +44,9 @@ class AtValue:
     `best`, `low`, `high`: the best score of its surface over draws, mean and 95 %, in the metric's
     units; `p_best`: probability that no other value has a better one. `rates`: LR*(B) at the batch
     sizes that all values share; `shift` (mean, low, high): octaves from the first value's, None
-    where either is not inside the measured rates. `difference`: best cell against the first
-    value's, paired by items; None of the first.
+    where either is not inside the measured rates; its intervals hold with 95 % for all values
+    together (Bonferroni), since one of several leaves out 0 more often by chance. `difference`:
+    best cell against the first value's, paired by items; None of the first.
     """
 
     value: str
@@ -166,7 +167,8 @@ def _on(source: Source, place: Place, every: Sequence[Fit | None]) -> OnBenchmar
         shift = None
         if row and first is not None and own is not None:
             moved = own - first
-            ends = np.quantile(moved, LEVELS)
+            tail = LEVELS[0] / (len(fits) - 1)
+            ends = np.quantile(moved, (tail, 1 - tail))
             shift = (float(moved.mean()), float(ends[0]), float(ends[1]))
         names = (named(place.name, place.values[0]), named(place.name, value))
         compared = None
@@ -211,7 +213,7 @@ def _slope(place: Place, tops: Sequence[np.ndarray | None]) -> Slope | None:
 
 
 def _moves(values: Sequence[AtValue], slope: Slope | None) -> bool | None:
-    """Whether a 95 % interval leaves out 0: of the slope where there is one, else of a shift."""
+    """Whether an interval leaves out 0: of the slope where there is one, else of a shift."""
     if slope is not None:
         return not slope.low <= 0 <= slope.high
     shifts = [one.shift for one in values if one.shift is not None]

@@ -86,7 +86,7 @@ class SurfaceView:
             place = [f"{place[0]}, batch size {cell['batch_size']}", f"LR/BS {ratio}"]
         lines = [
             *place,
-            f"{self.metric} {score_text(cell['value'], cell['stderr'])}"
+            f"{self.metric} {score_text(cell['value'], cell.get('total_stderr', cell['stderr']))}"
             if cell["status"] == "ok"
             else ": ".join(part for part in (cell["status"], cell["reason"]) if part),
             counted(int(cell["seeds"]), "seed")

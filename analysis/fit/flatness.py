@@ -10,7 +10,8 @@ from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
 from analysis.fit.quadratic import design, inverse_variances, variances
-from analysis.posterior.cells import DRAWS, Cells
+from analysis.posterior.cells import Cells
+from analysis.posterior.item_noise import DRAWS, apart
 from analysis.posterior.peak import box_of
 
 NEIGHBOURS = 2
@@ -23,31 +24,33 @@ def flatness(cells: Cells) -> tuple[float, str]:
     Two statistics, because each is blind where the other sees: Q = sum of (score - mean)^2 /
     variance, and how much of it a quadratic over the grid explains; twice the smaller p
     (Bonferroni). Their null distributions are drawn from the joint noise, in each draw with another
-    variance between seeds, as uncertain as few repeated cells leave it. Item noise alone
-    understates what differs between trainings, so without seeds that differ the cells must also be
-    ordered over the grid, against permutations: p is then the larger.
+    variance between seeds, as uncertain as few repeated cells leave it.
+
+    A few repeats say so little of that variance that no surface would be told from it. So cells
+    that are ordered over the grid, against permutations, which need no variance, tell as much:
+    twice the smaller p. Item noise alone understates what differs between trainings, so without
+    seeds that differ the cells must be ordered: p is then the larger.
     """
     ok = cells.table.loc[cells.ok]
     score = ok.value.to_numpy()
     own = cells.own_noise
-    tests = []
-    if own.std() > 0:
-        root = np.sqrt(inverse_variances(variances(own)))
-        x, y = ok.x.to_numpy(), ok.y.to_numpy()
-        basis = orth(design(box_of(x, y), x, y) * root[:, None])
-        both = zip(
-            _squares(score[None, :] * root, root, basis),
-            _squares(own * root, root, basis),
-            strict=True,
-        )
-        scale = _seed_variance(cells)
-        tails = [
-            (1 + int((null * scale >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both
-        ]
-        tests.append((min(1.0, 2 * min(tails)), "all cells against a constant, joint noise"))
-    if not tests or not cells.seed_sd:  # repeats that agree by rounding tell as little as none
-        tests.append((_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid"))
-    return max(tests)
+    ordered = (_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid")
+    if own.std() == 0:
+        return ordered
+    root = np.sqrt(inverse_variances(variances(own)))
+    x, y = ok.x.to_numpy(), ok.y.to_numpy()
+    basis = orth(design(box_of(x, y), x, y) * root[:, None])
+    both = zip(
+        _squares(score[None, :] * root, root, basis),
+        _squares(_noise(cells) * root, root, basis),
+        strict=True,
+    )
+    tails = [(1 + int((null >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both]
+    unlike = (min(1.0, 2 * min(tails)), "all cells against a constant, joint noise")
+    if not cells.seed_sd:  # repeats that agree by rounding tell as little as none
+        return max(unlike, ordered)
+    p, test = min(unlike, ordered)
+    return min(1.0, 2 * p), test
 
 
 def _squares(white: np.ndarray, root: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -58,17 +61,13 @@ def _squares(white: np.ndarray, root: np.ndarray, basis: np.ndarray) -> tuple[np
     return (white**2).sum(axis=1) - constant, ((white @ basis) ** 2).sum(axis=1) - constant
 
 
-def _seed_variance(cells: Cells) -> np.ndarray:
-    """Draws of the variance of the noise, in shares of the one taken, as uncertain as the variance
-    between seeds that is a part of it."""
-    if cells.seed_sd is None or cells.seed_freedom < 1:
-        return np.ones(DRAWS)
-    seeds = cells.table.seeds[cells.ok].to_numpy(dtype=float)
-    total = float(cells.own_noise.var(axis=0).mean())
-    share = min(1.0, float((cells.seed_sd**2 / seeds).mean()) / total)
-    freedom = cells.seed_freedom
-    drawn = freedom / np.random.default_rng(freedom).chisquare(freedom, DRAWS)
-    return 1 - share + share * drawn
+def _noise(cells: Cells) -> np.ndarray:
+    """Draws of the noise of a constant surface, in each with another variance between seeds."""
+    if cells.seeds is None:
+        return cells.own_noise
+    rng = np.random.default_rng(cells.seeds.freedom)
+    variances = cells.seed_variances(cells.seeds.times(rng.random(DRAWS)))
+    return apart(cells.shared_noise + np.sqrt(variances) * rng.standard_normal(variances.shape))
 
 
 def _order_p(x: np.ndarray, y: np.ndarray, score: np.ndarray) -> float:

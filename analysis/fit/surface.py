@@ -140,6 +140,16 @@ class Fit:
         return choose_cell(self.cells, self.posterior, self.mesh)
 
     @cached_property
+    def luck(self) -> float | None:
+        """By how much the best cell measured better than all cells together let expect: the best of
+        many noisy ones looks better than it is. None with fewer than two cells."""
+        if self.curves is None or self.cells.best is None:
+            return None
+        cell = self.cells.table.iloc[self.cells.best]
+        here = self.curves.posterior.scores(np.array([cell.x]), np.array([cell.y]))
+        return float(self.cells.sign * cell.value - here.mean())
+
+    @cached_property
     def quadratic(self) -> Quadratic | None:
         """The local quadratic over the best cells, the plainest rival of the fit."""
         if self.posterior is None:

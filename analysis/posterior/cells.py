@@ -1,8 +1,8 @@
 """The cells of one surface (stage, arm, benchmark, metric) and their joint noise.
 
-Cells are scored on the same items, so their noise is correlated: a bootstrap draws items once for
-all cells. Seeds add noise of their own; what a seed does to every cell alike moves no optimum, so
-only the rest counts (`analysis.posterior.seed_noise`). It is unknown where no cell was repeated.
+Cells are scored on the same items, so their noise is correlated (`item_noise`). Seeds add noise of
+their own; what a seed does to every cell alike moves no optimum, so only the rest counts where
+cells of one grid are compared (`seed_noise`). It is unknown where no cell was repeated.
 """
 
 import re
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.covariance import ledoit_wolf_shrinkage
 
-from analysis.posterior.seed_noise import seed_noise
+from analysis.posterior.item_noise import DRAWS, answers_of, apart, item_draws, shrunk
+from analysis.posterior.seed_noise import SeedNoise, seed_noise
 from analysis.text import counted, rate
 
-DRAWS = 1000
 SURFACE = ["stage", "arm", "benchmark", "metric"]
 READ = [
     "key", "parent", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason",
@@ -38,14 +37,15 @@ class Cells:
     """One row of `table` per (learning_rate, batch_size), sorted by both.
 
     `table` columns: learning_rate, batch_size, x (log2 learning rate), y (log2 batch size), status,
-    reason, value (mean over seeds; empty unless ok), stderr, n, seeds, diverged_seeds.
-    A cell with any diverged seed is diverged: the mean of its survivors would flatter it.
-    `seed_sd` is the pooled standard deviation between seeds, of `seed_freedom` degrees of freedom,
-    None where no cell was repeated.
+    reason, value (mean over seeds; empty unless ok), stderr (beside other cells of the grid),
+    total_stderr (beside anything else: with what a seed does to all cells), n, seeds,
+    diverged_seeds. A cell with any diverged seed is diverged: the mean of its survivors would
+    flatter it.
+    `seeds` is the noise between seeds, of the ok cells, None where no cell was repeated.
     `noise` holds joint draws of the error of each value, `DRAWS` x cells, 0 for cells not ok;
     `sized` is False where nobody knows the one batch size, for which 1 stands.
-    `own_noise` those of the ok cells without what moves all alike, which shifts no optimum, for
-    fits of all cells together (`_shrunk`).
+    `shared_noise` those of the ok cells without what moves all alike, which shifts no optimum, and
+    without each cell's own seeds; `own_noise` with the seeds, for fits of all cells together.
     """
 
     stage: str
@@ -55,12 +55,24 @@ class Cells:
     higher_is_better: bool
     table: pd.DataFrame
     noise: np.ndarray
+    shared_noise: np.ndarray
     own_noise: np.ndarray
     noise_source: str
     paired: bool
-    seed_sd: float | None
+    seeds: SeedNoise | None
     sized: bool = True
-    seed_freedom: int = 0
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Pooled standard deviation between seeds of one cell, None where no cell was repeated."""
+        return None if self.seeds is None else self.seeds.pooled
+
+    def seed_variances(self, times: np.ndarray | float = 1.0) -> np.ndarray:
+        """Of the ok cells' values, from their seeds (`SeedNoise.variances`); 0 where unknown."""
+        counts = self.table.seeds[self.ok].to_numpy(dtype=float)
+        if self.seeds is None:
+            return np.zeros((*np.shape(times), len(counts)))
+        return self.seeds.variances(counts, times)
 
     @property
     def ok(self) -> np.ndarray:
@@ -119,45 +131,55 @@ def _cells(name: dict[str, str], rows: pd.DataFrame, items: pd.DataFrame | None)
     ok = (table.status == "ok").to_numpy()
     kept = (rows.status == "ok").to_numpy() & ok[cell]
     place = (np.cumsum(ok) - 1)[cell[kept]]  # among the ok cells
-    seeds = seed_noise(rows.loc[kept], place, _near_divergence(table))
-    answers = None if items is None else _answers(items, rows.key[kept], place)
+    good = table.loc[ok]
+    runs = None if items is None else answers_of(items, rows.key[kept])
+    seeds = seed_noise(rows.loc[kept], place, _near_divergence(table), runs)
     noise = np.zeros((DRAWS, len(table)))
     together = None
-    if answers is not None:
-        noise[:, ok] = _item_draws(answers, table.loc[ok], rng)
-        together = _shrunk(noise[:, ok], answers, rng)
+    if runs is not None:
+        answers = np.asarray(pd.DataFrame(runs).groupby(place).mean()).T
+        value, stderr = (good[name].to_numpy(dtype=float) for name in ("value", "stderr"))
+        noise[:, ok] = item_draws(answers, value, stderr, rng)
+        together = shrunk(noise[:, ok], answers, rng)
         source = f"{len(answers)} shared items, resampled together for all cells"
-    elif (known := table.stderr[ok].notna()).any():
-        stderr = table.stderr[ok].fillna(table.stderr[ok].median()).to_numpy()
+    elif (known := good.stderr.notna()).any():
+        stderr = good.stderr.fillna(good.stderr.median()).to_numpy()
         noise[:, ok] = rng.standard_normal((DRAWS, ok.sum())) * stderr
         source = "each cell's standard error, cells taken for independent"
         if not known.all():
             source += f" ({counted(int((~known).sum()), 'cell')} without one: the median)"
     else:
         source = "no standard errors"
+    together = noise[:, ok] if together is None else together
+    between = np.zeros_like(together)
+    common = np.zeros(len(good))
     if seeds is None:
         source += "; seed noise unknown (no repeated seeds)"
     else:
-        spread = seeds.cells / np.sqrt(table.seeds[ok].to_numpy(dtype=float))
-        between = rng.standard_normal((DRAWS, ok.sum())) * spread
-        between += _unlike_seeds(rows.seed[kept], place, rng) * seeds.shared
-        noise[:, ok] += between
-        together = None if together is None else together + between
+        counts = good.seeds.to_numpy(dtype=float)
+        unlike = _unlike_seeds(rows.seed[kept], place, rng) * seeds.shared
+        between = rng.standard_normal((DRAWS, ok.sum())) * np.sqrt(seeds.variances(counts))
+        noise[:, ok] += unlike + between
+        together = together + unlike
+        common = np.maximum(seeds.total**2 - seeds.pooled**2, 0) / counts
         low, high = seeds.cells.min(), seeds.cells.max()
         source += f"; seeds with a standard deviation of {seeds.pooled:.3g}"
         if high > 1.1 * low:
             source += f" ({low:.2g} to {high:.2g} by cell)"
+    stderr = _stderr(table, noise)
+    total = stderr.copy()
+    total[ok] = np.sqrt(stderr[ok] ** 2 + common)
     return Cells(
         **name,
         higher_is_better=bool(higher.iloc[0]) if len(higher) else True,
-        table=table.assign(stderr=_total_stderr(table, noise)),
+        table=table.assign(stderr=stderr, total_stderr=total),
         noise=noise,
-        own_noise=_apart(noise[:, ok] if together is None else together),
+        shared_noise=apart(together),
+        own_noise=apart(together + between),
         noise_source=source,
-        paired=answers is not None,
-        seed_sd=None if seeds is None else seeds.pooled,
+        paired=runs is not None,
+        seeds=seeds,
         sized=bool(rows.lr_bs_ratio.notna().any()),
-        seed_freedom=0 if seeds is None else seeds.freedom,
     )
 
 
@@ -228,61 +250,7 @@ def _near_divergence(table: pd.DataFrame) -> np.ndarray:
     return (apart <= 1).any(axis=1)
 
 
-def _answers(items: pd.DataFrame, keys: pd.Series, place: np.ndarray) -> np.ndarray | None:
-    """Items x ok cells, each the mean over the cell's seeds; None unless all cells share items.
-
-    `keys` are those of the cells' rows, each in the ok cell of number `place`.
-    """
-    columns = dict(zip(keys, place, strict=True))
-    wanted = items[items.key.isin(list(columns))]
-    if wanted.empty or wanted.key.nunique() < len(columns):
-        return None
-    cell = wanted.key.map(columns).to_numpy()
-    table = wanted.value.groupby([wanted.item, cell]).mean().unstack()
-    shared = table.dropna()
-    return shared.to_numpy() if len(shared) >= max(20, 0.9 * len(table)) else None
-
-
-def _item_draws(answers: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Bootstrap errors of the cells' means, draws x cells, from items drawn once for all cells.
-
-    Where a score is not the plain mean of its items (ARC averages two tests, a loss weighs tokens)
-    the draws keep the items' correlation and take the size of the reported standard error.
-    """
-    count = len(answers)
-    centred = answers - answers.mean(axis=0)
-    times = np.empty((DRAWS, centred.shape[1]))
-    for start in range(0, DRAWS, 100):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=100)
-        times[start : start + 100] = drawn @ centred / count
-    stderr = table.stderr.to_numpy(dtype=float)
-    off = np.abs(answers.mean(axis=0) - table.value.to_numpy()) > 0.25 * stderr
-    spread = times.std(axis=0)
-    scale = np.where(off & (spread > 0), stderr / np.where(spread > 0, spread, 1), 1)
-    return times * scale
-
-
-def _apart(noise: np.ndarray) -> np.ndarray:
-    return noise - noise.mean(axis=1, keepdims=True) if noise.size else noise
-
-
-def _shrunk(times: np.ndarray, answers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The draws of all cells together, shrunk towards independent cells once what is common to all
-    is taken out, by as much as the items' own scatter asks for.
-
-    A hundred items cannot show how sixty cells vary together, and a fit that believes they do
-    trusts differences that are noise (Ledoit and Wolf 2004, "A well-conditioned estimator for
-    large-dimensional covariance matrices").
-    """
-    centred = answers - answers.mean(axis=0)
-    apart = centred - centred.mean(axis=1, keepdims=True)
-    share = max(0.0, float(ledoit_wolf_shrinkage(apart, assume_centered=True)))  # rounding
-    own = times - times.mean(axis=1, keepdims=True)
-    alone = own.std() * rng.standard_normal(own.shape)
-    return np.sqrt(1 - share) * own + np.sqrt(share) * alone
-
-
-def _total_stderr(table: pd.DataFrame, noise: np.ndarray) -> pd.Series:
+def _stderr(table: pd.DataFrame, noise: np.ndarray) -> pd.Series:
     """Standard error with the seeds' share, never 0: no misses in n items is not certainty.
 
     The floor is that of (hits + 1) / (n + 2), for scores between 0 and 1.

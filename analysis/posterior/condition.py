@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
 from analysis.posterior.cells import Cells
-from analysis.posterior.likelihood import Data, unit
+from analysis.posterior.item_noise import covariance
+from analysis.posterior.likelihood import LEAST_NOISE, Data, spread_of, unit
 from analysis.posterior.peak import Box, box_of
 from analysis.posterior.smc import FEATURES, PARTICLES, Surfaces, posterior, wave
 
@@ -25,6 +25,9 @@ FAR = 8.0
 """Cells with an excess of more than this many median ones are out of the fit."""
 
 MIN_KEPT = 12
+
+SIZES = (np.arange(6) + 0.5) / 6
+"""Quantiles of the measured variance between seeds, alike a priori."""
 
 LOSS_ERROR = 0.003
 ERROR_REACH = 0.35
@@ -84,9 +87,8 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
     excess = best - score
     typical = float(np.median(excess))
     used = excess <= max(FAR * typical, np.sort(excess)[min(MIN_KEPT, len(excess)) - 1])
-    # a thousand draws of sixty cells scatter too: the same shrinking as of the items
-    covariance = ledoit_wolf(cells.own_noise[:, used])[0]
-    unmeasured = cells.seed_sd is None
+    items = covariance(cells.shared_noise[:, used])
+    unmeasured = not cells.seed_sd  # repeats that agree by rounding tell as little as none
     name = f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}"
     seed = zlib.crc32(name.encode()) + 1000 * sampler
 
@@ -97,8 +99,10 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
     def fitted(scale: float | None) -> Posterior:
         slope = 1.0 if scale is None else 1 / (1 + excess[used] / scale)
         height = -excess[used] if scale is None else -scale * np.log1p(excess[used] / scale)
-        scaled = covariance * np.outer(slope, slope) if scale else covariance
-        data = Data(x[used], y[used], height, scaled, unmeasured, box_of(x, y))
+        scaled = items * np.outer(slope, slope) if scale else items
+        data = Data(x[used], y[used], height, scaled, box_of(x, y))
+        if not unmeasured:
+            data = _measured(data, cells, used, slope)
         drawn = posterior(data, np.random.default_rng(seed))
         return Posterior(data, drawn, best, scale, used, shared)
 
@@ -108,6 +112,21 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
     warped = fitted(typical)
     slope = np.log1p(excess[used] / typical).sum()
     return warped if warped.surfaces.evidence - slope > plain.surfaces.evidence else plain
+
+
+def _measured(data: Data, cells: Cells, used: np.ndarray, slope: np.ndarray | float) -> Data:
+    """With the noise between seeds, in sizes as uncertain as the repeats leave them: a pair of runs
+    that happen to agree must not pass for no noise."""
+    assert cells.seeds is not None, "told by the caller"
+    variances = cells.seed_variances(cells.seeds.times(SIZES))[:, used] * np.square(slope)
+    largest = variances[-1]
+    scale = variances.mean(axis=1)
+    least = (LEAST_NOISE * spread_of(data)) ** 2 * np.eye(len(largest))
+    return data._replace(
+        covariance=data.covariance + least,
+        seeds=largest / largest.mean(),
+        sizes=np.sqrt(scale),
+    )
 
 
 def _shared_error(size: float, rng: np.random.Generator) -> SharedError:

@@ -20,31 +20,38 @@ each in inverse proportion to its square, so that a large one is what the cells 
 UNKNOWN_NOISE = (0.02, 0.05, 0.12, 0.3, 0.6, 0.9)
 """Standard deviation of the unmeasured noise, as a share of the scores' spread."""
 
+LEAST_NOISE = 0.02
+"""Of measured noise, in the same shares: no surface follows the scores more closely."""
+
 SHARED = (0.0, 2.0)
 """Variance of what cells of one batch size and seed have in common (they see the same batches), as
 a share of a cell's own unmeasured variance."""
 
 
 class Data(NamedTuple):
-    """Points in log2 units, scores better when higher, and the covariance of their known noise.
+    """Points in log2 units, scores better when higher, and the covariance of the noise that their
+    items share.
 
-    `unmeasured` tells that noise exists beyond `covariance` (no repeated seeds).
+    `seeds` are the variances of their noise between seeds, of which each of `sizes` may be the
+    scale, as a standard deviation; None where no seeds were repeated.
     """
 
     x: np.ndarray
     y: np.ndarray
     score: np.ndarray
     covariance: np.ndarray
-    unmeasured: bool
     box: Box
+    seeds: np.ndarray | None = None
+    sizes: np.ndarray = np.ones(1)
 
 
 class Settings(NamedTuple):
-    """Covariances of the cells that differ in their unmeasured noise alone:
+    """Covariances of the cells that differ in the size of the noise between seeds alone:
 
-        C_e = C + size^2 K(reach) + e^2 M,   M = 1 + shared B,   e in `noise`
+        C_e = C + size^2 K(reach) + e^2 M,   M = S + shared B,   e in `noise`
 
-    with C the known noise and B `same_size`. W M W' = 1 and W (C + size^2 K) W' = diag(values)
+    with C the items' noise, S the seeds' variances (1 where unmeasured) and B `same_size`. M is
+    `own`. W M W' = 1 and W (C + size^2 K) W' = diag(values)
     hold for all of them, so C_e^-1 = W' diag(weights) W with weights = 1 / (values + e^2), e x
     cells. `one` and `score` are W times the constant and the scores; `constant`, per e, is what the
     log evidence has without a peak.
@@ -52,7 +59,7 @@ class Settings(NamedTuple):
 
     size: float
     reach: float
-    shared: float
+    own: np.ndarray
     noise: np.ndarray
     whitener: np.ndarray
     one: np.ndarray
@@ -85,17 +92,21 @@ def spread_of(data: Data) -> float:
 
 
 def mixture(data: Data) -> list[Settings]:
-    """Every combination of `RESIDUALS` and, where noise is unmeasured, `UNKNOWN_NOISE`."""
+    """Every combination of `RESIDUALS` and the sizes of the noise between seeds: `Data.sizes`, or
+    `UNKNOWN_NOISE` with `SHARED` where it is unmeasured."""
     spread = spread_of(data)
-    noise = spread * np.array(UNKNOWN_NOISE if data.unmeasured else UNKNOWN_NOISE[:1])
-    shares = SHARED if data.unmeasured else SHARED[:1]
+    if data.seeds is None:
+        noise = spread * np.array(UNKNOWN_NOISE)
+        kinds = [np.eye(len(data.score)) + share * same_size(data) for share in SHARED]
+    else:
+        noise, kinds = data.sizes, [np.diag(data.seeds)]
     points = unit(data.box, data.x, data.y)
     ones = np.ones(len(data.score))
     priors = np.array([size for size, _ in RESIDUALS]) ** -2.0
-    priors /= priors.sum() * len(shares) * len(noise)
+    priors /= priors.sum() * len(kinds) * len(noise)
     settings = []
-    for share in shares:
-        lower = np.linalg.cholesky(np.diag(ones) + share * same_size(data))
+    for own in kinds:
+        lower = np.linalg.cholesky(own)
         inverse = np.linalg.inv(lower)
         for (size, reach), prior in zip(RESIDUALS, priors, strict=True):
             covariance = data.covariance + (spread * size) ** 2 * kernel(points, points, reach)
@@ -111,7 +122,7 @@ def mixture(data: Data) -> list[Settings]:
                 - 0.5 * (weights @ score**2 - (weights @ (one * score)) ** 2 / length)
                 + np.log(prior)
             )
-            kind = (spread * size, reach, share, noise)
+            kind = (spread * size, reach, own, noise)
             settings.append(Settings(*kind, whitener, one, score, weights, constant))
     return settings
 

@@ -3,13 +3,13 @@
     score(cell) = m + A peak(x, y; theta) + r(x, y) + noise,   A > 0
 
 `theta` is `analysis.posterior.peak`'s; r, a process with a squared-exponential kernel, is what no
-single peak follows (model error); noise has the cells' joint covariance, with a further independent
-part of unknown size where seeds were not repeated. m (flat prior), A (half-normal) and the
-covariance (a mixture over r's size and reach and the unknown noise) are integrated out exactly,
-theta by a sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3:
-tempering with Metropolis moves) whose particles are weighted anew (`importance.py`). Draws of r
-follow Matheron's rule on random Fourier features (Wilson et al. 2020, "Efficiently sampling
-functions from Gaussian process posteriors", equations 11 to 14).
+single peak follows (model error); noise has the joint covariance that the items give, and a part
+between seeds of a size as uncertain as their repeats leave it. m (flat prior), A (half-normal) and
+the covariance (a mixture over r's size and reach and that noise) are integrated out exactly, theta
+by a sequential Monte Carlo sampler (Del Moral, Doucet and Jasra 2006, section 3.3.2.3: tempering
+with Metropolis moves) whose particles are weighted anew (`importance.py`). Draws of r follow
+Matheron's rule on random Fourier features (Wilson et al. 2020, "Efficiently sampling functions from
+Gaussian process posteriors", equations 11 to 14).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ from analysis.posterior.likelihood import (
     likelihoods,
     log_sum,
     mixture,
-    same_size,
     spread_of,
     standardised,
     unit,
@@ -198,7 +197,7 @@ def posterior(data: Data, rng: np.random.Generator) -> Surfaces:
         level[here] = middle + rng.standard_normal(len(here)) / np.sqrt(length)
         prior = loads[here] @ wave(cells, frequencies / its.reach, phases).T
         error = rng.standard_normal((len(here), count)) @ root.T
-        own = np.linalg.cholesky(np.eye(count) + its.shared * same_size(data))
+        own = np.linalg.cholesky(its.own)
         error += noise * rng.standard_normal((len(here), count)) @ own.T
         missing = residual - level[here][:, None] - prior - error
         pulls[here] = its.size**2 * missing @ inverse

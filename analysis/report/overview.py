@@ -8,13 +8,9 @@ import pandas as pd
 
 from analysis.advice.answers import BenchmarkAnswer, Signal
 from analysis.benchmarks import ON_DATA_OF, task
-from analysis.compare.score_difference import (
-    Scored,
-    ScoreDifference,
-    best_keys,
-    score_difference,
-)
+from analysis.compare.score_difference import Scored, ScoreDifference, best_keys, score_difference
 from analysis.figures.interpolate import colour_range
+from analysis.fit.surface import Fit
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
 from analysis.tables.recipe import recipe
@@ -46,8 +42,9 @@ class ScoreTable(NamedTuple):
 class Gain(NamedTuple):
     """Best cell of one benchmark against the model before training.
 
-    `difference` is None where the model before training has no score. `note`: whether the scores
-    say anything at all. `points`: whether differences are written in points.
+    `difference` is None where the model before training has no score; its gain is that of the cell
+    as measured, `gain` without the `luck` of the best of many (`Fit.luck`). `note`: whether the
+    scores say anything at all.
     """
 
     benchmark: str
@@ -60,6 +57,7 @@ class Gain(NamedTuple):
     items: int | None
     note: str
     difference: ScoreDifference | None
+    luck: float | None = None
 
 
 class Overview(NamedTuple):
@@ -72,18 +70,19 @@ class Overview(NamedTuple):
 
 
 def overview(
-    grids: Sequence[Cells],
+    fits: Sequence[Fit],
     answers: Mapping[str, BenchmarkAnswer],
     frame: pd.DataFrame,
     items: pd.DataFrame | None,
 ) -> Overview:
     """Of the surfaces of one grid; `frame` is the whole table, with the model before training."""
+    grids = [fit.cells for fit in fits]
     first = grids[0]
     rows = frame.loc[(frame.stage == first.stage) & (frame.arm == first.arm)]
     return Overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
-        gains=[_gain(cells, answers[cells.benchmark], frame, rows, items) for cells in grids],
+        gains=[_gain(fit, answers[fit.cells.benchmark], frame, rows, items) for fit in fits],
         unscored=_unscored(rows, first),
     )
 
@@ -93,11 +92,12 @@ def score_table(cells: Cells) -> ScoreTable:
     table = cells.table
     values = table.value.to_numpy(dtype=float)
     low, high = colour_range(values[cells.ok], cells.higher_is_better)
-    places = _decimals(table.stderr[cells.ok], high - low)
+    places = _decimals(table.total_stderr[cells.ok], high - low)
     by_cell: dict[tuple[float, int], Score] = {}
     for row, cell in enumerate(table.to_dict("records")):
         if cell["status"] == "ok":
-            error = "" if pd.isna(cell["stderr"]) else f"{cell['stderr']:.{places}f}"
+            stderr = cell["total_stderr"]
+            error = "" if pd.isna(stderr) else f"{stderr:.{places}f}"
             shade = float(np.clip((cell["value"] - low) / (high - low), 0, 1))
             shade = shade if cells.higher_is_better else 1 - shade
             score = Score(f"{cell['value']:.{places}f}", error, shade, row == cells.best, "ok")
@@ -163,12 +163,13 @@ def scores_before(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, float]:
 
 
 def _gain(
-    cells: Cells,
+    fit: Fit,
     answer: BenchmarkAnswer,
     frame: pd.DataFrame,
     rows: pd.DataFrame,
     items: pd.DataFrame | None,
 ) -> Gain:
+    cells = fit.cells
     known = task(cells.benchmark)
     note = _note(answer, known.chance)
     if cells.best is None:
@@ -179,14 +180,14 @@ def _gain(
         )  # fmt: skip
     best = cells.table.iloc[cells.best]
     low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
-    places = _decimals(cells.table.stderr[cells.ok], high - low)
+    places = _decimals(cells.table.total_stderr[cells.ok], high - low)
     parent = before_training(frame, rows).get(cells.benchmark)
     difference = None
     if parent is not None:
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))
         difference = score_difference(
             Scored(frame, items, (parent[0],)),
-            Scored(frame, items, keys, cells.seed_sd),
+            Scored(frame, items, keys, cells.seeds),
             cells.benchmark,
             cells.metric,
             cells.higher_is_better,
@@ -196,8 +197,8 @@ def _gain(
     if difference is not None:
         # the difference is positive where training helped, the score rises or falls with it
         sign = 1 if unit_of(cells).points else cells.sign
-        gain = unit_of(cells).signed(sign * difference.gain, difference.stderr)
-    count = best.n
+        earned = difference.gain - (fit.luck or 0.0)
+        gain = unit_of(cells).signed(sign * earned, difference.stderr)
     return Gain(
         benchmark=cells.benchmark,
         label=known.label,
@@ -206,9 +207,10 @@ def _gain(
         cell=cells.cell_name(best.learning_rate, int(best.batch_size)),
         before="-" if difference is None else f"{difference.first:.{places}f}",
         gain=gain,
-        items=int(count) if np.isfinite(count) and np.isfinite(best.stderr) else None,
+        items=int(best.n) if np.isfinite(best.n) and np.isfinite(best.stderr) else None,
         note=note,
         difference=difference,
+        luck=fit.luck,
     )
 
 
@@ -291,7 +293,8 @@ def as_json(overview: Overview) -> dict[str, Any]:
             "note": gain.note,
             "before_training": None if difference is None else difference.first,
             "best": None if difference is None else difference.second,
-            "gain": None if difference is None else difference.gain,
+            "gain": None if difference is None else difference.gain - (gain.luck or 0.0),
+            "luck": gain.luck,
             "gain_stderr": None if difference is None else difference.stderr,
         }
     return {"facts": overview.facts, "benchmarks": gains, "without_score": overview.unscored}

@@ -122,7 +122,7 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     return Answered(
         given,
         {grid_cells.benchmark: unit_of(grid_cells) for grid_cells in cells},
-        overview.overview(cells, given.benchmarks, source.frame, source.items),
+        overview.overview(advice.fits, given.benchmarks, source.frame, source.items),
         step,
     )
 

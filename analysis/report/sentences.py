@@ -22,7 +22,6 @@ from analysis.text import (
     probability,
     rate,
     rounded,
-    signed,
     with_interval,
 )
 
@@ -227,20 +226,17 @@ def rule(rule: Rule, units: Mapping[str, Unit]) -> str:
 
 def contrast(contrast: Contrast) -> str:
     """Answer 6: whether reasoning and pattern recognition want different learning rates."""
-    if (
-        contrast.octaves is None
-        or contrast.low is None
-        or contrast.high is None
-        or contrast.visible is None
-    ):
+    if contrast.octaves is None:
         return f"Cannot be compared here: {contrast.missing}."
-    way = "higher" if contrast.octaves > 0 else "lower"
-    text = (
-        f"At equal batch sizes the best learning rate of reasoning is {abs(contrast.octaves):.1f} "
-        f"octaves {way} ({signed(contrast.low)} to {signed(contrast.high)}; probability that it "
-        f"is higher: {probability(contrast.p_higher or 0.0)}). This grid would have seen a "
-        f"difference of {contrast.visible:.1f} octaves or more."
-    )
+    chance = f"probability that it is higher: {probability(contrast.p_higher or 0.0)}"
+    text = "At equal batch sizes the best learning rate of reasoning is "
+    if contrast.visible is None:
+        text += f"away from the other by {contrast.span} octaves ({chance}). That of one type lies "
+        text += "at an end of the measured ones or beyond, so the difference has no bound there."
+    else:
+        way = "higher" if contrast.octaves > 0 else "lower"
+        text += f"{abs(contrast.octaves):.1f} octaves {way} ({contrast.span}; {chance}). This grid "
+        text += f"would have seen a difference of {contrast.visible:.1f} octaves or more."
     verdict = {
         SUPPORTED: "So it agrees with the SmolTulu paper, where reasoning wants a higher ratio.",
         CONTRADICTED: "So it contradicts the SmolTulu paper, where reasoning wants a higher ratio.",

@@ -1,9 +1,10 @@
 """Are the answers of a grid right where the truth is known?
 
-    python -m tests.bench.bench_calibration [--surfaces 50] [--first-seed 0]
+    python -m tests.bench.bench_calibration [--surfaces 50] [--first-seed 0] [--runs 1 3 ...]
 
 Simulated grids (`simulated.py`): shapes with an interior optimum, one of them ending where training
-diverges, and families that have none. Half of the grids have 6 x 6 cells, half 10 x 6.
+diverges, and families that have none. Half of the grids have 6 x 6 cells, half 10 x 6, and `RUNS`
+says how often each cell was run.
 
 LR*(B): of the batch sizes whose true best rate is interior (the score falls by `FALL` of that batch
 size's range on both sides), `called` is the share called interior; of those `top` is the share of
@@ -20,6 +21,7 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -34,17 +36,27 @@ from analysis.fit.curves import FALL
 from analysis.fit.exponent import NEAR
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
-from tests.bench.simulated import LEVEL, REFUSED, SHAPES, measured, truth
+from tests.bench.simulated import LEVEL, REFUSED, SHAPES, Runs, measured, truth
 from trainers.devices import cores
 
 SIZES, RATES, FLIPS = 6, (6, 10), 4
+RUNS = {
+    "1": Runs(1),
+    "3": Runs(3),
+    "1, one pair": Runs(1, 1, common=1.0),
+    "1, eight pairs": Runs(1, 8, common=1.0),
+    "3, alike": Runs(3, common=1.0, flips=1.0),
+}
+"""Seeds of each cell: one, three, one and the middle cell or eight of them twice, and three. Of the
+last three a seed moves all cells alike as much as each alone; of the last it flips answers too."""
+
 FINE = 801
 """Points along the rates at which the truth is read."""
 
 
 class Job(NamedTuple):
     shape: str
-    seeds: int
+    runs: str
     rates: int
     number: int
 
@@ -70,9 +82,12 @@ class Known(NamedTuple):
 
 def measure(job: Job) -> list[dict[str, Any]]:
     """One row for the surface and one for each of its batch sizes."""
-    rng = np.random.default_rng([zlib.crc32(job.shape.encode()), *job[1:]])
+    runs = RUNS[job.runs]
+    other = [] if job.runs.isdigit() else [zlib.crc32(job.runs.encode())]
+    seed = [zlib.crc32(job.shape.encode()), runs.seeds, job.rates, job.number, *other]
+    rng = np.random.default_rng(seed)
     surface = truth(job.shape, job.rates - 1, SIZES - 1, rng)
-    cells = measured(surface.score, job.rates, SIZES, job.seeds, rng)
+    cells = measured(surface.score, job.rates, SIZES, runs, rng)
     started = time.process_time()
     result = fit(cells)
     answer = _answer(result)
@@ -200,13 +215,15 @@ def _right(verdict: Batch, true: Known, epsilon: float) -> bool:
             return False
 
 
-def table_of(surfaces: int, first: int, refused: int, save: str | None) -> pd.DataFrame:
+def table_of(
+    surfaces: int, first: int, refused: int, runs: Sequence[str], save: str | None
+) -> pd.DataFrame:
     """Rows of every fit, saved as they come; half of the grids have each of `RATES`."""
     jobs = [
-        Job(shape, seeds, RATES[number % 2], first + number)
+        Job(shape, name, RATES[number % 2], first + number)
         for number in range(max(surfaces, refused))
         for shape in (SHAPES if number < surfaces else ()) + (REFUSED if number < refused else ())
-        for seeds in (1, 3)
+        for name in runs
     ]
     started, rows = time.monotonic(), []
     with ProcessPoolExecutor(cores()) as pool:
@@ -275,15 +292,17 @@ def linear(its: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surfaces", type=int, default=50, help="of each shape, by seeds")
-    parser.add_argument("--refused", type=int, help="of each family without an optimum, by seeds")
+    parser.add_argument("--surfaces", type=int, default=50, help="of each shape, by runs")
+    parser.add_argument("--refused", type=int, help="of each family without an optimum, by runs")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=["1", "3"])
     parser.add_argument("--save", help="a CSV of every row")
     arguments = parser.parse_args()
     started, refused = time.monotonic(), arguments.refused or arguments.surfaces
-    rows = table_of(arguments.surfaces, arguments.first_seed, refused, arguments.save)
-    for seeds, part in rows.groupby("seeds"):
-        print(f"\n{seeds} seed{'s' if seeds != 1 else ''} per cell")
+    asked = (arguments.surfaces, arguments.first_seed, refused, arguments.runs, arguments.save)
+    rows = table_of(*asked)
+    for name, part in rows.groupby("runs", sort=False):
+        print(f"\nseeds per cell: {name}")
         print(summary(part).to_string(float_format="{:.3f}".format, na_rep=""))
         print(linear(part[part.kind == "surface"]))
     flips = rows[rows.kind == "flip"]

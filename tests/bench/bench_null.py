@@ -8,13 +8,15 @@ the true best log2 rate: the probability that reasoning's is the higher should b
 pairs of any two shapes, and of two quadratics that are the same on 6 x 6 cells. Then, with
 quadratics, optima 1, 2 and 3 octaves of rate apart: the share of pairs with a probability above
 0.975. Then a truth of the rate alone: how often the ratio is called sufficient, and how often a
-ridge of equal ratios. Last, scores of pure chance, 2 % of 20 items: how often cells are said to
-differ.
+ridge of equal ratios. Scores of pure chance, 2 % of 20 items: how often cells are said to differ.
+Last, by how often cells were run (`bench_calibration.RUNS`): how often flat surfaces are said to
+differ, and weak quadratics.
 """
 
 import argparse
 import os
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -31,7 +33,18 @@ from analysis.fit.flatness import flatness
 from analysis.fit.surface import ALPHA, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
-from tests.bench.simulated import BATCH, POINT, RATE, SHAPES, Function, Truth, measured, truth
+from tests.bench.bench_calibration import RUNS
+from tests.bench.simulated import (
+    BATCH,
+    POINT,
+    RATE,
+    SHAPES,
+    Function,
+    Runs,
+    Truth,
+    measured,
+    truth,
+)
 from trainers.devices import cores
 
 CELLS = 6
@@ -49,6 +62,11 @@ class Job(NamedTuple):
     octaves: float
     seeds: int
     items: int
+    number: int
+
+
+class Repeated(NamedTuple):
+    runs: str
     number: int
 
 
@@ -82,6 +100,16 @@ def chance_called(job: Job) -> bool:
     return flatness(surfaces(load.adopted(frame, "chance"))[0])[0] <= ALPHA
 
 
+def flat_called(job: Repeated) -> tuple[bool, bool]:
+    """Whether a flat surface, and one that loses 2.2 points at 2.5 octaves, is said to differ."""
+    rng = np.random.default_rng([96, zlib.crc32(job.runs.encode()), job.number])
+    flat, weak = (
+        measured(bowl(2.5, 2.5, points, 1.0), CELLS, CELLS, RUNS[job.runs], rng)
+        for points in (0.0, 2.2)
+    )
+    return flatness(flat)[0] <= ALPHA, flatness(weak)[0] <= ALPHA
+
+
 def bowl(x: float, y: float, points: float, along: float) -> Function:
     half = (CELLS - 1) / 2
     return lambda u, v: (
@@ -96,7 +124,7 @@ def probability(
     """That the first surface's best rates are the higher."""
     curves = []
     for score, name in zip(pair, ("arc", "hellaswag"), strict=True):
-        its = fit(measured(score, rates, CELLS, job.seeds, rng, name, job.items)).curves
+        its = fit(measured(score, rates, CELLS, Runs(job.seeds), rng, name, job.items)).curves
         assert its is not None, "enough cells"
         curves.append(its)
     sizes = [int(size) for size in curves[0].batch_sizes]
@@ -146,7 +174,7 @@ def quadratics(job: Job) -> float:
 def rate_only(job: Job) -> RateOnly:
     rng = np.random.default_rng([98, *job[1:]])
     score = bowl(rng.uniform(2, 3), rng.uniform(1.5, 3.5), 2 * rng.uniform(1.5, 3), 0.0)
-    result = fit(measured(score, CELLS, CELLS, job.seeds, rng))
+    result = fit(measured(score, CELLS, CELLS, Runs(job.seeds), rng))
     return RateOnly(
         answers([result]).benchmarks["arc"].ratio_is_sufficient is Verdict.TRUE,
         result.status is FitStatus.IDENTIFIED and "ridge" in result.reason,
@@ -186,6 +214,13 @@ def main() -> None:
             f"rate-only truth called sufficient ratio: {called[0]:.3f}; ridge of ratios: "
             f"{called[1]:.3f}"
         )
+        for name in RUNS:
+            here = [Repeated(name, first + n) for n in range(2 * arguments.power)]
+            flat, weak = np.mean(list(pool.map(flat_called, here, chunksize=4)), axis=0)
+            text = (
+                f"seeds {name}: flat surfaces said to differ {flat:.3f}, weak quadratics {weak:.3f}"
+            )
+            print(text, flush=True)
         print("octaves  seeds  items  above 0.975")
         for octaves in (1.0, 2.0, 3.0):
             for seeds in (1, 3):

@@ -4,7 +4,8 @@ Axes are octaves from the corner. Interior optima lie in the middle half of each
 the edge families a tenth to six tenths of a side beyond it. A surface ranges over 3 to 6 points in
 the grid. A run's own noise is 0.8 to 1.3 points: a quarter of its variance from the items, which
 all cells share (correlation 0.7, so that a larger part is common to all), the rest from the seed.
-Where a surface is not a number training diverges.
+A seed may also move all of its runs alike and flip single answers, and cells may be repeated in
+part (`Runs`). Where a surface is not a number training diverges.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,6 +34,28 @@ WALL = 0.6
 
 LEVEL = 0.02
 """Of the range: points this near the best are as good, where a top is not unique."""
+
+
+class Runs(NamedTuple):
+    """`seeds` of every cell, and `repeated` cells in the middle of the grid with one seed more.
+
+    common: standard deviation of what a seed does to all cells alike, in shares of what it does to
+    one; flips: that of what it does to an item in one cell, in shares of what the cell does to it.
+    """
+
+    seeds: int = 1
+    repeated: int = 0
+    common: float = 0.0
+    flips: float = 0.0
+
+    def of(self, rates: int, sizes: int) -> tuple[np.ndarray, np.ndarray]:
+        """The number of each run's cell, and its seed."""
+        x, y = np.divmod(np.arange(rates * sizes), sizes)
+        apart = (x - (rates - 1) / 2) ** 2 + (y - (sizes - 1) / 2) ** 2
+        more = np.sort(np.argsort(apart, kind="stable")[: self.repeated])
+        cell = np.repeat(np.arange(rates * sizes), self.seeds)
+        seed = np.tile(np.arange(self.seeds), rates * sizes)
+        return np.append(cell, more), np.append(seed, np.full(len(more), self.seeds))
 
 
 class Truth(NamedTuple):
@@ -106,7 +129,7 @@ def measured(
     score: Function,
     rates: int,
     sizes: int,
-    seeds: int,
+    runs: Runs,
     rng: np.random.Generator,
     benchmark: str = "arc",
     items: int = ITEMS,
@@ -115,14 +138,10 @@ def measured(
 
     `items` scales the items' share of the noise, which is stated for `ITEMS` of them.
     """
-    x, y, seed = (
-        axis.ravel()
-        for axis in np.meshgrid(
-            RATE + np.arange(rates), BATCH + np.arange(sizes), np.arange(seeds), indexing="ij"
-        )
-    )
-    cell = np.repeat(np.arange(rates * sizes), seeds)
-    table, long = tables(score, np.column_stack([x, y, seed]), cell, rng, benchmark, items)
+    cell, seed = runs.of(rates, sizes)
+    x, y = np.divmod(cell, sizes)
+    trials = np.column_stack([RATE + x, BATCH + y, seed])
+    table, long = tables(score, trials, cell, rng, benchmark, items, runs)
     return surfaces(table, long)[0]
 
 
@@ -133,16 +152,23 @@ def tables(
     rng: np.random.Generator,
     benchmark: str = "arc",
     items: int = ITEMS,
+    runs: Runs | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows and items of trials (log2 learning rate, log2 batch size, seed), `cell` the number of
     each one's cell."""
+    common, flips = (0.0, 0.0) if runs is None else runs[2:]
     noise = POINT * rng.uniform(0.8, 1.3)
     x, y, seed = trials.T
     own = noise * np.sqrt(ITEM_SHARE * ITEMS)
     difficulty = own * np.sqrt(CORRELATION / (1 - CORRELATION)) * rng.standard_normal(items)
     answers = difficulty + own * rng.standard_normal((cell.max() + 1, items))
     shift = noise * np.sqrt(1 - ITEM_SHARE) * rng.standard_normal(len(x))
+    if common:
+        alike = rng.standard_normal(int(seed.max()) + 1)[seed.astype(int)]
+        shift += common * noise * np.sqrt(1 - ITEM_SHARE) * alike
     values = (score(x, y) + shift)[:, None] + answers[cell]
+    if flips:
+        values += flips * own * rng.standard_normal(values.shape)
     frame = pd.DataFrame(
         {
             "learning_rate": 2.0**x,

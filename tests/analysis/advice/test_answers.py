@@ -13,6 +13,7 @@ from analysis.advice.setting import equal_weights
 from analysis.fit.exponent import DEFINED
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
+from analysis.report import sentences
 from analysis.text import rounded
 from tests.analysis.planted import table
 
@@ -34,6 +35,13 @@ def planted(benchmark: str, best: float, gamma: float = 0.0) -> Fit:
 @cache
 def noise(benchmark: str, value: float, spread: float) -> Fit:
     frame = table(lambda x, y: value + 0 * x, noise=spread, seeds=2, benchmark=benchmark)
+    return fit(surfaces(frame)[0])
+
+
+def noise_on_the_grid(benchmark: str, value: float = 0.4, spread: float = 0.005) -> Fit:
+    frame = table(
+        lambda x, y: value + 0 * x, rates=RATES, sizes=SIX, noise=spread, benchmark=benchmark
+    )  # fmt: skip
     return fit(surfaces(frame)[0])
 
 
@@ -63,6 +71,12 @@ def test_tops_beyond_the_same_end_cannot_be_compared() -> None:
     assert "same end of the measured ones" in contrast.missing
     one_sided = of(planted("arc", -3.0), planted("hellaswag", -9.0)).contrast
     assert one_sided.verdict == SUPPORTED
+    assert one_sided.high is None and one_sided.visible is None, "how far beyond is not known"
+    assert one_sided.low is not None and one_sided.low < 6
+    assert "or more octaves" in sentences.contrast(one_sided)
+    other_way = of(planted("arc", -9.0), planted("hellaswag", -3.0)).contrast
+    assert other_way.low is None and other_way.high is not None
+    assert other_way.verdict == CONTRADICTED
 
 
 def test_a_slope_of_a_few_odd_draws_is_not_told() -> None:
@@ -135,6 +149,11 @@ def test_constant_scores_and_scores_at_chance_are_called_that() -> None:
     assert constant.signal is Signal.CONSTANT and constant.setting is not None
     chance = of(noise("arc", 0.25, 0.01)).benchmarks["arc"]
     assert chance.signal is Signal.CHANCE
+    many = noise_on_the_grid("arc", 0.25)
+    cells = many.cells.table
+    assert (abs(cells.value - 0.25) > 2 * cells.stderr).any(), "of 54 cells one lies beyond 2"
+    assert of(many).benchmarks["arc"].signal is Signal.CHANCE
+    assert of(noise_on_the_grid("arc", 0.28)).benchmarks["arc"].signal is Signal.FLAT
     assert of(noise("arc", 0.5, 0.01)).benchmarks["arc"].signal is Signal.FLAT
 
 
@@ -185,6 +204,17 @@ def test_the_setting_is_a_row_of_the_table_of_learning_rates() -> None:
         assert row.low <= setting.learning_rate <= row.high
         shown = rounded(row.learning_rate, row.low, row.high)[0]
         assert setting.learning_rate == float(shown)
+
+
+def test_a_flat_benchmark_has_a_price_in_a_mix_but_no_weight() -> None:
+    flat = noise_on_the_grid("hellaswag")
+    assert not flat.shaped
+    clear, mix = planted("arc", -9.0), of(planted("arc", -9.0), flat).mix
+    own = of(clear).benchmarks["arc"].setting
+    assert mix is not None and own is not None
+    assert {price.benchmark: price.weight for price in mix.prices} == {"arc": 1, "hellaswag": 0}
+    assert (mix.batch_size, mix.learning_rate) == (own.batch_size, own.learning_rate)
+    assert mix.regret_high < 0.1
 
 
 def test_weights_move_the_setting_of_a_mix() -> None:

@@ -10,6 +10,7 @@ from analysis.compare.score_difference import Scored, score_difference
 from analysis.compare.source import Source
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
+from analysis.posterior.seed_noise import SeedNoise
 from tests.analysis.planted import bowl, table
 
 
@@ -141,11 +142,26 @@ def test_runs_whose_arms_have_no_counterpart_are_not_said_to_share_nothing() -> 
 
 def test_repeated_seeds_judge_where_no_score_has_an_error() -> None:
     frame = table(bowl, noise=0.002, seeds=2).assign(stderr=np.nan)
-    keys = [Scored(frame, None, (key,), 0.01) for key in frame.key.iloc[:2]]
+    seeds = SeedNoise(0.01, np.full(20, 0.01), 20, 0.0, 0.01, 20.0, 0.0)
+    keys = [Scored(frame, None, (key,), seeds) for key in frame.key.iloc[:2]]
     found = score_difference(keys[0], keys[1], "arc", "acc", True)
     assert found is not None and found.by_seeds and found.stderr == pytest.approx(0.01 * 2**0.5)
-    unknown = score_difference(keys[0], keys[1]._replace(seed_sd=None), "arc", "acc", True)
+    unknown = score_difference(keys[0], keys[1]._replace(seeds=None), "arc", "acc", True)
     assert unknown is not None and unknown.stderr is None
+
+
+def test_what_a_seed_does_to_a_whole_grid_counts_between_grids() -> None:
+    frame = table(bowl, noise=0.002, seeds=3)
+    moved = frame.assign(value=frame.value + 0.02 * (frame.seed.astype(float) - 1))
+    (cells,) = surfaces(moved)
+    assert cells.seeds is not None and cells.seeds.pooled < 0.003
+    assert cells.seeds.total == pytest.approx(0.02, rel=0.1)
+    assert (cells.table.total_stderr > 3 * cells.table.stderr).all()
+    keys = tuple(moved.key.iloc[:3])
+    one, other = (Scored(moved, None, keys, cells.seeds) for _ in range(2))
+    found = score_difference(one, other, "arc", "acc", True)
+    assert found is not None and found.stderr is not None and found.stderr > 0.015
+    assert found.reach > 2.5, "three seeds know their spread badly"
 
 
 def test_a_lower_loss_is_a_gain() -> None:

@@ -8,6 +8,7 @@ from analysis.advice.advise import advise
 from analysis.compare.axis_places import places
 from analysis.compare.setting_axes import SettingAxis, setting_axes
 from analysis.compare.source import Source
+from analysis.fit.optimum import LEVELS
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.report import axis_sentences
@@ -49,6 +50,11 @@ def test_a_best_rate_that_falls_with_the_rank_is_found():
     assert on.slope.low < -0.5 < on.slope.high < 0
     shift = on.values[2].shift
     assert shift is not None and shift[1] < -2 < shift[2]
+    first, last = (one.fit.curves for one in (on.values[0], on.values[2]))
+    assert first is not None and last is not None
+    shuffled = np.random.default_rng(0).permuted(first.tops[:, 0])
+    alone = np.ptp(np.quantile(last.tops[:, 0] - shuffled, LEVELS))
+    assert shift[2] - shift[1] > alone, "of two comparisons either must hold"
     text = axis_sentences.sentences(axis, on)[0]
     assert "the best learning rate falls by 0." in text
     assert "octaves for each doubling of adapter.rank" in text

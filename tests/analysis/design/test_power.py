@@ -6,11 +6,16 @@ from scipy.optimize import curve_fit
 
 from analysis.design import power
 from analysis.design.power import Layout, bounds, chance_of_seeing, expected, visible
+from analysis.fit import rates
 
 
 def layout(rates: int, sizes: int, seeds: float = 1, step: float = 1.0) -> Layout:
     x, y = np.meshgrid(step * np.arange(rates), np.arange(sizes))
     return Layout(tuple(x.ravel()), tuple(y.ravel()), seeds)
+
+
+def test_a_plan_and_a_report_ask_the_same_of_an_interval():
+    assert power.WIDEST == rates.WIDEST
 
 
 def test_bound_is_the_scatter_of_least_squares_fits():

@@ -33,6 +33,20 @@ def test_a_weak_bowl_is_seen_by_what_a_quadratic_explains() -> None:
     assert np.mean(called) >= 0.8
 
 
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_a_clear_bowl_stays_clear_where_a_cell_or_two_are_repeated(repeated: int) -> None:
+    """A variance of one degree of freedom tells nothing from noise, the cells' order does."""
+    noise = 0.01 * np.random.default_rng(3).standard_normal(2 * len(RATES) * len(SIX))
+    frame = table(
+        lambda x, y: 0.5 - 0.0035 * ((x + 11.5) ** 2 + (y - 3.5) ** 2) + noise,
+        rates=RATES, sizes=SIX, seeds=2,
+    )  # fmt: skip
+    twice = (frame.seed == 1) & (frame.index < 2 * repeated)
+    cells = surfaces(frame.loc[(frame.seed == 0) | twice])[0]
+    assert cells.seeds is not None and cells.seeds.freedom == 1
+    assert flatness(cells)[0] < 0.01
+
+
 @pytest.mark.parametrize("stderr", [False, True])
 def test_one_repeat_that_agrees_by_rounding_leaves_a_clear_surface_clear(stderr: bool) -> None:
     frame = table(

@@ -20,6 +20,15 @@ def test_fit_recovers_a_planted_optimum() -> None:
     assert found.low <= -13.5 <= found.high
 
 
+def test_the_best_of_many_noisy_cells_is_taken_for_lucky() -> None:
+    """A flat surface: the best of 20 cells lies two standard errors above the others by chance."""
+    frame = table(lambda x, y: 0.5 + 0 * x, noise=0.01)
+    found = fitted(frame)
+    best = frame.value.max()
+    assert found.luck is not None
+    assert abs(best - found.luck - 0.5) < 0.5 * abs(best - 0.5)
+
+
 def test_lower_is_better_is_the_mirror_image() -> None:
     found = fitted(table(lambda x, y: 3 - bowl(x, y), metric="loss"))
     assert found.optimum == pytest.approx((-10, 3.5, -13.5), abs=0.05)

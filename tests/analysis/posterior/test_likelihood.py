@@ -11,7 +11,6 @@ from analysis.posterior.likelihood import (
     kernel,
     likelihoods,
     mixture,
-    same_size,
     spread_of,
     standardised,
     unit,
@@ -19,12 +18,15 @@ from analysis.posterior.likelihood import (
 from analysis.posterior.peak import Family, box_of, draw_prior
 
 
-def planted(unmeasured: bool) -> Data:
+def planted(measured: bool) -> Data:
     rng = np.random.default_rng(5)
     x, y = (axis.ravel() for axis in np.meshgrid(np.arange(-13.0, -8), np.arange(2.0, 6)))
     score = -0.1 * (x + 10) ** 2 - 0.05 * (y - 3.5) ** 2 + 0.2 * rng.standard_normal(len(x))
     mixed = rng.standard_normal((len(x), 40))
-    return Data(x, y, score, 0.001 * mixed @ mixed.T, unmeasured, box_of(x, y))
+    data = Data(x, y, score, 0.001 * mixed @ mixed.T, box_of(x, y))
+    if not measured:
+        return data
+    return data._replace(seeds=rng.uniform(0.5, 2, len(x)), sizes=np.array([0.1, 0.2]))
 
 
 def densely(data: Data, covariance: np.ndarray, shape: np.ndarray) -> float:
@@ -44,11 +46,11 @@ def densely(data: Data, covariance: np.ndarray, shape: np.ndarray) -> float:
     return total - 0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * np.log(length)
 
 
-@pytest.mark.parametrize("unmeasured", [False, True])
+@pytest.mark.parametrize("measured", [False, True])
 def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covariance(
-    unmeasured: bool,
+    measured: bool,
 ) -> None:
-    data = planted(unmeasured)
+    data = planted(measured)
     parameters = draw_prior(data.box, 4, Family.PEAK, np.random.default_rng(1))
     shape = standardised(parameters, data)[0]
     settings = mixture(data)
@@ -60,7 +62,7 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
     for number, its in enumerate(settings):
         for noise in its.noise:
             covariance = data.covariance + its.size**2 * kernel(points, points, its.reach)
-            covariance += noise**2 * (np.eye(len(shape[0])) + its.shared * same_size(data))
+            covariance += noise**2 * its.own
             wanted = [densely(data, covariance, one) for one in shape]
             share = np.log(prior[number % len(RESIDUALS)])
             assert found[row] == pytest.approx(np.array(wanted) + share, abs=1e-3)
@@ -69,7 +71,7 @@ def test_settings_that_share_a_whitening_have_the_evidence_of_their_own_covarian
 
 
 def test_a_top_far_outside_has_a_finite_evidence() -> None:
-    data = planted(False)
+    data = planted(measured=True)
     parameters = draw_prior(data.box, 4, Family.PEAK, np.random.default_rng(2))
     parameters[:, 0] += 1e4
     shape = standardised(parameters, data)[0]

@@ -73,3 +73,28 @@ def test_blocks_of_cells_with_seeds_of_their_own_are_counted_apart() -> None:
 
 def test_one_seed_tells_nothing() -> None:
     assert noise_of(np.full(5, 0.02), np.zeros(5, dtype=bool), seeds=1) is None
+
+
+def test_answers_that_seeds_flip_are_noise_of_the_items_already() -> None:
+    """Of 3 seeds that differ in their answers alone the bootstrap over items has everything."""
+    rng = np.random.default_rng(12)
+    cell, seed = np.repeat(np.arange(36), 3), np.tile(np.arange(3), 36)
+    answers = rng.standard_normal((36, 400))[cell] + rng.standard_normal((108, 400))
+    own = 0.1 * rng.standard_normal(108)
+    away = np.zeros(36, dtype=bool)
+    for extra, share in ((0.0, 1.0), (own, 0.2)):
+        scored = answers + np.reshape(extra, (-1, 1))
+        rows = pd.DataFrame({"seed": seed, "value": scored.mean(axis=1)})
+        found = seed_noise(rows, cell, away, scored)
+        assert found is not None and abs(found.items - share) < 0.15
+        known = found.variances(np.full(36, 3.0)).mean()
+        assert abs(known - np.var(extra) / 3) < 0.0005
+
+
+def test_a_pair_of_seeds_leaves_the_noise_of_unknown_size() -> None:
+    for seeds, widest in ((2, 50), (72, 1.6)):
+        rows = pd.DataFrame({"seed": np.arange(seeds), "value": np.arange(seeds) % 2 * 0.01})
+        found = seed_noise(rows, np.zeros(seeds, dtype=int), np.zeros(1, dtype=bool))
+        assert found is not None
+        times = found.times(np.array([1, 11]) / 12)
+        assert (times[1] / times[0] > widest) == (seeds == 2)

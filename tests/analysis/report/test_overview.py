@@ -62,7 +62,8 @@ def test_cell_that_failed_has_no_batch_size_where_nobody_knows_it():
     rows = pd.DataFrame({"lr": [1e-4, 4e-4, 1.6e-3], "arc_acc": ["0.5", "0.6", "OOM"]})
     frame = load.adopted(rows, "no batch size")
     (cells,) = surfaces(frame)
-    result = overview.overview([cells], answers([fit(cells)]).benchmarks, frame, None)
+    fitted = fit(cells)
+    result = overview.overview([fitted], answers([fitted]).benchmarks, frame, None)
     assert result.unscored == ["1.6e-3 failed: the table says 'OOM'"]
 
 
