@@ -65,14 +65,10 @@ def training_curves(title: str, curves: Sequence[TrainingCurve]) -> Chart | None
     return Chart(title, x_axis, Axis("training loss, smoothed", low - room, high + room), layers)
 
 
-def thinned(records: Sequence[Mapping[str, float]], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (steps where they were not recorded) and smoothed loss, at most `most` points of each
-    with the first and the last among them."""
-    count = min(most, len(records))
-    places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
-    kept = [records[place] for place in places]
-    tokens = [record.get("tokens", record.get("step", np.nan)) for record in kept]
-    loss = [record.get("smoothed_loss", record.get("loss", np.nan)) for record in kept]
+def curve_points(records: Sequence[Mapping[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (steps where they were not recorded) and smoothed loss."""
+    tokens = [record.get("tokens", record.get("step", np.nan)) for record in records]
+    loss = [record.get("smoothed_loss", record.get("loss", np.nan)) for record in records]
     return np.array(tokens, dtype=float), np.array(loss, dtype=float)
 
 
