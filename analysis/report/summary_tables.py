@@ -18,11 +18,10 @@ class Progress(NamedTuple):
 
 
 def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
-    """Benchmarks, and one record per trial: its columns, and per benchmark (value, stderr, status).
-
-    Reasons of a trial that did not end well are under "reason".
+    """Benchmarks, and a record per trial of the grid: its columns, and per benchmark value, stderr
+    and status. Reasons of a trial that did not end well are under "reason".
     """
-    rows = rows.loc[rows.primary.fillna(False).astype(bool)]
+    rows = rows.loc[rows.primary.fillna(False).astype(bool) & rows.learning_rate.notna()]
     benchmarks = list(dict.fromkeys(rows.benchmark))
     by_key: dict[str, list[dict[str, Any]]] = {}
     for row in rows.to_dict("records"):  # ten thousand groups of pandas take a minute

@@ -26,11 +26,11 @@ def test_records_lie_evenly_from_the_first_whole_line_to_the_last(steps, torn, t
 
 def test_the_size_of_a_file_costs_nothing(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(lines(200_000))
+    path.write_text(lines(50_000))
     parsed = []
     monkeypatch.setattr(training_log, "objects", lambda lines: parsed.extend(lines) or [])
     records(tmp_path, 80)
-    assert len(parsed) == 80 and path.stat().st_size > 20 * SMALL
+    assert len(parsed) == 80 and path.stat().st_size > 6 * SMALL
 
 
 def test_what_is_no_record_is_skipped(tmp_path):
