@@ -212,7 +212,8 @@ def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     gridded = {(stage_advice.stage, stage_advice.arm) for stage_advice in advice}
     outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
     benchmarks, trials = summary_tables.scores(frame.loc[outside])
-    return {"benchmarks": benchmarks, "trials": trials}
+    shown = summary_tables.shown(trials)
+    return {"benchmarks": benchmarks, "trials": shown, "trials_in_all": len(trials)}
 
 
 def _progress(source: Source) -> summary_tables.Progress | None:

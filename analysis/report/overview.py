@@ -80,10 +80,14 @@ def overview(
     """Of the surfaces of one grid; `frame` is the whole table, with the model before training."""
     first = grids[0]
     rows = frame.loc[(frame.stage == first.stage) & (frame.arm == first.arm)]
+    start = before_training(frame, rows)
     return Overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
-        gains=[_gain(cells, answers[cells.benchmark], frame, rows, items) for cells in grids],
+        gains=[
+            _gain(cells, answers[cells.benchmark], frame, rows, items, start.get(cells.benchmark))
+            for cells in grids
+        ],
         unscored=_unscored(rows, first),
     )
 
@@ -168,6 +172,7 @@ def _gain(
     frame: pd.DataFrame,
     rows: pd.DataFrame,
     items: pd.DataFrame | None,
+    parent: tuple[str, str] | None,
 ) -> Gain:
     known = task(cells.benchmark)
     note = _note(answer, known.chance)
@@ -180,7 +185,6 @@ def _gain(
     best = cells.table.iloc[cells.best]
     low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
     places = _decimals(cells.table.stderr[cells.ok], high - low)
-    parent = before_training(frame, rows).get(cells.benchmark)
     difference = None
     if parent is not None:
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))
@@ -197,7 +201,6 @@ def _gain(
         # the difference is positive where training helped, the score rises or falls with it
         sign = 1 if unit_of(cells).points else cells.sign
         gain = unit_of(cells).signed(sign * difference.gain, difference.stderr)
-    count = best.n
     return Gain(
         benchmark=cells.benchmark,
         label=known.label,
@@ -206,7 +209,7 @@ def _gain(
         cell=cells.cell_name(best.learning_rate, int(best.batch_size)),
         before="-" if difference is None else f"{difference.first:.{places}f}",
         gain=gain,
-        items=int(count) if np.isfinite(count) and np.isfinite(best.stderr) else None,
+        items=int(best.n) if np.isfinite(best.n) and np.isfinite(best.stderr) else None,
         note=note,
         difference=difference,
     )

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import summary_tables
 from analysis.tables import load
 
 
@@ -44,4 +43,3 @@ def test_a_model_without_axes_is_told_and_stands_outside_the_grid(sweep, read, s
     outside = table.frame[table.frame.learning_rate.isna()]
     assert list(outside.stage) == [stage.get("stage", "base")] and list(outside.value) == [2.9]
     assert "1 row without learning rate and batch size: models outside the grid" in table.notes
-    assert len(summary_tables.scores(table.frame)[1]) == 20
