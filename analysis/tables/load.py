@@ -154,7 +154,7 @@ def items(run_dir: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFram
             table = _items_of(path)
             if primary is not None:
                 metrics = pa.array(primary.get(benchmark, []), table["metric"].type)
-                table = table.filter(pc.is_in(table["metric"], metrics))
+                table = table.filter(pc.field("metric").isin(metrics))
             for name, text in (("key", trial["key"]), ("benchmark", benchmark)):
                 table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
             tables.append(_in_categories(table.select(list(ITEM_COLUMNS))))

@@ -209,7 +209,7 @@ def spelled(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, list[str
     }  # fmt: skip
 
 
-def filled(cells: pd.Series) -> pd.Series:
+def filled(cells: Any) -> Any:
     """Where a column holds anything."""
     return cells.notna() & (cells != "")
 

@@ -122,8 +122,11 @@ def _check_axes(rows: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
     for problem, wrong in problems.items():
         if wrong.any():
             first = wrong.index[wrong][0]
-            role = "learning_rate" if pd.isna(rates[first]) else "batch_size"
-            others = elsewhere(raw, role, first) if pd.isna(rows[role][first]) else []
+            empty = [
+                name for name in ("learning_rate", "batch_size") if pd.isna(rows.at[first, name])
+            ]
+            role = empty[0] if empty else ""
+            others = elsewhere(raw, role, first) if role else []
             hint = (
                 f"; {listed(others)} may be its {role}: write it into the column that the other "
                 "rows have, or leave the row out with --where"

@@ -24,7 +24,7 @@ def united(raw: pd.DataFrame, mapping: Mapping[str, str], given: Mapping[str, st
     notes: list[str] = []
     for role, candidates in spelled(raw, given).items():
         for other in candidates:
-            first = mapping.get(role)
+            first = mapping.get(role, "")
             if first not in raw or other in [*mapping.values(), *taken]:
                 continue
             here, there = filled(raw[first]), filled(raw[other])
