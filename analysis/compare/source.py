@@ -58,12 +58,13 @@ class Source:
         pairs = tables.contaminated(self.folder / tables.FOLDER)
         stages = audited["contamination"].get("stages", {})
         return without_contaminated.without(
-            self.frame, self.items, without_contaminated.leaked(pairs, stages)
+            self.frame, results.items(self.folder), without_contaminated.leaked(pairs, stages)
         )
 
 
-def load(path: Path | str, options: ReadOptions | None = None) -> Source:
-    """Read one source; a run folder's results.csv and .parquet are rebuilt on the way.
+def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool = True) -> Source:
+    """Read one source; a run folder's results.csv and .parquet are rebuilt on the way. Items are of
+    `all_metrics`, or of the primary ones.
 
     Raises:
         ResultsError: the path is neither, or what is there cannot be read.
@@ -81,7 +82,8 @@ def load(path: Path | str, options: ReadOptions | None = None) -> Source:
     manifest = run_folder.manifest(folder)
     name = manifest.get("name") or folder.name
     notes = (*run.notes, *unplanned(folder, frame))
-    return Source(name, frame, folder, results.items(folder), manifest, notes)
+    items = results.items(folder, None if all_metrics else frame)
+    return Source(name, frame, folder, items, manifest, notes)
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:

@@ -5,6 +5,7 @@ plotly for the page. What is shown, and how far the axes reach, is decided here;
 knows how to draw a layer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
@@ -156,14 +157,19 @@ def plain(value: Any) -> Any:
             if field.name in ("kind", "x", "y") or not _is_default(item, field.default)
         }
     if isinstance(value, np.ndarray | pd.Series):
-        return [plain(item) for item in np.asarray(value).tolist()]
+        array = np.asarray(value)
+        if array.ndim == 1 and array.dtype.kind == "f":  # most of what there is
+            return [_short(item) for item in array.tolist()]
+        return [plain(item) for item in (array if array.ndim > 1 else array.tolist())]
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if np.isfinite(value) else None
-    return value
+    return _short(value) if isinstance(value, float) else value
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -65,15 +65,12 @@ def training_curves(title: str, curves: Sequence[TrainingCurve]) -> Chart | None
     return Chart(title, x_axis, Axis("training loss, smoothed", low - room, high + room), layers)
 
 
-def thinned(records: Sequence[Mapping[str, float]], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (steps where they were not recorded) and smoothed loss, at most `most` points of each
-    with the first and the last among them. A record with neither tokens nor step is left out."""
+def curve_points(records: Sequence[Mapping[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (steps where they were not recorded) and smoothed loss. A record with neither tokens
+    nor step is left out."""
     records = [record for record in records if "tokens" in record or "step" in record]
-    count = min(most, len(records))
-    places = np.unique(np.linspace(0, len(records) - 1, count).round().astype(int))
-    kept = [records[place] for place in places]
-    tokens = [record.get("tokens", record.get("step", np.nan)) for record in kept]
-    loss = [record.get("smoothed_loss", record.get("loss", np.nan)) for record in kept]
+    tokens = [record.get("tokens", record.get("step", np.nan)) for record in records]
+    loss = [record.get("smoothed_loss", record.get("loss", np.nan)) for record in records]
     return np.array(tokens, dtype=float), np.array(loss, dtype=float)
 
 

@@ -56,7 +56,8 @@ def write(
             that no grid has.
     """
     given = paths if not isinstance(paths, Path | str) else [paths]
-    sources = distinct([load(path, options) for path in given])
+    every = all_metrics or len(given) > 1  # what is primary in one may not be in another
+    sources = distinct([load(path, options, every) for path in given])
     grids = {source.name: surfaces(source.frame, source.items) for source in sources}
     _refuse_unknown(
         weights or {}, {grid_cells.benchmark for cells in grids.values() for grid_cells in cells}
@@ -105,7 +106,7 @@ def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
         ResultsError: the records cannot be read or do not belong together.
     """
     frame = results.read(run_dir)
-    source = Source(run_dir.name, frame, run_dir, results.items(run_dir), {})
+    source = Source(run_dir.name, frame, run_dir, results.items(run_dir, frame), {})
     cells = surfaces(frame, source.items)
     grids = {}
     for one in advise([fit(each) for each in cells], None, frame):
@@ -212,7 +213,8 @@ def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     gridded = {(stage_advice.stage, stage_advice.arm) for stage_advice in advice}
     outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
     benchmarks, trials = summary_tables.scores(frame.loc[outside])
-    return {"benchmarks": benchmarks, "trials": trials}
+    shown = summary_tables.shown(trials)
+    return {"benchmarks": benchmarks, "trials": shown, "trials_in_all": len(trials)}
 
 
 def _progress(source: Source) -> summary_tables.Progress | None:

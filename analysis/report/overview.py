@@ -79,10 +79,14 @@ def overview(
     grids = [fit.cells for fit in fits]
     first = grids[0]
     rows = frame.loc[(frame.stage == first.stage) & (frame.arm == first.arm)]
+    start = before_training(frame, rows)
     return Overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
-        gains=[_gain(fit, answers[fit.cells.benchmark], frame, rows, items) for fit in fits],
+        gains=[
+            _gain(fit, answers[name], frame, rows, items, start.get(name))
+            for name, fit in ((fit.cells.benchmark, fit) for fit in fits)
+        ],
         unscored=_unscored(rows, first),
     )
 
@@ -168,6 +172,7 @@ def _gain(
     frame: pd.DataFrame,
     rows: pd.DataFrame,
     items: pd.DataFrame | None,
+    parent: tuple[str, str] | None,
 ) -> Gain:
     cells = fit.cells
     known = task(cells.benchmark)
@@ -181,7 +186,6 @@ def _gain(
     best = cells.table.iloc[cells.best]
     low, high = colour_range(cells.table.value[cells.ok].to_numpy(), cells.higher_is_better)
     places = _decimals(cells.table.total_stderr[cells.ok], high - low)
-    parent = before_training(frame, rows).get(cells.benchmark)
     difference = None
     if parent is not None:
         keys = best_keys(rows, best.learning_rate, int(best.batch_size))

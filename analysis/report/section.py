@@ -87,7 +87,7 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
             view = surface_view.fitted(fit(cells), noise=noise, recipe=made)
             panels.append(_panel(view, f"{view.label}, {view.metric}.", place, primary=False))
     others = [] if all_metrics else list(surface_view.unfitted(here))
-    benchmarks, trials = summary_tables.scores(here)
+    benchmarks, trials = summary_tables.scores(here[here.learning_rate.notna()])
     heading = f"Training loss, {title(advice.stage, advice.arm)}"
     curves = training_curves(heading, read_curves(source, here))
     return {
@@ -106,7 +106,8 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
         "noise": [(task(fit.cells.benchmark).label, fit.cells.noise_source) for fit in advice.fits],
         "before": before,
         "benchmarks": benchmarks,
-        "trials": trials,
+        "trials": summary_tables.shown(trials),
+        "trials_in_all": len(trials),
         "counts": pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
     }
 

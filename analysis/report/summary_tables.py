@@ -8,6 +8,13 @@ import pandas as pd
 
 from analysis.tables.plan_file import read_plan
 
+OF_A_TRIAL = ("learning_rate", "batch_size", "seed", "steps", "stage", "model")
+STATUSES = ("diverged", "failed", "ok")
+"""The worst first."""
+
+MOST_TRIALS = 2_000
+"""Rows of a page's table, a megabyte with ten benchmarks."""
+
 
 class Progress(NamedTuple):
     """Planned trials, and how many of them ended (ok or diverged, every score in) or failed."""
@@ -17,34 +24,47 @@ class Progress(NamedTuple):
     failed: int
 
 
-def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, object]]]:
+def scores(rows: pd.DataFrame) -> tuple[list[str], list[dict[str, Any]]]:
     """Benchmarks, and one record per trial: its columns, and per benchmark (value, stderr, status).
 
     Reasons of a trial that did not end well are under "reason".
     """
     rows = rows.loc[rows.primary.fillna(False).astype(bool)]
-    benchmarks = list(dict.fromkeys(rows.benchmark))
-    by_key: dict[str, list[dict[str, Any]]] = {}
-    for row in rows.to_dict("records"):  # ten thousand groups of pandas take a minute
-        by_key.setdefault(row["key"], []).append(row)
-    records = []
-    for trial in by_key.values():
-        first = trial[0]
-        records.append(
-            {name: _none(first[name]) for name in ("learning_rate", "batch_size", "seed", "steps")}
-            | {
-                "ratio": _none(first["lr_bs_ratio"]),
-                "status": _worst({row["status"] for row in trial}),
-                "reason": next((row["reason"] for row in trial if row["reason"]), ""),
-                "stage": first["stage"],
-                "model": first["model"],
-                "scores": {
-                    row["benchmark"]: (_none(row["value"]), _none(row["stderr"]), row["status"])
-                    for row in trial
-                },
-            }
+    columns = (
+        "key",
+        *OF_A_TRIAL,
+        "lr_bs_ratio",
+        "benchmark",
+        "value",
+        "stderr",
+        "status",
+        "reason",
+    )
+    cells = {name: rows[name].astype("object").where(rows[name].notna(), None) for name in columns}
+    trials: dict[str, dict[str, Any]] = {}
+    for row in zip(*(column.tolist() for column in cells.values()), strict=True):
+        cell = dict(zip(columns, row, strict=True))
+        trial = trials.setdefault(
+            cell["key"],
+            {name: cell[name] for name in OF_A_TRIAL}
+            | {"ratio": cell["lr_bs_ratio"], "status": "ok", "reason": "", "scores": {}},
         )
-    return benchmarks, records
+        trial["status"] = min(trial["status"], cell["status"], key=STATUSES.index)
+        trial["reason"] = trial["reason"] or cell["reason"] or ""
+        trial["scores"][cell["benchmark"]] = (cell["value"], cell["stderr"], cell["status"])
+    return list(dict.fromkeys(rows.benchmark)), list(trials.values())
+
+
+def shown(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The trials that a page lists: all, or of more than `MOST_TRIALS` those that did not end well
+    and then one in so many, in their order."""
+    if len(trials) <= MOST_TRIALS:
+        return trials
+    bad = [place for place, trial in enumerate(trials) if trial["status"] != "ok"][:MOST_TRIALS]
+    rest = sorted(set(range(len(trials))) - set(bad))
+    left = MOST_TRIALS - len(bad)
+    some = [rest[place * len(rest) // left] for place in range(left)]
+    return [trials[place] for place in sorted([*bad, *some])]
 
 
 def progress(
@@ -69,11 +89,3 @@ def progress(
         if key not in failed and rows.get(key, 0) >= wanted[stage]
     ]
     return Progress(len(plan), len(done), int(plan.key.isin(failed).sum()))
-
-
-def _worst(statuses: set[str]) -> str:
-    return next(status for status in ("diverged", "failed", "ok") if status in statuses)
-
-
-def _none(value: object) -> object:
-    return None if pd.isna(value) else value  # type: ignore[call-overload]

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from analysis.compare.source import Source
-from analysis.figures.training_curves import TrainingCurve, points_per_curve, thinned
-from analysis.tables import run_folder
+from analysis.figures.training_curves import TrainingCurve, curve_points, points_per_curve
+from analysis.tables import run_folder, training_log
 
 
 def read_curves(source: Source, rows: pd.DataFrame) -> list[TrainingCurve]:
@@ -18,10 +18,12 @@ def read_curves(source: Source, rows: pd.DataFrame) -> list[TrainingCurve]:
         if trial["key"] not in trials.index:
             continue
         row = trials.loc[trial["key"]]
-        log = run_folder.training_log(folder)
-        if len(log) < 2 or pd.isna(row.learning_rate) or pd.isna(row.batch_size):
+        if pd.isna(row.learning_rate) or pd.isna(row.batch_size):
             continue
-        tokens, loss = thinned(log, most)
+        log = training_log.records(folder, most)
+        if len(log) < 2:
+            continue
+        tokens, loss = curve_points(log)
         seed = None if pd.isna(row.seed) else int(row.seed)
         curves.append(
             TrainingCurve(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.tables import published
@@ -131,8 +132,9 @@ def write(run_dir: Path | str) -> Table:
     return run
 
 
-def items(run_dir: Path | str) -> pd.DataFrame:
-    """One row per trial x benchmark x metric x item (`ITEM_COLUMNS`), of the wanted evaluations.
+def items(run_dir: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per trial x benchmark x metric x item (`ITEM_COLUMNS`), of the wanted evaluations;
+    of the primary metrics alone of the table `frame` where it is given.
 
     Empty where no trial kept its items.
 
@@ -141,20 +143,42 @@ def items(run_dir: Path | str) -> pd.DataFrame:
     """
     run_dir = Path(run_dir)
     stages = manifest(run_dir).get("stages", {})
+    primary = None if frame is None else _primary(frame)
     tables = []
     for folder, trial in trials(run_dir):
         for evaluation in wanted(stages, trial["stage"]):
             path = folder / "scores" / f"{evaluation['fingerprint']}.parquet"
+            benchmark = evaluation["benchmark"]
             if not path.exists():
                 continue
             table = _items_of(path)
-            for name in ("key", "benchmark"):
-                text = trial["key"] if name == "key" else evaluation["benchmark"]
+            if primary is not None:
+                metrics = pa.array(primary.get(benchmark, []), table["metric"].type)
+                table = table.filter(pc.field("metric").isin(metrics))
+            for name, text in (("key", trial["key"]), ("benchmark", benchmark)):
                 table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
-            tables.append(table.select(list(ITEM_COLUMNS)))
+            tables.append(_in_categories(table.select(list(ITEM_COLUMNS))))
     if not tables:
         return pd.DataFrame(columns=list(ITEM_COLUMNS))
-    return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    whole = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+    return whole.to_pandas()
+
+
+def _primary(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Benchmark -> its primary metrics."""
+    pairs = frame.loc[frame.primary.fillna(False).astype(bool), ["benchmark", "metric"]]
+    metrics: dict[str, list[str]] = {}
+    for benchmark, metric in pairs.drop_duplicates().itertuples(index=False):
+        metrics.setdefault(benchmark, []).append(metric)
+    return metrics
+
+
+def _in_categories(table: pa.Table) -> pa.Table:
+    """With the names that repeat in every row held once."""
+    for place, name in enumerate(table.column_names):
+        if name in ("key", "benchmark", "metric"):
+            table = table.set_column(place, name, table[name].dictionary_encode())
+    return table
 
 
 def _items_of(path: Path) -> pa.Table:

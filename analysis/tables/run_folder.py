@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from analysis.tables.score_record import WAY_OUT, problem
 from analysis.tables.settings import AXES, flat
+from analysis.tables.training_log import objects
 
 MARKS = (
     ("documents", "", "on different items"),
@@ -251,23 +252,10 @@ def _score(score: dict[str, Any], path: Path) -> dict[str, Any]:
     return row
 
 
-def training_log(folder: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl in a trial's folder, one per logged step; none where training
-    has not begun."""
-    path = folder / "metrics.jsonl"
-    return json_lines(path) if path.is_file() else []
-
-
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a .jsonl file; what is no object is skipped, and half a line, which a killed
     writer leaves."""
-    records = []
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                records.append(record)
-    return records
+    return objects(path.read_bytes().splitlines())
 
 
 def _last_failure(path: Path) -> str | None:

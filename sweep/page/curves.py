@@ -5,6 +5,8 @@ import json
 import math
 from pathlib import Path
 
+from analysis.tables import training_log
+
 POINTS = 60
 """Of one curve, at most twice as many."""
 
@@ -22,23 +24,34 @@ class LossCurve:
         self.losses: list[float] = []
 
     def read(self) -> None:
-        """Take in the lines that are new; all of them where an attempt has begun again."""
+        """Take in the lines that are new; all of them where an attempt has begun again. Of a long
+        file that is there already some are read, as evenly apart as the later ones will be."""
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
-            if file.seek(0, 2) < self._position:
+            size = file.seek(0, 2)
+            if size < self._position:
                 self.__init__(self._path)
+            if not self._position and size > training_log.SMALL:
+                sample = training_log.sample(file, POINTS)
+                for line in sample.lines:
+                    self._add(line)
+                self._lines, self._every, self._position = 1, sample.every, sample.end
             file.seek(self._position)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 self._position += len(line)
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    record = json.loads(line)
-                    self._add(int(record["step"]), float(record["smoothed_loss"]))
+                if self._lines % self._every == 0:
+                    self._add(line)
+                self._lines += 1
 
-    def _add(self, step: int, loss: float) -> None:
-        self._lines += 1
-        if (self._lines - 1) % self._every or not math.isfinite(loss):
-            return
+    def _add(self, line: bytes) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            step, loss = int(record["step"]), float(record["smoothed_loss"])
+            if math.isfinite(loss):
+                self._append(step, loss)
+
+    def _append(self, step: int, loss: float) -> None:
         if self.steps and step <= self.steps[-1]:  # taken back to a checkpoint
             kept = sum(one < step for one in self.steps)
             del self.steps[kept:], self.losses[kept:]

@@ -125,7 +125,8 @@ class DecidePool(Pool[Cell]):
         ended = sum(trial.status in ("ok", "diverged") for trial in tried)
         fits, expected = list[Fit](), self.expected
         if ended or self.screening is not None:
-            whole, items = load.whole(self._folder.path), load.items(self._folder.path)
+            whole = load.whole(self._folder.path)
+            items = load.items(self._folder.path, whole)
             fits = self._fits(without(whole), items) if ended else []
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)

@@ -15,6 +15,7 @@ from analysis.tables.external import columns, conditions, scores
 from analysis.tables.external.benchmark_names import all_named
 from analysis.tables.external.runs import runs
 from analysis.tables.external.shape import rows_of_runs
+from analysis.tables.external.spellings import united
 from analysis.tables.external.values import in_schema
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
@@ -53,15 +54,17 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
         raise ResultsError(f"{source}: the table has no rows")
     frame, shape = rows_of_runs(frame, options.columns, source)
     raw: Any = selected(frame, options.where, source)
-    raw, mapping, notes = _step_law(raw, columns.roles(raw, options.columns, source))
-    notes = shape + notes
+    mapping = columns.roles(raw, options.columns, source)
+    raw, same, notes = united(raw, mapping, options.columns)
+    raw, mapping, of_step_law = _step_law(raw, mapping)
+    notes = shape + notes + of_step_law
     long = "value" in mapping and ("benchmark" in mapping or "metric" in mapping)
     if not long:
         kept = [role for role in mapping if role not in OF_A_SCORE or role in options.columns]
         mapping = {role: mapping[role] for role in kept}
     notes += _names_notes(mapping)
     rows: Any = runs(raw, mapping, options.columns, source, notes)
-    rest = [name for name in raw.columns if name not in mapping.values()]
+    rest = [name for name in raw.columns if name not in [*mapping.values(), *same]]
     kinds = scores.Columns([], [], {})
     if long:
         scores_of_rows = _scores_of_long(raw, mapping)
@@ -85,7 +88,7 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     unscored = [name for name in rest if name not in [*kinds.used, *by]]
     settings = [mapping[role] for role in columns.SETTINGS_ROLES if mapping.get(role) in raw]
     candidates = [name for name in [*unscored, *settings] if name not in by]
-    conditions.refuse_conditions(rows, raw, candidates, source)
+    conditions.refuse_conditions(rows, raw, candidates, source, notes)
     rows = conditions.without_reruns(rows, raw, source, notes)
     rows["run"], rows["seed"] = conditions.seeds(rows)
     raw = raw.loc[rows.index]

@@ -167,21 +167,7 @@ def roles(frame: pd.DataFrame, given: Mapping[str, str], source: str) -> dict[st
         ResultsError: a role or a column that is given does not exist.
     """
     mapping: dict[str, str] = {}
-    names: dict[str, str] = {}
-    filled = [str(name) for name, cells in frame.items() if (cells.notna() & (cells != "")).any()]
-    for column in filled:
-        names.setdefault(plain(column), column)
-    last_parts: dict[str, str] = {}
-    for column in filled:
-        parts = re.split(r"[/.]", column.lower())
-        if len(parts) > 1 and parts[0] not in LOGGED:
-            last_parts.setdefault(re.sub(r"[\s\-]+", "_", parts[-1]), column)
-    for role, spellings in SPELLINGS.items():
-        if role in given:
-            continue
-        ordered = (*(() if role in spellings else (role,)), *spellings)
-        candidates = [table[name] for table in (names, last_parts) for name in ordered
-                      if name in table and table[name] not in given.values()]  # fmt: skip
+    for role, candidates in spelled(frame, given).items():
         if role == "seed":  # of several seeds, one that varies
             candidates.sort(key=lambda column: frame[column].nunique() < 2)
         if candidates and candidates[0] not in mapping.values():
@@ -200,6 +186,32 @@ def roles(frame: pd.DataFrame, given: Mapping[str, str], source: str) -> dict[st
         if column:
             mapping[role] = column
     return mapping
+
+
+def spelled(frame: pd.DataFrame, given: Mapping[str, str]) -> dict[str, list[str]]:
+    """Every role that is not `given` -> the columns of its names that hold anything, the surest
+    first."""
+    names: dict[str, str] = {}
+    columns = [str(name) for name, cells in frame.items() if filled(cells).any()]
+    for column in columns:
+        names.setdefault(plain(column), column)
+    last_parts: dict[str, str] = {}
+    for column in columns:
+        parts = re.split(r"[/.]", column.lower())
+        if len(parts) > 1 and parts[0] not in LOGGED:
+            last_parts.setdefault(re.sub(r"[\s\-]+", "_", parts[-1]), column)
+    return {
+        role: [table[name] for table in (names, last_parts)
+               for name in (*(() if role in spellings else (role,)), *spellings)
+               if name in table and table[name] not in given.values()]
+        for role, spellings in SPELLINGS.items()
+        if role not in given
+    }  # fmt: skip
+
+
+def filled(cells: Any) -> Any:
+    """Where a column holds anything."""
+    return cells.notna() & (cells != "")
 
 
 def _constant(text: str) -> bool:
@@ -232,3 +244,16 @@ def run_names(frame: pd.DataFrame) -> Iterable[str]:
     """Columns that name the run of a row."""
     names = {plain(column): str(column) for column in frame.columns}
     return [names[name] for name in RUN_NAMES if name in names]
+
+
+def name_of_each_row(frame: pd.DataFrame, progress: str) -> str | None:
+    """A column that names every row as another run; None where there is none. A row number, and a
+    name in which the step of the column `progress` stands, name no run."""
+    steps = frame[progress].astype("str")
+    for column in run_names(frame):
+        names = frame[column].astype("str")
+        numbered = names.str.fullmatch(r"\d+").all()
+        counted = all(step in name for step, name in zip(steps, names, strict=True))
+        if filled(frame[column]).all() and names.is_unique and not (numbered or counted):
+            return column
+    return None

@@ -42,6 +42,8 @@ def last_rows(
             )
         position = dates.map(lambda date: date.timestamp(), na_action="ignore").astype("float64")
     names = [name for name in columns.run_names(raw) if raw[name].duplicated().any()]
+    if (unique := columns.name_of_each_row(raw, column)) is not None:
+        names = [unique]
     keys = [rows[name] for name in [*CELL, "seed", "benchmark", "metric"] if name in rows]
     keys += [raw[name].astype("str") for name in [*names[:1], *kept]]
     group = pd.concat(keys, axis=1).fillna(-1).apply(tuple, axis=1)
@@ -74,9 +76,14 @@ def split_models(rows: pd.DataFrame, notes: list[str]) -> pd.Series:
 
 
 def refuse_conditions(
-    rows: pd.DataFrame, raw: pd.DataFrame, candidates: Sequence[str], source: str
+    rows: pd.DataFrame,
+    raw: pd.DataFrame,
+    candidates: Sequence[str],
+    source: str,
+    notes: list[str],
 ) -> None:
-    """Refuse settings that differ between the rows of a cell, which would pass for seeds.
+    """Refuse settings that differ between the rows of a cell, which would pass for seeds. How far
+    the rows have come is no such thing where each row is a run by its name.
 
     `rows` has `CELL`, perhaps benchmark, metric and seed, and `result` (whether the row has one);
     `candidates` are the columns of `raw` that are no axis, fact or score.
@@ -99,8 +106,16 @@ def refuse_conditions(
         progress = columns.is_progress(column)
         if not (progress or columns.is_setting(column, values, places)):
             continue
-        if (values.groupby(run if progress else cell).nunique() > 1).any():
+        if not (values.groupby(run if progress else cell).nunique() > 1).any():
+            continue
+        name = columns.name_of_each_row(raw, column) if progress else None
+        if name is None:
             different[column] = values
+        else:
+            notes.append(
+                f"every row is a run of its own by {name}, so rows of a cell are repeats, though "
+                f"{column} differs ({_values(values)}); leave rows out with --where"
+            )
     if not different:
         return
     progress = [name for name in different if columns.is_progress(name)]

@@ -8,10 +8,11 @@ import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
+from analysis.tables.external.spellings import elsewhere
 from analysis.tables.numbers import numbers
 from analysis.tables.recipe import adapter_named, optimizer_named
 from analysis.tables.schema import COLUMNS, booleans
-from analysis.text import counted
+from analysis.text import counted, listed
 
 SAME_RATE = 0.01
 """In octaves: learning rates this near are one rate, rounded differently."""
@@ -66,7 +67,7 @@ def runs(
     if mapping.get("seed") in raw:
         rows["seed"] = raw[mapping["seed"]]
     rows = _without_training(rows, notes)
-    _check_axes(rows, source)
+    _check_axes(rows, raw, source)
     rows["learning_rate"] = _snapped(rows.learning_rate, notes)
     rows["lr_bs_ratio"] = rows.learning_rate / rows.batch_size if sized else np.nan
     rows["status"], rows["stated"] = _stated(raw, mapping, source)
@@ -88,8 +89,16 @@ def _fact(raw: pd.DataFrame, column: str | None, dtype: str) -> Any:
 
 
 def _without_training(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Rows of learning rate 0 are the model before training: outside the grid, without axes."""
+    """Rows of learning rate 0 are the model before training: outside the grid, without axes. Rows
+    without axes are of a model outside the grid too."""
     before: Any = rows.learning_rate == 0
+    outside = rows.learning_rate.isna() & rows.batch_size.isna()
+    rows.loc[outside & (rows.stage == "all"), "stage"] = "base"
+    if 0 < outside.sum() < len(rows):
+        notes.append(
+            f"{counted(int(outside.sum()), 'row')} without learning rate and batch size: models "
+            "outside the grid"
+        )
     if before.any():
         rows.loc[before, ["learning_rate", "batch_size"]] = np.nan
         rows.loc[before & (rows.stage == "all"), "stage"] = "base"
@@ -100,7 +109,7 @@ def _without_training(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return rows
 
 
-def _check_axes(rows: pd.DataFrame, source: str) -> None:
+def _check_axes(rows: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
     rates, sizes = rows.learning_rate, rows.batch_size
     problems = {
         "learning_rate is not above 0": rates <= 0,
@@ -112,8 +121,19 @@ def _check_axes(rows: pd.DataFrame, source: str) -> None:
     }
     for problem, wrong in problems.items():
         if wrong.any():
-            row = int(wrong.index[wrong][0]) + 1
-            raise ResultsError(f"{source}: row {row}: {problem}")
+            first = wrong.index[wrong][0]
+            empty = [
+                name for name in ("learning_rate", "batch_size") if pd.isna(rows.at[first, name])
+            ]
+            role = empty[0] if empty else ""
+            others = elsewhere(raw, role, first) if role else []
+            hint = (
+                f"; {listed(others)} may be its {role}: write it into the column that the other "
+                "rows have, or leave the row out with --where"
+                if others
+                else ""
+            )
+            raise ResultsError(f"{source}: row {int(first) + 1}: {problem}{hint}")
 
 
 def _snapped(rates: pd.Series, notes: list[str]) -> pd.Series:

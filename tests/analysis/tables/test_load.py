@@ -81,6 +81,17 @@ def test_items_are_the_same_in_every_cell(run: Path) -> None:
     assert set(counts) == {19}
 
 
+def test_items_of_primary_metrics_are_those_rows_alone_and_names_are_held_once(run: Path) -> None:
+    frame = load.read(run)
+    frame.loc[frame.benchmark == "world_choice", "primary"] = False
+    every, some = load.items(run), load.items(run, frame)
+    pairs = frame.loc[frame.primary, ["benchmark", "metric"]].drop_duplicates()
+    expected = every.astype({"benchmark": "str", "metric": "str"}).merge(pairs)
+    assert 0 < len(some) < len(every) and len(some) == len(expected)
+    assert some.value.tolist() == expected.value.tolist()
+    assert all(some[name].dtype == "category" for name in ("key", "benchmark", "metric"))
+
+
 @pytest.mark.parametrize(
     ("mark", "said"), [("prompts", "prompts, as rendered"), ("documents", "items")]
 )

@@ -1,7 +1,9 @@
 """Loss curves of running trials, read as their file grows."""
 
 import json
+from json import loads
 
+from sweep.page import curves
 from sweep.page.curves import POINTS, LossCurve
 
 
@@ -26,12 +28,28 @@ def test_only_new_whole_lines_are_taken_in(tmp_path):
 
 def test_long_training_is_thinned_evenly(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(lines(1, 5000))
+    path.write_text(lines(1, 4000))
     curve = LossCurve(path)
     curve.read()
     assert POINTS <= len(curve.steps) <= 2 * POINTS
     gaps = {b - a for a, b in zip(curve.steps, curve.steps[1:], strict=False)}
     assert len(gaps) == 1 and curve.steps[0] == 1
+
+
+def test_some_lines_of_a_long_file_are_read_and_later_ones_as_far_apart(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(lines(1, 50_000) + '{"step": 50')
+    parsed = []
+    monkeypatch.setattr(curves.json, "loads", lambda line: parsed.append(line) or loads(line))
+    curve = LossCurve(path)
+    curve.read()
+    assert len(parsed) == len(curve.steps) == POINTS
+    assert (curve.steps[0], curve.steps[-1]) == (1, 50_000)
+    path.write_text(lines(1, 55_000))
+    curve.read()
+    assert len(parsed) == len(curve.steps) < 2 * POINTS
+    gaps = [b - a for a, b in zip(curve.steps, curve.steps[1:], strict=False)]
+    assert max(gaps) < 1.2 * min(gaps)
 
 
 def test_attempt_that_begins_again_replaces_the_curve(tmp_path):

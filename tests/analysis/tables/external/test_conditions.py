@@ -79,6 +79,30 @@ def test_the_history_of_a_run_is_its_last_row(sweep, read):
     )
 
 
+@pytest.mark.parametrize("step", ["_step", "train/global_step"])
+def test_rows_that_each_have_an_id_are_runs_however_far_they_came(sweep, read, step):
+    frame = both(sweep, step, (1000, 1001, 1003), shift=0.001)
+    frame = frame.assign(
+        Name=[f"sweep-{n}" for n in range(60)], ID=[f"x{n:03}q" for n in range(60)]
+    )
+    for options in ({}, {"last": step}):
+        table = read(frame, **options)
+        assert table.frame.groupby(["learning_rate", "batch_size"]).size().eq(3).all()
+        assert len(table.frame) == 60
+    assert f"every row is a run of its own by ID, so rows of a cell are repeats, though {step}" in (
+        " ".join(read(frame).notes)
+    )
+
+
+@pytest.mark.parametrize("names", ["{row}", "lr/checkpoint-{step}-{row}"])
+def test_row_numbers_and_checkpoints_are_no_runs(sweep, read, names):
+    frame = both(sweep, "step", (100, 200, 300))
+    named = [names.format(row=row, step=step) for row, step in enumerate(frame.step)]
+    with pytest.raises(load.ResultsError, match="--last step"):
+        read(frame.assign(ID=named))
+    assert len(read(frame.assign(ID=named), last="step").frame) == 20
+
+
 def test_a_measured_column_is_no_setting(sweep, read):
     frame = pd.concat([sweep, sweep.assign(**{"eval/loss": sweep["eval/loss"] + 0.01})])
     measured = frame.assign(drift=[0.001 * place**2 for place in range(40)])
