@@ -83,10 +83,7 @@ def overview(
     return Overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
-        gains=[
-            _gain(fit, answers[name], frame, rows, items, start.get(name))
-            for name, fit in ((fit.cells.benchmark, fit) for fit in fits)
-        ],
+        gains=[_gain(fit, answers, frame, rows, items, start) for fit in fits],
         unscored=_unscored(rows, first),
     )
 
@@ -168,15 +165,15 @@ def scores_before(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, float]:
 
 def _gain(
     fit: Fit,
-    answer: BenchmarkAnswer,
+    answers: Mapping[str, BenchmarkAnswer],
     frame: pd.DataFrame,
     rows: pd.DataFrame,
     items: pd.DataFrame | None,
-    parent: tuple[str, str] | None,
+    start: Mapping[str, tuple[str, str]],
 ) -> Gain:
-    cells = fit.cells
+    cells, parent = fit.cells, start.get(fit.cells.benchmark)
     known = task(cells.benchmark)
-    note = _note(answer, known.chance)
+    note = _note(answers[cells.benchmark], known.chance)
     if cells.best is None:
         nothing = dict.fromkeys(("best", "cell", "before", "gain"), "-")
         return Gain(
@@ -287,8 +284,7 @@ def _unscored(rows: pd.DataFrame, grid: Cells) -> list[str]:
 def as_json(overview: Overview) -> dict[str, Any]:
     """For recommendations.json."""
     gains = {}
-    for gain in overview.gains:
-        difference = gain.difference
+    for gain, difference in ((gain, gain.difference) for gain in overview.gains):
         gains[gain.benchmark] = {
             "label": gain.label,
             "metric": gain.metric,
