@@ -83,9 +83,12 @@ def _group(settings: Any) -> int:
     """Completions of each prompt, which a batch of RLVR has whole, whichever arm it is of."""
     if settings.get("kind") != "rlvr":
         return 1
-    places = [settings, *(arm.get("set") or {} for arm in settings.get("arms", []))]
-    given = [place["group_size"] for place in places if "group_size" in place]
-    return math.lcm(*(given or [GROUP_SIZE]))
+    arms = settings.get("arms", [])
+    places = [settings, *(arm.get("set") or {} for arm in arms)]
+    axes = [place.get("grid") or {} for place in (settings, *arms)]
+    sizes = [place["group_size"] for place in places if "group_size" in place]
+    sizes += [size for axis in axes for size in axis.get("group_size", [])]
+    return math.lcm(settings.get("group_size", GROUP_SIZE), *sizes)
 
 
 def _rounded(value: float) -> float:

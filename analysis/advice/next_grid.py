@@ -69,6 +69,7 @@ def next_step(
     """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has these
     arms, or values of further axes. Each gets the new cells, unless arms have axes of their own."""
     cells = [fit.cells for fit in fits]
+    rows = _numbered(rows)
     reasons = _reasons(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
     rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})
@@ -172,6 +173,15 @@ def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
         and grid_cells.best is not None
         and grid_cells.table.learning_rate.iloc[grid_cells.best] == learning_rate
     ]
+
+
+def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the seeds 0, 1, ... in each cell, where the table names none."""
+    if rows.seed.notna().any():
+        return rows
+    trials = rows.drop_duplicates("key")
+    seeds = trials.groupby(["learning_rate", "batch_size"], dropna=False).cumcount()
+    return rows.assign(seed=rows.key.map(dict(zip(trials.key, seeds, strict=True))))
 
 
 def _new_sizes(sizes: list[int], reasons: _Reasons, group: int) -> tuple[list[int], str]:

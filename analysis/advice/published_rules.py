@@ -182,10 +182,12 @@ def _higher_ratio(contrast: Contrast) -> Rule:
     )
     if contrast.octaves is None:
         because = contrast.missing
+    elif contrast.low is None and contrast.high is None:
+        because = "nothing bounds the difference: best rates lie at ends of the measured ones"
     elif contrast.visible is None:
         because = (
-            f"at equal batch sizes its best rate is away by {contrast.span} octaves; that of one "
-            "type lies at an end of the measured ones or beyond"
+            f"at equal batch sizes its best rate is away by {contrast.span} octaves; that of at "
+            "least one type lies at an end of the measured ones or beyond"
         )
     else:
         because = (

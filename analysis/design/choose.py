@@ -113,6 +113,6 @@ def _noise(fit: Fit) -> float:
     cells = fit.cells
     ok = cells.table.loc[cells.ok]
     items = float(cells.own_noise.std()) if cells.own_noise.size else 0.0
-    if cells.seed_sd is not None:
+    if cells.seed_sd is not None and cells.seeds_known:
         return max(cells.seed_sd, items, 1e-12)
     return max(items, UNMEASURED * float(ok.value.std()), 1e-12)

@@ -44,8 +44,11 @@ def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> 
     for benchmark in given.benchmarks.values():
         questions += _of_benchmark(benchmark, octaves, ended, closed)
     between = given.contrast
-    if between.low is not None and between.high is not None:
-        narrow = between.high - between.low <= octaves
+    if between.octaves is not None:
+        # a side without a bound gets none from cells that answer nothing else
+        narrow = all(one.decided for one in questions)
+        if between.low is not None and between.high is not None:
+            narrow = between.high - between.low <= octaves
         told = between.verdict != UNRESOLVED
         words = "the contrast of task types"
         questions.append(Asked("", words, narrow or told, between.verdict))
@@ -63,6 +66,9 @@ def _of_benchmark(
     placed: list[tuple[str, RateAt | BestRatio]] = [
         (f"best learning rate at batch size {its.batch_size}", its) for its in benchmark.rates
     ]
+    if not placed:
+        words = "a best learning rate"
+        questions.append(Asked(benchmark.benchmark, words, silent, benchmark.no_rates))
     if benchmark.ratio is not None:
         placed.append(("the ratio", benchmark.ratio))
     for words, its in placed:
@@ -87,9 +93,9 @@ def open_sides(fits: Sequence[Fit], given: Answers, space: Space) -> list[str]:
         one, curves = given.benchmarks[fit.cells.benchmark], fit.curves
         if curves is None or one.direction is None:
             continue
-        if max(its.p_lower for its in one.rates) > OPEN:
+        if max((its.p_lower for its in one.rates), default=0.0) > OPEN:
             sides["lower"] = None
-        if max(its.p_higher for its in one.rates) > OPEN and not curves.wall.any():
+        if max((its.p_higher for its in one.rates), default=0.0) > OPEN and not curves.wall.any():
             sides["higher"] = None
         if fit.shaped and one.direction.p_smaller > 0.5:
             sides["smaller"] = None

@@ -47,7 +47,7 @@ def flatness(cells: Cells) -> tuple[float, str]:
     )
     tails = [(1 + int((null >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both]
     unlike = (min(1.0, 2 * min(tails)), "all cells against a constant, joint noise")
-    if not cells.seed_sd:  # repeats that agree by rounding tell as little as none
+    if not cells.seeds_known:
         return max(unlike, ordered)
     p, test = min(unlike, ordered)
     return min(1.0, 2 * p), test

@@ -169,7 +169,7 @@ class Fit:
             ok.y.to_numpy(),
             score,
             self.quadratic.weights,
-            None if self.cells.seed_sd is None else float(noise),
+            float(noise) if self.cells.seeds_known else None,
         )
 
 

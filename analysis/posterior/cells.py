@@ -16,6 +16,9 @@ from analysis.posterior.item_noise import DRAWS, answers_of, apart, item_draws, 
 from analysis.posterior.seed_noise import SeedNoise, seed_noise
 from analysis.text import counted, rate
 
+ROUNDING = 1e-9
+"""Of a score, that is no difference between seeds."""
+
 SURFACE = ["stage", "arm", "benchmark", "metric"]
 READ = [
     "key", "parent", "learning_rate", "batch_size", "lr_bs_ratio", "seed", "status", "reason",
@@ -66,6 +69,13 @@ class Cells:
     def seed_sd(self) -> float | None:
         """Pooled standard deviation between seeds of one cell, None where no cell was repeated."""
         return None if self.seeds is None else self.seeds.pooled
+
+    @property
+    def seeds_known(self) -> bool:
+        """Whether repeats tell the noise between seeds; those that agree but for rounding tell as
+        little as none."""
+        largest = float(self.table.value[self.ok].abs().max()) if self.ok.any() else 0.0
+        return self.seed_sd is not None and self.seed_sd > ROUNDING * largest
 
     def seed_variances(self, times: np.ndarray | float = 1.0) -> np.ndarray:
         """Of the ok cells' values, from their seeds (`SeedNoise.variances`); 0 where unknown."""

@@ -88,7 +88,7 @@ def condition(cells: Cells, sampler: int = 0) -> Posterior:
     typical = float(np.median(excess))
     used = excess <= max(FAR * typical, np.sort(excess)[min(MIN_KEPT, len(excess)) - 1])
     items = covariance(cells.shared_noise[:, used])
-    unmeasured = not cells.seed_sd  # repeats that agree by rounding tell as little as none
+    unmeasured = not cells.seeds_known
     name = f"{cells.stage}/{cells.arm}/{cells.benchmark}/{cells.metric}"
     seed = zlib.crc32(name.encode()) + 1000 * sampler
 

@@ -230,9 +230,12 @@ def contrast(contrast: Contrast) -> str:
         return f"Cannot be compared here: {contrast.missing}."
     chance = f"probability that it is higher: {probability(contrast.p_higher or 0.0)}"
     text = "At equal batch sizes the best learning rate of reasoning is "
-    if contrast.visible is None:
-        text += f"away from the other by {contrast.span} octaves ({chance}). That of one type lies "
-        text += "at an end of the measured ones or beyond, so the difference has no bound there."
+    if contrast.low is None and contrast.high is None:
+        text += f"away from the other by a number of octaves that nothing bounds ({chance}). Best "
+        text += "rates lie at ends of the measured ones or beyond."
+    elif contrast.visible is None:
+        text += f"away from the other by {contrast.span} octaves ({chance}). That of at least one "
+        text += "type lies at an end of the measured ones or beyond: no bound there."
     else:
         way = "higher" if contrast.octaves > 0 else "lower"
         text += f"{abs(contrast.octaves):.1f} octaves {way} ({contrast.span}; {chance}). This grid "

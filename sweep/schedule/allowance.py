@@ -96,7 +96,7 @@ class Allowance:
         self._begun += 1
         most = self._limits.max_trials
         if most is not None and self._begun > most:
-            self._refused = f"this start has begun the {most} of limits.max_trials"
+            self._refused = "this start has begun as many trials as limits.max_trials lets it"
             return False
         self._open.add(trial.key)
         return True

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
-from sweep.plan.trials import Trial, by_stage
+from sweep.plan.trials import Trial
 from sweep.schedule import selection
 from sweep.storage import ranking
 from sweep.storage.run_folder import RunFolder
@@ -45,7 +45,7 @@ class WeightRetention:
         """Keys of those whose weights are there, as far as they were looked at."""
         waiting = {trial.stage for trial in planned if trial.waits}
         starts = {self._grid.stages[name].start_from for name in waiting}
-        stages = by_stage(self._grid, selection.known(self._grid, self._folder)) if waiting else {}
+        stages = selection.stages_of(self._grid, self._folder) if waiting else {}
         self._awaited = {trial.key for start in starts for trial in stages[start]}
         """Keys of the trials among which a parent is still to be chosen."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sweep.gridfile.keys.schema import BASE, Best, Grid
 from sweep.plan.evaluations import Wanted, WantedByStage, best_by, named
 from sweep.plan.trials import Trial, by_stage
+from sweep.plan.widen import widened
 from sweep.storage import ranking
 from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import RunFolder
@@ -36,11 +37,16 @@ def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
     return scores
 
 
+def stages_of(grid: Grid, folder: RunFolder) -> dict[str, list[Trial]]:
+    """The trials of each stage, the cells among them that `decide` may add."""
+    return by_stage(widened(grid), known(grid, folder))
+
+
 def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage) -> Resolved:
     """Choose for each stage that waits, where all that it may start from have their scores."""
     made, impossible = [], {}
     waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
-    stages = by_stage(grid, known(grid, folder)) if waiting else {}
+    stages = stages_of(grid, folder) if waiting else {}
     by_key = {trial.key: trial for trial in planned}
     for name in dict.fromkeys(waiting):
         start = grid.stages[name].start_from
@@ -85,7 +91,7 @@ def surpassed(
     """A line for each recorded choice that would be another one today."""
     lines = []
     chosen = known(grid, folder)
-    stages = by_stage(grid, chosen)
+    stages = stages_of(grid, folder) if chosen else {}
     by_key = {trial.key: trial for trial in planned}
     for name, parent in chosen.items():
         start, want = grid.stages[name].start_from, _want(grid, name, wants)

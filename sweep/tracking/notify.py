@@ -95,6 +95,8 @@ class Story:
         if kind == "done" and ended >= FEW_TRIALS and diverged > MANY_DIVERGED * ended:
             text = f"{diverged} of {ended} trials: the learning rates may be too high."
             yield self.message("diverged", "more than a third of the trials have diverged", text)
+        if kind == "begun":
+            self.end = []
         if kind == "ended" and self._counts["started"]:
             self._seconds += event["duration"]
             self.end = list(self._end(event))
@@ -174,6 +176,7 @@ class Sender:
         while not self._stop.wait(POLL_SECONDS):
             self._send(self._story.news())
         self._send(self._story.news())
+        self._told.discard("limit")  # a limit that was near may have ended the run
         self._send([*self._story.end, *self._last])
 
     def _send(self, messages: list[Message]) -> None:

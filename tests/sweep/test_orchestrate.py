@@ -32,7 +32,9 @@ def test_limit_of_trials_stops_and_the_same_command_goes_on(quick, drive, tmp_pa
     run = tmp_path / "run"
     limited = drive(quick + "limits: {max_trials: 2}\n", run)
     assert limited.code == 5
-    told = "this start has begun the 2 of limits.max_trials; the same command goes on"
+    told = (
+        "this start has begun as many trials as limits.max_trials lets it; the same command goes on"
+    )
     assert told in " ".join(limited.output.split())
     assert told in events.read(run / "events.jsonl")[-1]["reason"]
     assert started(run) == ["base", "sft 0.001"]

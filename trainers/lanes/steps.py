@@ -197,5 +197,6 @@ class Pass:
             for lane in live:
                 lane.save(self.budget.tokens, self.budget.lanes)
             self._stepped = time.monotonic()  # the next step did not take this long
+            live[0].records.took = self._stepped - now  # of all lanes, by whose clock they save
             if stop:
                 raise attempt.Stopped(f"{stop}, at {at}")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from functools import cache
 from pathlib import Path
 
 from trainers.models import load
@@ -25,7 +26,7 @@ headers), or the shapes that a model's configuration gives them."""
 
 def folder(name: str) -> Path | None:
     """Where a model's configuration lies on this machine, without downloading; None where it does
-    not."""
+    not. Of a model on the hub that of its main revision."""
     if name in KNOWN_PARAMETERS or not load.on_hub(name):
         return Path(name) if (Path(name) / "config.json").is_file() else None
     # huggingface_hub reads on import whether it is offline, which a plan must not decide
@@ -47,11 +48,14 @@ def parameters(name: str) -> int | None:
     if index.is_file():
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     files = [place / name for name in names]
-    return sum(map(_numbers, files)) if all(file.is_file() for file in files) else None
+    if not all(file.is_file() for file in files):
+        return None
+    return sum(_numbers(file, file.stat().st_mtime_ns) for file in files)
 
 
-def _numbers(file: Path) -> int:
-    """Those in a safetensors file, by its header."""
+@cache
+def _numbers(file: Path, changed: int) -> int:
+    """Those in a safetensors file that was changed last then, by its header."""
     with open(file, "rb") as opened:
         header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
     return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")

@@ -18,7 +18,7 @@ ADAFACTOR_FLOOR = 1e-3
 
 class AnyRateAdafactor(Adafactor):
     """torch's takes 1 / sqrt(step) for each learning rate above it, and so all of these alike. Here
-    the step of such a rate is as much longer."""
+    the step of such a rate is as much longer; it holds the weights once more meanwhile."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -56,3 +56,11 @@ def test_one_repeat_that_agrees_by_rounding_leaves_a_clear_surface_clear(stderr:
     cells = surfaces(frame.loc[(frame.seed == 0) | (frame.index < 2)])[0]
     assert cells.seed_sd == 0
     assert flatness(cells)[0] < 0.01
+
+
+def test_three_repeats_that_agree_but_for_rounding_tell_no_noise() -> None:
+    frame = table(lambda x, y: 0.45 + 0 * x, rates=RATES, sizes=SIX, seeds=3, stderr=False)
+    frame["value"] += 0.01 * frame.seed  # what a seed does to all cells is taken off, in floats
+    cells = surfaces(frame)[0]
+    assert not cells.seeds_known
+    assert flatness(cells)[0] > 0.05

@@ -107,7 +107,7 @@ def test_half_life_of_one_arm_is_not_asked_of_another_optimizers(fitted):
 def test_first_screen_says_with_what_the_cells_were_trained(fitted):
     def facts(rows: pd.DataFrame) -> str:
         answers = advice(fitted, rows).answers
-        return overview([fitted.cells], answers.benchmarks, rows, None).facts
+        return overview([fitted], answers.benchmarks, rows, None).facts
 
     assert facts(frame("lion", "lora")).endswith("Trained: LoRA by Lion.")
     assert "Trained" not in facts(frame("adamw"))

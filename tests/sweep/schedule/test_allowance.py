@@ -153,8 +153,8 @@ def test_hours_and_trials_are_limits_too(allowance):
     limits, trials, time = allowance("limits={max_hours: 2, max_trials: 3}")
     assert [limits.begin(trial) for trial in trials[:4]] == [True, True, True, False]
     assert limits.ended_by() == (
-        "no further trial begins: this start has begun the 3 of limits.max_trials; the same "
-        "command goes on"
+        "no further trial begins: this start has begun as many trials as limits.max_trials lets "
+        "it; the same command goes on"
     )
     time[0] = 7201
     assert "max_hours" in limits.reached()

@@ -11,6 +11,7 @@ from sweep.gridfile import checks
 from sweep.gridfile import load as config
 from sweep.plan import trials
 from sweep.plan.evaluations import wanted
+from sweep.plan.widen import widened
 from sweep.schedule import selection
 from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder, TrialFolder
@@ -256,6 +257,19 @@ def test_parent_may_be_a_key(run):
     key = run().of("sft")[2].key
     (dpo,) = run(f"stages.dpo.parent='{key[:6]}'").of("dpo")
     assert dpo.parent == key
+
+
+def test_parent_may_be_a_cell_that_decide_adds(run):
+    """Whose stage, by the file alone, has no such cell."""
+    decide = ("decide={trials: 20}", "stages.sft.grid.learning_rate=[1e-4, 1e-3, 1e-2]")
+    declared = run(*decide, "stages.dpo.parent=each")
+    own = {trial.key for trial in declared.of("sft")}
+    wide = trials.trials(widened(declared.grid))
+    key = next(one.key for one in wide if one.stage == "sft" and one.key not in own)
+    chain = run(*decide, f"stages.dpo.parent='{key}'")
+    planned = trials.trials(widened(chain.grid))
+    assert selection.surpassed(chain.grid, planned, chain.folder, chain.wants) == []
+    assert key in {trial.key for trial in selection.stages_of(chain.grid, chain.folder)["sft"]}
 
 
 def test_key_that_nobody_has_is_refused_with_those_there_are(run):

@@ -113,6 +113,16 @@ def test_end_of_several_rounds_is_told_once_with_the_last(load, server, tmp_path
     assert "Took 3.0 min" in ended["message"]
 
 
+def test_a_further_round_that_is_cut_off_is_no_end(load, server, tmp_path, quick):
+    def happened(path):
+        write(path, STARTED, done("ok"), ENDED)
+        time.sleep(0.5)
+        write(path, {"event": "begun", "planned": 4, "done": 1, "to_go": 3}, STARTED)
+
+    told(load, server.url, tmp_path, happened)
+    assert server.received == []
+
+
 def test_limit_that_ends_a_run_is_told_with_its_end(load, server, tmp_path, quick):
     reason = "no further trial begins: of limits.max_cost (5 USD) 4.1 are used"
     told(load, server.url, tmp_path, lambda path: write(path, STARTED, ENDED | {"reason": reason}))
