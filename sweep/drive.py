@@ -37,8 +37,8 @@ def drive(
 ) -> Counter[str]:
     """Run what is not done and write the report; returns how many trials are in which state.
 
-    Who is told of the run (`notify`) is told of its end when `messages` is closed, as where further
-    rounds follow; without it, when the report is there.
+    `notify` sends the message of the end when `messages` is closed, as where further rounds follow;
+    without `messages` it does so when the report is there.
 
     States: `ok`, `diverged`, `failed`, `planned` for what has not been started, and `not asked for`
     for the cells that a search which has ended passed over, and for what `--only` leaves out.

@@ -121,7 +121,7 @@ def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[
     """Benchmark -> (key, name of the benchmark there) of the model that one grid, the rows `here`
     of `frame`, starts from: its one parent, else the row of its own stage outside the grid (of
     learning rate 0 in a table), else the base of its model. Empty where its trials start from
-    several.
+    several, or rows that may be it differ.
 
     The loss that counts is the one on this stage's data (`heldout_loss@sft`), not on the data that
     the parent was trained on: where it was not measured, as for pairs, there is none.
@@ -138,7 +138,7 @@ def before_training(frame: pd.DataFrame, here: pd.DataFrame) -> dict[str, tuple[
         trained = frame.model[frame.learning_rate.notna()]
         if rows.model.nunique() > 1 or rows.model.isin(trained).any():
             rows = rows.loc[rows.model.isin(here.model)]
-        if rows.model.nunique() > 1:
+        if rows.model.nunique() > 1 or (rows.groupby("benchmark").value.nunique() > 1).any():
             return {}
     names = {
         name: key

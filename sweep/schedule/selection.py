@@ -1,7 +1,7 @@
 """Which model a stage with `parent: best` starts from: chosen once, and recorded.
 
 The record, choices/<stage>.json, is what counts afterwards: a restart starts from the same model,
-also where a cell that was added to the grid since is better, which is told.
+also where a cell that was added to the grid since is better (`surpassed` says so).
 """
 
 from collections.abc import Iterable

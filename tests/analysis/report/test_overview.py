@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.advice.advise import advise
 from analysis.advice.answers import answers
@@ -56,6 +57,15 @@ def test_row_of_rate_0_is_the_start_of_its_own_stage():
     frame = load.adopted(rows, "two stages")
     before = {name: overview.scores_before(frame, frame[frame.stage == name]) for name in stages}
     assert before == {name: {"arc": start} for name, start in stages.items()}
+
+
+@pytest.mark.parametrize(("second", "before"), [(0.2, {"arc": 0.2}), (0.4, {})])
+def test_rows_that_may_be_the_start_and_differ_are_none(second, before):
+    runs = [("run", rate, 8) for rate in (1e-4, 1e-3)]
+    rows = pd.DataFrame([*runs, ("base", 0, 8), ("mean", 0, 16)], columns=["run", "lr", "bs"])
+    rows["arc_acc"] = [0.5, 0.6, 0.2, second]
+    frame = load.adopted(rows, "two rows of rate 0")
+    assert overview.scores_before(frame, frame[frame.learning_rate.notna()]) == before
 
 
 def test_cell_that_failed_has_no_batch_size_where_nobody_knows_it():
