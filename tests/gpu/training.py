@@ -187,15 +187,15 @@ def resume(setting: Setting, folder: Path) -> dict[str, Any]:
         train(setting, folder / "cut", loaded, **steps)
         raise RuntimeError("the training was not killed: nothing to resume")
     except _Killed:
-        before = _lines(metrics)
+        marked = [json.dumps(line | {"before": True}) + "\n" for line in _lines(metrics)]
+        metrics.write_text("".join(marked), encoding="utf-8")
     finally:
         hook.remove()
     train(setting, folder / "cut", **steps)
     after = _lines(metrics)
-    # a step that was trained again has other seconds
-    again = sum(line not in before for line in after)
+    again = sum("before" not in line for line in after)
     losses, expected = (
-        torch.tensor([json.loads(line)["loss"] for line in lines])
+        torch.tensor([line["loss"] for line in lines])
         for lines in (after, _lines(folder / "whole" / "metrics.jsonl"))
     )
     difference = float((losses - expected).abs().max())
@@ -208,5 +208,5 @@ def resume(setting: Setting, folder: Path) -> dict[str, Any]:
     }
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
