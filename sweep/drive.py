@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from analysis.tables.run_folder import ResultsError
+from analysis.tables.errors import ResultsError
 from sweep.audit import run_audit
 from sweep.execution import preflight, remote_driver
 from sweep.execution.backends.runner import runner

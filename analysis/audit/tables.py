@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from analysis.audit import published as paper
 from analysis.audit.languages import CODE, MATHEMATICS, NO_LANGUAGE, UNDETERMINED
-from analysis.tables.run_folder import load
+from analysis.tables.records.run_folder import load
 
 FOLDER = "audit"
 """Of the records, in a run folder."""

@@ -10,9 +10,9 @@ import pandas as pd
 from analysis.advice import without_contaminated
 from analysis.audit import tables
 from analysis.tables import load as results
-from analysis.tables import run_folder
 from analysis.tables.options import ReadOptions
-from analysis.tables.plan_file import unplanned
+from analysis.tables.records import run_folder
+from analysis.tables.records.plan_file import unplanned
 
 
 @dataclass(frozen=True)

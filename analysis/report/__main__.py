@@ -21,8 +21,9 @@ from rich.console import Console
 
 from analysis.report import build, terminal
 from analysis.tables import published
+from analysis.tables.errors import ResultsError
 from analysis.tables.options import add_arguments, from_arguments
-from analysis.tables.run_folder import ResultsError, load
+from analysis.tables.records.run_folder import load
 
 
 def main(arguments: list[str] | None = None) -> int:

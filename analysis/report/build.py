@@ -23,9 +23,9 @@ from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
-from analysis.tables.run_folder import json_lines
-from analysis.tables.run_folder import load as load_record
-from analysis.tables.screening import screened_stages
+from analysis.tables.records.run_folder import json_lines
+from analysis.tables.records.run_folder import load as load_record
+from analysis.tables.records.screening import screened_stages
 from analysis.text import counted, safe
 
 AGAINST = "against.txt"

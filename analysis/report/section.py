@@ -27,8 +27,8 @@ from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
-from analysis.tables.plan_file import read_plan
 from analysis.tables.recipe import recipe
+from analysis.tables.records.plan_file import read_plan
 from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.tables.plan_file import read_plan
+from analysis.tables.records.plan_file import read_plan
 
 OF_A_TRIAL = ("learning_rate", "batch_size", "seed", "steps", "stage", "model")
 STATUSES = ("diverged", "failed", "ok")

@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.compare.source import Source
 from analysis.figures.training_curves import TrainingCurve, curve_points, points_per_curve
-from analysis.tables import run_folder, training_log
+from analysis.tables.records import run_folder, training_log
 
 
 def read_curves(source: Source, rows: pd.DataFrame) -> list[TrainingCurve]:

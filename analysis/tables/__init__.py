@@ -1,6 +1,6 @@
 """Any table of results as one long table: a run folder, a table from elsewhere, a published one.
 
-Reading order: `schema`; `run_folder`, `plan_file` and `training_log`; `files` and `numbers` (files
-to cells to numbers), `external` (other people's tables), `published`, `options` and `selection`
-(the command line), `load`.
+Reading order: `schema`; `records` (a run folder); `files` and `numbers` (files to cells to
+numbers), `external` (other people's tables), `published`, `options` and `selection` (the command
+line), `load`.
 """

@@ -24,7 +24,7 @@ from analysis.tables.external.scores import split, stated
 from analysis.tables.external.tool_outputs import runs_of_tools
 from analysis.tables.files import read_file
 from analysis.tables.options import ReadOptions
-from analysis.tables.run_folder import (
+from analysis.tables.records.run_folder import (
     is_run,
     manifest,
     mixed_classes,
@@ -33,8 +33,8 @@ from analysis.tables.run_folder import (
     trials,
     wanted,
 )
+from analysis.tables.records.screening import SCREENS, screened_stages, without
 from analysis.tables.schema import COLUMNS, OPTIONAL, named_metrics, validated
-from analysis.tables.screening import SCREENS, screened_stages, without
 from analysis.tables.selection import arms, resolve, selected
 from analysis.tables.settings import column, with_settings
 

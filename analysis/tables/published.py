@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.benchmarks import task
-from analysis.tables.run_folder import ResultsError
+from analysis.tables.errors import ResultsError
 from analysis.tables.schema import COLUMNS, validated
 
 PREFIX = "published:"

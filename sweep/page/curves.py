@@ -5,7 +5,7 @@ import json
 import math
 from pathlib import Path
 
-from analysis.tables import training_log
+from analysis.tables.records import training_log
 
 POINTS = 60
 """Of one curve, at most twice as many."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.figures import interactive, surface_view
 from analysis.figures.surface_view import SurfaceView
-from analysis.tables import run_folder as records
+from analysis.tables.records import run_folder as records
 from analysis.tables.schema import COLUMNS
 from analysis.text import counted, number, rate
 from sweep.storage.status_reader import RunStatus

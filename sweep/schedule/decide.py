@@ -18,7 +18,7 @@ from analysis.design.space import Cell, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
-from analysis.tables.screening import without
+from analysis.tables.records.screening import without
 from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid

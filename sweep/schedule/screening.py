@@ -11,7 +11,7 @@ from analysis.design.space import Cell, Space, Tried
 from analysis.design.start import Expected
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.tables.screening import only, without
+from analysis.tables.records.screening import only, without
 from analysis.text import counted, listed, rate
 from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.gridfile.screening import share_of

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.tables.score_record import problem
+from analysis.tables.records.score_record import problem
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files

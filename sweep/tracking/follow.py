@@ -23,8 +23,8 @@ from typing import Any, cast
 
 from ruamel.yaml import YAML
 
-from analysis.tables import run_folder as records
 from analysis.tables.nearby import hint
+from analysis.tables.records import run_folder as records
 from sweep.gridfile.keys.trackers import Tracking, Wandb
 from sweep.storage.run_folder import GRID, TrialFolder
 from sweep.tracking.trackers import (

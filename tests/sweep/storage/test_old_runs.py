@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from analysis.tables import load, run_folder
+from analysis.tables import load
 from analysis.tables.errors import ResultsError
+from analysis.tables.records import run_folder
 from sweep import status
 from sweep.storage import run_folder as written
 from trainers import files

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from analysis.tables import training_log
-from analysis.tables.training_log import SMALL, records
+from analysis.tables.records import training_log
+from analysis.tables.records.training_log import SMALL, records
 
 
 def lines(steps: int) -> str:

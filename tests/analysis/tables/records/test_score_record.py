@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.tables.score_record import problem
+from analysis.tables.records.score_record import problem
 
 SCORE = {
     "metric": "acc,none", "value": 0.5, "stderr": 0.1, "n": 8, "primary": True,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from analysis.tables.run_folder import ResultsError, mixed_classes, refuse_mixtures
+from analysis.tables.errors import ResultsError
+from analysis.tables.records.run_folder import mixed_classes, refuse_mixtures
 
 
 def row(number: int, **settings: Any) -> dict[str, Any]:

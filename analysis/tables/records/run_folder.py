@@ -11,9 +11,9 @@ import numpy as np
 from analysis.benchmarks import task
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
-from analysis.tables.score_record import WAY_OUT, problem
+from analysis.tables.records.score_record import WAY_OUT, problem
+from analysis.tables.records.training_log import objects
 from analysis.tables.settings import AXES, flat
-from analysis.tables.training_log import objects
 
 MARKS = (
     ("documents", "", "on different items"),

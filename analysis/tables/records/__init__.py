@@ -1,0 +1,5 @@
+"""What the sweep wrote about a run -> rows of the one schema.
+
+Reading order: `training_log` (a trial's curve), `score_record` (one score), `run_folder` (all
+records of a run), `plan_file` (the trials that were planned), `screening` (short runs left out).
+"""
