@@ -74,9 +74,15 @@ class Bundles:
         return size if lane_gain.pays(self._grid, trial, size) else 1
 
     def expected(self, planned: Sequence[Trial], slots: int) -> dict[str, int]:
-        """Key -> trials of its bundle, itself among them, where the trials of a stage that start
-        from one model are ready together and as many fit as there may be."""
+        """Key -> trials of its bundle, itself among them, as `likely` has them."""
         lanes = dict.fromkeys((trial.key for trial in planned), 1)
+        for bundle in self.likely(planned, slots):
+            lanes |= dict.fromkeys((trial.key for trial in bundle), len(bundle))
+        return lanes
+
+    def likely(self, planned: Sequence[Trial], slots: int) -> Iterator[list[Trial]]:
+        """The bundles, those of one trial too if it might share a pass, where the trials of a stage
+        that start from one model are ready together and as many fit as there may be."""
         ready = Counter(trial.stage for trial in planned)
         free = dict.fromkeys(ready, slots)
         groups = defaultdict[str | None, list[Trial]](list)
@@ -87,11 +93,10 @@ class Bundles:
             while group:
                 first = group[0]
                 size = self.size(first, len(group), ready[first.stage], free[first.stage])
-                lanes |= {trial.key: size for trial in group[:size]}
+                yield group[:size]
                 ready[first.stage] -= size
                 free[first.stage] = max(free[first.stage] - 1, 1)
                 del group[:size]
-        return lanes
 
 
 SHOWN = 3

@@ -10,11 +10,12 @@ least what its launches take (sweep/plan/step_time.py).
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
+from sweep.plan.bundles import Bundles
 from sweep.plan.disk import running_at_once
 from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
@@ -128,20 +129,34 @@ def slots(grid: Grid, measured: Calibration | None) -> int:
 
 
 def wall_hours(
-    planned: list[Trial], prices: list[Price], at_once: int, measured: Calibration | None
+    grid: Grid,
+    planned: Sequence[Trial],
+    prices: Sequence[Price],
+    at_once: int,
+    measured: Calibration | None,
 ) -> float | None:
-    """Hours of the whole run with so many trials at once, a child waiting for its parent's weights;
-    None where the hours of a trial are unknown."""
+    """Hours of the whole run with so many trials, or passes over several, at once: a child waits
+    for its parent's weights, and a pass holds its place until its trials have their scores. None
+    where the hours of a trial are unknown."""
     if any(price.hours is None for price in prices):
         return None
     free = [measured.start_seconds / 3600 if measured else 0.0] * at_once
+    of_trial = dict(zip((trial.key for trial in planned), prices, strict=True))
+    passes = {
+        trial.key: bundle for bundle in Bundles(grid).likely(planned, at_once) for trial in bundle
+    }
     trained: dict[str | None, float] = {None: 0.0}
-    for trial, price in zip(planned, prices, strict=True):
+    for trial in planned:
+        if trial.key in trained:  # in a pass with an earlier one
+            continue
         begin = max(heapq.heappop(free), trained[trial.parent])
         if trial.waits:  # for all that it may start from, and their scores
             begin = max(begin, *free)
-        trained[trial.key] = begin + (price.train_hours or 0.0 if trial.spec else 0.0)
-        heapq.heappush(free, begin + (price.hours or 0.0))
+        lanes = passes.get(trial.key, [trial])
+        together = total(of_trial[lane.key] for lane in lanes)
+        ready = begin + (together.train_hours or 0.0 if trial.spec else 0.0)
+        trained |= dict.fromkeys((lane.key for lane in lanes), ready)
+        heapq.heappush(free, begin + (together.hours or 0.0))
     return max(free)
 
 

@@ -39,8 +39,9 @@ def expected(
     return costs(grid, zip(planned, prices, strict=True))
 
 
-def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price]) -> str:
-    """What the plan costs, in a sentence; "" where no price is named."""
+def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price], bound: str = "") -> str:
+    """What the plan costs, in a sentence that begins with the `bound` ("at most ") if there is one;
+    "" where no price is named."""
     if hourly(grid.price, grid.resources) is None:
         return ""
     trials = list(planned)
@@ -53,4 +54,4 @@ def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price]) -> s
     cost = sum(known.values())
     most = grid.limits.max_cost
     ends = "" if most is None or most >= cost else f"; limits.max_cost ends the run at {most:,.2f}"
-    return f"cost: about {cost:,.2f} {currency} at {at}{ends}"
+    return f"cost: {bound}about {cost:,.2f} {currency} at {at}{ends}"

@@ -9,7 +9,7 @@ from sweep.gridfile.screening import screening_stage, share_of
 from sweep.plan.bundles import Bundles
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial
-from sweep.price import money
+from sweep.price import chosen, money
 from sweep.price.calibration import Calibration, unmeasured
 from sweep.price.cost import Price, places, slots, total, wall_hours
 from sweep.terminal import memory
@@ -31,7 +31,9 @@ def sums(
     """Lines about all of a plan; `priced` has the prices where so many trials, or passes over
     several, run at once."""
     at_once = slots(grid, measured)
-    prices = priced(at_once)
+    shares = chosen.shares(grid, planned).values()
+    most = "at most " if set(shares) != {1.0} else ""
+    prices = [chosen.scaled(*one) for one in zip(priced(at_once), shares, strict=True)]
     trained = sum(trial.spec is not None for trial in planned)
     untrained = len(planned) - trained
     steps = _total(cost.steps for cost in costs)
@@ -49,10 +51,10 @@ def sums(
     whole = total(prices)
     if whole.tokens is not None:
         yield (
-            f"training: {count(round(whole.tokens))} tokens, {flops(whole.train_flops)}; "
+            f"training: {most}{count(round(whole.tokens))} tokens, {flops(whole.train_flops)}; "
             f"evaluation: {flops(whole.eval_flops)}"
         )
-    if cost_of_all := money.sentence(grid, planned, prices):
+    if cost_of_all := money.sentence(grid, planned, prices, most):
         yield cost_of_all
     if grid.decide is not None:
         yield (
@@ -77,15 +79,19 @@ def sums(
     on_gpu = grid.most_gpus.gpus_per_trial > 0
     stated = "" if measured else ESTIMATED if on_gpu else STATED
     yield (
-        f"one trial after another: training {hours(whole.train_hours)}, evaluation "
+        f"one trial after another: training {most}{hours(whole.train_hours)}, evaluation "
         f"{hours(whole.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"
     )
-    walls = [
-        f"about {hours(wall_hours(planned, priced(many), many, measured))} {place} ({many} at once)"
-        for place, many in places(grid, measured).items()
-    ]
+    bound, all_cells = chosen.most_at_once(grid), total(priced(at_once)).hours
+    walls = []
+    for place, there in places(grid, measured).items():
+        many = min(there, bound or there)
+        taken = wall_hours(grid, planned, priced(many), many, measured)
+        if taken is not None and all_cells:
+            taken *= whole.hours / all_cells
+        walls.append(f"about {hours(taken)} {place} ({many} at once)")
     if walls:
-        yield f"wall time: {', '.join(walls)}"
+        yield f"wall time: {most}{', '.join(walls)}"
 
 
 def _hours_unknown(grid: Grid, planned: list[Trial], whole: Price) -> str:

@@ -74,7 +74,7 @@ def test_without_a_speed_hours_are_unknown_and_not_nought(priced, small):
     grid, planned, prices = priced(small)
     assert prices[1].tokens is None
     assert cost.total(prices).hours is None
-    assert cost.wall_hours(planned, prices, 1, None) is None
+    assert cost.wall_hours(grid, planned, prices, 1, None) is None
     assert cost.places(grid, None) == {}
 
 
@@ -150,11 +150,26 @@ def test_measurement_of_other_settings_does_not_count(load, small, tmp_path, ove
 
 
 def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
-    _, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
+    grid, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
     _, first, *seconds = prices
-    wall = cost.wall_hours(planned, prices, 2, measured())
+    wall = cost.wall_hours(grid, planned, prices, 2, measured())
     ends = [10 / 3600 + first.hours, 10 / 3600 + first.train_hours + seconds[0].hours]
     assert wall == pytest.approx(min(ends) + seconds[1].hours)
+
+
+LANES = [
+    "resources.lanes=3",
+    "stages.sft.grid.learning_rate=[1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3e-3]",
+]
+
+
+@pytest.mark.parametrize(("at_once", "passes_in_a_row"), [(1, 2), (2, 1), (16, 1)])
+def test_a_pass_holds_one_place_for_all_its_trials(at_once, passes_in_a_row, priced, small):
+    grid, planned, prices = priced(small, *LANES, measured=measured())
+    base, cell, *_ = prices
+    wall = cost.wall_hours(grid, planned, prices, at_once, measured())
+    first = base.hours if at_once < 3 else 0.0
+    assert wall == pytest.approx(10 / 3600 + first + passes_in_a_row * 3 * cell.hours)
 
 
 @pytest.mark.slow
