@@ -10,9 +10,8 @@ import math
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import step_time
-from sweep.plan.step_time import Device, Size
+from sweep.plan.step_time import Device
 from sweep.plan.trials import Trial, cost
-from trainers.models import at_hand
 
 LEAST = 1.1
 """Times as fast as alone, from which a pass is worth its memory."""
@@ -28,7 +27,7 @@ def why_none(grid: Grid, trial: Trial) -> str:
     """Why no number of lanes of such trials gains; "" where some number may."""
     if not grid.trial_resources(trial.stage).gpus_per_trial:
         return "a CPU gains next to nothing by lanes"
-    known = at_hand.parameters(trial.model.name) is not None
+    known = step_time.size_of(grid, trial) is not None
     return "" if known else "what lanes of a model of unknown size gain cannot be estimated"
 
 
@@ -42,14 +41,13 @@ def pays(grid: Grid, trial: Trial, lanes: int) -> bool:
 def _step(grid: Grid, trial: Trial, lanes: int) -> float:
     """Seconds of a step of one lane."""
     spec, price, share = trial.spec, grid.price, grid.trial_resources(trial.stage).gpus_per_trial
-    parameters, layers = at_hand.parameters(trial.model.name), step_time.layers(trial.model.name)
-    assert spec is not None and parameters is not None
+    size = step_time.size_of(grid, trial, lanes)
+    assert spec is not None and size is not None
     flops = (price.utilisation or 1.0) * (price.device_flops or share * FLOPS)
     device = Device(flops, price.device_bandwidth or share * BANDWIDTH)
     tokens = spec.batch_size * (price.tokens_per_example or TOKENS_PER_EXAMPLE)
-    size = Size(parameters, layers or 1, lanes=lanes)
     return step_time.training_step(
-        size,
+        size._replace(layers=size.layers or 1),
         tokens,
         device,
         spec.tokens_per_micro_batch,

@@ -9,6 +9,8 @@ import json
 import math
 from typing import NamedTuple
 
+from sweep.gridfile.keys.schema import Grid
+from sweep.plan.trials import Trial
 from trainers.models import at_hand, shapes
 from trainers.specs.conditions import FEWEST_COMPILED
 from trainers.specs.optimizer import STATE_BYTES
@@ -37,6 +39,23 @@ LANES_OTHER_LAUNCHES, LANE_LAUNCHES = 70, 5
 
 OTHER_LAUNCHES = 85
 """Kernels of a step outside the layers: embeddings, head and loss, clipping, AdamW."""
+
+OPTIMIZER_LAUNCHES = {"muon": 23, "adafactor": 19, "adamw_8bit": 1, "lion": 1}
+"""Kernels for each matrix, of optimizers that take one after another; the others take all at once.
+A test counts them."""
+
+OPTIMIZER_WAITS = {"adafactor": 2}
+"""Times that the host waits, for each matrix, for a number of the device."""
+
+WAIT_SECONDS = 2e-5
+"""Until the device has the next kernel after such a wait. An estimate."""
+
+MATRICES = 7
+"""Of a layer; an adapter on all of them has two for each."""
+
+MUON_FLOPS = 310
+"""Times the cube of the width, for each layer: five rounds of Newton and Schulz on its matrices
+(Jordan et al. 2024; 4 m^2 n + 2 m^3 a round for m rows and n >= m columns)."""
 
 MICRO_BATCH_TOKENS = 32_768
 """Where the spec does not say: what 80 GB hold of a model of 135M."""
@@ -71,12 +90,14 @@ class Device(NamedTuple):
 
 class Size(NamedTuple):
     """Of a model: its parameters, decoder layers and, under an adapter, the adapter's own weights,
-    which then are all that is trained; and of how many lanes of a pass it is one."""
+    which then are all that is trained; of how many lanes of a pass it is one; and whether a long
+    training compiles its layers, which none does of sharded weights or of weights in 4 bits."""
 
     parameters: int
     layers: int
     adapter: int | None = None
     lanes: int = 1
+    compiles: bool = True
 
     @property
     def trained(self) -> int:
@@ -92,6 +113,23 @@ class Size(NamedTuple):
     def width(self) -> float:
         """Hidden size of a decoder with 12 width^2 parameters a layer."""
         return math.sqrt(self.parameters / (12 * self.layers))
+
+
+def size_of(grid: Grid, trial: Trial, lanes: int = 1) -> Size | None:
+    """Of a trial's model and its adapter; None where either is not known. Without layers where
+    those are not."""
+    parameters = at_hand.parameters(trial.model.name)
+    if parameters is None:
+        return None
+    size, spec = Size(parameters, layers(trial.model.name) or 0, lanes=lanes), trial.spec
+    if spec is None:
+        return size
+    own = None if spec.adapter is None else shapes.trained(trial.model.name, spec)
+    if spec.adapter is not None and own is None:
+        return None
+    sharded = grid.trial_resources(trial.stage).sharding != "none"
+    in_4_bits = spec.adapter is not None and spec.adapter.base_weights == "nf4"
+    return size._replace(adapter=own, compiles=not (sharded or in_4_bits))
 
 
 def layers(model: str) -> int | None:
@@ -116,17 +154,23 @@ def training_step(
     several, its share of the step of all."""
     budget = tokens_per_micro_batch or MICRO_BATCH_TOKENS
     micro_batches = math.ceil(size.lanes * tokens / budget)
-    compiled = steps * micro_batches >= FEWEST_COMPILED
+    compiled = size.compiles and steps * micro_batches >= FEWEST_COMPILED
     each, others = TRAINING_LAUNCHES if compiled else UNCOMPILED_LAUNCHES, OTHER_LAUNCHES
     if size.lanes > 1:
         each = LANES_LAUNCHES if compiled else UNCOMPILED_LANES_LAUNCHES
         others = LANES_OTHER_LAUNCHES + size.lanes * LANE_LAUNCHES
     if size.adapter is not None:
         each *= ADAPTER_LAUNCHES
+    matrices = size.layers * MATRICES * (1 if size.adapter is None else 2)
     launches = (micro_batches * size.layers * each + others) / size.lanes
+    launches += OPTIMIZER_LAUNCHES.get(optimizer, 0) * matrices
+    waits = OPTIMIZER_WAITS.get(optimizer, 0) * matrices
     moved = (STEP_BYTES + 2 * STATE_BYTES[optimizer]) * size.trained
     moved += ACTIVATION_BYTES * size.width * size.layers * tokens
-    return _seconds(launches, size.training_flops * tokens, moved, device)
+    flops = size.training_flops * tokens
+    if optimizer == "muon" and size.adapter is None:
+        flops += MUON_FLOPS * size.layers * size.width**3
+    return _seconds(launches, flops, moved, device) + waits * WAIT_SECONDS
 
 
 def decoding(size: Size, answers: int, tokens: int, device: Device) -> float:

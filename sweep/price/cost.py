@@ -23,7 +23,7 @@ from sweep.plan.trials import Trial, cost
 from sweep.price.calibration import Calibration, timed
 from trainers import devices
 from trainers.data.row_counts import Counts
-from trainers.models import at_hand, shapes
+from trainers.models import at_hand
 from trainers.tasks import benchmarks
 
 
@@ -54,7 +54,7 @@ def price(
     parameters = at_hand.parameters(trial.model.name)
     tokens = _tokens(grid, trial, measured, prepared)
     eval_tokens = _eval_tokens(grid, trial)
-    size = _as_trained(trial)
+    size = step_time.size_of(grid, trial, lanes)
     train_flops = 0.0 if trial.spec is None else _training_flops(size, tokens)
     eval_flops = _times(2, parameters, eval_tokens)
     speed = _flops_per_second(grid, parameters)
@@ -71,7 +71,7 @@ def price(
     on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
     if on_gpu and size is not None and size.layers and speed is not None and measured is None:
         device = Device(speed, grid.price.device_bandwidth)
-        train_hours = _gpu_training(trial, size._replace(lanes=lanes), steps, tokens, device)
+        train_hours = _gpu_training(trial, size, steps, tokens, device)
         eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
     if measured is not None:
         train_hours = _measured_training(trial, steps, tokens, measured, lanes)
@@ -79,18 +79,6 @@ def price(
         bigger = _size(parameters, at_hand.parameters(grid.model.name))
         eval_hours = _times(seconds, 1 / 3600, bigger)
     return Price(train_flops, eval_flops, tokens, train_hours, eval_hours)
-
-
-def _as_trained(trial: Trial) -> Size | None:
-    """Of the trial's model and its adapter; None where either is not known. Without layers where
-    those are not."""
-    parameters = at_hand.parameters(trial.model.name)
-    layers = step_time.layers(trial.model.name) or 0
-    spec = trial.spec
-    if parameters is None or spec is None or spec.adapter is None:
-        return None if parameters is None else Size(parameters, layers)
-    own = shapes.trained(trial.model.name, spec)
-    return None if own is None else Size(parameters, layers, own)
 
 
 def _training_flops(size: Size | None, tokens: float | None) -> float | None:
