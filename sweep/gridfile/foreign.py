@@ -111,7 +111,7 @@ NOT_NEEDED = {
     "packing": "rows are always packed without padding, each attending to itself alone",
     "padding_free": "rows are always packed without padding, each attending to itself alone",
     "group_by_length": "the examples of a batch are sorted by length anyway",
-    "gradient_checkpointing": "micro-batches are made to fit the memory; leave it out",
+    "gradient_checkpointing": "there is none; micro-batches fit the memory, down to one example",
     "remove_unused_columns": "columns that are not read are ignored; leave it out",
     "logging_steps": "every step is logged; leave it out",
     "eval_steps": "models are scored when they are trained; leave it out",

@@ -1,7 +1,8 @@
 """What a training holds in a GPU's memory, by the shapes of its model: an estimate for the plan.
 
 Weights, gradients and the optimizer's state are counted; activations grow with the tokens of a
-micro-batch, which `trainers/ops/memory.py` fits to what is left, down to `FEWEST` of them.
+micro-batch, which `trainers/ops/memory.py` fits to what is left, down to `FEWEST` of them or to one
+example: none is cut in two, and a pair is one example.
 """
 
 import math
@@ -43,20 +44,22 @@ class Memory(NamedTuple):
     sharded, and what is whole for so long."""
     per_token: int
     """Activations that a micro-batch keeps of one token for the backward pass, in bfloat16."""
+    longest: int = FEWEST
+    """Tokens of the longest example that there may be."""
 
     @property
     def least(self) -> int:
         """Of a training whose micro-batches are the smallest."""
-        return self.held + FEWEST * self.per_token + WORKSPACE
+        return self.held + max(FEWEST, self.longest) * self.per_token + WORKSPACE
 
-    @property
-    def card(self) -> int | None:
-        """The smallest GPU of `CARDS` that it fits, in GB; None where none is large enough."""
-        return next((size for size in CARDS if self.least <= size * 10**9), None)
+    def card(self, share: float = 1.0) -> int | None:
+        """The smallest GPU of `CARDS`, in GB, of which it fits such a share; None where none is
+        large enough."""
+        return next((size for size in CARDS if self.least <= share * size * 10**9), None)
 
     def of_lanes(self, lanes: int) -> "Memory":
         """Of so many trainings in one pass."""
-        return Memory(lanes * self.held, lanes * self.per_token)
+        return Memory(lanes * self.held, lanes * self.per_token, self.longest)
 
 
 def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory | None:
@@ -88,7 +91,15 @@ def of_training(
         held = (WEIGHT * weights + states) / ranks + whole
     if isinstance(spec, RlvrSpec) and spec.beta and spec.adapter is None:
         held += WEIGHT * parameters  # the reference, whole on each
-    return Memory(math.ceil(held), shape.activations(spec.adapter))
+    return Memory(math.ceil(held), shape.activations(spec.adapter), _longest(spec))
+
+
+def _longest(spec: TrainingSpec) -> int:
+    """Tokens of the longest example: a text, both texts of a pair, or a prompt and what is written
+    to it."""
+    if isinstance(spec, RlvrSpec):
+        return spec.max_length + spec.max_new_tokens
+    return 2 * spec.max_length if spec.FORM == "pairs" else spec.max_length
 
 
 def _in_4_bits(shape: shapes.Shape, parameters: int) -> float:

@@ -41,12 +41,16 @@ def lines(grid: Grid, planned: list[Trial], lanes: Mapping[str, int]) -> Iterato
             before = largest.get(trial.stage)
             if before is None or held.least > before[0].least:
                 largest[trial.stage] = held, trial
-    for held in dict.fromkeys(held for held, _ in largest.values()):
-        stages = [stage for stage, (its, _) in largest.items() if its == held]
+    shares = {stage: grid.trial_resources(stage).gpus_per_trial for stage in largest}
+    of_stages = [(held, min(shares[stage], 1.0)) for stage, (held, _) in largest.items()]
+    for held, share in dict.fromkeys(of_stages):
+        stages = [
+            stage for stage, one in zip(largest, of_stages, strict=True) if one == (held, share)
+        ]
         yield (
             f"memory: {held.held / 1e9:,.1f} GB on each GPU of a trial ({', '.join(stages)}), and "
-            f"{held.per_token * FEWEST / 1e9:,.1f} GB for each {FEWEST:,} tokens of a micro-batch; "
-            f"{_card(held)} (estimated)"
+            f"{held.per_token * FEWEST / 1e9:,.1f} GB for each {FEWEST:,} tokens of a micro-batch "
+            f"(an example has up to {held.longest:,}); {_card(held, share)} (estimated)"
         )
     yield from _whole(grid, [trial for _, trial in largest.values()])
     large = {trial.model.name: trial for held, trial in largest.values() if _is_large(trial)}
@@ -74,11 +78,14 @@ def _whole(grid: Grid, trials: Sequence[Trial]) -> Iterator[str]:
 
 def _is_large(trial: Trial) -> bool:
     held = memory(trial)
-    return held is not None and (held.card is None or held.card > SMALL)
+    card = held and held.card()
+    return held is not None and (card is None or card > SMALL)
 
 
-def _card(held: Memory) -> str:
-    return f"fits a GPU of {held.card} GB" if held.card else f"more than {CARDS[-1]} GB"
+def _card(held: Memory, share: float = 1.0) -> str:
+    """The smallest card, of which a trial may have a share alone."""
+    card, part = held.card(share), f", of which a trial has {share:g}" if share < 1 else ""
+    return f"fits a GPU of {card} GB{part}" if card else f"more than {CARDS[-1]} GB{part}"
 
 
 def table(
@@ -95,7 +102,7 @@ def table(
 def _cell(held: Memory | None) -> str:
     if held is None:
         return "-"
-    return f"{held.least / 1e9:,.1f} ({held.card or 'none'})"
+    return f"{held.least / 1e9:,.1f} ({held.card() or 'none'})"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -43,8 +43,32 @@ def test_an_adapter_alone_has_gradients_and_moments(load, small):
 def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
     model = "model=allenai/Llama-3.1-Tulu-3-8B"
     full, low = of(load, small, model), of(load, small, model, "stages.sft.adapter={rank: 16}")
-    assert full.held == 18 * 8_030_326_784 and full.card is None
-    assert low.card == 80
+    assert full.held == 18 * 8_030_326_784 and full.card() is None
+    assert low.card() == 80
+
+
+OTHER = "stages.sft={{kind: {}, steps: 2, learning_rate: 1e-4, batch_size: 8, {}}}"
+
+
+@pytest.mark.parametrize(
+    ("override", "tokens"),
+    [
+        ("stages.sft.max_length=4096", 4096),
+        ("stages.sft.max_length=128", 1024),
+        (OTHER.format("dpo", "data: world:preferences, max_length: 2048"), 4096),
+        (OTHER.format("rlvr", "data: world:prompts, max_length: 600"), 600 + 512),
+    ],
+)
+def test_the_smallest_micro_batch_is_the_longest_example(override, tokens, load, small):
+    held = of(load, small, override)
+    assert held.least - memory.WORKSPACE - held.held == tokens * held.per_token
+
+
+def test_a_share_of_a_gpu_needs_a_larger_one(load, small, capsys):
+    model = ("model=HuggingFaceTB/SmolLM2-1.7B", "resources.gpus_per_trial=0.5")
+    grid = load(small, *model)
+    show_plan(Console(width=200), grid, trials.trials(grid))
+    assert "fits a GPU of 80 GB, of which a trial has 0.5 (estimated)" in capsys.readouterr().out
 
 
 def test_model_of_eight_billion_in_4_bits_fits_a_card_of_24_gb(load, small):
@@ -54,7 +78,7 @@ def test_model_of_eight_billion_in_4_bits_fits_a_card_of_24_gb(load, small):
     top, adapter = 8_030_326_784 - blocks, 41_943_040
     expected = 4.127 / 8 * blocks + 2 * 4096 * 14_336 + 6 * top + (6 + 12) * adapter
     assert adapted.held == pytest.approx(expected, rel=1e-4)
-    assert adapted.card == 24
+    assert adapted.card() == 24
     trial = trials.trials(load(small, model, "stages.sft.adapter={rank: 16, base_weights: nf4}"))[1]
     assert trial.spec is not None
     scored = memory.of_scoring(trial.model.name, trial.spec)
@@ -124,7 +148,7 @@ def test_plan_says_what_fits_where_trials_ask_for_gpus(load, small, capsys):
 
     assert lines() == []
     gpu = ("resources.gpus_per_trial=1", "model=allenai/Llama-3.1-Tulu-3-8B")
-    assert lines(*gpu)[0].endswith("of a micro-batch; more than 141 GB (estimated)")
+    assert lines(*gpu)[0].endswith("(an example has up to 128); more than 141 GB (estimated)")
     assert "144.5 GB on each GPU of a trial (sft), and" in lines(*gpu)[0]
     sharded = lines(*gpu, "resources.gpus_per_trial=8", "resources.sharding=full")
     assert "31.1 GB on each GPU" in sharded[0] and sharded[0].endswith("of 48 GB (estimated)")
