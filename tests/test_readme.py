@@ -8,9 +8,13 @@ from ruamel.yaml import YAML
 
 from sweep.gridfile import load
 from tests.documented import PAGES, ROOT, blocks
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks, tasks
+
+TASKS = [text for text in blocks("yaml") if text.startswith("task:")]
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", [text for text in blocks("yaml") if text not in TASKS])
 def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
     """A part of a grid file stands in grids/lr_bs.yaml."""
     for name in ("conversations.jsonl", "pairs.jsonl"):
@@ -22,6 +26,18 @@ def test_grid_examples_are_right_but_for_the_data_they_name(text, tmp_path):
     grid = tmp_path / "grid.yaml"
     grid.write_text(text)
     load.load(grid)
+
+
+@pytest.mark.parametrize("text", TASKS)
+def test_task_files_read_the_rows_that_they_name(text, tmp_path):
+    """A row stands in the comment beside the file's name."""
+    file, row = re.search(r"(\w+\.jsonl).*# rows: (\{.*\})", text).groups()
+    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / file).write_text(f"{row}\n" * 4)
+    name = str(tmp_path / "mine.yaml")
+    (task,) = tasks.load(benchmarks.find(name), EvaluateSpec(benchmarks=[name])).values()
+    asked = task.eval_docs[0]
+    assert task.doc_to_choice(asked)[task.doc_to_target(asked)] == json.loads(row)["choices"][0]
 
 
 @pytest.mark.parametrize("page", PAGES)

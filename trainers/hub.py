@@ -155,7 +155,7 @@ def access(name: str, kind: str) -> str:
     where it can."""
     code = (
         "import sys; from trainers import hub\n"
-        "try: hub._commit(sys.argv[1], sys.argv[2], None, sys.argv[2])\n"
+        "try: hub._look_up(sys.argv[1], sys.argv[2])\n"
         "except hub.FetchFailed as error: print(error); sys.exit(1)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -163,6 +163,22 @@ def access(name: str, kind: str) -> str:
         [sys.executable, "-c", code, name, kind], env=environment, capture_output=True, text=True
     )
     return (run.stdout.strip() or "no answer") if run.returncode else ""
+
+
+def _look_up(name: str, kind: str) -> None:
+    """The hub names the commit of what is gated to everybody; who may fetch it is asked besides."""
+    from huggingface_hub import HfApi, errors, set_client_factory
+
+    from trainers import compat_hub
+
+    set_client_factory(compat_hub.bounded_client)
+    _commit(name, kind, None, kind)
+    try:
+        HfApi().auth_check(name, repo_type=kind)
+    except errors.RepositoryNotFoundError as error:  # a gated one's is of this class
+        raise FetchFailed(f"{kind}: {_reason(error)}") from error
+    except Exception as error:  # offline, or away: what was fetched before is used
+        print(f"{kind}: {_reason(error)}", file=sys.stderr)
 
 
 def main() -> int:

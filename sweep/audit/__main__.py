@@ -43,7 +43,7 @@ console = Console()
 
 Data = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help="Local .jsonl or .parquet files, or hub data sets."),
+    typer.Argument(metavar="DATA...", help="Local data files or folders, or hub data sets."),
 ]
 Split = Annotated[str, typer.Option(help="Split of hub data sets.")]
 Examples = Annotated[

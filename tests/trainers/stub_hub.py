@@ -27,6 +27,8 @@ class Hub:
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict[str, bytes]] = {}
         self.log: list[Asked] = []
+        self.gated: set[tuple[str, str]] = set()
+        """Repositories whose terms nobody has accepted: their commits are told, no file is."""
         self.refuse: dict[str, list[int]] = {}
         """End of a path -> statuses with which the next requests for it are answered."""
         self.delay = 0.0
@@ -86,6 +88,8 @@ class Hub:
     def api(self, repository: tuple[str, str], rest: str) -> tuple[int, dict[str, str], bytes]:
         if repository not in self.repositories:
             return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
+        if rest == "/auth-check" and repository in self.gated:
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
         files = self.repositories[repository]
         commit = self.commit(repository)
         if rest.startswith("/revision/") and rest.split("/")[2] not in ("main", commit):
@@ -102,6 +106,8 @@ class Hub:
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
     def file(self, repository: tuple[str, str], name: str) -> tuple[int, dict[str, str], bytes]:
+        if repository in self.gated:
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
         content = self.repositories.get(repository, {}).get(name)
         if content is None:
             code = "EntryNotFound" if repository in self.repositories else "RepoNotFound"

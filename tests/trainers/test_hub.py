@@ -257,6 +257,14 @@ def test_data_that_the_hub_has_not_is_named(ask):
     assert "data set 'maker/none': the hub has none" in ask(data=[DataSpec(name="maker/none")])
 
 
+def test_gated_model_is_told_before_it_is_fetched(hub, ask, monkeypatch):
+    """The hub names its commit to everybody."""
+    assert fetch.access("maker/base", "model") == ""
+    monkeypatch.setattr(hub, "gated", {("model", "maker/base")})
+    assert "it is gated; accept its terms" in fetch.access("maker/base", "model")
+    assert "it is gated; accept its terms" in ask("maker/base")
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(429, "too many requests from here"), (500, "answers 500")]
 )

@@ -49,7 +49,8 @@ def problem(name: str) -> str | None:
         return None if path.is_file() else f"no file {name!r} (from {Path.cwd()})"
     if adapters.is_adapter(path):
         return (
-            f"{name!r} holds an adapter; `python -m sweep.export` writes it merged into its model"
+            f"{name!r} holds an adapter; merge it first, by PEFT's merge_and_unload, or, of a run, "
+            "by `python -m sweep.export` without --as adapter"
         )
     if path.is_dir():
         return None if (path / "config.json").is_file() else f"no config.json in {name!r}"

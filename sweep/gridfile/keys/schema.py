@@ -39,7 +39,7 @@ class Limits(Strict):
     max_hours: Positive | None = None
     """Start no trial after this many hours; running ones save a checkpoint and stop."""
     max_trials: Count | None = None
-    """Start at most this many trials."""
+    """Start at most this many models, those that are only scored among them."""
     max_cost: Positive | None = None
     """Of the whole run, earlier starts included, in `price.currency`: start no trial that is
     expected to cost more than is left; where it is reached all the same, running ones save a

@@ -77,6 +77,12 @@ def test_folder_without_a_config_is_no_model(tmp_path):
     assert "config.json" in str(load.problem(str(tmp_path)))
 
 
+def test_folder_of_an_adapter_is_no_model_and_names_the_ways_to_merge_it(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    said = str(load.problem(str(tmp_path)))
+    assert "merge_and_unload" in said and "without --as adapter" in said
+
+
 def test_model_that_is_not_to_be_had_is_unavailable(tmp_path):
     """The environment of the tests is offline."""
     with pytest.raises(load.ModelUnavailable, match="owner/name"):
