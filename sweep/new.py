@@ -12,8 +12,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from sweep import grid_template
+from sweep import grid_size
+from sweep.grid_template import Wanted
 from sweep.gridfile import load
+from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
 from sweep.plan import starting_points
 from trainers.cli import BAD_INPUT, refusing, stop
@@ -70,7 +72,7 @@ def main(
     out = out or Path("grids", f"{name}.yaml")
     if out.exists() and not force:
         stop(BAD_INPUT, f"{out}: is there already; give --out another name, or --force")
-    wanted = grid_template.Wanted(
+    wanted = Wanted(
         name=name,
         kind=kind,
         model=model,
@@ -82,12 +84,15 @@ def main(
         parameters=parameters,
         file=str(out),
     )
-    text = grid_template.text(wanted)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}")
-    part.write_text(text, encoding="utf-8")
+
+    def loaded(text: str) -> Grid:
+        part.write_text(text, encoding="utf-8")
+        return load.load(part)
+
     try:
-        load.load(part)
+        loaded(grid_size.text(wanted, loaded))
     except GridError as error:
         part.unlink()
         stop(BAD_INPUT, str(error).replace(str(part), str(out)))

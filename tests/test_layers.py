@@ -92,7 +92,7 @@ def test_package_imports_only_the_packages_below_it(package):
 
 ROOMS = {
     "sweep": """
-        run status extend new doctor grid_template drive orchestrate page terminal
+        run status extend new doctor grid_size grid_template drive orchestrate page terminal
         audit tracking export execution schedule storage resolve price plan gridfile options
     """,
     "trainers": """

@@ -5,9 +5,10 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from sweep import new, run
+from sweep import grid_size, new, run
 from sweep.gridfile import load
 from sweep.plan import starting_points, trials
+from sweep.price import cost
 
 SITUATIONS = {
     "eight GPUs": ["--kind", "sft", "--model", "HuggingFaceTB/SmolLM2-135M", "--data",
@@ -49,6 +50,52 @@ def test_grid_passes_the_dry_run_and_is_centred(situation, tmp_path):
     assert f"Middle of the axes: {source}; " in text.replace("\n# ", " ")
     assert "    keep: best   # other weights go after scoring" in text
     assert max(map(len, text.splitlines()[2:])) <= 110
+
+
+SFT = ["--kind", "sft", "--model", "HuggingFaceTB/SmolLM2-135M", "--data",
+       "allenai/tulu-3-sft-mixture", "--benchmarks", "arc,gsm8k,hellaswag,ifeval"]  # fmt: skip
+RLVR = [*SITUATIONS["verifiable"][:-4], "--gpus", "1"]
+
+
+def written_for(options: list[str], out) -> tuple[str, str]:
+    """The file, and the end of its plan."""
+    new_ = CliRunner().invoke(new.app, [*options, "--out", str(out)], catch_exceptions=False)
+    assert new_.exit_code == 0, new_.output
+    plan = CliRunner().invoke(run.app, [str(out), "--dry-run", "--runs", str(out.parent)])
+    assert plan.exit_code == 0, plan.output
+    return out.read_text(), plan.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[*RLVR, "--hours", "8"], [*SITUATIONS["eight GPUs"][:-2], "--hours", "3"],
+     [*SFT, "--gpus", "1", "--hours", "20"]],
+    ids=["answers are written", "eight GPUs", "one GPU"],
+)  # fmt: skip
+def test_the_plan_of_the_grid_takes_the_hours_and_no_more(options, tmp_path):
+    out, hours = tmp_path / "mine.yaml", float(options[-1])
+    written_for(options, out)
+    grid = load.load(out)
+    planned = trials.trials(grid)
+    prices = [cost.price(grid, trial, None) for trial in planned]
+    gpus = int(options[options.index("--gpus") + 1])
+    at_once = int(gpus / grid.resources.gpus_per_trial)
+    assert 0.4 * hours < cost.wall_hours(grid, planned, prices, at_once, None) <= hours
+
+
+def test_what_the_hours_do_not_allow_is_said(tmp_path):
+    text, _ = written_for([*SFT, "--gpus", "0", "--hours", "2"], tmp_path / "mine.yaml")
+    words = text.replace("\n# ", " ")
+    assert "more than there are" in words and "at batch size 32; below 200 a learning rate" in words
+    assert f"limit: {grid_size.FEWEST_ITEMS}}}" in text
+
+
+def test_a_model_too_large_for_one_gpu_is_sharded_or_the_file_says_that_it_does_not_fit(tmp_path):
+    large = ["--kind", "sft", "--model", "allenai/Llama-3.1-Tulu-3-8B", *SFT[4:], "--hours", "24"]
+    text, plan = written_for([*large, "--gpus", "8"], tmp_path / "eight.yaml")
+    assert "sharding: " in text and "more than 141 GB" not in plan and "of 141 GB" not in plan
+    text, _ = written_for([*large, "--gpus", "1"], tmp_path / "one.yaml")
+    assert "No training of all weights fits 1 GPU of 80 GB" in text.replace("\n# ", " ")
 
 
 def _size(options: list[str]) -> int:
