@@ -142,8 +142,8 @@ def _place(wanted: Wanted, data: Data, loaded: Loaded) -> tuple[Place, list[str]
             if held and held.least <= CARD * 10**9 and ranks <= wanted.gpus:
                 return Place(ranks, sharding), []
     return Place(max(1, wanted.gpus)), [
-        f"No training of all weights fits {counted(wanted.gpus, 'GPU')} of {CARD} GB by the plan's estimate: "
-        "give the stage an adapter, or take more GPUs."
+        f"No training of all weights fits {counted(wanted.gpus, 'GPU')} of {CARD} GB by the "
+        "plan's estimate: give the stage an adapter, or take more GPUs."
     ]
 
 
