@@ -76,7 +76,9 @@ class Orchestrator:
         self.planned = self.folder.kept(trials.trials(widened(grid), known))
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
-        self.allowance.expect(money.expected(grid, self.planned, self.measured))
+        self.allowance.expect(
+            *money.to_come(grid, self.planned, self.measured, self.progress.part_done)
+        )
         self.outcomes: list[Outcome] = []
         self.pool = pool(grid, self.planned, self.folder, self.resolved.evaluations)
 

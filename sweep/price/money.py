@@ -1,6 +1,7 @@
 """What a plan costs: the hours of its trials at the grid's `price.gpu_hour` and `cpu_hour`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import Grid, Pricing
@@ -28,15 +29,36 @@ def costs(grid: Grid, priced: Iterable[tuple[Trial, Price]]) -> dict[str, float]
     return costs
 
 
-def expected(
-    grid: Grid, planned: Sequence[Trial], measured: Calibration | None
-) -> dict[str, float]:
-    """`costs` of planned trials, before their data is prepared; empty where no price is named."""
+class Done(NamedTuple):
+    """Shares of a trial's training and of its scores that earlier starts have done."""
+
+    trained: float = 0.0
+    scored: float = 0.0
+
+
+def to_come(
+    grid: Grid,
+    planned: Sequence[Trial],
+    measured: Calibration | None,
+    done: Callable[[Trial], Done],
+) -> tuple[dict[str, float], set[str]]:
+    """`costs` of what is left of planned trials, before their data is prepared, and the keys of
+    those of which a part is done; both empty where no price is named."""
     if hourly(grid.price, grid.resources) is None:
-        return {}
+        return {}, set()
     lanes = Bundles(grid).expected(planned, slots(grid, measured))
-    prices = (price(grid, trial, measured, lanes=lanes[trial.key]) for trial in planned)
-    return costs(grid, zip(planned, prices, strict=True))
+    left, begun = [], set[str]()
+    for trial in planned:
+        whole, part = price(grid, trial, measured, lanes=lanes[trial.key]), done(trial)
+        if part != Done():
+            begun.add(trial.key)
+        train, score = (_left(*one) for one in zip(whole[-2:], part, strict=True))
+        left.append((trial, whole._replace(train_hours=train, eval_hours=score)))
+    return costs(grid, left), begun
+
+
+def _left(hours: float | None, done: float) -> float | None:
+    return None if hours is None else hours * (1 - done)
 
 
 def sentence(grid: Grid, planned: Iterable[Trial], prices: Iterable[Price], bound: str = "") -> str:

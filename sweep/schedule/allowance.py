@@ -9,7 +9,7 @@ a part of a trial more.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.trials import Trial
@@ -53,6 +53,8 @@ class Allowance:
         """Trials that were handed out and have not ended, whether or not an attempt runs now."""
         self._before: dict[str, float] = {}
         """What trials that go on in a further attempt have cost."""
+        self._partly: set[str] = set()
+        """Trials whose last attempt did not do all of them: what it cost tells of no other."""
         self._refused = ""
         """Why the latest trial that was asked about may not begin; empty where it may."""
         self._ended = Sums()
@@ -60,9 +62,11 @@ class Allowance:
         self._planned = Sums()
         """Of those whose cost the plan knew."""
 
-    def expect(self, costs: Mapping[str, float]) -> None:
-        """What trials will cost by the plan, as far as that is known, by key."""
+    def expect(self, costs: Mapping[str, float], begun: Collection[str] = ()) -> None:
+        """What trials will cost by the plan, as far as that is known, by key; of those `begun`
+        before it is what is left."""
         self._expected |= costs
+        self._partly.update(begun)
 
     @property
     def deadline(self) -> float:
@@ -129,14 +133,15 @@ class Allowance:
         self._before[key] = self._before.get(key, 0.0) + self._spending.ended(key)
 
     def retried(self, key: str) -> None:
-        """The attempt has failed; another one begins anew."""
+        """The attempt has failed; another one goes on from what there is of it."""
         self._spending.ended(key)
+        self._partly.add(key)
 
     def ended(self, key: str, *, whole: bool) -> None:
         """`whole`: the trial was trained and scored in this start."""
         self._open.discard(key)
         cost = self._spending.ended(key)
-        if whole:
+        if whole and key not in self._partly:
             cost += self._before.pop(key, 0.0)
             self._ended.add(1.0, cost)
             if expected := self._expected.get(key):

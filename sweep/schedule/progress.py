@@ -3,7 +3,8 @@
 from collections.abc import Collection
 
 from sweep.options import Options
-from sweep.plan.trials import Trial
+from sweep.plan.trials import Trial, cost
+from sweep.price.money import Done
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import RunFolder
 from trainers import files
@@ -77,6 +78,15 @@ class Progress:
         folder = self._folder.trial(trial)
         removed = trial.spec is not None and folder.usable() and not folder.has_weights()
         return removed and not folder.done(self._fingerprints(trial))
+
+    def part_done(self, trial: Trial) -> Done:
+        """By an earlier start, or an earlier attempt of this one: by its newest checkpoint, where
+        the number of its steps is known."""
+        trained, step, scores = self._folder.trial(trial).progress()
+        steps = cost(trial).steps
+        share = 1.0 if trained else min(1.0, step / steps) if steps else 0.0
+        wanted = len(self._evaluations.get(trial.stage, ()))
+        return Done(share, min(1.0, scores / wanted) if wanted else 0.0)
 
     def usable(self, trial: Trial) -> bool:
         """Whether another trial can start from this one's weights."""

@@ -130,6 +130,22 @@ def test_running_trials_are_stopped_when_the_money_is_spent(allowance):
     assert not limits.begin(trials[2])
 
 
+@pytest.mark.parametrize("part", ["went on from an earlier start", "tried again"])
+def test_the_end_of_a_trial_tells_nothing_of_whole_ones(allowance, part):
+    limits, trials, time = allowance()
+    first, other = trials[1:3]
+    begun = {first.key} if part == "went on from an earlier start" else set()
+    limits.expect({trial.key: 0.4 if trial.key in begun else 4.0 for trial in trials}, begun)
+    limits.started(first)
+    if part == "tried again":
+        time[0] = 3600
+        limits.retried(first.key)
+        limits.started(first)
+    time[0] += 0.2 * 3600
+    limits.ended(first.key, whole=True)
+    assert limits._cost(other.key) == pytest.approx(4.0)
+
+
 def test_a_pass_costs_once_and_what_it_has_cost_is_no_more_to_come(allowance):
     limits, trials, time = allowance()
     limits.expect({trial.key: 4.0 for trial in trials})
