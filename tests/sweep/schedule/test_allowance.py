@@ -199,7 +199,7 @@ def test_a_trial_that_is_held_back_does_not_end_the_queue(allowance):
 def test_trials_that_were_handed_out_count_before_they_start(allowance):
     """Ray asks for as many as may run at once before it starts the first of them."""
     limits, trials, time = allowance()
-    limits.expect({trial.key: 5.0 for trial in trials})
+    limits.expect({trial.key: 4.5 for trial in trials})
     queue = waiting(trials[1:9], limits)
     given = [trial for _ in range(8) if (trial := queue.next()) is not None]
     assert len(given) == 4
@@ -211,7 +211,7 @@ def test_trials_that_were_handed_out_count_before_they_start(allowance):
     limits.started(given[0])
     limits.ended(given[0].key, whole=True)
     queue.ended(given[0].key)
-    assert queue.next() is not None, "none of its 5 are to come"
+    assert queue.next() is not None, "none of its 4.5 are to come"
 
 
 def test_limit_below_one_trial_begins_none(allowance):
