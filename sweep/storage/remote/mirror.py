@@ -2,7 +2,8 @@
 
 A store has no rename and no append: files are there whole or not, one after another. So what a
 record promises goes up before it and goes away after it (`promise`), and what grows is there in
-segments (`segments.py`). `light` mirrors hold records alone: of weights a note where they are.
+segments (`segments.py`). `light` mirrors hold records alone: of weights a note where they are, of a
+checkpoint an empty folder.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from sweep.storage.remote.mirror_files import (
     Stat,
     aside_of,
     below,
+    checkpoints_to_go_on_from,
     is_large,
     is_longer,
     is_own,
@@ -87,9 +89,11 @@ class Mirror:
             cut_off = of_checkpoints_cut_off(new, remote)
             self._grow({name: grown[name] for name in new if name in grown}, remote)
             self._fetch(sorted(set(new) - cut_off - grown.keys(), key=promise), remote)
-            ended = of_ended_trainings(remote) if self.light else set()
-            self._known |= dict.fromkeys(cut_off | ended, NEVER)  # so they go at the next push
-            self._note_weights(folders, remote)
+            if self.light:
+                self._note_weights(folders, remote)
+                self._note_checkpoints(folders, remote)
+                cut_off |= of_ended_trainings(remote)
+            self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
                     shutil.rmtree(left)
@@ -212,20 +216,14 @@ class Mirror:
                     self._known[name] = stat_of(self.here / name)
 
     def _note_weights(self, folders: Collection[str], objects: dict[str, Any]) -> None:
-        """In a light mirror: a note for weights that are in the store, none for those that are not.
-        Those that were to be removed go at the next push."""
-        if not self.light:
-            return
+        """A note for weights that are in the store, none for those that are not. Those that were
+        to be removed go at the next push."""
         parts = [name.split("/") for name in objects]
         there = {"/".join(part[:3]) for part in parts if len(part) > 3 and part[2] == WEIGHTS}
         left = {name for name in there if f"{name.rpartition('/')[0]}/{REMOVED}" in objects}
         there -= left
         at = f"{WEIGHTS}/{NOTE}"
-        noted = {
-            path.parent
-            for folder in folders
-            for path in (self.here / folder).glob(at if folder else f"trials/*/{at}")
-        }
+        noted = {path.parent for path in self._in_trials(folders, at)}
         for folder in noted - {self.here / name for name in there}:
             shutil.rmtree(folder)
             self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
@@ -235,6 +233,19 @@ class Mirror:
             if not note.exists():
                 files.write_text(note, f"{self.url}/{name}\n")
             self._known[f"{name}/{NOTE}"] = stat_of(note)
+
+    def _note_checkpoints(self, folders: Collection[str], objects: dict[str, Any]) -> None:
+        """They tell how far a trial has got."""
+        there = {self.here / name for name in checkpoints_to_go_on_from(objects)}
+        for folder in set(self._in_trials(folders, "checkpoints/*")) - there:
+            shutil.rmtree(folder)
+        for folder in there:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _in_trials(self, folders: Collection[str], at: str) -> Iterator[Path]:
+        """What lies here at a place of each trial's folder."""
+        for folder in folders:
+            yield from (self.here / folder).glob(at if folder else f"trials/*/{at}")
 
     def _freeze(
         self, names: list[str], here: dict[str, Stat], aside: Path
