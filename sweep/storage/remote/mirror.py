@@ -97,25 +97,25 @@ class Mirror:
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
                     shutil.rmtree(left)
-            before = list(self._known if self._looked else self._scan(""))
-            if not self._looked:
-                before = [*filter(below(OF_TRIALS), before)]
-            for name in [name for name in filter(below(folders), before) if name not in remote]:
+            mine = self._known if self._looked else filter(below(OF_TRIALS), self._scan(""))
+            for name in [name for name in filter(below(folders), mine) if name not in remote]:
                 if Path(name).name != NOTE and not (self.light and below([DATA])(name)):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
             self._looked = True
 
-    def push(self, spared: Collection[str] = (), *, last: bool = False) -> bool:
-        """Have there what is here, but for the folders that are spared; `last`: what grew in one
-        piece. False where something went away as it was looked at; then nothing has gone up."""
+    def push(self, spared: Collection[str] = (), *, under: str = "", last: bool = False) -> bool:
+        """Have there what is here, below a folder or all of it, but for the folders that are
+        spared; `last`: what grew in one piece. False where something went away as it was looked at;
+        then nothing has gone up."""
         with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
-            here = self._scan("")
+            here = self._scan(under)
             is_spared = below(spared)
             changed = [name for name in self._changed(here) if not is_spared(name)]
             if last:
                 changed += [name for name in here if grows(name) and name not in changed]
-            gone = [name for name in self._known if name not in here and not is_spared(name)]
+            known = filter(below([under]), self._known)
+            gone = [name for name in known if name not in here and not is_spared(name)]
             try:
                 frozen = self._freeze(changed, here, Path(aside))
             except FileNotFoundError:
