@@ -179,9 +179,11 @@ class RemoteRun:
         return not there and any(self._folder.path.glob("trials/*/attempts.jsonl"))
 
     def _follow(self) -> None:
-        pause = FOLLOWED_EVERY
-        while not self._stop.wait(pause):
+        due = 0.0
+        while not self._stop.wait(FOLLOWED_EVERY):
             began = time.monotonic()
+            if began < due and not self.away:
+                continue
             try:
                 if running := tuple(self._running):
                     self._mirror.pull(*running)
@@ -189,10 +191,9 @@ class RemoteRun:
                     self._is_gone()  # any answer will do
                 self.push()
                 self._away_since = None
-                pause = max(FOLLOWED_EVERY, 10 * (time.monotonic() - began))
+                due = time.monotonic() + 10 * (time.monotonic() - began)
             except Unreachable as error:
                 self._note_away(error)
-                pause = FOLLOWED_EVERY
 
     def _note_away(self, error: Unreachable) -> None:
         self._last_away = time.monotonic()
