@@ -54,7 +54,7 @@ class RemoteRun:
         self._running: set[str] = set()
         """Folders of trials, as `trials/<name>`."""
         self._unseen: set[str] = set()
-        """Those that no attempt is at any more, and whose records could not be had."""
+        """Those that no attempt is at any more, and whose records are not here yet."""
         self._inputs: dict[str, str] = {}
         self._away_since: float | None = None
         self._last_away = -math.inf
@@ -158,6 +158,8 @@ class RemoteRun:
 
     def seen(self, name: str) -> bool:
         """See `TrialCallback.seen`; while the store is away only its follower asks it."""
+        asked_again = name in self._unseen
+        self._unseen.add(name)  # first, as the follower's next push spares it then too
         self._running.discard(name)
         if not self.away:
             try:
@@ -166,9 +168,8 @@ class RemoteRun:
                 return True
             except Unreachable as error:
                 self._note_away(error)
-        if name in self._unseen:
+        if asked_again:
             self.holds_back()
-        self._unseen.add(name)
         return False
 
     def _is_gone(self) -> bool:
