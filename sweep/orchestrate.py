@@ -146,9 +146,7 @@ class Orchestrator:
         if self.stored is None:
             return backend.run(queue, jobs, self)
         jobs = self.stored.with_inputs(jobs)
-        at_once = backend.run(queue, jobs, self.stored.callback(self, jobs))
-        self.stored.settle()
-        return at_once
+        return backend.run(queue, jobs, self.stored.callback(self, jobs))
 
     def queue(
         self, pending: list[Trial], needs: Mapping[str, Sequence[str]] | None = None
@@ -161,14 +159,14 @@ class Orchestrator:
             return self.passes.done(trial) if passes else self.progress.usable(trial)
 
         def may_start(trial: Trial) -> bool:
-            if self.stored and self.stored.gone:
-                self.say("the store has been out of reach for too long: no further trial begins")
-                return False
             if isinstance(trial, ReferencePass):  # no trial, where limits count them
                 return not self.allowance.reached()
             return self.allowance.begin(trial)
 
-        asks = (usable, may_start, self.allowance.affords, self.chose)
+        def affords(trial: Trial) -> bool:
+            return not (self.stored and self.stored.holds_back()) and self.allowance.affords(trial)
+
+        asks = (usable, may_start, affords, self.chose)
         waiting = Pending(pending, *asks, needs or {}, Bundles(self.resolved.grid), self.told)
         if self.pool is None or self.only:
             return TrialQueue(waiting)
@@ -177,7 +175,10 @@ class Orchestrator:
     def chose(self, trial: Trial, reason: str) -> None:
         """A trial that was not in the plan is, from now on, with what starts from it."""
         assert self.pool is not None, "a pool has chosen it"
-        self.folder.extend_plan(self.shown, self.pool.beside(trial, self.planned))
+        fresh = self.pool.beside(trial, self.planned)
+        self.folder.extend_plan(self.shown, fresh)
+        if self.stored is not None:  # the further nodes of a trial wait for its identity
+            self.stored.push_trials(*(f"trials/{one.folder}" for one in fresh))
         self.events.chosen(trial, reason)
 
     def told(self, line: str) -> None:
@@ -204,6 +205,9 @@ class Orchestrator:
         self.allowance.started(trial, lanes)
         if not isinstance(trial, ReferencePass):
             self.events.started(trial)
+
+    def seen(self, key: str) -> bool:
+        return True
 
     def handed_back(self, key: str) -> None:
         self.lock.check()
@@ -246,15 +250,10 @@ class Orchestrator:
         folder = self.folder.trial(self.by_key[ended.key])
         last = (folder.attempts() or [{}])[-1]
         if last.get("event") not in ("failed", "stopped", "superseded"):
-            away = self.stored and self.stored.away  # counts against none of the trial's retries
-            folder.log_attempt(
-                "failed",
-                phase="store" if away else folder.phase,
-                reason=self.reason_unrecorded,
-                died=True,
-                progress=folder.progress(),
-            )
-            last = {"reason": self.reason_unrecorded}
+            away = self.stored and self.stored.lately_away  # counts against none of its retries
+            facts = {"died": True, "progress": folder.progress()}
+            last = {"reason": self.reason_unrecorded, "phase": "store" if away else folder.phase}
+            folder.log_attempt("failed", **last, **facts)
         return ended._replace(reason=last["reason"])
 
     def block(self, trial: Trial, start: Trial) -> None:

@@ -3,6 +3,7 @@ them: the same in one process and on Ray."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from sweep.execution.job import ALONE, WAITS, Outcome, TrialCallback
 from sweep.execution.retries import Retries
@@ -34,6 +35,8 @@ class Handout:
         """Attempts, at one trial or at several."""
         self._again: deque[list[Trial]] = deque()
         """What was begun and goes on: bundles, and trials alone."""
+        self._late: deque[tuple[Sequence[Trial], Callable[[], None]]] = deque()
+        """Attempts that are over and whose records are not here, and what follows from each."""
         self._train_seconds: dict[str, float] = {}
         """Of trials that were handed back."""
         self._told: set[str] = set()
@@ -44,7 +47,24 @@ class Handout:
 
     @property
     def exhausted(self) -> bool:
-        return not self._again and self._frontier.exhausted
+        return not self._late and not self._again and self._frontier.exhausted
+
+    def caught_up(self) -> bool:
+        """Tell what follows from attempts whose records have come; whether all of it is told.
+
+        Raises:
+            Unreachable: the records are not to be had.
+        """
+        for _ in range(len(self._late)):
+            self._when_seen(*self._late.popleft())
+        return not self._late
+
+    def _when_seen(self, trials: Sequence[Trial], follow: Callable[[], None]) -> None:
+        seen = [self._callback.seen(trial.key) for trial in trials]
+        if all(seen):
+            follow()
+        else:
+            self._late.append((trials, follow))
 
     def next(self) -> list[Trial]:
         """Trials for one pass, or one alone; empty where none may run now."""
@@ -70,14 +90,15 @@ class Handout:
 
     def goes_on(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
         """A pass over the trials is over, and its worker does what is left to do of the first."""
-        self._settle(trials[1:], outcomes[1:])
+        self._when_seen(trials[1:], partial(self._settle, trials[1:], outcomes[1:]))
+        self._callback.seen(trials[0].key)
         self._note(trials[0], outcomes[0])
         self._callback.started(trials[0].key)
 
     def ended(self, trials: Sequence[Trial], outcomes: Iterable[Outcome]) -> None:
         """An attempt has ended in order; `outcomes` of the same trials."""
         self._running -= 1
-        self._settle(trials, outcomes)
+        self._when_seen(trials, partial(self._settle, trials, list(outcomes)))
 
     def _settle(self, trials: Sequence[Trial], outcomes: Iterable[Outcome]) -> None:
         together = []
@@ -99,6 +120,9 @@ class Handout:
     def failed(self, bundle: Sequence[Trial], reason: str = "") -> None:
         """An attempt has failed or died; `reason` where it is known."""
         self._running -= 1
+        self._when_seen(bundle, partial(self._settle_failed, bundle, reason))
+
+    def _settle_failed(self, bundle: Sequence[Trial], reason: str) -> None:
         if len(bundle) == 1:
             (trial,) = bundle
             if self._retries.again(trial.key):

@@ -125,6 +125,15 @@ class TrialCallback(Protocol):
         """An attempt begins, at so many trials in one pass."""
         ...
 
+    def seen(self, key: str) -> bool:
+        """The attempt is over: whether its records are here. Nothing else is told of its end before
+        they are; it is asked again until then.
+
+        Raises:
+            Unreachable: when it is asked again, and they are not to be had.
+        """
+        ...
+
     def handed_back(self, key: str) -> None:
         """The attempt has ended well and left something for a further one."""
         ...

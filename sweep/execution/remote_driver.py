@@ -5,6 +5,7 @@ trial is its worker's while it runs, and the driver's before and after.
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -53,9 +54,10 @@ class RemoteRun:
         self._running: set[str] = set()
         """Folders of trials, as `trials/<name>`."""
         self._unseen: set[str] = set()
-        """Those that have ended, and could not be looked at."""
+        """Those that no attempt is at any more, and whose records are not here yet."""
         self._inputs: dict[str, str] = {}
         self._away_since: float | None = None
+        self._last_away = -math.inf
         self._stop = threading.Event()
 
     @contextlib.contextmanager
@@ -102,22 +104,33 @@ class RemoteRun:
         since = self._away_since
         return since is not None and time.monotonic() - since > GONE_AFTER
 
-    def push(self) -> None:
-        """Bring up what changed here, but for what workers are at."""
-        self._mirror.push(spared=tuple(self._running))
+    @property
+    def lately_away(self) -> bool:
+        """Whether it was within the time that a trial waits for it where it begins and ends."""
+        return time.monotonic() - self._last_away < sum(remote_inputs.PATIENCE)
 
-    def settle(self) -> None:
-        """Have the records of all trials that have ended.
+    def holds_back(self) -> bool:
+        """Whether nothing should begin before the store is back.
 
         Raises:
-            Unreachable: they are not to be had.
+            Unreachable: it has been away for long, and no trial is at work that may outlast that.
         """
-        try:
-            for name in tuple(self._unseen):
-                self._mirror.pull(name)
-                self._unseen.discard(name)
-        except Unreachable as error:
-            raise Unreachable(f"{error}; when it is back, the same command continues") from error
+        if self.gone and not self._running:
+            raise Unreachable(
+                f"{self._url}: has been out of reach for {GONE_AFTER:.0f} s and more, and no trial "
+                "is at work; when it is back, the same command continues"
+            )
+        return self.gone
+
+    def push(self) -> None:
+        """Bring up what changed here, but for what workers are at, or have left and is not here."""
+        self._mirror.push(spared=(*self._running, *self._unseen))
+
+    def push_trials(self, *names: str) -> None:
+        """What changed here in the folders of trials that no attempt is at."""
+        with contextlib.suppress(Unreachable):  # it goes up when the store is back
+            for name in names:
+                self._mirror.push(under=name)
 
     def with_inputs(self, jobs: dict[str, Job]) -> dict[str, Job]:
         """The same jobs for nodes that share no folder; what they name goes up.
@@ -140,17 +153,24 @@ class RemoteRun:
         return _RemoteCallback(self, told, jobs)
 
     def begun(self, name: str) -> None:
+        self._unseen.discard(name)
         self._running.add(name)
 
-    def look(self, name: str) -> None:
-        self._unseen.add(name)
-        with contextlib.suppress(Unreachable):
-            self._mirror.pull(name)
-            self._unseen.discard(name)
-
-    def over(self, name: str) -> None:
-        self.look(name)
+    def seen(self, name: str) -> bool:
+        """See `TrialCallback.seen`; while the store is away only its follower asks it."""
+        asked_again = name in self._unseen
+        self._unseen.add(name)  # first, as the follower's next push spares it then too
         self._running.discard(name)
+        if not self.away:
+            try:
+                self._mirror.pull(name)
+                self._unseen.discard(name)
+                return True
+            except Unreachable as error:
+                self._note_away(error)
+        if asked_again:
+            self.holds_back()
+        return False
 
     def _is_gone(self) -> bool:
         """Whether the mirror has trials that ran, of a run that the store does not know."""
@@ -160,21 +180,30 @@ class RemoteRun:
         return not there and any(self._folder.path.glob("trials/*/attempts.jsonl"))
 
     def _follow(self) -> None:
-        pause = FOLLOWED_EVERY
-        while not self._stop.wait(pause):
+        due = 0.0
+        while not self._stop.wait(FOLLOWED_EVERY):
             began = time.monotonic()
+            if began < due and not self.away:
+                continue
             try:
                 if running := tuple(self._running):
                     self._mirror.pull(*running)
+                elif self.away:
+                    self._is_gone()  # any answer will do
                 self.push()
-                if running:  # else nothing may have been asked
-                    self._away_since = None
-                pause = max(FOLLOWED_EVERY, 10 * (time.monotonic() - began))
+                self._away_since = None
+                due = time.monotonic() + 10 * (time.monotonic() - began)
             except Unreachable as error:
-                pause = FOLLOWED_EVERY
-                if not self.away:
-                    self._away_since = began
-                    self._say(f"{error}; tried again every {FOLLOWED_EVERY:.0f} s")
+                self._note_away(error)
+
+    def _note_away(self, error: Unreachable) -> None:
+        self._last_away = time.monotonic()
+        if not self.away:
+            self._away_since = self._last_away
+            self._say(
+                f"{error}; tried again every {FOLLOWED_EVERY:.0f} s; after {GONE_AFTER:.0f} s of "
+                "that no further trial begins before it is back"
+            )
 
     def _end(self, follower: threading.Thread) -> None:
         self._stop.set()
@@ -214,18 +243,19 @@ class _RemoteCallback:
         self._run.begun(self._names[key])
         self._told.started(key, lanes)
 
+    def seen(self, key: str) -> bool:
+        return self._run.seen(self._names[key]) and self._told.seen(key)
+
     def handed_back(self, key: str) -> None:
-        self._run.over(self._names[key])
         self._told.handed_back(key)
 
     def retried(self, key: str) -> None:
-        self._run.look(self._names[key])
         self._told.retried(key)
 
     def died(self, key: str) -> None:
-        self._run.look(self._names[key])
+        """What is recorded of it goes up before another attempt begins with what is there."""
         self._told.died(key)
+        self._run.push_trials(self._names[key])
 
     def ended(self, ended: Outcome) -> None:
-        self._run.over(self._names[ended.key])
         self._told.ended(ended)

@@ -32,6 +32,7 @@ def run(
 
     Raises:
         CannotStart: the first trials failed, and this machine is to blame.
+        Unreachable: the records of a trial are not to be had.
         KeyboardInterrupt: SIGTERM came, and the trial has saved a checkpoint.
     """
     with devices.seeing(max((job.gpus for job in jobs.values()), default=0.0)):
@@ -43,6 +44,8 @@ def run(
                 handout.failed(trials, str(error))
             else:
                 handout.ended(trials, outcomes)
+            while not (handout.caught_up() or preemption.noticed()):
+                time.sleep(LOOK_SECONDS)
             if retries.hopeless:
                 raise CannotStart(retries.hopeless)
             if preemption.noticed():

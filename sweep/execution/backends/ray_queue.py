@@ -49,10 +49,11 @@ class Queue(Searcher):
         """Trials that Tune has, by its id."""
 
     def suggest(self, trial_id: str) -> Any:
+        told = self._handout.caught_up() or preemption.noticed()
         stops = self._retries.hopeless or preemption.noticed() or self._supervisor.is_over
         bundle = [] if stops else self._handout.next()
         if not bundle:
-            waits = self._open or (not stops and not self._handout.exhausted)
+            waits = self._open or not told or (not stops and not self._handout.exhausted)
             return None if waits else Searcher.FINISHED
         self._open[trial_id] = bundle
         first = bundle[0]
@@ -116,22 +117,21 @@ class Followed:
         self._callback.started(key, lanes)
         self._metrics.began(key)
 
+    def seen(self, key: str) -> bool:
+        self._supervisor.ended(key)
+        return self._callback.seen(key)
+
     def handed_back(self, key: str) -> None:
-        self._over(key, "waiting")
+        self._metrics.ended(key, "waiting")
         self._callback.handed_back(key)
 
     def retried(self, key: str) -> None:
-        self._over(key, "waiting")
+        self._metrics.ended(key, "waiting")
         self._callback.retried(key)
 
     def died(self, key: str) -> None:
-        self._supervisor.ended(key)
         self._callback.died(key)
 
     def ended(self, ended: Outcome) -> None:
-        self._over(ended.key, ended.status)
+        self._metrics.ended(ended.key, ended.status)
         self._callback.ended(ended)
-
-    def _over(self, key: str, state: str) -> None:
-        self._supervisor.ended(key)
-        self._metrics.ended(key, state)

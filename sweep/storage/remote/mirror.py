@@ -2,7 +2,8 @@
 
 A store has no rename and no append: files are there whole or not, one after another. So what a
 record promises goes up before it and goes away after it (`promise`), and what grows is there in
-segments (`segments.py`). `light` mirrors hold records alone: of weights a note where they are.
+segments (`segments.py`). `light` mirrors hold records alone: of weights a note where they are, of a
+checkpoint an empty folder.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from sweep.storage.remote.mirror_files import (
     Stat,
     aside_of,
     below,
+    checkpoints_to_go_on_from,
     is_large,
     is_longer,
     is_own,
@@ -87,31 +89,33 @@ class Mirror:
             cut_off = of_checkpoints_cut_off(new, remote)
             self._grow({name: grown[name] for name in new if name in grown}, remote)
             self._fetch(sorted(set(new) - cut_off - grown.keys(), key=promise), remote)
-            ended = of_ended_trainings(remote) if self.light else set()
-            self._known |= dict.fromkeys(cut_off | ended, NEVER)  # so they go at the next push
-            self._note_weights(folders, remote)
+            if self.light:
+                self._note_weights(folders, remote)
+                self._note_checkpoints(folders, remote)
+                cut_off |= of_ended_trainings(remote)
+            self._known |= dict.fromkeys(cut_off, NEVER)  # so they go at the next push
             if not self._looked:
                 for left in self.here.glob(f"{ASIDE}*"):
                     shutil.rmtree(left)
-            before = list(self._known if self._looked else self._scan(""))
-            if not self._looked:
-                before = [*filter(below(OF_TRIALS), before)]
-            for name in [name for name in filter(below(folders), before) if name not in remote]:
+            mine = self._known if self._looked else filter(below(OF_TRIALS), self._scan(""))
+            for name in [name for name in filter(below(folders), mine) if name not in remote]:
                 if Path(name).name != NOTE and not (self.light and below([DATA])(name)):
                     (self.here / name).unlink(missing_ok=True)
                     self._known.pop(name, None)
             self._looked = True
 
-    def push(self, spared: Collection[str] = (), *, last: bool = False) -> bool:
-        """Have there what is here, but for the folders that are spared; `last`: what grew in one
-        piece. False where something went away as it was looked at; then nothing has gone up."""
+    def push(self, spared: Collection[str] = (), *, under: str = "", last: bool = False) -> bool:
+        """Have there what is here, below a folder or all of it, but for the folders that are
+        spared; `last`: what grew in one piece. False where something went away as it was looked at;
+        then nothing has gone up."""
         with self._lock, tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as aside:
-            here = self._scan("")
+            here = self._scan(under)
             is_spared = below(spared)
             changed = [name for name in self._changed(here) if not is_spared(name)]
             if last:
                 changed += [name for name in here if grows(name) and name not in changed]
-            gone = [name for name in self._known if name not in here and not is_spared(name)]
+            known = filter(below([under]), self._known)
+            gone = [name for name in known if name not in here and not is_spared(name)]
             try:
                 frozen = self._freeze(changed, here, Path(aside))
             except FileNotFoundError:
@@ -212,20 +216,14 @@ class Mirror:
                     self._known[name] = stat_of(self.here / name)
 
     def _note_weights(self, folders: Collection[str], objects: dict[str, Any]) -> None:
-        """In a light mirror: a note for weights that are in the store, none for those that are not.
-        Those that were to be removed go at the next push."""
-        if not self.light:
-            return
+        """A note for weights that are in the store, none for those that are not. Those that were
+        to be removed go at the next push."""
         parts = [name.split("/") for name in objects]
         there = {"/".join(part[:3]) for part in parts if len(part) > 3 and part[2] == WEIGHTS}
         left = {name for name in there if f"{name.rpartition('/')[0]}/{REMOVED}" in objects}
         there -= left
         at = f"{WEIGHTS}/{NOTE}"
-        noted = {
-            path.parent
-            for folder in folders
-            for path in (self.here / folder).glob(at if folder else f"trials/*/{at}")
-        }
+        noted = {path.parent for path in self._in_trials(folders, at)}
         for folder in noted - {self.here / name for name in there}:
             shutil.rmtree(folder)
             self._known.pop(f"{folder.relative_to(self.here).as_posix()}/{NOTE}", None)
@@ -235,6 +233,19 @@ class Mirror:
             if not note.exists():
                 files.write_text(note, f"{self.url}/{name}\n")
             self._known[f"{name}/{NOTE}"] = stat_of(note)
+
+    def _note_checkpoints(self, folders: Collection[str], objects: dict[str, Any]) -> None:
+        """They tell how far a trial has got."""
+        there = {self.here / name for name in checkpoints_to_go_on_from(objects)}
+        for folder in set(self._in_trials(folders, "checkpoints/*")) - there:
+            shutil.rmtree(folder)
+        for folder in there:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _in_trials(self, folders: Collection[str], at: str) -> Iterator[Path]:
+        """What lies here at a place of each trial's folder."""
+        for folder in folders:
+            yield from (self.here / folder).glob(at if folder else f"trials/*/{at}")
 
     def _freeze(
         self, names: list[str], here: dict[str, Stat], aside: Path

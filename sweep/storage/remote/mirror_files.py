@@ -108,6 +108,16 @@ def of_ended_trainings(objects: dict[str, Any]) -> set[str]:
     }
 
 
+def checkpoints_to_go_on_from(objects: dict[str, Any]) -> set[str]:
+    """Folders of the checkpoints that went up whole, of trainings that have not ended."""
+    marks = (name.rpartition("/") for name in objects.keys() - of_ended_trainings(objects))
+    return {
+        folder
+        for folder, _, file in marks
+        if file == "checksums.json" and folder.split("/")[2:3] == ["checkpoints"]
+    }
+
+
 def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 

@@ -26,10 +26,14 @@ class Told:
         self.root = root
         self.lines: list[str] = []
         self.ends: dict[str, Outcome] = {}
+        self.unseen: set[str] = set()
 
     def started(self, key: str, lanes: int = 1) -> None:
         TrialFolder(self.root / key).log_attempt("started", node="", lanes=lanes)
         self.lines.append(f"started {key} {lanes}")
+
+    def seen(self, key: str) -> bool:
+        return key not in self.unseen
 
     def handed_back(self, key: str) -> None:
         self.lines.append(f"handed back {key}")
@@ -107,6 +111,20 @@ def test_what_a_pass_leaves_is_done_by_whoever_is_free(case):
         case.ended(trials, ["ok"])
     assert [one.train_seconds for one in case.told.ends.values()] == [2.0, 4.0, 4.0, 4.0]
     assert case.handout.exhausted and case.handout.next() == [] and not case.queue.running
+
+
+def test_nothing_follows_from_an_attempt_before_the_records_of_all_its_trials_are_here(case):
+    trials = case.next()
+    before = list(case.told.lines)
+    case.told.unseen = {"b"}
+    case.ended(trials, ["ok", "ok", WAITS, TRAINED])
+    assert not case.handout.caught_up() and not case.handout.exhausted
+    assert case.told.ends == {} and case.told.lines == before and len(case.queue.running) == 4
+    assert case.handout.next() == []
+    case.told.unseen = set()
+    assert case.handout.caught_up()
+    assert list(case.told.ends) == ["a", "b"] and case.queue.running == {"c", "d"}
+    assert {keys(case.next()) for _ in range(2)} == {"c", "d"}
 
 
 def test_what_waits_is_tried_in_another_pass_and_what_is_alone_is_not(case):

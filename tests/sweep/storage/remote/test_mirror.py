@@ -358,6 +358,30 @@ def test_light_mirror_has_a_note_for_weights_and_removes_them_with_it(url, tmp_p
     assert TrialFolder(other / "trials" / "t").weights_removed() == "keep: none"
 
 
+def test_light_mirror_knows_how_far_a_training_has_got_and_pushes_nothing_of_it(url, tmp_path):
+    node = Mirror(tmp_path / "node", url)
+    trial = node.here / "trials" / "t"
+    trial.mkdir(parents=True)
+    light = Mirror(tmp_path / "driver", url, light=True)
+    mine = TrialFolder(light.here / "trials" / "t")
+    for step in (5, 10, 15):
+        checkpoint(trial, step)
+        node.push()
+        light.pull("trials/t")
+        assert mine.checkpoint_steps() == TrialFolder(trial).checkpoint_steps()
+        assert mine.progress() == [0, step, 0]
+    there = node.there()
+    node.system.rm(f"{node.path}/trials/t/checkpoints/step-00000015/checksums.json")
+    light.pull()
+    assert mine.progress() == [0, 10, 0], "nobody goes on from one that is not whole"
+    light.push()
+    assert set(there) - set(node.there()) == {"trials/t/checkpoints/step-00000015/checksums.json"}
+    end_training(trial)
+    node.push()
+    light.pull()
+    assert mine.checkpoint_steps() == [0]
+
+
 def test_folders_that_are_spared_are_left_alone(url, tmp_path):
     driver = Mirror(tmp_path / "driver", url, light=True)
     for name in ("at-work", "at-work-2"):
