@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.forms.conversation import CONVERSATIONS, WAY_OUT, filled, question, with_extras
+from trainers.data.forms.conversation import (
+    CONVERSATIONS,
+    PROMPTS,
+    WAY_OUT,
+    filled,
+    question,
+    with_extras,
+)
 from trainers.data.forms.messages import Messages, messages, shown
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
@@ -22,7 +29,7 @@ from trainers.rewards import graders, own_function
 
 TRUTHS = ("ground_truth", "answer", "solution")
 
-ASKED = (*CONVERSATIONS, "prompt", "question")
+ASKED = (*CONVERSATIONS, *PROMPTS)
 
 
 class Prompt(NamedTuple):
