@@ -352,6 +352,7 @@ def test_plan_says_what_is_waited_for_and_counts_pairs(drive, pipeline, tmp_path
     start = "from the best of sft by world_choice, chosen once all candidates have their scores"
     assert f"dpo: 1 trial, {start}" in plain
     assert "pairs 8" in plain
+    assert "reference passes: 1 beside the trials" in plain
     assert not (tmp_path / "pipeline").exists()
 
 
