@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -116,10 +116,11 @@ def _parent(url: str, room: Path, name: str) -> Path:
     model = Mirror(folder / "model", f"{url}/trials/{name}/model")
     model.pull()
     folder.mkdir(exist_ok=True)
+    system: Any = model.system
     for record in ("train.json", REMOVED):
         with asking(url), contextlib.suppress(FileNotFoundError):
             at = f"{model.path.removesuffix('model')}{record}"
-            (folder / record).write_bytes(model.system.cat_file(at))
+            (folder / record).write_bytes(system.cat_file(at))
     return folder
 
 
