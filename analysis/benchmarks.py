@@ -65,8 +65,8 @@ TASKS = {
         Task("rewardbench_reasoning", "RewardBench, Reasoning", "other", 0.5, REWARD_MODELS),
         Task("ufb", "UFB test_prefs", "other", 0.5, REWARD_MODELS),
         Task("pair_accuracy", "Held-out pairs", "other", 0.5, "accuracy on held-out pairs"),
-        Task(
-            "heldout_reward", "Held-out reward", "other", 0.0, "reward on held-out prompts", False
+        Task(  # what a guess earns hangs on the grader, which may be the user's
+            "heldout_reward", "Held-out reward", "other", None, "reward on held-out prompts", False
         ),
         Task("pretraining_loss", "Pretraining loss", "other", None, STEP_LAW, False),
         Task(

@@ -130,7 +130,7 @@ class Orchestrator:
         if not pending:
             return
         started = time.monotonic()
-        passes = self.passes.of(pending)
+        passes = self.passes.of(pending, self.by_key)
         self.by_key |= passes.by_key
         pending = [*passes.to_run, *pending]
         queue = self.queue(pending, passes.needs)
@@ -156,7 +156,7 @@ class Orchestrator:
         def usable(key: str) -> bool:
             trial = self.by_key[key]
             passes = isinstance(trial, ReferencePass)
-            return self.passes.done(trial) if passes else self.progress.usable(trial)
+            return self.passes.done(trial, self.by_key) if passes else self.progress.usable(trial)
 
         def may_start(trial: Trial) -> bool:
             if isinstance(trial, ReferencePass):  # no trial, where limits count them

@@ -101,13 +101,15 @@ class Difference(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """One table: `rows` of (benchmark, published column -> percent), our columns, differences."""
+    """One table: `rows` of (benchmark, published column -> percent), our columns, differences;
+    `left_out` says what has none though both have scores."""
 
     table: Table
     heading: str
     rows: list[tuple[str, dict[str, float]]]
     ours: list[Ours]
     differences: list[Difference]
+    left_out: str
 
 
 def tables(source: Source, name: str) -> list[Beside]:
@@ -140,9 +142,22 @@ def _beside(
         for row in ours
         for benchmark, scores in rows
         for name in row.beside
-        if benchmark in row.scores and name in scores
+        if benchmark in row.scores and name in scores and benchmark != BY_METRIC
     ]
-    return Beside(table, f"Table {table.number}, {table.about}", rows, ours, differences)
+    left_out = _average(dict(rows)) if any(BY_METRIC in row.scores for row in ours) else ""
+    heading = f"Table {table.number}, {table.about}"
+    return Beside(table, heading, rows, ours, differences, left_out)
+
+
+def _average(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Why the averages over RewardBench's categories are not held against each other."""
+    name, printed = next(iter(rows[BY_METRIC].items()))
+    mean = np.mean([rows[one][name] for one in rows if one.startswith(f"{BY_METRIC}_")])
+    return (
+        f"{task(BY_METRIC).label} has no difference: ours is the mean of the four categories, the "
+        f"paper's is another average. For {name} it prints {printed:.1f}, and its categories have "
+        f"a mean of {mean:.1f}."
+    )
 
 
 def _difference(benchmark: str, ours: Ours, name: str, percent: float) -> Difference:
@@ -267,6 +282,7 @@ def as_text(tables: list[Beside]) -> str:
         text += "".join(f"\n  {ours.name}: {ours.note}" for ours in one.ours)
         if not one.ours:
             text += "\n  This run has no scores for this table."
+        text += f"\n  {one.left_out}" if one.left_out else ""
         if one.differences:
             lines = [["difference, percentage points (95 % interval)", "against", ""]]
             lines += [

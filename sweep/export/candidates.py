@@ -36,8 +36,9 @@ def ranked_by(trials: dict[str, Any], stage: str, evaluation: dict[str, Any]) ->
         for key, (folder, record) in trials.items()
         if record["stage"] == stage
     }
+    records = {key: record for key, (_, record) in trials.items()}
     cells = ranking.rank(
-        ranking.with_score(ranking.of_record(record), folder, evaluation)
+        ranking.with_score(ranking.of_record(record, records.get), folder, evaluation)
         for folder, record in of_stage.values()
     )
     left = [cell.with_weights(lambda key: of_stage[key][0].has_weights()) for cell in cells]

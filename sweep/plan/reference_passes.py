@@ -1,7 +1,7 @@
 """What DPO trials need before they start: the log-probabilities of their pairs under the model that
 they start from, computed once for all trials that share model and data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sweep.plan.evaluations import Wanted
@@ -47,6 +47,13 @@ def needed(
             specs.append(want.heldout.model_copy(update=own))
     passes = (_pass(trial, one, data) for one in specs)
     return list({one.key: one for one in passes}.values())
+
+
+def expected(planned: Iterable[Trial]) -> int:
+    """How many a plan has for training; one of a stage whose parent is yet to be chosen."""
+    trials = [trial for trial in planned if trial.spec is not None and trial.spec.kind == "dpo"]
+    chosen = {one.key for trial in trials for one in needed(trial, True, [], {})}
+    return len(chosen) + len({trial.stage for trial in trials if trial.parent is None})
 
 
 def _pass(trial: Trial, spec: StageSpec, data: Mapping[str, str]) -> ReferencePass:

@@ -1,6 +1,6 @@
 """The reference passes of a run: which are needed, which are done, and why one failed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sweep.plan.reference_passes import ReferencePass, needed
@@ -30,8 +30,9 @@ class ReferencePasses:
         self._folder = folder
         self._retry_failed = retry_failed
 
-    def of(self, pending: Iterable[Trial]) -> Needed:
-        """What the pending trials need of passes that are not done."""
+    def of(self, pending: Iterable[Trial], planned: Mapping[str, Trial]) -> Needed:
+        """What the pending trials need of passes that are not done; `planned` has what they start
+        from."""
         asked: dict[str, list[ReferencePass]] = {}
         for trial in pending:
             folder, wants = self._folder.trial(trial), self._resolved.evaluations[trial.stage]
@@ -40,7 +41,7 @@ class ReferencePasses:
             asked[trial.key] = needed(trial, not folder.trained(), missing, marks)
         distinct = {one.key: one for passes in asked.values() for one in passes}
         kept = self._folder.kept(distinct.values())
-        by_key = {one.key: one for one in kept if not self.done(one)}
+        by_key = {one.key: one for one in kept if not self.done(one, planned)}
         needs = {
             key: own
             for key, passes in asked.items()
@@ -55,10 +56,15 @@ class ReferencePasses:
         failures = self._folder.trial(one).failures(training_setting(one, self._resolved))
         return not self._retry_failed and failures > self._resolved.grid.resources.retries
 
-    def done(self, one: ReferencePass) -> bool:
-        """A mirror holds no data: there the record counts alone."""
+    def done(self, one: ReferencePass, planned: Mapping[str, Trial]) -> bool:
+        """Of the weights as they are now: they may have been deleted and trained again. A mirror
+        holds no data: there the record counts alone."""
         record = self._folder.trial(one).training()
-        if record is None:
+        start = planned[str(one.parent)]
+        folder = self._folder.trial(start)
+        if record is None or (start.spec is not None and not folder.trained()):
+            return False
+        if record.get("start", start.key) != folder.weights_name(start.key):
             return False
         file = self._folder.data / "reference" / str(record.get("reference_file"))
         return self._folder.mirror_of is not None or file.exists()

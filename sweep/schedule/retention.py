@@ -34,7 +34,7 @@ class WeightRetention:
         for trial in planned:
             self._children[trial.parent].append(trial)
         self._known = {
-            trial.key: ranking.unscored(trial)
+            trial.key: ranking.unscored(trial, self._trials)
             for trial in planned
             if self._keep.get(trial.stage) == "best" and not trial.waits
         }
@@ -81,7 +81,7 @@ class WeightRetention:
             return
         folder = self._folder.trial(trial)
         evaluation = best_by(self._wants[trial.stage]).record
-        self._known[trial.key] = ranking.scored(trial, folder, evaluation)
+        self._known[trial.key] = ranking.scored(trial, self._trials, folder, evaluation)
         if folder.has_weights():
             self._weights.add(trial.key)
         if (folder.training() or {}).get("status") == "diverged":

@@ -4,7 +4,7 @@ The record, choices/<stage>.json, is what counts afterwards: a restart starts fr
 also where a cell that was added to the grid since is better (`surpassed` says so).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sweep.gridfile.keys.schema import BASE, Best, Grid
@@ -55,7 +55,7 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         marks = [want.fingerprint]
         if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):
             continue
-        cells = [cell for cell in rank(candidates, folder, want) if cell.complete]
+        cells = [cell for cell in rank(candidates, by_key, folder, want) if cell.complete]
         if not cells:
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"
             continue
@@ -96,7 +96,7 @@ def surpassed(
     for name, parent in chosen.items():
         start, want = grid.stages[name].start_from, _want(grid, name, wants)
         candidates = [by_key[trial.key] for trial in stages[start]]
-        cells = [cell for cell in rank(candidates, folder, want) if cell.complete]
+        cells = [cell for cell in rank(candidates, by_key, folder, want) if cell.complete]
         if not cells or parent in cells[0].keys:
             continue
         best, record = cells[0], files.read_json(folder.choice(name)) or {}
@@ -110,10 +110,14 @@ def surpassed(
     return lines
 
 
-def rank(trials: Iterable[Trial], folder: RunFolder, want: Wanted) -> list[Cell]:
+def rank(
+    trials: Iterable[Trial], planned: Mapping[str, Trial], folder: RunFolder, want: Wanted
+) -> list[Cell]:
     """Cells of one stage's trials by an evaluation, best first (sweep/storage/ranking.py)."""
     evaluation = want.record
-    return ranking.rank(ranking.scored(trial, folder.trial(trial), evaluation) for trial in trials)
+    return ranking.rank(
+        ranking.scored(trial, planned, folder.trial(trial), evaluation) for trial in trials
+    )
 
 
 def _want(grid: Grid, stage: str, wants: WantedByStage) -> Wanted:

@@ -1,13 +1,13 @@
 """The best cell of each benchmark while a run goes on, and what is open about it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from analysis.text import number, rate
 from sweep.storage import ranking
-from sweep.storage.ranking import Cell, Scored
+from sweep.storage.ranking import Cell, Record, Scored
 from trainers import files
 
 Row = dict[str, str]
@@ -32,13 +32,33 @@ class Best(NamedTuple):
     """Which cell without the scores of all its seeds looks better, in words; else empty."""
 
 
-class BestSoFar:
-    """Reads what has not ended once, and only where it has to."""
+class Identities:
+    """The trial.json of planned trials, each read once."""
 
     def __init__(self, trials: Path):
         """`trials` is the folder of their folders."""
         self._trials = trials
-        self._unended: dict[str, Scored] = {}
+        self._folders: dict[str, str] = {}
+        self._records: dict[str, Record | None] = {}
+
+    def follow(self, rows: Iterable[Row]) -> None:
+        self._folders = {row["key"]: row["folder"] for row in rows}
+
+    def path(self, key: str) -> Path:
+        return self._trials / self._folders[key] / "trial.json"
+
+    def record(self, key: str) -> Record | None:
+        """None of one that is not planned, or not written yet."""
+        if key in self._folders and not self._records.get(key):
+            self._records[key] = files.read_json(self.path(key))
+        return self._records.get(key)
+
+
+class BestSoFar:
+    """Reads what has not ended only where it has to."""
+
+    def __init__(self, identities: Identities):
+        self._identities = identities
 
     def of(
         self,
@@ -51,28 +71,24 @@ class BestSoFar:
         by_stage: dict[str, dict[str, Row]] = defaultdict(dict)
         for row in rows:
             by_stage[row["stage"]][row["key"]] = row
+        repeated = len({row["seed"] for row in rows if row["seed"]}) > 1
         best = []
         for (stage, benchmark), known in scores.items():
             planned = by_stage[stage]
             if len(planned) == 1 or stage in screens:
                 continue
             ended = [score for key, score in known.items() if key in planned]
-            to_come = {key: row for key, row in planned.items() if key not in known}
-            if cells := ranking.rank([*ended, *self._unscored(to_come, planned)]):
+            to_come = planned.keys() - known.keys() if repeated else ()
+            if cells := ranking.rank([*ended, *self._unscored(to_come)]):
                 best.append(_best(benchmark, cells, planned))
         return best
 
-    def _unscored(self, rows: Mapping[str, Row], planned: Mapping[str, Row]) -> Iterator[Scored]:
-        """Trials that have not ended, where the cells of the stage have several seeds."""
-        if len({row["seed"] for row in planned.values()}) < 2:
-            return
-        for key, row in rows.items():
-            path = self._trials / row["folder"] / "trial.json"
-            if key not in self._unended and (record := files.read_json(path)) is not None:
-                with files.shaped(path):
-                    self._unended[key] = ranking.of_record(record)
-            if key in self._unended:
-                yield self._unended[key]
+    def _unscored(self, keys: Iterable[str]) -> Iterator[Scored]:
+        for key in keys:
+            if (record := self._identities.record(key)) is not None:
+                with files.shaped(self._identities.path(key)):
+                    trial = ranking.of_record(record, self._identities.record)
+                yield trial
 
 
 def _best(benchmark: str, cells: Sequence[Cell], rows: Mapping[str, Row]) -> Best:

@@ -1,13 +1,14 @@
 """Which trial of a stage is best by a benchmark: the one place that says so.
 
 `parent: best`, `keep: best`, the export, the status and the search all ask here, so they agree.
-Seeds of one setting are one cell, ranked by their mean, in the direction of the task's own metric.
+Seeds of one setting, of its own or of a model that it starts from, are one cell: ranked by their
+mean, in the direction of the task's own metric.
 """
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +20,20 @@ from trainers import files
 from trainers.files import Damaged
 from trainers.specs.identity import NOT_IN_IDENTITY
 
+Record = dict[str, Any]
+"""Content of a trial.json."""
+
+_NO_SETTING = frozenset({"seed", *NOT_IN_IDENTITY})
+
 
 class Scored(NamedTuple):
     """A planned trial of one stage and its primary score by one benchmark."""
 
     key: str
     setting: str
-    """The same for trials that differ in their seed alone."""
-    seed: int
+    """The same for trials that differ in their seed alone, or in that of what they start from."""
+    seeds: tuple[int, ...]
+    """Its own, then those of what it starts from."""
     value: float | None = None
     """None where there is no finite score (yet)."""
     stderr: float | None = None
@@ -86,7 +93,7 @@ def looks_better(cells: Sequence[Cell]) -> Cell | None:
 def _cell(group: list[Scored]) -> Cell | None:
     scored = sorted(
         (trial for trial in group if trial.value is not None),
-        key=lambda trial: (trial.seed, trial.key),
+        key=lambda trial: (trial.seeds, trial.key),
     )
     values = [trial.value for trial in group if trial.value is not None]
     if not scored:
@@ -102,18 +109,30 @@ def _cell(group: list[Scored]) -> Cell | None:
     )
 
 
-def unscored(trial: Trial) -> Scored:
-    """A planned trial before its score is looked at."""
+def unscored(trial: Trial, planned: Mapping[str, Trial]) -> Scored:
+    """A planned trial before its score is looked at; `planned` has those that it starts from."""
+    return of_record(_record(trial), lambda key: _record(planned[key]) if key in planned else None)
+
+
+def _record(trial: Trial) -> Record:
     spec = None if trial.spec is None else trial.spec.model_dump(mode="json")
-    return of_record({"key": trial.key, "arm": trial.arm, "parent": trial.parent, "spec": spec})
+    return {"key": trial.key, "arm": trial.arm, "parent": trial.parent, "spec": spec}
 
 
-def of_record(record: dict[str, Any]) -> Scored:
-    """The same of the content of a trial.json."""
-    spec = record.get("spec") or {}
-    decisive = {key: value for key, value in spec.items() if key not in {"seed", *NOT_IN_IDENTITY}}
-    setting = json.dumps([record.get("arm"), record.get("parent"), decisive], sort_keys=True)
-    return Scored(record["key"], setting, spec.get("seed", 0))
+def of_record(record: Record, known: Callable[[str], Record | None]) -> Scored:
+    """The same of the content of a trial.json; `known` gives that of another key, where it is
+    known."""
+    line: dict[str | None, Any] = {}
+    seeds = []
+    key, at = record["key"], record
+    while key not in line and at is not None and (spec := at.get("spec")):
+        decisive = {name: value for name, value in spec.items() if name not in _NO_SETTING}
+        line[key] = [at.get("arm"), decisive]
+        seeds.append(spec.get("seed", 0))
+        key = at.get("parent")
+        at = None if key is None else known(key)
+    setting = json.dumps([*line.values(), key], sort_keys=True)
+    return Scored(record["key"], setting, tuple(seeds))
 
 
 def with_score(trial: Scored, folder: TrialFolder, evaluation: dict[str, Any]) -> Scored:
@@ -126,9 +145,11 @@ def with_score(trial: Scored, folder: TrialFolder, evaluation: dict[str, Any]) -
     )
 
 
-def scored(trial: Trial, folder: TrialFolder, evaluation: dict[str, Any]) -> Scored:
+def scored(
+    trial: Trial, planned: Mapping[str, Trial], folder: TrialFolder, evaluation: dict[str, Any]
+) -> Scored:
     """A planned trial with its score."""
-    return with_score(unscored(trial), folder, evaluation)
+    return with_score(unscored(trial, planned), folder, evaluation)
 
 
 def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, Any]:

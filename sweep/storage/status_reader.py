@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage import driver_lock, durations, ranking
-from sweep.storage.best_so_far import Best, BestSoFar
+from sweep.storage.best_so_far import Best, BestSoFar, Identities
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
@@ -115,7 +115,8 @@ class Reader:
             raise Damaged(newer)
         self._ended: dict[str, TrialStatus] = {}
         self._scores: dict[tuple[str, str], dict[str, Scored]] = defaultdict(dict)
-        self._best = BestSoFar(path / "trials")
+        self._identities = Identities(path / "trials")
+        self._best = BestSoFar(self._identities)
         self._notes = Notes(path)
         self._plan_changed = 0
         self.rows = self._plan() if plan is None else _rows(plan)
@@ -145,6 +146,7 @@ class Reader:
                 _ = stage.get("evaluations", []), stage.get("resources", {})
             stages = manifest.get("stages", {}).items()
             screens = {name for name, stage in stages if stage.get("screens")}
+        self._identities.follow(self.rows)
         trials = [self._trial(row, manifest, since) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
@@ -174,9 +176,9 @@ class Reader:
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             self._notes.ended(folder, required)
-            record = files.read_json(folder.path / "trial.json")
+            record = self._identities.record(row["key"])
             if record is not None and status.learning_rate is not None:
-                trial = ranking.of_record(record)
+                trial = ranking.of_record(record, self._identities.record)
                 if trial.key != status.key:
                     raise ValueError(f"trial.json is of {trial.key}, the plan has {status.key}")
                 for want in required:

@@ -88,6 +88,11 @@ class TrialFolder:
                 ) from error
         return record
 
+    def weights_name(self, key: str) -> str:
+        """Of the weights of this training; those of another one of the same trial, whose folder was
+        deleted, have another name. Records from before names were given have none."""
+        return " ".join(filter(None, (key, (self.training() or {}).get("weights"))))
+
     def trained(self) -> bool:
         """Whether training has ended, well or not."""
         return (self.path / "train.json").exists()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from analysis.text import listed
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.screening import screening_stage, share_of
+from sweep.plan import reference_passes
 from sweep.plan.bundles import Bundles
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial
@@ -53,6 +54,11 @@ def sums(
         yield (
             f"training: {most}{count(round(whole.tokens))} tokens, {flops(whole.train_flops)}; "
             f"evaluation: {flops(whole.eval_flops)}"
+        )
+    if passes := reference_passes.expected(planned):
+        yield (
+            f"reference passes: {passes} beside the trials, each a forward pass over all pairs (a "
+            "third of an epoch, or half of one under an adapter); in no hours or cost below"
         )
     if cost_of_all := money.sentence(grid, planned, prices, most):
         yield cost_of_all

@@ -16,5 +16,9 @@ def test_an_unknown_benchmark_has_no_type_and_no_chance_level() -> None:
     assert task("my_task")[2:4] == ("other", None)
 
 
+def test_what_a_guess_earns_from_a_grader_of_any_kind_is_not_known() -> None:
+    assert task("heldout_reward").chance is None
+
+
 def test_every_task_is_cited_and_filed_under_its_name() -> None:
     assert all(name == one.benchmark and one.citation for name, one in TASKS.items())

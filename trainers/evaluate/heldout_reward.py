@@ -28,16 +28,20 @@ def score(
     """Mean verified reward of the most probable answers; `reward` as in `RlvrSpec.reward`.
 
     Raises:
-        ValueError: there is no held-out prompt, or a reward function of the user's fails.
+        ValueError: there is no held-out prompt, or a reward function of the user's fails or gives
+            no answer a reward.
     """
     if len(heldout) == 0:
         raise ValueError("no prompt is held out; set `heldout` of the stage")
     columns: Any = heldout.select_columns(["asked", "input_ids"])
     asked = read_prompts(list(columns))
-    texts = answers(loaded, [list(prompt.tokens) for prompt in asked], max_new_tokens, dtype)
-    values = np.array(earned(texts, asked, reward))
+    said = answers(loaded, [list(prompt.tokens) for prompt in asked], max_new_tokens, dtype)
+    texts = loaded.tokenizer.batch_decode(said, skip_special_tokens=True)
+    values = np.array(earned(texts, said, asked, reward))
+    if np.isnan(values).all():
+        raise ValueError(f"reward {reward}: it gave none of the {len(values)} held-out answers one")
     return summarise(
-        {"reward": float(values.mean())},
+        {"reward": float(np.nanmean(values))},
         {"reward": values},
         list(heldout["item"]),
         primary="reward",
@@ -46,12 +50,15 @@ def score(
     )
 
 
-def earned(texts: list[str], asked: list[Prompt], reward: str | None) -> list[float]:
-    """What the answer to each prompt earns."""
+def earned(
+    texts: list[str], tokens: list[list[int]], asked: list[Prompt], reward: str | None
+) -> list[float]:
+    """What the answer to each prompt earns; nan where a function of the user's gives none."""
     if reward is not None and own_function.is_own(reward):
         said = [[{"role": "assistant", "content": text}] for text in texts]
-        columns = [dict(prompt.columns) for prompt in asked]
-        return own_function.rewards(reward, [prompt.messages for prompt in asked], said, columns)
+        prompts = [prompt.messages for prompt in asked]
+        columns = [prompt.columns for prompt in asked]
+        return own_function.rewards(reward, prompts, said, tokens, columns)
     return [
         graders.reward(text, prompt.dataset, prompt.ground_truth)
         for text, prompt in zip(texts, asked, strict=True)
@@ -60,8 +67,8 @@ def earned(texts: list[str], asked: list[Prompt], reward: str | None) -> list[fl
 
 def answers(
     loaded: load.Loaded, prompts: list[list[int]], max_new_tokens: int, dtype: str
-) -> list[str]:
-    """Greedy, with continuous batching where the model's architecture is served."""
+) -> list[list[int]]:
+    """Their tokens: greedy, with continuous batching where the model's architecture is served."""
     model, tokenizer = loaded
     if load.bfloat16(dtype) and model.dtype != torch.bfloat16:
         from trainers.inference.harness_model import in_bfloat16
@@ -73,18 +80,16 @@ def answers(
     try:
         decoder = Decoder(model)
     except Unservable:
-        answers = [_alone(model, prompt, max_new_tokens) for prompt in prompts]
-    else:
-        with decoder.attached():
-            answers = generation.generate(
-                decoder,
-                prompts,
-                max_new_tokens,
-                lambda said: said[-1] in ends,
-                Budget(decoder, max(map(len, prompts)) + max_new_tokens),
-                generation.Tally(),
-            )
-    return tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return [_alone(model, prompt, max_new_tokens) for prompt in prompts]
+    with decoder.attached():
+        return generation.generate(
+            decoder,
+            prompts,
+            max_new_tokens,
+            lambda said: said[-1] in ends,
+            Budget(decoder, max(map(len, prompts)) + max_new_tokens),
+            generation.Tally(),
+        )
 
 
 def _alone(model: Any, prompt: list[int], max_new_tokens: int) -> list[int]:

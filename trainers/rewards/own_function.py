@@ -1,10 +1,11 @@
 """A reward function of the user's own, `path.py:function`, called as TRL calls reward functions.
 
-    def shorter(prompts, completions, **columns):
-        return [-len(completion[0]["content"]) for completion in completions]
+    def shorter(prompts, completions, completion_ids, **columns):
+        return [-len(ids) for ids in completion_ids]
 
-`prompts` and `completions` are lists of messages, one each per answer; `columns` has the other
-columns of the rows, each as a list of the same length.
+`prompts` and `completions` are lists of messages and `completion_ids` lists of tokens, one each per
+answer; `columns` has the other columns of the rows, each as a list of the same length. None instead
+of a number is no reward: such an answer has no part in means and teaches nothing.
 """
 
 import ast
@@ -14,7 +15,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +61,30 @@ def rewards(
     reward: str,
     prompts: Sequence[Messages],
     completions: Sequence[Messages],
-    columns: Sequence[dict[str, Any]],
+    completion_ids: Sequence[Sequence[int]],
+    columns: Sequence[Mapping[str, Any]],
 ) -> list[float]:
-    """What the completions earn, a number each; `columns` has the columns of each one's row.
+    """What the completions earn, a number each, nan for None; `columns` has the columns of each
+    one's row.
 
     Raises:
         ValueError: the function cannot be loaded, raises, or returns something else.
     """
     function = _load(reward, os.stat(reward.rpartition(":")[0]).st_mtime_ns)
     names = dict.fromkeys(name for row in columns for name in row)
-    named = {name: [row.get(name) for row in columns] for name in names}
+    named: dict[str, Any] = {name: [row.get(name) for row in columns] for name in names}
+    named |= {"prompts": list(prompts), "completions": list(completions)}
+    named["completion_ids"] = [list(ids) for ids in completion_ids]
     try:
-        values = function(prompts=list(prompts), completions=list(completions), **named)
+        values = function(**named)
     except Exception as error:  # it can raise anything
         raise ValueError(f"reward {reward}: {type(error).__name__}: {error}") from error
     if not isinstance(values, list | tuple) or len(values) != len(completions):
         raise ValueError(
             f"reward {reward}: it returned {_shown(values)} for {len(completions)} completions; "
-            "return a list with a number for each"
+            "return a list with a number or None for each"
         )
-    numbers = [_number(value, reward) for value in values]
-    return numbers
+    return [math.nan if value is None else _number(value, reward) for value in values]
 
 
 def _number(value: Any, reward: str) -> float:
@@ -89,7 +93,9 @@ def _number(value: Any, reward: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"reward {reward}: it returned {_shown(value)}; return finite numbers")
+        raise ValueError(
+            f"reward {reward}: it returned {_shown(value)}; return finite numbers, or None"
+        )
     return number
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainers.specs.fields import Count, Positive
 from trainers.specs.training import HeldoutScore, TrainingSpec
@@ -34,11 +34,21 @@ class DpoSpec(PairSpec):
     """-log sigmoid(beta * difference of the log-ratios), each log-ratio per answer token
     (`dpo_norm`, Tulu 3's; TRL calls it `sigmoid_norm`) or summed over the answer (`sigmoid`)."""
     beta: Positive = 5.0
-    """How far the policy is held to the reference. 5 is Tulu 3's for `dpo_norm`; for `sigmoid`,
-    whose sums are larger, 0.1 is usual."""
+    """How far the policy is held to the reference. 5 is Tulu 3's for `dpo_norm`; `sigmoid`, whose
+    sums are larger, has no default: 0.1 is usual."""
     heldout: Annotated[int, Field(ge=0)] | None = None
     """Pairs kept out of training, the same for every trial; their loss against the same reference
     is the benchmark `heldout_loss`. When empty, 200, and at most a tenth of the data."""
+
+    @model_validator(mode="after")
+    def _beta_of_the_loss(self):
+        if self.loss == "sigmoid" and "beta" not in self.model_fields_set:
+            raise ValueError(
+                "loss: sigmoid needs a `beta`: 0.1 is usual, and a run that was begun without one "
+                "has dpo_norm's, beta: 5.0; for both losses use arms: [{name: dpo_norm}, {name: "
+                "sigmoid, set: {loss: sigmoid, beta: 0.1}}]"
+            )
+        return self
 
 
 class RewardSpec(PairSpec):

@@ -28,8 +28,10 @@ class RlvrSpec(TrainingSpec):
     kind: Literal["rlvr"]
     algorithm: Literal["grpo", "rloo"] = "grpo"
     """`grpo`: advantage (reward - mean) / (standard deviation + 1e-4) within the group, the loss a
-    mean over the batch's tokens, KL a term of the loss. `rloo`: reward minus the mean of the
-    others, the loss a mean over completions, KL taken off the reward."""
+    mean over the batch's tokens, KL a term of the loss: the paper's estimator times the ratio to
+    the policy that wrote the answer (TRL's `use_bias_correction_kl`), whose gradient is that of the
+    KL. `rloo`: reward minus the mean of the others, the loss a mean over completions, KL taken off
+    the reward."""
     group_size: Annotated[int, Field(ge=2)] = 8
     """Completions of each prompt."""
     batch_size: Count
@@ -46,10 +48,11 @@ class RlvrSpec(TrainingSpec):
     reward: Annotated[str | None, Field(exclude_if=lambda reward: reward is None)] = None
     """What an answer earns: `gsm8k`, `math` or another grader (trainers/rewards/graders.py) for all
     rows, or a function of your own as `path.py:function`, called as TRL calls its reward functions:
-    `function(prompts, completions, **columns)` returns a number for each completion; `columns` has
-    the row's other columns, each as a list; a date, a decimal or bytes there are text. The file's
-    content is part of a trial's key. When empty, a row's `dataset` names its grader; without one,
-    `gsm8k` where the truth is a number and `math` where it is not."""
+    `function(prompts, completions, completion_ids, **columns)` returns a number for each
+    completion, or None for no reward; `columns` has the row's other columns, each as a list; a
+    date, a decimal or bytes there are text. The file's content is part of a trial's key. When
+    empty, a row's `dataset` names its grader; without one, `gsm8k` where the truth is a number and
+    `math` where it is not."""
     reward_model: str | None = None
     """Folder of a reward model, whose score is added to the verified reward ..."""
     reward_model_weight: Annotated[float, Field(ge=0)] = 1.0

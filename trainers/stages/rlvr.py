@@ -44,8 +44,10 @@ def verified(
 def own(reward: str) -> Reward:
     """A reward function of the user's, with the columns of its rows."""
 
-    def rewards(prompts: list[Any], completions: list[Any], columns: Any, **_: Any) -> list[float]:
-        return own_function.rewards(reward, prompts, completions, columns)
+    def rewards(
+        prompts: list[Any], completions: list[Any], completion_ids: Any, columns: Any, **_: Any
+    ) -> list[float]:
+        return own_function.rewards(reward, prompts, completions, completion_ids, columns)
 
     return rewards
 
@@ -77,8 +79,9 @@ def train(
 
     Each step's record and, smoothed over the steps, `figures` have besides: reward and reward_std
     over the batch's completions, verified_reward without the reward model, zero_advantage_share
-    (groups whose rewards are all the same, which teach nothing), kl from the start in nats a token
-    (where beta is not 0), completion_tokens, truncated_share (completions without an end).
+    (groups whose rewards are all the same, which without a KL teach nothing), unrewarded_share
+    (completions to which a function of the user's gives no reward), kl from the start in nats a
+    token (where beta is not 0), completion_tokens, truncated_share (completions without an end).
 
     The smoothed loss is no measure of progress here; a stage diverges where the loss or the
     gradient is not finite, or the KL in the loss grows beyond `divergence_factor`.
@@ -112,7 +115,8 @@ def train(
     options = {"reward_funcs": functions}
     match spec.algorithm:
         case "grpo":
-            arguments = partial(_arguments, GRPOConfig, **shared, loss_type="dapo")
+            own_settings = {"loss_type": "dapo", "use_bias_correction_kl": True}
+            arguments = partial(_arguments, GRPOConfig, **shared, **own_settings)
             kind = loop.Kind(Grpo, arguments, None, "grpo", options)
         case "rloo":
             kind = loop.Kind(Rloo, partial(_arguments, RLOOConfig, **shared), None, "rloo", options)

@@ -187,17 +187,21 @@ class Rollouts(ExactBatches):
     def _facts(self) -> dict[str, float]:
         """Of the batch in hand, before the step."""
         given = self.rollout.rewards
-        rewards = (given * self.reward_weights.to(given.device)).sum(dim=1)
-        groups = rewards.view(-1, self.num_generations)
-        alike = groups.amax(dim=1) - groups.amin(dim=1) < 1e-8
+        none = given.isnan().all(dim=1)
+        rewards = (given * self.reward_weights.to(given.device)).nansum(dim=1)
+        groups = rewards.masked_fill(none, -torch.inf).view(-1, self.num_generations)
+        least = rewards.masked_fill(none, torch.inf).view(-1, self.num_generations)
+        alike = groups.amax(dim=1) - least.amin(dim=1) < 1e-8
+        rewards, verified = rewards[~none], given[:, 0][~given[:, 0].isnan()]
         tokens = float(self.batch["completion_mask"].sum())
         facts = {
-            "reward": float(rewards.mean()),
-            "reward_std": float(rewards.std()),
-            "verified_reward": float(given[:, 0].mean()),
-            "zero_advantage_share": float(alike.float().mean()),
-            "completion_tokens": tokens / len(rewards),
-            "truncated_share": self.rollout.truncated / len(rewards),
+            "reward": _mean(rewards),
+            "reward_std": float(rewards.std()) if len(rewards) > 1 else 0.0,
+            "verified_reward": _mean(verified),
+            "zero_advantage_share": _mean(alike),
+            "unrewarded_share": _mean(none),
+            "completion_tokens": tokens / len(given),
+            "truncated_share": self.rollout.truncated / len(given),
         }
         return facts | ({} if self.rollout.kl is None else {"kl": self.rollout.kl / tokens})
 
@@ -218,6 +222,11 @@ class Rollouts(ExactBatches):
             else:
                 rows[name] = value[places, :answer]
         return rows
+
+
+def _mean(values: torch.Tensor) -> float:
+    """0 of none."""
+    return float(values.float().mean()) if len(values) else 0.0
 
 
 class Grpo(Rollouts, GRPOTrainer):

@@ -17,7 +17,6 @@ from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Outcome
 from sweep.execution.worker import scoring, trial
 from sweep.execution.worker.training import check_code, finish, keep, note_checkpoints
 from sweep.execution.worker.watchdog import Watchdog
-from sweep.gridfile.keys.schema import BASE
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
@@ -139,7 +138,7 @@ class _Pass:
             specs=[job.trial.spec for job in self._jobs if job.trial.spec is not None],
             loaded=scoring.start_weights(first),
             cache=Path(first.data),
-            start=first.trial.parent or BASE,
+            start=scoring.start_name(first),
             folders=[folder.path for folder in self._folders],
             deadline=deadline,
             memory_kills=max(folder.memory_kills() for folder in self._folders),

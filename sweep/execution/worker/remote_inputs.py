@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +17,7 @@ from sweep.execution.job import Job, moved
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import content
 from sweep.storage.remote.object_store import Unreachable, asking
+from sweep.storage.trial_folder import REMOVED
 from sweep.storage.trial_log import LOG
 from trainers import files
 
@@ -110,9 +111,16 @@ def remove_rooms_left(root: Path) -> None:
 
 
 def _parent(url: str, room: Path, name: str) -> Path:
-    """A folder with the parent's weights; without any where it keeps none."""
+    """A folder with the parent's weights where it keeps any, and the records of them."""
     folder = room / "parent"
-    Mirror(folder / "model", f"{url}/trials/{name}/model").pull()
+    model = Mirror(folder / "model", f"{url}/trials/{name}/model")
+    model.pull()
+    folder.mkdir(exist_ok=True)
+    system: Any = model.system
+    for record in ("train.json", REMOVED):
+        with asking(url), contextlib.suppress(FileNotFoundError):
+            at = f"{model.path.removesuffix('model')}{record}"
+            (folder / record).write_bytes(system.cat_file(at))
     return folder
 
 

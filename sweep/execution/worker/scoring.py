@@ -35,6 +35,14 @@ def starts_as_it_is(job: Job) -> bool:
     return not parent.model.exists() and not parent.weights_removed()
 
 
+def start_name(job: Job) -> str:
+    """Of the weights that the trial starts from, for what is kept of them."""
+    key = job.trial.parent or BASE
+    if job.parent_folder is None:
+        return key
+    return TrialFolder(Path(job.parent_folder)).weights_name(key)
+
+
 def start_weights(job: Job, on_cpu: bool = False) -> load.Loaded:
     """The weights that the trial starts from, as its adapter is trained on them; `on_cpu` in the
     host's memory.
@@ -172,12 +180,12 @@ def pass_over_pairs(job: Job, folder: TrialFolder, deadline: float) -> float:
             spec=job.trial.spec,
             loaded=loaded,
             cache=Path(job.data),
-            start=job.trial.parent,
+            start=(start := start_name(job)),
             folder=folder.path,
             deadline=deadline,
         )
     attempt.check()
-    record = {"status": "ok", "reason": "", **figures, "gpu": devices.name()}
+    record = {"status": "ok", "reason": "", "start": start, **figures, "gpu": devices.name()}
     files.write_json(folder.path / "train.json", record)
     checkpoints.clear(folder.checkpoints)
     seconds = figures["reference_seconds"]
@@ -207,7 +215,7 @@ class _Scorer:
                 slice_of=want.heldout,
                 loaded=self._loaded,
                 cache=Path(job.data),
-                start=job.trial.parent or BASE,
+                start=start_name(job),
                 open_start=lambda: start_weights(job),
                 dtype=job.evaluate.dtype,
             )

@@ -1,12 +1,12 @@
 """The training of one trial, in its processes, from the start's weights to its records."""
 
 import math
+import uuid
 from pathlib import Path
 
 import trainers
 from sweep.execution.job import Job
 from sweep.execution.worker import other_nodes, scoring
-from sweep.gridfile.keys.schema import BASE
 from sweep.storage import manifest
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
@@ -69,7 +69,7 @@ def _fit_here(job: Job, deadline: float, memory_kills: int) -> StageResult:
         spec=job.trial.spec,
         loaded=loaded,
         cache=Path(job.data),
-        start=job.trial.parent or BASE,
+        start=scoring.start_name(job),
         folder=folder.path,
         conditions=Conditions(
             deadline=deadline if ranks.is_first() else math.inf,
@@ -122,9 +122,10 @@ def finish(folder: TrialFolder, result: StageResult) -> None:
     """Record that a training has ended, well or not; its weights are kept."""
     from trainers.steps import checkpoints
 
+    record = {"status": result.status, "reason": result.reason, **result.figures}
     if result.status == "ok" and folder.has_weights():
         folder.weights_written()
-    record = {"status": result.status, "reason": result.reason, **result.figures}
+        record["weights"] = uuid.uuid4().hex[:12]
     record["code"] = manifest.code_hash()
     record["gpu"] = devices.name()
     attempt.check()

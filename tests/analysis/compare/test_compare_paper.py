@@ -99,6 +99,15 @@ def test_categories_of_rewardbench_are_rows_of_their_own(tmp_path: Path) -> None
     assert chat.points == pytest.approx(70 - 94.13)
 
 
+def test_averages_over_rewardbench_that_are_not_alike_have_no_difference(tmp_path: Path) -> None:
+    source = run(tmp_path, [row("reward", 4e-5, 4, name, 0.7) for name in ("rewardbench", "ufb")])
+    tables = compare_paper.tables(source, "smoltulu")
+    assert {one.benchmark for one in tables[2].differences} == {"ufb"}
+    told = compare_paper.as_text(tables)
+    assert "it prints 72.4, and its categories have a mean of 70.3" in told
+    assert "RewardBench has no difference" in told
+
+
 def test_every_printed_column_is_in_some_table_and_every_cell_has_its_number() -> None:
     frame = published.table("smoltulu")
     shown = {name for table in compare_paper.TABLES["smoltulu"] for name in table.columns}

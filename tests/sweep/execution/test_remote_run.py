@@ -340,6 +340,23 @@ def test_trial_that_was_started_elsewhere_writes_nothing_more(bucket, tmp_path):
     assert not (third.mirror.here / "train.json").exists()
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"model/weights": b"w", "train.json": b'{"status": "ok", "weights": "a"}'},
+        {"train.json": b'{"status": "ok"}', "weights_removed.json": b'{"reason": "keep: none"}'},
+        {},
+    ],
+)
+def test_weights_of_a_parent_come_with_what_is_recorded_of_them(kept, bucket, tmp_path):
+    there = Mirror(tmp_path / "none", f"{bucket}/run/trials/t")
+    for name, content in kept.items():
+        there.system.pipe_file(f"{there.path}/{name}", content)
+    parent = remote_inputs._parent(f"{bucket}/run", tmp_path, "t")
+    here = (path for path in parent.rglob("*") if path.is_file())
+    assert {path.relative_to(parent).as_posix(): path.read_bytes() for path in here} == kept
+
+
 def test_store_that_is_away_for_a_while_is_asked_again():
     answers = [Unreachable("away"), Unreachable("away"), "here", Unreachable("away")]
 

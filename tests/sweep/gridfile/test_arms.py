@@ -26,6 +26,29 @@ def cells(grid_file, small):
     return read
 
 
+DPO = """\
+name: pairs
+model: tiny
+stages:
+  dpo:
+    kind: dpo
+    data: {name: world:preferences, examples: 24}
+    steps: 2
+    batch_size: 4
+    learning_rate: 0.001
+evaluate: {benchmarks: [world_choice]}
+"""
+
+
+def test_the_plain_loss_of_dpo_needs_a_beta_which_an_arm_gives_it(load):
+    with pytest.raises(GridError, match="loss: sigmoid needs a `beta`") as refused:
+        load(DPO, "stages.dpo.grid={loss: [dpo_norm, sigmoid]}")
+    arms = str(refused.value).rpartition("arms: ")[2]
+    cells = load(DPO, f"stages.dpo.arms={arms}").stages["dpo"].cells
+    assert [(spec.loss, spec.beta) for _, spec in cells] == [("dpo_norm", 5.0), ("sigmoid", 0.1)]
+    assert load(DPO, "stages.dpo.loss=sigmoid", "stages.dpo.beta=5.0").stages["dpo"].cells
+
+
 def test_axes_of_an_arm_stand_in_the_place_of_the_stages(cells):
     arms = "{name: adamw}, {name: lion, set: {optimizer: lion}, grid: {learning_rate: [0.1, 0.3]}}"
     assert cells(arms) == [

@@ -1,7 +1,7 @@
 """Which reference passes the trials of a DPO stage need, and how many there are in all."""
 
 from sweep.plan.evaluations import wanted
-from sweep.plan.reference_passes import needed
+from sweep.plan.reference_passes import expected, needed
 
 DPO = """\
 name: pairs
@@ -43,6 +43,12 @@ def test_trials_of_one_start_share_one_pass_whatever_their_other_settings(load, 
     assert len(by_start) == 2
     assert [len(keys) for keys in by_start.values()] == [1, 1]
     assert len(set.union(*by_start.values())) == 2, "each start has its own"
+
+
+def test_a_plan_counts_the_passes_one_for_a_start_that_is_yet_to_be_chosen(planned):
+    each = DPO % PLAIN
+    best = each.replace("start_from: sft", "start_from: sft\n    parent: best")
+    assert [expected(planned(text)) for text in (each, best)] == [2, 1]
 
 
 def test_another_length_of_texts_is_another_pass_beside_that_of_the_held_out_slice(load, planned):

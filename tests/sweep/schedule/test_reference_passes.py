@@ -3,13 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from sweep import run
+from sweep.execution.worker import scoring, training
+from sweep.plan import trials
+from sweep.plan.reference_passes import needed
+from sweep.schedule.reference_passes import ReferencePasses
+from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
 from trainers import files
+from trainers.specs.result import StageResult
 
 DPO = """\
 name: pairs
@@ -92,6 +99,33 @@ def test_a_record_without_its_values_is_computed_anew(drive):
     assert ended.exit_code == 0, ended.output
     trained = records("trials/dpo-lr*/train.json")
     assert [one["reference_pairs_computed"] for one in trained] == [0, 0]
+
+
+def test_a_parent_that_was_trained_anew_needs_a_pass_of_its_own(load, pipeline, tmp_path):
+    """Under the same key; records from before weights had names count as they are."""
+    planned = {one.key: one for one in trials.trials(load(pipeline, "stages.dpo.parent=each"))}
+    dpo = next(one for one in planned.values() if one.stage == "dpo")
+    start, (one,) = planned[dpo.parent], needed(dpo, True, [], {})
+    folder = RunFolder(tmp_path)
+    passes = ReferencePasses(SimpleNamespace(), folder, retry_failed=False)  # pyright: ignore
+    parent, kept = folder.trial(start), folder.data / "reference" / "values.npz"
+    record = {"status": "ok", "reason": "", "reference_file": kept.name}
+    files.write_text(kept, "")
+    assert not passes.done(one, planned)
+
+    def named() -> str:
+        return scoring.start_name(SimpleNamespace(trial=dpo, parent_folder=str(parent.path)))
+
+    files.write_json(folder.trial(one).path / "train.json", record)
+    assert not passes.done(one, planned), "what it starts from was deleted"
+    files.write_json(parent.path / "train.json", {"status": "ok"})
+    assert passes.done(one, planned)
+    parent.model.mkdir()
+    for _ in range(2):
+        training.finish(parent, StageResult("ok", "", {"steps": 3}))
+        assert not passes.done(one, planned)
+        files.write_json(folder.trial(one).path / "train.json", record | {"start": named()})
+        assert passes.done(one, planned)
 
 
 def test_a_pass_at_work_is_shown_with_what_it_is_at(tmp_path):

@@ -15,7 +15,7 @@ from sweep.plan.widen import widened
 from sweep.schedule import selection
 from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from sweep.storage.status_reader import Reader
+from sweep.storage.status_reader import Reader, RunStatus
 from trainers.files import write_json
 
 DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
@@ -47,6 +47,15 @@ class Run:
             score["value"] = others.get(want.benchmark, value)
             write_json(folder.scores(want.fingerprint), {"scores": [score]})
 
+    def status(self) -> RunStatus:
+        self.folder.write_plan(self.grid, self.planned)
+        stages = {
+            stage: {"evaluations": [want.record for want in wants]}
+            for stage, wants in self.wants.items()
+        }
+        write_json(self.folder.manifest, {"name": "run", "stages": stages})
+        return Reader(self.folder.path).read()
+
     def end_all(self, *scores: float) -> None:
         """Of the four cells, in the order of (learning rate, seed)."""
         cells = sorted(self.of("sft"), key=lambda one: (one.spec.learning_rate, one.spec.seed))
@@ -56,7 +65,7 @@ class Run:
 
 @pytest.fixture
 def run(load, tmp_path, pipeline):
-    return lambda *overrides: Run(load(pipeline, *overrides), tmp_path / "run")
+    return lambda *overrides, text=pipeline: Run(load(text, *overrides), tmp_path / "run")
 
 
 def test_children_of_a_choice_wait_and_so_do_theirs(run):
@@ -75,6 +84,43 @@ def test_best_is_a_mean_over_seeds_and_starts_from_the_first(run):
     assert dpo.waits == ""
     assert parent.key in line
     assert "0.65" in line
+
+
+def test_models_whose_parents_differ_in_their_seed_alone_are_one_cell_for_all_who_choose(
+    run, pipeline
+):
+    """The parents are of a stage before, from each of which the middle one starts."""
+    text = pipeline.replace("    learning_rate: 0.0001\n", "", 1)
+    chain = run(
+        "stages.sft.grid.learning_rate=[0.001]",
+        "stages.dpo.parent=each",
+        "stages.dpo.keep=best",
+        "stages.dpo.grid.learning_rate=[1e-4, 2e-4]",
+        "stages.judge.parent={best: world_choice}",
+        text=text,
+    )
+    parents = {trial.key: trial.spec.seed for trial in chain.of("sft")}
+    values = {(1e-4, 0): 0.3, (1e-4, 1): 0.6, (2e-4, 0): 0.47, (2e-4, 1): 0.47}
+    for trial in chain.of("dpo"):
+        cell = trial.spec.learning_rate, parents[trial.parent]
+        chain.end(trial, values[cell], heldout_loss=-values[cell])
+    for trial in chain.of("sft"):
+        chain.end(trial, 0.1)
+    (line,) = chain.resolve().made
+    assert "0.47, the best of 2 cells" in line and "mean of 2 seeds" in line
+    (judge,) = chain.of("judge")
+    best = next(trial for trial in chain.planned if trial.key == judge.parent)
+    assert (best.spec.learning_rate, parents[best.parent]) == (2e-4, 0), "0.6 is one lucky run"
+    look_at_all(chain)
+    kept = [one.key for one in chain.of("dpo") if chain.folder.trial(one).has_weights()]
+    assert kept == [best.key]
+    (found,) = (
+        one for one in chain.status().best if (one.stage, one.benchmark) == ("dpo", "world_choice")
+    )
+    assert (found.key, found.seeds) == (best.key, 2)
+    (want,) = (one for one in chain.wants["dpo"] if one.benchmark == "world_choice")
+    exported = candidates.ranked_by(candidates.of_run(chain.folder.path), "dpo", want.record)
+    assert (exported[0].trial["key"], exported[0].cell.seeds) == (best.key, 2)
 
 
 def test_best_starts_from_the_first_seed_whose_weights_are_left(run):
@@ -122,12 +168,7 @@ def test_lower_perplexity_is_better_for_parent_keep_and_status_alike(run, perple
     kept = [trial.key for trial in pipeline.of("sft") if pipeline.folder.trial(trial).has_weights()]
     assert kept == [parent.key]
     folder = pipeline.folder
-    folder.write_plan(pipeline.grid, pipeline.planned)
-    stages = {
-        stage: {"evaluations": [w.record for w in ws]} for stage, ws in pipeline.wants.items()
-    }
-    write_json(folder.manifest, {"name": "run", "stages": stages})
-    best = {found.stage: found for found in Reader(folder.path).read().best}
+    best = {found.stage: found for found in pipeline.status().best}
     assert (best["sft"].key, best["sft"].value) == (parent.key, 9.25)
     exported = candidates.ranked_by(candidates.of_run(folder.path), "sft", want.record)
     assert exported[0].trial["key"] == parent.key
@@ -311,6 +352,7 @@ def test_plan_says_what_is_waited_for_and_counts_pairs(drive, pipeline, tmp_path
     start = "from the best of sft by world_choice, chosen once all candidates have their scores"
     assert f"dpo: 1 trial, {start}" in plain
     assert "pairs 8" in plain
+    assert "reference passes: 1 beside the trials" in plain
     assert not (tmp_path / "pipeline").exists()
 
 

@@ -334,6 +334,7 @@ def test_columns_of_every_type_reach_a_reward_function(tiny, tmp_path):
     row = {
         "prompt": "What?", "day": datetime.date(2026, 1, 2), "worth": decimal.Decimal("1.50"),
         "raw": "h\u00e9".encode(), "at": datetime.datetime(2026, 1, 2, 3), "count": 4,
+        "question": "Why?",
     }  # fmt: skip
     parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
     (tmp_path / "mine.py").write_text("def f(prompts, completions, **columns): ...\n")
@@ -342,8 +343,8 @@ def test_columns_of_every_type_reach_a_reward_function(tiny, tmp_path):
     (read,) = read_prompts(list(prepared.train))
     assert read.columns == {
         "day": "2026-01-02", "worth": "1.50", "raw": "h\u00e9", "at": "2026-01-02 03:00:00",
-        "count": 4,
-    }  # fmt: skip
+        "count": 4, "question": "Why?",
+    }, "all but the one that is the prompt"  # fmt: skip
 
 
 @pytest.mark.parametrize("truth", ["4 apples", "1/2", "four", ["4", "5"], "12:30"])

@@ -1,5 +1,7 @@
 """A reward function of the user's own: called as TRL calls it, and refused with its name."""
 
+import math
+
 import pytest
 
 from trainers.rewards import own_function
@@ -7,6 +9,7 @@ from trainers.specs.identity import identity
 from trainers.specs.rlvr import RlvrSpec
 
 ASK, SAID = [{"role": "user", "content": "?"}], [{"role": "assistant", "content": "four"}]
+IDS = [[7], [7, 8]]
 
 
 @pytest.fixture
@@ -21,19 +24,26 @@ def reward(tmp_path):
 
 def test_function_gets_completions_and_the_columns_of_their_rows(reward):
     mine = reward(
-        "def score(prompts, completions, answer, **columns):\n"
-        "    return [len(c[0]['content']) + a for c, a in zip(completions, answer)]\n"
+        "def score(prompts, completions, completion_ids, answer, **columns):\n"
+        "    said = [len(c[0]['content']) for c in completions]\n"
+        "    return [n + a * len(i) for n, a, i in zip(said, answer, completion_ids)]\n"
     )
-    columns = [{"answer": 1, "id": "a"}, {"answer": 2, "id": "b"}]
+    columns = [{"answer": 1, "completion_ids": "a"}, {"answer": 2, "completion_ids": "b"}]
     assert own_function.problem(mine) is None
-    assert own_function.rewards(mine, [ASK] * 2, [SAID] * 2, columns) == [5.0, 6.0]
+    assert own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, columns) == [5.0, 8.0]
+
+
+def test_none_is_no_reward(reward):
+    mine = reward("def score(**all): return [None, 1]")
+    none, one = own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, [{}, {}])
+    assert (math.isnan(none), one) == (True, 1.0)
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("def score(**all): return [1.0]", "a number for each"),
-        ("def score(**all): return [None, 1]", "return finite numbers"),
+        ("def score(**all): return [1.0]", "a number or None for each"),
+        ("def score(**all): return [float('nan'), 1]", "return finite numbers, or None"),
         ("def score(**all): return 1 / 0", "ZeroDivisionError"),
         ("import nothing_there\ndef score(**all): return []", "nothing_there"),
     ],
@@ -41,7 +51,7 @@ def test_function_gets_completions_and_the_columns_of_their_rows(reward):
 def test_function_that_fails_is_named(body, said, reward):
     mine = reward(body)
     with pytest.raises(ValueError, match=r"reward .*mine\.py:score") as failed:
-        own_function.rewards(mine, [ASK] * 2, [SAID] * 2, [{}, {}])
+        own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, [{}, {}])
     assert said in str(failed.value)
 
 

@@ -117,6 +117,15 @@ def test_the_model_is_prompted_with_what_was_prepared(tiny, tmp_path, monkeypatc
     }
 
 
+def test_the_kl_of_grpo_is_corrected_for_the_policy_that_answered(train, monkeypatch):
+    """Said, not left to TRL's default, which has changed."""
+    given = []
+    monkeypatch.setattr(rlvr.loop, "train", lambda kind, *_: given.append(kind.arguments.keywords))
+    with pytest.raises(FileNotFoundError):  # nothing is trained
+        train()
+    assert given[0]["use_bias_correction_kl"] is True
+
+
 REWARDS = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 """Of two groups of four."""
 
@@ -236,6 +245,39 @@ def test_every_step_has_its_record(train, rewarded, algorithm):
     assert figures["reward"] == pytest.approx(3 / 8)
     assert 48 <= figures["loss_tokens"] <= 480
     assert figures["kl"] is not None
+
+
+@ALGORITHMS
+@pytest.mark.parametrize(
+    ("rewards", "means", "shares"),
+    [
+        ([1.0, np.nan, 0.0, 1.0, np.nan, 1.0, np.nan, 1.0], (4 / 5, 0.2**0.5), (0.5, 3 / 8)),
+        ([np.nan] * 8, (0.0, 0.0), (1.0, 1.0)),
+    ],
+)
+def test_completions_without_a_reward_have_no_part_in_means(
+    train, rewarded, algorithm, rewards, means, shares
+):
+    rewarded(*rewards)
+    moved, result, (line,) = train(algorithm=algorithm, steps=1, beta=0.0)
+    assert result.status == "ok" and bool(torch.isfinite(moved).all())
+    assert (line["reward"], line["reward_std"]) == pytest.approx(means)
+    assert line["verified_reward"] == line["reward"]
+    assert (line["zero_advantage_share"], line["unrewarded_share"]) == shares
+
+
+def test_held_out_answers_without_a_reward_have_no_part_in_the_mean(tiny, tmp_path):
+    mine = tmp_path / "mine.py"
+    asked = spec(heldout=6, max_new_tokens=2, reward=f"{mine}:f")
+    for given, message in (("[None, 1, None, 3, None, None]", ""), ("[None] * 6", "none of the 6")):
+        mine.write_text(f"def f(**all): return {given}")
+        heldout = prepare.prepare(asked, tiny.tokenizer, tmp_path / "data").heldout
+        if message:
+            with pytest.raises(ValueError, match=message):
+                heldout_reward.score(tiny, heldout, 2, "float32", asked.reward)
+        else:
+            (score,) = heldout_reward.score(tiny, heldout, 2, "float32", asked.reward).scores
+            assert (score.value, score.n) == (2.0, 2)
 
 
 def test_an_epochs_last_batch_has_the_prompts_that_are_left(train, monkeypatch):
@@ -390,7 +432,8 @@ def test_the_held_out_answers_are_the_most_probable_ones(tiny, tmp_path):
     prompts = list(heldout["input_ids"])
     found = heldout_reward.answers(tiny, prompts, 8, "float32")
     alone = [heldout_reward._alone(tiny.model, prompt, 8) for prompt in prompts]
-    assert found == tiny.tokenizer.batch_decode(alone, skip_special_tokens=True)
+    texts = [tiny.tokenizer.batch_decode(said, skip_special_tokens=True) for said in (found, alone)]
+    assert texts[0] == texts[1]
     evaluation = heldout_reward.score(tiny, heldout, 8, "float32")
     assert evaluation.scores[0].n == 6
     assert evaluation.scores[0].value == evaluation.items["value"].mean()

@@ -3,8 +3,8 @@ and audits. Loads no torch.
 
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
-answers (`chosen` and `rejected`), or plain `text`. Where a row has several of these, the
-conversation is read, then the question with its answer.
+answers (`chosen` and `rejected`), what is asked alone (`PROMPTS`), or plain `text`. Where a row has
+several of these, the conversation is read, then the question with its answer.
 """
 
 import os
@@ -34,6 +34,9 @@ NuminaMath."""
 
 ABOUT = {"instruction": ("input", "context"), "question": ("context",)}
 """Column of what is asked -> columns of what it is about, where a row has one."""
+
+PROMPTS = ("prompt", "question")
+"""Of RLVR, which has no answer beside: columns of what is asked."""
 
 PAIR_QUESTIONS = ("prompt", "instruction", "question", "query", "input")
 """Of pairs: columns of what is asked."""
@@ -208,8 +211,9 @@ def _turns(row: Row) -> list[Turn]:
         pair = pair_of(row)
         return [turn for side in pair for turn in _said(side)]
     answered = any({*names} <= content.keys() for names in QUESTIONS)
-    if "prompt" in content and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
-        return _said(answer(content["prompt"], "prompt", "user"))  # of RLVR, which has no answer
+    asked = next((name for name in PROMPTS if name in content), None)
+    if asked and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
+        return _said(with_extras(content, question(content, asked)).messages)
     read = conversation(row)
     return [Turn("text", read)] if isinstance(read, str) else _said(read.messages)
 

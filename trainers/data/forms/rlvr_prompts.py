@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.forms.conversation import CONVERSATIONS, WAY_OUT, filled, question, with_extras
+from trainers.data.forms.conversation import (
+    CONVERSATIONS,
+    PROMPTS,
+    WAY_OUT,
+    filled,
+    question,
+    with_extras,
+)
 from trainers.data.forms.messages import Messages, messages, shown
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
@@ -22,7 +29,7 @@ from trainers.rewards import graders, own_function
 
 TRUTHS = ("ground_truth", "answer", "solution")
 
-ASKED = (*CONVERSATIONS, "prompt", "question")
+ASKED = (*CONVERSATIONS, *PROMPTS)
 
 
 class Prompt(NamedTuple):
@@ -32,7 +39,7 @@ class Prompt(NamedTuple):
     """Names the grader, a key of `graders.GRADERS`; empty where a function of the user's grades."""
     ground_truth: str
     columns: Mapping[str, Any] = MappingProxyType({})
-    """The row's columns, for a reward function of the user's."""
+    """The row's other columns, for a reward function of the user's."""
     tokens: Sequence[int] = ()
     """As the model reads it, once it is prepared: with what the row tells its template."""
 
@@ -58,9 +65,9 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
         ValueError: the row is no prompt, or no answer to it could earn anything.
     """
     row = filled(row)
-    asked = _asked(row)
+    column, asked = _asked(row)
     if reward is not None and own_function.is_own(reward):
-        columns = {name: value for name, value in row.items() if name not in ASKED}
+        columns = {name: value for name, value in row.items() if name != column}
         return Prompt(asked, "", "", columns)
     if "instruction_id_list" in row and "kwargs" in row:
         constraints = {name: row[name] for name in ("instruction_id_list", "kwargs")}
@@ -86,8 +93,8 @@ def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
     return Prompt(asked, dataset.lower(), text)
 
 
-def _asked(row: Row) -> Messages:
-    """Without answers at the end, which some sets have."""
+def _asked(row: Row) -> tuple[str, Messages]:
+    """The column that has it, and without answers at the end, which some sets have."""
     for column in ASKED:
         if column in row:
             turns = (
@@ -103,7 +110,7 @@ def _asked(row: Row) -> Messages:
     end = len(turns)
     while end and turns[end - 1]["role"] == "assistant":
         end -= 1
-    return turns[:end]
+    return column, turns[:end]
 
 
 def _single(value: Any, column: str) -> Any:

@@ -30,6 +30,9 @@ REFUSED = {"role": "assistant", "content": "No."}
                                                                    ("assistant", "b")]),
         ({"query": "a", "chosen": "b", "rejected": "c"}, [("user", "a"), ("assistant", "b"),
                                                           ("assistant", "c")]),
+        *(({asked: "a", "system": "s", **told}, [("system", "s"), ("user", "a")])
+          for asked in ("prompt", "question")
+          for told in ({}, {"ground_truth": "4"}, {"solution": "4"}, {"difficulty": 3})),
         ({"text": "Once."}, [("text", "Once.")]),
         ({"messages": [{"role": "user", "content": [{"text": "What?"}, {"type": "text",
           "text": "Where?"}]}]}, [("user", "What?\nWhere?")]),
@@ -51,5 +54,5 @@ def test_context_that_is_no_text_is_refused():
 
 
 def test_an_unknown_form_names_its_keys_and_what_is_known():
-    with pytest.raises(ValueError, match="a row with the columns question; it needs `messages`"):
-        turns({"question": "x"})
+    with pytest.raises(ValueError, match="a row with the columns riddle; it needs `messages`"):
+        turns({"riddle": "x"})
