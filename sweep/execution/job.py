@@ -14,7 +14,7 @@ from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
-from trainers.hub import Commits
+from trainers.hub import Commits, Needs
 from trainers.specs.conditions import Sharding
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.identity import function_file
@@ -95,6 +95,8 @@ class Job(NamedTuple):
     """CPUs that it holds, for what it costs."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
+    needed: Needs | None = None
+    """What a node has to have of the hub before it runs there; None where it has."""
 
 
 TRAINED, WAITS, ALONE = "trained", "waits", "alone"
