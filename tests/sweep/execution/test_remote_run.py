@@ -16,12 +16,13 @@ from sweep import run
 from sweep.execution import remote_driver, remote_run
 from sweep.execution.worker import remote_inputs, remote_trial
 from sweep.plan import trials
-from sweep.storage import driver_lock
+from sweep.storage import driver_lock, driver_signs
 from sweep.storage.remote import lock as remote_lock
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.status_reader import Reader
 from tests.faults.runs import TIMES, Run, judged, wait_until
 from trainers import files
 
@@ -308,6 +309,32 @@ def test_parent_that_was_chosen_by_one_driver_is_the_start_for_another(
     assert starts.count("started") == 7 + 1, (
         "7 models, and the pass that has computed DPO's reference"
     )
+
+
+def test_records_brought_from_a_run_at_work_say_what_runs_and_from_when_they_are(bucket, tmp_path):
+    url, here = f"{bucket}/run", tmp_path / "driver"
+    row = {"key": "k", "folder": "t", "stage": "sft", "arm": "", "learning_rate": "0.001"}
+    row |= {"batch_size": "4", "seed": "0", "steps": "9"}
+    trial = TrialFolder(here / "trials" / "t")
+    trial.log_attempt("started", stalled_seconds=60)
+    files.write_json(here / "manifest.json", {"name": "run", "stages": {}})
+    (here / "plan.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    driver = Mirror(here, url)
+    driver.push()
+    laptop = tmp_path / "laptop"
+    with remote_lock.store_lock(driver, print, lambda: None):
+        brought = CliRunner().invoke(remote_run.app, [url, str(laptop)])
+    assert brought.exit_code == 0, brought.output
+    status = Reader(laptop).read()
+    assert status.counts["running"] == 1 and f"remote_run {url}" in status.driver
+    seen = json.loads((laptop / driver_signs.SEEN).read_text())
+    files.write_json(laptop / driver_signs.SEEN, seen | {"time": "2026-01-01T00:00:00+00:00"})
+    assert not Reader(laptop).read().trials[0].stalled, "nobody knows what it did since"
+
+    brought = CliRunner().invoke(remote_run.app, [url, str(laptop)])
+    assert brought.exit_code == 0, brought.output
+    status = Reader(laptop).read()
+    assert status.counts["planned"] == 1 and not status.driver, "its driver has gone"
 
 
 def test_run_that_is_gone_from_its_store_is_not_begun_anew_over_its_mirror(
