@@ -28,7 +28,7 @@ class StoreRecord:
                 return None
 
     def age(self) -> float:
-        """Seconds since it was last written, by the store's clock; 0 where its client cannot say."""
+        """Seconds since it was last written by the store's clock; 0 where its client tells none."""
         with asking(self.name):
             try:
                 return time.time() - self._system.modified(self._path).timestamp()
