@@ -91,6 +91,12 @@ class RunFolder:
         mark = files.read_json(self.path / MARK)
         return mark and mark["url"]
 
+    def to_delete(self, path: Path) -> str:
+        """How to name a path below this folder to whoever is to delete it: as the store has it,
+        where this is a mirror, to which what is deleted here alone comes back."""
+        name, url = path.absolute().relative_to(self.path).as_posix(), self.mirror_of
+        return f"{name} of the run" if url is None else f"{url}/{name}"
+
     def problem(self, url: str | None = None) -> str | None:
         """Why this is no place for a run, or for the mirror of the run at `url`; None where it is
         one.

@@ -50,7 +50,7 @@ def start_weights(job: Job, on_cpu: bool = False) -> load.Loaded:
     if reason := parent.weights_removed():
         raise FileNotFoundError(
             f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
-            "delete that folder to train them again"
+            "delete its folder where the run lies to train them again"
         )
     return _loaded(str(parent.model), base=job.trial.model, opener=opener)
 

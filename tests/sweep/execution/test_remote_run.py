@@ -252,6 +252,16 @@ def test_second_driver_is_refused_whatever_folder_it_works_in(
     assert not list((tmp_path / "second").glob("runs/small/trials/*/attempts.jsonl"))
 
 
+def test_damaged_record_is_named_as_the_store_has_it_since_it_has_to_be_deleted_there(
+    small, drive, bucket, tmp_path
+):
+    there = Mirror(tmp_path / "none", f"{bucket}/small")
+    there.system.pipe_file(f"{there.path}/manifest.json", b"{")
+    ended = drive(small, tmp_path / "one")
+    assert ended.exit_code == 4
+    assert f"{bucket}/small/manifest.json: damaged" in ended.output
+
+
 def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
     small, drive, bucket, tmp_path, monkeypatch
 ):
