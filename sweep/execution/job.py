@@ -71,6 +71,7 @@ class Job(NamedTuple):
     trial: Trial
     folder: str
     parent_folder: str | None
+    """With the weights that it starts from; None where it starts from its model as it is."""
     data: str
     wanted: tuple[Wanted, ...]
     evaluate: EvaluateSpec
@@ -154,7 +155,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
     job = Job(
         trial=trial,
         folder=str(run.trial(trial).path),
-        parent_folder=str(run.trial(parent).path) if parent else None,
+        parent_folder=str(run.trial(parent).path) if parent and parent.spec else None,
         data=str(run.data),
         wanted=() if isinstance(trial, ReferencePass) else resolved.evaluations[trial.stage],
         evaluate=evaluate,

@@ -17,6 +17,7 @@ from sweep.execution.job import Job, moved
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import content
 from sweep.storage.remote.object_store import Unreachable, asking
+from sweep.storage.trial_folder import REMOVED
 from sweep.storage.trial_log import LOG
 from trainers import files
 
@@ -110,9 +111,14 @@ def remove_rooms_left(root: Path) -> None:
 
 
 def _parent(url: str, room: Path, name: str) -> Path:
-    """A folder with the parent's weights; without any where it keeps none."""
-    folder = room / "parent"
-    Mirror(folder / "model", f"{url}/trials/{name}/model").pull()
+    """A folder with the parent's weights, and the record of their removal where they are going or
+    gone: it is asked for last, for it is there before the first of them goes."""
+    folder, at = room / "parent" / name, f"{url}/trials/{name}"
+    Mirror(folder / "model", f"{at}/model").pull()
+    there = Mirror(folder, at)
+    with asking(at), contextlib.suppress(FileNotFoundError):
+        removed = there.system.cat_file(f"{there.path}/{REMOVED}")
+        files.write_text(folder / REMOVED, removed.decode())
     return folder
 
 

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from sweep import run
 from sweep.execution import remote_driver, remote_run
-from sweep.execution.worker import remote_inputs, remote_trial
+from sweep.execution.job import Stored, make
+from sweep.execution.worker import remote_inputs, remote_trial, scoring
 from sweep.plan import trials
+from sweep.resolve.resolve import resolve
 from sweep.storage import driver_lock, driver_signs
 from sweep.storage.remote import lock as remote_lock
 from sweep.storage.remote.mirror import Mirror
@@ -375,6 +377,28 @@ def test_trial_that_was_started_elsewhere_writes_nothing_more(bucket, tmp_path):
     third.begin()
     assert (third.mirror.here / "metrics.jsonl").read_text() == "1\n"
     assert not (third.mirror.here / "train.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("removed", "told"),
+    [("keep: best", r"of first-\S+, were removed \(keep: best\)"), ("", "are not there")],
+)
+def test_start_that_has_no_weights_any_more_is_not_taken_for_the_grids_model(
+    removed, told, chain, load, bucket, tmp_path
+):
+    resolved, folder = resolve(load(chain)), RunFolder(tmp_path / "run")
+    by_stage = {trial.stage: trial for trial in trials.trials(resolved.grid)}
+    first, url = by_stage["first"], f"{bucket}/chain"
+    job = make(by_stage["second"], first, resolved, folder)._replace(stored=Stored(url, {}))
+    if removed:
+        folder.trial(first).model.mkdir(parents=True)
+        folder.trial(first).remove_weights(removed)
+        Mirror(folder.path, url).push()
+    with remote_inputs.room(remote_inputs.cache_of(url)) as room:
+        brought = remote_inputs.brought(job, room).of(job, room)
+        with pytest.raises(FileNotFoundError, match=told):
+            scoring.start_weights(brought)
+    assert make(first, by_stage["base"], resolved, folder).parent_folder is None
 
 
 def test_store_that_is_away_for_a_while_is_asked_again():
