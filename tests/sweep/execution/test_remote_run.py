@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sweep import run
-from sweep.execution import remote_driver, remote_run
+from sweep.execution import remote_driver, remote_run, stop_request
 from sweep.execution.job import Stored, make
 from sweep.execution.worker import remote_inputs, remote_trial, scoring
 from sweep.plan import trials
@@ -25,8 +25,9 @@ from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status_reader import Reader
-from tests.faults.runs import TIMES, Run, judged, wait_until
+from tests.faults.runs import ROOT, TIMES, Run, judged, wait_until
 from trainers import files
+from trainers.attempt import SIGNS
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}."}) + "\n"
@@ -399,6 +400,35 @@ def test_start_that_has_no_weights_any_more_is_not_taken_for_the_grids_model(
         with pytest.raises(FileNotFoundError, match=told):
             scoring.start_weights(brought)
     assert make(first, by_stage["base"], resolved, folder).parent_folder is None
+
+
+def test_trial_at_work_asks_its_store_as_often_as_the_docs_say(bucket, tmp_path, monkeypatch):
+    trial = remote_trial._Trial(tmp_path / "t", f"{bucket}/run/trials/t")
+    trial.begin()
+
+    def grow() -> None:
+        with open(trial.mirror.here / "metrics.jsonl", "a") as curves:
+            curves.write("{}\n")
+        files.write_json(trial.mirror.here / SIGNS, {"time": files.now()})
+        trial.push()
+
+    grow()
+    asked: list[str] = []
+    for name in ("cat_file", "pipe_file", "put_file", "rm_file", "find"):
+        request = getattr(trial.mirror.system, name)
+
+        def counted(*given, does=request):
+            asked.append(str(given[0]))
+            return does(*given)
+
+        monkeypatch.setattr(trial.mirror.system, name, counted)
+    grow()
+    pushed = len(asked)
+    stop_request.pass_on(trial.mirror, "x")
+    asks = (len(asked) - pushed) * remote_trial.CURVES_EVERY / remote_trial.ASKED_EVERY
+    page = (ROOT / "docs" / "object_store.md").read_text()
+    assert pushed + asks == 6 and "six requests every 15 seconds" in page
+    assert f"the six are {2000 * 6 / remote_trial.CURVES_EVERY:.0f} requests a second" in page
 
 
 def test_store_that_is_away_for_a_while_is_asked_again():
