@@ -4,6 +4,7 @@ a room of the attempt's own.
 """
 
 import contextlib
+import json
 import shutil
 import time
 import uuid
@@ -117,8 +118,8 @@ def _parent(url: str, room: Path, name: str) -> Path:
     Mirror(folder / "model", f"{at}/model").pull()
     there = Mirror(folder, at)
     with asking(at), contextlib.suppress(FileNotFoundError):
-        removed = there.system.cat_file(f"{there.path}/{REMOVED}")
-        files.write_text(folder / REMOVED, removed.decode())
+        removed = json.loads(there.system.cat_file(f"{there.path}/{REMOVED}"))
+        files.write_json(folder / REMOVED, removed)
     return folder
 
 
