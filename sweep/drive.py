@@ -67,7 +67,10 @@ def drive(
             with ExitStack() as own:
                 return _phases(run, resolved, page, own if messages is None else messages)
     except (RunHeld, Damaged, ResultsError, Unreachable) as error:
-        raise CannotStart(str(error)) from error
+        told = str(error)
+        if options.store is not None:  # what is deleted in a mirror alone comes back
+            told = told.replace(f"{folder.path}/", f"{options.store}/")
+        raise CannotStart(told) from error
     except Exception as error:
         no_room = full(error)
         if isinstance(error, CannotStart) or not (no_room or isinstance(error, OSError)):

@@ -53,7 +53,6 @@ def _rounds(
     messages: ExitStack,
 ) -> Counter[str]:
     folder, started = RunFolder(path), time.monotonic()
-    before = _begun(folder)
     states = driver.drive(grid, planned, path, options, console, messages)
     for number in range(1, ROUNDS + 1):
         if states["failed"] or states["planned"]:
@@ -62,13 +61,11 @@ def _rounds(
         if not steps:
             console.say("extend: the report asks for no further cell")
             return states
-        limits = left(grid.limits, _begun(folder) - before, time.monotonic() - started)
+        limits = left(grid.limits, begun(folder, number), time.monotonic() - started)
         if limits is None:
             console.say("extend: the limits of the grid leave no further trial")
             return states
-        file = folder.path / "extended" / f"{number}.yaml"
-        file.parent.mkdir(exist_ok=True)
-        files.write_text(file, together(steps, file))
+        file = written(steps, folder.path / "extended")
         try:
             wider = load.load(file).model_copy(update={"limits": limits, "notify": None})
             again = folder.kept(trials.trials(wider, selection.known(wider, folder)))
@@ -119,17 +116,35 @@ def together(steps: Sequence[Step], file: Path) -> str:
     return text
 
 
-def left(limits: Limits, begun: int, seconds: float) -> Limits | None:
+def written(steps: Sequence[Step], place: Path) -> Path:
+    """The grid file of all steps: a new one, or that of an earlier start that asked for the same.
+    None that is there is written over, since a store would bring it back."""
+    place.mkdir(exist_ok=True)
+    before = [file for file in place.glob("*.yaml") if file.stem.isdecimal()]
+    file = place / f"{max((int(old.stem) for old in before), default=0) + 1}.yaml"
+    text = together(steps, file)
+    for old in before:
+        if old.read_text(encoding="utf-8") == text:
+            file.unlink(missing_ok=True)
+            return old
+    files.write_text(file, text)
+    return file
+
+
+def left(limits: Limits, trials_begun: int, seconds: float) -> Limits | None:
     """What the limits leave after so many trials and seconds; None where that is nothing.
     `max_cost` counts the whole run by itself."""
     hours, count = limits.max_hours, limits.max_trials
     if hours is not None and (hours := hours - seconds / 3600) <= 0:
         return None
-    if count is not None and (count := count - begun) <= 0:
+    if count is not None and (count := count - trials_begun) <= 0:
         return None
     return limits.model_copy(update={"max_hours": hours, "max_trials": count})
 
 
-def _begun(folder: RunFolder) -> int:
-    """Trials that were begun, by all starts of the command."""
-    return sum(event["event"] == "started" for event in events.read(folder.events))
+def begun(folder: RunFolder, rounds: int) -> int:
+    """Trials that the latest rounds have begun. Earlier starts of the command do not count; their
+    events may have come from a store only when the first round began."""
+    names = [event["event"] for event in events.read(folder.events)]
+    first = [place for place, name in enumerate(names) if name == "begun"][-rounds]
+    return names[first:].count("started")

@@ -258,11 +258,8 @@ class Orchestrator:
 
     def block(self, trial: Trial, start: Trial) -> None:
         """Record that a trial cannot run since what it starts from is not usable."""
-        reason = f"its start {start.readable} ({start.key}) has no usable weights"
-        if isinstance(start, ReferencePass):
-            reason = self.passes.why_missing(start)
-        elif removed := self.folder.trial(start).weights_removed():
-            reason += f": they were removed ({removed}); delete its folder to train it again"
+        passes = isinstance(start, ReferencePass)
+        reason = self.passes.why_missing(start) if passes else self.progress.why_unusable(start)
         self.folder.trial(trial).log_attempt("failed", phase="start", reason=reason)
         self.ended(Outcome(trial.key, "failed", reason, 0.0, 0.0))
 

@@ -119,6 +119,11 @@ def elsewhere(needed: Needs) -> Needs:
     return needed.model_copy(update={"models": there})
 
 
+def of_trials(needed: Needs) -> Needs:
+    """What of it trials read, which find the training data prepared."""
+    return needed.model_copy(update={"data": ()})
+
+
 def fetch(needed: Needs) -> Commits:
     """Fetch, in a process of its own; for every node that runs trials, before any of them.
 

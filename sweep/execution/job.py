@@ -14,7 +14,7 @@ from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
-from trainers.hub import Commits
+from trainers.hub import Commits, Needs
 from trainers.specs.conditions import Sharding
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.identity import function_file
@@ -71,6 +71,7 @@ class Job(NamedTuple):
     trial: Trial
     folder: str
     parent_folder: str | None
+    """With the weights that it starts from; None where it starts from its model as it is."""
     data: str
     wanted: tuple[Wanted, ...]
     evaluate: EvaluateSpec
@@ -95,6 +96,8 @@ class Job(NamedTuple):
     """CPUs that it holds, for what it costs."""
     stored: Stored | None = None
     """None where all nodes see the folders above."""
+    needed: Needs | None = None
+    """What a node has to have of the hub before it runs there; None where it has."""
 
 
 TRAINED, WAITS, ALONE = "trained", "waits", "alone"
@@ -161,7 +164,7 @@ def make(trial: Trial, parent: Trial | None, resolved: ResolvedGrid, run: RunFol
     job = Job(
         trial=trial,
         folder=str(run.trial(trial).path),
-        parent_folder=str(run.trial(parent).path) if parent else None,
+        parent_folder=str(run.trial(parent).path) if parent and parent.spec else None,
         data=str(run.data),
         wanted=() if isinstance(trial, ReferencePass) else resolved.evaluations[trial.stage],
         evaluate=evaluate,

@@ -11,7 +11,10 @@ from typing import Annotated
 
 import typer
 
+from sweep.storage import driver_signs
 from sweep.storage.driver_lock import RunHeld
+from sweep.storage.driver_signs import SEEN
+from sweep.storage.remote.lock import StoreRecord
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.object_store import BadUrl, Unreachable, asking, opened
 from sweep.storage.run_folder import MARK, RunFolder
@@ -41,6 +44,7 @@ def mirrored(folder: Path, url: str) -> Mirror:
         BadUrl: the URL is none that can be had.
     """
     mirror = Mirror(folder, url, light=True)
+    (folder / SEEN).unlink(missing_ok=True)
     files.write_json(folder / MARK, {"url": url})
     return mirror
 
@@ -93,7 +97,12 @@ def main(
         if not there:
             stop(BAD_INPUT, f"{url}: no run (it has no manifest.json)")
         with RunFolder(folder).lock():
-            mirrored(folder, url).pull()
+            mirror = mirrored(folder, url)
+            record = StoreRecord(mirror)
+            driver, age = record.read(), record.age()
+            mirror.pull()
+            if driver is not None:
+                driver_signs.note_seen(folder, url, driver, age)
     except BadUrl as error:
         stop(BAD_INPUT, str(error))
     except (Unreachable, RunHeld) as error:

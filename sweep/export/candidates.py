@@ -7,7 +7,7 @@ from analysis.benchmarks import task
 from analysis.text import counted, number, rate
 from sweep.storage import ranking
 from sweep.storage.ranking import Cell
-from sweep.storage.run_folder import TrialFolder
+from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers import files
 
 
@@ -100,9 +100,10 @@ def gone(chosen: Candidate, ranked: list[Candidate], best: str) -> str:
     """Why the best has no weights, and which trials have theirs."""
     removed = chosen.folder.weights_removed() or "they are not there"
     left = [candidate.trial["key"] for candidate in ranked if candidate.folder.has_weights()]
+    run = RunFolder(chosen.folder.path.parents[1])
     return (
         f"{chosen.folder.path}: the weights of the best by {best} are gone ({removed}); "
         f"{'no trial of the stage has any' if not left else 'left are those of ' + ', '.join(left)}"
-        ". `keep: all` in the grid keeps every trial's; to train this one again delete its folder, "
-        "then run the grid again"
+        ". `keep: all` in the grid keeps every trial's; to train this one again delete "
+        f"{run.to_delete(chosen.folder.path)}, then run the grid again"
     )

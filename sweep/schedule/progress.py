@@ -93,6 +93,15 @@ class Progress:
         folder = self._folder.trial(trial)
         return trial.spec is None or (folder.usable() and folder.has_weights())
 
+    def why_unusable(self, trial: Trial) -> str:
+        """Why no other trial can start from this one's weights."""
+        reason = f"its start {trial.readable} ({trial.key}) has no usable weights"
+        folder = self._folder.trial(trial)
+        if removed := folder.weights_removed():
+            place = self._folder.to_delete(folder.path)
+            reason += f": they were removed ({removed}); delete {place} to train it again"
+        return reason
+
     def note_missing_weights(self, planned: Collection[Trial]) -> list[str]:
         """Record which evaluations cannot run because weights were not kept; returns the lines that
         say so."""
@@ -112,7 +121,7 @@ class Progress:
         if lines:
             lines.append(
                 "take these benchmarks out of the grid, or delete the folders of these trials, "
-                "under trials/ of the run, to train them again"
+                f"below {self._folder.to_delete(self._folder.path / 'trials')}, to train them again"
             )
         return lines
 

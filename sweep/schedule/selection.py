@@ -105,7 +105,7 @@ def surpassed(
             lines.append(
                 f"{name} starts from {record['trial']} ({parent}), as was chosen: {want.benchmark} "
                 f"{now:.4g}; {by_key[best.key].readable} ({best.key}) now has {best.value:.4g}; "
-                f"delete choices/{name}.json of the run to choose anew"
+                f"delete {folder.to_delete(folder.choice(name))} to choose anew"
             )
     return lines
 

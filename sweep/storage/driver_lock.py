@@ -262,33 +262,3 @@ def lives(holder: dict[str, Any]) -> bool:
         return False
     except psutil.Error:  # another user's
         return True
-
-
-def is_at_work(folder: Path) -> bool:
-    """Whether the record of a run folder is that of a driver at work: of this host one that lives,
-    of another one that was renewed lately."""
-    record = FolderRecord(folder).read()
-    if record is None:
-        return False
-    if record.get("host") == socket.gethostname():
-        return lives(record)
-    return (sign_age(folder) or 0.0) < 2 * STALE_SECONDS
-
-
-def sign_age(folder: Path) -> float | None:
-    """Seconds since the driver last renewed its record; None where there is none."""
-    try:
-        return time.time() - (folder / HOLDER).stat().st_mtime
-    except FileNotFoundError:
-        return None
-
-
-def left_behind(folder: Path) -> str:
-    """What there is to say of a driver that is no more at work and has left its record."""
-    record, age = FolderRecord(folder).read(), sign_age(folder)
-    if record is None or age is None:
-        return ""
-    return (
-        f"its driver (process {record.get('pid', '?')} on {record.get('host', '?')}) has given no "
-        f"sign for {age / 60:.0f} minutes; the same command goes on"
-    )

@@ -15,8 +15,9 @@ from ruamel.yaml import YAML
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import trials
 from sweep.plan.trials import Trial
-from sweep.storage import driver_lock, leftovers
+from sweep.storage import driver_signs, leftovers
 from sweep.storage.driver_lock import FolderLock
+from sweep.storage.driver_signs import Driver
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 
@@ -79,9 +80,9 @@ class RunFolder:
             for trial in planned
         ]
 
-    def held(self) -> bool:
-        """Whether a driver is at work here."""
-        return driver_lock.is_at_work(self.path)
+    def driver(self) -> Driver:
+        """Whether a driver is at work on the run."""
+        return driver_signs.of(self.path)
 
     @property
     def mirror_of(self) -> str | None:
@@ -89,6 +90,12 @@ class RunFolder:
         itself."""
         mark = files.read_json(self.path / MARK)
         return mark and mark["url"]
+
+    def to_delete(self, path: Path) -> str:
+        """How to name a path below this folder to whoever is to delete it: as the store has it,
+        where this is a mirror, to which what is deleted here alone comes back."""
+        name, url = path.absolute().relative_to(self.path).as_posix(), self.mirror_of
+        return f"{name} of the run" if url is None else f"{url}/{name}"
 
     def problem(self, url: str | None = None) -> str | None:
         """Why this is no place for a run, or for the mirror of the run at `url`; None where it is

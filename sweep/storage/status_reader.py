@@ -1,17 +1,15 @@
 """How a run stands, read from its run folder alone: neither the driver nor Ray is asked."""
 
-import contextlib
 import csv
 import io
 import math
-import time
 from collections import Counter, defaultdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import driver_lock, durations, ranking
+from sweep.storage import durations, ranking
 from sweep.storage.best_so_far import Best, BestSoFar, Identities
+from sweep.storage.driver_signs import Driver
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_notes import Notes
@@ -22,9 +20,6 @@ from trainers.files import Damaged
 
 AT_REST = ("done", "failed", "stopped", "trained", "unbundled")
 """Events after which nobody is at work on a trial."""
-
-CLOCKS_APART = 60.0
-"""Seconds by which a node's clock may be behind the driver's."""
 
 STATES = ("ok", "diverged", "failed", "running", "planned")
 
@@ -73,7 +68,7 @@ class RunStatus(NamedTuple):
     left: Left | None
     """None where nothing runs, or no trial has ended yet to judge by."""
     driver: str
-    """What there is to say of a driver that gives no sign; empty where all is well."""
+    """What there is to say of its driver (`driver_signs.py`); empty where all is well."""
     scores: dict[tuple[str, str], dict[str, Scored]]
     """(stage, benchmark) -> key of a trial that has ended -> its score."""
     notes: list[str]
@@ -139,40 +134,39 @@ class Reader:
         if self._plan_changed != self._changed():
             self.rows = self._plan()
         manifest = files.read_json(self.folder.manifest) or {}
-        held = self.folder.held()
-        since = _since(self.folder.path) if held else math.inf
+        driver = self.folder.driver()
         with files.shaped(self.folder.manifest):
             for stage in manifest.get("stages", {}).values():
                 _ = stage.get("evaluations", []), stage.get("resources", {})
             stages = manifest.get("stages", {}).items()
             screens = {name for name, stage in stages if stage.get("screens")}
         self._identities.follow(self.rows)
-        trials = [self._trial(row, manifest, since) for row in self.rows]
+        trials = [self._trial(row, manifest, driver) for row in self.rows]
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
             best=self._best.of(self.rows, self._scores, screens),
             left=time_left(trials),
-            driver="" if held else driver_lock.left_behind(self.folder.path),
+            driver=driver.told,
             scores=self._scores,
-            notes=self._notes.lines(held),
+            notes=self._notes.lines(driver.at_work),
         )
 
-    def _trial(self, row: dict[str, str], manifest: dict[str, Any], since: float) -> TrialStatus:
+    def _trial(self, row: dict[str, str], manifest: dict[str, Any], driver: Driver) -> TrialStatus:
         if row["key"] in self._ended:
             return self._ended[row["key"]]
         folder = TrialFolder(self.folder.path / "trials" / row["folder"])
         with files.shaped(folder.path):
-            return self._read(row, folder, manifest, since)
+            return self._read(row, folder, manifest, driver)
 
     def _read(
-        self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], since: float
+        self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], driver: Driver
     ) -> TrialStatus:
         stage = manifest.get("stages", {}).get(row["stage"], {})
         required = stage.get("evaluations", [])
         resources = stage.get("resources", {})
         fingerprints = [want["fingerprint"] for want in required]
-        status = _status(row, folder, fingerprints, since, resources)
+        status = _status(row, folder, fingerprints, driver, resources)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             self._notes.ended(folder, required)
@@ -187,20 +181,11 @@ class Reader:
         return status
 
 
-def _since(path: Path) -> float:
-    """When the driver began by the clock furthest behind, in seconds since the epoch: what was
-    begun before, it has not begun again. 0 where its record does not say."""
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        record = driver_lock.FolderRecord(path).read() or {}
-        return datetime.fromisoformat(record["since"]).timestamp() - CLOCKS_APART
-    return 0.0
-
-
 def _status(
     row: dict[str, str],
     folder: TrialFolder,
     fingerprints: list[str],
-    since: float,
+    driver: Driver,
     resources: dict[str, float],
 ) -> TrialStatus:
     attempts = folder.attempts()
@@ -211,13 +196,14 @@ def _status(
     if training is not None and folder.done(fingerprints):
         state = training["status"]
     elif last and last["event"] not in AT_REST:
-        state = "running" if durations.time_of(last) >= since else "planned"
+        begun = driver.at_work and durations.time_of(last) >= driver.since
+        state = "running" if begun else "planned"
     else:
         state = "failed" if has_failed(attempts) else "planned"
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
     sign = durations.last_sign(folder, attempts) if state == "running" else None
-    silent = None if sign is None else max(0.0, time.time() - sign)
+    silent = None if sign is None else max(0.0, driver.now - sign)
     started = next((e for e in reversed(attempts) if e["event"] == "started"), {})
     reason = (training or {}).get("reason", "") or (
         last.get("reason", "") if state == "failed" else ""

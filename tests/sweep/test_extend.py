@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from analysis.advice import grid_file
 from sweep import extend
 from sweep.gridfile.keys.schema import Limits
+from sweep.storage.run_folder import RunFolder
 from trainers import files
 
 
@@ -27,6 +28,23 @@ from trainers import files
 )
 def test_rounds_share_the_limits(limits, begun, seconds, expected):
     assert extend.left(limits, begun, seconds) == expected
+
+
+def test_trials_of_earlier_starts_do_not_count_against_the_limits_of_this_one(tmp_path):
+    folder = RunFolder(tmp_path)
+    names = ["begun", *["started"] * 40, "ended", "begun", "started", "ended"]
+    names += ["begun", *["started"] * 3, "ended"]
+    files.append_events(folder.events, [{"event": name} for name in names])
+    assert (extend.begun(folder, 1), extend.begun(folder, 2)) == (3, 4)
+
+
+def test_round_writes_over_no_file_of_an_earlier_start(tmp_path):
+    def step(text: str) -> list[extend.Step]:
+        return [extend.Step("sft", "", "Add.", text, {})]
+
+    asked = [extend.written(step(text), tmp_path / "extended") for text in ("a", "b", "a", "c")]
+    assert [file.name for file in asked] == ["1.yaml", "2.yaml", "1.yaml", "3.yaml"]
+    assert [file.read_text() for file in asked] == ["a", "b", "a", "c"]
 
 
 def report(folder: Path, **cells: int) -> None:

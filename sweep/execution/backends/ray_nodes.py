@@ -18,9 +18,10 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sweep.execution.job import Job
-from sweep.execution.worker import remote_reader
+from sweep.execution.worker import hub_files, remote_reader
 from sweep.execution.worker.other_nodes import OtherNode
 from trainers import devices
+from trainers.hub import FetchFailed
 from trainers.nodes import NodeLost
 
 START_SECONDS = 180.0
@@ -77,6 +78,11 @@ class _TrialNode:
         return ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
 
     def begin(self, id: str, awaited: str) -> Job:
+        address, node = self.where()
+        try:
+            hub_files.ensure(self._job.needed, node)
+        except FetchFailed as error:
+            raise NodeLost(f"node {address} of the trial: {error}", node) from error
         return self._stack.enter_context(remote_reader.here(self._job, id, awaited))
 
     def do(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

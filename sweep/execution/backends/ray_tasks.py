@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.execution import processes
 from sweep.execution.backends.ray_local import CannotRun
-from trainers import hub
+from sweep.execution.worker import hub_files
 from trainers.hub import Needs
 
 _ending: list[ray.ObjectRef] = []
@@ -27,23 +27,20 @@ def end_attempt(started: dict[str, Any]) -> None:
 
 
 def fetch_on_other_nodes(needed: Needs) -> None:
-    """What the driver has fetched for its own node, for each of the others. Training data is not
-    among it: trials read what the driver has prepared of it.
+    """What the driver has fetched for its own node, for each of the others that are there now.
 
     Raises:
         CannotRun: a node cannot fetch it.
     """
-    needed = needed.model_copy(update={"data": ()})
-    if needed.empty:
-        return
     here = ray.get_runtime_context().get_node_id()
+    hub_files.note(needed, here)
     others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here]
-    task = ray.remote(num_cpus=0)(hub.fetch)
+    task = ray.remote(num_cpus=0)(hub_files.fetch)
     waiting = [
         task.options(
             name="fetch from the hub",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        ).remote(needed)
+        ).remote(needed, node)
         for node in others
     ]
     try:

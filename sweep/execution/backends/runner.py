@@ -103,7 +103,7 @@ class OnRay:
     def __init__(self, grid: Grid, options: Options, needed: Needs, reached: Reached, say: Say):
         self._grid = grid
         self._options = options
-        self._needed = needed if options.store is None else hub.elsewhere(needed)
+        self._needed = hub.of_trials(needed if options.store is None else hub.elsewhere(needed))
         self._say = say
         self._reached = reached
         self._joined = contextlib.ExitStack()
@@ -143,6 +143,7 @@ class OnRay:
             }
             if not self._needed.empty:
                 ray_tasks.fetch_on_other_nodes(self._needed)
+                jobs = {key: job._replace(needed=self._needed) for key, job in jobs.items()}
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._cluster.dashboard}   trials at once: {most}")
             retries = Retries(jobs, resources.retries, callback, self._say)

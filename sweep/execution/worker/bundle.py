@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Outcome
-from sweep.execution.worker import scoring, trial
+from sweep.execution.worker import hub_files, scoring, trial
 from sweep.execution.worker.training import check_code, finish, keep, note_checkpoints
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.storage import trial_log
@@ -109,6 +109,7 @@ class _Pass:
             LOG.info("%d trials in one pass: %s", lanes, ", ".join(path.name for path in paths))
             try:
                 with Watchdog(this, limits, shared=self._shared):
+                    hub_files.ensure(self._jobs[0].needed, self._node)
                     results = self._train(self._begun + limits.max_seconds)
             except (KeyboardInterrupt, SystemExit):
                 raise

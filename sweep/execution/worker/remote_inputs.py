@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -111,16 +111,16 @@ def remove_rooms_left(root: Path) -> None:
 
 
 def _parent(url: str, room: Path, name: str) -> Path:
-    """A folder with the parent's weights where it keeps any, and the records of them."""
-    folder = room / "parent"
-    model = Mirror(folder / "model", f"{url}/trials/{name}/model")
-    model.pull()
-    folder.mkdir(exist_ok=True)
-    system: Any = model.system
+    """A folder with the parent's weights and the records of them: its training, and their removal
+    where they are going or gone, which is asked for last, for it is there before the first of them
+    goes."""
+    folder, at = room / "parent" / name, f"{url}/trials/{name}"
+    Mirror(folder / "model", f"{at}/model").pull()
+    folder.mkdir(parents=True, exist_ok=True)
+    there = Mirror(folder, at)
     for record in ("train.json", REMOVED):
-        with asking(url), contextlib.suppress(FileNotFoundError):
-            at = f"{model.path.removesuffix('model')}{record}"
-            (folder / record).write_bytes(system.cat_file(at))
+        with asking(at), contextlib.suppress(FileNotFoundError):
+            (folder / record).write_bytes(there.system.cat_file(f"{there.path}/{record}"))
     return folder
 
 

@@ -27,14 +27,6 @@ class EvaluationFailed(Exception):
     """Some evaluations of a trained model failed; the others have their records."""
 
 
-def starts_as_it_is(job: Job) -> bool:
-    """Whether the trial starts from the grid's model; the stage `base` keeps no copy of it."""
-    if job.parent_folder is None or job.trial.parent is None:
-        return True
-    parent = TrialFolder(Path(job.parent_folder))
-    return not parent.model.exists() and not parent.weights_removed()
-
-
 def start_name(job: Job) -> str:
     """Of the weights that the trial starts from, for what is kept of them."""
     key = job.trial.parent or BASE
@@ -48,17 +40,19 @@ def start_weights(job: Job, on_cpu: bool = False) -> load.Loaded:
     host's memory.
 
     Raises:
-        FileNotFoundError: they were removed.
+        FileNotFoundError: they are not there.
     """
     adapter = None if job.trial.spec is None else job.trial.spec.adapter
     opener = partial(load.load, on_cpu=on_cpu, adapter=adapter)
-    if job.parent_folder is None or starts_as_it_is(job):
+    if job.parent_folder is None:
         return _loaded(job.trial.model.name, job.trial.model.revision, opener=opener)
     parent = TrialFolder(Path(job.parent_folder))
-    if reason := parent.weights_removed():
+    reason = parent.weights_removed()
+    if reason or not parent.has_weights():
+        why = f"were removed ({reason})" if reason else "are not there"
         raise FileNotFoundError(
-            f"the weights that it started from, of {parent.path.name}, were removed ({reason}); "
-            "delete that folder to train them again"
+            f"the weights that it started from, of {parent.path.name}, {why}; delete that folder, "
+            "where the run lies, to train them again"
         )
     return _loaded(str(parent.model), base=job.trial.model, opener=opener)
 

@@ -108,7 +108,7 @@ def keep(loaded: load.Loaded, job: Job) -> None:
     folder = TrialFolder(Path(job.folder)).model
     aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
     spec, base = job.trial.spec, job.trial.model
-    if spec is not None and spec.LEAVES == "policy" and scoring.starts_as_it_is(job):
+    if spec is not None and spec.LEAVES == "policy" and job.parent_folder is None:
         adapters.save(loaded.model, aside, base.name, base.revision)
     else:
         adapters.merge(loaded.model)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from sweep.execution.job import Job, Outcome
-from sweep.execution.worker import scoring, training
+from sweep.execution.worker import hub_files, scoring, training
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.plan.disk import full
 from sweep.plan.reference_passes import ReferencePass
@@ -28,6 +28,7 @@ from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
 from trainers import attempt, devices, process
 from trainers.attempt import Attempt, Stopped, Superseded
+from trainers.hub import FetchFailed
 from trainers.models import load
 from trainers.nodes import NodeLost
 from trainers.specs.result import OutOfTime, StageResult
@@ -65,6 +66,7 @@ def _attempt(job: Job, folder: TrialFolder, node: str, shared: bool) -> Outcome:
         watchdog = Watchdog(this, job.limits, shared=shared)
         try:
             with watchdog:
+                hub_files.ensure(job.needed, node)
                 outcome = _work(job, folder, number)
         except (TrialFailed, KeyboardInterrupt, SystemExit):
             raise
@@ -210,7 +212,9 @@ def _finite(seconds: float) -> float | None:
 def _is_of_machine(error: BaseException | None) -> bool:
     """Whether the machine is to blame and not the trial, so that it uses up no retry."""
     while error is not None:
-        if isinstance(error, NodeLost) or (isinstance(error, RankFailed) and error.of_device):
+        if isinstance(error, NodeLost | FetchFailed):
+            return True
+        if isinstance(error, RankFailed) and error.of_device:
             return True
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return True

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,14 @@ class StoreRecord:
                 return parsed(self._system.cat_file(self._path))
             except FileNotFoundError:
                 return None
+
+    def age(self) -> float:
+        """Seconds since it was last written by the store's clock; 0 where its client tells none."""
+        with asking(self.name):
+            try:
+                return time.time() - self._system.modified(self._path).timestamp()
+            except (FileNotFoundError, NotImplementedError):
+                return 0.0
 
     def write(self, facts: dict[str, Any]) -> None:
         with asking(self.name):

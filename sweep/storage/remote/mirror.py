@@ -38,7 +38,7 @@ from sweep.storage.remote.mirror_files import (
     stat_of,
     version_of,
 )
-from sweep.storage.remote.object_store import asking, opened, remove
+from sweep.storage.remote.object_store import Unreachable, asking, opened, remove
 from sweep.storage.remote.segments import Joined, Segments, grows, with_grown
 from sweep.storage.trial_folder import REMOVED
 from trainers import files
@@ -136,9 +136,21 @@ class Mirror:
 
     @contextlib.contextmanager
     def weights(self, folder: str) -> Iterator[Path]:
-        """The files of a folder of weights in a folder of their own, for the time of the block."""
+        """The files of a trial's folder of weights in a folder of their own, for the time of the
+        block.
+
+        Raises:
+            Unreachable: they are not to be had, or are there no more.
+        """
+        trial = folder.rpartition("/")[0]
+        there = self.there(trial)
+        names = list(filter(below([folder]), there))
+        if not names or f"{trial}/{REMOVED}" in there:
+            raise Unreachable(
+                f"{self.url}/{folder}: the weights were removed since the records came here; bring "
+                f"them anew: python -m sweep.execution.remote_run {self.url} {self.here}"
+            )
         with tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as place:
-            names = list(self.there(folder))
             files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
             with asking(self.url):
                 self.system.get([self._at(name) for name in names], files)

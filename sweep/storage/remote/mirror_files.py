@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweep.storage import driver_lock
+from sweep.storage import driver_lock, driver_signs
 from sweep.storage.run_folder import CALIBRATION, MARK
 from trainers import attempt, files
 
@@ -12,7 +12,7 @@ NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""
 
 OWN = {
-    MARK, CALIBRATION, driver_lock.HOLDER, "driver.log", "worker.json",
+    MARK, CALIBRATION, driver_lock.HOLDER, driver_signs.SEEN, "driver.log", "worker.json",
     attempt.HOLDER, attempt.STOP,
     "tracking.json", "tracking.log", "wandb", "tensorboard",
 }  # fmt: skip

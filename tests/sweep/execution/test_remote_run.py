@@ -13,17 +13,21 @@ import pytest
 from typer.testing import CliRunner
 
 from sweep import run
-from sweep.execution import remote_driver, remote_run
-from sweep.execution.worker import remote_inputs, remote_trial
+from sweep.execution import remote_driver, remote_run, stop_request
+from sweep.execution.job import Stored, make
+from sweep.execution.worker import remote_inputs, remote_trial, scoring
 from sweep.plan import trials
-from sweep.storage import driver_lock
+from sweep.resolve.resolve import resolve
+from sweep.storage import driver_lock, driver_signs
 from sweep.storage.remote import lock as remote_lock
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from tests.faults.runs import TIMES, Run, judged, wait_until
+from sweep.storage.status_reader import Reader
+from tests.faults.runs import ROOT, TIMES, Run, judged, wait_until
 from trainers import files
+from trainers.attempt import SIGNS
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}."}) + "\n"
@@ -251,6 +255,16 @@ def test_second_driver_is_refused_whatever_folder_it_works_in(
     assert not list((tmp_path / "second").glob("runs/small/trials/*/attempts.jsonl"))
 
 
+def test_damaged_record_is_named_as_the_store_has_it_since_it_has_to_be_deleted_there(
+    small, drive, bucket, tmp_path
+):
+    there = Mirror(tmp_path / "none", f"{bucket}/small")
+    there.system.pipe_file(f"{there.path}/manifest.json", b"{")
+    ended = drive(small, tmp_path / "one")
+    assert ended.exit_code == 4
+    assert f"{bucket}/small/manifest.json: damaged" in ended.output
+
+
 def test_driver_that_was_replaced_ends_and_leaves_the_run_to_the_other(
     small, drive, bucket, tmp_path, monkeypatch
 ):
@@ -310,6 +324,32 @@ def test_parent_that_was_chosen_by_one_driver_is_the_start_for_another(
     )
 
 
+def test_records_brought_from_a_run_at_work_say_what_runs_and_from_when_they_are(bucket, tmp_path):
+    url, here = f"{bucket}/run", tmp_path / "driver"
+    row = {"key": "k", "folder": "t", "stage": "sft", "arm": "", "learning_rate": "0.001"}
+    row |= {"batch_size": "4", "seed": "0", "steps": "9"}
+    trial = TrialFolder(here / "trials" / "t")
+    trial.log_attempt("started", stalled_seconds=60)
+    files.write_json(here / "manifest.json", {"name": "run", "stages": {}})
+    (here / "plan.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    driver = Mirror(here, url)
+    driver.push()
+    laptop = tmp_path / "laptop"
+    with remote_lock.store_lock(driver, print, lambda: None):
+        brought = CliRunner().invoke(remote_run.app, [url, str(laptop)])
+    assert brought.exit_code == 0, brought.output
+    status = Reader(laptop).read()
+    assert status.counts["running"] == 1 and f"remote_run {url}" in status.driver
+    seen = json.loads((laptop / driver_signs.SEEN).read_text())
+    files.write_json(laptop / driver_signs.SEEN, seen | {"time": "2026-01-01T00:00:00+00:00"})
+    assert not Reader(laptop).read().trials[0].stalled, "nobody knows what it did since"
+
+    brought = CliRunner().invoke(remote_run.app, [url, str(laptop)])
+    assert brought.exit_code == 0, brought.output
+    status = Reader(laptop).read()
+    assert status.counts["planned"] == 1 and not status.driver, "its driver has gone"
+
+
 def test_run_that_is_gone_from_its_store_is_not_begun_anew_over_its_mirror(
     small, drive, bucket, tmp_path
 ):
@@ -355,6 +395,57 @@ def test_weights_of_a_parent_come_with_what_is_recorded_of_them(kept, bucket, tm
     parent = remote_inputs._parent(f"{bucket}/run", tmp_path, "t")
     here = (path for path in parent.rglob("*") if path.is_file())
     assert {path.relative_to(parent).as_posix(): path.read_bytes() for path in here} == kept
+
+
+@pytest.mark.parametrize(
+    ("removed", "told"),
+    [("keep: best", r"of first-\S+, were removed \(keep: best\)"), ("", "are not there")],
+)
+def test_start_that_has_no_weights_any_more_is_not_taken_for_the_grids_model(
+    removed, told, chain, load, bucket, tmp_path
+):
+    resolved, folder = resolve(load(chain)), RunFolder(tmp_path / "run")
+    by_stage = {trial.stage: trial for trial in trials.trials(resolved.grid)}
+    first, url = by_stage["first"], f"{bucket}/chain"
+    job = make(by_stage["second"], first, resolved, folder)._replace(stored=Stored(url, {}))
+    if removed:
+        folder.trial(first).model.mkdir(parents=True)
+        folder.trial(first).remove_weights(removed)
+        Mirror(folder.path, url).push()
+    with remote_inputs.room(remote_inputs.cache_of(url)) as room:
+        brought = remote_inputs.brought(job, room).of(job, room)
+        with pytest.raises(FileNotFoundError, match=told):
+            scoring.start_weights(brought)
+    assert make(first, by_stage["base"], resolved, folder).parent_folder is None
+
+
+def test_trial_at_work_asks_its_store_as_often_as_the_docs_say(bucket, tmp_path, monkeypatch):
+    trial = remote_trial._Trial(tmp_path / "t", f"{bucket}/run/trials/t")
+    trial.begin()
+
+    def grow() -> None:
+        with open(trial.mirror.here / "metrics.jsonl", "a") as curves:
+            curves.write("{}\n")
+        files.write_json(trial.mirror.here / SIGNS, {"time": files.now()})
+        trial.push()
+
+    grow()
+    asked: list[str] = []
+    for name in ("cat_file", "pipe_file", "put_file", "rm_file", "find"):
+        request = getattr(trial.mirror.system, name)
+
+        def counted(*given, does=request):
+            asked.append(str(given[0]))
+            return does(*given)
+
+        monkeypatch.setattr(trial.mirror.system, name, counted)
+    grow()
+    pushed = len(asked)
+    stop_request.pass_on(trial.mirror, "x")
+    asks = (len(asked) - pushed) * remote_trial.CURVES_EVERY / remote_trial.ASKED_EVERY
+    page = (ROOT / "docs" / "object_store.md").read_text()
+    assert pushed + asks == 6 and "six requests every 15 seconds" in page
+    assert f"the six are {2000 * 6 / remote_trial.CURVES_EVERY:.0f} requests a second" in page
 
 
 def test_store_that_is_away_for_a_while_is_asked_again():

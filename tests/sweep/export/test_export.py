@@ -1,6 +1,7 @@
 """The best model of a stage as a folder that transformers loads, with a card from the records."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def test_weights_that_were_removed_are_said_to_be_gone_and_what_is_left(
     )
     code, output = told(run, "--best", "world_choice", "--to", tmp_path / "to")
     assert code == 4 and "are gone (keep: best)" in output and "left are those of" in output
+    assert re.search(r"delete trials/[^/]+ of the run, then run", output)
     assert not (tmp_path / "to").exists()
 
 

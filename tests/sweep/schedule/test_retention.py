@@ -271,7 +271,8 @@ def test_child_of_removed_weights_says_what_to_do(chain, drive, tmp_path):
     assert not first.has_weights()
     ended = drive(none.replace("[0.001, 100]", "[0.001, 0.002]"), run)
     assert ended.code == 3
-    assert "removed (keep: none); delete its folder to train it again" in ended.output
+    place = f"trials/{first.path.name} of the run"
+    assert f"removed (keep: none); delete {place} to train it again" in ended.output
     shutil.rmtree(first.path)
     again = drive(none.replace("[0.001, 100]", "[0.001, 0.002]"), run, "--retry-failed")
     assert again.code == 0

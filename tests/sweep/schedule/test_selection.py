@@ -14,7 +14,7 @@ from sweep.plan.evaluations import wanted
 from sweep.plan.widen import widened
 from sweep.schedule import selection
 from sweep.schedule.retention import WeightRetention
-from sweep.storage.run_folder import RunFolder, TrialFolder
+from sweep.storage.run_folder import MARK, RunFolder, TrialFolder
 from sweep.storage.status_reader import Reader, RunStatus
 from trainers.files import write_json
 
@@ -237,7 +237,10 @@ def test_restart_keeps_the_choice_though_a_better_cell_was_added_and_says_so(run
     assert wider.resolve().made == []
     (line,) = surpassed(wider)
     assert "world_choice 0.5; sft-lr4.00e-03-bs4-seed0" in line and "now has 0.9" in line
-    assert "delete choices/dpo.json" in line
+    assert "delete choices/dpo.json of the run to choose anew" in line
+    write_json(wider.folder.path / MARK, {"url": "s3://bucket/runs/pipeline"})
+    (line,) = surpassed(wider)
+    assert "delete s3://bucket/runs/pipeline/choices/dpo.json to choose anew" in line
     assert wider.of("dpo")[0].key == before
 
 

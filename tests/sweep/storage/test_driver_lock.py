@@ -75,14 +75,6 @@ def test_driver_whose_folder_was_moved_away_is_told_and_makes_no_new_one(tmp_pat
     assert not folder.exists()
 
 
-def test_record_of_a_dead_driver_elsewhere_says_nothing_is_at_work(tmp_path, monkeypatch):
-    left(tmp_path)
-    assert driver_lock.is_at_work(tmp_path)
-    assert driver_lock.left_behind(tmp_path).startswith("its driver (process 7 on elsewhere)")
-    os.utime(tmp_path / HOLDER, (0, 0))
-    assert not driver_lock.is_at_work(tmp_path)
-
-
 def test_driver_looks_at_its_record_before_it_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(driver_lock, "RENEW_SECONDS", 60)
     with pytest.raises(RunHeld), FolderLock(tmp_path / "run", print) as lock:

@@ -238,8 +238,8 @@ def test_attempts_killed_for_want_of_memory_are_told_from_other_ends(tmp_path):
 
 def test_folder_of_a_killed_driver_is_not_held(holder, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    assert folder.held()
+    assert folder.driver().at_work
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     assert (tmp_path / "run" / "driver.json").exists()
-    assert not folder.held()
+    assert not folder.driver().at_work

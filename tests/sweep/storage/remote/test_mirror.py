@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -350,8 +351,11 @@ def test_light_mirror_has_a_note_for_weights_and_removes_them_with_it(url, tmp_p
     assert "trials/t/model/model.safetensors" in light.there()
     with light.weights("trials/t/model") as weights:
         assert files(weights) == files(trial / "model")
+    behind = Mirror(Path(shutil.copytree(light.here, tmp_path / "laptop")), url, light=True)
     mine.remove_weights("keep: none")
     light.push()
+    with pytest.raises(Unreachable, match="removed since"), behind.weights("trials/t/model"):
+        pass
     assert not [name for name in light.there() if "model" in name.split("/")]
     other = pulled(url, tmp_path / "another driver", light=True)
     assert not TrialFolder(other / "trials" / "t").has_weights()
