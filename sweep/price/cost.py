@@ -172,11 +172,16 @@ def _tokens(
 
 
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
-    names = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
-    scored = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
+    scored = map(benchmarks.find, _listed(grid, trial.stage))
     return _sum(
         [_times(_items(grid, benchmark), benchmark.tokens_per_item) for benchmark in scored]
     )
+
+
+def _listed(grid: Grid, stage: str) -> list[str]:
+    """Benchmarks of the grid that score a stage's models, without its held-out slices."""
+    names = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    return [name for name in names if fits(grid, stage, name)]
 
 
 def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:
@@ -220,10 +225,9 @@ def _gpu_rollouts(trial: Trial, size: Size, steps: int | None, device: Device) -
 def _gpu_decoding(grid: Grid, trial: Trial, size: Size, device: Device) -> float | None:
     """Hours in which the answers of generative benchmarks are written."""
     seconds: list[float | None] = [0.0]
-    for name in grid.evaluate.benchmarks:
+    for name in _listed(grid, trial.stage):
         benchmark = benchmarks.find(name)
-        tokens = benchmarks.settings(benchmark, grid.evaluate).max_gen_toks
-        if tokens is not None and fits(grid, trial.stage, name):
+        if tokens := benchmarks.longest_answer(benchmark, grid.evaluate):
             items = _items(grid, benchmark)
             seconds.append(
                 None if items is None else step_time.decoding(size, items, tokens, device)

@@ -166,6 +166,30 @@ def test_answers_take_a_launch_bound_step_for_each_of_their_tokens():
     assert step_time.decoding(size, 257, 256, device) == pytest.approx(2 * few, rel=0.1)
 
 
+WRITTEN = (*ON_A_GPU, "stages.sft.grid.batch_size=[128]", "evaluate.limit=300")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "preset", "tokens"),
+    [
+        ("ifeval", "lm_eval", 1280),
+        ("gsm8k", "lm_eval", 256),
+        ("gsm8k", "paper", 256),
+        ("arc", "lm_eval", 0),
+        ("heldout_loss", "paper", 0),
+    ],
+)
+def test_answers_are_priced_as_long_as_the_preset_or_the_task_has_them(
+    benchmark, preset, tokens, priced, small
+):
+    scored = (f"evaluate.benchmarks=[{benchmark}]", f"evaluate.preset={preset}")
+    grid, (_, cell), (_, cost_of_cell) = priced(small, *WRITTEN, *scored)
+    device = step_time.Device(0.4 * 4.95e14, 1.67e12)
+    written = step_time.decoding(step_time.size_of(grid, cell), 300, tokens, device) / 3600
+    forward = (cost_of_cell.eval_flops or 0.0) / (0.4 * 4.95e14) / 3600
+    assert cost_of_cell.eval_hours == pytest.approx(written + forward)
+
+
 def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
     grid = load(small, *ON_A_GPU[:2])
     assert cost.places(grid, None) == {"on 1 GPU": 2, "on 8 GPUs": 16, "on 64 GPUs": 128}
