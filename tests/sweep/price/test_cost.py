@@ -185,7 +185,9 @@ def test_answers_are_priced_as_long_as_the_preset_or_the_task_has_them(
     scored = (f"evaluate.benchmarks=[{benchmark}]", f"evaluate.preset={preset}")
     grid, (_, cell), (_, cost_of_cell) = priced(small, *WRITTEN, *scored)
     device = step_time.Device(0.4 * 4.95e14, 1.67e12)
-    written = step_time.decoding(step_time.size_of(grid, cell), 300, tokens, device) / 3600
+    size = step_time.size_of(grid, cell)
+    assert size is not None
+    written = step_time.decoding(size, 300, tokens, device) / 3600
     forward = (cost_of_cell.eval_flops or 0.0) / (0.4 * 4.95e14) / 3600
     assert cost_of_cell.eval_hours == pytest.approx(written + forward)
 
