@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sweep.execution import calibrate
 from sweep.execution.backends.runner import Runner
 from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
@@ -19,7 +18,7 @@ from sweep.plan.bundles import Bundles
 from sweep.plan.reference_passes import ReferencePass
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
-from sweep.price import money
+from sweep.price import calibration_file, money
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
@@ -65,7 +64,7 @@ class Orchestrator:
         self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
         self.passes = ReferencePasses(resolved, folder, options.retry_failed)
         self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
-        self.measured = calibrate.read(folder.path, resolved.grid, self.say)
+        self.measured = calibration_file.read(folder.calibration, resolved.grid, self.say)
         self.only = options.only or frozenset()
         self.plan_wave()
 

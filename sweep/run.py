@@ -23,6 +23,7 @@ from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.trials import Trial
 from sweep.plan.widen import widened
+from sweep.price import calibration_file
 from sweep.price.calibration import Calibration
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
@@ -146,7 +147,9 @@ def main(
     except ValueError as error:
         stop(BAD_INPUT, f"--only: {error}; the keys are in plan.csv of the run folder")
     if dry_run or calibrate:
-        show_plan(console, grid, planned, _measured(grid, path, calibrate), folder.data)
+        show_plan(
+            console, grid, planned, _measured(grid, folder.calibration, calibrate), folder.data
+        )
         return
     try:
         problem = folder.problem(url)
@@ -277,14 +280,14 @@ def _leave(*_: Any) -> None:
     os._exit(INTERRUPTED)
 
 
-def _measured(grid: Grid, run_dir: Path, anew: bool) -> Calibration | None:
-    from sweep.execution import calibrate as calibration
+def _measured(grid: Grid, path: Path, anew: bool) -> Calibration | None:
+    from sweep.execution.calibrate import measure
     from sweep.resolve.resolve import CannotStart
 
     try:
         if anew:
-            return calibration.measure(grid, run_dir)
-        return calibration.read(run_dir, grid, lambda line: typer.echo(line, err=True))
+            return measure(grid, path)
+        return calibration_file.read(path, grid, lambda line: typer.echo(line, err=True))
     except CannotStart as error:
         stop(error.code, str(error))
     except Damaged as error:

@@ -146,7 +146,7 @@ def by_stage(grid: Grid, chosen: Mapping[str, str] = NONE_CHOSEN) -> dict[str, l
                     model=grid.model,
                     spec=spec,
                     waits=waits,
-                    settings=_settings(varied[arm], spec),
+                    settings=values_of(spec, varied[arm]),
                 )
                 by_key[key] = known.setdefault(key, trial)
         planned[name] = _ordered(list(by_key.values()))
@@ -191,7 +191,7 @@ def _varied(arm: ArmAxes) -> list[str]:
     return [name for name, values in arm.axes.items() if name not in plain and len(values) > 1]
 
 
-def _settings(names: list[str], spec: TrainingSpec) -> str:
+def values_of(spec: TrainingSpec, names: list[str]) -> str:
     """adapter.rank=8, weight_decay=0.1: as the report names the arms of such axes."""
     return ", ".join(f"{name}={_value(spec, name)}" for name in names)
 

@@ -3,9 +3,9 @@
 Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
 2020, arXiv 2001.08361, section 2.1). Under an adapter of A weights training takes (4 N + 6 A) D:
 frozen weights hand gradients down and take none. Hours come, in this order, from a calibration
-(sweep/execution/calibrate.py), from the grid's `price.tokens_per_second`, or from its `utilisation`
-of `device_flops`. Where trials ask for GPUs each optimizer step takes at
-least what its launches take (sweep/plan/step_time.py).
+(sweep/execution/calibrate.py), which is of one process, from the grid's `price.tokens_per_second`,
+or from its `utilisation` of `device_flops`. There, where trials ask for GPUs, each optimizer step
+takes at least what its launches take (sweep/plan/step_time.py).
 """
 
 import heapq
@@ -20,7 +20,7 @@ from sweep.plan.disk import running_at_once
 from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
-from sweep.price.calibration import Calibration, timed
+from sweep.price.calibration import Calibration, StageSpeed, timed
 from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.models import at_hand
@@ -52,7 +52,10 @@ def price(
     """Of training and scoring one trial, or of one of so many that are trained in one pass;
     `prepared` has the tokens of its examples, if known."""
     parameters = at_hand.parameters(trial.model.name)
-    tokens = _tokens(grid, trial, measured, prepared)
+    measured_speed = None
+    if measured is not None and trial.spec is not None:
+        measured_speed = measured.speed_of(trial.spec)
+    tokens = _tokens(grid, trial, measured_speed, prepared)
     eval_tokens = _eval_tokens(grid, trial)
     size = step_time.size_of(grid, trial, lanes)
     train_flops = 0.0 if trial.spec is None else _training_flops(size, tokens)
@@ -60,21 +63,26 @@ def price(
     speed = _flops_per_second(grid, parameters)
     train_hours = _hours(train_flops, speed)
     eval_hours = _hours(eval_flops, speed)
-    if parameters is None and grid.price.tokens_per_second is not None:
-        train_hours = _hours(tokens, grid.price.tokens_per_second)
-        eval_hours = _hours(eval_tokens, 3 * grid.price.tokens_per_second)  # a third of the FLOPs
+    stated = grid.price.tokens_per_second
+    if stated is not None:
+        train_hours = _hours(tokens, stated)
+        eval_hours = _hours(eval_tokens, 3 * stated)  # a third of the FLOPs
     steps = cost(trial, prepared).steps
     if steps is None and trial.spec is not None and trial.spec.tokens is not None:
         per_example = grid.price.tokens_per_example
         if per_example is not None:
             steps = math.ceil(trial.spec.tokens / per_example / trial.spec.batch_size)
-    on_gpu = grid.trial_resources(trial.stage).gpus_per_trial > 0
+    resources = grid.trial_resources(trial.stage)
+    on_gpu = resources.gpus_per_trial > 0
     if on_gpu and size is not None and size.layers and speed is not None and measured is None:
         device = Device(speed, grid.price.device_bandwidth)
-        train_hours = _gpu_training(trial, size, steps, tokens, device)
+        if stated is None:
+            train_hours = _gpu_training(trial, size, steps, tokens, device)
+        train_hours = _plus(train_hours, _gpu_rollouts(trial, size, steps, device))
         eval_hours = _plus(eval_hours, _gpu_decoding(grid, trial, size, device))
     if measured is not None:
-        train_hours = _measured_training(trial, steps, tokens, measured, lanes)
+        seconds = _measured_training(trial, steps, tokens, measured_speed, lanes, resources.ranks)
+        train_hours = _times(_plus(seconds, measured.trial_seconds), 1 / 3600)
         seconds = _sum(list(_measured_evaluation(grid, trial, measured)))
         bigger = _size(parameters, at_hand.parameters(grid.model.name))
         eval_hours = _times(seconds, 1 / 3600, bigger)
@@ -149,26 +157,31 @@ def wall_hours(
 
 
 def _tokens(
-    grid: Grid, trial: Trial, measured: Calibration | None, prepared: Counts | None
+    grid: Grid, trial: Trial, speed: StageSpeed | None, prepared: Counts | None
 ) -> float | None:
     if trial.spec is None:
         return 0.0
     if trial.spec.tokens is not None:
         return float(trial.spec.tokens)
     per_example = grid.price.tokens_per_example
-    if measured and trial.stage in measured.stages:
-        per_example = measured.stages[trial.stage].tokens_per_example
+    if speed is not None:
+        per_example = speed.tokens_per_example
     if prepared is not None and trial.spec.FORM != "prompts":  # what is written is not there yet
         per_example = prepared.tokens_per_example
     return _times(cost(trial, prepared).examples, per_example)
 
 
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
-    names = [n for n in grid.evaluate.benchmarks if n not in benchmarks.OF_STAGES]
-    scored = [benchmarks.find(name) for name in names if fits(grid, trial.stage, name)]
+    scored = map(benchmarks.find, _listed(grid, trial.stage))
     return _sum(
         [_times(_items(grid, benchmark), benchmark.tokens_per_item) for benchmark in scored]
     )
+
+
+def _listed(grid: Grid, stage: str) -> list[str]:
+    """Benchmarks of the grid that score a stage's models, without its held-out slices."""
+    names = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    return [name for name in names if fits(grid, stage, name)]
 
 
 def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:
@@ -188,7 +201,7 @@ def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
 def _gpu_training(
     trial: Trial, size: Size, steps: int | None, tokens: float | None, device: Device
 ) -> float | None:
-    """Hours; RLVR writes its completions first, a token at a time."""
+    """Hours of the optimizer steps."""
     spec = trial.spec
     if spec is None:
         return 0.0
@@ -197,19 +210,24 @@ def _gpu_training(
     seconds = steps * step_time.training_step(
         size, tokens / steps, device, spec.tokens_per_micro_batch, spec.optimizer, steps
     )
-    if spec.kind == "rlvr":
-        written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)
-        seconds += steps * written
     return seconds / 3600
+
+
+def _gpu_rollouts(trial: Trial, size: Size, steps: int | None, device: Device) -> float | None:
+    """Hours in which RLVR writes its completions, a token at a time."""
+    spec = trial.spec
+    if spec is None or spec.kind != "rlvr":
+        return 0.0
+    written = step_time.decoding(size, spec.batch_size, spec.max_new_tokens, device)
+    return _times(steps, written, 1 / 3600)
 
 
 def _gpu_decoding(grid: Grid, trial: Trial, size: Size, device: Device) -> float | None:
     """Hours in which the answers of generative benchmarks are written."""
     seconds: list[float | None] = [0.0]
-    for name in grid.evaluate.benchmarks:
+    for name in _listed(grid, trial.stage):
         benchmark = benchmarks.find(name)
-        tokens = benchmarks.settings(benchmark, grid.evaluate).max_gen_toks
-        if tokens is not None and fits(grid, trial.stage, name):
+        if tokens := benchmarks.longest_answer(benchmark, grid.evaluate):
             items = _items(grid, benchmark)
             seconds.append(
                 None if items is None else step_time.decoding(size, items, tokens, device)
@@ -222,25 +240,33 @@ def _plus(*values: float | None) -> float | None:
 
 
 def _measured_training(
-    trial: Trial, steps: int | None, tokens: float | None, measured: Calibration, lanes: int
+    trial: Trial,
+    steps: int | None,
+    tokens: float | None,
+    speed: StageSpeed | None,
+    lanes: int,
+    ranks: int,
 ) -> float | None:
-    """Hours; what a step takes beside its tokens is shared by lanes."""
+    """Seconds; the tokens of a step are divided over the processes of a trial, and what it takes
+    beside them is shared by lanes."""
     if trial.spec is None:
-        return measured.trial_seconds / 3600
-    speed = measured.stages.get(trial.stage)
+        return 0.0
     if steps is None and speed is not None and trial.spec.tokens is not None:
         steps = math.ceil(trial.spec.tokens / speed.tokens_per_example / trial.spec.batch_size)
     if speed is None or steps is None or tokens is None:
         return None
-    seconds = speed.seconds_per_step * steps / lanes + speed.seconds_per_token * tokens
-    return (seconds + measured.trial_seconds) / 3600
+    return speed.seconds_per_step * steps / lanes + speed.seconds_per_token * tokens / ranks
 
 
 def _measured_evaluation(grid: Grid, trial: Trial, measured: Calibration) -> Iterable[float | None]:
+    """Seconds of each benchmark; its items are divided over the processes of a trial, unless by
+    vLLM, which takes one GPU."""
+    alone = grid.evaluate.backend == "vllm"
+    ranks = 1 if alone else grid.trial_resources(trial.stage).ranks
     for name in timed(grid):
         if fits(grid, trial.stage, name):
             speed = measured.benchmarks.get(name)
-            yield speed and speed.seconds + speed.seconds_per_item * speed.items
+            yield speed and speed.seconds + speed.seconds_per_item * speed.items / ranks
 
 
 def _size(parameters: int | None, measured: int | None) -> float | None:

@@ -64,6 +64,10 @@ class RunFolder:
     def events(self) -> Path:
         return self.path / "events.jsonl"
 
+    @property
+    def calibration(self) -> Path:
+        return self.path / CALIBRATION
+
     def trial(self, trial: Trial) -> "TrialFolder":
         return TrialFolder(self.path / "trials" / trial.folder)
 

@@ -19,6 +19,7 @@ from trainers.models import at_hand
 from trainers.tasks import benchmarks
 
 ESTIMATED = " (estimated; --calibrate measures it)"
+OF_ONE = " (measured in one process, divided by the processes of a trial)"
 STATED = " (at training's FLOP/s, which generation does not reach)"
 
 
@@ -77,13 +78,16 @@ def sums(
     if grid.search is not None:
         yield f"search: {grid.search.trials} of these cells will run, chosen as results come in"
     if whole.hours is None and measured and (lacking := unmeasured(grid, measured)):
-        yield f"hours: unknown; {listed(lacking)} came after the last --calibrate: measure again"
+        yield f"hours: unknown; --calibrate has not measured {listed(lacking)}: measure again"
         return
     if whole.hours is None:
         yield _hours_unknown(grid, planned, whole)
         return
     on_gpu = grid.most_gpus.gpus_per_trial > 0
-    stated = "" if measured else ESTIMATED if on_gpu else STATED
+    stated = ESTIMATED if on_gpu else STATED
+    if measured is not None:
+        several = max(grid.trial_resources(name).ranks for name in grid.scored_stages) > 1
+        stated = OF_ONE if several else ""
     yield (
         f"one trial after another: training {most}{hours(whole.train_hours)}, evaluation "
         f"{hours(whole.eval_hours)}{stated}; {_device_hours(grid, planned, prices)}"

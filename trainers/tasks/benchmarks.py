@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,12 @@ FORMAT = 3
 
 OF_STAGES = (HELDOUT, PAIR_ACCURACY, HELDOUT_REWARD)
 """Benchmarks that a stage has by its held-out slice, whatever the grid lists."""
+
+ANSWER_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""Names in a task's `generation_kwargs` of the longest answer, the first of which counts."""
+
+LM_EVAL_ANSWER = 256
+"""Tokens of an answer where a task does not say."""
 
 FEWSHOT_SPLIT = re.compile(r"^fewshot_split: (\w+)$", re.MULTILINE)
 STOCK_SHOTS = re.compile(r"^num_fewshot: (\d+)$", re.MULTILINE)
@@ -157,6 +164,24 @@ def task_configs(benchmark: Benchmark) -> list[dict[str, Any]]:
     if benchmark.group:
         return list(task_groups.leaves(paths[0]))
     return [task_files.config(path) for path in paths]
+
+
+def longest_answer(benchmark: Benchmark, spec: EvaluateSpec) -> int:
+    """Tokens of the longest answer that a model may write to an item; 0 where it writes none."""
+    preset = settings(benchmark, spec).max_gen_toks
+    return _stock_answer(benchmark) if preset is None else preset
+
+
+@cache
+def _stock_answer(benchmark: Benchmark) -> int:
+    """As the tasks have it."""
+    written = [
+        config.get("generation_kwargs") or {}
+        for config in task_configs(benchmark)
+        if config.get("output_type", "generate_until") == "generate_until"
+    ]
+    lengths = [[given[key] for key in ANSWER_LENGTHS if given.get(key)] for given in written]
+    return max((int([*given, LM_EVAL_ANSWER][0]) for given in lengths), default=0)
 
 
 def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:

@@ -1,14 +1,11 @@
 """What a plan will take, stated or measured."""
 
-import json
-
 import pytest
 
 from sweep.plan import step_time, trials
-from sweep.price import calibration, cost
-from sweep.price.calibration import BenchmarkSpeed, Calibration, StageSpeed
+from sweep.price import cost
 from sweep.terminal.sums import sums
-from trainers import files
+from tests.sweep.price.measuring import measured
 from trainers.specs.conditions import FEWEST_COMPILED
 
 PARAMETERS = 967_104
@@ -22,32 +19,10 @@ def priced(load):
     def of(text, *overrides, measured=None):
         grid = load(text, *overrides)
         planned = trials.trials(grid)
-        return grid, planned, [cost.price(grid, trial, measured) for trial in planned]
+        speeds = measured and measured(grid)
+        return grid, planned, [cost.price(grid, trial, speeds) for trial in planned]
 
     return of
-
-
-def measured(at_once: int = 2) -> Calibration:
-    return Calibration(
-        device="cpu",
-        at_once=at_once,
-        start_seconds=10.0,
-        trial_seconds=1.0,
-        stages={
-            name: StageSpeed(tokens_per_example=30, seconds_per_step=0.1, seconds_per_token=0.01)
-            for name in ("first", "second", "sft")
-        },
-        benchmarks={"world_choice": BenchmarkSpeed(seconds=1.0, seconds_per_item=0.5, items=8)},
-    )
-
-
-def measured_of(grid) -> Calibration:
-    """The same of the settings of a grid's stage `sft`."""
-    record = measured()
-    mark = calibration.stage_setting(grid, "sft")
-    about = {"model": grid.model, "limit": 8, "setting": calibration.setting(grid)}
-    stages = {"sft": record.stages["sft"].model_copy(update={"setting": mark})}
-    return record.model_copy(update=about | {"stages": stages})
 
 
 def test_training_takes_six_flops_per_parameter_and_token(priced, small):
@@ -70,6 +45,15 @@ def test_hours_follow_from_a_stated_speed(stated, priced, small):
     assert cell.train_hours == pytest.approx(360 / 100 / 3600)
 
 
+@pytest.mark.parametrize(
+    "more", ["stages.sft.adapter={rank: 8}", "resources.gpus_per_trial=1", "name=plain"]
+)
+def test_a_stated_speed_is_that_of_what_is_trained(more, priced, small):
+    stated = ("price.tokens_per_example=30", "price.tokens_per_second=100")
+    _, _, (_, cell, _) = priced(small, *stated, more)
+    assert cell.train_hours == pytest.approx(360 / 100 / 3600)
+
+
 def test_without_a_speed_hours_are_unknown_and_not_nought(priced, small):
     grid, planned, prices = priced(small)
     assert prices[1].tokens is None
@@ -79,80 +63,35 @@ def test_without_a_speed_hours_are_unknown_and_not_nought(priced, small):
 
 
 def test_measured_speed_goes_before_the_stated_one(priced, small):
-    _, _, (_, cell, _) = priced(small, "price.tokens_per_second=1", measured=measured())
+    _, _, (_, cell, _) = priced(small, "price.tokens_per_second=1", measured=measured)
     assert cell.train_hours == pytest.approx((3 * 0.1 + 360 * 0.01 + 1.0) / 3600)
     assert cell.eval_hours == pytest.approx((1.0 + 0.5 * 8) / 3600)
 
 
+def test_processes_of_a_trial_divide_what_one_was_measured_to_take(priced, small):
+    two = "resources={cpus_per_trial: 2, ranks_per_trial: 2}"
+    grid, planned, prices = priced(small, two, measured=measured)
+    cell = prices[1]
+    assert cell.train_hours == pytest.approx((3 * 0.1 + 360 * 0.01 / 2 + 1.0) / 3600)
+    assert cell.eval_hours == pytest.approx((1.0 + 0.5 * 8 / 2) / 3600)
+    costs = [trials.cost(trial) for trial in planned]
+    lines = list(sums(grid, planned, costs, lambda at_once: prices, measured(grid)))
+    assert "(measured in one process, divided by the processes of a trial)" in lines[-2]
+
+
 def test_benchmark_that_was_not_measured_takes_unknown_hours_and_is_named(priced, small):
     both = "evaluate.benchmarks=[world_choice, world_arithmetic]"
-    grid, planned, prices = priced(small, both, measured=measured())
+    grid, planned, prices = priced(small, both, measured=measured)
     assert {one.eval_hours for one in prices} == {None}
     costs = [trials.cost(trial) for trial in planned]
-    lines = list(sums(grid, planned, costs, lambda at_once: prices, measured()))
-    assert lines[-1].startswith("hours: unknown; world_arithmetic came after the last --calibrate")
-
-
-def test_measurement_of_another_model_or_limit_is_told_and_left_out(load, small, tmp_path):
-    from sweep.execution import calibrate
-
-    grid, told = load(small), list[str]()
-    as_it_is = {"limit": 8}
-    for update, why in (
-        (as_it_is, ""),
-        (
-            {"model": None, "limit": None, "setting": None},
-            "measured by an earlier version, so it does not count",
-        ),
-        (as_it_is | {"setting": None}, "measured by an earlier version, so it does not count"),
-        (as_it_is | {"limit": None, "setting": "x"}, "on tiny with no evaluate.limit"),
-        (
-            as_it_is | {"model": grid.model.model_copy(update={"name": "large"}), "setting": "x"},
-            "on large with 8",
-        ),
-    ):
-        record = measured_of(grid).model_copy(update=update)
-        files.write_json(tmp_path / "calibration.json", record.model_dump())
-        found = calibrate.read(tmp_path, grid, told.append)
-        assert found == (None if why else record)
-        assert why in "".join(told[-1:])
-
-
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("stages.sft.grid.learning_rate=[0.5]", ""),
-        ("stages.sft.grid.batch_size=[4,8]", ""),
-        ("stages.sft.steps=5", ""),
-        ("stages.sft.seed=7", ""),
-        ("stages.sft.data.examples=30", ""),
-        ("evaluate.benchmarks=[world_choice, world_arithmetic]", ""),
-        ("stages.sft.max_length=64", "settings of sft"),
-        ("stages.sft.data.name=world:pretrain", "settings of sft"),
-        ("stages.sft.dtype=bfloat16", "settings of sft"),
-        ("stages.sft.adapter={rank: 4}", "settings of sft"),
-        ("resources.gpus_per_trial=0.5", "other resources"),
-        ("resources.cpus_per_trial=2", "other resources"),
-        ("evaluate.backend=vllm", "settings of `evaluate`"),
-    ],
-)
-def test_measurement_of_other_settings_does_not_count(load, small, tmp_path, override, told):
-    from sweep.execution import calibrate
-
-    grid, lines = load(small), list[str]()
-    files.write_json(tmp_path / "calibration.json", measured_of(grid).model_dump())
-    found = calibrate.read(tmp_path, load(small, override), lines.append)
-    kept = [] if found is None else [*found.stages, *found.benchmarks]
-    assert told in "".join(lines) and bool(lines) == bool(told)
-    assert kept == (
-        {"": ["sft", "world_choice"], "settings of sft": ["world_choice"]}.get(told, [])
-    )
+    lines = list(sums(grid, planned, costs, lambda at_once: prices, measured(grid)))
+    assert lines[-1].startswith("hours: unknown; --calibrate has not measured world_arithmetic")
 
 
 def test_children_wait_for_their_parent_in_the_wall_time(priced, chain):
-    grid, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured())
+    grid, planned, prices = priced(chain, "evaluate.benchmarks=[world_choice]", measured=measured)
     _, first, *seconds = prices
-    wall = cost.wall_hours(grid, planned, prices, 2, measured())
+    wall = cost.wall_hours(grid, planned, prices, 2, measured(grid))
     ends = [10 / 3600 + first.hours, 10 / 3600 + first.train_hours + seconds[0].hours]
     assert wall == pytest.approx(min(ends) + seconds[1].hours)
 
@@ -165,33 +104,11 @@ LANES = [
 
 @pytest.mark.parametrize(("at_once", "passes_in_a_row"), [(1, 2), (2, 1), (16, 1)])
 def test_a_pass_holds_one_place_for_all_its_trials(at_once, passes_in_a_row, priced, small):
-    grid, planned, prices = priced(small, *LANES, measured=measured())
+    grid, planned, prices = priced(small, *LANES, measured=measured)
     base, cell, *_ = prices
-    wall = cost.wall_hours(grid, planned, prices, at_once, measured())
+    wall = cost.wall_hours(grid, planned, prices, at_once, measured(grid))
     first = base.hours if at_once < 3 else 0.0
     assert wall == pytest.approx(10 / 3600 + first + passes_in_a_row * 3 * cell.hours)
-
-
-@pytest.mark.slow
-def test_calibration_is_measured_kept_and_read_by_the_next_plan(
-    command, grid_file, load, small, tmp_path
-):
-    from sweep.execution import calibrate
-
-    file = grid_file(small)
-    ended = command(file, "--calibrate", "--runs", tmp_path / "runs")
-    assert ended.returncode == 0, ended.stderr
-    assert "wall time" in ended.stdout
-    found = calibrate.read(tmp_path / "runs" / "small", load(small), pytest.fail)
-    assert found is not None
-    assert 10 < found.stages["sft"].tokens_per_example < 100
-    assert found.stages["sft"].seconds_per_step + found.stages["sft"].seconds_per_token > 0
-    assert found.benchmarks["world_choice"].items == 8
-    again = command(file, "--dry-run", "--runs", tmp_path / "runs")
-    assert again.stdout.splitlines()[-1] == ended.stdout.splitlines()[-1]
-    names = {path.name for path in (tmp_path / "runs" / "small").iterdir()}
-    assert names == {"calibration.json"}, "nothing is trained and kept"
-    json.loads((tmp_path / "runs" / "small" / "calibration.json").read_text())
 
 
 ON_A_GPU = (
@@ -249,12 +166,39 @@ def test_answers_take_a_launch_bound_step_for_each_of_their_tokens():
     assert step_time.decoding(size, 257, 256, device) == pytest.approx(2 * few, rel=0.1)
 
 
+WRITTEN = (*ON_A_GPU, "stages.sft.grid.batch_size=[128]", "evaluate.limit=300")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "preset", "tokens"),
+    [
+        ("ifeval", "lm_eval", 1280),
+        ("gsm8k", "lm_eval", 256),
+        ("gsm8k", "paper", 256),
+        ("arc", "lm_eval", 0),
+        ("heldout_loss", "paper", 0),
+    ],
+)
+def test_answers_are_priced_as_long_as_the_preset_or_the_task_has_them(
+    benchmark, preset, tokens, priced, small
+):
+    scored = (f"evaluate.benchmarks=[{benchmark}]", f"evaluate.preset={preset}")
+    grid, (_, cell), (_, cost_of_cell) = priced(small, *WRITTEN, *scored)
+    device = step_time.Device(0.4 * 4.95e14, 1.67e12)
+    size = step_time.size_of(grid, cell)
+    assert size is not None
+    written = step_time.decoding(size, 300, tokens, device) / 3600
+    forward = (cost_of_cell.eval_flops or 0.0) / (0.4 * 4.95e14) / 3600
+    assert cost_of_cell.eval_hours == pytest.approx(written + forward)
+
+
 def test_wall_time_is_named_for_several_numbers_of_gpus(load, small):
     grid = load(small, *ON_A_GPU[:2])
     assert cost.places(grid, None) == {"on 1 GPU": 2, "on 8 GPUs": 16, "on 64 GPUs": 128}
     grid = load(small, ON_A_GPU[0], "resources.gpus_per_trial=2", "resources.max_concurrent=20")
     assert cost.places(grid, None) == {"on 8 GPUs": 4, "on 64 GPUs": 20}
-    assert cost.places(load(small), measured()) == {"here": 2}
+    grid = load(small)
+    assert cost.places(grid, measured(grid)) == {"here": 2}
 
 
 def test_gpus_that_a_stage_asks_for_count_and_cost(load, small):
