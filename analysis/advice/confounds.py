@@ -20,7 +20,7 @@ from analysis.fit.rates import RateStatus
 from analysis.fit.ratio import BestRatio
 from analysis.fit.surface import Fit
 from analysis.tables.recipe import recipe
-from analysis.text import listed, number, rate, with_interval
+from analysis.text import listed, rate, with_interval
 
 COLUMNS = {
     "steps": "number of optimizer steps",
@@ -34,6 +34,13 @@ CONTROLS = {
     "tokens": "equal tokens",
     "half_life_tokens": "constant half-life",
 }
+ARMS = {
+    "steps": ("equal_steps", "steps", ("epochs", "tokens")),
+    "tokens": ("equal_tokens", "tokens", ("epochs", "steps")),
+    "half_life_tokens": ("constant_half_life", "adam_beta2_half_life_tokens", ("adam_beta2",)),
+}
+"""Control -> the arm of a grid file that has it, its key, and those of which it takes the place."""
+
 OF_ADAM = ("half_life_tokens",)
 """What only AdamW's trainings have."""
 
@@ -230,25 +237,15 @@ def _place(best: BestRatio) -> str:
 
 def _grid_file(stage: str, cells: pd.DataFrame, missing: tuple[str, ...]) -> str:
     """The part of a grid file that repeats the grid under each missing control, at the geometric
-    mean of what its cells had; arms are said in `docs` and README."""
+    mean of what its cells had, in place of what the stage gives; arms are said in `docs` and
+    README."""
     lines = ["stages:", f"  {stage}:", "    arms:", "      - {name: as_is, set: {}}"]
-    typical = {
-        name: _typical(cells[name].to_numpy()) for name in ("steps", "tokens", "half_life_tokens")
-    }
-    if "steps" in missing:
-        steps = typical["steps"]
-        value = f"{steps:.0f}" if steps else "STEPS"
-        lines.append(f"      - {{name: equal_steps, set: {{steps: {value}}}}}")
-    if "tokens" in missing:
-        tokens = typical["tokens"]
-        value = f"{tokens:.0f}" if tokens else "TOKENS"
-        lines.append(f"      - {{name: equal_tokens, set: {{tokens: {value}}}}}")
-    if "half_life_tokens" in missing:
-        life = typical["half_life_tokens"]
-        value = number(life, 3) if life else "TOKENS"
-        lines.append(
-            f"      - {{name: constant_half_life, set: {{adam_beta2_half_life_tokens: {value}}}}}"
-        )
+    for name in missing:
+        arm, key, instead = ARMS[name]
+        typical = _typical(cells[name].to_numpy())
+        value = f"{typical:.0f}" if typical else "STEPS" if name == "steps" else "TOKENS"
+        settings = ", ".join([f"{key}: {value}", *(f"{other}: null" for other in instead)])
+        lines.append(f"      - {{name: {arm}, set: {{{settings}}}}}")
     return "\n".join(lines) + "\n"
 
 
