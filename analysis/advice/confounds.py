@@ -130,7 +130,7 @@ def confounds(
         effects=effects,
         missing=tuple(CONTROLS[name] for name in missing),
         grid_file=_grid_file(stage, cells, missing) if missing and len(cells) else "",
-        sentence=_sentence(arms, effects, missing),
+        sentence=_sentence(cells, arms, effects, missing),
     )
 
 
@@ -160,6 +160,9 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
         logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
         constant = known and bool(np.ptp(logs) <= CONSTANT)
         held = known and (constant or np.ptp(y) == 0 or _held(x, logs))
+        if name == "warmup_steps":  # the same number is another share of fewer steps
+            steps_held = any(column.held for column in effects if column.name == "steps")
+            held = held and (steps_held or not values.any())
         effects.append(
             Column(
                 name,
@@ -188,7 +191,10 @@ def _r2(column: np.ndarray, target: np.ndarray) -> float:
 
 
 def _sentence(
-    arms: dict[str, list[Column]], effects: list[ArmEffect], missing: tuple[str, ...]
+    cells: pd.DataFrame,
+    arms: dict[str, list[Column]],
+    effects: list[ArmEffect],
+    missing: tuple[str, ...],
 ) -> str:
     parts: list[str] = []
     for arm, columns in arms.items():
@@ -208,6 +214,11 @@ def _sentence(
                 f"{where}{listed(held)} {'is' if len(held) == 1 else 'are'} the same "
                 "at every batch size. That cannot explain a difference between ratios."
             )
+        if sizes := _all_warmup(cells[cells.arm == arm]):
+            parts.append(
+                f"{where}warmup takes the whole training at batch size {listed(sizes)}, so its "
+                "rate never reaches the peak there."
+            )
         if unknown:
             parts.append(f"{where.rstrip()}, not recorded: {listed(unknown)}.")
     for effect in effects:
@@ -223,6 +234,12 @@ def _sentence(
             "for those instead."
         )
     return " ".join(parts)
+
+
+def _all_warmup(cells: pd.DataFrame) -> list[str]:
+    """Batch sizes at which the training ends before its warmup does."""
+    over = cells[(cells.warmup_steps > 0) & (cells.warmup_steps >= cells.steps)]
+    return [str(size) for size in sorted(over.batch_size.unique())]
 
 
 def _place(best: BestRatio) -> str:
