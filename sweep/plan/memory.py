@@ -44,6 +44,9 @@ class Memory(NamedTuple):
     per_token: int
     """Activations that a micro-batch keeps of one token for the backward pass, in bfloat16."""
 
+    shared: int = 0
+    """Of `held`, frozen weights, which the lanes of a pass have in common."""
+
     @property
     def least(self) -> int:
         """Of a training whose micro-batches are the smallest."""
@@ -56,7 +59,8 @@ class Memory(NamedTuple):
 
     def of_lanes(self, lanes: int) -> "Memory":
         """Of so many trainings in one pass."""
-        return Memory(lanes * self.held, lanes * self.per_token)
+        held = self.shared + lanes * (self.held - self.shared)
+        return self._replace(held=held, per_token=lanes * self.per_token)
 
 
 def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory | None:
@@ -76,19 +80,21 @@ def of_training(
         return None
     weights = parameters if spec.adapter is None else parameters + trained
     states = (GRADIENT + STATE_BYTES[spec.optimizer]) * trained
+    shared = 0  # sharded trainings and those on 4 bits have no lanes
     if adapters.in_4_bits(spec.adapter):
         if sharding != "none":
             return None
         held = _in_4_bits(shape, parameters) + (WEIGHT + COPY) * trained + states
     elif sharding == "none":
         held = (WEIGHT + COPY) * weights + states
+        shared = (WEIGHT + COPY) * (weights - trained)
     else:
         writes = spec.FORM == "prompts"
         whole = shape.division(parameters).whole(sharding, spec.adapter is None, writes=writes)
         held = (WEIGHT * weights + states) / ranks + whole
     if isinstance(spec, RlvrSpec) and spec.beta and spec.adapter is None:
         held += WEIGHT * parameters  # the reference, whole on each
-    return Memory(math.ceil(held), shape.activations(spec.adapter))
+    return Memory(math.ceil(held), shape.activations(spec.adapter), shared)
 
 
 def _in_4_bits(shape: shapes.Shape, parameters: int) -> float:

@@ -40,6 +40,13 @@ def test_an_adapter_alone_has_gradients_and_moments(load, small):
     assert found.held == 6 * (PARAMETERS + RANK_8) + 12 * RANK_8
 
 
+def test_lanes_have_frozen_weights_in_common(load, small):
+    full, adapted = of(load, small), of(load, small, "stages.sft.adapter={rank: 8}")
+    assert full.of_lanes(3).held == 3 * full.held
+    assert adapted.of_lanes(3).held == 6 * PARAMETERS + 3 * 18 * RANK_8
+    assert adapted.of_lanes(3).per_token == 3 * adapted.per_token
+
+
 def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
     model = "model=allenai/Llama-3.1-Tulu-3-8B"
     full, low = of(load, small, model), of(load, small, model, "stages.sft.adapter={rank: 16}")
