@@ -117,12 +117,13 @@ def train(
                 against = "the weights are sharded"
             elif adapters.in_4_bits(spec.adapter):
                 against = "the frozen weights are in 4 bits"
-            compilation = stack.enter_context(compiled.layers(model, against))
-            monitor.compiled = compilation.used
+            # before layers are compiled: it may call the model in other shapes than training has
             with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
                 forward = kind.forward and kind.forward(model)
             if shared:
                 sharding.let_go(model)
+            compilation = stack.enter_context(compiled.layers(model, against))
+            monitor.compiled = compilation.used
             trainer.set_batches(
                 Settings(
                     order=Order(len(data.train), spec.rows_per_step, spec.seed),
