@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 from sweep.plan.trials import Trial
 from trainers.models import adapters, at_hand, shapes
 from trainers.specs.conditions import Sharding
-from trainers.specs.optimizer import STATE_BYTES
+from trainers.specs.optimizer import state_bytes
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import TrainingSpec
 
@@ -79,7 +79,8 @@ def of_training(
     if shape is None or parameters is None or trained is None:
         return None
     weights = parameters if spec.adapter is None else parameters + trained
-    states = (GRADIENT + STATE_BYTES[spec.optimizer]) * trained
+    in_tables = shapes.trained_tables(model, spec)
+    states = GRADIENT * trained + state_bytes(spec.optimizer, trained, in_tables)
     shared = 0  # sharded trainings and those on 4 bits have no lanes
     if adapters.in_4_bits(spec.adapter):
         if sharding != "none":

@@ -139,6 +139,12 @@ def trained(name: str, spec: TrainingSpec) -> int | None:
     return None if own is None else own + head
 
 
+def trained_tables(name: str, spec: TrainingSpec) -> int:
+    """How many of these are in its embeddings; 0 where its shapes are not known."""
+    known = shape(name)
+    return known.vocabulary * known.width if known is not None and spec.adapter is None else 0
+
+
 def in_adapter(shape: Shape, adapter: Adapter) -> int | None:
     """Weights of A and B, and with DoRA of the lengths of rows; None where a target is no module
     of such a model."""

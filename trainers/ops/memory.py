@@ -139,10 +139,9 @@ def tokens_per_micro_batch(
     model: PreTrainedModel, packed: bool, bfloat16: bool, state_bytes: float
 ) -> int:
     """On a CPU a constant; on a GPU what fits, from the room and two weighed passes. `state_bytes`
-    are the optimizer's for each number that is trained."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    states = sum(p.numel() * (p.element_size() + state_bytes) for p in trained)  # and gradients
-    return tokens_beside(model, packed, bfloat16, states)
+    are the optimizer's."""
+    gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return tokens_beside(model, packed, bfloat16, gradients + state_bytes)
 
 
 def tokens_beside(model: PreTrainedModel, packed: bool, bfloat16: bool, taken: float) -> int:

@@ -28,7 +28,6 @@ from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.ops.forward_pass import installed
 from trainers.specs.conditions import Conditions
-from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
 from trainers.steps import checkpoints, distributed, noise_scale, optimizers, schedule, sharding
@@ -183,8 +182,9 @@ def _budget(
         return spec.tokens_per_micro_batch
     if conditions.sharding != "none":
         return sharding.tokens_per_micro_batch(model, spec, conditions.sharding, bfloat16)
-    state_bytes = STATE_BYTES[spec.optimizer]
-    return memory.tokens_per_micro_batch(model, packed, bfloat16, state_bytes)
+    return memory.tokens_per_micro_batch(
+        model, packed, bfloat16, optimizers.state_bytes(spec, model)
+    )
 
 
 def _trainer(

@@ -33,6 +33,9 @@ def of(load, text, *overrides) -> memory.Memory:
 def test_weights_gradients_and_moments_are_held(load, small):
     assert of(load, small).held == (4 + 2 + 4 + 8) * PARAMETERS
     assert of(load, small, "stages.sft.optimizer=sgd").held == (4 + 2 + 4 + 4) * PARAMETERS
+    table = 424 * 192  # with moments in 32 bits, as bitsandbytes advises
+    in_8_bits = of(load, small, "stages.sft.optimizer=adamw_8bit")
+    assert in_8_bits.held == (4 + 2 + 4 + 2) * PARAMETERS + 6 * table
 
 
 def test_an_adapter_alone_has_gradients_and_moments(load, small):
