@@ -91,7 +91,9 @@ def of_training(
         shared = (WEIGHT + COPY) * (weights - trained)
     else:
         writes = spec.FORM == "prompts"
-        whole = shape.division(parameters).whole(sharding, spec.adapter is None, writes=writes)
+        dora = spec.adapter is not None and spec.adapter.dora
+        division = shape.division(parameters, dora)
+        whole = division.whole(sharding, spec.adapter is None, bfloat16=not dora, writes=writes)
         held = (WEIGHT * weights + states) / ranks + whole
     if isinstance(spec, RlvrSpec) and spec.beta and spec.adapter is None:
         held += WEIGHT * parameters  # the reference, whole on each
