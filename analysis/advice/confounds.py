@@ -20,7 +20,7 @@ from analysis.fit.rates import RateStatus
 from analysis.fit.ratio import BestRatio
 from analysis.fit.surface import Fit
 from analysis.tables.recipe import recipe
-from analysis.text import listed, number, rate, with_interval
+from analysis.text import listed, rate, with_interval
 
 COLUMNS = {
     "steps": "number of optimizer steps",
@@ -34,6 +34,13 @@ CONTROLS = {
     "tokens": "equal tokens",
     "half_life_tokens": "constant half-life",
 }
+ARMS = {
+    "steps": ("equal_steps", "steps", ("epochs", "tokens")),
+    "tokens": ("equal_tokens", "tokens", ("epochs", "steps")),
+    "half_life_tokens": ("constant_half_life", "adam_beta2_half_life_tokens", ("adam_beta2",)),
+}
+"""Control -> the arm of a grid file that has it, its key, and those of which it takes the place."""
+
 OF_ADAM = ("half_life_tokens",)
 """What only AdamW's trainings have."""
 
@@ -123,7 +130,7 @@ def confounds(
         effects=effects,
         missing=tuple(CONTROLS[name] for name in missing),
         grid_file=_grid_file(stage, cells, missing) if missing and len(cells) else "",
-        sentence=_sentence(arms, effects, missing),
+        sentence=_sentence(cells, arms, effects, missing),
     )
 
 
@@ -153,6 +160,9 @@ def _columns(rows: pd.DataFrame, adam: bool) -> list[Column]:
         logs = np.log2(np.maximum(values, 1e-300)) if known else np.zeros(len(values))
         constant = known and bool(np.ptp(logs) <= CONSTANT)
         held = known and (constant or np.ptp(y) == 0 or _held(x, logs))
+        if name == "warmup_steps":  # the same number is another share of fewer steps
+            steps_held = any(column.held for column in effects if column.name == "steps")
+            held = held and (steps_held or not values.any())
         effects.append(
             Column(
                 name,
@@ -181,7 +191,10 @@ def _r2(column: np.ndarray, target: np.ndarray) -> float:
 
 
 def _sentence(
-    arms: dict[str, list[Column]], effects: list[ArmEffect], missing: tuple[str, ...]
+    cells: pd.DataFrame,
+    arms: dict[str, list[Column]],
+    effects: list[ArmEffect],
+    missing: tuple[str, ...],
 ) -> str:
     parts: list[str] = []
     for arm, columns in arms.items():
@@ -201,6 +214,11 @@ def _sentence(
                 f"{where}{listed(held)} {'is' if len(held) == 1 else 'are'} the same "
                 "at every batch size. That cannot explain a difference between ratios."
             )
+        if sizes := _all_warmup(cells[cells.arm == arm]):
+            parts.append(
+                f"{where}warmup takes the whole training at batch size {listed(sizes)}, so its "
+                "rate never reaches the peak there."
+            )
         if unknown:
             parts.append(f"{where.rstrip()}, not recorded: {listed(unknown)}.")
     for effect in effects:
@@ -218,6 +236,12 @@ def _sentence(
     return " ".join(parts)
 
 
+def _all_warmup(cells: pd.DataFrame) -> list[str]:
+    """Batch sizes at which the training ends before its warmup does."""
+    over = cells[(cells.warmup_steps > 0) & (cells.warmup_steps >= cells.steps)]
+    return [str(size) for size in sorted(over.batch_size.unique())]
+
+
 def _place(best: BestRatio) -> str:
     match best.status:
         case RateStatus.INTERIOR:
@@ -230,25 +254,15 @@ def _place(best: BestRatio) -> str:
 
 def _grid_file(stage: str, cells: pd.DataFrame, missing: tuple[str, ...]) -> str:
     """The part of a grid file that repeats the grid under each missing control, at the geometric
-    mean of what its cells had; arms are said in `docs` and README."""
+    mean of what its cells had, in place of what the stage gives; arms are said in `docs` and
+    README."""
     lines = ["stages:", f"  {stage}:", "    arms:", "      - {name: as_is, set: {}}"]
-    typical = {
-        name: _typical(cells[name].to_numpy()) for name in ("steps", "tokens", "half_life_tokens")
-    }
-    if "steps" in missing:
-        steps = typical["steps"]
-        value = f"{steps:.0f}" if steps else "STEPS"
-        lines.append(f"      - {{name: equal_steps, set: {{steps: {value}}}}}")
-    if "tokens" in missing:
-        tokens = typical["tokens"]
-        value = f"{tokens:.0f}" if tokens else "TOKENS"
-        lines.append(f"      - {{name: equal_tokens, set: {{tokens: {value}}}}}")
-    if "half_life_tokens" in missing:
-        life = typical["half_life_tokens"]
-        value = number(life, 3) if life else "TOKENS"
-        lines.append(
-            f"      - {{name: constant_half_life, set: {{adam_beta2_half_life_tokens: {value}}}}}"
-        )
+    for name in missing:
+        arm, key, instead = ARMS[name]
+        typical = _typical(cells[name].to_numpy())
+        value = f"{typical:.0f}" if typical else "STEPS" if name == "steps" else "TOKENS"
+        settings = ", ".join([f"{key}: {value}", *(f"{other}: null" for other in instead)])
+        lines.append(f"      - {{name: {arm}, set: {{{settings}}}}}")
     return "\n".join(lines) + "\n"
 
 

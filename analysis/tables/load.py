@@ -24,11 +24,10 @@ from analysis.tables.external.scores import split, stated
 from analysis.tables.external.tool_outputs import runs_of_tools
 from analysis.tables.files import read_file
 from analysis.tables.options import ReadOptions
+from analysis.tables.records import one_column
 from analysis.tables.records.run_folder import (
     is_run,
     manifest,
-    mixed_classes,
-    refuse_mixtures,
     trial_rows,
     trials,
     wanted,
@@ -201,7 +200,7 @@ def _read_run(run_dir: Path) -> Table:
     for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
         settings |= dict.fromkeys(name for name in trial["settings"] if name not in COLUMNS)
-    refuse_mixtures(rows)
+    one_column.refuse_mixtures(rows)
     columns = [*COLUMNS, *settings]
     frame = pd.DataFrame(rows, columns=columns)
     if screened := screened_stages(stages):
@@ -227,7 +226,7 @@ def _read_run(run_dir: Path) -> Table:
         na_position="first",
     )
     frame = validated(named_metrics(ranked.loc[:, columns]), str(run_dir))
-    return Table(frame, mixed_classes(rows))
+    return Table(frame, one_column.notes(rows))
 
 
 def _in_order(arms: pd.Series) -> dict[str, int]:

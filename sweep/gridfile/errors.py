@@ -36,8 +36,8 @@ class Problems:
     def unknown(self, path: KeyPath, allowed: Iterable[str]) -> None:
         if len(self._seen) >= MOST:
             return self.add(path, "unknown key")
-        names = list(allowed)
-        self.add(path, f"unknown key; {foreign.hint(str(path[-1]), names)}")
+        off = self.document.written.get(path, "").lower() == "false"
+        self.add(path, f"unknown key; {foreign.hint(str(path[-1]), list(allowed), off)}")
 
     def validated(self, model: type[Validated], data: Any, path: KeyPath) -> Validated | None:
         if data is None:

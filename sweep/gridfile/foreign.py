@@ -107,6 +107,14 @@ OURS = {
 }
 """Names of TRL, the HF Trainer, W&B, Ray and others -> ours, with what has to be known."""
 
+OURS_OFF = {
+    "assistant_only_loss": "loss_on: all",
+    "completion_only_loss": "loss_on: all",
+    "train_on_inputs": "loss_on: assistant",
+    "bf16": "dtype: float32",
+}
+"""Those of them that mean something else of ours where they are false."""
+
 NOT_NEEDED = {
     "packing": "rows are always packed without padding, each attending to itself alone",
     "padding_free": "rows are always packed without padding, each attending to itself alone",
@@ -149,10 +157,13 @@ IN_4_BITS = {
 """Keys of QLoRA, beside those of bitsandbytes; 8 bits are not done here."""
 
 
-def hint(key: str, allowed: Sequence[str]) -> str:
-    """What an unknown key may mean, in one line."""
+def hint(key: str, allowed: Sequence[str], off: bool = False) -> str:
+    """What an unknown key may mean, in one line; `off` where its value is false."""
     lower = key.lower().replace("-", "_")
-    ours = OURS.get(lower)
+    in_4_bits = lower in IN_4_BITS or lower.startswith("bnb_")
+    if off and (lower in OURS or in_4_bits) and lower not in OURS_OFF:
+        return "leave it out, which is the same as false"
+    ours = OURS_OFF.get(lower) if off else OURS.get(lower)
     if ours is not None and _first_word(ours) in {*allowed, "tracking", "grid"}:
         return f"did you mean {_quoted(ours)}?"
     part = ADAPTER.get(lower)
@@ -162,7 +173,7 @@ def hint(key: str, allowed: Sequence[str]) -> str:
         return f"did you mean `adapter: {{{part}: ...}}`?"
     if part is not None and f"adapter.{part}" in allowed:
         return f"did you mean `adapter.{part}`?"
-    if lower in IN_4_BITS or lower.startswith("bnb_"):
+    if in_4_bits:
         return _in_4_bits(allowed)
     if lower in NOT_NEEDED:
         return f"not needed: {NOT_NEEDED[lower]}"

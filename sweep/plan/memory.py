@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 from sweep.plan.trials import Trial
 from trainers.models import adapters, at_hand, shapes
 from trainers.specs.conditions import Sharding
-from trainers.specs.optimizer import STATE_BYTES
+from trainers.specs.optimizer import state_bytes
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import TrainingSpec
 
@@ -46,6 +46,8 @@ class Memory(NamedTuple):
     """Activations that a micro-batch keeps of one token for the backward pass, in bfloat16."""
     longest: int = FEWEST
     """Tokens of the longest example that there may be."""
+    shared: int = 0
+    """Of `held`, frozen weights, which the lanes of a pass have in common."""
 
     @property
     def least(self) -> int:
@@ -59,7 +61,8 @@ class Memory(NamedTuple):
 
     def of_lanes(self, lanes: int) -> "Memory":
         """Of so many trainings in one pass."""
-        return Memory(lanes * self.held, lanes * self.per_token, self.longest)
+        held = self.shared + lanes * (self.held - self.shared)
+        return self._replace(held=held, per_token=lanes * self.per_token)
 
 
 def memory(trial: Trial, sharding: Sharding = "none", ranks: int = 1) -> Memory | None:
@@ -78,20 +81,25 @@ def of_training(
     if shape is None or parameters is None or trained is None:
         return None
     weights = parameters if spec.adapter is None else parameters + trained
-    states = (GRADIENT + STATE_BYTES[spec.optimizer]) * trained
+    in_tables = shapes.trained_tables(model, spec)
+    states = GRADIENT * trained + state_bytes(spec.optimizer, trained, in_tables)
+    shared = 0  # sharded trainings and those on 4 bits have no lanes
     if adapters.in_4_bits(spec.adapter):
         if sharding != "none":
             return None
         held = _in_4_bits(shape, parameters) + (WEIGHT + COPY) * trained + states
     elif sharding == "none":
         held = (WEIGHT + COPY) * weights + states
+        shared = (WEIGHT + COPY) * (weights - trained)
     else:
         writes = spec.FORM == "prompts"
-        whole = shape.division(parameters).whole(sharding, spec.adapter is None, writes=writes)
+        dora = spec.adapter is not None and spec.adapter.dora
+        division = shape.division(parameters, dora)
+        whole = division.whole(sharding, spec.adapter is None, bfloat16=not dora, writes=writes)
         held = (WEIGHT * weights + states) / ranks + whole
     if isinstance(spec, RlvrSpec) and spec.beta and spec.adapter is None:
         held += WEIGHT * parameters  # the reference, whole on each
-    return Memory(math.ceil(held), shape.activations(spec.adapter), _longest(spec))
+    return Memory(math.ceil(held), shape.activations(spec.adapter), _longest(spec), shared)
 
 
 def _longest(spec: TrainingSpec) -> int:

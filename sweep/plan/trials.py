@@ -22,7 +22,7 @@ from trainers.specs.data import Model
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
-from trainers.specs.optimizer import STATE_BYTES
+from trainers.specs.optimizer import state_bytes
 from trainers.specs.training import TrainingSpec
 
 KEY_LENGTH = 12
@@ -267,8 +267,11 @@ def cost(trial: Trial, prepared: Counts | None = None) -> Cost:
     trained = shapes.trained(trial.model.name, trial.spec)
     kept = trained if trial.keeps_adapter else parameters
     disk = None if kept is None else kept * BYTES_PER_PARAMETER
-    state = BYTES_PER_PARAMETER + STATE_BYTES[trial.spec.optimizer]
-    checkpoint = None if trained is None else math.ceil(trained * state)
+    checkpoint = None
+    if trained is not None:
+        in_tables = shapes.trained_tables(trial.model.name, trial.spec)
+        states = state_bytes(trial.spec.optimizer, trained, in_tables)
+        checkpoint = math.ceil(BYTES_PER_PARAMETER * trained + states)
     return Cost(steps, examples, disk, checkpoint)
 
 

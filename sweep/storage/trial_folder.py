@@ -209,10 +209,12 @@ class TrialFolder:
         return count
 
     def memory_kills(self) -> int:
-        """Attempts that died without a reason while their machine killed for want of memory."""
+        """Attempts that died without a reason while their machine killed for want of memory, and
+        times that a training began again with half the token budget within an attempt."""
         count, before = 0, None
         for event in self.attempts():
             count += bool(event.get("of_memory"))  # on another of its nodes
+            count += event["event"] == "halved"
             if event["event"] in ("done", "failed", "trained", "unbundled") and not (
                 event.get("killed") or event.get("died")
             ):

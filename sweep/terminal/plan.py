@@ -61,6 +61,8 @@ def show_plan(
                 if t.label == label and t.spec is not None
             ]
             console.print(_stage(grid.stages[name], label, cells))
+            if line := _all_warmup(label or name, cells):
+                console.print(line, "", sep="\n", highlight=False, markup=False, soft_wrap=True)
     if grid.references:
         untrained = [trial for trial in planned if trial.spec is None]
         console.print(_untrained([(t, prices[t.key], rank[t.key]) for t in untrained]))
@@ -125,6 +127,23 @@ def _stage(stage: Stage, arm: str, cells: list[_PlannedCell]) -> Group:
         Text(LEGEND),
         table,
         "",
+    )
+
+
+def _all_warmup(name: str, cells: list[_PlannedCell]) -> str:
+    """At which batch sizes the training ends before its warmup does; "" where at none."""
+    over: dict[int, str] = {}
+    for spec, steps, tokens in ((c.spec, c.cost.steps, c.price.tokens) for c in cells):
+        by_tokens = spec.warmup_tokens and tokens and spec.warmup_tokens >= tokens
+        if by_tokens or (steps and spec.warmup(steps) >= steps):
+            of = f" ({plural(steps, 'step')})" if steps else ""
+            over[spec.batch_size] = f"{spec.batch_size}{of}"
+    if not over:
+        return ""
+    return (
+        f"{name}: warmup takes the whole training at batch size "
+        f"{', '.join(over[size] for size in sorted(over))}, so its rate never reaches the peak; "
+        "shorten it, or give warmup_ratio, a share of the steps"
     )
 
 

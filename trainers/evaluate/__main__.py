@@ -52,7 +52,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Run folder of the scores.")] = Path("runs/scores"),
     revision: Annotated[str | None, typer.Option(help="Commit or branch of a hub id.")] = None,
     items_per_batch: Annotated[
-        int, typer.Option("--items-per-batch", "--batch-size", help="Sequences at a time.")
+        int,
+        typer.Option(
+            "--items-per-batch",
+            "--batch-size",
+            help="Sequences at a time where lm-eval's own class answers. Another number is "
+            "another setting, scored anew.",
+        ),
     ] = 16,
     dtype: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option()] = "auto",
     backend: Annotated[Literal["transformers", "vllm"], typer.Option()] = "transformers",

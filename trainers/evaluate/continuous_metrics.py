@@ -32,10 +32,13 @@ LOWER_IS_BETTER = frozenset(
 
 def of_choices(task: Any, samples: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Metric -> value per item of a multiple-choice task; empty where an item has no right choice,
-    as the test split of a contest, or none that is wrong.
+    as the test split of a contest, or none that is wrong. Empty too where a function of the task's
+    own judges the answers, beside which its target may be a placeholder (TruthfulQA's MC2).
 
     `samples` are lm-eval's, one per item.
     """
+    if task.get_config("process_results") is not None:
+        return {}
     pairs = []
     for sample in samples:
         choices = task.doc_to_choice(sample["doc"])

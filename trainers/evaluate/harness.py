@@ -4,6 +4,7 @@
 trainers/evaluate/__main__.py.
 """
 
+import hashlib
 import io
 import json
 import random
@@ -101,7 +102,14 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         }
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
     evaluation = harness_results.read(results, tasks, samples, beside, benchmark, spec)
-    return evaluation._replace(settings=evaluation.settings | _computed_by(lm))
+    own = {"template": _content(lm) if chat_template else None}
+    return evaluation._replace(settings=evaluation.settings | own | _computed_by(lm))
+
+
+def _content(lm: Any) -> str:
+    """Hash of the model's chat template: another one makes other prompts of the same items."""
+    template = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _computed_by(lm: Any) -> dict[str, Any]:

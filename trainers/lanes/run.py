@@ -1,6 +1,5 @@
 """A pass from the specs of its lanes to their records."""
 
-import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from transformers.trainer_utils import align_special_tokens
 from trainers.data.prepare import Prepared
 from trainers.lanes import modules, proof, room
 from trainers.lanes.lane import Lane
-from trainers.lanes.stack import Stack
+from trainers.lanes.stack import Stack, twin
 from trainers.lanes.steps import Kind, Pass, Setting
 from trainers.models import adapters, load
 from trainers.ops import memory, packed_attention
@@ -114,9 +113,8 @@ def train(
                 | ({"checkpoints_refused": list(refused)} if refused else {}),
             )
             lane.model.set_attn_implementation(attention)
-            # whoever merges an adapter changes the weights below it, which the lanes share
-            own = lane.model if spec.adapter is None else copy.deepcopy(lane.model)
-            lane.alone(partial(save, lane.number, loaded._replace(model=own), lane.end))
+            trained = loaded._replace(model=lane.model)
+            lane.alone(partial(save, lane.number, trained, lane.end))
 
         measured_every = noise_scale.every(spec.noise_scale_every, course.steps)
         made = kind(model, sharers, packed)
@@ -160,8 +158,8 @@ def _lanes(
 
 
 def _adapted(model: PreTrainedModel, adapter: Adapter, seed: int) -> PreTrainedModel:
-    """A model on copies of the weights, frozen under a new adapter."""
-    model = copy.deepcopy(model)
+    """A model on the same weights, frozen under a new adapter."""
+    model = twin(model, {})
     adapters.attach(model, adapter, seed)
     return model
 

@@ -163,6 +163,21 @@ def merge(model: "PreTrainedModel") -> None:
     model.requires_grad_(True)
 
 
+def copied_to_host(model: "PreTrainedModel") -> "PreTrainedModel":
+    """A model on copies of its weights in the host's memory, to be merged where others use those
+    below the adapter. Not of one in 4 bits."""
+    import copy
+
+    import torch
+
+    weights: dict[int, Any] = {
+        id(weight): torch.nn.Parameter(weight.detach().to("cpu", copy=True), weight.requires_grad)
+        for weight in model.parameters()
+    }
+    buffers: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, weights | buffers)  # takes what it is given for copied
+
+
 def save(model: "PreTrainedModel", folder: Path, base: str, revision: str | None) -> None:
     """Write the adapter alone, or the model where it has none; `base` names the model that it
     belongs on."""

@@ -68,12 +68,13 @@ class Shape(NamedTuple):
             "down_proj": (inner, width),
         }
 
-    def division(self, parameters: int) -> Division:
-        """Of a model with so many weights."""
+    def division(self, parameters: int, dora: bool = False) -> Division:
+        """Of a model with so many weights. Under `dora` layers are gathered whole, in float32."""
         attention = sum(math.prod(self.linear[name]) for name in ATTENTION)
         layer = sum(map(math.prod, self.linear.values()))
         blocks = self.layers * layer
-        return Division(parameters - blocks, blocks, max(attention, layer - attention))
+        largest = layer if dora else max(attention, layer - attention)
+        return Division(parameters - blocks, blocks, largest)
 
     def activations(self, adapter: Adapter | None) -> int:
         """Bytes that a forward pass in bfloat16 keeps of a token for its backward pass. Source of
@@ -83,7 +84,27 @@ class Shape(NamedTuple):
         layer = width * self.width + 4 * self.keys + 8 * self.inner
         if adapter is not None:
             layer += 2 * adapter.rank * len(self.linear)
+            sizes = self.targeted(adapter) or list(self.linear.values())
+            layer += 4 * adapter.dora * sum(n_out for _, n_out in sizes)
+            layer += 3 * bool(adapter.dropout) * sum(n_in for n_in, _ in sizes)
         return self.layers * layer + 10 * self.width
+
+    def targeted(self, adapter: Adapter) -> list[tuple[int, int]] | None:
+        """Inputs and outputs of a layer's modules that have the adapter; None where a target is no
+        module of such a model."""
+        linear = self.linear
+        match adapter.targets:
+            case tuple(named):
+                targets = named
+            case kind:
+                targets = [
+                    name
+                    for name in linear
+                    if kind in ("all_linear", "attention" if name in ATTENTION else "mlp")
+                ]
+        if any(name not in linear for name in targets):
+            return None
+        return [linear[name] for name in targets]
 
 
 SMOLLM2_135M = Shape(30, 576, 1536, 576, 192, 49_152)
@@ -139,21 +160,17 @@ def trained(name: str, spec: TrainingSpec) -> int | None:
     return None if own is None else own + head
 
 
+def trained_tables(name: str, spec: TrainingSpec) -> int:
+    """How many of these are in its embeddings; 0 where its shapes are not known."""
+    known = shape(name)
+    return known.vocabulary * known.width if known is not None and spec.adapter is None else 0
+
+
 def in_adapter(shape: Shape, adapter: Adapter) -> int | None:
     """Weights of A and B, and with DoRA of the lengths of rows; None where a target is no module
     of such a model."""
-    linear = shape.linear
-    match adapter.targets:
-        case tuple(named):
-            targets = named
-        case kind:
-            targets = [
-                name
-                for name in linear
-                if kind in ("all_linear", "attention" if name in ATTENTION else "mlp")
-            ]
-    if any(name not in linear for name in targets):
+    sizes = shape.targeted(adapter)
+    if sizes is None:
         return None
-    sizes = [linear[name] for name in targets]
     each = sum(adapter.rank * (n_in + n_out) + adapter.dora * n_out for n_in, n_out in sizes)
     return shape.layers * each

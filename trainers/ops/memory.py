@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import psutil
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import PreTrainedModel
 
 from trainers.ops.packed_attention import Example, rows
@@ -139,10 +140,9 @@ def tokens_per_micro_batch(
     model: PreTrainedModel, packed: bool, bfloat16: bool, state_bytes: float
 ) -> int:
     """On a CPU a constant; on a GPU what fits, from the room and two weighed passes. `state_bytes`
-    are the optimizer's for each number that is trained."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    states = sum(p.numel() * (p.element_size() + state_bytes) for p in trained)  # and gradients
-    return tokens_beside(model, packed, bfloat16, states)
+    are the optimizer's."""
+    gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return tokens_beside(model, packed, bfloat16, gradients + state_bytes)
 
 
 def tokens_beside(model: PreTrainedModel, packed: bool, bfloat16: bool, taken: float) -> int:
@@ -180,12 +180,12 @@ def bytes_per_token(model: PreTrainedModel, packed: bool, bfloat16: bool) -> flo
 
 def _kept(model: PreTrainedModel, packed: bool, bfloat16: bool, tokens: int) -> int:
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, int] = {}
+    kept: dict[StorageWeakRef, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            storages[storage.data_ptr()] = storage.nbytes()
+            kept[StorageWeakRef(storage)] = storage.nbytes()
         return tensor.detach()  # an output that its own node keeps would never be freed
 
     ids = torch.arange(tokens + 1) % model.config.get_text_config().vocab_size
@@ -194,5 +194,6 @@ def _kept(model: PreTrainedModel, packed: bool, bfloat16: bool, tokens: int) -> 
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16),
     ):
-        kept = model.base_model(**row.options)  # noqa: F841  (or its tensors' places are taken)
-        return sum(storages.values())
+        output = model.base_model(**row.options)  # noqa: F841  (holds the graph)
+        # what a part of the graph kept that is gone again, as DoRA's of its weights, is no longer
+        return sum(size for storage, size in kept.items() if not storage.expired())

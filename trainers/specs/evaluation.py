@@ -24,7 +24,9 @@ class EvaluateSpec(Strict):
     """Items per task, a seeded random subset that is the same for every model; all of them when
     empty."""
     items_per_batch: Annotated[Count, Field(serialization_alias=OLD_ITEMS_PER_BATCH)] = 16
-    """Sequences at a time; part of the setting, since padding moves scores in the last digits."""
+    """Sequences at a time where lm-eval's own class answers: under sampling, and where the fast
+    one does not fit the model. The fast one fills its batches by tokens. Part of the setting all
+    the same: a change has every model scored anew."""
     chat_template: bool | None = None
     """Wrap prompts in the chat template, or do not, whatever the preset says."""
     data_dir: str | None = None

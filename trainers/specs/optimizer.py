@@ -25,6 +25,13 @@ STATE_BYTES = {
 matrix of a layer and 8 for all else; Adafactor a row and a column of each matrix."""
 
 
+def state_bytes(optimizer: str, weights: float, in_tables: float) -> float:
+    """Of the optimizer for so many trained weights, `in_tables` of them in embeddings: there the
+    moments of `adamw_8bit` are in 32 bits (trainers/steps/optimizers.py)."""
+    of_tables = STATE_BYTES["adamw" if optimizer == "adamw_8bit" else optimizer]
+    return STATE_BYTES[optimizer] * (weights - in_tables) + of_tables * in_tables
+
+
 UNSHARDED = {
     "adamw_8bit": "bitsandbytes has no kernel for parts of weights",
     "lion": "bitsandbytes has no kernel for parts of weights",

@@ -118,7 +118,8 @@ class TrainingSpec(OptimizerSpec):
             both = [name for name in names if name in given]
             if len(both) > 1:
                 raise ValueError(
-                    f"give {' or '.join(both)}, not {'both' if len(both) == 2 else 'all'}"
+                    f"give {' or '.join(both)}, not {'both' if len(both) == 2 else 'all'}; an arm "
+                    f"takes the stage's back with `{both[0]}: null`, --set with {both[0]}=null"
                 )
         if self.adam_beta2 is None and self.adam_beta2_half_life_tokens is None:
             raise ValueError("give adam_beta2 or adam_beta2_half_life_tokens")

@@ -9,6 +9,7 @@ from torch.optim import SGD, Adafactor, AdamW, Muon, Optimizer
 from transformers import PreTrainedModel, Trainer
 
 from trainers.specs.optimizer import OptimizerSpec
+from trainers.specs.optimizer import state_bytes as bytes_of_state
 
 Groups = list[dict[str, Any]]
 
@@ -109,6 +110,14 @@ def optimizer(
             return _together(
                 [*parts, *([AdamW(groups(rest), **adamw, fused=True)] if rest else [])]
             )
+
+
+def state_bytes(spec: OptimizerSpec, model: PreTrainedModel) -> float:
+    """Of the optimizer's state, once it has taken a step."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    tables = _embeddings(model)
+    in_tables = sum(p.numel() for p in trained if id(p) in tables)
+    return bytes_of_state(spec.optimizer, sum(p.numel() for p in trained), in_tables)
 
 
 def _embeddings(model: PreTrainedModel) -> set[int]:

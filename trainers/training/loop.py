@@ -28,7 +28,6 @@ from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.ops.forward_pass import installed
 from trainers.specs.conditions import Conditions
-from trainers.specs.optimizer import STATE_BYTES
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
 from trainers.steps import checkpoints, distributed, noise_scale, optimizers, schedule, sharding
@@ -117,12 +116,13 @@ def train(
                 against = "the weights are sharded"
             elif adapters.in_4_bits(spec.adapter):
                 against = "the frozen weights are in 4 bits"
-            compilation = stack.enter_context(compiled.layers(model, against))
-            monitor.compiled = compilation.used
+            # before layers are compiled: it may call the model in other shapes than training has
             with torch.autocast(arguments.device.type, torch.bfloat16, enabled=shared and bfloat16):
                 forward = kind.forward and kind.forward(model)
             if shared:
                 sharding.let_go(model)
+            compilation = stack.enter_context(compiled.layers(model, against))
+            monitor.compiled = compilation.used
             trainer.set_batches(
                 Settings(
                     order=Order(len(data.train), spec.rows_per_step, spec.seed),
@@ -182,8 +182,9 @@ def _budget(
         return spec.tokens_per_micro_batch
     if conditions.sharding != "none":
         return sharding.tokens_per_micro_batch(model, spec, conditions.sharding, bfloat16)
-    state_bytes = STATE_BYTES[spec.optimizer]
-    return memory.tokens_per_micro_batch(model, packed, bfloat16, state_bytes)
+    return memory.tokens_per_micro_batch(
+        model, packed, bfloat16, optimizers.state_bytes(spec, model)
+    )
 
 
 def _trainer(

@@ -1,5 +1,6 @@
 """What the sweep wrote about a run -> rows of the one schema.
 
 Reading order: `training_log` (a trial's curve), `score_record` (one score), `run_folder` (all
-records of a run), `plan_file` (the trials that were planned), `screening` (short runs left out).
+records of a run), `one_column` (which scores are comparable), `plan_file` (the trials that were
+planned), `screening` (short runs left out).
 """

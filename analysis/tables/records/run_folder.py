@@ -15,13 +15,6 @@ from analysis.tables.records.score_record import WAY_OUT, problem
 from analysis.tables.records.training_log import objects
 from analysis.tables.settings import AXES, flat
 
-MARKS = (
-    ("documents", "", "on different items"),
-    ("prompts", "model", "on different prompts, as rendered,"),
-)
-"""What the scores of one benchmark have in common, all of them or those of one model, and how
-they differ where they do not."""
-
 LAYOUT = 1
 """The newest layout of a run folder that is read; sweep/storage/run_folder.py writes the number."""
 
@@ -179,49 +172,6 @@ def _rows_of(
         base |= {"scored": (score_path, settings)}
         rows += [base | _score(score, score_path) for score in record["scores"]]
     return rows
-
-
-def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
-    """Scores of one benchmark are compared, so they are of the same items; and those of one model,
-    trained or not, of the same prompts (another model has a chat template of its own).
-
-    Raises:
-        ResultsError: two of them are not; names both.
-    """
-    seen: dict[tuple[str, ...], tuple[Path, str | None]] = {}
-    for row in rows:
-        if "scored" not in row:
-            continue
-        path, settings = row["scored"]
-        for mark, among, what in MARKS:
-            place = (mark, row["benchmark"], row["model"] if among == "model" else "")
-            other, expected = seen.setdefault(place, (path, settings.get(mark)))
-            if settings.get(mark) != expected:
-                raise ResultsError(
-                    f"{row['benchmark']}: {other.parent.parent} and {path.parent.parent} were "
-                    f"scored {what} and cannot stand in one column; find out what "
-                    "changed between them (data, chat template, a library), then delete "
-                    f"{path.name} in the scores/ of the one to score anew and run again"
-                )
-
-
-def mixed_classes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """A sentence for each benchmark on which different classes have scored the trials of one model:
-    lm-eval's own and the fast one differ by rounding. Records of earlier versions do not say."""
-    keys: dict[tuple[str, str], dict[str, set[str]]] = {}
-    for row in rows:
-        settings = row["scored"][1] if "scored" in row else {}
-        if "model_class" in settings:
-            classes = keys.setdefault((row["benchmark"], row["model"]), {})
-            classes.setdefault(str(settings["model_class"]), set()).add(row["key"])
-    return tuple(
-        f"{task(benchmark).label}: "
-        + " and ".join(f"{len(some)} by {name}" for name, some in sorted(classes.items()))
-        + ", two classes whose scores differ by rounding, more in bfloat16; to score a model anew, "
-        "delete its file in scores/ and run the same command again"
-        for (benchmark, _), classes in keys.items()
-        if len(classes) > 1
-    )
 
 
 def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:

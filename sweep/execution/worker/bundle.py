@@ -158,7 +158,7 @@ class _Pass:
     def _save(self, lane: int, loaded: load.Loaded, result: StageResult) -> None:
         """A lane is over; its fence is the one that counts here."""
         if result.status == "ok":
-            keep(loaded, self._jobs[lane])
+            keep(loaded, self._jobs[lane], shared=True)
         finish(self._folders[lane], result._replace(model=None))
 
     def _outcome(self, lane: int, result: StageResult | BaseException) -> Outcome:

@@ -101,9 +101,10 @@ def note_checkpoints(folder: TrialFolder) -> str:
     return (newest.checkpoint.path / checkpoints.CHECKSUMS).relative_to(folder.path).as_posix()
 
 
-def keep(loaded: load.Loaded, job: Job) -> None:
+def keep(loaded: load.Loaded, job: Job, shared: bool = False) -> None:
     """Write model/ of a trained trial: an adapter alone where it belongs on the grid's model; on
-    weights that may be removed, or under a head of its own, merged."""
+    weights that may be removed, or under a head of its own, merged. `shared`: others still train on
+    the weights below the adapter."""
     attempt.check()
     folder = TrialFolder(Path(job.folder)).model
     aside = folder.with_name(f".{folder.name}.{attempt.name()}.part")
@@ -111,8 +112,10 @@ def keep(loaded: load.Loaded, job: Job) -> None:
     if spec is not None and spec.LEAVES == "policy" and job.parent_folder is None:
         adapters.save(loaded.model, aside, base.name, base.revision)
     else:
-        adapters.merge(loaded.model)
-        loaded.model.save_pretrained(aside)
+        copied = shared and adapters.attached(loaded.model)
+        model = adapters.copied_to_host(loaded.model) if copied else loaded.model
+        adapters.merge(model)
+        model.save_pretrained(aside)
     loaded.tokenizer.save_pretrained(aside)
     attempt.check()
     files.take_place(aside, folder)

@@ -39,6 +39,20 @@ def test_at_one_epoch_the_summed_rate_is_the_ratio_in_disguise() -> None:
     assert "summed learning rate moves with LR/BS and cannot be told" in found.sentence
 
 
+def test_warmup_of_so_many_steps_is_no_constant_where_the_steps_differ() -> None:
+    assert "warmup steps are the same" not in explained(recorded()).sentence
+    equal = explained(recorded(steps=300)).sentence
+    assert "the number of warmup steps are the same at every batch size" in equal
+
+
+def test_warmup_that_takes_the_whole_training_is_told_with_its_batch_sizes() -> None:
+    assert "whole training" not in explained(recorded()).sentence
+    frame = recorded()
+    frame["warmup_steps"] = EXAMPLES // 16
+    said = explained(frame).sentence
+    assert "In this grid warmup takes the whole training at batch size 16 and 32, so" in said
+
+
 def test_rates_that_ran_at_one_batch_size_each_hold_nothing() -> None:
     frame = recorded()
     diagonal = dict(zip(RATES, (*SIZES, SIZES[-1]), strict=True))

@@ -1,7 +1,9 @@
 """Arms with axes of their own: which cells they make, and what is refused."""
 
+import pandas as pd
 import pytest
 
+from analysis.advice import confounds
 from sweep.gridfile import load as config
 from sweep.gridfile.load import GridError
 
@@ -176,3 +178,32 @@ def test_search_goes_over_the_axes_of_its_one_arm(grid_file, small):
     overrides = ["search={method: optuna, trials: 2}"]
     stage = config.load(grid_file(with_arms(small, arms)), overrides).stages["sft"]
     assert stage.searched_axes == {"learning_rate": (0.1, 0.2, 0.4)}
+
+
+@pytest.mark.parametrize("budget", ["epochs: 2", "steps: 3", "tokens: 900", ""])
+def test_control_arms_that_the_report_prints_load_whatever_the_stage_gives(
+    budget, small, grid_file
+):
+    had = pd.DataFrame({"steps": [12.0], "tokens": [5000.0], "half_life_tokens": [1386294.0]})
+    printed = confounds._grid_file("sft", had, tuple(confounds.CONTROLS))
+    arms = printed.partition("  sft:\n")[2]
+    text = small.replace(f"{STEPS}\n", f"{arms}    {budget}\n    adam_beta2: 0.99\n")
+    cells = config.load(grid_file(text)).stages["sft"].cells
+    given = {arm: (spec.steps, spec.tokens, spec.adam_beta2_half_life_tokens)
+             for arm, spec in cells if arm != "as_is"}  # fmt: skip
+    as_is = dict(cells)["as_is"]
+    assert given == {
+        "equal_steps": (12, None, None),
+        "equal_tokens": (None, 5000, None),
+        "constant_half_life": (as_is.steps, as_is.tokens, 1386294),
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "said"), [("steps=1000", "epochs=null"), ("warmup_steps=5", "warmup_ratio=null")]
+)
+def test_second_of_two_budgets_is_told_how_to_take_the_first_back(override, said, small, grid_file):
+    text = small.replace(STEPS, "    epochs: 2\n    warmup_ratio: 0.1")
+    with pytest.raises(GridError, match=said):
+        config.load(grid_file(text), [f"stages.sft.{override}"])
+    config.load(grid_file(text), [f"stages.sft.{override}", f"stages.sft.{said}"])

@@ -175,6 +175,25 @@ def test_key_of_another_tool_is_one_short_line(key, said, refused):
     assert len(line.partition(f"stages.sft.{key}: ")[2]) < 130
 
 
+@pytest.mark.parametrize(
+    ("key", "on", "off"),
+    [
+        ("train_on_inputs", "`loss_on`: all?", "`loss_on`: assistant?"),
+        ("assistant_only_loss", "`loss_on`: assistant?", "`loss_on`: all?"),
+        ("completion_only_loss", "`loss_on`: assistant?", "`loss_on`: all?"),
+        ("bf16", "`dtype`: bfloat16?", "`dtype`: float32?"),
+        ("load_in_4bit", "base_weights: nf4", "leave it out"),
+        ("use_peft", "`adapter`, as", "leave it out"),
+    ],
+)
+def test_switch_of_another_tool_is_answered_as_it_is_set(key, on, off, refused):
+    for value, said in (("true", on), ("false", off)):
+        assert said in refused("    steps: 3", f"    steps: 3\n    {key}: {value}")
+        assert said in refused(
+            "    steps: 3", f"    steps: 3\n    arms: [{{name: a, set: {{{key}: {value}}}}}]"
+        )
+
+
 def test_share_of_the_items_is_no_limit(refused):
     assert "items per task, an integer" in refused("limit: 8", "limit: 0.1")
 

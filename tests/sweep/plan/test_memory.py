@@ -33,11 +33,21 @@ def of(load, text, *overrides) -> memory.Memory:
 def test_weights_gradients_and_moments_are_held(load, small):
     assert of(load, small).held == (4 + 2 + 4 + 8) * PARAMETERS
     assert of(load, small, "stages.sft.optimizer=sgd").held == (4 + 2 + 4 + 4) * PARAMETERS
+    table = 424 * 192  # with moments in 32 bits, as bitsandbytes advises
+    in_8_bits = of(load, small, "stages.sft.optimizer=adamw_8bit")
+    assert in_8_bits.held == (4 + 2 + 4 + 2) * PARAMETERS + 6 * table
 
 
 def test_an_adapter_alone_has_gradients_and_moments(load, small):
     found = of(load, small, "stages.sft.adapter={rank: 8}")
     assert found.held == 6 * (PARAMETERS + RANK_8) + 12 * RANK_8
+
+
+def test_lanes_have_frozen_weights_in_common(load, small):
+    full, adapted = of(load, small), of(load, small, "stages.sft.adapter={rank: 8}")
+    assert full.of_lanes(3).held == 3 * full.held
+    assert adapted.of_lanes(3).held == 6 * PARAMETERS + 3 * 18 * RANK_8
+    assert adapted.of_lanes(3).per_token == 3 * adapted.per_token
 
 
 def test_model_of_eight_billion_fits_one_card_as_an_adapter_alone(load, small):
@@ -116,6 +126,18 @@ def test_sharded_training_holds_its_part_and_what_is_whole_for_so_long(load, sma
     assert more_gpus == sorted(more_gpus, reverse=True)
 
 
+def test_layers_of_dora_are_gathered_whole_in_float32(load, small):
+    plain, dora = (
+        memory.memory(trials.trials(load(small, f"stages.sft.adapter={one}"))[1], "full", 2)
+        for one in ("{rank: 8}", "{rank: 8, dora: true}")
+    )
+    assert plain is not None and dora is not None
+    block, layer = 3 * 192 * 512, 4 * 192 * 192 + 3 * 192 * 512
+    lengths = 2 * (4 * 192 + 2 * 512 + 192)
+    more = 16 * layer - 8 * block + (4 + 12) * lengths // 2
+    assert dora.held - plain.held == more
+
+
 def test_untrained_and_unknown_models_have_no_estimate(load, small):
     planned = trials.trials(load(small, "model=a/b"))
     assert [memory.memory(trial) for trial in planned] == [None] * len(planned)
@@ -123,8 +145,14 @@ def test_untrained_and_unknown_models_have_no_estimate(load, small):
 
 @pytest.mark.parametrize(
     "adapter",
-    [None, Adapter(rank=16), Adapter(rank=16, base_weights="nf4")],
-    ids=["full", "lora", "qlora"],
+    [
+        None,
+        Adapter(rank=16),
+        Adapter(rank=16, base_weights="nf4"),
+        Adapter(rank=16, dora=True),
+        Adapter(rank=16, dropout=0.05),
+    ],
+    ids=["full", "lora", "qlora", "dora", "dropout"],
 )
 @pytest.mark.parametrize(("width", "inner", "heads", "keys"), [(192, 512, 6, 6), (576, 1536, 9, 3)])
 def test_activations_are_those_that_torch_keeps(adapter, width, inner, heads, keys):

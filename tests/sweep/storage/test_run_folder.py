@@ -234,6 +234,9 @@ def test_attempts_killed_for_want_of_memory_are_told_from_other_ends(tmp_path):
     assert folder.memory_kills() == 1
     started(11)
     assert folder.memory_kills() == 2
+    folder.log_attempt("halved", reason="process 1 of 2 ran out of memory")
+    started(11)  # preempted after that, and on another machine
+    assert folder.memory_kills() == 3
 
 
 def test_folder_of_a_killed_driver_is_not_held(holder, tmp_path):

@@ -12,8 +12,9 @@ class Task:
 
     multiple_input = 0
 
-    def __init__(self, choices, target):
+    def __init__(self, choices, target, process_results=None):
         self.choices, self.target = choices, target
+        self.config = {"target_delimiter": " ", "process_results": process_results}
 
     def doc_to_choice(self, doc):
         return self.choices
@@ -22,7 +23,7 @@ class Task:
         return self.target
 
     def get_config(self, key):
-        return {"target_delimiter": " "}[key]
+        return self.config[key]
 
 
 def sample(*log_likelihoods: float) -> dict:
@@ -55,6 +56,12 @@ def test_probability_and_margin_do_not_overflow():
 def test_right_choice_is_read_as_lm_eval_reads_it(target):
     found = of_choices(Task(["a", "b"], target), [sample(-1.0, -3.0), sample(-3.0, -1.0)])
     assert found["choice_margin"].tolist() == [-2, 2]
+
+
+def test_task_that_judges_answers_itself_has_no_companion_by_its_target():
+    """As truthfulqa_mc2, whose target is 0 for every item."""
+    judged = Task(["a", "b"], 0, process_results=lambda doc, results: {"acc": 1.0})
+    assert of_choices(judged, [sample(-1.0, -3.0)]) == {}
 
 
 def test_several_right_choices_count_together():

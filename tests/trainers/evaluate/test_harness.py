@@ -329,6 +329,16 @@ def test_record_says_with_what_it_was_scored(lm):
     assert paper["documents"] != score(lm, "world_choice", limit=5).settings["documents"]
 
 
+def test_record_tells_one_chat_template_from_another_where_prompts_have_it(lm, monkeypatch):
+    def recorded(**settings) -> str | None:
+        return score(lm, "world_choice", limit=2, **settings).settings["template"]
+
+    own, own_plain = recorded(), recorded(chat_template=False)
+    monkeypatch.setattr(lm.tokenizer, "chat_template", "{{ messages[0].content }}")
+    assert own is not None and recorded() not in (own, None)
+    assert own_plain is None and recorded(chat_template=False) is None
+
+
 def test_preset_lm_eval_is_what_lm_eval_does_by_itself(lm):
     found = score(lm, "world_continuation", preset="lm_eval")
     simple: Any = lm_eval.simple_evaluate

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainers.lanes.passes import SFT, alone, assert_as_alone, copied, spec, together
+from tests.trainers.lanes.passes import SFT, alone, assert_as_alone, copied, spec, together, weights
 from trainers import attempt, dispatch
 from trainers.attempt import Stopped, Superseded
-from trainers.lanes import steps
+from trainers.lanes import run, steps
 from trainers.models import adapters
+from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany, lane_key
 from trainers.specs.result import OutOfTime, StageResult
 from trainers.steps import checkpoints, records
@@ -136,6 +137,15 @@ def test_a_lane_of_an_adapter_is_as_if_alone(kind, trained, single, tiny, tmp_pa
     settings = [plain, plain | {"learning_rate": 1e-2, "weight_decay": 0.1}]
     assert len({lane_key(spec(one)) for one in settings}) == 1
     start = {name: p.detach().clone() for name, p in tiny.model.named_parameters()}
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    below: list[set[int]] = []
+
+    def merged(number, loaded, result):
+        below.append({p.data_ptr() for p in loaded.model.parameters() if not p.requires_grad})
+        model = adapters.copied_to_host(loaded.model)
+        adapters.merge(model)
+        kept[number] = weights(model)
+
     for number, lane in enumerate(trained(settings, save=merged)):
         other = single(settings[number], tmp_path / f"alone-{number}")
         assert lane.figures["trained_parameters"] == other.figures["trained_parameters"]
@@ -144,17 +154,21 @@ def test_a_lane_of_an_adapter_is_as_if_alone(kind, trained, single, tiny, tmp_pa
             assert here["loss"] == pytest.approx(there["loss"], rel=1e-4)
         adapters.merge(other.model)
         there = dict(other.model.named_parameters())
-        assert lane.weights.keys() == there.keys()
+        assert kept[number].keys() == there.keys()
         moved = False
-        for name, weight in lane.weights.items():
+        for name, weight in kept[number].items():
             assert (weight - there[name]).norm() <= 1e-3 * there[name].norm()
             moved |= name in start and not torch.equal(weight, start[name])
         assert moved
+    assert below[0] and below[0] == below[1], "frozen weights are there once"
 
 
-def merged(number, loaded, result):
-    """What a lane does to its own weights is not to be seen in another's."""
-    adapters.merge(loaded.model)
+def test_frozen_weights_of_lanes_are_those_of_the_model_that_they_start_from(fresh):
+    start = {name: p.data_ptr() for name, p in fresh.model.named_parameters()}
+    adapted = run._adapted(fresh.model, Adapter(rank=2), 0)
+    frozen = {p.data_ptr() for p in adapted.parameters() if not p.requires_grad}
+    assert frozen == set(start.values())
+    assert not adapters.attached(fresh.model)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from torch.optim import SGD, Adafactor, AdamW, Muon
 
 from tests.trainers.small_models import small
 from trainers.specs.training import SftSpec
+from trainers.steps import optimizers
 from trainers.steps.optimizers import optimizer
 
 RATE, DECAY = 1e-2, 0.1
@@ -96,6 +97,20 @@ def test_three_updates_are_the_librarys(name):
     for start, p, q in zip(before, model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q)
         assert not torch.equal(p, start)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_8bit", "lion", "sgd"])
+def test_state_takes_the_bytes_that_are_counted_for_it(name):
+    """Of matrices that are large enough for 8 bits, and an embedding, which is not in 8 bits."""
+    model = small(vocab_size=512, hidden_size=96, intermediate_size=256, num_key_value_heads=4)
+    chosen = spec(optimizer=name)
+    ours = optimizer(chosen, 0.95, model, set())
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    ours.step()
+    kept = [part for of_weight in ours.state.values() for part in of_weight.values()]
+    taken = sum(part.nbytes for part in kept if torch.is_tensor(part))
+    assert taken == pytest.approx(optimizers.state_bytes(chosen, model), rel=0.06)
 
 
 def test_adafactor_takes_a_rate_above_the_one_that_torch_ends_at(monkeypatch):

@@ -6,6 +6,7 @@ of the squared gradient, so rounding in a gradient near zero is the worst that c
 
 import copy
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from datasets import Dataset
 from tests.trainers.weights import EXACT, distance, flat, in_two_processes
 from trainers.data import prepare
 from trainers.models import load
-from trainers.ops import packed_attention
+from trainers.ops import chunked_loss, packed_attention
 from trainers.ops.memory import out_of_memory
 from trainers.specs.training import SftSpec
 from trainers.stages import sft
@@ -222,3 +223,20 @@ def _rank(rank: int, folder: str) -> None:
         if rank == 0:
             kept = {"update": found, "noise_scale": figures["noise_scale"]}
             torch.save(kept, Path(folder) / f"{number}.pt")
+
+
+def test_the_model_is_tried_out_before_its_layers_are_compiled(train, monkeypatch):
+    """Or graphs would be compiled that no training step uses."""
+    calls, is_plain = [], chunked_loss._is_plain
+
+    @contextmanager
+    def layers(*_):
+        calls.append("compiled")
+        yield compiled.Compiled(False, "")
+
+    monkeypatch.setattr(compiled, "layers", layers)
+    monkeypatch.setattr(
+        chunked_loss, "_is_plain", lambda model: calls.append("tried out") or is_plain(model)
+    )
+    train(steps=1)
+    assert calls == ["tried out", "compiled"]

@@ -9,12 +9,16 @@ import traceback
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sweep.execution.job import ALONE, TRAINED, WAITS, Job, Limits, make
-from sweep.execution.worker import bundle, trial
+from sweep.execution.worker import bundle, training, trial
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.plan import trials
 from sweep.resolve.resolve import resolve
@@ -22,6 +26,8 @@ from sweep.storage.run_folder import RunFolder
 from sweep.storage.trial_folder import TrialFolder
 from trainers import attempt, files
 from trainers.lanes import room
+from trainers.models import adapters
+from trainers.specs.adapter import Adapter
 
 GRID = """\
 name: lanes
@@ -222,6 +228,23 @@ def test_a_disk_too_full_to_watch_a_trial_is_the_reason_of_its_failure(jobs, mon
 
 class Model:
     """Stands for what is large."""
+
+
+def test_an_adapter_that_is_kept_merged_leaves_the_weights_of_the_other_lanes(fresh, tmp_path):
+    spec = SimpleNamespace(LEAVES="reward")  # whose head belongs on no model of the grid
+    job: Any = SimpleNamespace(trial=SimpleNamespace(spec=spec, model=None), folder=tmp_path)
+    adapters.attach(fresh.model, Adapter(rank=2), 0)
+    before = {name: p.detach().clone() for name, p in fresh.model.named_parameters()}
+    for name, weight in fresh.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(weight)
+    with attempt.begun(tmp_path):
+        training.keep(fresh, job, shared=True)
+    kept = load_file(tmp_path / "model" / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    after = dict(fresh.model.named_parameters())[f"{name}.base_layer.weight"]
+    assert torch.equal(after, before[f"{name}.base_layer.weight"])
+    assert not torch.equal(kept[f"{name}.weight"], after)
 
 
 def test_an_error_that_is_kept_holds_no_model():

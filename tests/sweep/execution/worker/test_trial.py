@@ -578,6 +578,7 @@ def test_processes_of_which_one_runs_out_of_memory_start_again_with_half(monkeyp
     assert ended == StageResult("ok", "", {"halvings": 2})
     events = [(event["event"], event["reason"]) for event in folder.attempts()]
     assert events == [("halved", f"with {share} of the budget") for share in ("1/1", "1/2")]
+    assert folder.memory_kills() == 2, "so many halvings has the next attempt, after a preemption"
 
 
 def test_full_disk_fails_the_trial_with_its_path_and_does_not_count_against_it(
