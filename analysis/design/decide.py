@@ -25,7 +25,10 @@ REPEAT_FROM = 12
 
 
 ENOUGH = 6
-"""Scored cells from which the fits choose."""
+"""Scored settings from which the fits choose."""
+
+FEWEST = 3
+"""Scored settings from which they do where no further one of the grid or below it would train."""
 
 
 class Choice(NamedTuple):
@@ -66,9 +69,15 @@ def decide(
     if start:
         reason = _where(settings.expected)
         return Decision(tuple(Choice(cell, reason) for cell in start), "")
-    usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
+    usable = _usable(fits, ENOUGH)
     if not usable:
-        return _blind(tried, space, allowed, settings, count)
+        blind = _blind(tried, space, allowed, settings, count, ["lower"])
+        waits = any(trial.status == "running" for trial in tried)
+        if blind.choices or waits or count <= 0:
+            return blind
+        usable = _usable(fits, FEWEST)
+    if not usable:
+        return _blind(tried, space, allowed, settings, count, _untold_sides(tried))
     ended = sum(trial.status != "running" for trial in tried)
     given = answers(usable)
     sides = open_sides(usable, given, space)
@@ -89,6 +98,16 @@ def decide(
     return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), "", left)
 
 
+def _usable(fits: Sequence[Fit], fewest: int) -> list[Fit]:
+    return [fit for fit in fits if fit.cells.ok.sum() >= fewest and fit.curves is not None]
+
+
+def _untold_sides(tried: Sequence[Tried]) -> list[str]:
+    """Borders beyond which cells may train, as long as no fit says where a top lies."""
+    diverged = any(trial.status == "diverged" for trial in tried)
+    return ["lower", "smaller", "larger", *([] if diverged else ["higher"])]
+
+
 def _where(expected: Expected | None) -> str:
     about = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
     return f"start: cells {about}"
@@ -100,11 +119,13 @@ def _blind(
     allowed: Collection[Cell] | None,
     settings: Settings,
     count: int,
+    sides: Sequence[str],
 ) -> Decision:
-    """Where too few cells have a score for a fit: those farthest from all that were tried."""
+    """Where too few cells have a score for a fit: those farthest from all that were tried, of the
+    grid and beyond these borders."""
     if count <= 0:
         return Decision((), _spent(settings))
-    cells = candidates(space, tried, allowed, ["lower"])
+    cells = candidates(space, tried, allowed, sides)
     cells = [cell for cell in cells if cell.setting not in {trial.cell.setting for trial in tried}]
     if not cells:
         return Decision((), "no cell is left that would train")

@@ -106,10 +106,7 @@ def _change(grid: Grid, name: str, layout: Layout) -> str:
     ways = [
         ("the same rates spread over two octaves more", _expected(grid, name, wide)),
         ("all of its items", _expected(grid, name, layout, every_item=True)),
-        (
-            f"twice the {'trials' if grid.decide or grid.search else 'seeds'}",
-            _expected(grid, name, seeds),
-        ),
+        (f"twice the {more}", _expected(grid, name, seeds)),
         ("all three", _expected(grid, name, wide._replace(seeds=seeds.seeds), every_item=True)),
     ]
     if grid.evaluate.limit is None:

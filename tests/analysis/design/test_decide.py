@@ -179,6 +179,23 @@ def test_grid_that_only_diverges_is_searched_below():
     assert len(tried) < 30
 
 
+@pytest.mark.parametrize(
+    ("rates", "highest", "lower"), [(3, -10, ()), (5, -9, ()), (3, -11, (2.0**-13, 2.0**-14))]
+)
+def test_one_batch_size_goes_on_to_replicates(rates, highest, lower):
+    """Of rates from 2^-12 on, of which those up to `highest` train."""
+    space = Space(tuple(2.0 ** (k - 12) for k in range(rates)), (8,), (0, 1, 2, 3, 4), lower)
+    tried, last = run(lambda x, y: np.nan if x > highest else inside(x, y), 9, 0.1, space)
+    assert last.stop == "the budget of 9 trials is spent"
+    assert max(Counter(one.cell.setting for one in tried).values()) > 1
+
+
+def test_batch_sizes_beyond_the_border_are_tried_where_two_cells_have_a_score():
+    space = Space((2.0**-12, 2.0**-11, 2.0**-10), (8,), (0,), smaller=(4,), larger=(16,))
+    tried, _ = run(lambda x, y: np.nan if x > -11 else inside(x, y), 9, space=space)
+    assert {one.cell.batch_size for one in tried} == {4, 8, 16}
+
+
 def test_an_expected_rate_draws_the_first_cells_to_it_at_each_batch_size():
     expected = Expected({4: 2.0**-12, 8: 2.0**-11, 16: 2.0**-10, 32: 2.0**-9}, "a paper")
     choices = decide([], [], SPACE, Settings(45, 3, expected), 99).choices
