@@ -10,7 +10,7 @@ from analysis.advice.answers import answers
 from analysis.design.choose import contrast_weights, ensemble, gains, updated
 from analysis.design.questions import LEVEL, Asked, asked, open_sides
 from analysis.design.space import Cell, Space, Tried, candidates
-from analysis.design.start import Expected, start_left
+from analysis.design.start import Expected, had_another_start, start_left
 from analysis.fit.surface import Fit
 from analysis.text import counted, listed
 
@@ -47,11 +47,13 @@ class Decision(NamedTuple):
 
 class Settings(NamedTuple):
     """`trials` in all, the width in `octaves` at which an interval decides, and where the best
-    rates are `expected`, for the first cells alone."""
+    rates are `expected`, for the first cells alone. With `screening` runs one start may follow
+    another."""
 
     trials: int
     octaves: float
     expected: Expected | None = None
+    screening: bool = False
 
 
 def decide(
@@ -66,10 +68,11 @@ def decide(
     `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
     count = min(count, settings.trials - len(tried))
     start = start_left(tried, space, allowed, settings.expected)[: max(count, 0)]
-    if start:
+    usable = _usable(fits, ENOUGH)
+    edited = not settings.screening and had_another_start(tried, space, settings.expected)
+    if start and not (usable and edited):
         reason = _where(settings.expected)
         return Decision(tuple(Choice(cell, reason) for cell in start), "")
-    usable = _usable(fits, ENOUGH)
     if not usable:
         blind = _blind(tried, space, allowed, settings, count, ["lower"])
         waits = any(trial.status == "running" for trial in tried)

@@ -131,7 +131,8 @@ class DecidePool(Pool[Cell]):
             fits = self._fits(without(whole), items) if ended else []
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)
-        settings = Settings(self.budget, self.settings.octaves, expected)
+        screening = self.screening is not None
+        settings = Settings(self.budget, self.settings.octaves, expected, screening)
         return decide(fits, tried, self.space, settings, count, allowed)
 
     def _fits(self, frame: pd.DataFrame, items: pd.DataFrame) -> list[Fit]:

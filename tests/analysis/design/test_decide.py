@@ -10,7 +10,7 @@ import pytest
 from analysis.advice.answers import answers
 from analysis.design.decide import EARLIEST, Decision, Settings, decide
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
-from analysis.design.start import Expected
+from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
@@ -212,6 +212,28 @@ def test_expected_rates_far_outside_the_grid_leave_its_nearest_cells():
     cells = [c.cell for c in decide([], [], SPACE, Settings(45, 3, expected), 99).choices]
     assert {cell.learning_rate for cell in cells} <= set(RATES[-4:])
     assert len(set(cells)) == 12
+
+
+@pytest.mark.parametrize(
+    ("tried_of", "screening", "again"),
+    [(RATES, False, False), (RATES[:4], False, True), (RATES, True, True)],
+    ids=["as many cells as a start has", "too few cells", "screening that was refused"],
+)
+def test_longer_axes_lay_no_second_start_where_fits_choose(tried_of, screening, again):
+    ran = [Cell(rate, 8, 0) for rate in RATES if rate in tried_of]
+    ran += [Cell(rate, 16, 0) for rate in tried_of[:3]]
+    tried = [Tried(cell, "ok") for cell in ran]
+    settings = Settings(45, 2, None, screening)
+    chosen = decide(measured(inside, ran), tried, SPACE, settings, 3).choices
+    assert all(choice.reason.startswith("start") == again for choice in chosen)
+
+
+def test_a_start_of_which_a_cell_diverged_is_no_other_one():
+    start = [choice.cell for choice in decide([], [], SPACE, Settings(45, 3), 99).choices]
+    tried = [Tried(start[0], "diverged"), *(Tried(Cell(RATES[0], 8, k), "ok") for k in range(11))]
+    assert not had_another_start(tried, SPACE)
+    assert had_another_start([Tried(start[1], "diverged"), *tried[1:]], SPACE)
+    assert not had_another_start([Tried(cell, "ok") for cell in start], SPACE)
 
 
 def test_a_start_that_is_wrong_by_three_octaves_is_left_again():
