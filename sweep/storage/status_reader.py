@@ -146,11 +146,13 @@ class Reader:
             stages = manifest.get("stages", {}).items()
             screens = {name for name, stage in stages if stage.get("screens")}
         trials = [self._trial(row, manifest, since) for row in self.rows]
+        with files.shaped(self.folder.manifest):
+            left = time_left(trials, dict(stages))
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
             best=self._best.of(self.rows, self._scores, screens),
-            left=time_left(trials),
+            left=left,
             driver="" if held else driver_lock.left_behind(self.folder.path),
             scores=self._scores,
             notes=self._notes.lines(held),

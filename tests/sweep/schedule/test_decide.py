@@ -107,6 +107,7 @@ def test_counts_of_a_run_open_no_record(records, monkeypatch):
     assert len(pool.started) == len(cells(ran)) == 5
     assert not pool.over
     assert pool.total(run.planned) == 2 + 30
+    assert pool.most(run.planned) == {"sft": 30}
 
 
 def test_no_more_trials_are_open_than_allowed_at_once(records):
