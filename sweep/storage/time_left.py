@@ -103,7 +103,7 @@ def time_left(
     gpus, cpus = (np.array(column) for column in zip(*held, strict=True))
     sums = (float(part) for part in (expected.sum(), expected @ gpus, expected @ cpus))
     at_most = any("trials" in stage for stage in stages.values())
-    return Left(float(middle), float(low), float(high), *sums, at_most)
+    return Left(float(middle), float(low), float(high), *sums, at_most=at_most)
 
 
 def _to_come(trials: Sequence[Timed], stages: Mapping[str, Mapping[str, Any]]) -> list[Timed]:

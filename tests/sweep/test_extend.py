@@ -127,7 +127,9 @@ def test_what_chooses_its_own_cells_is_refused(drive, small, tmp_path, more, opt
 def started(load, small, tmp_path, monkeypatch):
     """What `--extend` would run of a grid, start after start: the learning rates of each round."""
 
-    def start(text: str, *steps: extend.Step, **limits: float) -> tuple[list[set], Counter[str]]:
+    def start(
+        text: str, *steps: extend.Step, max_hours: float | None = None
+    ) -> tuple[list[set], Counter[str]]:
         rounds = list[set]()
 
         def drive(grid, planned, *_):
@@ -138,7 +140,7 @@ def started(load, small, tmp_path, monkeypatch):
         monkeypatch.setattr(extend.driver, "drive", drive)
         monkeypatch.setattr(extend, "next_steps", lambda path: next(asked, ()))
         grid = load(text)
-        grid = grid.model_copy(update={"limits": Limits(**limits)})
+        grid = grid.model_copy(update={"limits": Limits(max_hours=max_hours)})
         console: Any = SimpleNamespace(say=lambda line: None)
         options: Any = None
         path = tmp_path / "small"
