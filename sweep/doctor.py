@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.console import Console
 
+from sweep.execution.preflight import to_train
 from sweep.gridfile import load
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.load import GridError
@@ -199,7 +200,7 @@ def _disk(grid: Grid | None, planned: list[Trial], runs: Path) -> Finding:
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if grid is None:
         return Finding("disk", text)
-    need = disk(grid, planned).peak
+    need = disk(grid, to_train(RunFolder(runs / grid.name), grid, planned)).peak
     if need is None:
         return Finding("disk", f"{text}; what is needed is unknown until the model is here")
     mend = "make room, `keep: best` or `keep: none`, or --runs" if need > free else ""

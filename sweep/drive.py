@@ -88,8 +88,9 @@ def _check(run: Orchestrator, resolved: ResolvedGrid, at_once: int | None) -> No
     if not run.options.changed_code:
         preflight.check_code(run.folder, manifest.changed_code(run.folder))
     if run.stored is None:
-        asked = [t for t in run.planned if not run.only or t.key in run.only]
-        preflight.check_disk(run.folder, resolved.grid, asked[: run.total], at_once)
+        over = run.passed_over
+        asked = [t for t in run.planned if t.key in run.only or not (run.only or t.key in over)]
+        preflight.check_disk(run.folder, resolved.grid, asked, at_once)
 
 
 def _begin(page: live.LivePage, options: Options, say: Callable[[str], None]) -> None:

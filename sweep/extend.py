@@ -3,13 +3,14 @@
 A round is the grid file that the report offers (`analysis.advice.next_grid`): the same with longer
 axes or more seeds, so that only what is new runs. What it offers for several arms of a stage is one
 round; a stage waits for those before it. Each file stands in extended/ of the run folder. The
-limits of the file hold for all rounds of one start together.
+limits of the file hold for all rounds of one start together. A start goes on with the last round of
+an earlier one, which may not have ended.
 """
 
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.terminal.answer import RECOMMENDATIONS
 from trainers import files
+
+ROOM = "extended"
+"""Of the run folder, where the grid file of each round stands."""
 
 ROUNDS = 5
 """At most, in one start of the command: a top that moves on with every round is not chased."""
@@ -53,19 +57,20 @@ def _rounds(
     messages: ExitStack,
 ) -> Counter[str]:
     folder, started = RunFolder(path), time.monotonic()
+    last, grid, planned = _last_round(folder, grid, planned)
     states = driver.drive(grid, planned, path, options, console, messages)
-    for number in range(1, ROUNDS + 1):
+    for number in range(last + 1, last + ROUNDS + 1):
         if states["failed"] or states["planned"]:
             return states
         steps = next_steps(path)
         if not steps:
             console.say("extend: the report asks for no further cell")
             return states
-        limits = left(grid.limits, begun(folder, number), time.monotonic() - started)
+        limits = left(grid.limits, begun(folder, number - last), time.monotonic() - started)
         if limits is None:
             console.say("extend: the limits of the grid leave no further trial")
-            return states
-        file = written(steps, folder.path / "extended")
+            return states + Counter(planned=sum(step.cells for step in steps))
+        file = written(steps, folder.path / ROOM)
         try:
             wider = load.load(file).model_copy(update={"limits": limits, "notify": None})
             again = folder.kept(trials.trials(wider, selection.known(wider, folder)))
@@ -84,6 +89,31 @@ def _rounds(
     return states
 
 
+def _last_round(
+    folder: RunFolder, grid: Grid, planned: list[Trial]
+) -> tuple[int, Grid, list[Trial]]:
+    """Number, grid and trials of the last round that an earlier start began of this grid; 0, and
+    the grid itself, where there is none. Files of a grid that was edited since are left out."""
+    numbers = (int(file.stem) for file in folder.path.glob(f"{ROOM}/*.yaml") if file.stem.isdigit())
+    for number in sorted(numbers, reverse=True):
+        with suppress(GridError, ValueError):
+            last = load.load(folder.path / ROOM / f"{number}.yaml")
+            last = last.model_copy(update={"limits": grid.limits, "notify": grid.notify})
+            again = folder.kept(trials.trials(last, selection.known(last, folder)))
+            own = {trial.key for trial in planned}
+            if _without_cells(last) == _without_cells(grid) and own <= {t.key for t in again}:
+                return number, last, again
+    return 0, grid, planned
+
+
+def _without_cells(grid: Grid) -> Grid:
+    stages = {
+        name: stage.model_copy(update={"arms": (), "cells": ()})
+        for name, stage in grid.stages.items()
+    }
+    return grid.model_copy(update={"stages": stages, "declared": {}, "notes": ()})
+
+
 class Step(NamedTuple):
     """What the report asks for in one grid of a stage."""
 
@@ -92,6 +122,7 @@ class Step(NamedTuple):
     sentence: str
     text: str
     axes: dict[str, list[Any]]
+    cells: int
 
 
 def next_steps(path: Path) -> list[Step]:
@@ -102,7 +133,7 @@ def next_steps(path: Path) -> list[Step]:
     for grid in record.get("stages", {}).values():
         asked = grid["summary"]["next_step"]
         if asked["cells"] and asked["text"]:
-            given = (asked[name] for name in ("sentence", "text", "axes"))
+            given = (asked[name] for name in ("sentence", "text", "axes", "cells"))
             steps.append(Step(grid["stage"], grid["arm"], *given))
     return [step for step in steps if step.stage == steps[0].stage]
 

@@ -27,7 +27,6 @@ from sweep.schedule.progress import Progress
 from sweep.schedule.queue import Pending, TrialQueue
 from sweep.schedule.reference_passes import ReferencePasses
 from sweep.schedule.retention import WeightRetention
-from sweep.schedule.spending import Spending
 from sweep.storage import manifest
 from sweep.storage.driver_lock import FolderLock
 from sweep.storage.events import Events
@@ -63,7 +62,7 @@ class Orchestrator:
         self.progress = Progress(resolved, folder, options)
         self.retention = WeightRetention(resolved.grid, folder, resolved.evaluations)
         self.passes = ReferencePasses(resolved, folder, options.retry_failed)
-        self.allowance = Allowance(resolved.grid, Spending(resolved.grid, folder))
+        self.allowance = Allowance(resolved.grid, spending.Spending(resolved.grid, folder))
         self.measured = calibration_file.read(folder.calibration, resolved.grid, self.say)
         self.only = options.only or frozenset()
         self.plan_wave()
@@ -111,7 +110,8 @@ class Orchestrator:
         for line in dict.fromkeys(line for p in preparations for line in p.lines()):
             self.say(line)
         self.folder.write_plan(self.resolved.grid, self.shown)  # a refusal leaves no folders
-        manifest.write(self.folder, self.resolved, preparations)
+        most = self.pool.most(self.planned) if self.pool else {}
+        manifest.write(self.folder, self.resolved, preparations, most)
 
     def execute(self, backend: Runner) -> None:
         """Run the pending trials of this wave."""

@@ -15,6 +15,9 @@ from analysis.tables.errors import ResultsError
 GROUP_SIZE = 8
 """Completions of a prompt where a stage of the kind rlvr does not say (trainers/specs/rlvr.py)."""
 
+TRIALS = 45
+"""Of a `decide` that does not say (sweep/gridfile/keys/schema.py)."""
+
 
 class GridFile(NamedTuple):
     """Where the axes of one grid stand: `whole` is the file, `place` a `grid` of it, and `beside`
@@ -31,9 +34,21 @@ class GridFile(NamedTuple):
         """Of the names of a stage's grids, those of the grids that get what is added."""
         return [label for label in labels if not self.arm or _is_of(self.arm, label)]
 
-    def text(self, axes: dict[str, list[Any]]) -> str:
-        """The file with these axes, beside what a list has already; one of a single value stays
-        where it is given."""
+    @property
+    def chooser(self) -> str:
+        """The key under which the run chooses its cells; "" where all run."""
+        return next((name for name in ("decide", "search") if self.whole.get(name) is not None), "")
+
+    @property
+    def trials(self) -> int:
+        """That the run chooses at most."""
+        return self.whole[self.chooser].get("trials", TRIALS)
+
+    def text(self, axes: dict[str, list[Any]], trials: int | None = None) -> str:
+        """The file with these axes, beside the values that they have already; one of a single value
+        stays where it is given. `trials` is how many are chosen at most."""
+        if trials is not None:
+            self.whole[self.chooser]["trials"] = trials
         self.place.pop("ratio", None)
         for name, values in axes.items():
             given = name == "seed" or any(name in settings for settings in self.beside)
@@ -41,9 +56,7 @@ class GridFile(NamedTuple):
                 continue
             for settings in self.beside[-1:]:
                 settings.pop(name, None)
-            before = self.place.get(name)
-            if isinstance(before, list) and all(isinstance(one, int | float) for one in before):
-                values = sorted({*values, *map(_rounded, before)})
+            values = sorted({*values, *_numbers(self.place.get(name))})
             self.place[name] = CommentedSeq(values)
             self.place[name].fa.set_flow_style()
         with io.StringIO() as stream:
@@ -91,8 +104,24 @@ def _group(settings: Any) -> int:
     return math.lcm(settings.get("group_size", GROUP_SIZE), *sizes)
 
 
+def _numbers(axis: Any) -> list[float]:
+    """Those of an axis, a list or a range (sweep/gridfile/keys/axes.py)."""
+    match axis:
+        case {"log": [low, high], "count": count}:
+            values = [low * (high / low) ** (place / (count - 1)) for place in range(count)]
+            if isinstance(low, int) and isinstance(high, int):
+                values = [round(value) for value in values]
+        case {"log2": [low, high]}:
+            values = [low * 2**octave for octave in range(int(math.log2(high / low) + 1e-9) + 1)]
+        case list() if all(isinstance(value, int | float) for value in axis):
+            values = axis
+        case _:
+            values = []
+    return [_rounded(value) for value in values]
+
+
 def _rounded(value: float) -> float:
-    """As the values of a range are (sweep/gridfile/keys/axes.py)."""
+    """As the values of a range are."""
     return value if isinstance(value, int) else float(f"{value:.4g}")
 
 

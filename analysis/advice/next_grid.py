@@ -5,7 +5,8 @@ none, by benchmark: learning rates are added where a best one lies at or beyond 
 measured ones, seeds where noise hides it. Batch sizes are added where the next one is expected to
 gain more than a difference of no importance. A benchmark whose cells do not differ beyond noise has
 a say only where none does better. Where the run's own grid file is known the text is the whole file
-with longer axes: the same command runs only the cells that are new. Without one it is the part that
+with longer axes: the same command runs only the cells that are new. Where the run chooses its cells
+(`decide`, `search`) it gets more trials instead of seeds. Without a file the text is the part that
 holds the axes.
 """
 
@@ -33,6 +34,9 @@ BEYOND = 2
 ENOUGH = 5
 """Learning rates below which a grid that places nothing is completed to this many."""
 
+MORE_TRIALS = 12
+"""Added where the run chooses its cells: as many as the start of `decide` has at most."""
+
 USUAL_HIGHEST = 1e-2
 """Where every cell diverged, the search goes on below this or below the lowest rate that did."""
 
@@ -41,7 +45,7 @@ NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "
 
 class NextStep(NamedTuple):
     """`sentence` says what to add, why, and how many cells that is; `text` is the grid file, "" and
-    `cells` 0 where nothing needs to be run. `axes` are those of the grid in it, by key."""
+    `cells` 0 where nothing needs to be run. `axes` are those that it gives the grid, by key."""
 
     sentence: str
     text: str
@@ -84,28 +88,62 @@ def next_step(
     new_sizes, why = _new_sizes(sizes, reasons, written.group)
     if new_sizes:
         added["batch_size"] = (new_sizes, why)
-    if reasons.seeds and not added:
+    noise = f"noise still hides the answer for {listed(reasons.seeds)}" if reasons.seeds else ""
+    if written.chooser and (added or noise):
+        measured = {"learning_rate": rates, "batch_size": sizes}
+        return _more_trials(written, added, measured, noise)
+    if noise and not added:
         more = [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
-        added["seed"] = (more, f"noise still hides the answer for {listed(reasons.seeds)}")
+        added["seed"] = (more, noise)
     if not added:
         return NextStep(_settled(list(answers.benchmarks.values())), "", 0, {})
     axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
     if not cells[0].sized:
         del axes["batch_size"]
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
-    axes["learning_rate"] = [float(f"{value:.4g}") for value in axes["learning_rate"]]
+    axes["learning_rate"] = [_shown(value) for value in axes["learning_rate"]]
     had = set(zip(*(rows[name].fillna(0) for name in axes), strict=True))
     known = {(float(f"{value:.4g}"), *map(int, others)) for value, *others in had}
     count = sum(cell not in known for cell in product(*axes.values()))
-    parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     several = len(written.shared_by(arms)) if file is not None else 1
     sentence = (
-        f"Add {listed(parts, '; ')}. That is {counted(count, 'new cell')}"
+        f"{_additions(added)} That is {counted(count, 'new cell')}"
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
         f"the {len(known)} there are"
         f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
     return NextStep(sentence, written.text(axes), count * several, axes)
+
+
+def _more_trials(
+    written: grid_file.GridFile,
+    added: dict[str, tuple[list[Any], str]],
+    measured: dict[str, list[Any]],
+    noise: str,
+) -> NextStep:
+    """Of a run that chooses its cells: more of them, among longer axes where some are `added`, else
+    because of the `noise`."""
+    axes = {name: sorted({*measured[name], *new}) for name, (new, _) in added.items()}
+    axes = {name: [_shown(value) for value in values] for name, values in axes.items()}
+    before = written.trials
+    after = before + MORE_TRIALS
+    raised = f"{written.chooser}.trials from {before} to {after}"
+    if added:
+        sentence = f"{_additions(added)} Raise {raised}"
+    else:
+        sentence = f"Raise {raised}, because {noise}"
+    sentence += "; running the grid file goes on with what has run, and chooses the new cells."
+    return NextStep(sentence, written.text(axes, after), MORE_TRIALS, axes)
+
+
+def _shown(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.4g}")
+
+
+def _additions(added: dict[str, tuple[list[Any], str]]) -> str:
+    """What is added to the axes, and why."""
+    parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
+    return f"Add {listed(parts, '; ')}."
 
 
 def _reasons(answers: Answers) -> _Reasons:

@@ -10,7 +10,7 @@ from analysis.advice.answers import answers
 from analysis.design.choose import contrast_weights, ensemble, gains, updated
 from analysis.design.questions import LEVEL, Asked, asked, open_sides
 from analysis.design.space import Cell, Space, Tried, candidates
-from analysis.design.start import Expected, start_left
+from analysis.design.start import Expected, had_another_start, start_left
 from analysis.fit.surface import Fit
 from analysis.text import counted, listed
 
@@ -25,7 +25,10 @@ REPEAT_FROM = 12
 
 
 ENOUGH = 6
-"""Scored cells from which the fits choose."""
+"""Scored settings from which the fits choose."""
+
+FEWEST = 3
+"""Scored settings from which they do where no further one of the grid or below it would train."""
 
 
 class Choice(NamedTuple):
@@ -44,11 +47,13 @@ class Decision(NamedTuple):
 
 class Settings(NamedTuple):
     """`trials` in all, the width in `octaves` at which an interval decides, and where the best
-    rates are `expected`, for the first cells alone."""
+    rates are `expected`, for the first cells alone. With `screening` runs one start may follow
+    another."""
 
     trials: int
     octaves: float
     expected: Expected | None = None
+    screening: bool = False
 
 
 def decide(
@@ -63,12 +68,19 @@ def decide(
     `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
     count = min(count, settings.trials - len(tried))
     start = start_left(tried, space, allowed, settings.expected)[: max(count, 0)]
-    if start:
+    usable = _usable(fits, ENOUGH)
+    edited = not settings.screening and had_another_start(tried, space, settings.expected)
+    if start and not (usable and edited):
         reason = _where(settings.expected)
         return Decision(tuple(Choice(cell, reason) for cell in start), "")
-    usable = [fit for fit in fits if fit.cells.ok.sum() >= ENOUGH and fit.curves is not None]
     if not usable:
-        return _blind(tried, space, allowed, settings, count)
+        blind = _blind(tried, space, allowed, settings, count, ["lower"])
+        waits = any(trial.status == "running" for trial in tried)
+        if blind.choices or waits or count <= 0:
+            return blind
+        usable = _usable(fits, FEWEST)
+    if not usable:
+        return _blind(tried, space, allowed, settings, count, _untold_sides(tried))
     ended = sum(trial.status != "running" for trial in tried)
     given = answers(usable)
     sides = open_sides(usable, given, space)
@@ -89,6 +101,16 @@ def decide(
     return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), "", left)
 
 
+def _usable(fits: Sequence[Fit], fewest: int) -> list[Fit]:
+    return [fit for fit in fits if fit.cells.ok.sum() >= fewest and fit.curves is not None]
+
+
+def _untold_sides(tried: Sequence[Tried]) -> list[str]:
+    """Borders beyond which cells may train, as long as no fit says where a top lies."""
+    diverged = any(trial.status == "diverged" for trial in tried)
+    return ["lower", "smaller", "larger", *([] if diverged else ["higher"])]
+
+
 def _where(expected: Expected | None) -> str:
     about = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
     return f"start: cells {about}"
@@ -100,11 +122,13 @@ def _blind(
     allowed: Collection[Cell] | None,
     settings: Settings,
     count: int,
+    sides: Sequence[str],
 ) -> Decision:
-    """Where too few cells have a score for a fit: those farthest from all that were tried."""
+    """Where too few cells have a score for a fit: those farthest from all that were tried, of the
+    grid and beyond these borders."""
     if count <= 0:
         return Decision((), _spent(settings))
-    cells = candidates(space, tried, allowed, ["lower"])
+    cells = candidates(space, tried, allowed, sides)
     cells = [cell for cell in cells if cell.setting not in {trial.cell.setting for trial in tried}]
     if not cells:
         return Decision((), "no cell is left that would train")

@@ -67,6 +67,19 @@ def start_left(
     return [cell for cell, diverges in zip(start, bad, strict=True) if not diverges]
 
 
+def had_another_start(
+    tried: Sequence[Tried], space: Space, expected: Expected | None = None
+) -> bool:
+    """Whether as many cells as a start has were tried, and these began with another one, as where
+    the grid was edited since: its first cell always runs, and all do where none diverges."""
+    begun = {trial.cell for trial in tried}
+    start = first_cells(space, expected)
+    if len(begun) < len(start):
+        return False
+    diverged = any(trial.status == "diverged" for trial in tried)
+    return start[0] not in begun or (not diverged and not begun.issuperset(start))
+
+
 def _laid(near: Mapping[int, tuple[float, ...]], count: int, seed: int) -> list[Cell]:
     """`count` cells of each batch size, spread over its rates."""
     cells = []

@@ -8,6 +8,7 @@ from sweep.gridfile.screening import screening_stage, too_short
 from sweep.options import Options
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial
+from sweep.plan.widen import at_most
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
 from trainers import files
@@ -122,11 +123,18 @@ def check_screening(grid: Grid, folder: RunFolder) -> None:
             raise TooShort(f"decide.fidelity: {short}")
 
 
+def to_train(folder: RunFolder, grid: Grid, planned: list[Trial]) -> list[Trial]:
+    """The planned trials whose training has not ended; of a run that chooses its cells as many as
+    it still begins at most."""
+    begun = {trial.key for trial in planned if folder.trial(trial).attempts()}
+    asked = at_most(grid, planned, begun)
+    return [trial for trial in asked if folder.trial(trial).training() is None]
+
+
 def check_disk(
     folder: RunFolder, grid: Grid, planned: list[Trial], at_once: int | None = None
 ) -> None:
-    to_train = [trial for trial in planned if not folder.trial(trial).usable()]
-    need = disk(grid, to_train, at_once).peak or 0
+    need = disk(grid, to_train(folder, grid, planned), at_once).peak or 0
     place = next(parent for parent in (folder.path, *folder.path.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if need > free:

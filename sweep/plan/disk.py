@@ -5,10 +5,11 @@ Pure: no torch, no ray, no network.
 
 import errno
 import os
+from collections import Counter
 from typing import NamedTuple
 
 from sweep.gridfile.keys.resources import Resources
-from sweep.gridfile.keys.schema import Grid
+from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan.bundles import Bundles
 from sweep.plan.trials import Trial, cost
 from trainers import devices
@@ -49,11 +50,26 @@ def disk(grid: Grid, planned: list[Trial], at_once: int | None = None) -> Disk:
         stay = {"all": sum(sizes_known), "best": largest_here, "none": 0}[stage.keep]
         is_start = any(other.start_from == name for other in grid.stages.values())
         kept += stay
+        if stage.keep == "best":
+            stay *= _undecided(grid, stage, [trial for trial in planned if trial.stage == name])
         peak += (
             sum(sizes_known) if is_start else min(stay + at_once * largest_here, sum(sizes_known))
         )
         largest = max(largest, min(at_once, len(saved)) * CHECKPOINTS * max(saved, default=0))
     return Disk(kept, peak + largest)
+
+
+def _undecided(grid: Grid, stage: Stage, planned: list[Trial]) -> int:
+    """Models that `keep: best` holds at once: while further seeds are to come, or cells of a run
+    that decides, that of each setting may be the best one's (sweep/schedule/retention.py)."""
+    if grid.decide is not None and stage.searched_axes:
+        return len(planned)
+    settings = Counter(
+        (trial.parent, trial.label, trial.spec.model_copy(update={"seed": 0}).model_dump_json())
+        for trial in planned
+        if trial.spec is not None
+    )
+    return len(settings) if max(settings.values(), default=1) > 1 else 1
 
 
 def running_at_once(resources: Resources, gpus: int | None = None) -> int:

@@ -1,6 +1,7 @@
 """What a grid can see, for its dry run: `analysis.design.power` for the file's cells, seeds and
 items."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,12 +39,16 @@ def lines(grid: Grid) -> Iterator[str]:
 
 
 def layout_of(grid: Grid, stage: Stage, arm: str) -> Layout:
-    """Settings of an arm; of a run that decides, with the seeds that its trials make up."""
+    """Settings of an arm; of a run that chooses its cells, with the seeds that its trials make
+    up."""
     cells = [spec for name, spec in stage.cells if name == arm]
     settings = sorted({(spec.learning_rate, spec.batch_size) for spec in cells})
     trials = len(cells)
     if grid.decide is not None and stage.name == decided_stage(grid).name:
         trials = grid.decide.trials
+    if grid.search is not None and stage.searched_axes:
+        of_grid = math.prod(map(len, stage.searched_axes.values()))
+        trials *= min(grid.search.trials / of_grid, 1)
     x, y = np.log2(np.array(settings, dtype=float)).T
     return Layout(tuple(x), tuple(y), trials / len(settings))
 
@@ -97,10 +102,11 @@ def _change(grid: Grid, name: str, layout: Layout) -> str:
     stretch = 1 + WIDER / layout.span
     wide = layout._replace(x=tuple(middle + stretch * (x - middle) for x in layout.x))
     seeds = layout._replace(seeds=2 * layout.seeds)
+    more = "trials" if grid.decide or (grid.search and layout.seeds < 1) else "seeds"
     ways = [
         ("the same rates spread over two octaves more", _expected(grid, name, wide)),
         ("all of its items", _expected(grid, name, layout, every_item=True)),
-        ("twice the seeds", _expected(grid, name, seeds)),
+        (f"twice the {more}", _expected(grid, name, seeds)),
         ("all three", _expected(grid, name, wide._replace(seeds=seeds.seeds), every_item=True)),
     ]
     if grid.evaluate.limit is None:

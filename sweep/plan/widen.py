@@ -1,9 +1,12 @@
 """A grid with `decide` -> the same with every cell that may run: further seeds, and the settings
-beyond its borders."""
+beyond its borders. And how many of them, or of those of a `search`, run at most."""
+
+from collections.abc import Collection
 
 from analysis.design.space import MOST_SEEDS, Space
 from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.gridfile.screening import own_space
+from sweep.plan.trials import Trial
 from trainers.data import row_counts
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
@@ -50,6 +53,22 @@ def widened(grid: Grid) -> Grid:
     return grid.model_copy(
         update={"stages": grid.stages | {stage.name: stage.model_copy(update={"cells": cells})}}
     )
+
+
+def at_most(grid: Grid, planned: list[Trial], begun: Collection[str] = ()) -> list[Trial]:
+    """Of the planned trials as many as run at most, where the run chooses its cells: those whose
+    keys are `begun`, others up to the number, and what starts from them."""
+    if grid.decide is None and grid.search is None:
+        return planned
+    stage = decided_stage(grid)
+    seeds = len(stage.axes.get("seed", (0,)))
+    most = grid.decide.trials if grid.decide else grid.search.trials * seeds if grid.search else 0
+    cells = [trial for trial in planned if trial.stage == stage.name]
+    left_out = {t.key for t in sorted(cells, key=lambda t: t.key not in begun)[most:]} - {*begun}
+    for trial in planned:  # parents come before children
+        if trial.parent in left_out:
+            left_out.add(trial.key)
+    return [trial for trial in planned if trial.key not in left_out]
 
 
 def _fits(spec: StageSpec, batch_size: int) -> bool:

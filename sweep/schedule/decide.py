@@ -22,7 +22,7 @@ from analysis.tables.records.screening import without
 from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid
-from sweep.gridfile.screening import screening_stage
+from sweep.gridfile.screening import own_space, screening_stage
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space
@@ -34,7 +34,8 @@ from sweep.storage.run_folder import RunFolder
 from trainers import files
 
 LAST = "decision.json"
-"""In decide/ of the run folder: why the run stopped, under which settings, after which cells."""
+"""In decide/ of the run folder: why the run stopped, under which settings and axes, after which
+cells."""
 
 
 class DecidePool(Pool[Cell]):
@@ -45,6 +46,7 @@ class DecidePool(Pool[Cell]):
         self.settings = grid.decide
         self.space = space(grid)
         stage = decided_stage(grid)
+        self._axes = own_space(stage)
         self.stage = stage.name
         asked = grid.decide.benchmarks or _all(choosing.measured(stage, grid.evaluate))
         evaluations = [named(wants[stage.name], name) for name in asked]
@@ -72,8 +74,7 @@ class DecidePool(Pool[Cell]):
     def close(self, reason: str) -> None:
         """Record that the run has decided, or why it cannot go on."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"reason": reason, "of": self._marks(), "results": self._results()}
-        files.write_json(self._path, record)
+        files.write_json(self._path, {"reason": reason, "of": self._marks()} | self._compared())
 
     def passed_over(self) -> frozenset[str]:
         """Screening runs too that have not ended when the first cell has begun: the start is laid
@@ -130,7 +131,8 @@ class DecidePool(Pool[Cell]):
             fits = self._fits(without(whole), items) if ended else []
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)
-        settings = Settings(self.budget, self.settings.octaves, expected)
+        screening = self.screening is not None
+        settings = Settings(self.budget, self.settings.octaves, expected, screening)
         return decide(fits, tried, self.space, settings, count, allowed)
 
     def _fits(self, frame: pd.DataFrame, items: pd.DataFrame) -> list[Fit]:
@@ -157,9 +159,13 @@ class DecidePool(Pool[Cell]):
         with files.shaped(self._path):
             if last is None or last["of"] != self._marks():
                 return ""
-            if "results" in last and last["results"] != self._results():
+            if any(last.get(name, mark) != mark for name, mark in self._compared().items()):
                 return ""
             return str(last["reason"])
+
+    def _compared(self) -> dict[str, str]:
+        """What else decided, by its names in the record, of which old ones lack some."""
+        return {"results": self._results(), "axes": files.short_hash(self._axes)}
 
     def _results(self) -> str:
         """Of what decided: how each cell that had run ended, and on what it is scored."""

@@ -67,10 +67,18 @@ class Pool(ABC, Generic[C]):
 
     def total(self, planned: list[Trial]) -> int:
         """How many of the `planned` trials there will be in the end, at most."""
-        started = len(self.started)
-        cells = started if self.over else max(self.budget, started)
         per_cell = len(self.cell_of) // len(self.cells)
-        return len(planned) - (len(self.cells) - cells) * per_cell
+        return len(planned) - (len(self.cells) - self._most_cells) * per_cell
+
+    def most(self, planned: list[Trial]) -> dict[str, int]:
+        """The same of each stage that has cells."""
+        of_stages = Counter(trial.stage for trial in planned if trial.key in self.cell_of)
+        per_cell = {stage: count // len(self.cells) for stage, count in of_stages.items()}
+        return {stage: count * self._most_cells for stage, count in per_cell.items()}
+
+    @property
+    def _most_cells(self) -> int:
+        return len(self.started) if self.over else max(self.budget, len(self.started))
 
     def shown(self, planned: list[Trial]) -> list[Trial]:
         """Those of the `planned` trials that stand in plan.csv."""

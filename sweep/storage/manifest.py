@@ -19,8 +19,11 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]) -> None:
-    """Written at every start; `created` and the data seen by earlier starts are kept."""
+def write(
+    folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation], most: dict[str, int]
+) -> None:
+    """Written at every start; `created` and the data seen by earlier starts are kept. `most` is how
+    many trials of a stage run at most, where the run chooses among its cells."""
     earlier = files.read_json(folder.manifest) or {}
     changed = changed_code(folder)
     counted = [preparation.model_dump() for preparation in prepared]
@@ -55,6 +58,7 @@ def write(folder: RunFolder, resolved: ResolvedGrid, prepared: list[Preparation]
                 "resources": _held(resolved.grid, stage),
             }
             | _screens(resolved.grid, stage)
+            | ({"trials": most[stage]} if stage in most else {})
             for stage, of_stage in resolved.evaluations.items()
         },
     }

@@ -142,11 +142,13 @@ class Reader:
             screens = {name for name, stage in stages if stage.get("screens")}
         self._identities.follow(self.rows)
         trials = [self._trial(row, manifest, driver) for row in self.rows]
+        with files.shaped(self.folder.manifest):
+            left = time_left(trials, dict(stages))
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
             best=self._best.of(self.rows, self._scores, screens),
-            left=time_left(trials),
+            left=left,
             driver=driver.told,
             scores=self._scores,
             notes=self._notes.lines(driver.at_work),

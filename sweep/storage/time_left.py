@@ -2,13 +2,15 @@
 
 A trial that has not ended holds its slot as long as one that has, drawn from those of its stage and
 batch size, else from those of its stage; trials that are trained in one pass share one. Draws share
-the slots that are busy now, first come first served; the interval is that of the draws.
+the slots that are busy now, first come first served; the interval is that of the draws. A run that
+chooses its cells has as many trials as it runs at most, whether or not they are in its plan.
 """
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,6 +46,20 @@ class Timed(Protocol):
     def cpus(self) -> float: ...
 
 
+class _Chosen(NamedTuple):
+    """A trial that is still to be chosen."""
+
+    stage: str
+    gpus: float
+    cpus: float
+    batch_size: int | None = None
+    state: str = "planned"
+    held: float = 0.0
+    gpu_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    lanes: int = 1
+
+
 class Left(NamedTuple):
     """`low` to `high` hold the time to the end with 90 %."""
 
@@ -55,12 +71,17 @@ class Left(NamedTuple):
     gpu_seconds: float
     """The same times the GPUs that a trial holds."""
     cpu_seconds: float
+    at_most: bool = False
+    """Whether the run chooses its cells, and may end before it has chosen as many as it may."""
 
 
-def time_left(trials: Sequence[Timed]) -> Left | None:
-    """None where nothing runs, or a stage with trials to come has none that has ended."""
+def time_left(
+    trials: Sequence[Timed], stages: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Left | None:
+    """None where nothing runs, or a stage with trials to come has none that has ended. `stages` are
+    those of the run's manifest."""
     running = [trial for trial in trials if trial.state == "running"]
-    to_come = [trial for trial in trials if trial.state == "planned"]
+    to_come = _to_come(trials, stages)
     known = _pools(trials)
     pools = [
         known.get((trial.stage, trial.batch_size)) or known.get((trial.stage, None), [])
@@ -81,7 +102,22 @@ def time_left(trials: Sequence[Timed]) -> Left | None:
     held = [(trial.gpus, trial.cpus) for trial in (*running, *to_come)]
     gpus, cpus = (np.array(column) for column in zip(*held, strict=True))
     sums = (float(part) for part in (expected.sum(), expected @ gpus, expected @ cpus))
-    return Left(float(middle), float(low), float(high), *sums)
+    at_most = any("trials" in stage for stage in stages.values())
+    return Left(float(middle), float(low), float(high), *sums, at_most=at_most)
+
+
+def _to_come(trials: Sequence[Timed], stages: Mapping[str, Mapping[str, Any]]) -> list[Timed]:
+    """Planned trials; of a stage whose cells are chosen, as many as still run at most."""
+    to_come: list[Timed] = [trial for trial in trials if trial.state == "planned"]
+    for name, stage in stages.items():
+        if (most := stage.get("trials")) is not None:
+            left = max(most - sum(t.stage == name and t.state != "planned" for t in trials), 0)
+            planned = [trial for trial in to_come if trial.stage == name][:left]
+            held = stage.get("resources", {})
+            chosen = _Chosen(name, held.get("gpus", 0.0), held.get("cpus", 0.0))
+            others = [trial for trial in to_come if trial.stage != name]
+            to_come = [*others, *planned, *[chosen] * (left - len(planned))]
+    return to_come
 
 
 def spent(trials: Iterable[Timed]) -> tuple[float, float]:

@@ -27,7 +27,8 @@ def time_left(run: RunStatus) -> str:
         unknown = run.counts["running"] and run.counts["planned"]
         return "Time to the end: known once a trial of each stage has ended" if unknown else ""
     ends = f"{duration(left.low)} to {duration(left.high)}"
-    return f"About {duration(left.seconds)} to the end ({ends}, 90 % interval)"
+    about = "At most about" if left.at_most else "About"
+    return f"{about} {duration(left.seconds)} to the end ({ends}, 90 % interval)"
 
 
 def cost(run: RunStatus, spent: Spent | None) -> str:
@@ -39,7 +40,8 @@ def cost(run: RunStatus, spent: Spent | None) -> str:
         gpu_hours, cpu_hours = run.left.gpu_seconds / 3600, run.left.cpu_seconds / 3600
         share = gpu_hours / spent.gpu_hours if spent.gpu_hours else cpu_hours / spent.cpu_hours
         price = None if spent.cost is None else share * spent.cost
-        text += f", about {Spent(gpu_hours, cpu_hours, price, spent.currency).words} to go"
+        about = "at most about" if run.left.at_most else "about"
+        text += f", {about} {Spent(gpu_hours, cpu_hours, price, spent.currency).words} to go"
     return text
 
 

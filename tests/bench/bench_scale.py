@@ -160,7 +160,7 @@ def run_nothing(folder: RunFolder, grid: Grid, trials: list[Trial]) -> None:
     resolved = resolve(grid)
     with open(os.devnull, "w") as nowhere, folder.lock() as lock:
         driver = Counted(resolved, folder, Options(), RunConsole(file=nowhere), None, lock)
-        manifest.write(folder, resolved, [])
+        manifest.write(folder, resolved, [], {})
         began = time.monotonic()
         for trial in trials:
             ended(folder, trial, resolved.evaluations[trial.stage])

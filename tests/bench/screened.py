@@ -79,7 +79,8 @@ def _looks(
             kept, _ = screening.standing(
                 expected, tried, space, None, losses[0].rows(screened), losses[1].rows(ran)
             )
-        chosen = decide(fits, tried, space, settings._replace(expected=kept), AT_ONCE)
+        asked = settings._replace(expected=kept, screening=True)
+        chosen = decide(fits, tried, space, asked, AT_ONCE)
         if tried:
             yield Look([trial.cell for trial in tried], spent + len(tried), kept is None)
         if not chosen.choices:

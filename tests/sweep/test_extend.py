@@ -1,7 +1,9 @@
 """`--extend`: what the report asks for next, round after round, within the limits."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ from ruamel.yaml import YAML
 from analysis.advice import grid_file
 from sweep import extend
 from sweep.gridfile.keys.schema import Limits
+from sweep.plan import trials
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -40,7 +43,7 @@ def test_trials_of_earlier_starts_do_not_count_against_the_limits_of_this_one(tm
 
 def test_round_writes_over_no_file_of_an_earlier_start(tmp_path):
     def step(text: str) -> list[extend.Step]:
-        return [extend.Step("sft", "", "Add.", text, {})]
+        return [extend.Step("sft", "", "Add.", text, {}, 1)]
 
     asked = [extend.written(step(text), tmp_path / "extended") for text in ("a", "b", "a", "c")]
     assert [file.name for file in asked] == ["1.yaml", "2.yaml", "1.yaml", "3.yaml"]
@@ -99,6 +102,7 @@ def test_steps_of_several_arms_stand_in_one_file(tmp_path):
             "",
             grid_file.read("sft", arm, run).text({"learning_rate": rates, "batch_size": [4]}),
             {"learning_rate": rates, "batch_size": [4]},
+            1,
         )
         for arm, rates in axes.items()
     ]
@@ -117,7 +121,7 @@ def test_steps_of_arms_that_share_axes_add_to_each_other(tmp_path):
     for arm, rates in asked.items():
         axes: dict[str, list[Any]] = {"learning_rate": rates, "seed": [0]}
         whole = grid_file.read("sft", arm, run).text(axes)
-        steps.append(extend.Step("sft", arm, "", whole, axes))
+        steps.append(extend.Step("sft", arm, "", whole, axes, 2))
     grid = YAML(typ="safe").load(extend.together(steps, file))["stages"]["sft"]["grid"]
     assert grid == {"seed": [0], "learning_rate": [0.0001, 0.001, 0.01, 0.1]}
 
@@ -135,6 +139,60 @@ def test_what_chooses_its_own_cells_is_refused(drive, small, tmp_path, more, opt
     ended = drive(yaml.safe_dump(grid | more), tmp_path / "small", "--extend", *options)
     assert ended.code == 2
     assert problem in ended.output
+
+
+@pytest.fixture
+def started(load, small, tmp_path, monkeypatch):
+    """What `--extend` would run of a grid, start after start: the learning rates of each round."""
+
+    def start(
+        text: str, *steps: extend.Step, max_hours: float | None = None
+    ) -> tuple[list[set], Counter[str]]:
+        rounds = list[set]()
+
+        def drive(grid, planned, *_):
+            rounds.append({trial.spec.learning_rate for trial in planned if trial.spec})
+            return Counter(ok=1)
+
+        asked = iter([steps])
+        monkeypatch.setattr(extend.driver, "drive", drive)
+        monkeypatch.setattr(extend, "next_steps", lambda path: next(asked, ()))
+        grid = load(text)
+        grid = grid.model_copy(update={"limits": Limits(max_hours=max_hours)})
+        console: Any = SimpleNamespace(say=lambda line: None)
+        options: Any = None
+        path = tmp_path / "small"
+        return rounds, extend.drive(grid, trials.trials(grid), path, options, console)
+
+    (tmp_path / "small").mkdir()
+    return start
+
+
+OWN, WIDER, WIDEST = "[0.001, 0.002]", "[0.001, 0.002, 0.004]", "[0.0005, 0.001, 0.002, 0.004]"
+
+
+def asked_for(small: str, rates: str) -> extend.Step:
+    return extend.Step("sft", "", "Add.", small.replace(OWN, rates), {}, 1)
+
+
+def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, tmp_path):
+    assert started(small, asked_for(small, WIDER))[0] == [{0.001, 0.002}, {0.001, 0.002, 0.004}]
+    again, _ = started(small, asked_for(small, WIDEST))
+    assert again == [{0.001, 0.002, 0.004}, {0.0005, 0.001, 0.002, 0.004}]
+    files_of_rounds = sorted(file.name for file in (tmp_path / "small" / "extended").iterdir())
+    assert files_of_rounds == ["1.yaml", "2.yaml"], "none is written over"
+
+
+@pytest.mark.parametrize("edit", [("steps: 3", "steps: 2"), ("limit: 8", "limit: 4")])
+def test_rounds_of_a_grid_that_was_edited_since_are_left_out(started, small, edit):
+    started(small, asked_for(small, WIDER))
+    assert started(small.replace(*edit))[0] == [{0.001, 0.002}]
+
+
+def test_limits_that_leave_no_trial_to_a_round_leave_its_cells_planned(started, small):
+    rounds, states = started(small, asked_for(small, WIDER), max_hours=1e-12)
+    assert rounds == [{0.001, 0.002}]
+    assert states == Counter(ok=1, planned=1)
 
 
 def test_whole_command_runs_what_the_report_asks_for(drive, small, tmp_path):
@@ -171,7 +229,7 @@ def test_next_grid_that_cannot_run_is_told_and_the_run_ends_as_it_ended(
     drive, small, tmp_path, monkeypatch, old, new, problem
 ):
     text = small.replace("steps: 3", "steps: 1").replace("[0.001, 0.002]", "[0.001]")
-    step = extend.Step("sft", "", "Add.", text.replace(old, new), {})
+    step = extend.Step("sft", "", "Add.", text.replace(old, new), {}, 1)
     monkeypatch.setattr(extend, "next_steps", lambda path: [step])
     ended = drive(text, tmp_path / "runs" / "small", "--extend")
     assert ended.code == 0

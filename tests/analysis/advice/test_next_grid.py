@@ -22,7 +22,7 @@ stages:
     kind: sft
     epochs: 2       # kept
     grid:
-      learning_rate: {log: [1.0e-4, 1.0e-2], count: 5}
+      learning_rate: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2]
       batch_size: {log2: [4, 32]}
 evaluate: {benchmarks: [arc]}
 """
@@ -158,6 +158,36 @@ def test_new_cells_are_those_of_every_arm_that_the_file_runs(tmp_path: Path) -> 
     # values of a column are surfaces of their own: no file runs one's rates for the others
     assert of_a_table.cells == alone.cells
     assert of_a_table.sentence.endswith(f"{alone.cells} new cells beside the 20 there are.")
+
+
+@pytest.mark.parametrize(
+    ("chooser", "before", "after"),
+    [("decide: {trials: 21}", 21, 33), ("decide: {}", 45, 57), ("search: {trials: 30}", 30, 42)],
+)
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_run_that_chooses_its_cells_gets_more_trials_and_no_seeds(
+    tmp_path: Path, chooser: str, before: int, after: int, flat: bool
+) -> None:
+    text = FILE.replace(
+        "[1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2]", "{log: [1.0e-4, 1.0e-2], count: 5}"
+    )
+    (path := tmp_path / "grid.yaml").write_text(f"{text}{chooser}\n")
+    here = table(lambda x, y: (0 if flat else 0.03) * x, noise=0.01 if flat else 0.002)
+    ran = here[here.batch_size.isin([4, 32]) & (here.learning_rate > RATES[0])]
+    step = asked(ran, path)
+    name = chooser.split(":")[0]
+    assert YAML(typ="safe").load(step.text)[name]["trials"] == after
+    assert f"{name}.trials from {before} to {after}" in step.sentence
+    assert step.cells == after - before and "new cell" not in step.sentence.split("chooses")[0]
+    grid = axes(step)
+    assert "seed" not in grid and grid["batch_size"] == {"log2": [4, 32]}
+    if flat:
+        assert grid["learning_rate"] == {"log": [1e-4, 1e-2], "count": 5}
+        assert "noise still hides" in step.sentence
+    else:
+        rates = set(grid["learning_rate"])
+        assert {1e-4, 3.162e-4, 3.162e-3} < rates, "those that have not run stay"
+        assert max(rates) > RATES[-1]
 
 
 ARMS = """\

@@ -10,7 +10,7 @@ import pytest
 from analysis.advice.answers import answers
 from analysis.design.decide import EARLIEST, Decision, Settings, decide
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
-from analysis.design.start import Expected
+from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
@@ -179,6 +179,23 @@ def test_grid_that_only_diverges_is_searched_below():
     assert len(tried) < 30
 
 
+@pytest.mark.parametrize(
+    ("rates", "highest", "lower"), [(3, -10, ()), (5, -9, ()), (3, -11, (2.0**-13, 2.0**-14))]
+)
+def test_one_batch_size_goes_on_to_replicates(rates, highest, lower):
+    """Of rates from 2^-12 on, of which those up to `highest` train."""
+    space = Space(tuple(2.0 ** (k - 12) for k in range(rates)), (8,), (0, 1, 2, 3, 4), lower)
+    tried, last = run(lambda x, y: np.nan if x > highest else inside(x, y), 9, 0.1, space)
+    assert last.stop == "the budget of 9 trials is spent"
+    assert max(Counter(one.cell.setting for one in tried).values()) > 1
+
+
+def test_batch_sizes_beyond_the_border_are_tried_where_two_cells_have_a_score():
+    space = Space((2.0**-12, 2.0**-11, 2.0**-10), (8,), (0,), smaller=(4,), larger=(16,))
+    tried, _ = run(lambda x, y: np.nan if x > -11 else inside(x, y), 9, space=space)
+    assert {one.cell.batch_size for one in tried} == {4, 8, 16}
+
+
 def test_an_expected_rate_draws_the_first_cells_to_it_at_each_batch_size():
     expected = Expected({4: 2.0**-12, 8: 2.0**-11, 16: 2.0**-10, 32: 2.0**-9}, "a paper")
     choices = decide([], [], SPACE, Settings(45, 3, expected), 99).choices
@@ -195,6 +212,28 @@ def test_expected_rates_far_outside_the_grid_leave_its_nearest_cells():
     cells = [c.cell for c in decide([], [], SPACE, Settings(45, 3, expected), 99).choices]
     assert {cell.learning_rate for cell in cells} <= set(RATES[-4:])
     assert len(set(cells)) == 12
+
+
+@pytest.mark.parametrize(
+    ("tried_of", "screening", "again"),
+    [(RATES, False, False), (RATES[:4], False, True), (RATES, True, True)],
+    ids=["as many cells as a start has", "too few cells", "screening that was refused"],
+)
+def test_longer_axes_lay_no_second_start_where_fits_choose(tried_of, screening, again):
+    ran = [Cell(rate, 8, 0) for rate in RATES if rate in tried_of]
+    ran += [Cell(rate, 16, 0) for rate in tried_of[:3]]
+    tried = [Tried(cell, "ok") for cell in ran]
+    settings = Settings(45, 2, None, screening)
+    chosen = decide(measured(inside, ran), tried, SPACE, settings, 3).choices
+    assert all(choice.reason.startswith("start") == again for choice in chosen)
+
+
+def test_a_start_of_which_a_cell_diverged_is_no_other_one():
+    start = [choice.cell for choice in decide([], [], SPACE, Settings(45, 3), 99).choices]
+    tried = [Tried(start[0], "diverged"), *(Tried(Cell(RATES[0], 8, k), "ok") for k in range(11))]
+    assert not had_another_start(tried, SPACE)
+    assert had_another_start([Tried(start[1], "diverged"), *tried[1:]], SPACE)
+    assert not had_another_start([Tried(cell, "ok") for cell in start], SPACE)
 
 
 def test_a_start_that_is_wrong_by_three_octaves_is_left_again():

@@ -1,15 +1,18 @@
 """What keeps a right grid from starting here and now: exit code 4, and nothing is written."""
 
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from sweep.execution import preflight
 from sweep.plan import trials
+from sweep.plan.widen import at_most, widened
 from sweep.resolve import resolve
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
+from tests.sweep.schedule.deciding import DECIDE
 from trainers import files
 
 RLVR = """\
@@ -107,6 +110,36 @@ def test_data_that_the_hub_does_not_give_is_found_before_anything_is_written(
     assert "data set 'a/b'" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "runs").exists()
+
+
+CHOOSERS = {
+    "decide": ["decide.trials=30"],
+    "search": ["decide=null", "search={method: optuna, trials: 15, objective: world_choice}"],
+}
+"""30 trainings of a grid of two seeds, at most."""
+
+
+@pytest.mark.parametrize("chooser", CHOOSERS)
+@pytest.mark.parametrize(("begun", "trained", "left"), [(0, 0, 30), (8, 8, 22), (30, 29, 1)])
+def test_cells_that_were_begun_count_among_those_that_a_run_chooses(
+    load, tmp_path, chooser, begun, trained, left
+):
+    grid, folder = load(DECIDE, *CHOOSERS[chooser]), RunFolder(tmp_path / "run")
+    planned = [t for t in trials.trials(widened(grid)) if t.stage == "sft"]
+    for number, trial in enumerate(reversed(planned[-begun:] if begun else [])):
+        folder.trial(trial).log_attempt("started")
+        if number < trained:
+            files.write_json(
+                folder.trial(trial).path / "train.json", {"status": "ok", "reason": ""}
+            )
+    assert len(preflight.to_train(folder, grid, planned)) == left
+
+
+def test_what_starts_from_cells_that_are_left_out_is_left_out(load):
+    own = "{kind: sft, start_from: sft, data: {name: world:sft}, batch_size: 4, learning_rate: 0.1}"
+    grid = load(DECIDE, *CHOOSERS["search"], f"stages.after={own}")
+    stages = Counter(trial.stage for trial in at_most(grid, trials.trials(grid)))
+    assert stages == {"base": 1, "before": 1, "sft": 30, "after": 30}
 
 
 def test_too_little_disk_is_refused(load, small, monkeypatch, tmp_path):

@@ -33,6 +33,17 @@ def test_weights_that_stay_and_weights_at_one_time(load, small, keep, kept, peak
     assert found == (kept * ONE, peak * ONE + CHECKPOINT)
 
 
+def test_best_holds_one_model_of_each_cell_while_seeds_are_to_come(load, small):
+    found = of(load, small, "stages.sft.keep=best", "stages.sft.grid.seed=[0, 1, 2]")
+    assert found == (ONE, (2 + 1) * ONE + CHECKPOINT)
+
+
+def test_best_holds_all_models_until_a_run_has_decided(load, small):
+    rates = "stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]"
+    found = of(load, small, "stages.sft.keep=best", rates, "decide={trials: 9}")
+    assert found == (ONE, 3 * ONE + CHECKPOINT)
+
+
 def test_parents_are_there_until_their_children_are_trained(load, chain):
     """One parent, whose weights do not stay, and two children, whose weights do."""
     found = of(load, chain, "stages.first.keep=none")

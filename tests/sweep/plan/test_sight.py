@@ -31,9 +31,21 @@ def test_cheapest_change_comes_with_what_cannot_answer(shipped):
     assert "with all of its items it can" in told
 
 
-def test_run_that_decides_is_judged_by_its_trials(shipped):
-    grid = shipped("lr_bs_decide")
-    assert sight.layout_of(grid, grid.stages["sft"], "").seeds == pytest.approx(45 / 78)
+@pytest.mark.parametrize(
+    ("chooser", "seeds"),
+    [
+        ("decide.trials=45", 45 / 78),
+        ("search={method: optuna, trials: 39, objective: arc}", 39 / 78),
+        ("search={method: optuna, trials: 99, objective: arc}", 1),
+    ],
+)
+def test_run_that_chooses_its_cells_is_judged_by_its_trials(shipped, chooser, seeds):
+    one = ["decide=null"] if "search" in chooser else []
+    grid = shipped("lr_bs_decide", *one, chooser, "evaluate.limit=20")
+    assert sight.layout_of(grid, grid.stages["sft"], "").seeds == pytest.approx(seeds)
+    told = " ".join(sight.lines(grid))
+    assert ("twice the trials" in told) == (seeds < 1)
+    assert "twice the seeds" not in told
 
 
 def test_grid_of_two_rates_promises_nothing(shipped):

@@ -107,6 +107,7 @@ def test_counts_of_a_run_open_no_record(records, monkeypatch):
     assert len(pool.started) == len(cells(ran)) == 5
     assert not pool.over
     assert pool.total(run.planned) == 2 + 30
+    assert pool.most(run.planned) == {"sft": 30}
 
 
 def test_no_more_trials_are_open_than_allowed_at_once(records):
@@ -161,7 +162,18 @@ def test_other_items_and_mended_cells_open_a_decided_run_again(closed):
     assert not run.pool().over
 
 
-def test_run_that_was_decided_before_results_were_recorded_stays_so(closed):
+def test_longer_axes_open_a_decided_run_again(closed, records):
+    for axis in (
+        "learning_rate={log2: [0.0005, 0.064]}",
+        "batch_size=[4, 8, 16, 32]",
+        "seed=[3, 5, 6]",
+    ):
+        wider = records(DECIDE, f"stages.sft.grid.{axis}").pool()
+        assert not wider.over, axis
+        assert not wider.passed_over(), axis
+
+
+def test_run_that_was_decided_before_results_and_axes_were_recorded_stays_so(closed):
     run, _ = closed
     path = run.folder.path / "decide" / LAST
     record = read_json(path)

@@ -239,6 +239,7 @@ def test_search_runs_as_many_cells_as_wanted_with_all_their_seeds(records):
     assert frontier.exhausted
     assert len(run.pool.passed_over()) == 9 * 2
     assert run.pool.total(run.planned) == len(ran)
+    assert run.pool.most(run.planned) == {"sft": 6 * 2}
 
 
 def test_cell_is_told_the_mean_over_its_seeds(records):

@@ -5,7 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sweep.storage.time_left import spent, time_left
+from sweep.schedule.spending import Spent
+from sweep.storage.status_reader import RunStatus
+from sweep.storage.time_left import Left, spent, time_left
+from sweep.terminal import words
 
 
 class Trial(NamedTuple):
@@ -43,6 +46,26 @@ def test_trials_in_one_pass_share_a_slot():
     left = time_left([*ended, *passes, *[Trial("planned")] * 4])
     assert left is not None
     assert left.seconds == pytest.approx((10 * 50 + 4 * 100) / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("planned", [0, 2, 60], ids=["decide", "some chosen", "search"])
+def test_cells_that_are_chosen_count_up_to_the_number_that_may_run(planned):
+    ended, others = [Trial("ok", 100.0)] * 50, [Trial("ok", 7.0, stage="base")] * 3
+    stages = {"base": {}, "sft": {"trials": 56, "resources": {"gpus": 1.0, "cpus": 2.0}}}
+    running = [Trial("running", 50.0)] * 2
+    left = time_left([*others, *ended, *running, *[Trial("planned")] * planned], stages)
+    assert left is not None and left.at_most
+    assert left.seconds == pytest.approx(250, rel=0.05)
+    assert left.gpu_seconds == pytest.approx(500, rel=0.05)
+    assert left.cpu_seconds == pytest.approx(1000, rel=0.05)
+
+
+@pytest.mark.parametrize(("at_most", "about"), [(False, "about"), (True, "at most about")])
+def test_time_of_a_run_that_chooses_its_cells_is_told_as_the_most(at_most, about):
+    left = Left(60.0, 50.0, 70.0, 60.0, 3600.0, 0.0, at_most)
+    run = RunStatus("run", [], [], left, "", {}, [])
+    assert words.time_left(run).lower().startswith(f"{about} 1 min 00 s to the end")
+    assert f", {about} 2.00 EUR" in words.cost(run, Spent(1.0, 0.0, 2.0, "EUR"))
 
 
 def test_each_batch_size_takes_its_own_time():
