@@ -177,5 +177,5 @@ def begun(folder: RunFolder, rounds: int) -> int:
     """Trials that the latest rounds have begun. Earlier starts of the command do not count; their
     events may have come from a store only when the first round began."""
     names = [event["event"] for event in events.read(folder.events)]
-    first = [place for place, name in enumerate(names) if name == "begun"][-rounds]
-    return names[first:].count("started")
+    begins = [place for place, name in enumerate(names) if name == "begun"]
+    return sum(names[place:].count("started") for place in begins[-rounds:][:1])
