@@ -179,14 +179,14 @@ def test_seeds_that_some_cells_have_come_before_new_ones() -> None:
 
 
 def test_new_cells_start_from_each_of_the_parents() -> None:
-    frame = table(lambda x, y: 0.03 * x, rates=RATES[:3], sizes=(4, 8), noise=0.002)
+    frame = table(lambda x, y: 0.03 * x, sizes=(4, 8), noise=0.002)
     parts = [frame.assign(parent=parent, key=frame.key + parent) for parent in "PQ"]
     both = asked(pd.concat(parts, ignore_index=True))
-    assert both.cells == 2 * asked(frame).cells and "beside the 12 there are" in both.sentence
+    assert both.cells == 2 * asked(frame).cells and "beside the 20 there are" in both.sentence
 
 
 def test_what_starts_from_each_new_cell_is_counted_too() -> None:
-    frame = table(lambda x, y: 0.03 * x, rates=RATES[:3], sizes=(4, 8), noise=0.002)
+    frame = table(lambda x, y: 0.03 * x, sizes=(4, 8), noise=0.002)
     first = pd.DataFrame({"key": frame.key, "parent": "", "stage": "all"})
     later = [
         pd.DataFrame({"key": frame.key + pair, "parent": frame.key, "stage": "dpo"})
@@ -195,7 +195,7 @@ def test_what_starts_from_each_new_cell_is_counted_too() -> None:
     fits = [fit(cells) for cells in surfaces(frame)]
     step = next_step(fits, answers(fits), frame, None, plan=pd.concat([first, *later]))
     assert step.cells == 4
-    assert "4 new cells beside the 6 there are, and 8 of dpo, which starts from each" in (
+    assert "4 new cells beside the 10 there are, and 8 of dpo, which starts from each" in (
         step.sentence
     )
     best = pd.concat([first, later[0][:1]])  # of one alone, as with `parent: best`

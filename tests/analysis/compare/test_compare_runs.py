@@ -6,8 +6,7 @@ import pytest
 
 from analysis.advice.advise import Advice, advise
 from analysis.compare import compare_runs, compare_scores
-from analysis.compare.score_difference import Scored, score_difference
-from analysis.compare.score_difference import ScoreDifference
+from analysis.compare.score_difference import Scored, ScoreDifference, score_difference
 from analysis.compare.source import Source
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
@@ -98,7 +97,11 @@ def test_of_three_runs_the_pair_that_does_not_differ_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("stderr", "gain", "texts"),
-    [(0.0004, 0.0012, ("2.34120", "2.34000")), (None, 0.0012, ("2.3412", "2.3400"))],
+    [
+        (0.0004, 0.0012, ("2.3412", "2.3400")),
+        (None, 0.0012, ("2.3412", "2.3400")),
+        (0.01, 0.0012, ("2.341", "2.340")),
+    ],
 )
 def test_losses_have_the_digits_that_tell_them_apart(stderr, gain, texts) -> None:
     assert ScoreDifference(2.3412, 2.34, gain, stderr, 0).texts == texts

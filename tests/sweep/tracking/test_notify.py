@@ -1,6 +1,7 @@
 """Messages of a run, as a real HTTP server on this machine receives them (Apprise's json://)."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sweep.gridfile.load import GridError
+from sweep.storage import events
 from sweep.tracking import notify
 
 GRID = """\
