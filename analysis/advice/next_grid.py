@@ -75,7 +75,7 @@ def next_step(
     arms, or values of further axes. Each gets the new cells, unless arms have axes of their own.
     `plan` is the run's (`plan_file.read_plan`)."""
     cells = [fit.cells for fit in fits]
-    rows = _numbered(rows[rows.learning_rate.notna()])
+    rows = _numbered(rows.loc[rows.learning_rate.notna()])
     reasons = _reasons(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
     rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})

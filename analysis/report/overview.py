@@ -245,7 +245,7 @@ def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
         if seeds.min() < seeds.max()
         else counted(int(seeds.max()), "seed")
     )
-    table, bad = first.table, rows[rows.status != "ok"].drop_duplicates("key")
+    table, bad = first.table, rows.loc[rows.status != "ok"].drop_duplicates("key")
     lost = {name: list(statuses.values()).count(name) for name in ("diverged", "failed")}
     without = listed([f"{count or 'none'} {status}" for status, count in lost.items()])
     axes_of_bad = zip(bad.learning_rate, bad.batch_size, strict=True)

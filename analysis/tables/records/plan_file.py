@@ -55,7 +55,7 @@ def descendants(plan: pd.DataFrame, stage: str) -> dict[str, int]:
 
 def _parents(plan: pd.DataFrame) -> Sequence[str]:
     """Of each trial, before which it stands; "" where it has none."""
-    return plan.get("parent", [""] * len(plan))
+    return list(plan.parent) if "parent" in plan else [""] * len(plan)
 
 
 def unplanned(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
