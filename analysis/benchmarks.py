@@ -83,12 +83,15 @@ ON_DATA_OF = "@"
 def task(benchmark: str) -> Task:
     """The record of a benchmark; one nobody has sorted is "other", without a chance level.
 
-    `heldout_loss@sft` is the held-out loss on the data of stage sft of a model that it starts from.
+    `heldout_loss@sft` is the held-out loss on the data of stage sft of a model that it starts from;
+    it has no part in a type, whose scores are of the model's own stage.
     """
     name, at, stage = benchmark.partition(ON_DATA_OF)
     known = TASKS.get(name)
     if known is None:
         return Task(benchmark, benchmark, "other", None, "not sorted", False)
-    return (
-        known._replace(benchmark=benchmark, label=f"{known.label}, {stage} data") if at else known
+    if not at:
+        return known
+    return known._replace(
+        benchmark=benchmark, label=f"{known.label}, {stage} data", task_type="other"
     )

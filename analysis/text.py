@@ -25,6 +25,14 @@ def number(value: float, digits: int = 2, smallest: float = 1e-3) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def decimal_places(error: float) -> int:
+    """Of a score, no finer than a tenth of its standard error; 3 where none is known."""
+    if not np.isfinite(error) or error <= 0:
+        return 3
+    places = np.ceil(-np.log10(error))
+    return int(np.clip(places + (error * 10**places < 2.5), 1, 5))
+
+
 def probability(value: float) -> str:
     """Two decimals, never claiming the certainty that a thousand draws cannot give."""
     if value > 0.99 or value < 0.01:

@@ -43,10 +43,12 @@ errors, than in this share of joint draws of their noise."""
 
 
 class Signal(StrEnum):
-    """What the cells of a benchmark say at all: they differ; no more than noise does; not at all;
-    no more than noise does, and every one is at the score of guessing."""
+    """What the cells of a benchmark say at all: they differ; they are too few to be told from
+    noise; they differ no more than noise does; not at all; no more than noise does, and every one
+    is at the score of guessing."""
 
     CLEAR = "clear"
+    TOO_FEW = "too few"
     FLAT = "flat"
     CONSTANT = "constant"
     CHANCE = "at chance"
@@ -101,6 +103,20 @@ class Answers(NamedTuple):
     mix: Setting | None
     contrast: Contrast
     rules: tuple[Rule, ...]
+
+    @property
+    def columns(self) -> list[tuple[str, tuple[RateAt, ...]]]:
+        """LR*(B) with its label: of each task type that has one, and of every benchmark that is of
+        none of these, which stands for itself."""
+        types = [(TASK_TYPE_LABELS[kind], rates) for kind, rates in self.type_rates.items()]
+        alone = [one for one in self.benchmarks.values() if one.task_type not in self.type_rates]
+        return types + [(one.label, one.rates) for one in alone]
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Of each task type that has one, and of every benchmark that is of none of these."""
+        alone = [one for one in self.benchmarks.values() if one.task_type not in self.task_types]
+        return [*self.task_types.values(), *(one.setting for one in alone if one.setting)]
 
 
 def answers(
@@ -217,7 +233,9 @@ def _signal(fit: Fit) -> Signal:
         return Signal.CONSTANT
     if fit.shaped:
         return Signal.CLEAR
-    return Signal.CHANCE if _at_chance(fit.cells) else Signal.FLAT
+    if _at_chance(fit.cells):
+        return Signal.CHANCE
+    return Signal.TOO_FEW if fit.flat_p is None else Signal.FLAT
 
 
 def _at_chance(cells: Cells) -> bool:

@@ -35,7 +35,8 @@ class Contrast(NamedTuple):
     and `visible` are None, and D may be farther from `octaves` on that side.
 
     `verdict` on the paper's claim (reasoning wants the higher ratio): supported, contradicted or
-    not resolved. `left_out`: benchmarks of either type whose cells do not differ beyond noise.
+    not resolved. `left_out`: benchmarks of either type whose cells are not known to differ beyond
+    noise.
     `missing` says why there is no contrast, "" where there is one; the figures are then None.
     """
 
@@ -155,5 +156,5 @@ def _missing(groups: dict[str, list[Fit]], used: dict[str, list[Fit]]) -> str:
             gaps.append(f"no {label} benchmark was scored")
         elif not used[kind]:
             labels = listed([task(fit.cells.benchmark).label for fit in groups[kind]])
-            gaps.append(f"the scores of {labels} do not differ between cells beyond noise")
+            gaps.append(f"cells are not known to differ beyond noise on {labels}")
     return " and ".join(gaps)

@@ -1,7 +1,7 @@
 """What to run next: a sentence, and the grid file that does exactly what the sentence says.
 
-The step follows the table of learning rates on the first screen, by task type or, where there are
-none, by benchmark: learning rates are added where a best one lies at or beyond an end of the
+The step follows the table of learning rates on the first screen, by task type, and by benchmark for
+those that are of none: learning rates are added where a best one lies at or beyond an end of the
 measured ones, seeds where noise hides it. Batch sizes are added where the next one is expected to
 gain more than a difference of no importance. A benchmark whose cells do not differ beyond noise has
 a say only where none does better. Where the run's own grid file is known the text is the whole file
@@ -25,6 +25,7 @@ from analysis.fit.batch import Batch
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
+from analysis.tables.records import plan_file
 from analysis.text import counted, listed, rate
 
 OCTAVE = 2.0
@@ -39,6 +40,9 @@ MORE_TRIALS = 12
 
 USUAL_HIGHEST = 1e-2
 """Where every cell diverged, the search goes on below this or below the lowest rate that did."""
+
+UNTOLD = (Signal.FLAT, Signal.TOO_FEW)
+"""Where noise may hide a difference; no seed tells more of what is constant or at chance."""
 
 NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "seed"}
 
@@ -69,16 +73,18 @@ def next_step(
     rows: pd.DataFrame,
     file: Path | None,
     arms: Sequence[str] = ("",),
+    plan: pd.DataFrame | None = None,
 ) -> NextStep:
     """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has these
-    arms, or values of further axes. Each gets the new cells, unless arms have axes of their own."""
+    arms, or values of further axes. Each gets the new cells, unless arms have axes of their own.
+    `plan` is the run's (`plan_file.read_plan`)."""
     cells = [fit.cells for fit in fits]
-    rows = _numbered(rows)
+    rows = _numbered(rows.loc[rows.learning_rate.notna()])
     reasons = _reasons(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
     rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})
     sizes = sorted({int(size) for grid_cells in cells for size in grid_cells.table.batch_size})
-    seeds = sorted({int(seed) for seed in rows.seed.dropna()}) or [0]
+    seeds, of_some = _seeds(rows)
     step = _step(np.array(sorted(ok.learning_rate.unique())))
     added: dict[str, tuple[list[Any], str]] = {}
     new_rates, why = _new_rates(cells, ok, reasons, step)
@@ -93,7 +99,7 @@ def next_step(
         measured = {"learning_rate": rates, "batch_size": sizes}
         return _more_trials(written, added, measured, noise)
     if noise and not added:
-        more = [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
+        more = of_some or [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
         added["seed"] = (more, noise)
     if not added:
         return NextStep(_settled(list(answers.benchmarks.values())), "", 0, {})
@@ -102,17 +108,32 @@ def next_step(
         del axes["batch_size"]
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
     axes["learning_rate"] = [_shown(value) for value in axes["learning_rate"]]
-    had = set(zip(*(rows[name].fillna(0) for name in axes), strict=True))
-    known = {(float(f"{value:.4g}"), *map(int, others)) for value, *others in had}
-    count = sum(cell not in known for cell in product(*axes.values()))
+    parents = rows.parent.fillna("")  # several are one's seeds
+    had = set(zip(parents, *(rows[name].fillna(0) for name in axes), strict=True))
+    known = {(parent, float(f"{value:.4g}"), *map(int, its)) for parent, value, *its in had}
+    count = sum(cell not in known for cell in product(parents.unique(), *axes.values()))
     several = len(written.shared_by(arms)) if file is not None else 1
     sentence = (
         f"{_additions(added)} That is {counted(count, 'new cell')}"
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
-        f"the {len(known)} there are"
+        f"the {len(known)} there are{_descendants(plan, cells[0].stage, count * several)}"
         f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
     return NextStep(sentence, written.text(axes), count * several, axes)
+
+
+def unfinished(count: int) -> NextStep:
+    """Where so many planned trials have not ended: what they will say is not known."""
+    have = "trial has" if count == 1 else "trials have"
+    sentence = f"{count} planned {have} not ended. The same command goes on with what is planned."
+    return NextStep(sentence, "", 0, {})
+
+
+def _descendants(plan: pd.DataFrame | None, stage: str, count: int) -> str:
+    """The trials of later stages that start from each of so many new ones, in words."""
+    stages = {} if plan is None else plan_file.descendants(plan, stage)
+    parts = [f"{each * count} of {name}, which starts from each" for name, each in stages.items()]
+    return f", and {listed(parts)}" if parts else ""
 
 
 def _more_trials(
@@ -158,15 +179,16 @@ def _reasons(answers: Answers) -> _Reasons:
             side = reasons.smaller if way.verdict is Batch.SMALLER else reasons.larger
             side.append(answer.label)
     columns = {TASK_TYPE_LABELS[kind].lower(): rates for kind, rates in answers.type_rates.items()}
-    for label, rates in (columns or {answer.label: answer.rates for answer in clear}).items():
+    alone = (answer for answer in clear if answer.task_type not in answers.type_rates)
+    columns |= {answer.label: answer.rates for answer in alone}
+    for label, rates in columns.items():
         for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
             if any(rate.status is RateStatus.EDGE and rate.side == side for rate in rates):
                 labels.append(label)
         if sum(rate.status is RateStatus.LEVEL for rate in rates) > len(rates) / 2:
             reasons.seeds.append(label)
     if not clear:
-        # no further cell tells more of what is constant or at chance
-        reasons.seeds.extend(answer.label for answer in every if answer.signal is Signal.FLAT)
+        reasons.seeds.extend(answer.label for answer in every if answer.signal in UNTOLD)
     return reasons
 
 
@@ -213,9 +235,17 @@ def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
     ]
 
 
+def _seeds(rows: pd.DataFrame) -> tuple[list[int], list[int]]:
+    """Those of all cells, with which a new one is run, and those of some."""
+    cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).seed
+    each = [{int(seed) for seed in seeds.dropna()} for _, seeds in cells]
+    of_all = set.intersection(*each)
+    return sorted(of_all), sorted(set.union(*each) - of_all)
+
+
 def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
-    """With the seeds 0, 1, ... in each cell, where the table names none."""
-    if rows.seed.notna().any():
+    """With the seeds 0, 1, ... in each cell, where the table names none or none is of all cells."""
+    if _seeds(rows)[0]:
         return rows
     trials = rows.drop_duplicates("key")
     seeds = trials.groupby(["learning_rate", "batch_size"], dropna=False).cumcount()

@@ -165,7 +165,7 @@ def _rule(name: str, statement: str, source: str, benchmarks: list[OnBenchmark])
         )
         for benchmark in benchmarks
     ]
-    because = listed(parts) if parts else "no benchmark's cells differ beyond noise"
+    because = listed(parts) if parts else "no benchmark's cells are known to differ beyond noise"
     sentence = f"{statement[0].upper()}{statement[1:]}: {verdict} here; {because}."
     return Rule(name, statement, source, verdict, sentence, tuple(benchmarks))
 

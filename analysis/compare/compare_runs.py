@@ -73,13 +73,16 @@ class Comparison:
                 better.setdefault(pair, []).append(row.name)
         for (winner, loser), labels in better.items():
             parts.append(f"the best of {winner} beats that of {loser} on {listed(labels)}")
-        rest = [row for row in self.scores if not row.apart]
-        for words, rows in (
-            ("no difference beyond noise on", [r for r in rest if not r.unknown]),
-            ("no standard error to judge by, on", [r for r in rest if r.unknown]),
-        ):
-            if labels := list(dict.fromkeys(row.name for row in rows)):
-                parts.append(f"{words} {listed(labels)}")
+        runs = {name for row in self.scores for name in (row.first, row.second)}
+        alike: dict[tuple[str, str], list[str]] = {}
+        for row in sorted(self.scores, key=lambda row: row.unknown):
+            if not row.apart:
+                what = "standard error to judge by" if row.unknown else "difference beyond noise"
+                between = f" between {row.first} and {row.second}" if len(runs) > 2 else ""
+                alike.setdefault((what, between), []).append(row.name)
+        for (what, between), labels in alike.items():
+            comma = "," if what.startswith("standard") else ""
+            parts.append(f"no {what}{between}{comma} on {listed(labels)}")
         if alone:
             parts.append(f"not compared, for no other run has it: {alone}")
         return f"Between these runs {'; '.join(parts)}."

@@ -17,7 +17,7 @@ from analysis.compare.score_difference import (
 from analysis.compare.source import Source
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
-from analysis.text import Unit, number, title
+from analysis.text import Unit, title
 
 
 class BestScores(NamedTuple):
@@ -157,7 +157,7 @@ def _sentence(
     label: str, first: str, second: str, difference: ScoreDifference, apart: bool, unit: Unit
 ) -> str:
     better, worse = (second, first) if difference.gain >= 0 else (first, second)
-    scores = f"{number(difference.first, 3)} against {number(difference.second, 3)}"
+    scores = " against ".join(difference.texts)
     if difference.interval is None and difference.gain == 0:
         return f"{label}: the best of {first} and of {second} score alike ({scores})."
     if difference.interval is None:

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import t
 
 from analysis.posterior.seed_noise import SeedNoise
+from analysis.text import decimal_places
 
 NORMAL = 1.96
 
@@ -50,6 +51,12 @@ class ScoreDifference(NamedTuple):
     items: int
     by_seeds: bool = False
     reach: float = NORMAL
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both scores, with the decimal places that tell them apart."""
+        places = decimal_places(self.stderr or abs(self.gain))
+        return f"{self.first:.{places}f}", f"{self.second:.{places}f}"
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -37,8 +37,9 @@ class Direction(NamedTuple):
     p_larger, p_interior: shares of draws whose best batch size is the smallest, the largest, one
     between; p_indifferent: share in which the best and the worst batch size differ by less than
     epsilon. next_batch_size: half the smallest (or twice the largest, where larger is
-    better); next_gain, next_gain_high: what it would gain at its own best rate, expected and 95 %
-    bound, in the metric's units. These are extrapolations, None with one batch size and below 1.
+    better), or the first one on that side that was run and has no score; next_gain, next_gain_high:
+    what it would gain at its own best rate, expected and 95 % bound, in the metric's units. These
+    are extrapolations, None where it was run, with one batch size and below 1.
     """
 
     verdict: Batch
@@ -94,8 +95,15 @@ def direction(curves: Curves, shaped: bool) -> Direction:
 def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, float | None]:
     """The next batch size beyond the border, its expected gain and the bound of that, at rates up
     to an octave beyond the measured ones, but no higher where some diverged."""
-    size = int(curves.batch_sizes[-1] * 2 if larger else curves.batch_sizes[0] // 2)
-    if len(curves.y) < 2 or size < 1:
+    if len(curves.y) < 2:
+        return None, None, None
+    last = int(curves.batch_sizes[-1 if larger else 0])
+    run = curves.cells.table.batch_size
+    without_score = run[run > last if larger else run < last]
+    if len(without_score):
+        return int(without_score.min() if larger else without_score.max()), None, None
+    size = last * 2 if larger else last // 2
+    if size < 1:
         return None, None, None
     rates = curves.x[curves.measured.any(axis=0)]
     highest = rates.max() + (0 if curves.wall[-1 if larger else 0] else OCTAVE)

@@ -37,8 +37,9 @@ INSIDE = 0.6
 WIDEST = 0.4
 """Of the grid's span of ratios: a wider interval places nothing."""
 
-LINE_CELLS = 4
-"""Fewest cells along one axis from which its best value is placed."""
+ORDERED_CELLS = 5
+"""Fewest cells that can be told from noise by their order, at least 3 along one axis: the best
+ordered 4 are so by chance in one of six."""
 
 BORDERS = ("lower learning rates", "higher learning rates", "smaller batches", "larger batches")
 
@@ -69,9 +70,10 @@ class Fit:
     one inside the grid: its draws are those given that it lies there, without which the border
     would widen the interval of every optimum. `inside` is the share of draws whose top lies inside
     (mean over the peak's place and the best point of the grid).
-    `flat_p` is the chance of cells this unlike each other on a constant surface. What needs more
-    work than the status (`rivals`, `epsilon_set`, `best_cell`) is computed when asked for
-    and is None where there are too few cells.
+    `flat_p` is the chance of cells this unlike each other on a constant surface, None where they
+    are too few to tell and no seeds were repeated. What needs more work than the status (`rivals`,
+    `epsilon_set`, `best_cell`) is computed when asked for and is None where there are too few
+    cells.
     """
 
     cells: Cells
@@ -108,7 +110,7 @@ class Fit:
 
     @property
     def shaped(self) -> bool:
-        """Whether the cells differ beyond noise: without that nothing is placed."""
+        """Whether the cells are known to differ beyond noise: without that nothing is placed."""
         return self.flat_p is not None and self.flat_p <= ALPHA
 
     @cached_property
@@ -178,7 +180,8 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
     ok = cells.table.loc[cells.ok]
     rates, sizes = ok.learning_rate.nunique(), ok.batch_size.nunique()
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
-        enough = len(ok) >= LINE_CELLS and max(rates, sizes) >= 3
+        enough = len(ok) >= ORDERED_CELLS and max(rates, sizes) >= 3
+        enough |= len(ok) >= 2 and cells.seeds_known
         flat_p, flat_test = flatness(cells) if enough else (None, "")
         return Fit(
             cells,

@@ -12,7 +12,7 @@ from analysis.fit.unit import unit_of
 from analysis.report import axis_sentences
 from analysis.report.section import Place, best_rates_of
 from analysis.report.sentences import rate_text
-from analysis.text import listed, number, probability, safe, signed, title
+from analysis.text import decimal_places, listed, probability, safe, signed, title
 
 
 class Row(NamedTuple):
@@ -90,8 +90,10 @@ def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> Row:
     if one.difference is not None:
         unit = unit_of(one.fit.cells)
         difference = unit.signed(one.difference.difference.gain, one.difference.difference.stderr)
-    score = f"{number(one.best, 3)} ({number(one.low, 3)} to {number(one.high, 3)})"
+    places = decimal_places((one.high - one.low) / 4)
+    best, low, high = (f"{value:.{places}f}" for value in (one.best, one.low, one.high))
     rates = [rate_text(by_size.get(size)) for size in sizes]
+    score = f"{best} ({low} to {high})"
     return Row(one.value, score, probability(one.p_best), rates, shift, difference)
 
 

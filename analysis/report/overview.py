@@ -1,7 +1,7 @@
 """What stands first on the page: what was run, the table of scores, and the gain of training."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from analysis.fit.surface import Fit
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
 from analysis.tables.recipe import recipe
-from analysis.text import counted, listed, number, rate
+from analysis.text import counted, decimal_places, listed, number, rate
 
 
 class Score(NamedTuple):
@@ -84,7 +84,7 @@ def overview(
         facts=_facts(rows, grids),
         tables=[score_table(cells) for cells in grids],
         gains=[_gain(fit, answers, frame, rows, items, start) for fit in fits],
-        unscored=_unscored(rows, first),
+        unscored=_unscored(rows, grids),
     )
 
 
@@ -221,23 +221,22 @@ def _note(answer: BenchmarkAnswer, chance: float | None) -> str:
             return f"at chance ({number(chance or 0.0)}): no cell learned it"
         case Signal.CONSTANT:
             return "the same in every cell"
+        case Signal.TOO_FEW:
+            return "too few cells to tell a difference from noise"
         case Signal.FLAT:
             return "cells do not differ beyond noise"
     return "" if chance is None else f"chance is {number(chance)}"
 
 
 def _decimals(stderr: pd.Series, spread: float) -> int:
-    """Decimal places of scores, no finer than a tenth of their standard error; without one, than a
-    thirtieth of their spread."""
-    middle = float(stderr.median()) if stderr.notna().any() else spread / 30
-    if not np.isfinite(middle) or middle <= 0:
-        return 3
-    places = np.ceil(-np.log10(middle))
-    return int(np.clip(places + (middle * 10**places < 2.5), 1, 5))
+    """Decimal places of scores; without standard errors a thirtieth of their spread stands for
+    them."""
+    return decimal_places(float(stderr.median()) if stderr.notna().any() else spread / 30)
 
 
 def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
-    """20 cells (5 learning rates x 4 batch sizes), 1 seed each; 1 diverged, none failed."""
+    """20 cells (5 learning rates x 4 batch sizes), 2 seeds each; 1 diverged and none failed; 1
+    trial failed in a cell that has other seeds."""
     first = grids[0]
     statuses = _worst_status(grids)
     seeds = rows.drop_duplicates("key").groupby(["learning_rate", "batch_size"]).key.nunique()
@@ -246,9 +245,14 @@ def _facts(rows: pd.DataFrame, grids: Sequence[Cells]) -> str:
         if seeds.min() < seeds.max()
         else counted(int(seeds.max()), "seed")
     )
-    table = first.table
+    table, bad = first.table, rows.loc[rows.status != "ok"].drop_duplicates("key")
     lost = {name: list(statuses.values()).count(name) for name in ("diverged", "failed")}
     without = listed([f"{count or 'none'} {status}" for status, count in lost.items()])
+    axes_of_bad = zip(bad.learning_rate, bad.batch_size, strict=True)
+    beside = sum(statuses.get(cell) == "ok" for cell in axes_of_bad)
+    if beside:
+        cells = "a cell that has" if beside == 1 else "cells that have"
+        without += f"; {counted(beside, 'trial')} failed in {cells} other seeds"
     axes = counted(table.learning_rate.nunique(), "learning rate")
     axes += (
         f" x {counted(table.batch_size.nunique(), 'batch size')}"
@@ -268,33 +272,18 @@ def _worst_status(grids: Sequence[Cells]) -> dict[tuple[float, int], str]:
     return worst
 
 
-def _unscored(rows: pd.DataFrame, grid: Cells) -> list[str]:
-    """Why cells have no score: one line per reason, with its cells."""
+def _unscored(rows: pd.DataFrame, grids: Sequence[Cells]) -> list[str]:
+    """Why cells, or seeds of them, have no score: one line per reason, with its cells."""
+    statuses, grid = _worst_status(grids), grids[0]
     bad = rows.loc[(rows.status != "ok") & (rows.reason != "")]
     lines = []
     for (status, reason), part in bad.groupby(["status", "reason"], sort=False):
         cells = part.drop_duplicates(["learning_rate", "batch_size"])
         axes = zip(cells.learning_rate, cells.batch_size, strict=True)
-        names = [grid.cell_name(learning_rate, size) for learning_rate, size in axes]
+        names = [
+            f"{'a seed of ' if statuses.get(cell) == 'ok' else ''}{grid.cell_name(*cell)}"
+            for cell in axes
+        ]
         shown = listed(names[:4] + ([f"{len(names) - 4} more"] if len(names) > 4 else []))
         lines.append(f"{shown} {status}: {reason}")
     return lines
-
-
-def as_json(overview: Overview) -> dict[str, Any]:
-    """For recommendations.json."""
-    gains = {}
-    for gain, difference in ((gain, gain.difference) for gain in overview.gains):
-        gains[gain.benchmark] = {
-            "label": gain.label,
-            "metric": gain.metric,
-            "best_cell": gain.cell,
-            "items": gain.items,
-            "note": gain.note,
-            "before_training": None if difference is None else difference.first,
-            "best": None if difference is None else difference.second,
-            "gain": None if difference is None else difference.gain - (gain.luck or 0.0),
-            "luck": gain.luck,
-            "gain_stderr": None if difference is None else difference.stderr,
-        }
-    return {"facts": overview.facts, "benchmarks": gains, "without_score": overview.unscored}

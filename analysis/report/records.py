@@ -37,11 +37,8 @@ class Answered:
         self.next_step = next_step
         self.type_rates = answers.type_rates
         benchmarks = answers.benchmarks.values()
-        self.settings = list(answers.task_types.values()) or [
-            benchmark.setting for benchmark in benchmarks if benchmark.setting is not None
-        ]
         self.sized = all(benchmark.sized for benchmark in benchmarks)
-        self.headline = sentences.headline(self.settings, self.sized)
+        self.headline = sentences.headline(answers.settings, self.sized)
         self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
         self.ratio = [
             sentences.ratio(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
@@ -50,7 +47,7 @@ class Answered:
         self.batch_size = [
             sentences.batch_size(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
         ]
-        shared = [*answers.task_types.values(), *([answers.mix] if answers.mix else [])]
+        shared = [*answers.settings, *([answers.mix] if answers.mix else [])]
         self.shared_settings = [sentences.setting(setting, units, self.sized) for setting in shared]
         each = [benchmark.setting for benchmark in benchmarks if benchmark.setting is not None]
         self.every_setting = list(
@@ -76,11 +73,8 @@ class Answered:
 
     @property
     def rate_columns(self) -> list[str]:
-        """Labels of the columns of the table of learning rates: task types, or benchmarks where
-        they have none."""
-        if self.type_rates:
-            return [self.answers.task_types[kind].label for kind in self.type_rates]
-        return [benchmark.label for benchmark in self.answers.benchmarks.values()]
+        """Labels of the columns of the table of learning rates."""
+        return [label for label, _ in self.answers.columns]
 
     @property
     def rate_notes(self) -> list[str]:
@@ -95,16 +89,13 @@ class Answered:
     @property
     def rate_rows(self) -> list[RateRow]:
         """The table of learning rates, a row per batch size, a text per column."""
-        benchmarks = [benchmark.rates for benchmark in self.answers.benchmarks.values()]
-        return sentences.rate_rows(list(self.type_rates.values()) or benchmarks)
+        return sentences.rate_rows([rates for _, rates in self.answers.columns])
 
     @property
-    def benchmark_rates(self) -> list[tuple[str, list[str]]]:
-        """A row per benchmark, a text per measured batch size."""
-        return [
-            (benchmark.label, [sentences.rate_text(rate) for rate in benchmark.rates])
-            for benchmark in self.answers.benchmarks.values()
-        ]
+    def benchmark_rates(self) -> list[RateRow]:
+        """The same with a column for every benchmark."""
+        benchmarks = self.answers.benchmarks.values()
+        return sentences.rate_rows([benchmark.rates for benchmark in benchmarks])
 
 
 def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
@@ -117,7 +108,7 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
         "arm": advice.arm,
         "summary": {
             "headline": answered.headline,
-            "what_was_run": first.as_json(answered.overview),
+            "what_was_run": _what_was_run(answered.overview),
             "learning_rates": {
                 "columns": ["batch size", *answered.rate_columns],
                 "rows": [
@@ -126,7 +117,7 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
                 ],
                 "notes": answered.rate_notes,
             },
-            "settings": answered.shared_settings or answered.every_setting,
+            "settings": answered.shared_settings,
             "next_step": answered.next_step._asdict(),
         },
         "learning_rate": {
@@ -164,6 +155,24 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
         "optimum": {fit.cells.benchmark: _optimum(fit) for fit in advice.fits},
     }
     return record if answered.sized else _unsized(record)
+
+
+def _what_was_run(overview: first.Overview) -> dict[str, Any]:
+    gains = {}
+    for gain, difference in ((gain, gain.difference) for gain in overview.gains):
+        gains[gain.benchmark] = {
+            "label": gain.label,
+            "metric": gain.metric,
+            "best_cell": gain.cell,
+            "items": gain.items,
+            "note": gain.note,
+            "before_training": None if difference is None else difference.first,
+            "best": None if difference is None else difference.second,
+            "gain": None if difference is None else difference.gain - (gain.luck or 0.0),
+            "luck": gain.luck,
+            "gain_stderr": None if difference is None else difference.stderr,
+        }
+    return {"facts": overview.facts, "benchmarks": gains, "without_score": overview.unscored}
 
 
 def _unsized(value: Any) -> Any:

@@ -20,7 +20,7 @@ from analysis.compare.compare_paper import difference_text
 from analysis.fit.surface import INSIDE, WIDEST
 from analysis.posterior.condition import LOSS_ERROR
 from analysis.posterior.smc import SHARES
-from analysis.text import number, probability, rate, signed, title
+from analysis.text import decimal_places, number, probability, rate, signed, title
 
 
 def render(name: str, context: dict[str, Any]) -> str:
@@ -69,6 +69,7 @@ def _template(name: str) -> jinja2.Template:
     )
     environment.filters |= {
         "number": number,
+        "decimal_places": decimal_places,
         "rate": rate,
         "title": title,
         "probability": probability,

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from analysis.advice import grid_file
 from analysis.advice.advise import Advice
 from analysis.advice.answers import BenchmarkAnswer
 from analysis.advice.confounds import Confounds, confounds
-from analysis.advice.next_grid import NextStep, next_step
+from analysis.advice.next_grid import NextStep, next_step, unfinished
 from analysis.benchmarks import task
 from analysis.compare.source import Source
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
@@ -28,7 +29,7 @@ from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
 from analysis.tables.recipe import recipe
-from analysis.tables.records.plan_file import read_plan
+from analysis.tables.records.plan_file import read_plan, to_come
 from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8
@@ -116,22 +117,31 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
     """The first screen and the seven answers of one grid; `here` are its rows."""
     given = advice.answers
     cells = [fit.cells for fit in advice.fits]
-    arms = _arms_to_add_to(source, advice.stage)
-    step = NextStep("The grid file has these cells no more, so none is added to them.", "", 0, {})
-    if advice.arm in arms:
-        step = next_step(advice.fits, given, here, source.grid_file, arms)
     return Answered(
         given,
         {grid_cells.benchmark: unit_of(grid_cells) for grid_cells in cells},
         overview.overview(advice.fits, given.benchmarks, source.frame, source.items),
-        step,
+        _next_step(advice, source, here),
     )
 
 
-def _arms_to_add_to(source: Source, stage: str) -> list[str]:
+def _next_step(advice: Advice, source: Source, here: pd.DataFrame) -> NextStep:
+    plan = None if source.folder is None else read_plan(source.folder)
+    arms = _arms_to_add_to(source, advice.stage, plan)
+    if advice.arm not in arms:
+        gone = "The grid file has these cells no more, so none is added to them."
+        return NextStep(gone, "", 0, {})
+    written = grid_file.read(advice.stage, advice.arm, source.grid_file)
+    # the plan of a run that chooses its cells may hold more than it runs
+    all_run = not written.whole.keys() & {"decide", "search"}
+    if plan is not None and all_run and (left := to_come(plan, source.frame, advice.stage)):
+        return unfinished(left)
+    return next_step(advice.fits, advice.answers, here, source.grid_file, arms, plan)
+
+
+def _arms_to_add_to(source: Source, stage: str, plan: pd.DataFrame | None) -> list[str]:
     """Those of a stage with a trial in the plan; all where there is no plan of the stage."""
     rows = source.frame[(source.frame.stage == stage) & source.frame.learning_rate.notna()]
-    plan = None if source.folder is None else read_plan(source.folder)
     planned: Any = rows if plan is None else rows[rows.key.isin(plan.key)]
     return list((planned if len(planned) else rows).arm.unique())
 

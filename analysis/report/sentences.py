@@ -47,9 +47,9 @@ def rate_text(rate: RateAt | None) -> str:
         case RateStatus.INTERIOR:
             return with_interval(rate.learning_rate, rate.low, rate.high)
         case RateStatus.EDGE if rate.side == "higher":
-            return f"above {number(rate.low, 1, smallest=1e-2)}, at the upper edge"
+            return f"above {number(rate.low, smallest=1e-2)}, at the upper edge"
         case RateStatus.EDGE:
-            return f"below {number(rate.high, 1, smallest=1e-2)}, at the lower edge"
+            return f"below {number(rate.high, smallest=1e-2)}, at the lower edge"
     start, end = rounded(rate.learning_rate, rate.level_low, rate.level_high)[1:]
     if start == end:
         start, end = rounded(rate.learning_rate, rate.low, rate.high)[1:]
@@ -68,6 +68,8 @@ def rates(answer: BenchmarkAnswer) -> str:
     if not answer.rates:
         return f"{answer.label}: {answer.no_rates}."
     if (why := _no_signal(answer)) is not None:
+        if answer.signal is Signal.TOO_FEW:
+            return f"{answer.label}: {why}, so the best learning rate is open."
         return f"{answer.label}: {why}, so no learning rate is better than another."
     if not answer.sized:
         return f"{answer.label}: {rate_text(answer.rates[0])}."
@@ -148,9 +150,11 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
             text = f"all from {way.batch_sizes[0]} to {way.batch_sizes[-1]} score alike"
         case _:
             text = f"open; most likely {way.best} ({share})"
-    if way.next_batch_size is None or way.next_gain_high is None or way.next_gain is None:
+    if way.next_batch_size is None or way.verdict not in (Batch.SMALLER, Batch.LARGER):
         return f"{answer.label}: {text}."
-    if way.verdict in (Batch.SMALLER, Batch.LARGER):
+    if way.next_gain is None or way.next_gain_high is None:
+        text += f". Batch size {way.next_batch_size} has no score"
+    else:
         text += (
             f". Batch size {way.next_batch_size} was not run; it might gain "
             f"{unit.amount(way.next_gain)}, at most {unit.amount(way.next_gain_high)}"
@@ -201,7 +205,8 @@ def rule(rule: Rule, units: Mapping[str, Unit]) -> str:
     if rule.name == HIGHER_RATIO:
         return f"{statement}: see the answer above."
     if not rule.benchmarks:
-        return f"{statement}: cannot be asked here, as no benchmark's cells differ beyond noise."
+        why = "no benchmark's cells are known to differ beyond noise"
+        return f"{statement}: cannot be asked here, as {why}."
     if all(each.probability is None for each in rule.benchmarks):
         why = "it lies outside the measured cells" if is_setting else "it needs other cells"
         return f"{statement}: cannot be asked here, as {why}."
@@ -213,7 +218,7 @@ def rule(rule: Rule, units: Mapping[str, Unit]) -> str:
     ):
         labels = [each.label for each in rule.benchmarks if each.verdict is verdict]
         if labels:
-            everywhere = len(labels) == len(rule.benchmarks) > 1
+            everywhere = len(labels) == len(units) > 1
             parts.append(f"{word} for {'every benchmark' if everywhere else listed(labels)}")
     text = f"{statement}: {'; '.join(parts)}."
     losses = [
@@ -250,7 +255,7 @@ def contrast(contrast: Contrast) -> str:
     left = ""
     if contrast.left_out:
         labels = listed([task(name).label for name in contrast.left_out])
-        left = f" Left out, because cells do not differ beyond noise: {labels}."
+        left = f" Left out, because cells are not known to differ beyond noise: {labels}."
     return f"{text} {verdict}{left}"
 
 
@@ -272,6 +277,7 @@ def _no_signal(answer: BenchmarkAnswer) -> str | None:
     return {
         Signal.CONSTANT: "every cell has the same score",
         Signal.CHANCE: "every cell is at chance",
+        Signal.TOO_FEW: "too few cells to tell a difference from noise",
         Signal.FLAT: "cells do not differ beyond noise",
     }.get(answer.signal)
 

@@ -118,12 +118,14 @@ def _scores(
     scored: Mapping[str, Scored],
     higher: bool,
 ) -> dict[tuple[float, int], tuple[str, float]]:
-    """Of each cell with a score: its text, and its shade from 0 (worst) to 1 (best)."""
+    """Of each cell with a score: its text, and its shade from 0 (worst) to 1 (best). A cell with a
+    seed that diverged has none, as in the report: the mean of the others would flatter it."""
     values = {key: score.value for key, score in scored.items() if score.value is not None}
     means = {
         cell: float(np.mean([values[trial.key] for trial in trials if trial.key in values]))
         for cell, trials in cells.items()
         if any(trial.key in values for trial in trials)
+        and not any(trial.state == "diverged" for trial in trials)
     }
     if not means:
         return {}

@@ -30,6 +30,7 @@ class Best(NamedTuple):
     """That have a score."""
     note: str
     """Which cell without the scores of all its seeds looks better, in words; else empty."""
+    arm: str = ""
 
 
 class Identities:
@@ -99,7 +100,7 @@ def _best(benchmark: str, cells: Sequence[Cell], rows: Mapping[str, Row]) -> Bes
             f"learning rate {rate(learning_rate)}, batch size {batch_size} looks better "
             f"({number(other.value, 4)}), but a seed of it has no score"
         )
-    facts = (cell.value, cell.stderr, cell.seeds, note)
+    facts = (cell.value, cell.stderr, cell.seeds, note, row.get("arm", ""))
     return Best(row["stage"], benchmark, cell.key, *_setting(row), *facts)
 
 

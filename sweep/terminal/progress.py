@@ -153,7 +153,8 @@ def _bests(run: RunStatus) -> list[RenderableType]:
         error = "" if best.stderr is None else f" ± {best.stderr:.3f}"
         score = f"{best.value:.3f}{error}"
         label = benchmarks.task(best.benchmark).label
-        table.add_row(label, best.stage, rate(best.learning_rate), str(best.batch_size), score)
+        where = f"{best.stage} ({best.arm})" if best.arm else best.stage
+        table.add_row(label, where, rate(best.learning_rate), str(best.batch_size), score)
     notes = dict.fromkeys(best.note for best in run.best if best.note)
     return ["", table, *(Text(note, style="dim") for note in notes)]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analysis.benchmarks import task
 from sweep.gridfile.keys import apprise_urls
 from sweep.gridfile.keys.schema import Grid
 from sweep.gridfile.keys.trackers import Event, Notify
@@ -140,9 +141,10 @@ class Story:
 
 def decided(stage: dict[str, Any]) -> bool:
     """Whether a stage of recommendations.json has a best learning rate inside the grid at every
-    batch size, for each of its task types, or of its benchmarks where it has none."""
-    rates = stage["learning_rate"]["task_types"] or stage["learning_rate"]["benchmarks"]
-    statuses = [rate["status"] for of_one in rates.values() for rate in of_one]
+    batch size, for each of its task types and of its benchmarks that have none."""
+    rates = stage["learning_rate"]
+    alone = [its for name, its in rates["benchmarks"].items() if task(name).task_type == "other"]
+    statuses = [rate["status"] for its in [*rates["task_types"].values(), *alone] for rate in its]
     return bool(statuses) and all(status == "interior" for status in statuses)
 
 

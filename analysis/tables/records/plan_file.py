@@ -1,5 +1,7 @@
 """plan.csv of a run folder: the trials that its last start planned."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +27,35 @@ def read_plan(run_dir: Path) -> pd.DataFrame | None:
     if missing := {"key", "stage"} - set(plan):
         raise ResultsError(f"{path}: has no column {', '.join(sorted(missing))}; {anew}")
     return plan
+
+
+def to_come(plan: pd.DataFrame, frame: pd.DataFrame, stage: str) -> int:
+    """Trials of a stage that are planned and have neither ended nor failed; `frame` is the whole
+    table. What starts from a model that diverged or failed never runs."""
+    ended, lost = set(frame.key), set(frame.key[frame.status != "ok"])
+    count = 0
+    for key, parent, of in zip(plan.key, _parents(plan), plan.stage, strict=True):
+        if key not in ended and parent in lost:
+            lost.add(key)
+        count += of == stage and key not in ended | lost
+    return count
+
+
+def descendants(plan: pd.DataFrame, stage: str) -> dict[str, int]:
+    """Later stages of which trials start from each one of a stage, and how many do at least."""
+    origin = {key: key for key in plan.key[plan.stage == stage]}
+    counts: dict[str, Counter[str]] = {}
+    for key, parent, of in zip(plan.key, _parents(plan), plan.stage, strict=True):
+        if parent in origin:
+            origin[key] = origin[parent]
+            counts.setdefault(of, Counter())[origin[key]] += 1
+    every = int((plan.stage == stage).sum())
+    return {of: min(its.values()) for of, its in counts.items() if len(its) == every}
+
+
+def _parents(plan: pd.DataFrame) -> Sequence[str]:
+    """Of each trial, before which it stands; "" where it has none."""
+    return list(plan.parent) if "parent" in plan else [""] * len(plan)
 
 
 def unplanned(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:

@@ -190,6 +190,48 @@ def test_a_run_that_chooses_its_cells_gets_more_trials_and_no_seeds(
         assert max(rates) > RATES[-1]
 
 
+def test_a_new_rate_is_run_with_the_seeds_of_all_cells() -> None:
+    """Two of the cells have more of them, which are no reason to run the others again."""
+    frame = table(lambda x, y: 0.03 * x, rates=RATES[:3], sizes=(4, 8), seeds=3, noise=0.002)
+    repeated = (frame.learning_rate == RATES[1]) & (frame.batch_size == 4)
+    step = asked(frame[(frame.seed == 0) | repeated])
+    assert step.axes["seed"] == [0] and step.cells == 4
+    apart = asked(frame.assign(seed=range(len(frame))))
+    assert apart.axes["seed"] == [0, 1, 2] and apart.cells == 12
+
+
+def test_seeds_that_some_cells_have_come_before_new_ones() -> None:
+    frame = table(lambda x, y: 0 * x, rates=RATES, sizes=(4,), seeds=3, noise=0.01)
+    frame = frame[(frame.seed == 0) | (frame.learning_rate == RATES[1])]
+    step = asked(frame)
+    assert step.axes["seed"] == [0, 1, 2] and step.cells == new_cells(frame, axes(step)) == 8
+    assert "Add seeds 1 and 2" in step.sentence
+
+
+def test_new_cells_start_from_each_of_the_parents() -> None:
+    frame = table(lambda x, y: 0.03 * x, sizes=(4, 8), noise=0.002)
+    parts = [frame.assign(parent=parent, key=frame.key + parent) for parent in "PQ"]
+    both = asked(pd.concat(parts, ignore_index=True))
+    assert both.cells == 2 * asked(frame).cells and "beside the 20 there are" in both.sentence
+
+
+def test_what_starts_from_each_new_cell_is_counted_too() -> None:
+    frame = table(lambda x, y: 0.03 * x, sizes=(4, 8), noise=0.002)
+    first = pd.DataFrame({"key": frame.key, "parent": "", "stage": "all"})
+    later = [
+        pd.DataFrame({"key": frame.key + pair, "parent": frame.key, "stage": "dpo"})
+        for pair in ("a", "b")
+    ]
+    fits = [fit(cells) for cells in surfaces(frame)]
+    step = next_step(fits, answers(fits), frame, None, plan=pd.concat([first, *later]))
+    assert step.cells == 4
+    assert "4 new cells beside the 10 there are, and 8 of dpo, which starts from each" in (
+        step.sentence
+    )
+    best = pd.concat([first, later[0][:1]])  # of one alone, as with `parent: best`
+    assert "dpo" not in next_step(fits, answers(fits), frame, None, plan=best).sentence
+
+
 ARMS = """\
 name: mine
 stages:

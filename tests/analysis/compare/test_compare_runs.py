@@ -6,7 +6,7 @@ import pytest
 
 from analysis.advice.advise import Advice, advise
 from analysis.compare import compare_runs, compare_scores
-from analysis.compare.score_difference import Scored, score_difference
+from analysis.compare.score_difference import Scored, ScoreDifference, score_difference
 from analysis.compare.source import Source
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
@@ -87,11 +87,31 @@ def test_best_scores_are_compared_paired_by_items() -> None:
     assert "paired over 200 items" in row.sentence
 
 
+def test_of_three_runs_the_pair_that_does_not_differ_is_named() -> None:
+    runs = {name: run(name, best) for name, best in (("a", 0.66), ("b", 0.60), ("c", 0.66))}
+    assert compare_runs.compare(runs).headline == (
+        "Between these runs the best of a beats that of b on ARC; the best of c beats that of b on "
+        "ARC; no difference beyond noise between a and c on ARC."
+    )
+
+
+@pytest.mark.parametrize(
+    ("stderr", "gain", "texts"),
+    [
+        (0.0004, 0.0012, ("2.3412", "2.3400")),
+        (None, 0.0012, ("2.3412", "2.3400")),
+        (0.01, 0.0012, ("2.341", "2.340")),
+    ],
+)
+def test_losses_have_the_digits_that_tell_them_apart(stderr, gain, texts) -> None:
+    assert ScoreDifference(2.3412, 2.34, gain, stderr, 0).texts == texts
+
+
 def test_equal_best_scores_are_no_difference() -> None:
     found = compare_runs.compare({"a": run("a", 0.60), "b": run("b", 0.60)})
     assert not found.scores[0].apart
     assert "no difference beyond noise on ARC" in found.headline
-    assert "score alike (0.55 against 0.55)" in found.scores[0].sentence
+    assert "score alike (0.550 against 0.550)" in found.scores[0].sentence
 
 
 def test_difference_without_a_standard_error_is_not_called_noise() -> None:

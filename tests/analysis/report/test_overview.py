@@ -44,8 +44,8 @@ def test_each_of_several_models_is_held_against_itself_before_training():
     assert overview.scores_before(one, one[one.arm == "B"]) == {}
 
 
-def test_loss_on_another_stages_data_is_a_loss_and_says_whose():
-    assert task("heldout_loss@sft").task_type == "loss"
+def test_loss_on_another_stages_data_is_of_no_type_and_says_whose():
+    assert task("heldout_loss@sft").task_type == "other" and task("heldout_loss@sft").share is False
     assert task("heldout_loss@sft").label == "Held-out loss, sft data"
 
 

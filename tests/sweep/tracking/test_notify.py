@@ -89,7 +89,8 @@ ENDED = {"event": "ended", "duration": 90.0, "states": {"ok": 5, "diverged": 3}}
 
 
 def test_end_of_a_run_is_told_with_its_answer(load, server, tmp_path, quick):
-    rates = {"task_types": {"reasoning": [{"status": "interior"}, {"status": "interior"}]}}
+    statuses = [{"status": "interior"}, {"status": "interior"}]
+    rates = {"task_types": {"reasoning": statuses}, "benchmarks": {"arc": statuses}}
     summary = {"headline": "Use learning rate 1e-3."}
     stages = {"sft": {"summary": summary, "learning_rate": rates}}
     (tmp_path / "report").mkdir()
@@ -131,11 +132,26 @@ def test_limit_that_ends_a_run_is_told_with_its_end(load, server, tmp_path, quic
     assert (limit["title"], limit["message"]) == ("told: a limit has ended the run", reason)
 
 
-@pytest.mark.parametrize("status", ["edge", "level"])
-def test_what_is_open_is_not_decided(status):
-    rates = {"task_types": {}, "benchmarks": {"arc": [{"status": "interior"}, {"status": status}]}}
-    assert not notify.decided({"learning_rate": rates})
-    assert not notify.decided({"learning_rate": {"task_types": {}, "benchmarks": {}}})
+@pytest.mark.parametrize(
+    ("task_types", "benchmarks", "decided"),
+    [
+        ({}, {}, False),
+        ({}, {"mmlu": ["interior", "edge"]}, False),
+        ({}, {"mmlu": ["interior"]}, True),
+        ({"reasoning": ["level"]}, {"arc": ["interior"]}, False),
+        ({"loss": ["interior"]}, {"heldout_loss": ["interior"], "mmlu": ["edge"]}, False),
+        ({"loss": ["interior"]}, {"heldout_loss": ["interior"], "arc": ["level"]}, True),
+    ],
+)
+def test_decided_is_what_no_type_and_no_benchmark_without_one_leaves_open(
+    task_types, benchmarks, decided
+):
+    both = {"task_types": task_types, "benchmarks": benchmarks}
+    rates = {
+        what: {name: [{"status": status} for status in its] for name, its in of.items()}
+        for what, of in both.items()
+    }
+    assert notify.decided({"learning_rate": rates}) is decided
 
 
 def test_failures_and_divergence_are_told_once_while_the_run_goes_on(load, server, tmp_path, quick):
