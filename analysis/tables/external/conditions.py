@@ -104,11 +104,13 @@ def refuse_conditions(
     for column in candidates:
         values = raw.loc[part.index, column].astype("str")
         progress = columns.is_progress(column)
-        if not (progress or columns.is_setting(column, values, places)):
+        setting = columns.is_setting(column, values, places)
+        if not (progress or setting):
             continue
-        if not (values.groupby(run if progress else cell).nunique() > 1).any():
+        if not _several(raw[column], values, run if progress else cell):
             continue
-        name = columns.name_of_each_row(raw, column) if progress else None
+        budget = setting and columns.is_amount(column)
+        name = columns.name_of_each_row(raw, column) if progress and not budget else None
         if name is None:
             different[column] = values
         else:
@@ -118,7 +120,9 @@ def refuse_conditions(
             )
     if not different:
         return
-    progress = [name for name in different if columns.is_progress(name)]
+    progress = [
+        name for name in different if columns.is_progress(name) and (different[name] != "").all()
+    ]
     chosen = _smallest(different, cell)
     values = "; ".join(f"{name}: {_values(different[name])}" for name in different)
     first = {name: different[name].iloc[0] for name in chosen}
@@ -136,6 +140,15 @@ def refuse_conditions(
         f"{'differs' if len(different) == 1 else 'differ'} within a cell ({values}). They are not "
         f"averaged; choose {'; or '.join(ways)}"
     )
+
+
+def _several(column: pd.Series, values: pd.Series, groups: pd.Series) -> bool:
+    """Whether a group has several values of a column; of tokens and examples, unlike amounts."""
+    read = numbers(column[values.index])
+    if columns.is_amount(str(column.name)) and read.share == 1:
+        amounts: Any = read.values.groupby(groups)
+        return bool((amounts.max() > columns.SAME_AMOUNT * amounts.min()).any())
+    return bool((values.groupby(groups).nunique() > 1).any())
 
 
 def _smallest(different: dict[str, pd.Series], cell: pd.Series) -> list[str]:

@@ -30,8 +30,8 @@ ACROSS = {
 """Role -> the header of a column of scores of that value: "bs=8", or 8 alone."""
 
 COUNTED = re.compile(
-    r"(?:^|(?<=[^a-z]))(?:runs?|try|trial|attempt|rep(?:eat)?|job|part|no|id|v|version|ckpt"
-    r"|checkpoint|step)[=_: -]?\d+|\d{4}-?\d\d-?\d\d\S*|[0-9a-f]{8,}",
+    r"(?:^|(?<=[^a-z]))(?:runs?|try|trial|attempt|rep(?:eat)?|job|part|no|id|v|version)"
+    r"[=_: -]?\d+|\d{4}-?\d\d-?\d\d\S*|[0-9a-f]{8,}",
     re.IGNORECASE,
 )
 """What a name counts: it sets nothing."""

@@ -62,6 +62,21 @@ def test_two_models_have_a_surface_each(sweep, read):
     assert set(runs.frame.arm) == {""}, "a model in every cell is a run's name"
 
 
+@pytest.mark.parametrize("column", ["tokens", "examples", "num_tokens", "consumed_samples"])
+@pytest.mark.parametrize("more", [{}, {"seed": 42}])
+def test_amounts_of_training_in_one_cell_are_no_seeds(sweep, read, column, more):
+    budgets = both(sweep, column, (5e9, 2e9, 1e9)).assign(**more)
+    with pytest.raises(load.ResultsError, match=f"{column} {DIFFERS}.*--last {column}") as refused:
+        read(budgets)
+    assert f"--by {column}" in str(refused.value)
+    assert list(read(budgets, last=column).frame.value) == list(sweep["eval/loss"])
+    if column == "tokens":
+        with pytest.raises(load.ResultsError, match=DIFFERS):
+            read(budgets.assign(name=[f"run-{n}-of-many" for n in budgets.index]))
+    packed = both(sweep, column, (1.00e9, 1.01e9), shift=0.01)
+    assert set(read(packed).frame.groupby(["learning_rate", "batch_size"]).size()) == {2}
+
+
 def test_the_history_of_a_run_is_its_last_row(sweep, read):
     history = both(sweep, "step", (300, 200, 100), shift=0.1)
     with pytest.raises(load.ResultsError, match="choose the last row of each run: --last step"):

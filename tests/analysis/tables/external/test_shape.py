@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from analysis.tables import load
@@ -94,6 +95,26 @@ def test_settings_in_the_names_of_runs(sweep, read, name):
     same(sweep, read(columns).frame)
     with pytest.raises(load.ResultsError, match="no column for the learning rate"):
         read(bare.assign(run_name=["baseline", *names[1:]]))
+
+
+@pytest.mark.parametrize("word", ["step", "checkpoint-", "ckpt", "global_step_"])
+def test_checkpoints_in_the_names_are_no_seeds(sweep, read, word):
+    parts = [
+        sweep[["eval/loss"]].assign(
+            run_name=[f"lr{a}_bs{b}_{word}{step}" for a, b, _ in sweep.itertuples(index=False)],
+            **{"eval/loss": sweep["eval/loss"] + worse},
+        )
+        for step, worse in ((200, 0.0), (90, 1.0))
+    ]
+    column = f"config/{word.strip('-_')}"
+    with pytest.raises(load.ResultsError, match=f"--last {column};"):
+        read(pd.concat(parts))
+    same(sweep, read(pd.concat(parts), last=column).frame)
+    parts[0]["run_name"] = parts[0].run_name.str.removesuffix(f"_{word}200")
+    with pytest.raises(load.ResultsError, match="not seeds") as refused:
+        read(pd.concat(parts))
+    assert "--last" not in str(refused.value), "the finished model, which names no step, would go"
+    same(sweep, read(pd.concat(parts), where={column: ""}).frame)
 
 
 @pytest.mark.parametrize("error", [" ± 0.01", "±0.01", " +/- .01"])

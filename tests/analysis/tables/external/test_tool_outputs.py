@@ -122,6 +122,18 @@ def test_of_checkpoints_the_last_and_of_evaluations_the_newest_count(sweep, tmp_
     assert "20 files of older results left out: the newest of a run count" in table.notes
 
 
+@pytest.mark.parametrize("folder", ["{}/step_{}", "{}/global_step{}", "{}/ckpt-{}",
+                                    "out__{}__checkpoint-{}", "out__{}__step_{}"])  # fmt: skip
+def test_a_folder_of_a_checkpoint_is_no_run_of_its_own(folder, sweep, tmp_path):
+    for rate, size, loss in sweep.itertuples(index=False):
+        for step in (90, 200):
+            run = tmp_path / folder.format(name(rate, size), step)
+            write(run / "metrics.json", {"eval_loss": loss + (step == 90)})
+    table = read(tmp_path)
+    same(sweep, table.frame)
+    assert "20 files of older results left out: the newest of a run count" in table.notes
+
+
 def test_the_finished_model_counts_before_its_checkpoints(sweep, tmp_path):
     for rate, size, loss in sweep.itertuples(index=False):
         run = tmp_path / name(rate, size)
