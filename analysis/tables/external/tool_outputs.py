@@ -31,7 +31,7 @@ WITHIN = re.compile(
 """Folders of a run that do not name it."""
 
 OF_CHECKPOINT = re.compile(rf"(?P<run>.+)__{CHECKPOINT}", re.IGNORECASE)
-"""A folder as lm-eval calls it after the path of the model: out__sft_lr1e-5_bs16__checkpoint-500."""
+"""A folder as lm-eval calls it after the model's path: out__sft_lr1e-5_bs16__checkpoint-500."""
 
 Place = tuple[str, ...]
 """A folder, by its names below that of all runs."""

@@ -2,7 +2,6 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 from analysis.tables import load
@@ -81,40 +80,6 @@ def test_numbers_that_count_seeds_are_no_batch_sizes(sweep, read):
     )
     with pytest.raises(load.ResultsError, match="The names do not say for: 1, 2"):
         read(wide.assign(**{"2": wide["1"]}))
-
-
-@pytest.mark.parametrize("name", ["sft_lr{0:g}_bs{1}_seed0", "LR={0},batch_size={1}/seed-0",
-                                  "smol-lr-{0:.1e}-gbs{1}-seed_0"])  # fmt: skip
-def test_settings_in_the_names_of_runs(sweep, read, name):
-    names = [name.format(*cell) for cell in zip(sweep.learning_rate, sweep.batch_size, strict=True)]
-    bare = sweep[["eval/loss"]].assign(run_name=names)
-    table = read(bare)
-    same(sweep, table.frame)
-    assert table.notes[0] == "learning_rate, batch_size, seed from the names in run_name"
-    columns = sweep.assign(run_name=[one.replace("bs", "bs1") for one in names])
-    same(sweep, read(columns).frame)
-    with pytest.raises(load.ResultsError, match="no column for the learning rate"):
-        read(bare.assign(run_name=["baseline", *names[1:]]))
-
-
-@pytest.mark.parametrize("word", ["step", "checkpoint-", "ckpt", "global_step_"])
-def test_checkpoints_in_the_names_are_no_seeds(sweep, read, word):
-    parts = [
-        sweep[["eval/loss"]].assign(
-            run_name=[f"lr{a}_bs{b}_{word}{step}" for a, b, _ in sweep.itertuples(index=False)],
-            **{"eval/loss": sweep["eval/loss"] + worse},
-        )
-        for step, worse in ((200, 0.0), (90, 1.0))
-    ]
-    column = f"config/{word.strip('-_')}"
-    with pytest.raises(load.ResultsError, match=f"--last {column};"):
-        read(pd.concat(parts))
-    same(sweep, read(pd.concat(parts), last=column).frame)
-    parts[0]["run_name"] = parts[0].run_name.str.removesuffix(f"_{word}200")
-    with pytest.raises(load.ResultsError, match="not seeds") as refused:
-        read(pd.concat(parts))
-    assert "--last" not in str(refused.value), "the finished model, which names no step, would go"
-    same(sweep, read(pd.concat(parts), where={column: ""}).frame)
 
 
 @pytest.mark.parametrize("error", [" ± 0.01", "±0.01", " +/- .01"])
