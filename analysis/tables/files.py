@@ -58,10 +58,17 @@ def read_file(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    """With the levels of a pandas index as columns, first as in its CSV, and rows from 0 on."""
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise ResultsError(f"{path}: not a readable parquet file; write it again") from error
+    levels = {
+        str(name): frame.index.get_level_values(place)
+        for place, name in enumerate(frame.index.names)
+        if name is not None and name not in frame
+    }
+    return frame.reset_index(drop=True).assign(**levels)[[*levels, *frame]]
 
 
 def _text(path: Path) -> str:

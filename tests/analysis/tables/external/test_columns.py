@@ -137,6 +137,26 @@ def test_a_word_fails_its_cell_and_keeps_the_benchmark(sweep, read):
     assert (table.frame[table.frame.benchmark == "loss"].status == "ok").all()
 
 
+@pytest.mark.parametrize(("mark", "sign"), [(1e9, 1), (-1e9, -1), (3.4e38, 1)])
+def test_a_number_that_marks_divergence_is_no_score(sweep, read, mark, sign):
+    name = "eval_loss" if sign > 0 else "reward"
+    frame = sweep.rename(columns={"eval/loss": name})
+    frame[name] = (sign * frame[name]).mask(frame.learning_rate > 6e-5, mark)
+    table = read(frame)
+    far = table.frame[table.frame.learning_rate > 6e-5]
+    assert (far.status == "diverged").all() and far.value.isna().all() and len(far) == 8
+    assert set(far.reason) == {f"the table says '{mark:g}'"}
+    assert (table.frame.status == "ok").sum() == 12
+    assert f"{name}: {mark:g} (row 13, 14, 15, 16, 17, 18), over 1,000 times what is usual: " in (
+        next(note for note in table.notes if "usual" in note)
+    )
+
+
+def test_large_values_of_one_size_are_scores(sweep, read):
+    for values in (sweep["eval/loss"] * 1e8, sweep["eval/loss"].mask(sweep.index < 1, 8e5)):
+        assert (read(sweep.assign(**{"eval/loss": values})).frame.status == "ok").all()
+
+
 def test_an_unknown_name_is_a_question_or_is_listed(sweep, read):
     judged = sweep.rename(columns={"eval/loss": "my_judge"})
     with pytest.raises(load.ResultsError, match=r"higher or a lower value better.*my_judge"):

@@ -54,6 +54,22 @@ def test_json_in_its_forms(sweep, read):
     same(sweep, read(json.dumps({"results": rows}), ".json").frame)
 
 
+@pytest.mark.parametrize("index", ["run", "rows twice", "axes", "a column too"])
+def test_parquet_with_an_index_of_its_own(sweep, tmp_path, index):
+    frames = {
+        "run": sweep.assign(run=[f"run {n}" for n in range(20)]).set_index("run"),
+        "rows twice": pd.concat([sweep[:10], sweep[10:].reset_index(drop=True)]),
+        "axes": sweep.set_index(["learning_rate", "batch_size"]),
+        "a column too": sweep.rename_axis("batch_size"),
+    }
+    frames[index].to_parquet(tmp_path / "table.parquet")
+    same(sweep, load.read(tmp_path / "table.parquet"))
+    wrong = frames["run"].assign(learning_rate="x")
+    wrong.to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(load.ResultsError, match="row 1: column learning_rate: 'x'"):
+        load.read(tmp_path / "table.parquet")
+
+
 def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
     scores = sweep.drop(columns="eval/loss").assign(gsm8k=np.linspace(0.1, 0.3, 20))
     texts = [f"{value:.1%}" for value in scores.gsm8k]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from analysis.tables import load
+from analysis.tables.options import ReadOptions
 
 LOWER = {"score": "min"}
 
@@ -64,6 +65,12 @@ def test_batch_sizes_across_the_columns(sweep, read, first, header):
     table = read(wide, directions=LOWER)
     same(sweep, table.frame)
     assert table.notes[0].startswith("batch_size across the columns:")
+
+
+def test_a_pivot_in_parquet_is_one_in_csv(sweep, tmp_path):
+    wide = sweep.pivot(index="learning_rate", columns="batch_size", values="eval/loss")
+    wide.rename(columns=str).to_parquet(tmp_path / "wide.parquet")
+    same(sweep, load.read_table(tmp_path / "wide.parquet", ReadOptions(directions=LOWER)).frame)
 
 
 def test_learning_rates_across_the_columns_and_a_cell_that_was_not_run(sweep, read):
