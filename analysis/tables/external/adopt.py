@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns, conditions, scores
 from analysis.tables.external.benchmark_names import all_named
+from analysis.tables.external.columns import filled
 from analysis.tables.external.runs import runs
 from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.spellings import united
@@ -152,9 +153,29 @@ def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[scores.Score]) 
         )
         for name, column in (("stderr", score.stderr), ("n", score.n)):
             part[name] = raw[column] if column else np.nan
-        parts.append(part)
+        parts.append(_of_seed(part, raw, score, columns))
     table: Any = pd.concat(parts)
     return table.loc[table.learning_rate.notna() | numbers(table["value"]).values.notna()]
+
+
+def _of_seed(
+    part: pd.DataFrame, raw: pd.DataFrame, score: scores.Score, columns: list[scores.Score]
+) -> pd.DataFrame:
+    """The rows of a score as runs of its seed, where its column is of one: an empty cell is no run
+    where another seed has a value. Beside those, a score of no one seed is of runs of its own."""
+    seeds = sorted({int(other.seed) for other in columns if other.seed})
+    if not score.seed:
+        return part.assign(run=-1 - part.run) if seeds else part
+    alike = [
+        other
+        for other in columns
+        if other.seed and (other.benchmark, other.metric) == (score.benchmark, score.metric)
+    ]
+    here = filled(raw[score.column])
+    if score == alike[0]:
+        here |= ~np.column_stack([filled(raw[other.column]) for other in alike]).any(axis=1)
+    run = part.run * len(seeds) + seeds.index(int(score.seed))
+    return part.assign(seed=float(score.seed), run=run)[here]
 
 
 def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:

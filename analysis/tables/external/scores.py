@@ -15,7 +15,9 @@ from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns
 from analysis.tables.external.benchmark_names import named
 from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.seeds_across import OfSeed, computed, perhaps_seeds, seeds_across
 from analysis.tables.numbers import numbers
+from analysis.text import listed
 
 PREFIXES = ("scores", "score", "eval", "test", "val", "valid", "validation", "results")
 PREFIXES += ("benchmarks", "benchmark", "summary", "user_attrs", "metrics")
@@ -27,7 +29,8 @@ KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se")
 
 
 class Score(NamedTuple):
-    """A column of a wide table and what it scores; `stderr` and `n` name columns, or are ""."""
+    """A column of a wide table and what it scores; `stderr` and `n` name columns, or are "", as is
+    `seed` where the column is of no one seed."""
 
     column: str
     benchmark: str
@@ -35,6 +38,7 @@ class Score(NamedTuple):
     higher_is_better: bool
     stderr: str = ""
     n: str = ""
+    seed: str = ""
 
 
 SETTING, NO_NUMBERS = "a setting", "no numbers"
@@ -71,7 +75,8 @@ def find(
             another.
     """
     cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).ngroup()
-    kinds = _sorted(frame, candidates, cells, directions)
+    across = {} if "seed" in rows else seeds_across(candidates)
+    kinds = _sorted(frame, candidates, cells, directions, across)
     notes = []
     if not kinds.scores and (score := _objective(frame, rows, kinds.unknown)):
         unknown = [name for name in kinds.unknown if name != score.column]
@@ -83,18 +88,32 @@ def find(
         )
     _require_scores(frame, kinds, source)
     _refuse_strangers(directions, kinds.scores, source)
-    notes += [_note(score) for score in kinds.scores]
+    notes += dict.fromkeys(_note(score, across) for score in kinds.scores)
+    notes += [
+        f"{listed(names)}: scores of their own; if they are one score of several seeds, call them "
+        f"{re.sub(r'[_ -]?[0-9]+$', '_seed', names[0])}1 and so on"
+        for names in perhaps_seeds(score.column for score in kinds.scores)
+    ]
     return replace(kinds, notes=notes)
 
 
-def _note(score: Score) -> str:
+def _note(score: Score, across: Mapping[str, OfSeed]) -> str:
     called = "" if score.benchmark in score.column else f", read as {score.benchmark}"
+    name = score.column
+    if score.seed:
+        name = across[score.column].score
+        columns_ = listed([column for column in across if across[column].score == name])
+        called = f" from {columns_}, a seed each"
     better = "higher" if score.higher_is_better else "lower"
-    return f"score {score.column}{called}: {better} is better"
+    return f"score {name}{called}: {better} is better"
 
 
 def _sorted(
-    frame: pd.DataFrame, candidates: Sequence[str], cells: pd.Series, directions: Mapping[str, str]
+    frame: pd.DataFrame,
+    candidates: Sequence[str],
+    cells: pd.Series,
+    directions: Mapping[str, str],
+    across: Mapping[str, OfSeed],
 ) -> Columns:
     scores: list[Score] = []
     training: list[Score] = []
@@ -105,10 +124,14 @@ def _sorted(
     for column in candidates:
         if column in errors.values() or column in items:
             continue
-        benchmark, metric = split(column)
+        name, seed = across.get(column, OfSeed(column))
+        benchmark, metric = split(name)
         direction = stated(directions, column, benchmark, metric)
+        if not seed and computed(column, across.values()):
+            unused[column] = "computed from the seeds beside it"
+            continue
         if direction is None:
-            reason = columns.unused_reason(column)
+            reason = columns.unused_reason(name)
             if reason or columns.is_progress(column):
                 unused[column] = reason or "how far the run has come"
                 continue
@@ -132,7 +155,7 @@ def _sorted(
             unknown.append(column)
             continue
         score = Score(column, benchmark, metric or "value", direction, errors.get(column, ""))
-        score = score._replace(n=column + "_n" if column + "_n" in candidates else "")
+        score = score._replace(seed=seed, n=column + "_n" if column + "_n" in candidates else "")
         (training if TRAINING.fullmatch(columns.plain(column)) else scores).append(score)
     if any(_is_evaluated_loss(score.column) for score in scores):
         training += [score for score in scores if columns.plain(score.column) == "loss"]
@@ -147,12 +170,12 @@ def _sorted(
 def _apart(scores: Sequence[Score]) -> list[Score]:
     """Of several columns that are one metric of one benchmark (eval/loss, test/loss) the first has
     its name, and others have their column's."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     apart = []
     for score in scores:
-        if (score.benchmark, score.metric) in seen:
+        if (score.benchmark, score.metric, score.seed) in seen:
             score = score._replace(metric=score.column)
-        seen.add((score.benchmark, score.metric))
+        seen.add((score.benchmark, score.metric, score.seed))
         apart.append(score)
     return apart
 
