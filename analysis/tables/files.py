@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.external.directions import higher_is_better
 from analysis.tables.nearby import hint
 
 DELIMITED = (".csv", ".tsv", ".txt", ".md")
@@ -28,6 +29,9 @@ EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
 
 DOTTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 """Points of thousands in a column where commas are decimal."""
+
+POINTED = re.compile(r"[-+]?[\d,]*\.\d*([eE][-+]?\d+)?\s*%?")
+"""A number with a decimal point, unless it is `DOTTED`."""
 
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 """A number that a decimal comma or commas between thousands would explain: 1,024."""
@@ -137,15 +141,17 @@ def _separator(text: str) -> str:
 def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
     """Numbers with a decimal comma rewritten with a point.
 
-    Where the comma separates cells, a column has to show that its commas are no thousands. Points
-    are those of thousands where no cell of the column has one elsewhere: 0.001 is no 1.
+    A column has to show that its commas are no thousands. So do commas in scores alone where none
+    separates cells and no number has a decimal point: 2,052 is a loss of 2.052.
+    Points are those of thousands where no cell of the column has one elsewhere: 0.001 is no 1.
     """
     with_comma = [name for name in frame if frame[name].str.contains(",", regex=False).any()]
+    in_scores = all(_is_score(frame, name) for name in with_comma) and not _pointed(frame)
     european = {name: frame[name].str.fullmatch(EUROPEAN) for name in with_comma}
     clear = [
         name
         for name, cells in european.items()
-        if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any()
+        if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any() or (separator != "," and in_scores)
     ]
     for name in frame if clear and separator != "," else clear:
         pointed = frame[name].str.contains(".", regex=False)
@@ -154,6 +160,20 @@ def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
         plain = frame[name].str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
         frame[name] = frame[name].where(~(european.get(name, False) | dotted), plain)
     return frame
+
+
+def _is_score(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the name says so, and no cell has more than one comma."""
+    named = name.lower() in ("value", "score") or higher_is_better(name) is not None
+    return named and bool((frame[name].str.count(",") < 2).all())
+
+
+def _pointed(frame: pd.DataFrame) -> bool:
+    """Whether a number has a decimal point."""
+    return any(
+        (frame[name].str.fullmatch(POINTED) & ~frame[name].str.fullmatch(DOTTED)).any()
+        for name in frame
+    )
 
 
 def _json(text: str, path: Path, lines: bool) -> Any:

@@ -53,6 +53,11 @@ def runs(
         )
     rows = pd.DataFrame(index=raw.index)
     rows["learning_rate"] = axis(raw, "learning_rate", mapping["learning_rate"], source)
+    if (large := rows.learning_rate[rows.learning_rate >= 1]).any():
+        notes.append(
+            f"learning rates up to {large.max():g} (row {large.idxmax() + 1}): taken as written; "
+            "if they are in another unit, or exponents, write the rates themselves"
+        )
     sizes, size_notes = effective_batch_size(raw, mapping, given, source)
     sized = bool({"batch_size", "per_device_batch_size"} & set(mapping))
     if not sized:

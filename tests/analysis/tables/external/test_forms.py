@@ -134,6 +134,32 @@ def test_points_of_a_column_with_0_001_are_decimal(read):
     assert table.frame.value.min() == 2.3
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_before_three_digits_are_no_thousands_in_a_score(sweep, read, separator):
+    rows = sweep.rename(columns={"eval/loss": "eval_loss"}).assign(learning_rate="1e-05")
+    rows["eval_loss"] = [f"2,{100 + n}" for n in range(20)]
+    frame = read(rows.to_csv(sep=separator, index=False)).frame
+    assert frame.value.to_list() == [round(2.1 + n / 1000, 3) for n in range(20)]
+    for other in (
+        rows.assign(learning_rate="2.5e-05").to_csv(sep=separator, index=False),
+        rows.assign(batch_size="1,024").to_csv(sep=separator, index=False),
+        rows.to_csv(index=False),
+    ):
+        assert read(other).frame.value.min() == 2100, "as points or commas elsewhere say"
+
+
+def test_0_001_with_a_comma_is_no_thousand(sweep, read):
+    rows = sweep.assign(learning_rate=[f"0,00{1 + n // 4}" for n in range(20)])
+    with pytest.raises(load.ResultsError, match="row 1: column learning_rate: '0,001' is not a"):
+        read(rows.to_json(orient="records"), ".json")
+
+
+def test_learning_rates_from_1_on_are_told(sweep, read):
+    table = read(sweep.assign(learning_rate=-np.log10(sweep.learning_rate)))
+    assert any("learning rates up to 5 (row 1)" in note for note in table.notes)
+    assert not any("learning rates" in note for note in read(sweep).notes)
+
+
 def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
     grouped = sweep.assign(batch_size=[f"{size * 128:,}" for size in sweep.batch_size])
     assert set(read(grouped).frame.batch_size) == {1024, 2048, 4096, 8192}
