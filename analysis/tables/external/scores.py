@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
@@ -19,13 +20,17 @@ from analysis.tables.external.seeds_across import OfSeed, computed, perhaps_seed
 from analysis.tables.numbers import numbers
 from analysis.text import listed
 
-PREFIXES = ("scores", "score", "eval", "test", "val", "valid", "validation", "results")
-PREFIXES += ("benchmarks", "benchmark", "summary", "user_attrs", "metrics")
+ROOMS = ("scores", "score", "results", "benchmarks", "benchmark", "summary", "user_attrs")
+ROOMS += ("metrics", "hparam", "final", "best")
+"""First parts of names that say nothing of what is scored: MLflow's metrics.loss."""
+
+PREFIXES = (*ROOMS, "eval", "test", "val", "valid", "validation", "dev")
 TRAINING = re.compile(r"(train|training)[/._ ].*|train(ing)?loss")
 MOSTLY = 0.5
 """Share of the cells that are not empty which are numbers, in a column of numbers."""
 
-KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se")
+ERROR_SUFFIXES = ("_err", " err", "_error", " error")
+KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se", *ERROR_SUFFIXES)
 
 
 class Score(NamedTuple):
@@ -119,7 +124,7 @@ def _sorted(
     training: list[Score] = []
     unknown: list[str] = []
     unused: dict[str, str] = {}
-    errors = _errors_of(candidates)
+    errors = _errors_of(frame, candidates)
     items = {f"{column}_n" for column in candidates}
     for column in candidates:
         if column in errors.values() or column in items:
@@ -156,9 +161,9 @@ def _sorted(
             continue
         score = Score(column, benchmark, metric or "value", direction, errors.get(column, ""))
         score = score._replace(seed=seed, n=column + "_n" if column + "_n" in candidates else "")
-        (training if TRAINING.fullmatch(columns.plain(column)) else scores).append(score)
+        (training if TRAINING.fullmatch(_measured(column)) else scores).append(score)
     if any(_is_evaluated_loss(score.column) for score in scores):
-        training += [score for score in scores if columns.plain(score.column) == "loss"]
+        training += [score for score in scores if _measured(score.column) == "loss"]
     if training and any(score not in training for score in scores):
         unused |= {score.column: "of the training, not of an evaluation" for score in training}
         scores = [score for score in scores if score not in training]
@@ -183,14 +188,24 @@ def _apart(scores: Sequence[Score]) -> list[Score]:
 def split(column: str) -> tuple[str, str]:
     """Benchmark and metric of a column, the latter "" where the name is one: scores/arc/acc_norm,
     arc_easy/acc,none, gsm8k_exact_match, eval/loss."""
-    parts = [part for part in re.split(r"[/.]", column) if part] or [column]
-    while len(parts) > 1 and parts[0].lower() in PREFIXES:
-        parts = parts[1:]
+    parts = _parts(column, PREFIXES)
     benchmark, metric = parts[0], "/".join(parts[1:])
     benchmark, metric = benchmark.removesuffix(",none"), metric.removesuffix(",none")
     if known := named(benchmark):
         benchmark, metric = known[0], " ".join(filter(None, (metric, known[1])))
     return benchmark, metric
+
+
+def _parts(column: str, prefixes: Sequence[str]) -> list[str]:
+    parts = [part for part in re.split(r"[/.]", column) if part] or [column]
+    while len(parts) > 1 and parts[0].lower() in prefixes:
+        parts = parts[1:]
+    return parts
+
+
+def _measured(column: str) -> str:
+    """A column's name in plain spelling, which still says whether it is of an evaluation."""
+    return columns.plain("/".join(_parts(column, ROOMS)))
 
 
 def stated(directions: Mapping[str, str], column: str, benchmark: str, metric: str) -> bool | None:
@@ -211,19 +226,29 @@ def ask(source: str, names: Sequence[str]) -> ResultsError:
     )
 
 
-def _errors_of(candidates: Sequence[str]) -> dict[str, str]:
-    """Score column -> the column of its standard error: acc,none and acc_stderr,none."""
+def _errors_of(frame: pd.DataFrame, candidates: Sequence[str]) -> dict[str, str]:
+    """Score column -> the column of its standard error: acc,none and acc_stderr,none. acc_error may
+    be 1 - acc, too: an error rate, which is a score."""
     errors = {}
     for column in candidates:
         name, comma, rest = column.partition(",")
         for suffix in KNOWN_SUFFIXES:
-            if (error := f"{name}{suffix}{comma}{rest}") in candidates:
-                errors[column] = error
+            if (error := f"{name}{suffix}{comma}{rest}") not in candidates:
+                continue
+            unsure = higher_is_better(*split(column)) is None
+            if suffix in ERROR_SUFFIXES and (unsure or _complements(frame[column], frame[error])):
+                continue
+            errors[column] = error
     return errors
 
 
+def _complements(score: pd.Series, error: pd.Series) -> bool:
+    sums = (numbers(score).values + numbers(error).values).dropna()
+    return any(np.allclose(sums, whole, rtol=0.005) for whole in (1, 100))
+
+
 def _is_evaluated_loss(column: str) -> bool:
-    return bool(re.fullmatch(r"(eval|val|valid|validation|test)[/_. ].*loss.*", column.lower()))
+    return bool(re.fullmatch(r"(eval|val|valid|validation|test|dev)_.*loss.*", _measured(column)))
 
 
 def _objective(frame: pd.DataFrame, rows: pd.DataFrame, unknown: Sequence[str]) -> Score | None:

@@ -88,6 +88,35 @@ def test_trls_names(sweep, read):
     assert reason(table, "eval_logps/chosen") == "a figure of the training, no score"
 
 
+def test_mlflows_names(sweep, read):
+    names = {"learning_rate": "params.learning_rate", "batch_size": "params.batch_size"}
+    frame = sweep.rename(columns=names | {"eval/loss": "metrics.eval_loss"})
+    table = read(frame.assign(**{"metrics.train_loss": 1.9, "metrics.loss": 1.8, "run_id": "a"}))
+    assert scored(table) == {"eval_loss/value": False}
+    assert reason(table, "metrics.loss") == "of the training, not of an evaluation"
+    assert reason(table, "metrics.train_loss") == "of the training, not of an evaluation"
+
+
+@pytest.mark.parametrize("room", ["hparam", "dev", "final", "best"])
+def test_a_room_of_scores_is_no_benchmark(sweep, read, room):
+    frame = sweep.rename(columns={"eval/loss": f"{room}/loss"}).assign(**{f"{room}/accuracy": 0.4})
+    assert scored(read(frame)) == {"loss/value": False, "accuracy/value": True}
+
+
+@pytest.mark.parametrize(("name", "error"), [("gsm8k_acc", "gsm8k_acc_err"),
+                                             ("gsm8k", "gsm8k_error")])  # fmt: skip
+def test_an_error_beside_its_score_is_no_score_unless_it_is_a_rate(sweep, read, name, error):
+    accuracy = np.linspace(0.2, 0.4, 20)
+    frame = sweep.assign(**{name: accuracy, error: 0.01})
+    rows = read(frame).frame.query("benchmark == 'gsm8k'")
+    assert set(rows.stderr) == {0.01} and len(rows) == 20
+    assert set(read(frame).frame.benchmark) == {"loss", "gsm8k"}
+    rates = read(sweep.assign(**{name: accuracy, error: 1 - accuracy})).frame
+    assert set(rates.benchmark) == {"loss", "gsm8k", error}
+    odd = read(sweep.assign(test="a", test_error=1 - accuracy)).frame
+    assert set(odd.benchmark) == {"loss", "test_error"}
+
+
 def test_ray_tunes_frame(sweep, read):
     frame = sweep.rename(columns={"learning_rate": "config/lr", "batch_size": "config/batch_size"})
     frame = frame.rename(columns={"eval/loss": "eval_loss"}).assign(
