@@ -16,7 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.external.columns import spelled
 from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.run_names import IN_NAMES
 from analysis.tables.nearby import hint
 
 DELIMITED = (".csv", ".tsv", ".txt", ".md")
@@ -130,9 +132,13 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
 
 
 def _separator(text: str) -> str:
-    """The separator that the header holds most often outside quotes; runs of spaces where none."""
-    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
-    separator = max(SEPARATORS, key=header.count)
+    """The separator that the header and the row below it hold most often outside quotes, or the
+    header alone (bars may stand in its names); runs of spaces where none."""
+    header, first = (
+        re.sub(r'"[^"]*"', "", line) for line in (text.lstrip() + "\n").split("\n")[:2]
+    )
+    separator = max(SEPARATORS, key=lambda mark: (min(header.count(mark), first.count(mark)),
+                                                  header.count(mark)))  # fmt: skip
     if header.count(separator):
         return separator
     return r"\s+" if len(header.split()) > 1 else ","
@@ -198,8 +204,8 @@ def _place(error: ValueError) -> str:
 
 
 def _records(content: Any, path: Path) -> pd.DataFrame:
-    """A list of objects, {"columns": ..., "data": ...}, an object of columns, or an object that
-    holds one such list; nested objects become columns a/b."""
+    """A list of objects, {"columns": ..., "data": ...}, an object of columns, an object of runs, or
+    an object that holds one such list; nested objects become columns a/b."""
     if isinstance(content, dict):
         if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
             return pd.DataFrame(content["data"], columns=content["columns"])
@@ -207,6 +213,8 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
         nested = [value for value in content.values() if _is_records(value)]
         if len(nested) == 1:
             content = nested[0]
+        elif (runs := _by_run(content)) is not None:
+            content = runs
         elif content and all(isinstance(value, list | dict) for value in content.values()):
             return pd.DataFrame({k: _cells(v) for k, v in content.items()}).reset_index(drop=True)
     if not _is_records(content):
@@ -219,6 +227,20 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
         if frame[name].dtype == object:
             frame[name] = frame[name].map(_text_of_lists)
     return frame
+
+
+def _by_run(content: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of {"run-1": {"lr": 1e-5, ...}}: objects of which most hold a learning rate, or all
+    names say it; None for other objects, those of columns among them."""
+    if not content or not all(isinstance(value, dict) for value in content.values()):
+        return None
+    rows = [{"run_name": name} | values for name, values in content.items()]
+    within = pd.json_normalize(rows, sep="/")
+    if spelled(pd.DataFrame([dict.fromkeys(content, 1)]), {})["learning_rate"]:
+        return None
+    held = [within[name].notna().mean() > 0.5 for name in spelled(within, {})["learning_rate"]]
+    named = [IN_NAMES["learning_rate"][1].search(name) for name in content]
+    return rows if any(held) or all(named) else None
 
 
 def _refuse_one_run(content: dict[str, Any], path: Path) -> None:

@@ -4,7 +4,8 @@ A repeated row is a seed only if nothing else differs. What does is named, and h
 own (`--by`), is left out (`--where`), or is the history of a run (`--last`).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.text import counted, listed
 
 CELL = ["stage", "arm", "learning_rate", "batch_size"]
 SHOWN_VALUES = 4
+REPEATS = re.compile(r"(trial|reps?|replicas?|replication|try|attempt)(_?(no|num|number|index))?")
 MODEL = "model"
 
 
@@ -79,6 +81,7 @@ def refuse_conditions(
     rows: pd.DataFrame,
     raw: pd.DataFrame,
     candidates: Sequence[str],
+    ways_of: Mapping[str, str],
     source: str,
     notes: list[str],
 ) -> None:
@@ -86,7 +89,8 @@ def refuse_conditions(
     the rows have come is no such thing where each row is a run by its name.
 
     `rows` has `CELL`, perhaps benchmark, metric and seed, and `result` (whether the row has one);
-    `candidates` are the columns of `raw` that are no axis, fact or score.
+    `candidates` are the columns of `raw` that are no axis, fact or score; `ways_of` maps some to a
+    way out of their own.
 
     Raises:
         ResultsError: naming the columns, their values and the ways out.
@@ -132,6 +136,9 @@ def refuse_conditions(
     ]
     if sizes := [name for name in different if "batch" in name.lower()]:
         ways.insert(0, f"the batch size: --columns batch_size={sizes[0]}")
+    if len(different) == 1 and REPEATS.fullmatch(columns.plain(*different)):
+        ways.insert(0, f"seeds, if they are repeats: --columns seed={next(iter(different))}")
+    ways = [ways_of[name] for name in different if name in ways_of] + ways
     if progress:
         ways.insert(0, f"the last row of each run: --last {progress[0]}")
     raise ResultsError(

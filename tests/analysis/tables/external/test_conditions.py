@@ -41,6 +41,23 @@ def test_a_setting_that_differs_is_named_and_never_averaged(sweep, read, column,
     assert len(read(frame, where={column: str(values[1])}).frame) == 20
 
 
+@pytest.mark.parametrize("column", ["trial", "rep", "replica_no", "attempt"])
+def test_repeats_that_are_counted_are_offered_as_seeds(sweep, read, column):
+    frame = both(sweep, column, (1, 2, 3), shift=0.01)
+    with pytest.raises(load.ResultsError, match=f"{DIFFERS}.*--columns seed={column};"):
+        read(frame)
+    assert set(read(frame, columns={"seed": column}).frame.seed) == {1, 2, 3}
+
+
+def test_a_table_with_tasks_in_rows_and_a_column_of_scores_is_offered_as_a_long_one(sweep, read):
+    frame = both(sweep, "task", ("arc", "gsm8k")).rename(columns={"eval/loss": "acc"})
+    frame = frame.assign(acc=frame.acc / 4, acc_stderr=0.01)
+    with pytest.raises(load.ResultsError, match="--columns value=acc,stderr=acc_stderr;"):
+        read(frame)
+    table = read(frame, columns={"value": "acc", "stderr": "acc_stderr"}).frame
+    assert set(table.benchmark) == {"arc", "gsm8k"} and set(table.stderr) == {0.01}
+
+
 def test_a_setting_that_changes_with_the_seed_is_no_seed(sweep, read):
     frame = both(sweep, "weight_decay", (0.0, 0.1)).assign(seed=[0] * 20 + [1] * 20)
     with pytest.raises(load.ResultsError, match="weight_decay differs within a cell"):

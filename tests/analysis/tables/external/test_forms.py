@@ -54,6 +54,28 @@ def test_json_in_its_forms(sweep, read):
     same(sweep, read(json.dumps({"results": rows}), ".json").frame)
 
 
+def test_json_with_an_object_for_each_run(sweep, read):
+    cells = list(sweep.itertuples(index=False))
+    flat = {f"run {n}": {"lr": a, "bs": b, "eval_loss": c} for n, (a, b, c) in enumerate(cells)}
+    same(sweep, read(json.dumps(flat), ".json").frame)
+    nested = {
+        f"run {n}": {"config": {"lr": a, "bs": b}, "eval": {"loss": c}}
+        for n, (a, b, c) in enumerate(cells)
+    }
+    same(sweep, read(json.dumps(nested), ".json").frame)
+    named = {f"sft_lr{a}_bs{b}": {"eval_loss": c} for a, b, c in cells}
+    same(sweep, read(json.dumps(named), ".json").frame)
+    columns = sweep.set_axis([f"lr{n}" for n in range(20)]).to_json(orient="columns")
+    same(sweep, read(columns, ".json").frame)
+
+
+def test_bars_in_the_names_of_columns_separate_nothing(sweep, read):
+    bars = sweep.assign(**{"leaderboard|arc:challenge|25|0": 0.4, "leaderboard|gsm8k|5|0": 0.3})
+    frame = read(bars).frame
+    assert set(frame.benchmark) == {"loss", "arc_challenge", "gsm8k"}
+    same(sweep, frame[frame.benchmark == "loss"])
+
+
 @pytest.mark.parametrize("index", ["run", "rows twice", "axes", "a column too"])
 def test_parquet_with_an_index_of_its_own(sweep, tmp_path, index):
     frames = {
@@ -174,6 +196,7 @@ def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
         ("lr,bs,eval_loss\n1e-5,8,2\n1e-5,16,2,4\n", ".csv", "line 3 has more cells"),
         ('{"lr": 1e-5}\n{"lr":\n', ".jsonl", "line 2 is not JSON"),
         ("[1, 2]", ".json", "not a list of rows"),
+        ('{"config": {"lr": 1e-5}, "metrics": {"eval_loss": 2}}', ".json", "no column for the lea"),
         ("", ".csv", "the file is empty"),
         ("lr,bs,eval_loss\n", ".csv", "the table has no rows"),
         (b"PK\x03\x04\0\0", ".csv", "not a text file"),
