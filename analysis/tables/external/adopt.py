@@ -98,6 +98,7 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     rows = conditions.without_reruns(rows, raw, source, notes)
     rows["run"], rows["seed"] = conditions.seeds(rows)
     raw = raw.loc[rows.index]
+    notes += conditions.stopped_early(rows, raw, unscored)
     notes += _unused_notes(raw, unscored, kinds) + _failed_notes(rows)
     table = rows if long else _melted(raw, rows, kinds.scores)
     frame = in_schema(_marked_everywhere(table), options, source, notes, reported=not long)

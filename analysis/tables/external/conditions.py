@@ -158,6 +158,22 @@ def _several(column: pd.Series, values: pd.Series, groups: pd.Series) -> bool:
     return bool((values.groupby(groups).nunique() > 1).any())
 
 
+def stopped_early(rows: pd.DataFrame, raw: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Notes on columns by which some of the scored runs went further than others. Steps are left
+    out: with the same data they differ between batch sizes."""
+    notes = []
+    for name in names:
+        if not re.fullmatch(r"(.*_)?(training_iteration|epoch)", columns.plain(name)):
+            continue
+        came = numbers(raw.loc[rows.result & rows.learning_rate.notna(), name]).values
+        if came.max() > columns.SAME_AMOUNT * came.min():
+            notes.append(
+                f"{name} from {came.min():g} to {came.max():g}: runs that were stopped early are "
+                f"scored as they stood; keep the whole ones with --where {name}={came.max():g}"
+            )
+    return notes
+
+
 def _smallest(different: dict[str, pd.Series], cell: pd.Series) -> list[str]:
     """Few columns that tell apart what all of them do: several may change together."""
     everything = _groups(list(different.values()), cell)

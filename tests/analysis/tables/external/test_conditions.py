@@ -94,6 +94,18 @@ def test_amounts_of_training_in_one_cell_are_no_seeds(sweep, read, column, more)
     assert set(read(packed).frame.groupby(["learning_rate", "batch_size"]).size()) == {2}
 
 
+@pytest.mark.parametrize("column", ["training_iteration", "epoch", "train/epoch"])
+def test_runs_that_a_scheduler_stopped_early_are_told(sweep, read, column):
+    rungs = [(1, 3, 9, 27)[n % 4] for n in range(20)]
+    told = f"{column} from 1 to 27: runs that were stopped early are scored as they stood"
+    asha = sweep.assign(**{column: rungs})
+    assert any(note.startswith(told) for note in read(asha).notes)
+    whole = read(asha, where={column: "27"})
+    assert len(whole.frame) == 5 and not any("stopped early" in note for note in whole.notes)
+    rounded = sweep.assign(**{column: [2.99, 3.0] * 10}, global_step=rungs)
+    assert not any("stopped early" in note for note in read(rounded).notes)
+
+
 def test_the_history_of_a_run_is_its_last_row(sweep, read):
     history = both(sweep, "step", (300, 200, 100), shift=0.1)
     with pytest.raises(load.ResultsError, match="choose the last row of each run: --last step"):
