@@ -25,8 +25,8 @@ IN_NAMES = {
         ("global_batch_size", "batch_size", rf"(?!{BATCH}){SIZE}{_COUNT}"),
         ("per_device_batch_size", "per_device_batch_size", rf"{DEVICE}{BATCH}{_COUNT}"),
         ("batch_size", "batch_size", rf"{SIZE}{_COUNT}"),
-        ("gradient_accumulation_steps", "accumulation", rf"{STEPS}{_COUNT}"),
-        ("num_gpus", "devices", rf"{DEVICES}{_COUNT}"),
+        ("gradient_accumulation_steps", "accumulation", rf"{STEPS}{_COUNT}(?![a-z])"),
+        ("num_gpus", "devices", rf"{DEVICES}{_COUNT}(?![a-z])"),
         ("seed", "seed", r"seed[=_: -]?(\d+)"),
     )
 }
@@ -35,7 +35,7 @@ IN_NAMES = {
 FACTORS = ("per_device_batch_size", "gradient_accumulation_steps", "num_gpus")
 """Of the effective batch size: to be asked about, where only some of the names say them, too."""
 
-PRODUCT = re.compile(rf"(?:^|[^a-z]){SIZE}[=_: -]?\d+[ _]?[x*\xd7][ _]?\d+", re.IGNORECASE)
+PRODUCT = re.compile(rf"(?:^|[^a-z]){SIZE}[=_: -]?\d+[x*\xd7]\d+", re.IGNORECASE)
 """bs8x4, which may be 8 or 32 examples."""
 
 COUNTED = re.compile(

@@ -70,7 +70,8 @@ def test_a_batch_size_beside_accumulation_is_asked_for(sweep, read, form):
 
 @pytest.mark.parametrize("form", ["lr{0:g}_gbs{1}_ga8", "lr{0:g}_global_batch_size={1}-ga8",
                                   "lr{0:g}_mbs2_bs{1}_ga8", "lr{0:g}_bs{1}_ga1",
-                                  "lr{0:g}_bs{1}_acc0.81", "lr{0:g}_bs{1}_gpus8"])  # fmt: skip
+                                  "lr{0:g}_bs{1}_acc0.81", "lr{0:g}_bs{1}_x3ga8k",
+                                  "lr{0:g}_bs{1}_gpus8"])  # fmt: skip
 def test_an_effective_batch_size_is_taken_as_it_is(sweep, read, form):
     same(sweep, read(with_names(sweep, form)).frame)
 
