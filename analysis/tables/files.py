@@ -74,7 +74,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         for place, name in enumerate(frame.index.names)
         if name is not None and name not in frame
     }
-    return frame.reset_index(drop=True).assign(**levels)[[*levels, *frame]]
+    whole: Any = frame.reset_index(drop=True).assign(**levels)
+    return whole[[*levels, *frame]]
 
 
 def _text(path: Path) -> str:

@@ -164,7 +164,8 @@ def _of_seed(
     if score == alike[0]:
         here |= ~np.column_stack([filled(raw[other.column]) for other in alike]).any(axis=1)
     run = part.run * len(seeds) + seeds.index(int(score.seed))
-    return part.assign(seed=float(score.seed), run=run)[here]
+    rows: Any = part.assign(seed=float(score.seed), run=run)[here]
+    return rows
 
 
 def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:

@@ -149,7 +149,7 @@ def refuse_conditions(
     )
 
 
-def _several(column: pd.Series, values: pd.Series, groups: pd.Series) -> bool:
+def _several(column: Any, values: pd.Series, groups: pd.Series) -> bool:
     """Whether a group has several values of a column; of tokens and examples, unlike amounts."""
     read = numbers(column[values.index])
     if columns.is_amount(str(column.name)) and read.share == 1:

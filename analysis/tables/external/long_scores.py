@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ def errors_beside(
     alike[metric] = names.str.replace(STDERR, "", regex=True)
     times = alike.groupby([*(alike[name] for name in alike), of_errors]).cumcount()
     keys = pd.concat([alike, times], axis=1).apply(tuple, axis=1)
-    errors = dict(zip(keys[of_errors], raw.loc[of_errors, value], strict=True))
+    errors: Any = dict(zip(keys[of_errors], raw.loc[of_errors, value], strict=True))
     if not set(errors) <= set(keys[~of_errors]):
         return raw, mapping, []
     notes = [

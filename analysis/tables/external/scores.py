@@ -242,7 +242,7 @@ def _errors_of(frame: pd.DataFrame, candidates: Sequence[str]) -> dict[str, str]
     return errors
 
 
-def _complements(score: pd.Series, error: pd.Series) -> bool:
+def _complements(score: Any, error: Any) -> bool:
     sums = (numbers(score).values + numbers(error).values).dropna()
     return any(np.allclose(sums, whole, rtol=0.005) for whole in (1, 100))
 

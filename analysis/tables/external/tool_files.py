@@ -123,7 +123,7 @@ def _harness(content: dict[str, Any], file: str) -> Said:
     return Said(tool, cells, directions)
 
 
-def _scores(of_task: Any) -> dict[str, float]:
+def _scores(of_task: Any) -> dict[str, Any]:
     """The numbers of a task, where lm-eval names a filter (acc,none) those alone; a single number
     has no name."""
     values = of_task if isinstance(of_task, dict) else {"": of_task}
