@@ -16,6 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.tables.errors import ResultsError
+from analysis.tables.external.columns import spelled
+from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.run_names import IN_NAMES
 from analysis.tables.nearby import hint
 
 DELIMITED = (".csv", ".tsv", ".txt", ".md")
@@ -28,6 +31,9 @@ EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
 
 DOTTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
 """Points of thousands in a column where commas are decimal."""
+
+POINTED = re.compile(r"[-+]?[\d,]*\.\d*([eE][-+]?\d+)?\s*%?")
+"""A number with a decimal point, unless it is `DOTTED`."""
 
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 """A number that a decimal comma or commas between thousands would explain: 1,024."""
@@ -58,10 +64,18 @@ def read_file(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
+    """With the levels of a pandas index as columns, first as in its CSV, and rows from 0 on."""
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise ResultsError(f"{path}: not a readable parquet file; write it again") from error
+    levels = {
+        str(name): frame.index.get_level_values(place)
+        for place, name in enumerate(frame.index.names)
+        if name is not None and name not in frame
+    }
+    whole: Any = frame.reset_index(drop=True).assign(**levels)
+    return whole[[*levels, *frame]]
 
 
 def _text(path: Path) -> str:
@@ -119,9 +133,13 @@ def _delimited(text: str, path: Path) -> pd.DataFrame:
 
 
 def _separator(text: str) -> str:
-    """The separator that the header holds most often outside quotes; runs of spaces where none."""
-    header = re.sub(r'"[^"]*"', "", text.lstrip().split("\n", 1)[0])
-    separator = max(SEPARATORS, key=header.count)
+    """The separator that the header and the row below it hold most often outside quotes, or the
+    header alone (bars may stand in its names); runs of spaces where none."""
+    header, first = (
+        re.sub(r'"[^"]*"', "", line) for line in (text.lstrip() + "\n").split("\n")[:2]
+    )
+    separator = max(SEPARATORS, key=lambda mark: (min(header.count(mark), first.count(mark)),
+                                                  header.count(mark)))  # fmt: skip
     if header.count(separator):
         return separator
     return r"\s+" if len(header.split()) > 1 else ","
@@ -130,15 +148,17 @@ def _separator(text: str) -> str:
 def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
     """Numbers with a decimal comma rewritten with a point.
 
-    Where the comma separates cells, a column has to show that its commas are no thousands. Points
-    are those of thousands where no cell of the column has one elsewhere: 0.001 is no 1.
+    A column has to show that its commas are no thousands. So do commas in scores alone where none
+    separates cells and no number has a decimal point: 2,052 is a loss of 2.052.
+    Points are those of thousands where no cell of the column has one elsewhere: 0.001 is no 1.
     """
     with_comma = [name for name in frame if frame[name].str.contains(",", regex=False).any()]
+    in_scores = all(_is_score(frame, name) for name in with_comma) and not _pointed(frame)
     european = {name: frame[name].str.fullmatch(EUROPEAN) for name in with_comma}
     clear = [
         name
         for name, cells in european.items()
-        if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any()
+        if (cells & ~frame[name].str.fullmatch(THOUSANDS)).any() or (separator != "," and in_scores)
     ]
     for name in frame if clear and separator != "," else clear:
         pointed = frame[name].str.contains(".", regex=False)
@@ -147,6 +167,20 @@ def _decimal_points(frame: pd.DataFrame, separator: str) -> pd.DataFrame:
         plain = frame[name].str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
         frame[name] = frame[name].where(~(european.get(name, False) | dotted), plain)
     return frame
+
+
+def _is_score(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the name says so, and no cell has more than one comma."""
+    named = name.lower() in ("value", "score") or higher_is_better(name) is not None
+    return named and bool((frame[name].str.count(",") < 2).all())
+
+
+def _pointed(frame: pd.DataFrame) -> bool:
+    """Whether a number has a decimal point."""
+    return any(
+        (frame[name].str.fullmatch(POINTED) & ~frame[name].str.fullmatch(DOTTED)).any()
+        for name in frame
+    )
 
 
 def _json(text: str, path: Path, lines: bool) -> Any:
@@ -171,8 +205,8 @@ def _place(error: ValueError) -> str:
 
 
 def _records(content: Any, path: Path) -> pd.DataFrame:
-    """A list of objects, {"columns": ..., "data": ...}, an object of columns, or an object that
-    holds one such list; nested objects become columns a/b."""
+    """A list of objects, {"columns": ..., "data": ...}, an object of columns, an object of runs, or
+    an object that holds one such list; nested objects become columns a/b."""
     if isinstance(content, dict):
         if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
             return pd.DataFrame(content["data"], columns=content["columns"])
@@ -180,6 +214,8 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
         nested = [value for value in content.values() if _is_records(value)]
         if len(nested) == 1:
             content = nested[0]
+        elif (runs := _by_run(content)) is not None:
+            content = runs
         elif content and all(isinstance(value, list | dict) for value in content.values()):
             return pd.DataFrame({k: _cells(v) for k, v in content.items()}).reset_index(drop=True)
     if not _is_records(content):
@@ -192,6 +228,20 @@ def _records(content: Any, path: Path) -> pd.DataFrame:
         if frame[name].dtype == object:
             frame[name] = frame[name].map(_text_of_lists)
     return frame
+
+
+def _by_run(content: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The rows of {"run-1": {"lr": 1e-5, ...}}: objects of which most hold a learning rate, or all
+    names say it; None for other objects, those of columns among them."""
+    if not content or not all(isinstance(value, dict) for value in content.values()):
+        return None
+    rows = [{"run_name": name} | values for name, values in content.items()]
+    within = pd.json_normalize(rows, sep="/")
+    if spelled(pd.DataFrame([dict.fromkeys(content, 1)]), {})["learning_rate"]:
+        return None
+    held = [within[name].notna().mean() > 0.5 for name in spelled(within, {})["learning_rate"]]
+    named = [IN_NAMES["learning_rate"][1].search(name) for name in content]
+    return rows if any(held) or all(named) else None
 
 
 def _refuse_one_run(content: dict[str, Any], path: Path) -> None:

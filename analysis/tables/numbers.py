@@ -11,7 +11,8 @@ SUFFIXES = {"k": 1e3, "m": 1e6}
 """Thousands and millions: 8k is 8,000."""
 
 NUMBER = re.compile(r"([-+]?[\d.,_]+(?:e[-+]?\d+)?)\s*(%|[km])?", re.IGNORECASE)
-GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
+GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+"""With commas between thousands; 0,001 is none, and no number either."""
 
 
 class Numbers(NamedTuple):

@@ -4,5 +4,6 @@ Nothing is guessed: what a name does not say is asked for, and what cannot be re
 file, row, column and the way out. Reading order: `adopt` (the whole path), `columns` (names),
 `batch_size`, `runs` (a row per run), `scores` and `directions` (which columns, what is better),
 `conditions` (seeds or settings), `values` (cells to numbers and statuses); before all of these
-`tool_outputs` and `tool_files`, where a folder of runs stands in place of a table.
+`tool_outputs` and `tool_files`, where a folder of runs stands in place of a table, and `shape` and
+`run_names`, where its rows are not runs or settings stand in their names.
 """

@@ -12,7 +12,8 @@ import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns, conditions, scores
-from analysis.tables.external.benchmark_names import all_named
+from analysis.tables.external.columns import filled
+from analysis.tables.external.long_scores import benchmarks_notes, errors_beside, scores_of_long
 from analysis.tables.external.runs import runs
 from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.spellings import united
@@ -59,17 +60,21 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     raw, mapping, of_step_law = _step_law(raw, mapping)
     notes = shape + notes + of_step_law
     long = "value" in mapping and ("benchmark" in mapping or "metric" in mapping)
+    tasks = "" if long else mapping.get("benchmark", "")
     if not long:
         kept = [role for role in mapping if role not in OF_A_SCORE or role in options.columns]
         mapping = {role: mapping[role] for role in kept}
+    elif "stderr" not in mapping and mapping.get("metric") in raw:
+        raw, mapping, of_errors = errors_beside(raw, mapping)
+        notes += of_errors
     notes += _names_notes(mapping)
     rows: Any = runs(raw, mapping, options.columns, source, notes)
     rest = [name for name in raw.columns if name not in [*mapping.values(), *same]]
     kinds = scores.Columns([], [], {})
     if long:
-        scores_of_rows = _scores_of_long(raw, mapping)
+        scores_of_rows = scores_of_long(raw, mapping)
         rows = rows.join(scores_of_rows)
-        notes += _benchmarks_notes(raw, mapping, scores_of_rows)
+        notes += benchmarks_notes(raw, mapping, scores_of_rows)
     else:
         kinds = scores.find(raw, rest, rows, options.directions, source)
     notes += kinds.notes
@@ -88,10 +93,12 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     unscored = [name for name in rest if name not in [*kinds.used, *by]]
     settings = [mapping[role] for role in columns.SETTINGS_ROLES if mapping.get(role) in raw]
     candidates = [name for name in [*unscored, *settings] if name not in by]
-    conditions.refuse_conditions(rows, raw, candidates, source, notes)
+    ways = {tasks: _way_of_tasks(kinds.scores[0])} if tasks and kinds.scores else {}
+    conditions.refuse_conditions(rows, raw, candidates, ways, source, notes)
     rows = conditions.without_reruns(rows, raw, source, notes)
     rows["run"], rows["seed"] = conditions.seeds(rows)
     raw = raw.loc[rows.index]
+    notes += conditions.stopped_early(rows, raw, unscored)
     notes += _unused_notes(raw, unscored, kinds) + _failed_notes(rows)
     table = rows if long else _melted(raw, rows, kinds.scores)
     frame = in_schema(_marked_everywhere(table), options, source, notes, reported=not long)
@@ -111,23 +118,6 @@ def _step_law(
     raw = raw.drop(columns=["D", "D/N", "ti"], errors="ignore")
     mapping |= {"arm": "arm", "stage": "stage", "model_parameters": "N"}
     return raw, mapping, ["N, D: a surface for each model size and token count (Step Law)"]
-
-
-def _scores_of_long(raw: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
-    """Benchmark, metric and value of each row, the value as written."""
-    part = pd.DataFrame(index=raw.index)
-    names = [mapping[role] for role in ("benchmark", "metric") if mapping.get(role) in raw]
-    texts = [raw[name].fillna("").astype("str") for name in names]
-    metric = texts[1] if len(texts) > 1 else pd.Series("", raw.index)
-    metric = metric.str.removesuffix(",none")
-    read = all_named(texts[0].unique())
-    part["benchmark"] = [read[name][0] for name in texts[0]]
-    part["metric"] = (metric + " " + texts[0].map(lambda name: read[name][1])).str.strip()
-    part["value"] = raw[mapping["value"]]
-    for name in ("stderr", "n", "primary", "higher_is_better"):
-        if mapping.get(name) in raw:
-            part[name] = raw[mapping[name]]
-    return part
 
 
 def _results(
@@ -152,9 +142,30 @@ def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[scores.Score]) 
         )
         for name, column in (("stderr", score.stderr), ("n", score.n)):
             part[name] = raw[column] if column else np.nan
-        parts.append(part)
+        parts.append(_of_seed(part, raw, score, columns))
     table: Any = pd.concat(parts)
     return table.loc[table.learning_rate.notna() | numbers(table["value"]).values.notna()]
+
+
+def _of_seed(
+    part: pd.DataFrame, raw: pd.DataFrame, score: scores.Score, columns: list[scores.Score]
+) -> pd.DataFrame:
+    """The rows of a score as runs of its seed, where its column is of one: an empty cell is no run
+    where another seed has a value. Beside those, a score of no one seed is of runs of its own."""
+    seeds = sorted({int(other.seed) for other in columns if other.seed})
+    if not score.seed:
+        return part.assign(run=-1 - part.run) if seeds else part
+    alike = [
+        other
+        for other in columns
+        if other.seed and (other.benchmark, other.metric) == (score.benchmark, score.metric)
+    ]
+    here = filled(raw[score.column])
+    if score == alike[0]:
+        here |= ~np.column_stack([filled(raw[other.column]) for other in alike]).any(axis=1)
+    run = part.run * len(seeds) + seeds.index(int(score.seed))
+    rows: Any = part.assign(seed=float(score.seed), run=run)[here]
+    return rows
 
 
 def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:
@@ -170,23 +181,15 @@ def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([named, marked])
 
 
+def _way_of_tasks(score: scores.Score) -> str:
+    stderr = f",stderr={score.stderr}" if score.stderr else ""
+    return f"a score of each: --columns value={score.column}{stderr}"
+
+
 def _names_notes(mapping: Mapping[str, str]) -> list[str]:
     """Which columns the schema's are, where their names differ."""
     names = [f"{role} from {name}" for role, name in mapping.items() if role != name]
     return [f"read: {', '.join(names)}"] if names else []
-
-
-def _benchmarks_notes(
-    raw: pd.DataFrame, mapping: Mapping[str, str], scored: pd.DataFrame
-) -> list[str]:
-    """Which benchmarks of a long table have another name here."""
-    written = (
-        raw[mapping["benchmark"]].astype("str") if "benchmark" in mapping else scored.benchmark
-    )
-    pairs = sorted(
-        {pair for pair in zip(written, scored.benchmark, strict=True) if pair[0] != pair[1]}
-    )
-    return [f"{name}: read as {benchmark}" for name, benchmark in pairs if benchmark]
 
 
 def _failed_notes(rows: pd.DataFrame) -> list[str]:

@@ -9,6 +9,11 @@ from analysis.tables.errors import ResultsError
 from analysis.tables.external.columns import EFFECTIVE, PER_DEVICE_SOMETIMES, plain
 from analysis.tables.numbers import numbers
 
+GPUS = ("num_gpus", "n_gpu", "n_gpus", "ngpus", "gpus", "gpu_count", "num_devices")
+"""Names that need not count the devices of all `NODES`; a world size does."""
+
+NODES = ("nodes", "num_nodes", "n_nodes", "nnodes", "node_count")
+
 NO_BATCH_SIZE = 1
 """Stands for the one batch size of a table that does not say which it is; its ratios are empty."""
 
@@ -43,6 +48,8 @@ def effective_batch_size(
             f"{' and '.join(missing)}; name the column or the number: "
             f"--columns {','.join(f'{role}=1' for role in missing)}"
         )
+    if "devices" not in given:
+        _refuse_devices(frame, mapping["devices"], source)
     factors = {
         role: _numbers(frame, role, mapping[role], source)
         for role in ("per_device_batch_size", "accumulation", "devices")
@@ -50,6 +57,30 @@ def effective_batch_size(
     product = factors["per_device_batch_size"] * factors["accumulation"] * factors["devices"]
     names = " x ".join(mapping[role] for role in factors)
     return product, [f"batch size: {names}"]
+
+
+def _refuse_devices(frame: pd.DataFrame, name: str, source: str) -> None:
+    """The HF Trainer's `_n_gpu` is 1 on one GPU, and under DDP on every number of them; GPUs beside
+    several nodes may be those of one node.
+
+    Raises:
+        ResultsError: the column need not be the number of all devices.
+    """
+    devices, spelling = numbers(frame[name]).values, plain(name).rpartition("/")[2]
+    nodes = {plain(column).rpartition("/")[2]: column for column in frame}
+    node = next((nodes[word] for word in NODES if word in nodes), None)
+    several = node is not None and (numbers(frame[node]).values > 1).any()
+    if spelling == "_n_gpu" and (devices <= 1).any():
+        why = "1 under DDP, too, however many GPUs there are"
+    elif spelling in GPUS and several:
+        why = f"those of one node, and {node} goes up to {numbers(frame[node]).values.max():g}"
+    else:
+        return
+    raise ResultsError(
+        f"{source}: is {name} the number of all devices? It may be {why}. Say --columns "
+        f"devices={name} if it is, --columns devices=8 if there are 8, or write the effective "
+        "batch size into a column batch_size"
+    )
 
 
 def _refuse_ambiguous(

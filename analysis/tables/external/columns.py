@@ -74,18 +74,28 @@ PER_DEVICE_SOMETIMES = ("batch_size", "bs", "bsz", "batchsize", "batch", "train_
 PER_DEVICE_SOMETIMES += ("train_bs",)
 
 SETTINGS_ROLES = ("epochs", "steps", "warmup_steps", "adam_beta2", "model_parameters")
-SETTINGS_ROLES += ("optimizer", "adapter")
+SETTINGS_ROLES += ("optimizer", "adapter", "tokens", "examples")
 CONFIG = ("config", "params", "hparams", "hyperparameters", "args", "training_args", "parameters")
 CONFIG += ("train_loop_config", "training_arguments", "cfg", "user_attrs")
 LOGGED = ("train", "eval", "test", "val", "valid", "validation", "system", "perf", "time")
 LOGGED += ("timers", "charts", "scores")
 
 PROGRESS = re.compile(
-    r"(^|.*[/_. ])(global_step|_step|step|epoch|iteration|iter|training_iteration|checkpoint"
+    r"(^|.*[/_. ])(global_step|_step|step|epoch|iteration|iter|training_iteration|checkpoint|ckpt"
     r"|iterations_since_restore|tokens_seen)",
     re.IGNORECASE,
 )
 """How far a run has come: several of these in a run are its history."""
+
+AMOUNT = re.compile(
+    r"(.*[/.])?((num|n|total|seen|consumed|trained|train|input|count)[_ ])*(tokens|examples|samples"
+    r"|sequences|episodes)([_ ](seen|total|consumed|trained))*",
+    re.IGNORECASE,
+)
+"""How much a run has trained on: as progress, or set before it."""
+
+SAME_AMOUNT = 1.2
+"""Amounts of one cell within this factor are one, as padding, packing and the seed change it."""
 
 RUN_NAMES = ("id", "run_id", "trial_id", "run", "run_name", "name", "exp_name", "experiment_name")
 
@@ -225,8 +235,15 @@ def unused_reason(column: str) -> str | None:
 
 
 def is_progress(column: str) -> bool:
-    """Whether a column counts steps or epochs; val_loss_epoch is a loss."""
-    return bool(PROGRESS.fullmatch(str(column))) and higher_is_better(column) is None
+    """Whether a column counts steps, epochs or tokens; val_loss_epoch is a loss."""
+    name = str(column)
+    counts = PROGRESS.fullmatch(name) or AMOUNT.fullmatch(name)
+    return bool(counts) and higher_is_better(name) is None
+
+
+def is_amount(column: str) -> bool:
+    """Whether a column counts tokens or examples, which runs of one setting hardly agree in."""
+    return bool(AMOUNT.fullmatch(str(column)))
 
 
 def is_setting(column: str, values: Any, cells: pd.Series) -> bool:

@@ -4,7 +4,8 @@ A repeated row is a seed only if nothing else differs. What does is named, and h
 own (`--by`), is left out (`--where`), or is the history of a run (`--last`).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.text import counted, listed
 
 CELL = ["stage", "arm", "learning_rate", "batch_size"]
 SHOWN_VALUES = 4
+REPEATS = re.compile(r"(trial|reps?|replicas?|replication|try|attempt)(_?(no|num|number|index))?")
 MODEL = "model"
 
 
@@ -79,6 +81,7 @@ def refuse_conditions(
     rows: pd.DataFrame,
     raw: pd.DataFrame,
     candidates: Sequence[str],
+    ways_of: Mapping[str, str],
     source: str,
     notes: list[str],
 ) -> None:
@@ -86,7 +89,8 @@ def refuse_conditions(
     the rows have come is no such thing where each row is a run by its name.
 
     `rows` has `CELL`, perhaps benchmark, metric and seed, and `result` (whether the row has one);
-    `candidates` are the columns of `raw` that are no axis, fact or score.
+    `candidates` are the columns of `raw` that are no axis, fact or score; `ways_of` maps some to a
+    way out of their own.
 
     Raises:
         ResultsError: naming the columns, their values and the ways out.
@@ -104,11 +108,13 @@ def refuse_conditions(
     for column in candidates:
         values = raw.loc[part.index, column].astype("str")
         progress = columns.is_progress(column)
-        if not (progress or columns.is_setting(column, values, places)):
+        setting = columns.is_setting(column, values, places)
+        if not (progress or setting):
             continue
-        if not (values.groupby(run if progress else cell).nunique() > 1).any():
+        if not _several(raw[column], values, run if progress else cell):
             continue
-        name = columns.name_of_each_row(raw, column) if progress else None
+        budget = setting and columns.is_amount(column)
+        name = columns.name_of_each_row(raw, column) if progress and not budget else None
         if name is None:
             different[column] = values
         else:
@@ -118,7 +124,9 @@ def refuse_conditions(
             )
     if not different:
         return
-    progress = [name for name in different if columns.is_progress(name)]
+    progress = [
+        name for name in different if columns.is_progress(name) and (different[name] != "").all()
+    ]
     chosen = _smallest(different, cell)
     values = "; ".join(f"{name}: {_values(different[name])}" for name in different)
     first = {name: different[name].iloc[0] for name in chosen}
@@ -128,6 +136,9 @@ def refuse_conditions(
     ]
     if sizes := [name for name in different if "batch" in name.lower()]:
         ways.insert(0, f"the batch size: --columns batch_size={sizes[0]}")
+    if len(different) == 1 and REPEATS.fullmatch(columns.plain(*different)):
+        ways.insert(0, f"seeds, if they are repeats: --columns seed={next(iter(different))}")
+    ways = [ways_of[name] for name in different if name in ways_of] + ways
     if progress:
         ways.insert(0, f"the last row of each run: --last {progress[0]}")
     raise ResultsError(
@@ -136,6 +147,31 @@ def refuse_conditions(
         f"{'differs' if len(different) == 1 else 'differ'} within a cell ({values}). They are not "
         f"averaged; choose {'; or '.join(ways)}"
     )
+
+
+def _several(column: Any, values: pd.Series, groups: pd.Series) -> bool:
+    """Whether a group has several values of a column; of tokens and examples, unlike amounts."""
+    read = numbers(column[values.index])
+    if columns.is_amount(str(column.name)) and read.share == 1:
+        amounts: Any = read.values.groupby(groups)
+        return bool((amounts.max() > columns.SAME_AMOUNT * amounts.min()).any())
+    return bool((values.groupby(groups).nunique() > 1).any())
+
+
+def stopped_early(rows: pd.DataFrame, raw: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Notes on columns by which some of the scored runs went further than others. Steps are left
+    out: with the same data they differ between batch sizes."""
+    notes = []
+    for name in names:
+        if not re.fullmatch(r"(.*_)?(training_iteration|epoch)", columns.plain(name)):
+            continue
+        came = numbers(raw.loc[rows.result & rows.learning_rate.notna(), name]).values
+        if came.max() > columns.SAME_AMOUNT * came.min():
+            notes.append(
+                f"{name} from {came.min():g} to {came.max():g}: runs that were stopped early are "
+                f"scored as they stood; keep the whole ones with --where {name}={came.max():g}"
+            )
+    return notes
 
 
 def _smallest(different: dict[str, pd.Series], cell: pd.Series) -> list[str]:

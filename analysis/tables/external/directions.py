@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from analysis.benchmarks import ON_DATA_OF, TASKS
+from analysis.tables.external.benchmark_names import SHOTS
 
 LOWER = (
     *("loss", "losses", "perplexity", "perplexities", "ppl", "pplx", "bpb", "bpc", "bpw", "nll"),
@@ -95,7 +96,7 @@ def _of_benchmark(benchmark: str) -> bool | None:
         by_name = _of_path(whole)
         if by_name is not None:
             return by_name
-    plain = re.sub(r"[\s\-/]+", "_", name.lower())
+    plain = SHOTS.sub("_", re.sub(r"[\s\-/()]+", "_", name.lower())).strip("_")
     return True if plain in BENCHMARKS_HIGHER or plain in TASKS else None
 
 

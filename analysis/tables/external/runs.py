@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
+from analysis.tables.external.columns import filled
 from analysis.tables.external.spellings import elsewhere
 from analysis.tables.numbers import numbers
 from analysis.tables.recipe import adapter_named, optimizer_named
@@ -52,6 +53,11 @@ def runs(
         )
     rows = pd.DataFrame(index=raw.index)
     rows["learning_rate"] = axis(raw, "learning_rate", mapping["learning_rate"], source)
+    if (large := rows.learning_rate[rows.learning_rate >= 1]).any():
+        notes.append(
+            f"learning rates up to {large.max():g} (row {large.idxmax() + 1}): taken as written; "
+            "if they are in another unit, or exponents, write the rates themselves"
+        )
     sizes, size_notes = effective_batch_size(raw, mapping, given, source)
     sized = bool({"batch_size", "per_device_batch_size"} & set(mapping))
     if not sized:
@@ -66,11 +72,12 @@ def runs(
     rows["stage"] = rows.stage.replace("", "all")
     if mapping.get("seed") in raw:
         rows["seed"] = raw[mapping["seed"]]
+    rows["status"], rows["stated"] = _stated(raw, mapping, source)
+    _refuse_merged(rows, raw, source)
     rows = _without_training(rows, notes)
     _check_axes(rows, raw, source)
     rows["learning_rate"] = _snapped(rows.learning_rate, notes)
     rows["lr_bs_ratio"] = rows.learning_rate / rows.batch_size if sized else np.nan
-    rows["status"], rows["stated"] = _stated(raw, mapping, source)
     if mapping.get("diverged") in raw:
         diverged = booleans(raw[mapping["diverged"]]).fillna(False).astype(bool)
         rows.loc[diverged, ["status", "stated"]] = "diverged"
@@ -86,6 +93,27 @@ def _fact(raw: pd.DataFrame, column: str | None, dtype: str) -> Any:
         return pd.Series(np.nan, raw.index)
     values = numbers(raw[column]).values
     return values if dtype == "float64" else values.where(values == values.round())
+
+
+def _refuse_merged(rows: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
+    """Merged cells of a spreadsheet stand in the first of their rows alone: again and again, rows
+    without axes follow one that has them, under no other name.
+
+    Raises:
+        ResultsError: there are at least as many of them as of rows with axes.
+    """
+    outside = rows.learning_rate.isna() & rows.batch_size.isna()
+    names = rows.stage + "\n" + rows.arm + "\n" + rows.model
+    written = filled(raw).any(axis=1) & (rows.status == "ok")
+    merged = outside & written & names.isin(names[~outside].unique())
+    blocks = merged & ~outside.shift(fill_value=True)
+    if blocks.sum() > 1 and merged.sum() >= (~outside).sum():
+        places = [str(place + 1) for place in rows.index[merged]]
+        raise ResultsError(
+            f"{source}: {counted(len(places), 'row')} (row {', '.join(places[:6])}) have no "
+            "learning rate and batch size; where a spreadsheet merged cells, write the value into "
+            "each of their rows; other models need a name of their own in a column model"
+        )
 
 
 def _without_training(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -131,6 +159,9 @@ def _check_axes(rows: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
                 f"; {listed(others)} may be its {role}: write it into the column that the other "
                 "rows have, or leave the row out with --where"
                 if others
+                else f"; write its {role.replace('_', ' ')} into the row, also where a spreadsheet "
+                "merged cells"
+                if role
                 else ""
             )
             raise ResultsError(f"{source}: row {int(first) + 1}: {problem}{hint}")

@@ -9,25 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external import columns
 from analysis.tables.external.benchmark_names import named
 from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.seeds_across import OfSeed, computed, perhaps_seeds, seeds_across
 from analysis.tables.numbers import numbers
+from analysis.text import listed
 
-PREFIXES = ("scores", "score", "eval", "test", "val", "valid", "validation", "results")
-PREFIXES += ("benchmarks", "benchmark", "summary", "user_attrs", "metrics")
+ROOMS = ("scores", "score", "results", "benchmarks", "benchmark", "summary", "user_attrs")
+ROOMS += ("metrics", "hparam", "final", "best")
+"""First parts of names that say nothing of what is scored: MLflow's metrics.loss."""
+
+PREFIXES = (*ROOMS, "eval", "test", "val", "valid", "validation", "dev")
 TRAINING = re.compile(r"(train|training)[/._ ].*|train(ing)?loss")
 MOSTLY = 0.5
 """Share of the cells that are not empty which are numbers, in a column of numbers."""
 
-KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se")
+ERROR_SUFFIXES = ("_err", " err", "_error", " error")
+KNOWN_SUFFIXES = ("_stderr", " stderr", "_std_err", "_standard_error", "_se", *ERROR_SUFFIXES)
 
 
 class Score(NamedTuple):
-    """A column of a wide table and what it scores; `stderr` and `n` name columns, or are ""."""
+    """A column of a wide table and what it scores; `stderr` and `n` name columns, or are "", as is
+    `seed` where the column is of no one seed."""
 
     column: str
     benchmark: str
@@ -35,6 +43,7 @@ class Score(NamedTuple):
     higher_is_better: bool
     stderr: str = ""
     n: str = ""
+    seed: str = ""
 
 
 SETTING, NO_NUMBERS = "a setting", "no numbers"
@@ -71,7 +80,8 @@ def find(
             another.
     """
     cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).ngroup()
-    kinds = _sorted(frame, candidates, cells, directions)
+    across = {} if "seed" in rows else seeds_across(candidates)
+    kinds = _sorted(frame, candidates, cells, directions, across)
     notes = []
     if not kinds.scores and (score := _objective(frame, rows, kinds.unknown)):
         unknown = [name for name in kinds.unknown if name != score.column]
@@ -83,32 +93,50 @@ def find(
         )
     _require_scores(frame, kinds, source)
     _refuse_strangers(directions, kinds.scores, source)
-    notes += [_note(score) for score in kinds.scores]
+    notes += dict.fromkeys(_note(score, across) for score in kinds.scores)
+    notes += [
+        f"{listed(names)}: scores of their own; if they are one score of several seeds, call them "
+        f"{re.sub(r'[_ -]?[0-9]+$', '_seed', names[0])}1 and so on"
+        for names in perhaps_seeds(score.column for score in kinds.scores)
+    ]
     return replace(kinds, notes=notes)
 
 
-def _note(score: Score) -> str:
+def _note(score: Score, across: Mapping[str, OfSeed]) -> str:
     called = "" if score.benchmark in score.column else f", read as {score.benchmark}"
+    name = score.column
+    if score.seed:
+        name = across[score.column].score
+        columns_ = listed([column for column in across if across[column].score == name])
+        called = f" from {columns_}, a seed each"
     better = "higher" if score.higher_is_better else "lower"
-    return f"score {score.column}{called}: {better} is better"
+    return f"score {name}{called}: {better} is better"
 
 
 def _sorted(
-    frame: pd.DataFrame, candidates: Sequence[str], cells: pd.Series, directions: Mapping[str, str]
+    frame: pd.DataFrame,
+    candidates: Sequence[str],
+    cells: pd.Series,
+    directions: Mapping[str, str],
+    across: Mapping[str, OfSeed],
 ) -> Columns:
     scores: list[Score] = []
     training: list[Score] = []
     unknown: list[str] = []
     unused: dict[str, str] = {}
-    errors = _errors_of(candidates)
+    errors = _errors_of(frame, candidates)
     items = {f"{column}_n" for column in candidates}
     for column in candidates:
         if column in errors.values() or column in items:
             continue
-        benchmark, metric = split(column)
+        name, seed = across.get(column, OfSeed(column))
+        benchmark, metric = split(name)
         direction = stated(directions, column, benchmark, metric)
+        if not seed and computed(column, across.values()):
+            unused[column] = "computed from the seeds beside it"
+            continue
         if direction is None:
-            reason = columns.unused_reason(column)
+            reason = columns.unused_reason(name)
             if reason or columns.is_progress(column):
                 unused[column] = reason or "how far the run has come"
                 continue
@@ -132,10 +160,10 @@ def _sorted(
             unknown.append(column)
             continue
         score = Score(column, benchmark, metric or "value", direction, errors.get(column, ""))
-        score = score._replace(n=column + "_n" if column + "_n" in candidates else "")
-        (training if TRAINING.fullmatch(columns.plain(column)) else scores).append(score)
+        score = score._replace(seed=seed, n=column + "_n" if column + "_n" in candidates else "")
+        (training if TRAINING.fullmatch(_measured(column)) else scores).append(score)
     if any(_is_evaluated_loss(score.column) for score in scores):
-        training += [score for score in scores if columns.plain(score.column) == "loss"]
+        training += [score for score in scores if _measured(score.column) == "loss"]
     if training and any(score not in training for score in scores):
         unused |= {score.column: "of the training, not of an evaluation" for score in training}
         scores = [score for score in scores if score not in training]
@@ -147,12 +175,12 @@ def _sorted(
 def _apart(scores: Sequence[Score]) -> list[Score]:
     """Of several columns that are one metric of one benchmark (eval/loss, test/loss) the first has
     its name, and others have their column's."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     apart = []
     for score in scores:
-        if (score.benchmark, score.metric) in seen:
+        if (score.benchmark, score.metric, score.seed) in seen:
             score = score._replace(metric=score.column)
-        seen.add((score.benchmark, score.metric))
+        seen.add((score.benchmark, score.metric, score.seed))
         apart.append(score)
     return apart
 
@@ -160,14 +188,24 @@ def _apart(scores: Sequence[Score]) -> list[Score]:
 def split(column: str) -> tuple[str, str]:
     """Benchmark and metric of a column, the latter "" where the name is one: scores/arc/acc_norm,
     arc_easy/acc,none, gsm8k_exact_match, eval/loss."""
-    parts = [part for part in re.split(r"[/.]", column) if part] or [column]
-    while len(parts) > 1 and parts[0].lower() in PREFIXES:
-        parts = parts[1:]
+    parts = _parts(column, PREFIXES)
     benchmark, metric = parts[0], "/".join(parts[1:])
     benchmark, metric = benchmark.removesuffix(",none"), metric.removesuffix(",none")
     if known := named(benchmark):
         benchmark, metric = known[0], " ".join(filter(None, (metric, known[1])))
     return benchmark, metric
+
+
+def _parts(column: str, prefixes: Sequence[str]) -> list[str]:
+    parts = [part for part in re.split(r"[/.]", column) if part] or [column]
+    while len(parts) > 1 and parts[0].lower() in prefixes:
+        parts = parts[1:]
+    return parts
+
+
+def _measured(column: str) -> str:
+    """A column's name in plain spelling, which still says whether it is of an evaluation."""
+    return columns.plain("/".join(_parts(column, ROOMS)))
 
 
 def stated(directions: Mapping[str, str], column: str, benchmark: str, metric: str) -> bool | None:
@@ -188,19 +226,29 @@ def ask(source: str, names: Sequence[str]) -> ResultsError:
     )
 
 
-def _errors_of(candidates: Sequence[str]) -> dict[str, str]:
-    """Score column -> the column of its standard error: acc,none and acc_stderr,none."""
+def _errors_of(frame: pd.DataFrame, candidates: Sequence[str]) -> dict[str, str]:
+    """Score column -> the column of its standard error: acc,none and acc_stderr,none. acc_error may
+    be 1 - acc, too: an error rate, which is a score."""
     errors = {}
     for column in candidates:
         name, comma, rest = column.partition(",")
         for suffix in KNOWN_SUFFIXES:
-            if (error := f"{name}{suffix}{comma}{rest}") in candidates:
-                errors[column] = error
+            if (error := f"{name}{suffix}{comma}{rest}") not in candidates:
+                continue
+            unsure = higher_is_better(*split(column)) is None
+            if suffix in ERROR_SUFFIXES and (unsure or _complements(frame[column], frame[error])):
+                continue
+            errors[column] = error
     return errors
 
 
+def _complements(score: Any, error: Any) -> bool:
+    sums = (numbers(score).values + numbers(error).values).dropna()
+    return any(np.allclose(sums, whole, rtol=0.005) for whole in (1, 100))
+
+
 def _is_evaluated_loss(column: str) -> bool:
-    return bool(re.fullmatch(r"(eval|val|valid|validation|test)[/_. ].*loss.*", column.lower()))
+    return bool(re.fullmatch(r"(eval|val|valid|validation|test|dev)_.*loss.*", _measured(column)))
 
 
 def _objective(frame: pd.DataFrame, rows: pd.DataFrame, unknown: Sequence[str]) -> Score | None:

@@ -1,44 +1,23 @@
-"""Tables in other shapes -> a row for each run: settings in one cell, or in the runs' names; batch
-sizes or learning rates across the columns; scores with their error behind a ±."""
+"""Tables in other shapes -> a row for each run: settings in one cell, or in the runs' names
+(`run_names`); batch sizes or learning rates across the columns; scores with an error behind a ±."""
 
 import ast
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from analysis.tables.external.columns import CONFIG, SPELLINGS, plain, roles, run_names
+from analysis.tables.external.columns import CONFIG, SPELLINGS, plain
+from analysis.tables.external.run_names import NUMBER, RATE, SIZE, with_settings_of_names
 from analysis.tables.numbers import EMPTY
-
-RATE = r"(?:lr|learning[ _-]?rate)"
-SIZE = r"(?:g?bsz?|(?:global[ _-]?)?batch(?:[ _-]?size)?)"
-NUMBER = r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
-
-IN_NAMES = {
-    "learning_rate": re.compile(rf"(?:^|[^a-z]){RATE}[=_: -]?{NUMBER}", re.IGNORECASE),
-    "batch_size": re.compile(rf"(?:^|[^a-z]){SIZE}[=_: -]?(\d+)(?![\d.])", re.IGNORECASE),
-    "seed": re.compile(r"(?:^|[^a-z])seed[=_: -]?(\d+)", re.IGNORECASE),
-}
-"""Role -> how the name of a run says it: sft_lr1e-5_bs32_seed0."""
 
 ACROSS = {
     "learning_rate": re.compile(rf"(?:{RATE}[=_: ]?)?{NUMBER}", re.IGNORECASE),
     "batch_size": re.compile(rf"(?:{SIZE}[=_: ]?)?(\d+)", re.IGNORECASE),
 }
 """Role -> the header of a column of scores of that value: "bs=8", or 8 alone."""
-
-COUNTED = re.compile(
-    r"(?:^|(?<=[^a-z]))(?:runs?|try|trial|attempt|rep(?:eat)?|job|part|no|id|v|version|ckpt"
-    r"|checkpoint|step)[=_: -]?\d+|\d{4}-?\d\d-?\d\d\S*|[0-9a-f]{8,}",
-    re.IGNORECASE,
-)
-"""What a name counts: it sets nothing."""
-
-SETTING = re.compile(rf"([A-Za-z]+(?:_[A-Za-z]+)*)[=:_-]?{NUMBER}(?![A-Za-z0-9])")
-WORD = re.compile(r"[A-Za-z]{2,}|(?<![\w.])\d+(?:\.\d+)?[kKmMbB](?![A-Za-z0-9])")
-"""Or the size of a model: 135M."""
 
 PLUS_MINUS = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
@@ -47,14 +26,14 @@ SCORE = "score"
 
 
 def rows_of_runs(
-    frame: pd.DataFrame, given: Collection[str], source: str
+    frame: pd.DataFrame, given: Mapping[str, str], source: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """The table with a row for each run and a column for each setting, with notes on how it was
-    read. `given` are the roles whose columns the caller names."""
+    read. `given` maps roles to the columns that the caller names."""
     notes: list[str] = []
     frame = _opened(frame.rename(columns=str), notes)
     frame = _long(frame, notes)
-    frame = _with_settings_of_names(frame, given, source, notes)
+    frame = with_settings_of_names(frame, given, source, notes)
     return _without_errors(frame, notes), notes
 
 
@@ -138,53 +117,6 @@ def _starts(header: str, role: str) -> bool:
     """Whether a header names this axis, alone or before the other: "lr", "lr \\ bs"."""
     word = re.split(r"\s*[\\/|]\s*", header.strip())[0]
     return plain(word) in (role, *SPELLINGS[role])
-
-
-def _with_settings_of_names(
-    frame: pd.DataFrame, given: Collection[str], source: str, notes: list[str]
-) -> pd.DataFrame:
-    """Learning rate, batch size and seed from the runs' names, where no column has them and each
-    name does."""
-    known = {*roles(frame, {}, source), *given}
-    if "per_device_batch_size" in known:
-        known.add("batch_size")
-    if {"learning_rate", "batch_size"} <= known:
-        return frame
-    for column in run_names(frame):
-        names: Any = frame[column].astype("str")
-        read = {
-            role: names.str.extract(pattern, expand=False)
-            for role, pattern in IN_NAMES.items()
-            if role not in known
-        }
-        said = {role: cells for role, cells in read.items() if cells.notna().all()}
-        if {"learning_rate", "batch_size"} <= known | set(said):
-            notes.append(f"{', '.join(said)} from the names in {column}")
-            others = _other_settings(names)
-            if others:
-                notes.append(
-                    f"{', '.join(others)} from the names in {column}: settings that differ"
-                )
-            return frame.assign(**said, **{f"config/{name}": others[name] for name in others})
-    return frame
-
-
-def _other_settings(names: pd.Series) -> dict[str, pd.Series]:
-    """What else the names say and differ in: `wd` of sft_lr1e-5_bs32_wd0.1, `words` of adamw and
-    lion. What differs in every name, or only counts (run2, try_3, dates), is no setting."""
-    rest = names
-    for pattern in IN_NAMES.values():
-        rest = rest.str.replace(pattern, " ", regex=True)
-    parts = [COUNTED.sub(" ", name) for name in rest]
-    numbers = pd.DataFrame([dict(SETTING.findall(name)) for name in parts], names.index)
-    words = [" ".join(WORD.findall(SETTING.sub(" ", name))) for name in parts]
-    several = numbers.loc[:, numbers.notna().sum() > 1].fillna("")
-    parts_of_names = several.assign(words=words)
-    return {
-        str(part): values
-        for part, values in parts_of_names.items()
-        if 1 < values.nunique() < len(values)
-    }
 
 
 def _without_errors(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

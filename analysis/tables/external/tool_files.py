@@ -7,7 +7,7 @@ is not.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -25,6 +25,9 @@ LM_EVAL = re.compile(r"results.*\.json")
 TRAINER = re.compile(r"(all|eval|test)_results\.json")
 OWN = re.compile(r"(metrics|scores|summary|eval|evaluation)\.json")
 """As scripts call the file that they write their scores to."""
+
+HARNESSES = {"config_general": "LightEval", "configs": "lm-eval", "versions": "lm-eval"}
+"""What stands beside the results -> who wrote them."""
 
 HISTORY, TUNE, WANDB = "trainer_state.json", "result.json", "wandb-summary.json"
 
@@ -61,7 +64,7 @@ def read(path: Path) -> Said | None:
     if name == HISTORY:
         return _history(content)
     if isinstance(content.get("results"), dict):
-        return _lm_eval(content)
+        return _harness(content, name)
     if name == TUNE and "training_iteration" in content:
         return Said("Ray Tune", _flat(content))
     tool = {WANDB: "W&B"}.get(name, "the HF Trainer" if TRAINER.fullmatch(name) else name)
@@ -79,29 +82,37 @@ def _settings(content: Any) -> Said | None:
 
 
 def _history(content: dict[str, Any]) -> Said | None:
-    """The last evaluation of a training, or its mean loss where it had none."""
+    """The last evaluation of a training, which has an entry for each of its sets, or its mean loss
+    where it had none."""
     entries = [_object(entry) for entry in _listed(content.get("log_history"))]
     for kind in ("eval_", "train_loss"):
+        step, cells = None, {}
         for entry in reversed(entries):
-            if cells := {key: value for key, value in entry.items() if key.startswith(kind)}:
-                return Said("the HF Trainer", _flat(cells))
+            here = {key: value for key, value in entry.items() if key.startswith(kind)}
+            if here and cells and (step is None or entry.get("step") != step):
+                break
+            if here:
+                step, cells = entry.get("step"), here | cells
+        if cells:
+            return Said("the HF Trainer", _flat(cells))
     return None
 
 
-def _lm_eval(content: dict[str, Any]) -> Said:
-    """Metrics with errors and items; of a group the whole alone."""
-    results, groups = content["results"], _object(content.get("group_subtasks"))
+def _harness(content: dict[str, Any], file: str) -> Said:
+    """Scores by task as lm-eval, LightEval and own scripts write them, with errors and items; of a
+    group with scores of its own the whole alone."""
+    tool = next((tool for mark, tool in HARNESSES.items() if mark in content), file)
+    results = {str(task): _scores(value) for task, value in content["results"].items()}
+    groups = _object(content.get("group_subtasks"))
     items, better = (_object(content.get(name)) for name in ("n-samples", "higher_is_better"))
-    parts = {
-        str(part) for group in groups.keys() & results.keys() for part in _listed(groups[group])
-    }
+    parts = {str(part) for group in groups if results.get(group) for part in _listed(groups[group])}
+    if tool == "LightEval":
+        parts |= _parts_of_averages(results)
     cells: dict[str, Any] = {}
     directions: dict[str, str] = {}
     for task in (name for name in results if name not in parts):
-        for metric, value in _object(results[task]).items():
-            column, name = f"{task}/{metric}", metric.partition(",")[0]
-            if not (isinstance(value, int | float) and "," in metric):
-                continue
+        for metric, value in results[task].items():
+            column, name = f"{task}/{metric}".removesuffix("/"), metric.partition(",")[0]
             cells[column] = value
             if name.endswith("_stderr"):
                 continue
@@ -109,7 +120,29 @@ def _lm_eval(content: dict[str, Any]) -> Said:
                 cells[f"{column}_n"] = count
             if isinstance(best := _object(better.get(task)).get(name), bool):
                 directions[column] = "max" if best else "min"
-    return Said("lm-eval", cells, directions)
+    return Said(tool, cells, directions)
+
+
+def _scores(of_task: Any) -> dict[str, Any]:
+    """The numbers of a task, where lm-eval names a filter (acc,none) those alone; a single number
+    has no name."""
+    values = of_task if isinstance(of_task, dict) else {"": of_task}
+    numbers = {
+        str(metric): value
+        for metric, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return {metric: value for metric, value in numbers.items() if "," in metric} or numbers
+
+
+def _parts_of_averages(tasks: Iterable[str]) -> set[str]:
+    """LightEval averages over the subsets of a task, and in "all" over everything."""
+    averages = [task.partition("_average")[0] for task in tasks if "_average" in task]
+    return {"all"} | {
+        task
+        for task in tasks
+        if "_average" not in task and any(task.startswith(average) for average in averages)
+    }
 
 
 def _listed(value: Any) -> list[Any]:

@@ -22,12 +22,16 @@ from analysis.tables.external.tool_files import HISTORY, Said, read
 from analysis.tables.files import SUFFIXES
 from analysis.text import counted, listed
 
+CHECKPOINT = r"(checkpoint|ckpt|(global[_-]?)?step)[_-]?(?P<step>\d+)"
 WITHIN = re.compile(
     r"files|\.hydra|(lm[_-]?)?evals?|evaluations?|results|outputs?|logs?|final|model"
-    r"|checkpoint-(?P<step>\d+)",
+    rf"|{CHECKPOINT}",
     re.IGNORECASE,
 )
 """Folders of a run that do not name it."""
+
+OF_CHECKPOINT = re.compile(rf"(?P<run>.+)__{CHECKPOINT}", re.IGNORECASE)
+"""A folder as lm-eval calls it after the model's path: out__sft_lr1e-5_bs16__checkpoint-500."""
 
 Place = tuple[str, ...]
 """A folder, by its names below that of all runs."""
@@ -109,6 +113,9 @@ def _files(folder: Path) -> Iterator[Found]:
         while place and (within := WITHIN.fullmatch(place[-1])):
             step = min(step, int(within["step"] or 0) or math.inf)
             place = place[:-1]
+        if place and (of_checkpoint := OF_CHECKPOINT.fullmatch(place[-1])):
+            step = min(step, int(of_checkpoint["step"]))
+            place = (*place[:-1], of_checkpoint["run"])
         for name in sorted(names):
             if (said := read(Path(path, name))) is not None:
                 at_its_end = name != HISTORY  # which says more than the history of its steps

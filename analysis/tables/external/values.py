@@ -30,6 +30,10 @@ EXAMPLES = re.compile(r" ?\d+-shot$")
 FRACTION_OF_ERROR = 0.05
 """In percent, the error of a score of a million items: no larger ones are read as fractions."""
 
+MARK, TIMES_USUAL = 1e6, 1000
+"""A value as large as the mark, and so many times the lower quartile of its score, is no measure:
+objectives return 1e9 where a training diverged."""
+
 FRACTIONS_AND_PERCENT = 20
 """Between the largest value up to 1 and the smallest above it: a wider gap is two units."""
 
@@ -41,14 +45,14 @@ def in_schema(
     table = table.copy()
     table["row"] = table.index
     table = table.reset_index(drop=True)
-    table["value"], words, percent = _values(table, source, notes)
+    table["value"], words, percent, diverged = _values(table, source, notes)
     for name in ("stderr", "n"):
         if name not in table:
             table[name] = np.nan
     table["stderr"] = _errors(table, percent, notes)
     counts = numbers(table.n).values
     table["n"] = counts.where(counts == counts.round())
-    table["status"], table["reason"] = _statuses(table, words)
+    table["status"], table["reason"] = _statuses(table, words, diverged)
     _refuse_nameless(table, source)
     table.loc[table.status != "ok", "value"] = np.nan
     table = named_metrics(table)
@@ -79,11 +83,13 @@ def _refuse_nameless(table: pd.DataFrame, source: str) -> None:
 
 
 class Values(NamedTuple):
-    """`words` stand where a value should be; `percent` values were written as percentages."""
+    """`words` stand where a value should be; `percent` values were written as percentages;
+    `diverged` are marks of it, such as 1e9."""
 
     values: pd.Series
     words: pd.Series
     percent: pd.Series
+    diverged: pd.Series
 
 
 def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
@@ -96,11 +102,22 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
     values = pd.Series(np.nan, table.index)
     words = pd.Series("", table.index)
     percent = pd.Series(False, table.index)
+    diverged = pd.Series(False, table.index)
     groups: Any = table.groupby(["benchmark", "metric"], sort=False)
     _refuse_unclear_unit(groups, source)
     for (benchmark, metric), part in groups:
         name = "/".join(text for text in (benchmark, metric) if text and text != "value")
         parsed = numbers(part["value"])
+        if (marks := _marks(parsed.values)).any():
+            texts = parsed.values.map("{:g}".format)
+            notes.append(
+                f"{name}: {', '.join(texts[marks].unique()[:3])} (row {_rows(part[marks])}), over "
+                f"{TIMES_USUAL:,} times what is usual: diverged"
+            )
+            diverged[part.index] = marks
+            parsed = parsed._replace(
+                values=parsed.values.mask(marks), words=parsed.words.mask(marks, texts)
+            )
         plain = parsed.values.notna() & ~parsed.percent & (parsed.values != 0)
         if parsed.percent.any() and plain.any():
             first, other = (
@@ -117,17 +134,25 @@ def _values(table: pd.DataFrame, source: str, notes: list[str]) -> Values:
             percent[part.index] = True
             notes.append(f"{name}: percent, read as fractions")
         values[part.index], words[part.index] = parsed.values, parsed.words
-        lost = part[(parsed.words != "") & (part.status == "ok")]
+        lost = part[(parsed.words != "") & ~marks & (part.status == "ok")]
         if len(lost):
             texts = ", ".join(
                 f"'{word}'" for word in parsed.words[lost.index].drop_duplicates()[:3]
             )
-            rows = ", ".join(str(row + 1) for row in lost.row[:6])
             notes.append(
                 f"{name}: {counted(len(lost), 'cell')} with {texts} in place of a number (row "
-                f"{rows}): failed"
+                f"{_rows(lost)}): failed"
             )
-    return Values(values, words, percent)
+    return Values(values, words, percent, diverged)
+
+
+def _marks(values: pd.Series) -> pd.Series:
+    sizes = values.abs().where(np.isfinite(values))
+    return (sizes >= MARK) & (sizes > TIMES_USUAL * sizes.quantile(0.25))
+
+
+def _rows(part: pd.DataFrame) -> str:
+    return ", ".join(str(row + 1) for row in part.row[:6])
 
 
 def _errors(table: pd.DataFrame, percent: pd.Series, notes: list[str]) -> pd.Series:
@@ -202,10 +227,13 @@ def _refuse_two_units(name: str, values: Any, rows: Any, source: str) -> None:
         )
 
 
-def _statuses(table: pd.DataFrame, words: pd.Series) -> tuple[pd.Series, pd.Series]:
+def _statuses(
+    table: pd.DataFrame, words: pd.Series, diverged: pd.Series
+) -> tuple[pd.Series, pd.Series]:
     """Status and reason of each row; one that is ok by name has no score unless it is finite."""
     finite: Any = np.isfinite(table["value"])
     by_word = words.str.lower().map(STATES).where(words.str.lower() != "ok")
+    by_word = by_word.mask(diverged, "diverged")
     status = table.status.where((table.status != "ok") | finite, by_word.fillna("failed"))
     status = status.mask((status == "ok") & ~finite, "failed")
     said = ("the table says '" + words + "'").where(words != "", "the table has no value here")

@@ -68,6 +68,45 @@ def test_only_the_rows_asked_for(tmp_path: Path) -> None:
         read(tmp_path, text, projekt="a")
 
 
+MERGED = "".join(f"{rate},8,a\n,,b\n,,c\n" for rate in (1e-3, 2e-3, 4e-3))
+
+
+def merged(head: str, cells: dict[str, str]) -> str:
+    return head + MERGED.translate(str.maketrans(cells))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        merged("lr,bs,eval_loss\n", {"a": "2.1", "b": "2.2", "c": "2.3"}),
+        merged("lr,bs,task,acc\n", {"a": "arc,0.4", "b": "gsm8k,0.3", "c": "piqa,0.2"}),
+        merged(LONG, {"a": "arc,0.4", "b": "gsm8k,0.3", "c": "piqa,0.2"}),
+        merged("lr,bs,seed,acc\n", {"a": "0,0.4", "b": "1,0.3", "c": "2,0.2"}),
+        merged("lr,bs,model,acc\n", {"a": "x,0.4", "b": "x,0.3", "c": "x,0.2"}),
+    ],
+)
+def test_merged_cells_of_a_spreadsheet_are_no_other_models(tmp_path: Path, text: str) -> None:
+    with pytest.raises(load.ResultsError, match=r"6 rows \(row 2, 3, 5, 6, 8, 9\) have no learn"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr,bs,acc\n1e-3,8,0.4\n,,0.2\n,,0.3\n,,0.1\n",
+        "lr,bs,acc\n,,0.2\n1e-3,8,0.4\n2e-3,8,0.4\n4e-3,8,0.4\n,,0.3\n",
+        "lr,bs,model,acc\n1e-3,8,,0.4\n,,x,0.3\n2e-3,8,,0.4\n,,y,0.3\n",
+        "lr,bs,acc\n1e-3,8,0.4\n,,\n2e-3,8,0.4\n,,\n",
+        "lr,bs,state,acc\n1e-3,8,done,0.4\n,,killed,\n2e-3,8,done,0.4\n,,killed,\n",
+    ],
+)
+def test_models_outside_the_grid_and_empty_rows_are_no_merged_cells(
+    tmp_path: Path, text: str
+) -> None:
+    frame = read(tmp_path, text)
+    assert (frame.status[frame.learning_rate.notna()] == "ok").all()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -23,6 +23,32 @@ def test_a_missing_factor_is_asked_for_and_may_be_a_number(sweep, read):
     assert set(table.frame.batch_size) == {64, 128, 256, 512}
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"_n_gpu": 1}, "1 under DDP, too"),
+        ({"config/_n_gpu": 1}, "1 under DDP, too"),
+        ({"gpus": 8, "nodes": 2}, "those of one node, and nodes goes up to 2"),
+        ({"config/num_gpus": 8, "config/num_nodes": 4}, "and config/num_nodes goes up to 4"),
+    ],
+)
+def test_devices_that_may_not_be_all_of_them_are_asked_for(sweep, read, more, why):
+    frame = sweep.rename(columns={"batch_size": PER_DEVICE}).assign(grad_accum=2, **more)
+    with pytest.raises(load.ResultsError, match=why):
+        read(frame)
+    own = next(iter(more))
+    for devices, times in ((own, more[own]), ("16", 16)):
+        sizes = read(frame, columns={"devices": devices}).frame.batch_size
+        assert sorted(set(sizes)) == [size * 2 * times for size in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("more", [{"world_size": 8, "nodes": 2}, {"gpus": 8, "nodes": 1},
+                                  {"_n_gpu": 8}, {"n_gpu": 8}])  # fmt: skip
+def test_devices_that_are_all_of_them_are_taken(sweep, read, more):
+    frame = sweep.rename(columns={"batch_size": PER_DEVICE}).assign(grad_accum=1, **more)
+    assert sorted(set(read(frame).frame.batch_size)) == [64, 128, 256, 512]
+
+
 @pytest.mark.parametrize("name", ["batch_size", "train_batch_size"])
 def test_a_plain_batch_size_beside_accumulation_is_a_question(sweep, read, name):
     frame = sweep.rename(columns={"batch_size": name}).assign(gradient_accumulation_steps=4)

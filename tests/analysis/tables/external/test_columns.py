@@ -88,6 +88,35 @@ def test_trls_names(sweep, read):
     assert reason(table, "eval_logps/chosen") == "a figure of the training, no score"
 
 
+def test_mlflows_names(sweep, read):
+    names = {"learning_rate": "params.learning_rate", "batch_size": "params.batch_size"}
+    frame = sweep.rename(columns=names | {"eval/loss": "metrics.eval_loss"})
+    table = read(frame.assign(**{"metrics.train_loss": 1.9, "metrics.loss": 1.8, "run_id": "a"}))
+    assert scored(table) == {"eval_loss/value": False}
+    assert reason(table, "metrics.loss") == "of the training, not of an evaluation"
+    assert reason(table, "metrics.train_loss") == "of the training, not of an evaluation"
+
+
+@pytest.mark.parametrize("room", ["hparam", "dev", "final", "best"])
+def test_a_room_of_scores_is_no_benchmark(sweep, read, room):
+    frame = sweep.rename(columns={"eval/loss": f"{room}/loss"}).assign(**{f"{room}/accuracy": 0.4})
+    assert scored(read(frame)) == {"loss/value": False, "accuracy/value": True}
+
+
+@pytest.mark.parametrize(("name", "error"), [("gsm8k_acc", "gsm8k_acc_err"),
+                                             ("gsm8k", "gsm8k_error")])  # fmt: skip
+def test_an_error_beside_its_score_is_no_score_unless_it_is_a_rate(sweep, read, name, error):
+    accuracy = np.linspace(0.2, 0.4, 20)
+    frame = sweep.assign(**{name: accuracy, error: 0.01})
+    rows = read(frame).frame.query("benchmark == 'gsm8k'")
+    assert set(rows.stderr) == {0.01} and len(rows) == 20
+    assert set(read(frame).frame.benchmark) == {"loss", "gsm8k"}
+    rates = read(sweep.assign(**{name: accuracy, error: 1 - accuracy})).frame
+    assert set(rates.benchmark) == {"loss", "gsm8k", error}
+    odd = read(sweep.assign(test="a", test_error=1 - accuracy)).frame
+    assert set(odd.benchmark) == {"loss", "test_error"}
+
+
 def test_ray_tunes_frame(sweep, read):
     frame = sweep.rename(columns={"learning_rate": "config/lr", "batch_size": "config/batch_size"})
     frame = frame.rename(columns={"eval/loss": "eval_loss"}).assign(
@@ -135,6 +164,26 @@ def test_a_word_fails_its_cell_and_keeps_the_benchmark(sweep, read):
     assert "the table says 'OOM'" in set(gsm8k.reason)
     assert any("gsm8k: 2 cells with 'OOM', 'Infinity'" in note for note in table.notes)
     assert (table.frame[table.frame.benchmark == "loss"].status == "ok").all()
+
+
+@pytest.mark.parametrize(("mark", "sign"), [(1e9, 1), (-1e9, -1), (3.4e38, 1)])
+def test_a_number_that_marks_divergence_is_no_score(sweep, read, mark, sign):
+    name = "eval_loss" if sign > 0 else "reward"
+    frame = sweep.rename(columns={"eval/loss": name})
+    frame[name] = (sign * frame[name]).mask(frame.learning_rate > 6e-5, mark)
+    table = read(frame)
+    far = table.frame[table.frame.learning_rate > 6e-5]
+    assert (far.status == "diverged").all() and far.value.isna().all() and len(far) == 8
+    assert set(far.reason) == {f"the table says '{mark:g}'"}
+    assert (table.frame.status == "ok").sum() == 12
+    assert f"{name}: {mark:g} (row 13, 14, 15, 16, 17, 18), over 1,000 times what is usual: " in (
+        next(note for note in table.notes if "usual" in note)
+    )
+
+
+def test_large_values_of_one_size_are_scores(sweep, read):
+    for values in (sweep["eval/loss"] * 1e8, sweep["eval/loss"].mask(sweep.index < 1, 8e5)):
+        assert (read(sweep.assign(**{"eval/loss": values})).frame.status == "ok").all()
 
 
 def test_an_unknown_name_is_a_question_or_is_listed(sweep, read):

@@ -41,6 +41,23 @@ def test_a_setting_that_differs_is_named_and_never_averaged(sweep, read, column,
     assert len(read(frame, where={column: str(values[1])}).frame) == 20
 
 
+@pytest.mark.parametrize("column", ["trial", "rep", "replica_no", "attempt"])
+def test_repeats_that_are_counted_are_offered_as_seeds(sweep, read, column):
+    frame = both(sweep, column, (1, 2, 3), shift=0.01)
+    with pytest.raises(load.ResultsError, match=f"{DIFFERS}.*--columns seed={column};"):
+        read(frame)
+    assert set(read(frame, columns={"seed": column}).frame.seed) == {1, 2, 3}
+
+
+def test_a_table_with_tasks_in_rows_and_a_column_of_scores_is_offered_as_a_long_one(sweep, read):
+    frame = both(sweep, "task", ("arc", "gsm8k")).rename(columns={"eval/loss": "acc"})
+    frame = frame.assign(acc=frame.acc / 4, acc_stderr=0.01)
+    with pytest.raises(load.ResultsError, match="--columns value=acc,stderr=acc_stderr;"):
+        read(frame)
+    table = read(frame, columns={"value": "acc", "stderr": "acc_stderr"}).frame
+    assert set(table.benchmark) == {"arc", "gsm8k"} and set(table.stderr) == {0.01}
+
+
 def test_a_setting_that_changes_with_the_seed_is_no_seed(sweep, read):
     frame = both(sweep, "weight_decay", (0.0, 0.1)).assign(seed=[0] * 20 + [1] * 20)
     with pytest.raises(load.ResultsError, match="weight_decay differs within a cell"):
@@ -60,6 +77,33 @@ def test_two_models_have_a_surface_each(sweep, read):
     assert "model: a surface for each of Qwen2.5-0.5B and Llama-3.2-1B" in table.notes
     runs = read(sweep.assign(model=[f"run-{n}" for n in range(20)]))
     assert set(runs.frame.arm) == {""}, "a model in every cell is a run's name"
+
+
+@pytest.mark.parametrize("column", ["tokens", "examples", "num_tokens", "consumed_samples"])
+@pytest.mark.parametrize("more", [{}, {"seed": 42}])
+def test_amounts_of_training_in_one_cell_are_no_seeds(sweep, read, column, more):
+    budgets = both(sweep, column, (5e9, 2e9, 1e9)).assign(**more)
+    with pytest.raises(load.ResultsError, match=f"{column} {DIFFERS}.*--last {column}") as refused:
+        read(budgets)
+    assert f"--by {column}" in str(refused.value)
+    assert list(read(budgets, last=column).frame.value) == list(sweep["eval/loss"])
+    if column == "tokens":
+        with pytest.raises(load.ResultsError, match=DIFFERS):
+            read(budgets.assign(name=[f"run-{n}-of-many" for n in budgets.index]))
+    packed = both(sweep, column, (1.00e9, 1.01e9), shift=0.01)
+    assert set(read(packed).frame.groupby(["learning_rate", "batch_size"]).size()) == {2}
+
+
+@pytest.mark.parametrize("column", ["training_iteration", "epoch", "train/epoch"])
+def test_runs_that_a_scheduler_stopped_early_are_told(sweep, read, column):
+    rungs = [(1, 3, 9, 27)[n % 4] for n in range(20)]
+    told = f"{column} from 1 to 27: runs that were stopped early are scored as they stood"
+    asha = sweep.assign(**{column: rungs})
+    assert any(note.startswith(told) for note in read(asha).notes)
+    whole = read(asha, where={column: "27"})
+    assert len(whole.frame) == 5 and not any("stopped early" in note for note in whole.notes)
+    rounded = sweep.assign(**{column: [2.99, 3.0] * 10}, global_step=rungs)
+    assert not any("stopped early" in note for note in read(rounded).notes)
 
 
 def test_the_history_of_a_run_is_its_last_row(sweep, read):

@@ -107,3 +107,8 @@ def test_the_metric_speaks_before_the_benchmark():
     assert higher_is_better("pretraining_loss", "smoothed") is False
     assert higher_is_better("mmlu") is True
     assert higher_is_better("heldout_loss@sft") is False
+
+
+@pytest.mark.parametrize("name", ["mmlu_5shot", "5-shot MMLU", "triviaqa (5 shots)", "MMLU-0shot"])
+def test_examples_in_the_prompt_leave_a_benchmark_its_direction(name):
+    assert higher_is_better(name) is True

@@ -54,6 +54,44 @@ def test_json_in_its_forms(sweep, read):
     same(sweep, read(json.dumps({"results": rows}), ".json").frame)
 
 
+def test_json_with_an_object_for_each_run(sweep, read):
+    cells = list(sweep.itertuples(index=False))
+    flat = {f"run {n}": {"lr": a, "bs": b, "eval_loss": c} for n, (a, b, c) in enumerate(cells)}
+    same(sweep, read(json.dumps(flat), ".json").frame)
+    nested = {
+        f"run {n}": {"config": {"lr": a, "bs": b}, "eval": {"loss": c}}
+        for n, (a, b, c) in enumerate(cells)
+    }
+    same(sweep, read(json.dumps(nested), ".json").frame)
+    named = {f"sft_lr{a}_bs{b}": {"eval_loss": c} for a, b, c in cells}
+    same(sweep, read(json.dumps(named), ".json").frame)
+    columns = sweep.set_axis([f"lr{n}" for n in range(20)]).to_json(orient="columns")
+    same(sweep, read(columns, ".json").frame)
+
+
+def test_bars_in_the_names_of_columns_separate_nothing(sweep, read):
+    bars = sweep.assign(**{"leaderboard|arc:challenge|25|0": 0.4, "leaderboard|gsm8k|5|0": 0.3})
+    frame = read(bars).frame
+    assert set(frame.benchmark) == {"loss", "arc_challenge", "gsm8k"}
+    same(sweep, frame[frame.benchmark == "loss"])
+
+
+@pytest.mark.parametrize("index", ["run", "rows twice", "axes", "a column too"])
+def test_parquet_with_an_index_of_its_own(sweep, tmp_path, index):
+    frames = {
+        "run": sweep.assign(run=[f"run {n}" for n in range(20)]).set_index("run"),
+        "rows twice": pd.concat([sweep[:10], sweep[10:].reset_index(drop=True)]),
+        "axes": sweep.set_index(["learning_rate", "batch_size"]),
+        "a column too": sweep.rename_axis("batch_size"),
+    }
+    frames[index].to_parquet(tmp_path / "table.parquet")
+    same(sweep, load.read(tmp_path / "table.parquet"))
+    wrong = frames["run"].assign(learning_rate="x")
+    wrong.to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(load.ResultsError, match="row 1: column learning_rate: 'x'"):
+        load.read(tmp_path / "table.parquet")
+
+
 def test_percent_strings_are_fractions_and_units_do_not_mix(sweep, read):
     scores = sweep.drop(columns="eval/loss").assign(gsm8k=np.linspace(0.1, 0.3, 20))
     texts = [f"{value:.1%}" for value in scores.gsm8k]
@@ -118,6 +156,32 @@ def test_points_of_a_column_with_0_001_are_decimal(read):
     assert table.frame.value.min() == 2.3
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_before_three_digits_are_no_thousands_in_a_score(sweep, read, separator):
+    rows = sweep.rename(columns={"eval/loss": "eval_loss"}).assign(learning_rate="1e-05")
+    rows["eval_loss"] = [f"2,{100 + n}" for n in range(20)]
+    frame = read(rows.to_csv(sep=separator, index=False)).frame
+    assert frame.value.to_list() == [round(2.1 + n / 1000, 3) for n in range(20)]
+    for other in (
+        rows.assign(learning_rate="2.5e-05").to_csv(sep=separator, index=False),
+        rows.assign(batch_size="1,024").to_csv(sep=separator, index=False),
+        rows.to_csv(index=False),
+    ):
+        assert read(other).frame.value.min() == 2100, "as points or commas elsewhere say"
+
+
+def test_0_001_with_a_comma_is_no_thousand(sweep, read):
+    rows = sweep.assign(learning_rate=[f"0,00{1 + n // 4}" for n in range(20)])
+    with pytest.raises(load.ResultsError, match="row 1: column learning_rate: '0,001' is not a"):
+        read(rows.to_json(orient="records"), ".json")
+
+
+def test_learning_rates_from_1_on_are_told(sweep, read):
+    table = read(sweep.assign(learning_rate=-np.log10(sweep.learning_rate)))
+    assert any("learning rates up to 5 (row 1)" in note for note in table.notes)
+    assert not any("learning rates" in note for note in read(sweep).notes)
+
+
 def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
     grouped = sweep.assign(batch_size=[f"{size * 128:,}" for size in sweep.batch_size])
     assert set(read(grouped).frame.batch_size) == {1024, 2048, 4096, 8192}
@@ -132,6 +196,7 @@ def test_thousands_and_suffixes_of_batch_sizes(sweep, read):
         ("lr,bs,eval_loss\n1e-5,8,2\n1e-5,16,2,4\n", ".csv", "line 3 has more cells"),
         ('{"lr": 1e-5}\n{"lr":\n', ".jsonl", "line 2 is not JSON"),
         ("[1, 2]", ".json", "not a list of rows"),
+        ('{"config": {"lr": 1e-5}, "metrics": {"eval_loss": 2}}', ".json", "no column for the lea"),
         ("", ".csv", "the file is empty"),
         ("lr,bs,eval_loss\n", ".csv", "the table has no rows"),
         (b"PK\x03\x04\0\0", ".csv", "not a text file"),

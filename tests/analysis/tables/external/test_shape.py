@@ -5,6 +5,7 @@ import json
 import pytest
 
 from analysis.tables import load
+from analysis.tables.options import ReadOptions
 
 LOWER = {"score": "min"}
 
@@ -66,6 +67,12 @@ def test_batch_sizes_across_the_columns(sweep, read, first, header):
     assert table.notes[0].startswith("batch_size across the columns:")
 
 
+def test_a_pivot_in_parquet_is_one_in_csv(sweep, tmp_path):
+    wide = sweep.pivot(index="learning_rate", columns="batch_size", values="eval/loss")
+    wide.rename(columns=str).to_parquet(tmp_path / "wide.parquet")
+    same(sweep, load.read_table(tmp_path / "wide.parquet", ReadOptions(directions=LOWER)).frame)
+
+
 def test_learning_rates_across_the_columns_and_a_cell_that_was_not_run(sweep, read):
     wide = sweep.pivot(index="batch_size", columns="learning_rate", values="eval/loss")
     table = read(wide.rename(columns="lr={:g}".format).reset_index(), directions=LOWER)
@@ -80,20 +87,6 @@ def test_numbers_that_count_seeds_are_no_batch_sizes(sweep, read):
     )
     with pytest.raises(load.ResultsError, match="The names do not say for: 1, 2"):
         read(wide.assign(**{"2": wide["1"]}))
-
-
-@pytest.mark.parametrize("name", ["sft_lr{0:g}_bs{1}_seed0", "LR={0},batch_size={1}/seed-0",
-                                  "smol-lr-{0:.1e}-gbs{1}-seed_0"])  # fmt: skip
-def test_settings_in_the_names_of_runs(sweep, read, name):
-    names = [name.format(*cell) for cell in zip(sweep.learning_rate, sweep.batch_size, strict=True)]
-    bare = sweep[["eval/loss"]].assign(run_name=names)
-    table = read(bare)
-    same(sweep, table.frame)
-    assert table.notes[0] == "learning_rate, batch_size, seed from the names in run_name"
-    columns = sweep.assign(run_name=[one.replace("bs", "bs1") for one in names])
-    same(sweep, read(columns).frame)
-    with pytest.raises(load.ResultsError, match="no column for the learning rate"):
-        read(bare.assign(run_name=["baseline", *names[1:]]))
 
 
 @pytest.mark.parametrize("error", [" ± 0.01", "±0.01", " +/- .01"])

@@ -122,6 +122,18 @@ def test_of_checkpoints_the_last_and_of_evaluations_the_newest_count(sweep, tmp_
     assert "20 files of older results left out: the newest of a run count" in table.notes
 
 
+@pytest.mark.parametrize("folder", ["{}/step_{}", "{}/global_step{}", "{}/ckpt-{}",
+                                    "out__{}__checkpoint-{}", "out__{}__step_{}"])  # fmt: skip
+def test_a_folder_of_a_checkpoint_is_no_run_of_its_own(folder, sweep, tmp_path):
+    for rate, size, loss in sweep.itertuples(index=False):
+        for step in (90, 200):
+            run = tmp_path / folder.format(name(rate, size), step)
+            write(run / "metrics.json", {"eval_loss": loss + (step == 90)})
+    table = read(tmp_path)
+    same(sweep, table.frame)
+    assert "20 files of older results left out: the newest of a run count" in table.notes
+
+
 def test_the_finished_model_counts_before_its_checkpoints(sweep, tmp_path):
     for rate, size, loss in sweep.itertuples(index=False):
         run = tmp_path / name(rate, size)
@@ -148,6 +160,58 @@ def test_a_group_counts_as_a_whole_and_directions_are_those_of_the_task(sweep, t
     assert not frame[frame.benchmark == "mine"].higher_is_better.any()
     turned = read(tmp_path, directions={"mine": "max"}).frame
     assert turned[turned.benchmark == "mine"].higher_is_better.all()
+
+
+def test_a_group_without_a_score_of_its_own_is_its_parts(sweep, tmp_path):
+    for rate, size, loss in sweep.itertuples(index=False):
+        results = {
+            "japanese": {"alias": "japanese", " ": " "},
+            "jnli": {"acc,none": loss / 4, "acc_stderr,none": 0.02, "sample_len": 7},
+        }
+        groups = {"japanese": ["jnli"], "arc_easy": []}
+        evaluated(tmp_path / name(rate, size), 0.5, results=results, group_subtasks=groups)
+    frame = read(tmp_path).frame
+    assert set(frame.benchmark) == {"arc_easy", "jnli"} and set(frame.metric) == {"acc"}
+
+
+@pytest.mark.parametrize(
+    ("results", "beside", "tool", "scored"),
+    [
+        ({"gsm8k": 0.2, "arc": 0.3}, {"config": {"seed": 1}}, "results.json", {"gsm8k", "arc"}),
+        ({"gsm8k": {"acc": 0.2, "acc_stderr": 0.01}}, {"versions": {}}, "lm-eval", {"gsm8k"}),
+        (
+            {"leaderboard|arc:challenge|25": {"acc": 0.4, "acc_stderr": 0.01}, "all": {"acc": 0.4},
+             "lighteval|mmlu:_average|5": {"acc": 0.3}, "lighteval|mmlu:law|5": {"acc": 0.2}},
+            {"config_general": {}, "versions": {}},
+            "LightEval",
+            {"arc_challenge", "lighteval|mmlu:_average|5"},
+        ),
+    ],
+)  # fmt: skip
+def test_results_by_task_need_no_name_of_a_filter(results, beside, tool, scored, sweep, tmp_path):
+    for rate, size, _ in sweep.itertuples(index=False):
+        write(tmp_path / name(rate, size) / "results.json", {"results": results} | beside)
+    table = read(tmp_path)
+    assert table.notes[0] == f"20 folders with results of {tool}, each read as a run"
+    assert set(table.frame.benchmark) == scored and (table.frame.status == "ok").all()
+    assert set(table.frame.stderr.dropna()) <= {0.01}
+
+
+def test_a_trainer_with_several_evaluation_sets_has_a_loss_for_each(sweep, tmp_path):
+    for rate, size, loss in sweep.itertuples(index=False):
+        log = [
+            {"eval_code_loss": 9.0, "step": 5},
+            {"eval_math_loss": 9.0, "eval_old_loss": 9.0, "step": 5},
+            {"loss": 3.0, "learning_rate": 1e-9, "step": 10},
+            {"eval_code_loss": loss, "step": 10},
+            {"eval_math_loss": loss + 1, "step": 10},
+            {"train_loss": 2.5, "step": 10},
+        ]
+        write(tmp_path / name(rate, size) / "trainer_state.json", {"log_history": log})
+    frame = read(tmp_path).frame
+    same(sweep, frame, "eval_code_loss")
+    assert set(frame.benchmark) == {"eval_code_loss", "eval_math_loss"}
+    assert frame.value.max() < 9
 
 
 def test_runs_of_one_cell_that_differ_in_a_setting_are_no_seeds(sweep, tmp_path):
