@@ -205,6 +205,9 @@ class Orchestrator:
         if not isinstance(trial, ReferencePass):
             self.events.started(trial)
 
+    def sees(self) -> bool:
+        return self.stored is None or not self.stored.away
+
     def seen(self, key: str) -> bool:
         return True
 

@@ -214,7 +214,7 @@ def _sentence(
                 f"{where}{listed(held)} {'is' if len(held) == 1 else 'are'} the same "
                 "at every batch size. That cannot explain a difference between ratios."
             )
-        if sizes := _all_warmup(cells[cells.arm == arm]):
+        if sizes := _all_warmup(cells.loc[cells.arm == arm]):
             parts.append(
                 f"{where}warmup takes the whole training at batch size {listed(sizes)}, so its "
                 "rate never reaches the peak there."

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.advice.advise import Advice, advise
 from analysis.audit import tables as audit
 from analysis.compare import compare_paper, compare_runs
+from analysis.compare.paper_text import as_text
 from analysis.compare.setting_axes import setting_axes
 from analysis.compare.source import Source, distinct, load
 from analysis.fit.surface import fit
@@ -82,7 +83,7 @@ def write(
     )
     _write(folder / RECOMMENDATIONS, render.as_json(_records(runs, comparison)))
     if tables:
-        texts = [f"{name}\n\n{compare_paper.as_text(table)}\n" for name, table in tables.items()]
+        texts = [f"{name}\n\n{as_text(table)}\n" for name, table in tables.items()]
         _write(folder / AGAINST, "\n".join(texts))
     context = {
         "name": " against ".join(source.name for source in sources),

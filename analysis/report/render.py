@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from analysis.audit import tables
 from analysis.benchmarks import task
-from analysis.compare.compare_paper import difference_text
+from analysis.compare.paper_text import difference_text
 from analysis.fit.surface import INSIDE, WIDEST
 from analysis.posterior.condition import LOSS_ERROR
 from analysis.posterior.smc import SHARES

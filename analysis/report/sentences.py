@@ -90,7 +90,8 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
         case RateStatus.INTERIOR:
             text = f"the best LR/BS is {with_interval(best.ratio, best.low, best.high)}"
         case RateStatus.EDGE:
-            text = f"the best LR/BS lies at the {_end(best.side)} end, near {rate(best.ratio)}"
+            end = "upper" if best.side == "higher" else "lower"
+            text = f"the best LR/BS lies at the {end} end, near {rate(best.ratio)}"
         case _:
             start, end = rounded(best.ratio, best.low, best.high)[1:]
             text = f"the best LR/BS is open within {start} to {end}"
@@ -296,7 +297,3 @@ def _bound(unit: Unit, expected: float, high: float, words: str) -> str:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _end(side: str) -> str:
-    return "upper" if side == "higher" else "lower"

@@ -128,6 +128,10 @@ class TrialCallback(Protocol):
         """An attempt begins, at so many trials in one pass."""
         ...
 
+    def sees(self) -> bool:
+        """Whether signs of running trials come here now."""
+        ...
+
     def seen(self, key: str) -> bool:
         """The attempt is over: whether its records are here. Nothing else is told of its end before
         they are; it is asked again until then.

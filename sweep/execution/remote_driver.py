@@ -243,6 +243,9 @@ class _RemoteCallback:
         self._run.begun(self._names[key])
         self._told.started(key, lanes)
 
+    def sees(self) -> bool:
+        return self._told.sees()
+
     def seen(self, key: str) -> bool:
         return self._run.seen(self._names[key]) and self._told.seen(key)
 

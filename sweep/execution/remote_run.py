@@ -17,6 +17,7 @@ from sweep.storage.driver_signs import SEEN
 from sweep.storage.remote.lock import StoreRecord
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.object_store import BadUrl, Unreachable, asking, opened
+from sweep.storage.remote.weights import weights as weights_of
 from sweep.storage.run_folder import MARK, RunFolder
 from trainers import files
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
@@ -73,7 +74,7 @@ def weights(folder: Path) -> Iterator[Path]:
         yield folder / "model"
         return
     name = (folder.absolute() / "model").relative_to(run.path).as_posix()
-    with Mirror(run.path, run.mirror_of, light=True).weights(name) as found:
+    with weights_of(Mirror(run.path, run.mirror_of, light=True), name) as found:
         yield found
 
 

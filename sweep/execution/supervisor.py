@@ -36,12 +36,15 @@ class Supervisor:
         jobs: Mapping[str, Job],
         kill: Callable[[dict[str, Any]], None],
         reached: Callable[[], str] = lambda: "",
+        sees: Callable[[], bool] = lambda: True,
     ):
         """`kill` ends the process of an attempt, given its `started` event. Once `reached` says
-        which limit of the run is reached, running trials are asked to stop."""
+        which limit of the run is reached, running trials are asked to stop. While `sees` says
+        that their signs do not come here, none that is missing counts against a trial."""
         self._jobs = jobs
         self._kill = kill
         self._reached = reached
+        self._sees = sees
         self._over_since = math.inf
         self._running: dict[str, _Running] = {}
         self._looked = -math.inf
@@ -70,6 +73,9 @@ class Supervisor:
         self._looked = now
         over = self._reached()
         self._over_since = min(self._over_since, now) if over else math.inf
+        if not self._sees():
+            for trial in self._running.values():
+                trial.unseen(now)
         for trial in self._running.values():
             if why := trial.look(now, over, self._over_since):
                 event, facts = why
@@ -91,6 +97,10 @@ class _Running:
         self._sign = last_sign(self.folder.path)
         self._killed = -math.inf
         self._asked = False
+
+    def unseen(self, now: float) -> None:
+        """Whether it gives signs cannot be known now."""
+        self._changed = now
 
     def look(self, now: float, over: str, since: float) -> tuple[str, dict[str, Any]] | None:
         """The event that ends it, with its facts; None where it may go on. `over`: the limit of the

@@ -117,6 +117,9 @@ class Followed:
         self._callback.started(key, lanes)
         self._metrics.began(key)
 
+    def sees(self) -> bool:
+        return self._callback.sees()
+
     def seen(self, key: str) -> bool:
         self._supervisor.ended(key)
         return self._callback.seen(key)

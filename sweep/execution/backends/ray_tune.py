@@ -76,7 +76,7 @@ def run(
     reuse = resources.reuse_workers
     if reuse is None:
         reuse = not any(resources.gpus_per_trial for resources in asked.values())
-    supervisor = Supervisor(jobs, ray_tasks.end_attempt, reached)
+    supervisor = Supervisor(jobs, ray_tasks.end_attempt, reached, callback.sees)
     followed = Followed(callback, supervisor, metrics)
     handout = Handout(frontier, retries, followed, at_once, say)
     queue = Queue(handout, retries, supervisor, asked)

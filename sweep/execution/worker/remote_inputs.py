@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -118,9 +118,10 @@ def _parent(url: str, room: Path, name: str) -> Path:
     Mirror(folder / "model", f"{at}/model").pull()
     folder.mkdir(parents=True, exist_ok=True)
     there = Mirror(folder, at)
+    system: Any = there.system
     for record in ("train.json", REMOVED):
         with asking(at), contextlib.suppress(FileNotFoundError):
-            (folder / record).write_bytes(there.system.cat_file(f"{there.path}/{record}"))
+            (folder / record).write_bytes(system.cat_file(f"{there.path}/{record}"))
     return folder
 
 

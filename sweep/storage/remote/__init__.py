@@ -1,4 +1,4 @@
 """A run's copy in an object store, for nodes that share no folder.
 
-Reading order: `object_store`, `lock`, `mirror_files`, `segments`, `mirror`.
+Reading order: `object_store`, `lock`, `mirror_files`, `segments`, `mirror`, `weights`.
 """

@@ -38,7 +38,7 @@ from sweep.storage.remote.mirror_files import (
     stat_of,
     version_of,
 )
-from sweep.storage.remote.object_store import Unreachable, asking, opened, remove
+from sweep.storage.remote.object_store import asking, opened, remove
 from sweep.storage.remote.segments import Joined, Segments, grows, with_grown
 from sweep.storage.trial_folder import REMOVED
 from trainers import files
@@ -133,28 +133,6 @@ class Mirror:
     def changed(self) -> list[str]:
         """Names of what `push` would bring up."""
         return self._changed(self._scan(""))
-
-    @contextlib.contextmanager
-    def weights(self, folder: str) -> Iterator[Path]:
-        """The files of a trial's folder of weights in a folder of their own, for the time of the
-        block.
-
-        Raises:
-            Unreachable: they are not to be had, or are there no more.
-        """
-        trial = folder.rpartition("/")[0]
-        there = self.there(trial)
-        names = list(filter(below([folder]), there))
-        if not names or f"{trial}/{REMOVED}" in there:
-            raise Unreachable(
-                f"{self.url}/{folder}: the weights were removed since the records came here; bring "
-                f"them anew: python -m sweep.execution.remote_run {self.url} {self.here}"
-            )
-        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.here) as place:
-            files = [str(Path(place, name[len(folder) + 1 :])) for name in names]
-            with asking(self.url):
-                self.system.get([self._at(name) for name in names], files)
-            yield Path(place)
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import compare_paper
+from analysis.compare import compare_paper, paper_text
 from analysis.compare.compare_paper import binomial
 from analysis.compare.source import Source, load
 from analysis.report.__main__ import main
@@ -103,7 +103,7 @@ def test_averages_over_rewardbench_that_are_not_alike_have_no_difference(tmp_pat
     source = run(tmp_path, [row("reward", 4e-5, 4, name, 0.7) for name in ("rewardbench", "ufb")])
     tables = compare_paper.tables(source, "smoltulu")
     assert {one.benchmark for one in tables[2].differences} == {"ufb"}
-    told = compare_paper.as_text(tables)
+    told = paper_text.as_text(tables)
     assert "it prints 72.4, and its categories have a mean of 70.3" in told
     assert "RewardBench has no difference" in told
 

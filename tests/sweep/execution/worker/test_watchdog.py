@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -129,6 +130,26 @@ def test_stopped_process_is_ended_from_outside_with_its_stacks(tmp_path, monkeyp
     assert failure["stalled"]
     assert "did not end by itself" in failure["reason"]
     assert "never_returns" in (tmp_path / "log.txt").read_text()
+
+
+def test_silence_does_not_count_while_the_signs_of_trials_do_not_come(tmp_path, monkeypatch):
+    class Job:
+        folder = str(tmp_path)
+        limits = Limits(stalled_seconds=0.5)
+
+    TrialFolder(tmp_path).log_attempt("started", pid=0, process_created=0.0)
+    clock, seen, ended = [0.0], [False], []
+    monkeypatch.setattr("sweep.execution.supervisor.time.monotonic", lambda: clock[0])
+    job: Any = Job()
+    supervisor = Supervisor({"key": job}, ended.append, sees=lambda: seen[0])
+    supervisor.started("key")
+    for clock[0] in range(0, 7200, 60):
+        supervisor.look()
+    assert ended == [], "the store was away for two hours"
+    seen[0] = True
+    for clock[0] in range(7200, 7320, 3):
+        supervisor.look()
+    assert len(ended) >= 1
 
 
 def test_process_that_got_the_number_of_another_is_left_alone():

@@ -16,6 +16,7 @@ from sweep.storage.remote import object_store
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import BadUrl, Unreachable
+from sweep.storage.remote.weights import weights
 from sweep.storage.run_folder import TrialFolder
 from trainers.files import append_events, write_json
 from trainers.steps import checkpoints
@@ -349,12 +350,12 @@ def test_light_mirror_has_a_note_for_weights_and_removes_them_with_it(url, tmp_p
     assert not mine.checkpoints.exists()
     light.push()
     assert "trials/t/model/model.safetensors" in light.there()
-    with light.weights("trials/t/model") as weights:
-        assert files(weights) == files(trial / "model")
+    with weights(light, "trials/t/model") as found:
+        assert files(found) == files(trial / "model")
     behind = Mirror(Path(shutil.copytree(light.here, tmp_path / "laptop")), url, light=True)
     mine.remove_weights("keep: none")
     light.push()
-    with pytest.raises(Unreachable, match="removed since"), behind.weights("trials/t/model"):
+    with pytest.raises(Unreachable, match="removed since"), weights(behind, "trials/t/model"):
         pass
     assert not [name for name in light.there() if "model" in name.split("/")]
     other = pulled(url, tmp_path / "another driver", light=True)
