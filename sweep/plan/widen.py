@@ -55,15 +55,22 @@ def widened(grid: Grid) -> Grid:
     )
 
 
+def budget(grid: Grid) -> int | None:
+    """Trials of the one stage with a grid that run at most, where the run chooses them; None where
+    all run."""
+    if grid.decide is not None:
+        return grid.decide.trials
+    if grid.search is None:
+        return None
+    return grid.search.trials * len(decided_stage(grid).axes.get("seed", (0,)))
+
+
 def at_most(grid: Grid, planned: list[Trial], begun: Collection[str] = ()) -> list[Trial]:
     """Of the planned trials as many as run at most, where the run chooses its cells: those whose
     keys are `begun`, others up to the number, and what starts from them."""
-    if grid.decide is None and grid.search is None:
+    if (most := budget(grid)) is None:
         return planned
-    stage = decided_stage(grid)
-    seeds = len(stage.axes.get("seed", (0,)))
-    most = grid.decide.trials if grid.decide else grid.search.trials * seeds if grid.search else 0
-    cells = [trial for trial in planned if trial.stage == stage.name]
+    cells = [trial for trial in planned if trial.stage == decided_stage(grid).name]
     left_out = {t.key for t in sorted(cells, key=lambda t: t.key not in begun)[most:]} - {*begun}
     for trial in planned:  # parents come before children
         if trial.parent in left_out:

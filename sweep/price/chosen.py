@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.trials import Trial
+from sweep.plan.widen import budget, decided_stage
 from sweep.price.cost import Price
 
 
@@ -18,21 +19,14 @@ def shares(grid: Grid, planned: Sequence[Trial]) -> dict[str, float]:
     """Key -> times that a planned trial runs, at most and on the average of its stage: 1 where all
     of them run; more than 1 where replicates and cells beyond the grid run too."""
     shares = dict.fromkeys((trial.key for trial in planned), 1.0)
-    for stage in grid.stages.values():
-        own = {trial.key for trial in planned if trial.stage == stage.name}
-        if not stage.searched_axes or stage.screens or not own:
-            continue
-        if grid.decide is not None:
-            share = grid.decide.trials / len(own)
-        elif grid.search is not None:
-            seeds = len(stage.axes.get("seed", (None,)))
-            share = min(1.0, grid.search.trials * seeds / len(own))
-        else:
-            continue
-        for trial in planned:  # parents come before children
-            if trial.key in own or trial.parent in own:
-                own.add(trial.key)
-                shares[trial.key] = share
+    if (most := budget(grid)) is None:
+        return shares
+    own = {trial.key for trial in planned if trial.stage == decided_stage(grid).name}
+    share = most / len(own) if grid.decide else min(1.0, most / len(own))
+    for trial in planned:  # parents come before children
+        if trial.key in own or trial.parent in own:
+            own.add(trial.key)
+            shares[trial.key] = share
     return shares
 
 
