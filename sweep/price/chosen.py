@@ -22,6 +22,8 @@ def shares(grid: Grid, planned: Sequence[Trial]) -> dict[str, float]:
     if (most := budget(grid)) is None:
         return shares
     own = {trial.key for trial in planned if trial.stage == decided_stage(grid).name}
+    if not own:
+        return shares
     share = most / len(own) if grid.decide else min(1.0, most / len(own))
     for trial in planned:  # parents come before children
         if trial.key in own or trial.parent in own:
