@@ -159,17 +159,21 @@ def _several(column: Any, values: pd.Series, groups: pd.Series) -> bool:
 
 
 def stopped_early(rows: pd.DataFrame, raw: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Notes on columns by which some of the scored runs went further than others. Steps are left
-    out: with the same data they differ between batch sizes."""
+    """Notes on columns by which some of the runs at one batch size went further than others;
+    between batch sizes equal steps are unlike epochs."""
     notes = []
     for name in names:
         if not re.fullmatch(r"(.*_)?(training_iteration|epoch)", columns.plain(name)):
             continue
-        came = numbers(raw.loc[rows.result & rows.learning_rate.notna(), name]).values
-        if came.max() > columns.SAME_AMOUNT * came.min():
+        scored = rows.loc[rows.result & rows.learning_rate.notna()]
+        came = numbers(raw.loc[scored.index, name]).values
+        groups: Any = came.groupby([scored.arm, scored.batch_size], dropna=False)
+        furthest = groups.max()
+        if (furthest > columns.SAME_AMOUNT * groups.min()).any():
+            keep = f"; keep the whole ones with --where {name}={came.max():g}"
             notes.append(
                 f"{name} from {came.min():g} to {came.max():g}: runs that were stopped early are "
-                f"scored as they stood; keep the whole ones with --where {name}={came.max():g}"
+                f"scored as they stood{keep if furthest.nunique() == 1 else ''}"
             )
     return notes
 

@@ -96,12 +96,14 @@ def test_amounts_of_training_in_one_cell_are_no_seeds(sweep, read, column, more)
 
 @pytest.mark.parametrize("column", ["training_iteration", "epoch", "train/epoch"])
 def test_runs_that_a_scheduler_stopped_early_are_told(sweep, read, column):
-    rungs = [(1, 3, 9, 27)[n % 4] for n in range(20)]
+    rungs = [(1, 3, 9, 27, 27)[n % 5] for n in range(20)]
     told = f"{column} from 1 to 27: runs that were stopped early are scored as they stood"
     asha = sweep.assign(**{column: rungs})
     assert any(note.startswith(told) for note in read(asha).notes)
     whole = read(asha, where={column: "27"})
-    assert len(whole.frame) == 5 and not any("stopped early" in note for note in whole.notes)
+    assert len(whole.frame) == 8 and not any("stopped early" in note for note in whole.notes)
+    equal_steps = sweep.assign(**{column: sweep.batch_size / 16})
+    assert not any("stopped early" in note for note in read(equal_steps).notes)
     rounded = sweep.assign(**{column: [2.99, 3.0] * 10}, global_step=rungs)
     assert not any("stopped early" in note for note in read(rounded).notes)
 
