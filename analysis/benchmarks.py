@@ -95,3 +95,8 @@ def task(benchmark: str) -> Task:
     return known._replace(
         benchmark=benchmark, label=f"{known.label}, {stage} data", task_type="other"
     )
+
+
+def table_type(benchmark: str) -> TaskType:
+    """What the column `task_type` says: that of the benchmark, on whichever stage's data."""
+    return task(benchmark.partition(ON_DATA_OF)[0]).task_type

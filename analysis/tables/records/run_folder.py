@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.benchmarks import task
+from analysis.benchmarks import table_type
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from analysis.tables.records.score_record import WAY_OUT, problem
@@ -155,7 +155,7 @@ def _rows_of(
     for evaluation in evaluations:
         base = shared | {
             "benchmark": evaluation["benchmark"],
-            "task_type": task(evaluation["benchmark"]).task_type,
+            "task_type": table_type(evaluation["benchmark"]),
         }
         score_path = folder / "scores" / f"{evaluation['fingerprint']}.json"
         if diverged or not score_path.exists():

@@ -117,7 +117,7 @@ def test_expectation_is_dropped_where_the_start_ranks_otherwise(short, stands):
     assert agreed.stands == stands
     assert kept == (expected if stands else None)
     fits = [fit(cells) for cells in surfaces(rows[1])]
-    chosen = decide(fits, ended, SPACE, Settings(45, 2, kept), 3).choices
+    chosen = decide(fits, ended, SPACE, Settings(45, 2, kept, screening=True), 3).choices
     assert ("start: cells spread over the grid" in chosen[0].reason) is not stands
 
 
