@@ -23,6 +23,7 @@ from sweep.gridfile.load import GridError
 from sweep.plan import trials
 from sweep.plan.disk import disk
 from sweep.plan.trials import Trial
+from sweep.plan.widen import every
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
 from trainers import devices, hub
@@ -200,7 +201,8 @@ def _disk(grid: Grid | None, planned: list[Trial], runs: Path) -> Finding:
     text = f"{free / 1e9:,.1f} GB free at {place}"
     if grid is None:
         return Finding("disk", text)
-    need = disk(grid, to_train(RunFolder(runs / grid.name), grid, planned)).peak
+    may_run = every(grid, planned)
+    need = disk(grid, to_train(RunFolder(runs / grid.name), grid, may_run)).peak
     if need is None:
         return Finding("disk", f"{text}; what is needed is unknown until the model is here")
     mend = "make room, `keep: best` or `keep: none`, or --runs" if need > free else ""

@@ -93,10 +93,11 @@ def main(
 
     try:
         loaded(grid_size.text(wanted, loaded))
+        part.replace(out)
     except GridError as error:
-        part.unlink()
         stop(BAD_INPUT, str(error).replace(str(part), str(out)))
-    part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
     typer.echo(f"{out}: look at the plan with: python -m sweep.run {out} --dry-run")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from analysis.design.space import MOST_SEEDS, Space
 from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.gridfile.screening import own_space
-from sweep.plan.trials import Trial
+from sweep.plan.trials import Trial, trials
 from trainers.data import row_counts
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
@@ -53,6 +53,11 @@ def widened(grid: Grid) -> Grid:
     return grid.model_copy(
         update={"stages": grid.stages | {stage.name: stage.model_copy(update={"cells": cells})}}
     )
+
+
+def every(grid: Grid, planned: list[Trial]) -> list[Trial]:
+    """The planned trials; where the grid decides all that may run, of which these are some."""
+    return planned if grid.decide is None else trials(widened(grid))
 
 
 def budget(grid: Grid) -> int | None:

@@ -10,7 +10,7 @@ from sweep.plan import reference_passes
 from sweep.plan.bundles import Bundles
 from sweep.plan.disk import disk, running_at_once
 from sweep.plan.trials import Cost, Trial
-from sweep.plan.widen import at_most
+from sweep.plan.widen import at_most, every
 from sweep.price import chosen, money
 from sweep.price.calibration import Calibration, unmeasured
 from sweep.price.cost import Price, places, slots, total, wall_hours
@@ -133,7 +133,7 @@ def _passes(grid: Grid, planned: list[Trial], lanes: dict[str, int], at_once: in
 
 
 def _space(grid: Grid, planned: list[Trial]) -> str:
-    space = disk(grid, at_most(grid, planned))
+    space = disk(grid, at_most(grid, every(grid, planned)))
     if space.peak is None:
         return "disk: unknown until the model is on this machine"
     keeps = ", ".join(f"{name} {stage.keep}" for name, stage in grid.stages.items())

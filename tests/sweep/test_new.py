@@ -102,6 +102,12 @@ def _size(options: list[str]) -> int:
     return 1_711_376_384 if "HuggingFaceTB/SmolLM2-1.7B" in options else 134_515_008
 
 
+@pytest.mark.parametrize("benchmarks", ["heldout_loss", "heldout_loss,arc"])
+def test_what_a_stage_scores_itself_has_no_items_to_count(benchmarks, tmp_path):
+    written_for([*SFT[:-1], benchmarks, "--gpus", "0", "--hours", "8"], tmp_path / "mine.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
 def test_more_hours_give_a_larger_grid(tmp_path):
     counts = []
     for hours in ("0.2", "200"):

@@ -11,6 +11,7 @@ of a number is no reward: such an answer has no part in means and teaches nothin
 import ast
 import functools
 import importlib.util
+import inspect
 import math
 import os
 import sys
@@ -75,6 +76,9 @@ def rewards(
     named: dict[str, Any] = {name: [row.get(name) for row in columns] for name in names}
     named |= {"prompts": list(prompts), "completions": list(completions)}
     named["completion_ids"] = [list(ids) for ids in completion_ids]
+    parameters = inspect.signature(function).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        named = {name: value for name, value in named.items() if name in parameters}
     try:
         values = function(**named)
     except Exception as error:  # it can raise anything

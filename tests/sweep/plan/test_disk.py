@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.plan import trials as plan
+from sweep.plan import widen
 from sweep.plan.disk import CHECKPOINTS, disk, full, running_at_once
 
 ONE = 4 * 967_104
@@ -42,6 +43,15 @@ def test_best_holds_all_models_until_a_run_has_decided(load, small):
     rates = "stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]"
     found = of(load, small, "stages.sft.keep=best", rates, "decide={trials: 9}")
     assert found == (ONE, 3 * ONE + CHECKPOINT)
+
+
+def test_what_decides_may_run_more_than_the_cells_of_its_file(load, small):
+    rates = "stages.sft.grid.learning_rate=[0.001, 0.002, 0.004]"
+    grid = load(small, rates, "decide={trials: 20}", "resources.max_concurrent=1")
+    planned = widen.at_most(grid, widen.every(grid, plan.trials(grid)))
+    assert disk(grid, planned).kept == 20 * ONE
+    alone = load(small)
+    assert widen.every(alone, plan.trials(alone)) == plan.trials(alone)
 
 
 def test_parents_are_there_until_their_children_are_trained(load, chain):

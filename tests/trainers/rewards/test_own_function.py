@@ -33,6 +33,12 @@ def test_function_gets_completions_and_the_columns_of_their_rows(reward):
     assert own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, columns) == [5.0, 8.0]
 
 
+def test_function_gets_the_columns_that_it_takes(reward):
+    mine = reward("def score(prompts, completions, truth): return [float(t) for t in truth]")
+    columns = [{"truth": 1, "source": "a"}, {"truth": 2, "source": "b"}]
+    assert own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, columns) == [1.0, 2.0]
+
+
 def test_none_is_no_reward(reward):
     mine = reward("def score(**all): return [None, 1]")
     none, one = own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, [{}, {}])
