@@ -45,9 +45,11 @@ def test_round_writes_over_no_file_of_an_earlier_start(tmp_path):
     def step(text: str) -> list[extend.Step]:
         return [extend.Step("sft", "", "Add.", text, {}, 1)]
 
-    asked = [extend.written(step(text), tmp_path / "extended") for text in ("a", "b", "a", "c")]
+    place, texts = tmp_path / "extended", ("a", "b", "a", "c")
+    asked = [extend.written(step(text), place, "# one") for text in texts]
     assert [file.name for file in asked] == ["1.yaml", "2.yaml", "1.yaml", "3.yaml"]
-    assert [file.read_text() for file in asked] == ["a", "b", "a", "c"]
+    assert [file.read_text() for file in asked] == [f"# one\n{text}" for text in texts]
+    assert extend.written(step("a"), place, "# other grid").name == "4.yaml"
 
 
 def report(folder: Path, **cells: int) -> None:
@@ -159,7 +161,7 @@ def started(load, small, tmp_path, monkeypatch):
         monkeypatch.setattr(extend, "next_steps", lambda path: next(asked, ()))
         grid = load(text)
         grid = grid.model_copy(update={"limits": Limits(max_hours=max_hours)})
-        console: Any = SimpleNamespace(say=lambda line: None)
+        console: Any = SimpleNamespace(say=print)
         options: Any = None
         path = tmp_path / "small"
         return rounds, extend.drive(grid, trials.trials(grid), path, options, console)
@@ -175,18 +177,35 @@ def asked_for(small: str, rates: str) -> extend.Step:
     return extend.Step("sft", "", "Add.", small.replace(OWN, rates), {}, 1)
 
 
-def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, tmp_path):
+def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, tmp_path, capsys):
     assert started(small, asked_for(small, WIDER))[0] == [{0.001, 0.002}, {0.001, 0.002, 0.004}]
+    assert "goes on with" not in capsys.readouterr().out
     again, _ = started(small, asked_for(small, WIDEST))
     assert again == [{0.001, 0.002, 0.004}, {0.0005, 0.001, 0.002, 0.004}]
+    assert "extend: goes on with extended/1.yaml" in capsys.readouterr().out
     files_of_rounds = sorted(file.name for file in (tmp_path / "small" / "extended").iterdir())
     assert files_of_rounds == ["1.yaml", "2.yaml"], "none is written over"
 
 
-@pytest.mark.parametrize("edit", [("steps: 3", "steps: 2"), ("limit: 8", "limit: 4")])
-def test_rounds_of_a_grid_that_was_edited_since_are_left_out(started, small, edit):
+@pytest.mark.parametrize(
+    ("old", "new", "rates"),
+    [
+        ("steps: 3", "steps: 2", {0.001, 0.002}),
+        ("limit: 8", "limit: 4", {0.001, 0.002}),
+        (OWN, "[0.001]", {0.001}),
+        (OWN, WIDER, {0.001, 0.002, 0.004}),
+    ],
+)
+def test_rounds_of_a_grid_that_was_edited_since_are_left_out(started, small, old, new, rates):
+    started(small, asked_for(small, WIDEST))
+    assert started(small.replace(old, new))[0] == [rates]
+
+
+def test_a_round_whose_file_names_no_cells_goes_on_as_before(started, small, tmp_path):
     started(small, asked_for(small, WIDER))
-    assert started(small.replace(*edit))[0] == [{0.001, 0.002}]
+    (file,) = (tmp_path / "small" / "extended").iterdir()
+    file.write_text(file.read_text().partition("\n")[2])
+    assert started(small)[0] == [{0.001, 0.002, 0.004}]
 
 
 def test_limits_that_leave_no_trial_to_a_round_leave_its_cells_planned(started, small):
@@ -217,7 +236,7 @@ SECOND = """\
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:12: stages.sft.grid.batch_size"),
+        ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:13: stages.sft.grid.batch_size"),
         (
             "evaluate:",
             f"{SECOND}evaluate:",
