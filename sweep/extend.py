@@ -9,21 +9,24 @@ an earlier one, which may not have ended.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.advice import grid_file
 from sweep import drive as driver
+from sweep.execution import remote_run
 from sweep.gridfile import load
 from sweep.gridfile.keys.schema import Grid, Limits
 from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.trials import Trial
+from sweep.resolve.resolve import CannotStart
 from sweep.schedule import selection
 from sweep.storage import events
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.terminal.answer import RECOMMENDATIONS
@@ -60,7 +63,9 @@ def _rounds(
     messages: ExitStack,
 ) -> Counter[str]:
     folder, started, mark = RunFolder(path), time.monotonic(), mark_of(grid)
-    last, grid, planned = _last_round(folder, grid, planned)
+    with _recorded(folder, options.store) as records:
+        last, grid, planned = _last_round(records, grid, planned)
+    planned = folder.kept(planned)
     if last:
         console.say(f"extend: goes on with {ROOM}/{last}.yaml, the last round of an earlier start")
     states = driver.drive(grid, planned, path, options, console, messages)
@@ -94,19 +99,34 @@ def _rounds(
     return states
 
 
+@contextmanager
+def _recorded(folder: RunFolder, store: str | None) -> Iterator[RunFolder]:
+    """The rounds and choices so far, in a store those that it has: the mirror of another machine is
+    empty, or old, before it is held."""
+    if store is None:
+        yield folder
+        return
+    try:
+        with remote_run.records(store, ROOM, "choices") as records:
+            yield records
+    except Unreachable as error:
+        raise CannotStart(str(error)) from error
+
+
 def _last_round(
     folder: RunFolder, grid: Grid, planned: list[Trial]
 ) -> tuple[int, Grid, list[Trial]]:
     """Number, grid and trials of the last round that an earlier start began of this grid; 0, and
     the grid itself, where there is none. Files of a grid that was edited since are left out."""
-    own, mark = {trial.key for trial in planned}, mark_of(grid)
+    mark = mark_of(grid)
     numbers = (int(file.stem) for file in folder.path.glob(f"{ROOM}/*.yaml") if file.stem.isdigit())
     for number in sorted(numbers, reverse=True):
         with suppress(GridError, ValueError):
             file = folder.path / ROOM / f"{number}.yaml"
             last = load.load(file)
             last = last.model_copy(update={"limits": grid.limits, "notify": grid.notify})
-            again = folder.kept(trials.trials(last, selection.known(last, folder)))
+            again = trials.trials(last, selection.known(last, folder))
+            own = {trial.key for trial in trials.trials(grid, selection.known(grid, folder))}
             same = _without_cells(last) == _without_cells(grid) and own <= {t.key for t in again}
             first = file.read_text(encoding="utf-8").partition("\n")[0]
             if same and (first == mark or not first.startswith(OF)):  # older files have no mark

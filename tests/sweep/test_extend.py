@@ -1,6 +1,8 @@
 """`--extend`: what the report asks for next, round after round, within the limits."""
 
 import json
+import shutil
+import uuid
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,12 @@ from ruamel.yaml import YAML
 from analysis.advice import grid_file
 from sweep import extend
 from sweep.gridfile.keys.schema import Limits
+from sweep.options import Options
 from sweep.plan import trials
+from sweep.resolve.resolve import CannotStart
+from sweep.schedule import selection
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -148,7 +155,10 @@ def started(load, small, tmp_path, monkeypatch):
     """What `--extend` would run of a grid, start after start: the learning rates of each round."""
 
     def start(
-        text: str, *steps: extend.Step, max_hours: float | None = None
+        text: str,
+        *steps: extend.Step,
+        max_hours: float | None = None,
+        store: str | None = None,
     ) -> tuple[list[set], Counter[str]]:
         rounds = list[set]()
 
@@ -162,13 +172,18 @@ def started(load, small, tmp_path, monkeypatch):
         grid = load(text)
         grid = grid.model_copy(update={"limits": Limits(max_hours=max_hours)})
         console: Any = SimpleNamespace(say=print)
-        options: Any = None
+        options = Options(store=store)
         path = tmp_path / "small"
         return rounds, extend.drive(grid, trials.trials(grid), path, options, console)
 
     (tmp_path / "small").mkdir()
     return start
 
+
+SECOND = """\
+  second: {kind: sft, start_from: sft, parent: abcdef123456, data: {name: world:sft, examples: 24},
+           batch_size: 4, learning_rate: 0.001, heldout: 8}
+"""
 
 OWN, WIDER, WIDEST = "[0.001, 0.002]", "[0.001, 0.002, 0.004]", "[0.0005, 0.001, 0.002, 0.004]"
 
@@ -185,6 +200,31 @@ def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, t
     assert "extend: goes on with extended/1.yaml" in capsys.readouterr().out
     files_of_rounds = sorted(file.name for file in (tmp_path / "small" / "extended").iterdir())
     assert files_of_rounds == ["1.yaml", "2.yaml"], "none is written over"
+
+
+def test_a_start_on_another_machine_finds_the_last_round_in_the_store(
+    started, load, small, tmp_path
+):
+    store, here = f"memory://bucket-{uuid.uuid4().hex}/runs/small", tmp_path / "small"
+    text = small.replace("evaluate:", f"{SECOND}evaluate:").replace("abcdef123456", "best")
+    assert started(text, store=store)[0] == [{0.001, 0.002}], "nothing is there"
+    started(text, asked_for(text, WIDER))
+    grid = load(text)
+    chosen = {"rule": selection._rule(grid, "second"), "parent": trials.trials(grid)[-2].key}
+    files.write_json(RunFolder(here).choice("second"), chosen)
+    Mirror(here, store).push()
+    for folder in ("extended", "choices"):
+        shutil.rmtree(here / folder)
+    assert started(text, store=store)[0] == [{0.001, 0.002, 0.004}]
+
+
+def test_a_store_out_of_reach_is_told_before_a_round_begins(started, small, monkeypatch):
+    def away(*_: str) -> None:
+        raise Unreachable("s3://bucket: does not answer")
+
+    monkeypatch.setattr(Mirror, "pull", away)
+    with pytest.raises(CannotStart, match="does not answer"):
+        started(small, store="memory://bucket/runs/small")
 
 
 @pytest.mark.parametrize(
@@ -225,12 +265,6 @@ def test_whole_command_runs_what_the_report_asks_for(drive, small, tmp_path):
     started = [event for event in events if event["event"] == "started"]
     assert 3 < len(started) <= 5
     assert len({event["key"] for event in started}) == len(started)
-
-
-SECOND = """\
-  second: {kind: sft, start_from: sft, parent: abcdef123456, data: {name: world:sft, examples: 24},
-           batch_size: 4, learning_rate: 0.001, heldout: 8}
-"""
 
 
 @pytest.mark.parametrize(
