@@ -79,7 +79,7 @@ def jobs(load, small, tmp_path) -> list[Job]:
     return [make(cell, None, resolved, run)._replace(needed=NEEDED) for cell in cells]
 
 
-def test_node_that_cannot_fetch_fails_its_trial_as_a_fault_of_the_machine(
+def test_node_that_cannot_fetch_fails_a_trial_and_a_pass_as_a_fault_of_the_machine(
     jobs, fetched, monkeypatch
 ):
     def fails(needed: hub.Needs) -> None:
@@ -88,11 +88,12 @@ def test_node_that_cannot_fetch_fails_its_trial_as_a_fault_of_the_machine(
     monkeypatch.setattr(hub, "fetch", fails)
     with pytest.raises(trial.TrialFailed):
         trial.run(jobs[0], "joined later")
-    failed = TrialFolder(Path(jobs[0].folder)).attempts()[-1]
-    assert (failed["event"], failed["phase"]) == ("failed", "machine")
-    assert "the hub answers 503" in failed["reason"]
-    for outcome in bundle.train(jobs, "joined later"):
-        assert "the hub answers 503" in outcome.reason
+    with pytest.raises(trial.TrialFailed, match="the hub answers 503"):
+        bundle.train(jobs, "joined later")
+    for job, attempts in zip(jobs, (2, 1), strict=True):
+        failures = [e for e in TrialFolder(Path(job.folder)).attempts() if e["event"] != "started"]
+        assert [(e["event"], e["phase"]) for e in failures] == [("failed", "machine")] * attempts
+        assert all("the hub answers 503" in failure["reason"] for failure in failures)
 
 
 def test_trials_on_ray_know_what_their_nodes_need(jobs, load, small, monkeypatch, tmp_path):
