@@ -96,6 +96,41 @@ def test_node_that_cannot_fetch_fails_a_trial_and_a_pass_as_a_fault_of_the_machi
         assert all("the hub answers 503" in failure["reason"] for failure in failures)
 
 
+def test_first_node_of_a_trial_shows_that_it_waits_for_another_that_fetches(
+    jobs, monkeypatch, tmp_path
+):
+    from sweep.execution.backends import ray_nodes
+
+    monkeypatch.setattr(attempt, "SIGN_SECONDS", 0.0)
+    signs: list[bytes] = []
+
+    def wait(replies: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        signs.append(attempt.last_sign(tmp_path))
+        return (replies, []) if len(signs) == 3 else ([], replies)
+
+    def started(*_: object, **options: object) -> SimpleNamespace:
+        def call(reply: object) -> SimpleNamespace:
+            return SimpleNamespace(remote=lambda *_: reply)
+
+        where = ("127.0.0.2", "other")
+        actor = SimpleNamespace(where=call(where), begin=call(jobs[0]), end=call(None))
+        return SimpleNamespace(remote=lambda job: actor)
+
+    fake = SimpleNamespace(wait=wait, get=lambda reply, timeout=0: reply, kill=lambda actor: None)
+    group = SimpleNamespace(bundle_specs=[{}, {}])
+    fake.util = SimpleNamespace(
+        get_node_ip_address=lambda: "127.0.0.1", get_current_placement_group=lambda: group
+    )
+    monkeypatch.setattr(ray_nodes, "ray", fake)
+    monkeypatch.setattr(ray_nodes, "_TrialNode", SimpleNamespace(options=started))
+    monkeypatch.setattr(ray_nodes, "PlacementGroupSchedulingStrategy", lambda *_: None)
+    nodes = ray_nodes.RayNodes(jobs[0]._replace(nodes=2))
+    with attempt.begun(tmp_path), nodes.opened("id", "train.json") as others:
+        assert [other.job for other in others] == jobs[:1]
+    assert len(set(signs)) == 3
+    assert b"waiting for the other nodes" in signs[-1]
+
+
 def test_trials_on_ray_know_what_their_nodes_need(jobs, load, small, monkeypatch, tmp_path):
     from sweep.execution.backends import ray_cluster, ray_tasks, ray_tune
 
