@@ -9,21 +9,24 @@ an earlier one, which may not have ended.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.advice import grid_file
 from sweep import drive as driver
+from sweep.execution import remote_run
 from sweep.gridfile import load
 from sweep.gridfile.keys.schema import Grid, Limits
 from sweep.gridfile.load import GridError
 from sweep.options import Options
 from sweep.plan import trials
 from sweep.plan.trials import Trial
+from sweep.resolve.resolve import CannotStart
 from sweep.schedule import selection
 from sweep.storage import events
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.terminal.answer import RECOMMENDATIONS
@@ -31,6 +34,9 @@ from trainers import files
 
 ROOM = "extended"
 """Of the run folder, where the grid file of each round stands."""
+
+OF = "# Cells of the grid it began with: "
+"""Begins the file of a round; a hash of the cells follows."""
 
 ROUNDS = 5
 """At most, in one start of the command: a top that moves on with every round is not chased."""
@@ -56,8 +62,12 @@ def _rounds(
     console: RunConsole,
     messages: ExitStack,
 ) -> Counter[str]:
-    folder, started = RunFolder(path), time.monotonic()
-    last, grid, planned = _last_round(folder, grid, planned)
+    folder, started, mark = RunFolder(path), time.monotonic(), mark_of(grid)
+    with _recorded(folder, options.store) as records:
+        last, grid, planned = _last_round(records, grid, planned)
+    planned = folder.kept(planned)
+    if last:
+        console.say(f"extend: goes on with {ROOM}/{last}.yaml, the last round of an earlier start")
     states = driver.drive(grid, planned, path, options, console, messages)
     for number in range(last + 1, last + ROUNDS + 1):
         if states["failed"] or states["planned"]:
@@ -70,7 +80,7 @@ def _rounds(
         if limits is None:
             console.say("extend: the limits of the grid leave no further trial")
             return states + Counter(planned=sum(step.cells for step in steps))
-        file = written(steps, folder.path / ROOM)
+        file = written(steps, folder.path / ROOM, mark)
         try:
             wider = load.load(file).model_copy(update={"limits": limits, "notify": None})
             again = folder.kept(trials.trials(wider, selection.known(wider, folder)))
@@ -89,21 +99,44 @@ def _rounds(
     return states
 
 
+@contextmanager
+def _recorded(folder: RunFolder, store: str | None) -> Iterator[RunFolder]:
+    """The rounds and choices so far, in a store those that it has: the mirror of another machine is
+    empty, or old, before it is held."""
+    if store is None:
+        yield folder
+        return
+    try:
+        with remote_run.records(store, ROOM, "choices") as records:
+            yield records
+    except Unreachable as error:
+        raise CannotStart(str(error)) from error
+
+
 def _last_round(
     folder: RunFolder, grid: Grid, planned: list[Trial]
 ) -> tuple[int, Grid, list[Trial]]:
     """Number, grid and trials of the last round that an earlier start began of this grid; 0, and
     the grid itself, where there is none. Files of a grid that was edited since are left out."""
+    mark = mark_of(grid)
     numbers = (int(file.stem) for file in folder.path.glob(f"{ROOM}/*.yaml") if file.stem.isdigit())
     for number in sorted(numbers, reverse=True):
         with suppress(GridError, ValueError):
-            last = load.load(folder.path / ROOM / f"{number}.yaml")
+            file = folder.path / ROOM / f"{number}.yaml"
+            last = load.load(file)
             last = last.model_copy(update={"limits": grid.limits, "notify": grid.notify})
-            again = folder.kept(trials.trials(last, selection.known(last, folder)))
-            own = {trial.key for trial in planned}
-            if _without_cells(last) == _without_cells(grid) and own <= {t.key for t in again}:
+            again = trials.trials(last, selection.known(last, folder))
+            own = {trial.key for trial in trials.trials(grid, selection.known(grid, folder))}
+            same = _without_cells(last) == _without_cells(grid) and own <= {t.key for t in again}
+            first = file.read_text(encoding="utf-8").partition("\n")[0]
+            if same and (first == mark or not first.startswith(OF)):  # older files have no mark
                 return number, last, again
     return 0, grid, planned
+
+
+def mark_of(grid: Grid) -> str:
+    """First line of the rounds' files of a grid with these cells, whatever parents are chosen."""
+    return OF + files.short_hash(sorted([cell.arm, cell.key] for cell in trials.trials(grid)))
 
 
 def _without_cells(grid: Grid) -> Grid:
@@ -147,13 +180,14 @@ def together(steps: Sequence[Step], file: Path) -> str:
     return text
 
 
-def written(steps: Sequence[Step], place: Path) -> Path:
+def written(steps: Sequence[Step], place: Path, mark: str) -> Path:
     """The grid file of all steps: a new one, or that of an earlier start that asked for the same.
-    None that is there is written over, since a store would bring it back."""
+    It begins with the `mark` of the grid. None that is there is written over, since a store would
+    bring it back."""
     place.mkdir(exist_ok=True)
     before = [file for file in place.glob("*.yaml") if file.stem.isdecimal()]
     file = place / f"{max((int(old.stem) for old in before), default=0) + 1}.yaml"
-    text = together(steps, file)
+    text = f"{mark}\n{together(steps, file)}"
     for old in before:
         if old.read_text(encoding="utf-8") == text:
             file.unlink(missing_ok=True)

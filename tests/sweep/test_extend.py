@@ -1,6 +1,8 @@
 """`--extend`: what the report asks for next, round after round, within the limits."""
 
 import json
+import shutil
+import uuid
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,12 @@ from ruamel.yaml import YAML
 from analysis.advice import grid_file
 from sweep import extend
 from sweep.gridfile.keys.schema import Limits
+from sweep.options import Options
 from sweep.plan import trials
+from sweep.resolve.resolve import CannotStart
+from sweep.schedule import selection
+from sweep.storage.remote.mirror import Mirror
+from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
@@ -45,9 +52,11 @@ def test_round_writes_over_no_file_of_an_earlier_start(tmp_path):
     def step(text: str) -> list[extend.Step]:
         return [extend.Step("sft", "", "Add.", text, {}, 1)]
 
-    asked = [extend.written(step(text), tmp_path / "extended") for text in ("a", "b", "a", "c")]
+    place, texts = tmp_path / "extended", ("a", "b", "a", "c")
+    asked = [extend.written(step(text), place, "# one") for text in texts]
     assert [file.name for file in asked] == ["1.yaml", "2.yaml", "1.yaml", "3.yaml"]
-    assert [file.read_text() for file in asked] == ["a", "b", "a", "c"]
+    assert [file.read_text() for file in asked] == [f"# one\n{text}" for text in texts]
+    assert extend.written(step("a"), place, "# other grid").name == "4.yaml"
 
 
 def report(folder: Path, **cells: int) -> None:
@@ -146,7 +155,10 @@ def started(load, small, tmp_path, monkeypatch):
     """What `--extend` would run of a grid, start after start: the learning rates of each round."""
 
     def start(
-        text: str, *steps: extend.Step, max_hours: float | None = None
+        text: str,
+        *steps: extend.Step,
+        max_hours: float | None = None,
+        store: str | None = None,
     ) -> tuple[list[set], Counter[str]]:
         rounds = list[set]()
 
@@ -159,14 +171,19 @@ def started(load, small, tmp_path, monkeypatch):
         monkeypatch.setattr(extend, "next_steps", lambda path: next(asked, ()))
         grid = load(text)
         grid = grid.model_copy(update={"limits": Limits(max_hours=max_hours)})
-        console: Any = SimpleNamespace(say=lambda line: None)
-        options: Any = None
+        console: Any = SimpleNamespace(say=print)
+        options = Options(store=store)
         path = tmp_path / "small"
         return rounds, extend.drive(grid, trials.trials(grid), path, options, console)
 
     (tmp_path / "small").mkdir()
     return start
 
+
+SECOND = """\
+  second: {kind: sft, start_from: sft, parent: abcdef123456, data: {name: world:sft, examples: 24},
+           batch_size: 4, learning_rate: 0.001, heldout: 8}
+"""
 
 OWN, WIDER, WIDEST = "[0.001, 0.002]", "[0.001, 0.002, 0.004]", "[0.0005, 0.001, 0.002, 0.004]"
 
@@ -175,18 +192,60 @@ def asked_for(small: str, rates: str) -> extend.Step:
     return extend.Step("sft", "", "Add.", small.replace(OWN, rates), {}, 1)
 
 
-def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, tmp_path):
+def test_a_start_goes_on_with_the_last_round_of_an_earlier_one(started, small, tmp_path, capsys):
     assert started(small, asked_for(small, WIDER))[0] == [{0.001, 0.002}, {0.001, 0.002, 0.004}]
+    assert "goes on with" not in capsys.readouterr().out
     again, _ = started(small, asked_for(small, WIDEST))
     assert again == [{0.001, 0.002, 0.004}, {0.0005, 0.001, 0.002, 0.004}]
+    assert "extend: goes on with extended/1.yaml" in capsys.readouterr().out
     files_of_rounds = sorted(file.name for file in (tmp_path / "small" / "extended").iterdir())
     assert files_of_rounds == ["1.yaml", "2.yaml"], "none is written over"
 
 
-@pytest.mark.parametrize("edit", [("steps: 3", "steps: 2"), ("limit: 8", "limit: 4")])
-def test_rounds_of_a_grid_that_was_edited_since_are_left_out(started, small, edit):
+def test_a_start_on_another_machine_finds_the_last_round_in_the_store(
+    started, load, small, tmp_path
+):
+    store, here = f"memory://bucket-{uuid.uuid4().hex}/runs/small", tmp_path / "small"
+    text = small.replace("evaluate:", f"{SECOND}evaluate:").replace("abcdef123456", "best")
+    assert started(text, store=store)[0] == [{0.001, 0.002}], "nothing is there"
+    started(text, asked_for(text, WIDER))
+    grid = load(text)
+    chosen = {"rule": selection._rule(grid, "second"), "parent": trials.trials(grid)[-2].key}
+    files.write_json(RunFolder(here).choice("second"), chosen)
+    Mirror(here, store).push()
+    for folder in ("extended", "choices"):
+        shutil.rmtree(here / folder)
+    assert started(text, store=store)[0] == [{0.001, 0.002, 0.004}]
+
+
+def test_a_store_out_of_reach_is_told_before_a_round_begins(started, small, monkeypatch):
+    def away(*_: str) -> None:
+        raise Unreachable("s3://bucket: does not answer")
+
+    monkeypatch.setattr(Mirror, "pull", away)
+    with pytest.raises(CannotStart, match="does not answer"):
+        started(small, store="memory://bucket/runs/small")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rates"),
+    [
+        ("steps: 3", "steps: 2", {0.001, 0.002}),
+        ("limit: 8", "limit: 4", {0.001, 0.002}),
+        (OWN, "[0.001]", {0.001}),
+        (OWN, WIDER, {0.001, 0.002, 0.004}),
+    ],
+)
+def test_rounds_of_a_grid_that_was_edited_since_are_left_out(started, small, old, new, rates):
+    started(small, asked_for(small, WIDEST))
+    assert started(small.replace(old, new))[0] == [rates]
+
+
+def test_a_round_whose_file_names_no_cells_goes_on_as_before(started, small, tmp_path):
     started(small, asked_for(small, WIDER))
-    assert started(small.replace(*edit))[0] == [{0.001, 0.002}]
+    (file,) = (tmp_path / "small" / "extended").iterdir()
+    file.write_text(file.read_text().partition("\n")[2])
+    assert started(small)[0] == [{0.001, 0.002, 0.004}]
 
 
 def test_limits_that_leave_no_trial_to_a_round_leave_its_cells_planned(started, small):
@@ -208,16 +267,10 @@ def test_whole_command_runs_what_the_report_asks_for(drive, small, tmp_path):
     assert len({event["key"] for event in started}) == len(started)
 
 
-SECOND = """\
-  second: {kind: sft, start_from: sft, parent: abcdef123456, data: {name: world:sft, examples: 24},
-           batch_size: 4, learning_rate: 0.001, heldout: 8}
-"""
-
-
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:12: stages.sft.grid.batch_size"),
+        ("batch_size: [4]", "batch_size: [64]", "extended/1.yaml:13: stages.sft.grid.batch_size"),
         (
             "evaluate:",
             f"{SECOND}evaluate:",

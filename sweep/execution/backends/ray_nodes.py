@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sweep.execution.job import Job
 from sweep.execution.worker import hub_files, remote_reader
 from sweep.execution.worker.other_nodes import OtherNode
-from trainers import devices
+from trainers import attempt, devices
 from trainers.hub import FetchFailed
 from trainers.nodes import NodeLost
 
@@ -56,6 +56,8 @@ class RayNodes:
             nodes = [_Node(actor, place) for place, actor in enumerate(actors, 1)]
             waiting = [actor.begin.remote(id, awaited) for actor in actors]
             for node, reply in zip(nodes, waiting, strict=True):
+                while not ray.wait([reply], timeout=hub_files.SIGNS_EVERY)[0]:
+                    attempt.sign("waiting for the other nodes")
                 node.job = _Reply(reply, node).result()
             yield list(nodes)
             with contextlib.suppress(RayError):

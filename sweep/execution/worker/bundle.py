@@ -2,8 +2,8 @@
 
 The pass comes before the trials themselves (`trial.run`): what it has trained they find trained,
 and what it has not, for whatever reason, they train one by one, each from its own checkpoint. So a
-pass that fails costs its time and nothing else. Each trial has an attempt of its own in it, whose
-`started` says of how many `lanes` it is one.
+pass that fails costs its time and nothing else; one that fails of its machine may be tried again.
+Each trial has an attempt of its own in it, whose `started` says of how many `lanes` it is one.
 """
 
 import shutil
@@ -35,6 +35,9 @@ def train(jobs: Sequence[Job], node: str = "", *, shared: bool = True) -> list[O
 
     Where its status is `trained`, `waits` or `alone` there is something left to do. `node` and
     `shared` as of `trial.run`.
+
+    Raises:
+        TrialFailed: the machine is to blame, and the pass may be tried again.
     """
     step, lanes, outcomes = _side_by_side(jobs)
     while len(lanes) > 1:
@@ -90,11 +93,14 @@ class _Pass:
         self._node = node
         self._shared = shared
         self._begun = time.monotonic()
+        self._of_machine = False
+        """Whether the pass has failed of its machine, before any of its trials was trained."""
 
     def run(self) -> dict[str, Outcome]:
         """
         Raises:
             TooMany: memory does not hold so many lanes; nothing was trained.
+            TrialFailed: of the machine, as is written to each attempts.jsonl.
         """
         lanes = len(self._jobs)
         limits = self._jobs[0].limits.of_lanes(lanes)
@@ -116,6 +122,8 @@ class _Pass:
             except BaseException as error:  # a panic in a Rust library is no Exception
                 LOG.error("not trained in one pass: %s", error, exc_info=error)
                 results = [error] * lanes
+                fresh = not any(folder.trained() for folder in self._folders)
+                self._of_machine = fresh and trial.is_of_machine(error)
                 trial.let_go(error)
             finally:
                 trial.release()
@@ -123,6 +131,8 @@ class _Pass:
             outcomes = [self._outcome(lane, result) for lane, result in enumerate(results)]
             if isinstance(results[0], TooMany):
                 raise results[0]
+            if self._of_machine:
+                raise trial.TrialFailed(str(results[0]))
         return {outcome.key: outcome for outcome in outcomes}
 
     def _train(self, deadline: float) -> Sequence[StageResult | BaseException]:
@@ -175,10 +185,10 @@ class _Pass:
             folder.log_attempt("done", seconds=seconds)
             return Outcome(job.trial.key, record["status"], record["reason"], share, 0.0)
         assert isinstance(result, BaseException), "a lane that was trained has its record"
-        return _untrained(job, folder, result)
+        return _untrained(job, folder, result, self._of_machine)
 
 
-def _untrained(job: Job, folder: TrialFolder, error: BaseException) -> Outcome:
+def _untrained(job: Job, folder: TrialFolder, error: BaseException, of_machine: bool) -> Outcome:
     reason = str(error)
     match error:
         case Stopped():
@@ -191,8 +201,10 @@ def _untrained(job: Job, folder: TrialFolder, error: BaseException) -> Outcome:
         case NotLaned():
             event, status, facts = "unbundled", ALONE, {}
         case _:
-            event, status, reason = "unbundled", ALONE, f"{type(error).__name__}: {error}"
+            event, status = ("failed", "failed") if of_machine else ("unbundled", ALONE)
+            reason = f"{type(error).__name__}: {error}"
             facts = {"traceback": "".join(traceback.format_exception(error, limit=-12))}
+            facts |= {"phase": "machine"} if of_machine else {}
     if folder.path.is_dir():  # or a run folder that was moved away would be made anew
         folder.log_attempt(event, reason=reason, **facts)
     return Outcome(job.trial.key, status, reason, 0.0, 0.0)

@@ -180,7 +180,7 @@ def _record_failure(
         reason, phase = f"no room in {folder.path}: {reason}", "disk"
     elif isinstance(error, training.WrongCode):
         phase = "code"
-    elif _is_of_machine(error):
+    elif is_of_machine(error):
         phase = "machine"
     watchdog.reason = reason
     folder.log_attempt(
@@ -209,7 +209,7 @@ def _finite(seconds: float) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _is_of_machine(error: BaseException | None) -> bool:
+def is_of_machine(error: BaseException | None) -> bool:
     """Whether the machine is to blame and not the trial, so that it uses up no retry."""
     while error is not None:
         if isinstance(error, NodeLost | FetchFailed):

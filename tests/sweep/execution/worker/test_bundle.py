@@ -226,6 +226,25 @@ def test_a_disk_too_full_to_watch_a_trial_is_the_reason_of_its_failure(jobs, mon
     assert folder(jobs[0]).attempts()[-1]["phase"] == "disk"
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_pass_that_fails_of_its_machine_is_for_another_pass_until_a_lane_is_trained(
+    jobs, monkeypatch, trained
+):
+    def fails(*_):
+        if trained:
+            record = {"status": "ok", "train_seconds": 1.0}
+            files.write_json(folder(jobs[0]).path / "train.json", record)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(bundle._Pass, "_train", fails)
+    if trained:
+        assert statuses(jobs) == [TRAINED, ALONE, ALONE]
+        return
+    with pytest.raises(trial.TrialFailed, match="Input/output error"):
+        bundle.train(jobs)
+    assert [events(job) for job in jobs] == [["started", "failed"]] * 3
+
+
 class Model:
     """Stands for what is large."""
 

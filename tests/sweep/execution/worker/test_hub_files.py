@@ -79,7 +79,7 @@ def jobs(load, small, tmp_path) -> list[Job]:
     return [make(cell, None, resolved, run)._replace(needed=NEEDED) for cell in cells]
 
 
-def test_node_that_cannot_fetch_fails_its_trial_as_a_fault_of_the_machine(
+def test_node_that_cannot_fetch_fails_a_trial_and_a_pass_as_a_fault_of_the_machine(
     jobs, fetched, monkeypatch
 ):
     def fails(needed: hub.Needs) -> None:
@@ -88,11 +88,47 @@ def test_node_that_cannot_fetch_fails_its_trial_as_a_fault_of_the_machine(
     monkeypatch.setattr(hub, "fetch", fails)
     with pytest.raises(trial.TrialFailed):
         trial.run(jobs[0], "joined later")
-    failed = TrialFolder(Path(jobs[0].folder)).attempts()[-1]
-    assert (failed["event"], failed["phase"]) == ("failed", "machine")
-    assert "the hub answers 503" in failed["reason"]
-    for outcome in bundle.train(jobs, "joined later"):
-        assert "the hub answers 503" in outcome.reason
+    with pytest.raises(trial.TrialFailed, match="the hub answers 503"):
+        bundle.train(jobs, "joined later")
+    for job, attempts in zip(jobs, (2, 1), strict=True):
+        failures = [e for e in TrialFolder(Path(job.folder)).attempts() if e["event"] != "started"]
+        assert [(e["event"], e["phase"]) for e in failures] == [("failed", "machine")] * attempts
+        assert all("the hub answers 503" in failure["reason"] for failure in failures)
+
+
+def test_first_node_of_a_trial_shows_that_it_waits_for_another_that_fetches(
+    jobs, monkeypatch, tmp_path
+):
+    from sweep.execution.backends import ray_nodes
+
+    monkeypatch.setattr(attempt, "SIGN_SECONDS", 0.0)
+    signs: list[bytes] = []
+
+    def wait(replies: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        signs.append(attempt.last_sign(tmp_path))
+        return (replies, []) if len(signs) == 3 else ([], replies)
+
+    def started(*_: object, **options: object) -> SimpleNamespace:
+        def call(reply: object) -> SimpleNamespace:
+            return SimpleNamespace(remote=lambda *_: reply)
+
+        where = ("127.0.0.2", "other")
+        actor = SimpleNamespace(where=call(where), begin=call(jobs[0]), end=call(None))
+        return SimpleNamespace(remote=lambda job: actor)
+
+    fake = SimpleNamespace(wait=wait, get=lambda reply, timeout=0: reply, kill=lambda actor: None)
+    group = SimpleNamespace(bundle_specs=[{}, {}])
+    fake.util = SimpleNamespace(
+        get_node_ip_address=lambda: "127.0.0.1", get_current_placement_group=lambda: group
+    )
+    monkeypatch.setattr(ray_nodes, "ray", fake)
+    monkeypatch.setattr(ray_nodes, "_TrialNode", SimpleNamespace(options=started))
+    monkeypatch.setattr(ray_nodes, "PlacementGroupSchedulingStrategy", lambda *_: None)
+    nodes = ray_nodes.RayNodes(jobs[0]._replace(nodes=2))
+    with attempt.begun(tmp_path), nodes.opened("id", "train.json") as others:
+        assert [other.job for other in others] == jobs[:1]
+    assert len(set(signs)) == 3
+    assert b"waiting for the other nodes" in signs[-1]
 
 
 def test_trials_on_ray_know_what_their_nodes_need(jobs, load, small, monkeypatch, tmp_path):
