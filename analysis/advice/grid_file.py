@@ -41,22 +41,27 @@ class GridFile(NamedTuple):
 
     @property
     def trials(self) -> int:
-        """That the run chooses at most."""
+        """That the run chooses at most: cells of `search`, which has each with all its seeds."""
         return self.whole[self.chooser].get("trials", TRIALS)
+
+    def joined(self, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """These axes with the values that the file has already."""
+        had = {name: _numbers(self.place.get(name)) for name in axes}
+        return {name: sorted({*values, *had[name]}) for name, values in axes.items()}
 
     def text(self, axes: dict[str, list[Any]], trials: int | None = None) -> str:
         """The file with these axes, beside the values that they have already; one of a single value
         stays where it is given. `trials` is how many are chosen at most."""
         if trials is not None:
             self.whole[self.chooser]["trials"] = trials
-        self.place.pop("ratio", None)
-        for name, values in axes.items():
+        if axes.keys() & {"learning_rate", "batch_size"}:
+            self.place.pop("ratio", None)
+        for name, values in self.joined(axes).items():
             given = name == "seed" or any(name in settings for settings in self.beside)
             if len(values) == 1 and name not in self.place and given:
                 continue
             for settings in self.beside[-1:]:
                 settings.pop(name, None)
-            values = sorted({*values, *_numbers(self.place.get(name))})
             self.place[name] = CommentedSeq(values)
             self.place[name].fa.set_flow_style()
         with io.StringIO() as stream:

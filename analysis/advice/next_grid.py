@@ -74,10 +74,12 @@ def next_step(
     file: Path | None,
     arms: Sequence[str] = ("",),
     plan: pd.DataFrame | None = None,
+    stopped: str = "",
 ) -> NextStep:
-    """Of one grid; `rows` are its own results; `file` is the run's grid.yaml, whose stage has these
+    """Of one grid; `rows` are all its results; `file` is the run's grid.yaml, whose stage has these
     arms, or values of further axes. Each gets the new cells, unless arms have axes of their own.
-    `plan` is the run's (`plan_file.read_plan`)."""
+    `plan` is the run's (`plan_file.read_plan`); `stopped` is why it chooses no further cell of the
+    axes that it has, however many trials it may run."""
     cells = [fit.cells for fit in fits]
     rows = _numbered(rows.loc[rows.learning_rate.notna()])
     reasons = _reasons(answers)
@@ -96,6 +98,9 @@ def next_step(
         added["batch_size"] = (new_sizes, why)
     noise = f"noise still hides the answer for {listed(reasons.seeds)}" if reasons.seeds else ""
     if written.chooser and (added or noise):
+        if stopped and not added:
+            chose = f"The run chose no further cell: {stopped}."
+            return NextStep(f"{chose} More trials would change nothing.", "", 0, {})
         measured = {"learning_rate": rates, "batch_size": sizes}
         return _more_trials(written, added, measured, noise)
     if noise and not added:
@@ -108,6 +113,7 @@ def next_step(
         del axes["batch_size"]
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
     axes["learning_rate"] = [_shown(value) for value in axes["learning_rate"]]
+    axes = written.joined(axes)
     parents = rows.parent.fillna("")  # several are one's seeds
     had = set(zip(parents, *(rows[name].fillna(0) for name in axes), strict=True))
     known = {(parent, float(f"{value:.4g}"), *map(int, its)) for parent, value, *its in had}
@@ -120,13 +126,6 @@ def next_step(
         f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
     return NextStep(sentence, written.text(axes), count * several, axes)
-
-
-def unfinished(count: int) -> NextStep:
-    """Where so many planned trials have not ended: what they will say is not known."""
-    have = "trial has" if count == 1 else "trials have"
-    sentence = f"{count} planned {have} not ended. The same command goes on with what is planned."
-    return NextStep(sentence, "", 0, {})
 
 
 def _descendants(plan: pd.DataFrame | None, stage: str, count: int) -> str:
@@ -144,7 +143,8 @@ def _more_trials(
 ) -> NextStep:
     """Of a run that chooses its cells: more of them, among longer axes where some are `added`, else
     because of the `noise`."""
-    axes = {name: sorted({*measured[name], *new}) for name, (new, _) in added.items()}
+    names = measured if added and "ratio" in written.place else added  # a ratio goes with one alone
+    axes = {name: sorted({*measured[name], *added.get(name, ([], ""))[0]}) for name in names}
     axes = {name: [_shown(value) for value in values] for name, values in axes.items()}
     before = written.trials
     after = before + MORE_TRIALS

@@ -19,7 +19,8 @@ from analysis.tables.records.plan_file import unplanned
 class Source:
     """A table with its name; `folder`, `items` and `manifest` are a run folder's, else None or
     empty. `notes` say how another's table was read, and which of a run's scores to
-    compare with care."""
+    compare with care. `unselected` has the rows too that `--where` leaves out, None where it is the
+    same."""
 
     name: str
     frame: pd.DataFrame
@@ -27,6 +28,12 @@ class Source:
     items: pd.DataFrame | None
     manifest: dict[str, Any]
     notes: tuple[str, ...] = ()
+    unselected: pd.DataFrame | None = None
+
+    @property
+    def every_row(self) -> pd.DataFrame:
+        """What has run, whichever rows are asked for."""
+        return self.frame if self.unselected is None else self.unselected
 
     @property
     def grid_file(self) -> Path | None:
@@ -83,7 +90,10 @@ def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool
     name = manifest.get("name") or folder.name
     notes = (*run.notes, *unplanned(folder, frame))
     items = results.items(folder, None if all_metrics else frame)
-    return Source(name, frame, folder, items, manifest, notes)
+    unselected = None
+    if options.where:
+        unselected = results.ours(run.frame, str(path), replace(options, where={})).frame
+    return Source(name, frame, folder, items, manifest, notes, unselected)
 
 
 def distinct(sources: Sequence[Source]) -> list[Source]:

@@ -94,7 +94,7 @@ def decide(
         stop = f"every question is decided within {settings.octaves:g} octaves"
         return Decision((), stop + (f", and {listed(list(level))} is level" if level else ""))
     if count <= 0:
-        return Decision((), _spent(settings), left)
+        return Decision((), spent(settings.trials), left)
     cells = candidates(space, tried, allowed, sides)
     if not cells:
         return Decision((), "no cell is left that would train", left)
@@ -127,7 +127,7 @@ def _blind(
     """Where too few cells have a score for a fit: those farthest from all that were tried, of the
     grid and beyond these borders."""
     if count <= 0:
-        return Decision((), _spent(settings))
+        return Decision((), spent(settings.trials))
     cells = candidates(space, tried, allowed, sides)
     cells = [cell for cell in cells if cell.setting not in {trial.cell.setting for trial in tried}]
     if not cells:
@@ -212,5 +212,5 @@ def _extendable(side: str, fits: Sequence[Fit], space: Space, tried: Sequence[Tr
     return any(rate not in ran for rate in beyond)
 
 
-def _spent(settings: Settings) -> str:
-    return f"the budget of {counted(settings.trials, 'trial')} is spent"
+def spent(trials: int) -> str:
+    return f"the budget of {counted(trials, 'trial')} is spent"

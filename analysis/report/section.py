@@ -13,9 +13,11 @@ from analysis.advice import grid_file
 from analysis.advice.advise import Advice
 from analysis.advice.answers import BenchmarkAnswer
 from analysis.advice.confounds import Confounds, confounds
-from analysis.advice.next_grid import NextStep, next_step, unfinished
+from analysis.advice.grid_file import GridFile
+from analysis.advice.next_grid import NextStep, next_step
 from analysis.benchmarks import task
 from analysis.compare.source import Source
+from analysis.design.decide import spent
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, Multiples, plain
 from analysis.figures.draw import draw, draw_multiples
@@ -29,6 +31,7 @@ from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
 from analysis.tables.recipe import recipe
+from analysis.tables.records.decided import why_stopped
 from analysis.tables.records.plan_file import read_plan, to_come
 from analysis.text import number, rate, safe, title
 
@@ -121,27 +124,48 @@ def answer(advice: Advice, source: Source, here: pd.DataFrame) -> Answered:
         given,
         {grid_cells.benchmark: unit_of(grid_cells) for grid_cells in cells},
         overview.overview(advice.fits, given.benchmarks, source.frame, source.items),
-        _next_step(advice, source, here),
+        _next_step(advice, source),
     )
 
 
-def _next_step(advice: Advice, source: Source, here: pd.DataFrame) -> NextStep:
+def _next_step(advice: Advice, source: Source) -> NextStep:
+    """By all that has run: a row that `--where` leaves out is not to be run again."""
+    rows = source.every_row.loc[source.every_row.stage == advice.stage]
     plan = None if source.folder is None else read_plan(source.folder)
-    arms = _arms_to_add_to(source, advice.stage, plan)
+    arms = _arms_to_add_to(rows, plan)
     if advice.arm not in arms:
         gone = "The grid file has these cells no more, so none is added to them."
         return NextStep(gone, "", 0, {})
     written = grid_file.read(advice.stage, advice.arm, source.grid_file)
-    # the plan of a run that chooses its cells may hold more than it runs
-    all_run = not written.whole.keys() & {"decide", "search"}
-    if plan is not None and all_run and (left := to_come(plan, source.frame, advice.stage)):
-        return unfinished(left)
-    return next_step(advice.fits, advice.answers, here, source.grid_file, arms, plan)
+    stopped = ""
+    if written.chooser == "decide" and source.folder is not None:
+        stopped = why_stopped(source.folder)
+    if plan is not None and not stopped and (left := _to_come(advice.stage, written, plan, source)):
+        return NextStep(f"{left} The same command goes on.", "", 0, {})
+    if written.chooser and spent(written.trials) in stopped:
+        stopped = ""  # of which more would run
+    here = rows.loc[rows.arm == advice.arm]
+    return next_step(advice.fits, advice.answers, here, source.grid_file, arms, plan, stopped)
 
 
-def _arms_to_add_to(source: Source, stage: str, plan: pd.DataFrame | None) -> list[str]:
+def _to_come(stage: str, written: GridFile, plan: pd.DataFrame, source: Source) -> str:
+    """What of a stage has not ended, in a sentence; "" where all has. A run that chooses its cells
+    may plan more than it runs, or not yet all."""
+    if not written.chooser:
+        left = to_come(plan, source.every_row, stage)
+        have = "trial has" if left == 1 else "trials have"
+        return f"{left} planned {have} not ended." if left else ""
+    planned = plan.key[plan.stage == stage]
+    most = written.trials
+    if written.chooser == "search":
+        most = min(most * max(len(written.joined({"seed": []})["seed"]), 1), len(planned))
+    ended = int(planned.isin(source.every_row.key).sum())
+    return f"{ended} of the {most} trials that the run chooses have ended." if ended < most else ""
+
+
+def _arms_to_add_to(rows: pd.DataFrame, plan: pd.DataFrame | None) -> list[str]:
     """Those of a stage with a trial in the plan; all where there is no plan of the stage."""
-    rows = source.frame[(source.frame.stage == stage) & source.frame.learning_rate.notna()]
+    rows = rows.loc[rows.learning_rate.notna()]
     planned: Any = rows if plan is None else rows[rows.key.isin(plan.key)]
     return list((planned if len(planned) else rows).arm.unique())
 

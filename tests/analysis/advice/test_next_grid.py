@@ -190,6 +190,38 @@ def test_a_run_that_chooses_its_cells_gets_more_trials_and_no_seeds(
         assert max(rates) > RATES[-1]
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_ratio_gives_way_to_both_axes_or_stays(tmp_path: Path, flat: bool) -> None:
+    rates = "learning_rate: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2]"
+    text = FILE.replace(rates, "ratio: [2.5e-5, 7.5e-5]") + "search: {trials: 30}\n"
+    (path := tmp_path / "grid.yaml").write_text(text)
+    frame = table(lambda x, y: (0 if flat else 0.03) * x, noise=0.01 if flat else 0.002)
+    grid = axes(asked(frame, path))
+    assert grid.keys() == {"ratio" if flat else "learning_rate", "batch_size"}
+    if not flat:
+        assert set(RATES) < set(grid["learning_rate"]) and grid["batch_size"] == list(SIZES)
+
+
+def test_more_trials_are_of_no_use_where_the_run_has_stopped_by_itself(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(f"{FILE}decide: {{}}\n")
+    steps = []
+    for score, noise in ((lambda x, y: 0 * x, 0.01), (lambda x, y: 0.03 * x, 0.002)):
+        frame = table(score, noise=noise)
+        fits = [fit(cells) for cells in surfaces(frame)]
+        steps.append(next_step(fits, answers(fits), frame, path, stopped="arc is level"))
+    level, rising = steps
+    assert (level.text, level.cells) == ("", 0) and "further cell: arc is level." in level.sentence
+    assert "from 45 to 57" in rising.sentence, "longer axes hold cells to choose"
+
+
+def test_cells_are_counted_over_the_axes_that_the_file_gets(tmp_path: Path) -> None:
+    (path := tmp_path / "grid.yaml").write_text(FILE.replace("grid:", "grid:\n      seed: [0, 1]"))
+    frame = table(lambda x, y: 0.03 * x, seeds=2, noise=0.002)
+    frame = frame.drop(frame.index[(frame.seed == 1) & (frame.learning_rate == RATES[0])])
+    step = asked(frame, path)
+    assert step.cells == new_cells(frame, axes(step)) == 2 * len(SIZES) * 2 + len(SIZES)
+
+
 def test_a_new_rate_is_run_with_the_seeds_of_all_cells() -> None:
     """Two of the cells have more of them, which are no reason to run the others again."""
     frame = table(lambda x, y: 0.03 * x, rates=RATES[:3], sizes=(4, 8), seeds=3, noise=0.002)
