@@ -35,8 +35,8 @@ from trainers import files
 ROOM = "extended"
 """Of the run folder, where the grid file of each round stands."""
 
-OF = "# Cells of the grid it began with: "
-"""Begins the file of a round; a hash of the cells follows."""
+MARK = "# Cells of the grid it began with: "
+"""Begins the first line of a round's file; a hash of the cells follows."""
 
 ROUNDS = 5
 """At most, in one start of the command: a top that moves on with every round is not chased."""
@@ -129,14 +129,14 @@ def _last_round(
             own = {trial.key for trial in trials.trials(grid, selection.known(grid, folder))}
             same = _without_cells(last) == _without_cells(grid) and own <= {t.key for t in again}
             first = file.read_text(encoding="utf-8").partition("\n")[0]
-            if same and (first == mark or not first.startswith(OF)):  # older files have no mark
+            if same and (first == mark or not first.startswith(MARK)):  # older files have no mark
                 return number, last, again
     return 0, grid, planned
 
 
 def mark_of(grid: Grid) -> str:
     """First line of the rounds' files of a grid with these cells, whatever parents are chosen."""
-    return OF + files.short_hash(sorted([cell.arm, cell.key] for cell in trials.trials(grid)))
+    return MARK + files.short_hash(sorted([cell.arm, cell.key] for cell in trials.trials(grid)))
 
 
 def _without_cells(grid: Grid) -> Grid:

@@ -50,7 +50,7 @@ class Handout:
         return not self._late and not self._again and self._frontier.exhausted
 
     def caught_up(self) -> bool:
-        """Tell what follows from attempts whose records have come; whether all of it is told.
+        """Act on attempts that are over and whose records have come; returns whether none is left.
 
         Raises:
             Unreachable: the records are not to be had.

@@ -133,8 +133,8 @@ class TrialCallback(Protocol):
         ...
 
     def seen(self, key: str) -> bool:
-        """The attempt is over: whether its records are here. Nothing else is told of its end before
-        they are; it is asked again until then.
+        """The attempt is over; returns whether its records are here. The other methods that follow
+        an end are called only then, and this one again until then.
 
         Raises:
             Unreachable: when it is asked again, and they are not to be had.

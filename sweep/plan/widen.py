@@ -56,7 +56,7 @@ def widened(grid: Grid) -> Grid:
 
 
 def every(grid: Grid, planned: list[Trial]) -> list[Trial]:
-    """The planned trials; where the grid decides all that may run, of which these are some."""
+    """All trials that may run: of a grid with `decide` more than those planned from its file."""
     return planned if grid.decide is None else trials(widened(grid))
 
 

@@ -4,8 +4,9 @@
         return [-len(ids) for ids in completion_ids]
 
 `prompts` and `completions` are lists of messages and `completion_ids` lists of tokens, one each per
-answer; `columns` has the other columns of the rows, each as a list of the same length. None instead
-of a number is no reward: such an answer has no part in means and teaches nothing.
+answer; `columns` has the other columns of the rows, each as a list of the same length. A function
+without `**columns` gets what it names. None instead of a number is no reward: such an answer has no
+part in means and teaches nothing.
 """
 
 import ast

@@ -130,9 +130,8 @@ def tokens_per_micro_batch(
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     own = trained / dist.get_world_size() * (4 + STATE_BYTES[spec.optimizer])
     writes = spec.FORM == "prompts"
-    dora = (
-        spec.adapter is not None and spec.adapter.dora
-    )  # gathered in float32: `_reads_own_weights`
+    # DoRA's layers are gathered in float32: `_reads_own_weights`
+    dora = spec.adapter is not None and spec.adapter.dora
     whole = division(model).whole(sharding, spec.adapter is None, bfloat16 and not dora, writes)
     shape = shapes.of_config(model.config.get_text_config().to_dict())
     per_token = shape.activations(spec.adapter) * (1 if bfloat16 else 2)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.advice import grid_file as offered
 from sweep.gridfile import load as config
+from sweep.gridfile.keys.schema import Decide
 from sweep.gridfile.load import GridError
 
 
@@ -229,3 +231,7 @@ def test_a_path_that_is_no_grid_file_leads_to_one(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(config.GridError, match=said):
         config.load(Path(given))
+
+
+def test_the_report_takes_a_decide_without_trials_for_what_it_is():
+    assert Decide().trials == offered.TRIALS
