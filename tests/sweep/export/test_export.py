@@ -109,7 +109,10 @@ def test_what_is_not_there_is_refused_and_nothing_is_written(
     assert not (tmp_path / "to").exists()
 
 
-def test_a_folder_that_holds_something_is_not_written_into(run: Path, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_is_not_written_into(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no runs are, which the message would name
     to = tmp_path / "to"
     to.mkdir()
     (to / "mine.txt").write_text("mine")
