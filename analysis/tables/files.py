@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.columns import spelled
-from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.names.columns import spelled
+from analysis.tables.external.names.directions import higher_is_better
 from analysis.tables.external.run_names import IN_NAMES
 from analysis.tables.nearby import hint
 

@@ -20,7 +20,7 @@ from analysis.tables import published
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.adopt import Table, adopt
 from analysis.tables.external.adopt import adopted as adopted
-from analysis.tables.external.scores import split, stated
+from analysis.tables.external.scores.wide import split, stated
 from analysis.tables.external.tool_outputs import runs_of_tools
 from analysis.tables.files import read_file
 from analysis.tables.options import ReadOptions

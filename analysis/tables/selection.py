@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.columns import plain
+from analysis.tables.external.names.columns import plain
 from analysis.tables.numbers import numbers
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external import columns, conditions, scores
-from analysis.tables.external.columns import filled
-from analysis.tables.external.long_scores import benchmarks_notes, errors_beside, scores_of_long
+from analysis.tables.external import conditions
+from analysis.tables.external.names import columns
+from analysis.tables.external.names.columns import filled
 from analysis.tables.external.runs import runs
+from analysis.tables.external.scores import wide
+from analysis.tables.external.scores.long import benchmarks_notes, errors_beside, scores_of_long
 from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.spellings import united
 from analysis.tables.external.values import in_schema
@@ -70,13 +72,13 @@ def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) 
     notes += _names_notes(mapping)
     rows: Any = runs(raw, mapping, options.columns, source, notes)
     rest = [name for name in raw.columns if name not in [*mapping.values(), *same]]
-    kinds = scores.Columns([], [], {})
+    kinds = wide.Columns([], [], {})
     if long:
         scores_of_rows = scores_of_long(raw, mapping)
         rows = rows.join(scores_of_rows)
         notes += benchmarks_notes(raw, mapping, scores_of_rows)
     else:
-        kinds = scores.find(raw, rest, rows, options.directions, source)
+        kinds = wide.find(raw, rest, rows, options.directions, source)
     notes += kinds.notes
     columns_of_values = [score.column for score in kinds.scores] or [mapping["value"]]
     rows["result"], rows["results"] = _results(raw, rows, columns_of_values)
@@ -129,7 +131,7 @@ def _results(
     return finite.any(axis=1) & (rows.status == "ok"), pd.Series(texts, raw.index)
 
 
-def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[scores.Score]) -> pd.DataFrame:
+def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[wide.Score]) -> pd.DataFrame:
     """A wide table's scores as rows; without the row of a sweep's summary, which has neither axes
     nor scores."""
     parts = []
@@ -148,7 +150,7 @@ def _melted(raw: pd.DataFrame, rows: pd.DataFrame, columns: list[scores.Score]) 
 
 
 def _of_seed(
-    part: pd.DataFrame, raw: pd.DataFrame, score: scores.Score, columns: list[scores.Score]
+    part: pd.DataFrame, raw: pd.DataFrame, score: wide.Score, columns: list[wide.Score]
 ) -> pd.DataFrame:
     """The rows of a score as runs of its seed, where its column is of one: an empty cell is no run
     where another seed has a value. Beside those, a score of no one seed is of runs of its own."""
@@ -181,7 +183,7 @@ def _marked_everywhere(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([named, marked])
 
 
-def _way_of_tasks(score: scores.Score) -> str:
+def _way_of_tasks(score: wide.Score) -> str:
     stderr = f",stderr={score.stderr}" if score.stderr else ""
     return f"a score of each: --columns value={score.column}{stderr}"
 
@@ -198,14 +200,14 @@ def _failed_notes(rows: pd.DataFrame) -> list[str]:
     return [f"{counted(int(n), 'run')} {state or 'without a state'}" for state, n in states.items()]
 
 
-def _unused_notes(raw: pd.DataFrame, unscored: list[str], kinds: scores.Columns) -> list[str]:
+def _unused_notes(raw: pd.DataFrame, unscored: list[str], kinds: wide.Columns) -> list[str]:
     """The columns that are not used, by reason."""
     reasons: dict[str, list[str]] = {}
     for column in unscored:
-        reason = kinds.unused.get(column) or columns.unused_reason(column) or scores.SETTING
+        reason = kinds.unused.get(column) or columns.unused_reason(column) or wide.SETTING
         if column in kinds.unknown:
             reason = "no known score; if it is one, say --direction COLUMN=max or min"
-        elif reason in (scores.SETTING, scores.NO_NUMBERS):
+        elif reason in (wide.SETTING, wide.NO_NUMBERS):
             several = len(set(raw[column].astype("str"))) > 1
             reason = (
                 "differs between cells, so what it does is part of what the axes seem to do; keep "

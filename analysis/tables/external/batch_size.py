@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.columns import EFFECTIVE, PER_DEVICE_SOMETIMES, plain
+from analysis.tables.external.names.columns import EFFECTIVE, PER_DEVICE_SOMETIMES, plain
 from analysis.tables.numbers import numbers
 
 GPUS = ("num_gpus", "n_gpu", "n_gpus", "ngpus", "gpus", "gpu_count", "num_devices")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external import columns
+from analysis.tables.external.names import columns
 from analysis.tables.numbers import numbers
 from analysis.text import counted, listed
 

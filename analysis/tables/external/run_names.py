@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.columns import roles, run_names
+from analysis.tables.external.names.columns import roles, run_names
 
 RATE = r"(?:lr|learning[ _-]?rate)"
 BATCH = r"(?:bsz?|batch(?:[ _-]?size)?)"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.batch_size import axis, effective_batch_size
-from analysis.tables.external.columns import filled
+from analysis.tables.external.names.columns import filled
 from analysis.tables.external.spellings import elsewhere
 from analysis.tables.numbers import numbers
 from analysis.tables.recipe import adapter_named, optimizer_named

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.external.columns import CONFIG, SPELLINGS, plain
+from analysis.tables.external.names.columns import CONFIG, SPELLINGS, plain
 from analysis.tables.external.run_names import NUMBER, RATE, SIZE, with_settings_of_names
 from analysis.tables.numbers import EMPTY
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.tables.external.columns import PER_DEVICE_SOMETIMES, filled, plain, spelled
+from analysis.tables.external.names.columns import PER_DEVICE_SOMETIMES, filled, plain, spelled
 from analysis.tables.numbers import numbers
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.columns import roles
+from analysis.tables.external.names.columns import roles
 from analysis.tables.external.shape import rows_of_runs
 from analysis.tables.external.tool_files import HISTORY, Said, read
 from analysis.tables.files import SUFFIXES

@@ -8,9 +8,9 @@ import pandas as pd
 
 from analysis.benchmarks import TASKS, task
 from analysis.tables.errors import ResultsError
-from analysis.tables.external import scores
-from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.names.directions import higher_is_better
 from analysis.tables.external.runs import STATES
+from analysis.tables.external.scores import wide
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
 from analysis.tables.schema import COLUMNS, booleans, named_metrics, validated
@@ -257,7 +257,7 @@ def _directions(
     names: set[str] = set()
     for benchmark, metric in pairs.itertuples(index=False):
         names |= {benchmark, metric, f"{benchmark}/{metric}"}
-        direction = scores.stated(options.directions, "", benchmark, metric)
+        direction = wide.stated(options.directions, "", benchmark, metric)
         if direction is None and given is not None:
             here = given[(table.benchmark == benchmark) & (table.metric == metric)].dropna()
             direction = bool(here.iloc[0]) if len(here) else None
@@ -270,7 +270,7 @@ def _directions(
         better = "higher" if direction else "lower"
         notes.append(f"score {benchmark}, {metric}: {better} is better")
     if unknown:
-        raise scores.ask(source, unknown)
+        raise wide.ask(source, unknown)
     return pd.Series(
         [known[pair] for pair in zip(table.benchmark, table.metric, strict=True)], table.index
     )

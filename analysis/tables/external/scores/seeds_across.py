@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from analysis.tables.external.columns import in_config
+from analysis.tables.external.names.columns import in_config
 
 SEED = re.compile(
     r"(?:(?P<score>.+?)[_ /.(-]+(?:(?P<short>s)|run|rep|repeat|trial|seed)|seed)"

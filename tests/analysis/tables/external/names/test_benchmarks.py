@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.benchmarks import task
-from analysis.tables.external.benchmark_names import all_named, named
+from analysis.tables.external.names.benchmarks import all_named, named
 
 
 @pytest.mark.parametrize(

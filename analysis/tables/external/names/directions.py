@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from analysis.benchmarks import ON_DATA_OF, TASKS
-from analysis.tables.external.benchmark_names import SHOTS
+from analysis.tables.external.names.benchmarks import SHOTS
 
 LOWER = (
     *("loss", "losses", "perplexity", "perplexities", "ppl", "pplx", "bpb", "bpc", "bpw", "nll"),

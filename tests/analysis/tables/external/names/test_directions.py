@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.names.directions import higher_is_better
 
 LOWER = [
     "loss",

@@ -1,7 +1,7 @@
 """Which columns of a wide table are scores: a row per run, a column per score.
 
-A column is a score where its name says which value is best (`analysis.tables.directions`) and its
-cells are numbers. The training loss is one only where the table has nothing else.
+A column is a score where its name says which value is best (`names.directions`) and its cells are
+numbers. The training loss is one only where the table has nothing else.
 """
 
 import re
@@ -13,10 +13,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external import columns
-from analysis.tables.external.benchmark_names import named
-from analysis.tables.external.directions import higher_is_better
-from analysis.tables.external.seeds_across import OfSeed, computed, perhaps_seeds, seeds_across
+from analysis.tables.external.names import columns
+from analysis.tables.external.names.benchmarks import named
+from analysis.tables.external.names.directions import higher_is_better
+from analysis.tables.external.scores.seeds_across import (
+    OfSeed,
+    computed,
+    perhaps_seeds,
+    seeds_across,
+)
 from analysis.tables.numbers import numbers
 from analysis.text import listed
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.external.benchmark_names import all_named
+from analysis.tables.external.names.benchmarks import all_named
 from analysis.text import counted
 
 STDERR = re.compile(r"[_ ](?:stderr|std_err|standard_error)(?=,|$)")

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.directions import higher_is_better
+from analysis.tables.external.names.directions import higher_is_better
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "learning_rate": (
