@@ -22,7 +22,7 @@ from sweep.price import calibration_file, money
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule import selection, spending
 from sweep.schedule.allowance import Allowance
-from sweep.schedule.pools import pool
+from sweep.schedule.pools.of_grid import pool
 from sweep.schedule.progress import Progress
 from sweep.schedule.queue import Pending, TrialQueue
 from sweep.schedule.reference_passes import ReferencePasses
@@ -32,7 +32,7 @@ from sweep.storage.driver_lock import FolderLock
 from sweep.storage.events import Events
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
-from sweep.storage.status_reader import Reader
+from sweep.storage.status.reader import Reader
 from sweep.terminal import answer, progress
 
 WORKER_DIED = "the worker died (killed, or out of memory)"

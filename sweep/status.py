@@ -16,7 +16,7 @@ from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from sweep.page import browser, serve
 from sweep.schedule import spending
-from sweep.storage.status_reader import Reader, RunStatus
+from sweep.storage.status.reader import Reader, RunStatus
 from sweep.terminal import answer, progress
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.files import Damaged, shaped

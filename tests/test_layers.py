@@ -27,7 +27,7 @@ HOMES = {
             "ray_tune",
         )
     },
-    "optuna": {"sweep/schedule/search.py"},
+    "optuna": {"sweep/schedule/pools/search.py"},
     "wandb": {"sweep/tracking/trackers.py"},
     "tensorboardX": {"sweep/tracking/trackers.py"},
     "trackio": {"sweep/tracking/trackio_run.py"},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.status_reader import RunStatus
+from sweep.storage.status.reader import RunStatus
 from trainers import files
 
 if TYPE_CHECKING:  # what it imports takes seconds, which the thread spends

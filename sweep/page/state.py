@@ -16,7 +16,7 @@ from analysis.text import number, rate, title
 from sweep.page.curves import LossCurve
 from sweep.schedule.spending import Spent
 from sweep.storage.ranking import Scored
-from sweep.storage.status_reader import RunStatus, TrialStatus
+from sweep.storage.status.reader import RunStatus, TrialStatus
 from sweep.terminal import words
 
 LISTED = 40

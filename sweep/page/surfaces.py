@@ -14,7 +14,7 @@ from analysis.figures.surface_view import SurfaceView
 from analysis.tables.records import run_folder as records
 from analysis.tables.schema import COLUMNS
 from analysis.text import counted, number, rate
-from sweep.storage.status_reader import RunStatus
+from sweep.storage.status.reader import RunStatus
 
 FEWEST = 4
 """Scored cells that a contour needs: fewer span hardly any area."""

@@ -10,8 +10,8 @@ from sweep.page.curves import LossCurve
 from sweep.page.state import CURVES, state
 from sweep.page.surfaces import Surfaces
 from sweep.schedule import spending
-from sweep.storage import time_left
-from sweep.storage.status_reader import Reader, RunStatus
+from sweep.storage.status import time_left
+from sweep.storage.status.reader import Reader, RunStatus
 
 SIGN_SECONDS = 20.0
 """After so long the data is written though nothing has changed: the page shows that it lives."""

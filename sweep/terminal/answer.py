@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.report import terminal
-from sweep.storage.status_reader import RunStatus, TrialStatus
+from sweep.storage.status.reader import RunStatus, TrialStatus
 from trainers.files import read_json
 
 RECOMMENDATIONS = Path("report") / terminal.RECOMMENDATIONS

@@ -15,7 +15,7 @@ from sweep.execution.job import Outcome
 from sweep.plan.trials import Trial
 from sweep.schedule.spending import Spent
 from sweep.storage.ranking import Scored
-from sweep.storage.status_reader import RunStatus, TrialStatus
+from sweep.storage.status.reader import RunStatus, TrialStatus
 from sweep.terminal import words
 
 

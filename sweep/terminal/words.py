@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.text import number, rate
 from sweep.schedule.spending import Spent
-from sweep.storage.status_reader import RunStatus, TrialStatus
+from sweep.storage.status.reader import RunStatus, TrialStatus
 
 CLOCKS = ("running for", "last sign")
 """Columns that change though nothing happens."""

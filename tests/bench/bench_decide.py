@@ -42,7 +42,7 @@ from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
 from sweep.gridfile.keys.schema import Search
 from sweep.plan.order import coarse_first
-from sweep.schedule.search import Study
+from sweep.schedule.pools.search import Study
 from tests.bench import screened
 from tests.bench.bench_calibration import RATES, SIZES, true_of
 from tests.bench.screened import AT_ONCE

@@ -43,7 +43,7 @@ from sweep.storage import manifest
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
-from sweep.storage.status_reader import Reader
+from sweep.storage.status.reader import Reader
 from sweep.terminal.plan import show_plan
 from trainers.evaluate import scores
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from sweep.gridfile.keys.schema import Search
 from sweep.plan.order import coarse_first
-from sweep.schedule.search import Cell, Study
+from sweep.schedule.pools.search import Cell, Study
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

@@ -26,7 +26,7 @@ from analysis.tables import load as tables
 from analysis.tables.errors import ResultsError
 from sweep import new
 from sweep.export import __main__ as export_command
-from sweep.storage.status_reader import Reader
+from sweep.storage.status.reader import Reader
 from tests.fuzz import spoiled
 from trainers import files
 from trainers.data import prepare

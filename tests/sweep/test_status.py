@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sweep.plan import trials as plan
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from sweep.storage.status_reader import Reader
+from sweep.storage.status.reader import Reader
 from sweep.terminal import progress
 from trainers import files
 from trainers.files import Damaged

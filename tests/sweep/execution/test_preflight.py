@@ -12,7 +12,7 @@ from sweep.plan.widen import at_most, widened
 from sweep.resolve import resolve
 from sweep.resolve.resolve import CannotStart
 from sweep.storage.run_folder import RunFolder
-from tests.sweep.schedule.deciding import DECIDE
+from tests.sweep.schedule.pools.deciding import DECIDE
 from trainers import files
 
 RLVR = """\

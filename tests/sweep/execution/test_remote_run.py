@@ -24,7 +24,7 @@ from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.mirror_files import NOTE
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from sweep.storage.status_reader import Reader
+from sweep.storage.status.reader import Reader
 from tests.faults.runs import ROOT, TIMES, Run, judged, wait_until
 from trainers import files
 from trainers.attempt import SIGNS

@@ -6,7 +6,7 @@ from sweep.gridfile.load import GridError
 from sweep.gridfile.screening import screening_stage, share_of, too_short
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import fits
-from tests.sweep.schedule.deciding import DECIDE
+from tests.sweep.schedule.pools.deciding import DECIDE
 
 SHORT = "decide.fidelity={share: 0.25}"
 

@@ -14,7 +14,7 @@ from sweep.plan import trials
 from sweep.plan.reference_passes import needed
 from sweep.schedule.reference_passes import ReferencePasses
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.run_notes import Notes
+from sweep.storage.status.notes import Notes
 from trainers import files
 from trainers.specs.result import StageResult
 

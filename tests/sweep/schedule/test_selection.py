@@ -15,7 +15,7 @@ from sweep.plan.widen import widened
 from sweep.schedule import selection
 from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import MARK, RunFolder, TrialFolder
-from sweep.storage.status_reader import Reader, RunStatus
+from sweep.storage.status.reader import Reader, RunStatus
 from trainers.files import write_json
 
 DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}

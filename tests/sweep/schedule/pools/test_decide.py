@@ -9,9 +9,9 @@ import yaml
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.widen import space, widened
-from sweep.schedule.decide import LAST
+from sweep.schedule.pools.decide import LAST
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from tests.sweep.schedule.deciding import DECIDE, WANTED, Records, cells
+from tests.sweep.schedule.pools.deciding import DECIDE, WANTED, Records, cells
 from trainers.files import read_json, write_json
 
 

@@ -8,7 +8,7 @@ import pytest
 from sweep.gridfile.load import GridError
 from sweep.plan import starting_points
 from sweep.resolve.resolve import CannotStart
-from tests.sweep.schedule.deciding import DECIDE, Records, bowl, cells
+from tests.sweep.schedule.pools.deciding import DECIDE, Records, bowl, cells
 
 
 @pytest.fixture

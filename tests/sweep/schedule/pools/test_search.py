@@ -16,9 +16,9 @@ from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
+from sweep.schedule.pools.search import Study, ordered
+from sweep.schedule.pools.search_queue import SearchPool, SearchQueue
 from sweep.schedule.queue import Pending
-from sweep.schedule.search import Study, ordered
-from sweep.schedule.search_queue import SearchPool, SearchQueue
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sweep.schedule.spending import Spent
-from sweep.storage.status_reader import RunStatus
-from sweep.storage.time_left import Left, spent, time_left
+from sweep.storage.status.reader import RunStatus
+from sweep.storage.status.time_left import Left, spent, time_left
 from sweep.terminal import words
 
 

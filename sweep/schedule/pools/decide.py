@@ -26,10 +26,10 @@ from sweep.gridfile.screening import own_space, screening_stage
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, space
-from sweep.schedule import prior
-from sweep.schedule.pool import Pool, PoolQueue
+from sweep.schedule.pools import prior
+from sweep.schedule.pools.pool import Pool, PoolQueue
+from sweep.schedule.pools.screening import Screening
 from sweep.schedule.queue import Pending
-from sweep.schedule.screening import Screening
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 

@@ -10,7 +10,7 @@ from sweep.plan.bundles import Bundles
 from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.plan.widen import decided_stage, widened
-from sweep.schedule.decide import DecidePool, DecideQueue
+from sweep.schedule.pools.decide import DecidePool, DecideQueue
 from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
 from trainers import files

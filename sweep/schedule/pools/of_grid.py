@@ -5,7 +5,7 @@ from typing import Any
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage
 from sweep.plan.trials import Trial
-from sweep.schedule.pool import Pool
+from sweep.schedule.pools.pool import Pool
 from sweep.storage.run_folder import RunFolder
 
 
@@ -14,11 +14,11 @@ def pool(
 ) -> Pool[Any] | None:
     """None for a grid whose cells all run."""
     if grid.search is not None:
-        from sweep.schedule.search_queue import SearchPool
+        from sweep.schedule.pools.search_queue import SearchPool
 
         return SearchPool(grid, planned, folder, wants)
     if grid.decide is not None:
-        from sweep.schedule.decide import DecidePool
+        from sweep.schedule.pools.decide import DecidePool
 
         return DecidePool(grid, planned, folder, wants)
     return None

@@ -24,7 +24,7 @@ MOST_DRAWN = 40_000
 
 
 class Timed(Protocol):
-    """A planned trial, as `status_reader.TrialStatus`."""
+    """A planned trial, as `reader.TrialStatus`."""
 
     @property
     def stage(self) -> str: ...

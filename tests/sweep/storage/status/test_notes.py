@@ -1,6 +1,6 @@
 """What the status and the page of a run say beside its trials."""
 
-from sweep.storage.run_notes import Notes
+from sweep.storage.status.notes import Notes
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
 

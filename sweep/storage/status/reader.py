@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.storage import durations, ranking
-from sweep.storage.best_so_far import Best, BestSoFar, Identities
 from sweep.storage.driver_signs import Driver
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.run_notes import Notes
-from sweep.storage.time_left import Left, time_left
+from sweep.storage.status.best_so_far import Best, BestSoFar, Identities
+from sweep.storage.status.notes import Notes
+from sweep.storage.status.time_left import Left, time_left
 from sweep.storage.trial_folder import TrialFolder, has_failed
 from trainers import files
 from trainers.files import Damaged
@@ -72,7 +72,7 @@ class RunStatus(NamedTuple):
     scores: dict[tuple[str, str], dict[str, Scored]]
     """(stage, benchmark) -> key of a trial that has ended -> its score."""
     notes: list[str]
-    """What else there is to say (`run_notes.py`)."""
+    """What else there is to say (`notes.py`)."""
 
     @property
     def counts(self) -> dict[str, int]:

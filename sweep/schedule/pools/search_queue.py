@@ -11,9 +11,9 @@ from analysis.design.space import Tried, diverging
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
 from sweep.plan.trials import Trial
-from sweep.schedule.pool import Pool, PoolQueue
+from sweep.schedule.pools.pool import Pool, PoolQueue
+from sweep.schedule.pools.search import Cell, Study, ordered
 from sweep.schedule.queue import Pending
-from sweep.schedule.search import Cell, Study, ordered
 from sweep.storage.ranking import primary_score
 from sweep.storage.run_folder import RunFolder
 from trainers import files

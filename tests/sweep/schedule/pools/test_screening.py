@@ -9,8 +9,8 @@ import yaml
 
 from analysis.report import build
 from analysis.tables import load as results
-from sweep.storage.status_reader import Reader
-from tests.sweep.schedule.deciding import DECIDE, Records, bowl, cells
+from sweep.storage.status.reader import Reader
+from tests.sweep.schedule.pools.deciding import DECIDE, Records, bowl, cells
 
 GRID = DECIDE.replace("benchmarks: [world_choice]}", "fidelity: {share: 0.25}}").replace(
     "world_choice, world_continuation", "world_choice"

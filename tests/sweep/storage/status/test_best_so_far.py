@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from sweep.storage.best_so_far import BestSoFar
 from sweep.storage.ranking import Scored
+from sweep.storage.status.best_so_far import BestSoFar
 from sweep.terminal import progress
 
 
