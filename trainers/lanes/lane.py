@@ -78,12 +78,13 @@ class Lane:
         """Write the line of the latest step; `budgets` turned out too large.
 
         Raises:
-            Diverged: the smoothed loss has been far above its start for long enough.
+            Diverged: the smoothed loss has been far above its start for long enough, or is so
+                after the last step.
         """
         progress = self.records.progress
         progress.budgets = budgets
-        rate = self.rate(progress.steps)
-        self.alone(lambda: self.records.add(self.taken, rate, seconds))
+        rate, last = self.rate(progress.steps), progress.steps + 1 == self.course.steps
+        self.alone(lambda: self.records.add(self.taken, rate, seconds, last))
 
     def save(self, budget: int, lanes: int) -> None:
         """Leave a checkpoint, with the number of lanes that share the budget."""

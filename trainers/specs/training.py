@@ -98,7 +98,8 @@ class TrainingSpec(OptimizerSpec):
     """The trial ends as diverged once the smoothed loss is this many times its start (the first
     loss, or 1 nat where that is lower) ..."""
     divergence_steps: Count = 5
-    """... in this many steps in a row. A loss or gradient that is not finite ends it at once."""
+    """... in this many steps in a row, or at the last step, which a short training reaches before.
+    A loss or gradient that is not finite ends it at once."""
     noise_scale_every: Annotated[int, Field(ge=0)] = 10
     """Optimizer steps from one measurement of the gradient noise scale to the next, more in a long
     training, which makes 2,000 at most; 0 for none. Changes the weights by no more than

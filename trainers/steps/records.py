@@ -139,27 +139,29 @@ class Records:
         self.saved = self.stepped = time.monotonic()
         return None if checkpoint is None else checkpoint.state["budget"]
 
-    def add(self, step: Step, learning_rate: float, seconds: float) -> None:
+    def add(self, step: Step, learning_rate: float, seconds: float, last: bool) -> None:
         """Write the line of a step.
 
         Raises:
-            Diverged: the smoothed loss has been far above its start for long enough.
+            Diverged: the smoothed loss has been far above its start for long enough, or is so after
+                the `last` step of the training.
         """
         self.progress.add(step, learning_rate, seconds)
         self.file.write(json.dumps(_line(self.progress, step, learning_rate)) + "\n")
         self.file.flush()
-        self._check_start()
+        self._check_start(last)
 
-    def _check_start(self) -> None:
+    def _check_start(self, last: bool) -> None:
         progress, spec = self.progress, self.spec
         start = max(progress.first_loss, LOWEST_START)
-        far = progress.smoothed_loss > spec.divergence_factor * start
+        limit = spec.divergence_factor * start
+        far = progress.smoothed_loss > limit
         progress.above = progress.above + 1 if far else 0
-        if progress.above >= spec.divergence_steps:
+        if progress.above >= spec.divergence_steps or (last and far and progress.loss > limit):
+            how_long = "the last," if last else f"for {progress.above} steps"
             raise Diverged(
-                f"smoothed loss {progress.smoothed_loss:.3g} at step {progress.steps}, for "
-                f"{progress.above} steps more than {spec.divergence_factor:g} times its start "
-                f"{start:.3g}"
+                f"smoothed loss {progress.smoothed_loss:.3g} at step {progress.steps}, {how_long} "
+                f"more than {spec.divergence_factor:g} times its start {start:.3g}"
             )
 
     def is_time_to_save(self, now: float) -> bool:

@@ -38,7 +38,7 @@ class Monitor(Records, TrainerCallback):
         attempt.check()
         progress.budgets = engine.budget.shrunk
         learning_rate = self.spec.learning_rate * engine.settings.factor(state.global_step - 1)
-        self.add(engine.taken, learning_rate, seconds)
+        self.add(engine.taken, learning_rate, seconds, progress.steps + 1 == state.max_steps)
         if now > self.deadline:
             raise OutOfTime(f"over the time limit at step {progress.steps} of {state.max_steps}")
         if progress.steps == state.max_steps:

@@ -377,7 +377,7 @@ def test_a_training_alone_goes_on_from_a_lane_and_a_lane_from_it(
 
 
 def _killed_after(steps_taken: int):
-    def check(self):
+    def check(self, last):
         if self.progress.steps == steps_taken:
             raise Killed
 

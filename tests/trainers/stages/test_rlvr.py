@@ -214,7 +214,7 @@ def test_a_killed_training_ends_with_the_same_weights(train, rewarded, monkeypat
     settings = {"steps": 4, "save_every_steps": 2}
     whole, _, lines = train("whole", **settings)
 
-    def killed(self):
+    def killed(self, last):
         if self.progress.steps == 3:
             raise KeyboardInterrupt
 

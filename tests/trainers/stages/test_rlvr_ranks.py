@@ -134,7 +134,7 @@ def test_killed_training_goes_on_in_another_number_of_processes(folder, monkeypa
     settings = {"steps": 4, "save_every_steps": 2}
     train(settings, folder / "whole")
 
-    def killed(self):
+    def killed(self, last):
         if self.progress.steps == 3:
             raise KeyboardInterrupt
 

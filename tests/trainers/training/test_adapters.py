@@ -147,7 +147,7 @@ def test_split_into_micro_batches_does_not_change_the_adapter(adapter, train):
 def test_training_that_is_taken_up_again_ends_with_the_same_bits(settings, train, monkeypatch):
     expected, _, losses = train("undisturbed", save_every_steps=3, **settings)
 
-    def killed(self):
+    def killed(self, last):
         if self.progress.steps == 5:
             raise KeyboardInterrupt
 
