@@ -23,7 +23,7 @@ from sweep.gridfile.yaml import KeyPath
 from trainers.data import row_counts
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
-from trainers.models import adapters
+from trainers.models import adapters, at_hand
 from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
@@ -103,6 +103,22 @@ def across(
             path = ("evaluate", "benchmarks", index)
             message = f"{benchmark!r} is for reward models; no stage here is of the kind `reward`"
             yield path, message
+
+
+def positions(model: str, stages: dict[str, Stage]) -> Problems:
+    """Some models have learned a number of positions, beyond which they compute nothing."""
+    if (most := at_hand.positions(model)) is None:
+        return
+    for name, stage in stages.items():
+        for spec in (spec for _, spec in stage.cells if spec.longest_text > most):
+            added = spec.longest_text - spec.max_length
+            allowed = f"with the {added:,} tokens it writes, at most" if added else "at most"
+            yield (
+                ("stages", name, "max_length"),
+                f"{spec.max_length:,}: {model} has learned {most:,} positions; give {allowed} "
+                f"{most - added:,}",
+            )
+            break
 
 
 def prices(limits: Limits, price: Pricing, asked: Iterable[TrialResources]) -> Problems:

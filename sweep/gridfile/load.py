@@ -125,6 +125,8 @@ class _Checker:
             asked = [parts["resources"], *(stage.resources for stage in parts["stages"].values())]
             for path, message in checks.prices(parts["limits"], parts["price"], asked):
                 self.problems.add(path, message)
+            for path, message in checks.positions(parts["model"].name, parts["stages"]):
+                self.problems.add(path, message)
             for path, message in checks.across(**{key: parts[key] for key in checks.READ}):
                 self.problems.add(path, message)
         if self.problems.lines or name is None:

@@ -105,9 +105,7 @@ def of_training(
 def _longest(spec: TrainingSpec) -> int:
     """Tokens of the longest example: a text, both texts of a pair, or a prompt and what is written
     to it."""
-    if isinstance(spec, RlvrSpec):
-        return spec.max_length + spec.max_new_tokens
-    return 2 * spec.max_length if spec.FORM == "pairs" else spec.max_length
+    return 2 * spec.longest_text if spec.FORM == "pairs" else spec.longest_text
 
 
 def _in_4_bits(shape: shapes.Shape, parameters: int) -> float:

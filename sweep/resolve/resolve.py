@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sweep.gridfile import checks
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
@@ -29,8 +30,8 @@ class CannotStart(Exception):
     """Exit code of the command."""
 
 
-class WrongBenchmark(CannotStart):
-    """A benchmark of the grid cannot be scored, whatever the machine."""
+class WrongGrid(CannotStart):
+    """A benchmark cannot be scored, or texts are too long for the model, whatever the machine."""
 
     code = BAD_INPUT
 
@@ -69,9 +70,12 @@ def resolve(grid: Grid) -> ResolvedGrid:
         commits = hub.fetch(needed)
     except hub.FetchFailed as error:
         raise CannotStart(str(error)) from error
+    too_long = checks.positions(grid.model.name, grid.stages)  # of a model that is here now
+    if lines := [f"{'.'.join(map(str, path))}: {message}" for path, message in too_long]:
+        raise WrongGrid("\n".join(lines))
     process.go_offline()
     if wrong := try_out.problems(_absolute(grid.evaluate)):
-        raise WrongBenchmark("\n".join(wrong))
+        raise WrongGrid("\n".join(wrong))
     marks = fingerprints(grid, commits)
     return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks))
 

@@ -24,6 +24,30 @@ KNOWN_PARAMETERS = {
 headers), or the shapes that a model's configuration gives them."""
 
 
+LEARNED_POSITIONS = {
+    "biogpt": "max_position_embeddings",
+    "codegen": "n_positions",
+    "gpt2": "n_positions",
+    "gpt_bigcode": "n_positions",
+    "gpt_neo": "max_position_embeddings",
+    "gptj": "n_positions",
+    "openai-gpt": "n_positions",
+    "opt": "max_position_embeddings",
+}
+"""Decoders whose table of positions ends, by `model_type`, with the key of its size. Others turn
+queries and keys by their positions, which have no end."""
+
+
+def positions(name: str) -> int | None:
+    """Tokens beyond which the model computes nothing, without loading or downloading; None where
+    there is no such end, or where it is unknown."""
+    place = folder(name)
+    if place is None:
+        return None
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    return config.get(LEARNED_POSITIONS.get(config.get("model_type"), ""))
+
+
 def folder(name: str) -> Path | None:
     """Where a model's configuration lies on this machine, without downloading; None where it does
     not. Of a model on the hub that of its main revision."""

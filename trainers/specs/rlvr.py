@@ -65,6 +65,10 @@ class RlvrSpec(TrainingSpec):
     """Not measured: the completions of a group are no independent examples."""
 
     @property
+    def longest_text(self) -> int:
+        return self.max_length + self.max_new_tokens
+
+    @property
     def examples_per_row(self) -> int:
         return self.group_size
 

@@ -131,6 +131,11 @@ class TrainingSpec(OptimizerSpec):
         return min(HELDOUT_EXAMPLES, rows // 10) if self.heldout is None else self.heldout
 
     @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that a model reads at once."""
+        return self.max_length
+
+    @property
     def data_settings(self) -> dict[str, Any]:
         """What decides, beside the rows, how they become examples; a file by its content."""
         given = self.model_dump(include=set(self.DATA_FIELDS))

@@ -1,5 +1,6 @@
 """Grid files: what is wrong is said, all at once, with its place; what is right loads."""
 
+import json
 import re
 from pathlib import Path
 
@@ -235,3 +236,17 @@ def test_a_path_that_is_no_grid_file_leads_to_one(
 
 def test_the_report_takes_a_decide_without_trials_for_what_it_is():
     assert Decide().trials == offered.TRIALS
+
+
+@pytest.mark.parametrize("of_the_key", ["n_positions", "max_position_embeddings"])
+def test_texts_longer_than_the_positions_of_a_model_are_refused(
+    of_the_key, small, grid_file, tmp_path
+):
+    kind = {"n_positions": "gpt2", "max_position_embeddings": "opt"}[of_the_key]
+    learned = {"model_type": kind, of_the_key: 128}
+    (tmp_path / "learned").mkdir()
+    (tmp_path / "learned" / "config.json").write_text(json.dumps(learned))
+    text = re.sub("^model: .*", f"model: {tmp_path / 'learned'}", small, flags=re.MULTILINE)
+    config.load(grid_file(text))
+    with pytest.raises(GridError, match=r"sft\.max_length: .* learned 128 positions.* at most 128"):
+        config.load(grid_file(text.replace("max_length: 128", "max_length: 129")))
