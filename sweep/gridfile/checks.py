@@ -28,6 +28,7 @@ from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
 from trainers.specs.optimizer import UNSHARDED
+from trainers.specs.training import heldout_score
 from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -272,8 +273,9 @@ def _parent(
     spec = start.cells[0][1]
     listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     allowed = [name for name in listed if benchmarks.find(name).scores == spec.LEAVES]
-    if spec.HELDOUT is not None and spec.heldout != 0:
-        allowed.insert(0, spec.HELDOUT.benchmark)
+    own = heldout_score([spec for _, spec in start.cells])
+    if own is not None and spec.heldout != 0:
+        allowed.insert(0, own.benchmark)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
     elif (best := stage.parent.best) is not None and not any(

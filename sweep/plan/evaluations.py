@@ -8,7 +8,7 @@ from trainers import files
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
-from trainers.specs.training import TrainingSpec
+from trainers.specs.training import TrainingSpec, heldout_score
 from trainers.tasks import benchmarks, metrics
 
 
@@ -98,13 +98,13 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
     it."""
     for other, stage in grid.stages.items():
         spec = stage.cells[0][1]
-        slice_ = spec.HELDOUT
-        if slice_ is None or spec.heldout == 0:
+        slice_, hashed = heldout_score([spec for _, spec in stage.cells]), spec.HELDOUT
+        if slice_ is None or hashed is None or spec.heldout == 0:
             continue
         if other == name:
-            benchmark = slice_.benchmark
+            at = ""
         elif stage.start_from == name and slice_.before and not stage.screens:
-            benchmark = f"{slice_.benchmark}@{other}"
+            at = f"@{other}"
         else:
             continue
         facts = identity(spec)
@@ -112,13 +112,12 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
         for field in spec.SCORE_FIELDS:
             if facts[field] != type(spec).model_fields[field].default:  # which was not hashed once
                 decides.append(f"{field}: {facts[field]}")
-        mark = files.short_hash(
-            grid.model.model_dump(), _content(spec, data), *decides, grid.evaluate.dtype, benchmark
-        )
+        content, dtype = _content(spec, data), grid.evaluate.dtype
+        named = f"{hashed.benchmark}{at}"
         yield Wanted(
-            benchmark=benchmark,
-            task=benchmark,
-            fingerprint=mark,
+            benchmark=f"{slice_.benchmark}{at}",
+            task=f"{slice_.benchmark}{at}",
+            fingerprint=files.short_hash(grid.model.model_dump(), content, *decides, dtype, named),
             metric=slice_.metric,
             higher_is_better=slice_.higher_is_better,
             heldout=spec,

@@ -8,7 +8,8 @@ from trainers.specs.fields import Count, Positive
 from trainers.specs.training import HeldoutScore, TrainingSpec
 
 PAIR_ACCURACY = "pair_accuracy"
-"""Share of held-out pairs whose chosen answer the reward model puts above the rejected one."""
+"""Share of held-out pairs whose chosen answer the reward model, or the policy beside its reference,
+puts above the rejected one."""
 
 
 class PairSpec(TrainingSpec):
@@ -27,7 +28,14 @@ class DpoSpec(PairSpec):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290); the reference is the
     model that the stage starts from."""
 
-    HELDOUT = HeldoutScore("heldout_loss", "loss", False, before=False)
+    HELDOUT = HeldoutScore(
+        "heldout_loss",
+        "loss",
+        False,
+        before=False,
+        unit_of=("loss", "beta"),
+        in_one_unit=HeldoutScore(PAIR_ACCURACY, "accuracy", True, before=False),
+    )
 
     kind: Literal["dpo"]
     loss: Literal["dpo_norm", "sigmoid"] = "dpo_norm"
@@ -38,7 +46,9 @@ class DpoSpec(PairSpec):
     sums are larger, has no default: 0.1 is usual."""
     heldout: Annotated[int, Field(ge=0)] | None = None
     """Pairs kept out of training, the same for every trial; their loss against the same reference
-    is the benchmark `heldout_loss`. When empty, 200, and at most a tenth of the data."""
+    is the benchmark `heldout_loss`. Losses with unlike `loss` or `beta` are in unlike units: in a
+    stage with several it is `pair_accuracy`, the share of pairs whose chosen answer has the larger
+    log-ratio. When empty, 200, and at most a tenth of the data."""
 
     @model_validator(mode="after")
     def _beta_of_the_loss(self):

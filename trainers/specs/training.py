@@ -4,6 +4,7 @@ The docstrings of the fields are the documentation of the grid file.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -30,6 +31,20 @@ class HeldoutScore(NamedTuple):
     higher_is_better: bool
     before: bool
     """Whether the model that the stage starts from can be scored on it too."""
+    unit_of: tuple[str, ...] = ()
+    """Fields of the spec that decide the metric's unit."""
+    in_one_unit: "HeldoutScore | None" = None
+    """What the same evaluation is called, and which of its metrics counts, where the cells of a
+    stage differ in one of these."""
+
+
+def heldout_score(specs: Sequence["TrainingSpec"]) -> HeldoutScore | None:
+    """What the held-out slice of a stage is called, in one unit for all of its cells."""
+    score = specs[0].HELDOUT
+    if score is None:
+        return None
+    units = {tuple(getattr(spec, field) for field in score.unit_of) for spec in specs}
+    return score if len(units) == 1 else score.in_one_unit
 
 
 class TrainingSpec(OptimizerSpec):

@@ -15,6 +15,14 @@ def problem(score: Any) -> str:
     return f"{told}; {WAY_OUT}" if told else ""
 
 
+def counts(scores: list[dict[str, Any]], metric: str | None) -> str | None:
+    """The metric that a benchmark goes by: the one asked for, where it was measured."""
+    measured = {score.get("metric"): bool(score.get("primary")) for score in scores}
+    if metric in measured:
+        return metric
+    return next((name for name, primary in measured.items() if primary), None)
+
+
 def _problem(score: Any) -> str:
     if not isinstance(score, dict):
         return f"scores: {score!r} is no score"

@@ -126,7 +126,8 @@ UNUSED: tuple[tuple[str, str], ...] = (
         r".*(?<!max_)grad(ient)?_?norm.*|.*(logps?|logits)[/_](chosen|rejected).*"
         r"|.*rewards[/_](chosen|rejected|margins).*|.*(?<!cross_)(?<!x)entropy|.*clip_ratio.*"
         r"|.*completions?[/_](mean|min|max)_.*length.*|.*loss_scale|.*_(std|stdev|var|variance)"
-        r"|.*frac_reward_zero_std",
+        rf"|.*frac_reward_zero_std|{_AT}((old_)?approx_?|policy_|reverse_|mean_)?kl(_?div(ergence)?)?"
+        r"(_(avg|mean))?",
         "a figure of the training, no score",
     ),
     (r".*seed.*", "a seed"),

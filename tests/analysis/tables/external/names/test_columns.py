@@ -88,6 +88,13 @@ def test_trls_names(sweep, read):
     assert reason(table, "eval_logps/chosen") == "a figure of the training, no score"
 
 
+@pytest.mark.parametrize("name", ["kl", "objective/kl", "policy/approxkl_avg"])
+def test_how_far_a_policy_has_moved_is_no_score_unless_named_one(name, sweep, read):
+    table = sweep.assign(**{name: 0.01 * np.arange(len(sweep))})
+    assert reason(read(table), name) == "a figure of the training, no score"
+    assert len(scored(read(table, directions={name: "min"}))) == 2
+
+
 def test_mlflows_names(sweep, read):
     names = {"learning_rate": "params.learning_rate", "batch_size": "params.batch_size"}
     frame = sweep.rename(columns=names | {"eval/loss": "metrics.eval_loss"})
