@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sweep.execution.job import Outcome
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status.reader import RunStatus, TrialStatus
 from sweep.terminal import progress, words
@@ -133,3 +134,15 @@ def test_trials_of_two_arms_are_told_apart():
 )
 def test_cell_says_how_far_it_is(step, steps, word):
     assert words.cell_word([trial(state="running", step=step, steps=steps)]) == word
+
+
+def test_line_of_a_trial_tells_it_from_all_others(planned, chain):
+    axes = "stages.first.grid={weight_decay: [0, 0.1]}"
+    trials = planned(chain, axes, "stages.second.parent=each")
+    by_key, lines = {one.key: one for one in trials}, []
+    for one in trials:
+        console = Console(file=io.StringIO(), width=80)
+        progress.outcome(console, 1, 9, one, by_key, Outcome(one.key, "ok", "", 1.0, 1.0))
+        lines.append(console.file.getvalue())  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(set(lines)) == len(lines) > 4
+    assert "weight_decay=0.1" in lines[-1]
