@@ -70,7 +70,7 @@ def main(
     except ValueError as error:
         stop(BAD_INPUT, f"{grid_file}: {error}")
     results = list(findings(grid, planned, runs))
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     for one in results:
         sign = "ok" if not one.mend else "MISSING" if one.blocks else "note"
         mend = f"; {one.mend}" if one.mend else ""

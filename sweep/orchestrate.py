@@ -238,7 +238,7 @@ class Orchestrator:
         self.retention.ended(ended.key)
         self.done += 1
         self.events.ended(trial, *ended[1:])
-        progress.outcome(self.console, self.done, self.total, trial, ended)
+        progress.outcome(self.console, self.done, self.total, trial, self.by_key, ended)
 
     @property
     def reason_unrecorded(self) -> str:

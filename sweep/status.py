@@ -63,7 +63,7 @@ def main(
 
 
 def _show(run_dir: Path, status: RunStatus) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(progress.status(status, maps=True, spent=spending.so_far(run_dir)))
     with console.status("reading the scores"), shaped(run_dir / answer.RECOMMENDATIONS):
         record = answer.as_it_stands(run_dir, status)
@@ -72,7 +72,7 @@ def _show(run_dir: Path, status: RunStatus) -> None:
         console.print("")
         console.print(shown)
     if (run_dir / PAGE).exists():
-        console.print(f"page: {run_dir / PAGE}", markup=False, soft_wrap=True)
+        console.print(f"page: {run_dir / PAGE}", soft_wrap=True)
 
 
 def _record(run_dir: Path, status: RunStatus) -> dict[str, Any]:

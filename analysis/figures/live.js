@@ -6,6 +6,7 @@ const POLL = 2000, SILENT = 90000;
 const page = document.querySelector("[data-live]");
 const maps = new Map();
 let shownSurfaces = 0, missed = 0, last = null;
+let changed = 0, answered = 0, alive = false; // `written` was seen to change; an answer came; whether any change was seen
 
 function ask(name, missing) {
   const script = document.createElement("script");
@@ -42,21 +43,30 @@ function polyline(curve, range) {
 }
 
 function mapOf(given) {
-  if (maps.has(given.id)) return maps.get(given.id);
-  const root = document.getElementById("map").content.cloneNode(true).querySelector("section");
-  root.querySelector("h2").textContent = given.title;
-  root.querySelector("thead tr").append(element("th", "learning rate"), ...given.sizes.map(size => element("th", `batch ${size}`)));
-  const cells = given.rates.map(rate => {
-    const row = element("tr"), places = given.sizes.map(() => element("td"));
-    row.append(element("th", rate), ...places);
-    root.querySelector("tbody").append(row);
-    return places;
-  });
-  const found = { root, cells, select: root.querySelector(".colour select"), given };
-  found.select.addEventListener("change", () => fill(found));
-  page.querySelector(".maps").append(root);
-  maps.set(given.id, found);
-  return found;
+  let map = maps.get(given.id);
+  if (!map) {
+    const root = document.getElementById("map").content.cloneNode(true).querySelector("section");
+    map = { root, select: root.querySelector(".colour select"), given };
+    root.querySelector("h2").textContent = given.title;
+    map.select.addEventListener("change", () => fill(map));
+    page.querySelector(".maps").append(root);
+    maps.set(given.id, map);
+  }
+  const axes = JSON.stringify([given.rates, given.sizes]);
+  if (map.axes !== axes) Object.assign(map, { axes, cells: table(map.root, given) });
+  return map;
+}
+
+// Rows and columns of a map, made anew where cells with other values are planned.
+function table(root, given) {
+  root.querySelector("thead tr").replaceChildren(element("th", "learning rate"), ...given.sizes.map(size => element("th", `batch ${size}`)));
+  const cells = given.rates.map(() => given.sizes.map(() => element("td")));
+  root.querySelector("tbody").replaceChildren(...given.rates.map((rate, i) => {
+    const row = element("tr");
+    row.append(element("th", rate), ...cells[i]);
+    return row;
+  }));
+  return cells;
 }
 
 function fill(map) {
@@ -83,9 +93,10 @@ function showMap(given) {
   fill(map);
 }
 
-function showRunning(trials) {
+function showRunning(trials, rest) {
   const section = page.querySelector("section.running");
   section.hidden = !trials.length;
+  section.querySelector(".rest").textContent = rest;
   if (!trials.length) return;
   const names = Object.keys(trials[0]).filter(name => trials.some(trial => trial[name]));
   section.querySelector("thead tr").replaceChildren(...names.map(name => element("th", name)));
@@ -97,6 +108,8 @@ function showRunning(trials) {
 }
 
 function sweepState(given) {
+  answered = Date.now();
+  if (given.written !== last?.written) { alive = last !== null; changed = answered; }
   last = given;
   missed = 0;
   const done = (given.counts.ok ?? 0) + (given.counts.diverged ?? 0), bar = page.querySelector(".progress");
@@ -111,10 +124,11 @@ function sweepState(given) {
   const words = { ok: "done", diverged: "diverged", failed: "failed", running: "running", planned: "planned" };
   page.querySelector(".counts").textContent = `${done} of ${given.total} trials ended: ` +
     Object.entries(given.counts).map(([state, count]) => `${count} ${words[state]}`).join(", ");
-  const single = given.single.map(one => `${one.name}: ${one.text}`).join("; ");
-  page.querySelector(".lines").replaceChildren(...[...given.lines.slice(given.stopped ? 1 : 0), single].filter(Boolean).map(line => element("li", line)));
+  page.querySelector(".lines").replaceChildren(...[...given.lines.slice(given.stopped ? 1 : 0), ...given.single].map(line => element("li", line)));
+  const ids = given.maps.map(one => one.id);
+  for (const [id, map] of maps) if (!ids.includes(id)) { map.root.remove(); maps.delete(id); }
   given.maps.forEach(showMap);
-  showRunning(given.running);
+  showRunning(given.running, given.rest);
   if (given.surfaces !== shownSurfaces) ask("live_surfaces.js");
   sign();
 }
@@ -131,13 +145,14 @@ async function sweepSurfaces(given) {
   }
 }
 
-// Whether the run still gives a sign; what a browser knows and a dead driver cannot say.
+// Whether the run still gives a sign; what a browser knows and a dead driver cannot say. By this
+// clock alone: that of the run may be ahead or behind.
 function sign() {
   if (!last) return;
-  const silent = Date.now() - last.written, note = page.querySelector(".note");
-  const ago = silent < 60000 ? `${Math.round(silent / 1000)} s` : `${Math.round(silent / 60000)} min`;
-  page.querySelector(".sign").textContent = last.stopped ? "" : `Last sign of the run: ${ago} ago.`;
-  const dead = !last.stopped && silent > SILENT ? `The run has given no sign for ${ago}. If it was ended, the same command goes on from here.` : "";
+  const words = silent => silent < 60000 ? `${Math.round(silent / 1000)} s` : `${Math.round(silent / 60000)} min`;
+  const note = page.querySelector(".note"), silent = answered - changed;
+  page.querySelector(".sign").textContent = last.stopped ? "" : (alive ? "Last sign of the run: " : "No sign of the run yet, this page was opened ") + `${words(Date.now() - changed)} ago.`;
+  const dead = !last.stopped && silent > SILENT ? `The run has given no sign for ${words(silent)}, and wrote this page on ${new Date(last.written).toLocaleString()}. If it was ended, the same command goes on from here.` : "";
   note.textContent = [last.stopped ? last.lines[0] : dead, last.warning].filter(Boolean).join(" ");
   note.hidden = !note.textContent;
 }

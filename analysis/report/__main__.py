@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if given.against:
             print((index.parent / build.AGAINST).read_text(encoding="utf-8"))
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         record = load(index.with_name(terminal.RECOMMENDATIONS))
         with console.capture() as answer:
             console.print(terminal.answer(record, console.width))

@@ -39,7 +39,7 @@ SHOWN = 3
 """Matching pairs that the terminal shows; the page has more."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
+console = Console(markup=False, emoji=False)
 
 Data = Annotated[
     list[str],
@@ -248,7 +248,7 @@ def show_languages(record: dict[str, Any]) -> None:
 
 
 def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

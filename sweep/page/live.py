@@ -31,6 +31,9 @@ EVERY_SECONDS = 2.0
 
 LONG_SECONDS = 600.0
 
+LONGEST_SILENCE = 45.0
+"""Seconds without a write; after 90 the page says that the run gives no sign."""
+
 CPU_SHARE = 0.007
 """Of one core, on average, once the page stands."""
 
@@ -151,7 +154,7 @@ class LivePage:
             return
         self._first_map_seconds = time.thread_time() - self.import_seconds
         pause = EVERY_SECONDS
-        while not self._over.wait(pause):
+        while not self._is_over_after(pause):
             if self._guarded(self._look) and self._is_turn_of_contours():
                 self._guarded(self._draw_contours)
             if self._failures >= MOST_FAILURES:
@@ -159,6 +162,17 @@ class LivePage:
                 return
             is_long = time.monotonic() - self._began > LONG_SECONDS
             pause = max(EVERY_SECONDS * (5 if is_long else 1), -self._cpu_left() / CPU_SHARE)
+
+    def _is_over_after(self, pause: float) -> bool:
+        """Wait for the next look, with signs of life where it is far off."""
+        view = self._view
+        assert view is not None
+        while pause > LONGEST_SILENCE:
+            if self._over.wait(LONGEST_SILENCE):
+                return True
+            self._guarded(lambda: files.write_text(self._report / DATA, view.sign()))
+            pause -= LONGEST_SILENCE
+        return self._over.wait(pause)
 
     def _cpu_left(self) -> float:
         """Seconds that the thread may use now; below 0 where it has used too many."""

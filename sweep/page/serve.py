@@ -9,7 +9,6 @@ import http.server
 import secrets
 import socket
 from http import HTTPStatus
-from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,7 +16,6 @@ SHOWN = ("report", "audit")
 """Folders of the run that are given out."""
 
 START = "/report/index.html"
-COOKIE = "sweep_token"
 HOST = "127.0.0.1"
 
 
@@ -35,6 +33,11 @@ class Server(http.server.ThreadingHTTPServer):
         self.run_dir = run_dir.resolve()
         self.token = secrets.token_urlsafe(24)
         super().__init__((HOST, port), _Handler)
+
+    @property
+    def cookie(self) -> str:
+        """Its name: a browser keeps the cookies of all ports of a machine together."""
+        return f"sweep_token_{self.server_port}"
 
     @property
     def url(self) -> str:
@@ -57,7 +60,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif given and self._is_token(given):
             self.send_response(HTTPStatus.SEE_OTHER)
-            cookie = f"{COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/"
+            cookie = f"{self.server.cookie}={given}; HttpOnly; SameSite=Strict; Path=/"
             self.send_header("Set-Cookie", cookie)
             self.send_header("Location", START if asked.path == "/" else asked.path)
             self.end_headers()
@@ -95,8 +98,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def _cookie(self) -> str:
         bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-        return cookie.value if cookie else bearer
+        cookies = self.headers.get("Cookie", "")
+        for cookie in cookies.split(";"):  # SimpleCookie stops at another server's JSON
+            name, _, value = cookie.strip().partition("=")
+            if name == self.server.cookie:
+                return value
+        return bearer
 
     def _file(self, path: str) -> Path | None:
         """A file of the run that may be seen; None where there is none."""

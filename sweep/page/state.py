@@ -4,7 +4,6 @@ A map per stage and arm: learning rates down, batch sizes across, every cell wit
 loss curve and, once it has ended, its scores.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ from sweep.storage.ranking import Scored
 from sweep.storage.status.reader import RunStatus, TrialStatus
 from sweep.terminal import words
 
-LISTED = 40
-"""Trials that run or failed and are listed one by one."""
+RUNNING, FAILED = 40, 20
+"""Trials that are listed one by one."""
 
 CURVES = 400
 """Cells of a map with a curve each; of more, only those that run have one."""
@@ -30,16 +29,8 @@ def state(
     run: RunStatus, curves: Mapping[str, LossCurve], note: str, spent: Spent
 ) -> dict[str, Any]:
     """`curves` by key of the trial; `note` says what goes on beside the trials, "" for nothing."""
-    groups: dict[tuple[str, str], list[TrialStatus]] = defaultdict(list)
-    for trial in run.trials:
-        groups[trial.stage, trial.arm].append(trial)
-    maps = [
-        _map(name, arm, trials, run, curves)
-        for (name, arm), trials in groups.items()
-        if len({(t.learning_rate, t.batch_size) for t in trials}) > 1
-    ]
-    single = [t for trials in groups.values() if len(trials) == 1 for t in trials]
-    shown = [t for t in run.trials if t.state in ("running", "failed")]
+    groups = words.groups(run)
+    listed = words.listed(run, RUNNING, FAILED)
     return {
         "name": run.name,
         "counts": {state: count for state, count in run.counts.items() if count},
@@ -50,20 +41,16 @@ def state(
             if line
         ],
         "warning": run.driver,
-        "maps": maps,
-        "single": [_single(trial) for trial in single],
-        "running": [_listed(trial) for trial in shown[-LISTED:]],
+        "maps": [_map(*group, run, curves) for group in groups if words.has_map(group.trials)],
+        "single": [words.group(*group) for group in groups if not words.has_map(group.trials)],
+        "running": [_listed(trial) for trial in listed.trials],
+        "rest": listed.rest,
     }
 
 
 def _listed(trial: TrialStatus) -> dict[str, str]:
     texts = words.trial(trial)
     return {name: texts[name] for name in texts if name not in words.CLOCKS}
-
-
-def _single(trial: TrialStatus) -> dict[str, Any]:
-    name = "The model before training" if trial.stage == "base" else title(trial.stage, trial.arm)
-    return {"name": name, "state": trial.state, "text": words.cell_word([trial])}
 
 
 def _map(

@@ -29,6 +29,7 @@ class View:
         self._surfaces = Surfaces(run_dir)
         self._versions = 0
         self._shown: Any = None
+        self._text = "{}"
         self._written = 0.0
         self._drawn: dict[str, Any] = {}
 
@@ -80,8 +81,12 @@ class View:
         if lasting == self._shown and now - self._written < SIGN_SECONDS:
             return None
         self._shown, self._written = lasting, now
-        text = json.dumps(render.finite(shown), separators=(",", ":"), allow_nan=False)
-        return f"sweepState({{...{text},written:{int(now * 1000)}}});\n"
+        self._text = json.dumps(render.finite(shown), separators=(",", ":"), allow_nan=False)
+        return self.sign()
+
+    def sign(self) -> str:
+        """The content of live.js as it was last, written now: a sign that the run goes on."""
+        return f"sweepState({{...{self._text},written:{int(time.time() * 1000)}}});\n"
 
     def at_rest(self, run: RunStatus) -> RunStatus:
         """The run when its driver leaves it: what runs now is planned again."""

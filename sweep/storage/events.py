@@ -101,4 +101,4 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _named(trial: Trial) -> dict[str, Any]:
-    return {"key": trial.key, "trial": trial.readable}
+    return {"key": trial.key, "trial": trial.title}

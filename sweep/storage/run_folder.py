@@ -6,7 +6,7 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import trials
+from sweep.plan.prepared import preparations
 from sweep.plan.trials import Trial
 from sweep.storage import driver_signs, leftovers
 from sweep.storage.driver_lock import FolderLock
@@ -156,9 +157,9 @@ class RunFolder:
         files.write_text(self.path / GRID, stream.getvalue())
         self.extend_plan(planned, planned)
 
-    def extend_plan(self, planned: Iterable[Trial], fresh: Iterable[Trial]) -> None:
+    def extend_plan(self, planned: Sequence[Trial], fresh: Iterable[Trial]) -> None:
         """plan.csv of all that are planned, and trial.json of those that are `fresh`."""
-        files.write_text(self.path / "plan.csv", plan_csv(planned))
+        files.write_text(self.path / "plan.csv", plan_csv(planned, self.data))
         for trial in fresh:
             if not trial.waits:
                 self.trial(trial).write_identity(trial)
@@ -169,7 +170,10 @@ def _before_a_plan(name: str) -> bool:
     return name in (CALIBRATION, "data", *leftovers.BEFORE_THE_PLAN) or files.is_part(name)
 
 
-def plan_csv(planned: Iterable[Trial]) -> str:
+def plan_csv(planned: Sequence[Trial], data: Path | None = None) -> str:
+    """Rows that were counted in `data`, where it was prepared, replace estimates."""
+    known = preparations(planned, data) if data else {}
+    counts = {key: preparation.total for key, preparation in known.items()}
     stream = io.StringIO()
     writer = csv.DictWriter(stream, PLAN_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -179,6 +183,7 @@ def plan_csv(planned: Iterable[Trial]) -> str:
         if spec is not None:
             facts |= {"learning_rate": spec.learning_rate, "batch_size": spec.batch_size}
             facts |= {"lr_bs_ratio": trial.lr_bs_ratio, "seed": spec.seed}
-        row: dict[str, Any] = {**facts, **trials.cost(trial)._asdict(), "folder": trial.folder}
+        cost = trials.cost(trial, counts.get(trial.key))
+        row: dict[str, Any] = {**facts, **cost._asdict(), "folder": trial.folder}
         writer.writerow(row)
     return stream.getvalue()

@@ -20,10 +20,11 @@ NAME = "driver.log"
 
 
 class RunConsole(Console):
-    """A console that outlives its terminal. It has a log within `kept_in`."""
+    """A console that outlives its terminal, and prints text as it stands: brackets in a reason or
+    in a name are no markup. It has a log within `kept_in`."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(markup=False, emoji=False, **options)
         self._log: TextIO | None = None
 
     @contextlib.contextmanager
@@ -48,8 +49,8 @@ class RunConsole(Console):
             self._note(" ".join(objects))
 
     def say(self, line: str) -> None:
-        """A line as it stands: no markup, no colours, no breaks."""
-        self.print(line, highlight=False, markup=False, soft_wrap=True)
+        """A line without colours and breaks."""
+        self.print(line, highlight=False, soft_wrap=True)
 
     def _note(self, line: str) -> None:
         if self._log is not None:

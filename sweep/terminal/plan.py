@@ -13,13 +13,12 @@ from rich.text import Text
 from sweep.gridfile.keys.schema import EACH, Grid, Stage
 from sweep.plan import sight
 from sweep.plan.bundles import Bundles
+from sweep.plan.prepared import preparations
 from sweep.plan.trials import Cost, Trial, cost
 from sweep.price.calibration import Calibration
 from sweep.price.cost import Price, price, slots
 from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
 from sweep.terminal.sums import sums
-from trainers.data import row_counts as counts
-from trainers.data.row_counts import Preparation
 from trainers.specs.training import TrainingSpec
 
 LEGEND = "Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"
@@ -36,7 +35,7 @@ def show_plan(
 
     Row counts that an earlier start left in `data` replace estimates.
     """
-    prepared = _prepared(planned, data)
+    prepared = preparations(planned, data) if data else {}
     counted = {key: preparation.total for key, preparation in prepared.items()}
     costs = {trial.key: cost(trial, counted.get(trial.key)) for trial in planned}
     rule = Bundles(grid)
@@ -72,15 +71,6 @@ def show_plan(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in sight.lines(grid):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _prepared(planned: list[Trial], data: Path | None) -> dict[str, Preparation]:
-    """Preparations by key of the trial; each kind of spec is looked up once."""
-    specs = {trial.key: trial.spec for trial in planned if trial.spec is not None}
-    kinds = {str(counts.asked(spec)): spec for spec in specs.values()}
-    known = {kind: counts.find(data, spec) if data else None for kind, spec in kinds.items()}
-    by_trial = {key: known[str(counts.asked(spec))] for key, spec in specs.items()}
-    return {key: preparation for key, preparation in by_trial.items() if preparation is not None}
 
 
 def _start(stage: Stage, cells: "list[_PlannedCell]") -> str:

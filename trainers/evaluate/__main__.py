@@ -27,8 +27,8 @@ from trainers.tasks import benchmarks, metrics
 from trainers.tasks.registry import Benchmark
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 
 @app.command()
@@ -99,7 +99,7 @@ def main(
     console.print(_table(model, asked, spec, folder))
     console.print(f"records: {folder}", highlight=False, soft_wrap=True)
     for name, error in failed.items():
-        errors.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"{name}: {error}", highlight=False, soft_wrap=True)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 

@@ -94,5 +94,5 @@ class Metrics:
             self._gauges["sweep_trials"].set(counts[state], tags=tags)
 
     def _set(self, name: str, key: str, value: float) -> None:
-        trial = self._jobs[key].trial.readable
+        trial = self._jobs[key].trial.folder  # has the key: several trials may share all else
         self._gauges[name].set(value, tags={"grid": self._grid, "trial": trial})

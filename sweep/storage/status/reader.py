@@ -13,6 +13,7 @@ from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.status.best_so_far import Best, BestSoFar, Identities
 from sweep.storage.status.notes import Notes
+from sweep.storage.status.starts import named_by_start
 from sweep.storage.status.time_left import Left, time_left
 from sweep.storage.trial_folder import TrialFolder, has_failed
 from trainers import files
@@ -91,7 +92,7 @@ def _rows(plan: str) -> list[dict[str, str]]:
             if row.get(name) is None:
                 raise KeyError(name)
         _ = float(row["learning_rate"] or 0), int(row["batch_size"] or 0)
-    return rows
+    return named_by_start(rows)
 
 
 class Reader:

@@ -160,6 +160,82 @@ def test_contours_come_though_the_looks_alone_use_all_the_time(watched, tmp_path
     page.stop("interrupted")
 
 
+def test_page_signs_though_the_next_look_is_far_off(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "EVERY_SECONDS", 1000.0)
+    monkeypatch.setattr(live, "LONGEST_SILENCE", 0.05)
+    page = begun(RunFolder(tmp_path / "run"), planned[1], [])
+    data = page.path.parent / live.DATA
+    before = data.read_text()
+    seconds_until(lambda: data.read_text() != before, 10)
+    kept, written = (text.rpartition(",written:")[::2] for text in (before, data.read_text()))
+    assert kept[0] == written[0]
+    page.stop("interrupted")
+
+
+def test_map_grows_with_the_plan_and_the_rest_of_the_page_goes_on(browser, planned, tmp_path):
+    """As cells are chosen."""
+    head, base, *rows = planned[1].splitlines(keepends=True)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    plan = folder.path / "plan.csv"
+    at_first = [row for row in rows if ",0.001," in row or ",0.003," in row]
+    plan.write_text("".join([head, base, *at_first]))
+    page = begun(folder, plan.read_text(), [])
+    labels = (
+        "return [...document.querySelectorAll('.cells-map tbody th')].map(th => th.textContent)"
+    )
+    browser.get_log("browser")
+    browser.get(page.path.as_uri())
+    seconds_until(lambda: browser.execute_script(labels) == ["1e-3", "3e-3"], 20)
+    trial = folder.path / "trials" / rows[0].strip().rpartition(",")[2]
+    trial.mkdir(parents=True)
+    (folder.path / "driver.json").write_text("{}")
+    files.append_events(trial / "attempts.jsonl", [{"event": "started"}])
+    plan.write_text(planned[1])
+    seconds_until(lambda: len(browser.execute_script(labels)) == 4, 20)
+    assert browser.execute_script(labels) == ["3e-4", "1e-3", "3e-3", "100"]
+    states = browser.execute_script(STATES)
+    assert len(states) == 8 and states.index("running") < 2, "in the row of 3e-4"
+    assert [e for e in browser.get_log("browser") if "ERR_FILE" not in e["message"]] == []
+    page.stop("interrupted")
+
+
+CLOCKS = """
+const states = [], real = Date.now;
+let now = real();
+Date.now = () => now;
+const note = document.querySelector('.note'), sign = document.querySelector('.sign');
+const state = {...last, stopped: false, warning: ''};
+for (const [seconds, written] of arguments[0]) {
+  now += 1000 * seconds;
+  sweepState({...state, written});
+  states.push([note.hidden ? '' : note.textContent, sign.textContent]);
+}
+Date.now = real;
+return states;
+"""
+
+
+@pytest.mark.parametrize("ahead", [-3600_000, 0, 3600_000])
+def test_run_is_silent_by_the_clock_of_the_browser_alone(browser, planned, tmp_path, ahead):
+    page = begun(RunFolder(tmp_path / "run"), planned[1], [])
+    page.stop("interrupted")
+    browser.get(page.path.as_uri())
+    seconds_until(lambda: browser.execute_script("return last !== null"), 20)
+    written = int(time.time() * 1000) + ahead
+    looks = [
+        (0, written),
+        (45, written + 1),
+        (80, written + 2),
+        (60, written + 2),
+        (40, written + 2),
+    ]
+    told = browser.execute_script(CLOCKS, looks)
+    assert [bool(note) for note, _ in told] == [False, False, False, False, True]
+    assert "no sign for 2 min" in told[-1][0]
+    assert told[2][1] == "Last sign of the run: 0 s ago."
+
+
 def test_run_that_is_left_shows_nothing_as_running(planned, tmp_path):
     folder = RunFolder(tmp_path / "run")
     trial = folder.path / "trials" / planned[1].splitlines()[2].rpartition(",")[2]

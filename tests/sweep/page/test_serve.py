@@ -45,9 +45,16 @@ def test_token_in_the_address_becomes_a_cookie(server):
     assert asked(server, "/report/index.html", Authorization=f"Bearer {server.token}").status == 200
 
 
+@pytest.mark.parametrize("others", ['a={"x":1}; ', "a=b c; ", "sweep_token_1=other; "])
+def test_cookie_is_found_among_those_of_other_servers(server, others):
+    cookies = f"{others}{server.cookie}={server.token}"
+    assert str(server.server_port) in server.cookie
+    assert asked(server, "/report/index.html", Cookie=cookies).status == 200
+
+
 @pytest.mark.parametrize("given", ["", "wrong", "é"])
 def test_without_the_token_nothing_is_shown(server, given):
-    cookie = f"{serve.COOKIE}={given}".encode().decode("latin-1")
+    cookie = f"{server.cookie}={given}".encode().decode("latin-1")
     assert asked(server, "/report/index.html", Cookie=cookie).status == 401
     assert asked(server, "/?token=wrong").status == 401
 

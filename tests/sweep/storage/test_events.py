@@ -45,6 +45,14 @@ def test_trial_is_planned_once_in_all_starts(trials, tmp_path):
     assert [e["to_go"] for e in named(path, "begun")] == [2, 2]
 
 
+def test_trial_is_named_with_its_further_axes(planned, small, tmp_path):
+    path = tmp_path / "events.jsonl"
+    axes = "stages.sft.grid={learning_rate: [0.001], batch_size: [4], weight_decay: [0, 0.1]}"
+    events.Events(path).begun(planned(small, axes), 0, 3)
+    names = [event["trial"] for event in named(path, "planned")]
+    assert names[1:] == [f"sft lr 0.001 bs 4 seed 0 weight_decay={decay}" for decay in (0.0, 0.1)]
+
+
 def test_waves_are_one_command_and_a_trial_is_planned_when_it_has_its_key(trials, tmp_path):
     path = tmp_path / "events.jsonl"
     log = events.Events(path)

@@ -122,7 +122,7 @@ def test_every_metric_is_exported(story):
     assert set(counts) == set(STATES)
     assert counts["running"] == 2
     loss = re.findall(r'ray_sweep_loss\{.*trial="(\S+?)".*\} (\S+)', story.metrics)
-    assert {trial for trial, _ in loss} == {
+    assert {trial.rpartition("-")[0] for trial, _ in loss} == {
         "sft-lr1.00e-03-bs4-seed0",
         "sft-lr1.00e-03-bs8-seed0",
     }
