@@ -113,5 +113,8 @@ def _item_content(grid: Grid, given: str) -> Any:
         return [given, files.content_hash(*paths)]
     names = {*benchmarks.BENCHMARKS, *grid.evaluate.benchmarks}
     if given in names or task_files.is_path(given):
-        return benchmarks.fingerprint(benchmarks.find(given), grid.evaluate)
+        benchmark = benchmarks.find(given)
+        mark = benchmarks.fingerprint(benchmark, grid.evaluate)
+        label = audit_items.label_of_tasks(given, grid.audit.contamination, grid.evaluate)
+        return mark if label == benchmark.name else [mark, label]
     return given
