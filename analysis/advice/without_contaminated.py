@@ -85,7 +85,7 @@ def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
     documents = _documents(items)
     for stage, names in leaks.items():
         here = (stages == stage).to_numpy()
-        out[here] |= documents[here].isin(names).to_numpy()
+        out[here] |= documents.loc[here].isin(names).to_numpy()
     touched = items.loc[out, ["key", "benchmark", "metric"]].drop_duplicates()
     kept = items.loc[~out]
     values = kept.merge(touched).groupby(["key", "benchmark", "metric"]).value
