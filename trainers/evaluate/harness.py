@@ -20,6 +20,7 @@ from trainers.evaluate import continuous_metrics, divided, harness_results
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import metrics
 from trainers.tasks.benchmarks import settings
 from trainers.tasks.registry import Benchmark
 from trainers.tasks.tasks import FEWSHOT_SEED, asked
@@ -108,6 +109,9 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
     evaluation = harness_results.read(results, tasks, samples, beside, benchmark, spec)
     own = {"template": _content(lm) if chat_template else None}
+    if (partial := metrics.partial(benchmark)) is not None:
+        warnings.warn(partial, stacklevel=2)
+        own["partial"] = partial
     if cut := computed_by["cut_prompts"]:
         are, their = ("prompt is", "its") if cut == 1 else ("prompts are", "their")
         warnings.warn(

@@ -64,6 +64,24 @@ def named(metric: str, filter_name: str) -> str:
     return metric if filter_name == "none" else f"{metric},{filter_name}"
 
 
+def partial(benchmark: Benchmark) -> str | None:
+    """A sentence about a group whose primary metric only some of its tasks have: the others run and
+    have no part in the score. A task that is a Python class may have any."""
+    if not benchmark.group:
+        return None
+    path = task_index.folder() / benchmark.tasks[0]
+    metric = task_groups.aggregates(path)[0].metric
+    tasks = list(task_groups.leaves(path))
+    having = sum("class" in keys or metric in _listed(keys) for keys in tasks)
+    if having == len(tasks):
+        return None
+    return (
+        f"{benchmark.name}: {metric}, its score, is of {having} of its {len(tasks)} tasks; the "
+        "others run and do not count: name tasks in its place, or another metric first in "
+        "aggregate_metric_list"
+    )
+
+
 def problem(benchmark: Benchmark) -> str | None:
     """What has to be said in a task file about its metric; None for nothing."""
     if benchmark.pairs is not None:

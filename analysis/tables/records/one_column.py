@@ -43,7 +43,9 @@ def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
 
 def notes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """What readers of a column have to know of its scores."""
-    return (*_classes(rows), *_templates(rows), *_cut(rows))
+    settings = [row["scored"][1] for row in rows if "scored" in row]
+    partial = dict.fromkeys(given["partial"] for given in settings if "partial" in given)
+    return (*_classes(rows), *_templates(rows), *_cut(rows), *partial)
 
 
 def _classes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
