@@ -5,7 +5,7 @@ Where a score is no plain mean of its items (two tests averaged, instructions po
 are the score's linear parts, and leaving some out is right to first order.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,9 @@ from analysis.benchmarks import task
 from analysis.fit.rates import RateAt, RateStatus
 from analysis.text import listed, number, rate
 
-Leaked = dict[tuple[str, str], frozenset[str]]
-"""(stage, benchmark) -> names of the items that the data of the stage's models contains."""
+Leaked = dict[str, frozenset[str]]
+"""Stage -> names of the items that the data of its models contains. A name is of a task's document,
+so that it is the same in every benchmark that has the task."""
 
 MIN_ITEMS = 2
 """Fewer items that are left give no error."""
@@ -31,6 +32,8 @@ class Clean(NamedTuple):
     items: pd.DataFrame
     scores: pd.DataFrame
     """Columns of the trial, benchmark, metric, value, n, value_without, n_without."""
+    unscored: dict[str, int]
+    """Audited benchmark -> its contaminated items, where none of its items is scored."""
 
 
 class Change(NamedTuple):
@@ -43,16 +46,35 @@ class Change(NamedTuple):
 
 def leaked(pairs: Iterable[dict[str, Any]], stages: dict[str, list[str]]) -> Leaked:
     """The contaminated items of each stage: found in data that its models were trained on."""
-    by_data: dict[tuple[str, str], set[str]] = {}
+    by_data: dict[str, set[str]] = {}
     for pair in pairs:
-        by_data.setdefault((pair["data"], pair["benchmark"]), set()).add(pair["item"])
-    names = {benchmark for _, benchmark in by_data}
+        by_data.setdefault(pair["data"], set()).add(pair["item"])
     return {
-        (stage, benchmark): frozenset(leaked)
+        stage: frozenset(leaked)
         for stage, data in stages.items()
-        for benchmark in sorted(names)
-        if (leaked := set().union(*(by_data.get((source, benchmark), ()) for source in data)))
+        if (leaked := set().union(*(by_data.get(source, ()) for source in data)))
     }
+
+
+def unscored(
+    pairs: Iterable[dict[str, Any]], benchmarks: Collection[str], items: pd.DataFrame
+) -> dict[str, int]:
+    """See `Clean`; `benchmarks` are those that have scores."""
+    found: dict[str, set[str]] = {}
+    for pair in pairs:
+        found.setdefault(pair["benchmark"], set()).add(pair["item"])
+    scored = set(_documents(items))
+    return {
+        benchmark: len(names)
+        for benchmark, names in found.items()
+        if benchmark not in benchmarks and not names & scored
+    }
+
+
+def _documents(items: pd.DataFrame) -> pd.Series:
+    """The name of each item's document; one that occurs twice in a benchmark is named `hash` and
+    `hash-2`."""
+    return items.item.astype(str).str.partition("-")[0]
 
 
 def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
@@ -60,11 +82,10 @@ def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
     stage_of = dict(zip(frame.key, frame.stage, strict=True))
     stages = items.key.map(stage_of)
     out = np.zeros(len(items), dtype=bool)
-    # An item that occurs twice in a benchmark is named `hash` and `hash-2`.
-    documents = items.item.astype(str).str.partition("-")[0]
-    for (stage, benchmark), names in leaks.items():
-        here = ((stages == stage) & (items.benchmark == benchmark)).to_numpy()
-        out[here] |= documents[here].isin(names).to_numpy()
+    documents = _documents(items)
+    for stage, names in leaks.items():
+        here = (stages == stage).to_numpy()
+        out[here] |= documents.loc[here].isin(names).to_numpy()
     touched = items.loc[out, ["key", "benchmark", "metric"]].drop_duplicates()
     kept = items.loc[~out]
     values = kept.merge(touched).groupby(["key", "benchmark", "metric"]).value
@@ -80,7 +101,7 @@ def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
         *("key", "stage", "arm", "learning_rate", "batch_size", "seed", "benchmark", "metric"),
         *("primary", "value", "n", "value_without", "n_without"),
     ]
-    return Clean(clean.loc[~lost.to_numpy()], kept, rows.loc[changed, columns])
+    return Clean(clean.loc[~lost.to_numpy()], kept, rows.loc[changed, columns], {})
 
 
 def _stderr(values: pd.Series) -> float:

@@ -64,9 +64,11 @@ class Source:
             return None
         pairs = tables.contaminated(self.folder / tables.FOLDER)
         stages = audited["contamination"].get("stages", {})
-        return without_contaminated.without(
-            self.frame, results.items(self.folder), without_contaminated.leaked(pairs, stages)
-        )
+        items = results.items(self.folder)
+        leaks = without_contaminated.leaked(pairs, stages)
+        benchmarks = set(self.every_row.benchmark)
+        unscored = without_contaminated.unscored(pairs, benchmarks, items)
+        return without_contaminated.without(self.frame, items, leaks)._replace(unscored=unscored)
 
 
 def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool = True) -> Source:

@@ -15,7 +15,7 @@ from trainers.data.rows import sources
 from trainers.data.rows.sources import DataUnavailable
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
-from trainers.tasks import benchmarks
+from trainers.tasks import benchmarks, task_files
 from trainers.tasks import items as audit_items
 from trainers.tasks.task_files import EvaluationUnavailable
 
@@ -111,6 +111,10 @@ def _items_content(grid: Grid) -> list[Any]:
 def _item_content(grid: Grid, given: str) -> Any:
     if paths := audit_items.local_files(given):
         return [given, files.content_hash(*paths)]
-    if given in {*benchmarks.BENCHMARKS, *grid.evaluate.benchmarks}:
-        return benchmarks.fingerprint(benchmarks.find(given), grid.evaluate)
+    names = {*benchmarks.BENCHMARKS, *grid.evaluate.benchmarks}
+    if given in names or task_files.is_path(given):
+        benchmark = benchmarks.find(given)
+        mark = benchmarks.fingerprint(benchmark, grid.evaluate)
+        label = audit_items.label_of_tasks(given, grid.audit.contamination, grid.evaluate)
+        return mark if label == benchmark.name else [mark, label]
     return given

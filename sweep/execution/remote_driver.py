@@ -20,7 +20,7 @@ from sweep.storage.remote.lock import store_lock
 from sweep.storage.remote.mirror_files import content, is_own
 from sweep.storage.remote.object_store import Unreachable, WholeFiles, asking
 from sweep.storage.run_folder import RunFolder
-from trainers.tasks import task_files
+from trainers.tasks import own_files
 
 FOLLOWED_EVERY = 10.0
 """Seconds from one look at the running trials to the next, at least."""
@@ -226,7 +226,7 @@ class RemoteRun:
 
 def _files(path: Path) -> list[Path]:
     if path.suffix in (".yaml", ".yml"):
-        return sorted(task_files.needed(path))
+        return sorted({Path(os.path.abspath(file)) for file in own_files.of_task(path)})
     if path.is_file():
         return [path]
     files = [file for file in path.rglob("*") if file.is_file()]

@@ -27,7 +27,7 @@ from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.specs.data import Model
 from trainers.specs.evaluation import OLD_ITEMS_PER_BATCH, EvaluateSpec
-from trainers.tasks import benchmarks, items
+from trainers.tasks import benchmarks, items, task_files
 
 OWN = "x-"
 """Begins keys that are the user's own, for what YAML's anchors share."""
@@ -180,12 +180,12 @@ class _Checker:
     def local_copy(self, path: KeyPath, given: Any, evaluate: Any) -> None:
         """Scores are joined with the audit by the documents that are evaluated, not by a copy."""
         scored = _list(evaluate.get("benchmarks")) if isinstance(evaluate, dict) else []
-        if isinstance(given, str) and "=" in given and items.label(given) in scored:
-            label = items.label(given)
+        labels = {Path(n).stem if task_files.is_path(n) else n: n for n in scored if type(n) is str}
+        if isinstance(given, str) and (label := items.label(given)) in labels and label != given:
             self.problems.add(
                 path,
-                f"{given!r}: {label} is evaluated here; give its name alone (its items are "
-                "those of evaluate.data_dir, or of the hub)",
+                f"{given!r}: {label} is evaluated here; give its name alone, {labels[label]!r} "
+                "(its items are those of evaluate.data_dir, of its task file, or of the hub)",
             )
 
     def data_names(self, path: KeyPath, data: Any) -> None:

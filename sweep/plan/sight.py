@@ -13,7 +13,7 @@ from analysis.text import listed
 from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan.widen import decided_stage
-from trainers.tasks import benchmarks
+from trainers.tasks import benchmarks, item_counts
 
 FEWEST = 3
 """Learning rates below which nothing is placed."""
@@ -90,9 +90,8 @@ def _of_stage(grid: Grid, stage: Stage, label: str, layout: Layout) -> Iterator[
 
 def _expected(grid: Grid, name: str, layout: Layout, every_item: bool = False) -> Expected:
     benchmark, known = benchmarks.find(name), task(name)
-    items = benchmark.items or 0
-    if grid.evaluate.limit is not None and not every_item:
-        items = min(items, grid.evaluate.limit * len(benchmark.tasks))
+    spec = grid.evaluate.model_copy(update={"limit": None}) if every_item else grid.evaluate
+    items = item_counts.scored(benchmark, spec) or benchmark.items or 0
     return power.expected(layout, name, power.USUAL[name], known.chance or 0.0, items)
 
 

@@ -24,7 +24,7 @@ from sweep.price.calibration import Calibration, StageSpeed, timed
 from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.models import at_hand
-from trainers.tasks import benchmarks
+from trainers.tasks import benchmarks, item_counts
 
 
 class Price(NamedTuple):
@@ -174,7 +174,10 @@ def _tokens(
 def _eval_tokens(grid: Grid, trial: Trial) -> float | None:
     scored = map(benchmarks.find, _listed(grid, trial.stage))
     return _sum(
-        [_times(_items(grid, benchmark), benchmark.tokens_per_item) for benchmark in scored]
+        [
+            _times(item_counts.scored(benchmark, grid.evaluate), benchmark.tokens_per_item)
+            for benchmark in scored
+        ]
     )
 
 
@@ -182,14 +185,6 @@ def _listed(grid: Grid, stage: str) -> list[str]:
     """Benchmarks of the grid that score a stage's models, without its held-out slices."""
     names = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     return [name for name in names if fits(grid, stage, name)]
-
-
-def _items(grid: Grid, benchmark: benchmarks.Benchmark) -> int | None:
-    """Items that the benchmark will score; a limit holds for each of its tasks."""
-    if benchmark.items is None:
-        return None
-    limit = grid.evaluate.limit
-    return benchmark.items if limit is None else min(benchmark.items, limit * len(benchmark.tasks))
 
 
 def _flops_per_second(grid: Grid, parameters: int | None) -> float | None:
@@ -228,7 +223,7 @@ def _gpu_decoding(grid: Grid, trial: Trial, size: Size, device: Device) -> float
     for name in _listed(grid, trial.stage):
         benchmark = benchmarks.find(name)
         if tokens := benchmarks.longest_answer(benchmark, grid.evaluate):
-            items = _items(grid, benchmark)
+            items = item_counts.scored(benchmark, grid.evaluate)
             seconds.append(
                 None if items is None else step_time.decoding(size, items, tokens, device)
             )

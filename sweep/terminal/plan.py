@@ -20,6 +20,7 @@ from sweep.price.cost import Price, price, slots
 from sweep.terminal.quantities import UNKNOWN, bytes_, count, hours, plural, short
 from sweep.terminal.sums import sums
 from trainers.specs.training import TrainingSpec
+from trainers.tasks import benchmarks, metrics
 
 LEGEND = "Each cell: LR/BS and #start order. Below: cost of one trial at that batch size"
 
@@ -69,7 +70,9 @@ def show_plan(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in sums(grid, planned, list(costs.values()), priced, measured):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in sight.lines(grid):
+    scored = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
+    partial = filter(None, map(metrics.partial, map(benchmarks.find, scored)))
+    for line in (*partial, *sight.lines(grid)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -108,9 +108,9 @@ def run_folder(root: Path, items: int = 60) -> Path:
 
 def _scores(folder: Path, wanted: list[dict], difficulty: np.ndarray, skill: float, seed: int):
     rng = np.random.default_rng(seed)
-    items = [f"item{number}" for number in range(len(difficulty))]
     for evaluation in wanted:
         name = evaluation["benchmark"]
+        items = [f"{name} {number}" for number in range(len(difficulty))]
         peak = PEAK.get(name, -13.5)
         level = skill if skill > -5 else 2.0 - 0.35 * (skill - peak) ** 2
         chance = 1 / (1 + np.exp(-(level + difficulty + rng.normal(0, 0.3, len(difficulty)))))

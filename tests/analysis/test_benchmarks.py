@@ -1,6 +1,7 @@
 import pytest
 
 from analysis.benchmarks import TASKS, task
+from trainers.tasks.registry import BENCHMARKS
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,7 @@ def test_what_a_guess_earns_from_a_grader_of_any_kind_is_not_known() -> None:
 
 def test_every_task_is_cited_and_filed_under_its_name() -> None:
     assert all(name == one.benchmark and one.citation for name, one in TASKS.items())
+
+
+def test_every_benchmark_that_a_grid_may_name_has_a_label_and_a_type() -> None:
+    assert set(BENCHMARKS) <= set(TASKS)

@@ -94,9 +94,10 @@ def main(
             "score the two apart",
         )
     commit = _ready(model, revision, asked, spec)
-    folder = _record_model(out, model, commit, asked, spec)
-    failed = _score(model, commit, asked, spec, folder, threads)
-    console.print(_table(model, asked, spec, folder))
+    labels = _labels(out, asked, spec)
+    folder = _record_model(out, model, commit, labels, spec)
+    failed = _score(model, commit, labels, spec, folder, threads)
+    console.print(_table(model, labels, spec, folder))
     console.print(f"records: {folder}", highlight=False, soft_wrap=True)
     for name, error in failed.items():
         errors.print(f"{name}: {error}", highlight=False, soft_wrap=True)
@@ -118,21 +119,39 @@ def _ready(
     return commits.get(f"model:{model}", revision)
 
 
+def _labels(out: Path, asked: list[Benchmark], spec: EvaluateSpec) -> dict[Benchmark, str]:
+    """Name of each benchmark in the run folder: a task file's as it was before, else one that no
+    other benchmark has there or now."""
+    manifest = files.read_json(out / "manifest.json") or {}
+    earlier = manifest.get("stages", {}).get("base", {}).get("evaluations", [])
+    known = {record["task"]: record["benchmark"] for record in earlier if "task" in record}
+    names = [benchmarks.canonical(name) for name in spec.benchmarks]
+    there = [task for task in known if Path(task).is_file()]
+    labels = benchmarks.labels(list(dict.fromkeys([*there, *names]))) | known
+    return {benchmark: labels[name] for benchmark, name in zip(asked, names, strict=True)}
+
+
+def _is_file(benchmark: Benchmark) -> bool:
+    built_in = benchmarks.BENCHMARKS.get(benchmark.name) == benchmark
+    return Path(benchmark.tasks[0]).is_absolute() and not built_in
+
+
 def _record_model(
-    out: Path, model: str, commit: str | None, listed: list[Benchmark], spec: EvaluateSpec
+    out: Path, model: str, commit: str | None, labels: dict[Benchmark, str], spec: EvaluateSpec
 ) -> Path:
     """The model's trial folder, and the benchmarks in the manifest of the run folder."""
     name = str(Path(model).absolute()) if Path(model).exists() else model
     content = (fingerprint.of_weights(model), fingerprint.of_settings(model))
     key = files.short_hash(name, commit, *(content if content[1] else content[:1]))
     settings = {
-        benchmark.name: {
-            "benchmark": benchmark.name,
+        label: {
+            "benchmark": label,
+            **({"task": benchmark.tasks[0]} if _is_file(benchmark) else {}),
             "fingerprint": benchmarks.fingerprint(benchmark, spec),
             "metric": metrics.primary(benchmark).name,
             "higher_is_better": metrics.primary(benchmark).higher_is_better is not False,
         }
-        for benchmark in listed
+        for benchmark, label in labels.items()
     }
     folder = out.absolute() / "trials" / f"{Path(model).name.replace(':', '-')}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +160,7 @@ def _record_model(
         earlier = manifest["stages"].get("base", {"evaluations": []})["evaluations"]
         kept = {record["benchmark"]: record for record in earlier}
         for benchmark, record in settings.items():
-            if kept.get(benchmark, record) != record:
+            if kept.get(benchmark, record)["fingerprint"] != record["fingerprint"]:
                 console.print(f"{benchmark}: other settings than before; the table shows the new")
         manifest["stages"]["base"] = {"evaluations": list((kept | settings).values())}
         files.write_json(out / "manifest.json", manifest)
@@ -155,7 +174,7 @@ def _record_model(
 def _score(
     model: str,
     commit: str | None,
-    listed: list[Benchmark],
+    labels: dict[Benchmark, str],
     spec: EvaluateSpec,
     folder: Path,
     threads: int,
@@ -163,14 +182,14 @@ def _score(
     """Run what has no record; returns why each that failed did."""
     places = {
         benchmark: folder / "scores" / f"{benchmarks.fingerprint(benchmark, spec)}.json"
-        for benchmark in listed
+        for benchmark in labels
     }
     left = [benchmark for benchmark, place in places.items() if not place.exists()]
     if not left:
         return {}
     process.prepare(threads, gpus=1)
     try:
-        loaded, score = _opened(model, commit, spec, judge=listed[0].scores == "reward")
+        loaded, score = _opened(model, commit, spec, judge=left[0].scores == "reward")
     except load.ModelUnavailable as error:
         stop(CANNOT_RUN, str(error))
     about = {"status": "ok", "reason": "", "steps": 0, "train_seconds": 0.0}
@@ -178,15 +197,15 @@ def _score(
     files.write_json(folder / "train.json", about | parameters)
     failed = {}
     for benchmark in left:
-        console.print(f"{benchmark.name} ...", highlight=False)
+        console.print(f"{labels[benchmark]} ...", highlight=False)
         begun = time.monotonic()
         try:
             evaluation = score(benchmark)
         except Exception as error:  # a task file can raise anything
-            failed[benchmark.name] = f"{type(error).__name__}: {error}"
+            failed[labels[benchmark]] = f"{type(error).__name__}: {error}"
             continue
-        mark = places[benchmark].stem
-        scores.write(places[benchmark], benchmark.name, mark, evaluation, time.monotonic() - begun)
+        place, seconds = places[benchmark], time.monotonic() - begun
+        scores.write(place, labels[benchmark], place.stem, evaluation, seconds)
     return failed
 
 
@@ -206,21 +225,21 @@ def _opened(
     return loaded, lambda benchmark: harness.score(lm, benchmark, spec)
 
 
-def _table(model: str, listed: list[Benchmark], spec: EvaluateSpec, folder: Path) -> Table:
+def _table(model: str, labels: dict[Benchmark, str], spec: EvaluateSpec, folder: Path) -> Table:
     table = Table(title=f"{model}, preset {spec.preset}", title_justify="left")
     for name in ("benchmark", "metric"):
         table.add_column(name)
     for name in ("value", "stderr", "n", "seconds"):
         table.add_column(name, justify="right")
-    for benchmark in listed:
+    for benchmark, label in labels.items():
         record = files.read_json(
             folder / "scores" / f"{benchmarks.fingerprint(benchmark, spec)}.json"
         )
         if record is None:
-            table.add_row(benchmark.name, "failed", "", "", "", "", style="red")
+            table.add_row(label, "failed", "", "", "", "", style="red")
             continue
         for score in sorted(record["scores"], key=lambda score: not score["primary"]):
-            table.add_row(*_cells(benchmark.name, score, record["eval_seconds"]))
+            table.add_row(*_cells(label, score, record["eval_seconds"]))
         table.add_section()
     return table
 

@@ -69,9 +69,10 @@ def _answers(
         work = partial(_elsewhere, method, spec)
         own, *rest = others.run(work, [(part,) for part in sent], first)
         answers |= zip(itertools.chain(*shares[0]), own, strict=True)
-        for share, (values, ahead) in zip(shares[1:], rest, strict=True):
+        for share, (values, ahead, cut) in zip(shares[1:], rest, strict=True):
             answers |= zip(itertools.chain(*share), values, strict=True)
             known |= ahead
+            _cut_prompts(lm).update(cut)
     if left := [n for n in range(len(requests)) if n not in answers]:
         answers |= zip(left, here([requests[n] for n in left], **options), strict=True)
     return [answers[n] for n in range(len(requests))]
@@ -91,6 +92,11 @@ def _known(lm: Any) -> Known:
     return getattr(lm, "known", {})
 
 
+def _cut_prompts(lm: Any) -> set[str]:
+    """None of lm-eval's own class, which does not say."""
+    return getattr(lm, "cut", set())
+
+
 def _sent(lm: Any, request: Any) -> Sent:
     ahead = getattr(lm, "foreseen", None)
     return Sent(request.args, [] if ahead is None else list(ahead(request)))
@@ -108,13 +114,16 @@ _opened: list[Any] = []
 
 def _elsewhere(
     method: str, spec: EvaluateSpec, loaded: load.Loaded, units: list[list[Sent]]
-) -> tuple[list[Any], Known]:
-    """The answers to requests, and the log-likelihoods that were foreseen of them."""
+) -> tuple[list[Any], Known, set[str]]:
+    """The answers to requests, the log-likelihoods that were foreseen of them, and the prompts that
+    were cut."""
     from trainers.evaluate import harness
+    from trainers.inference import harness_model
 
     if not _opened:
         _opened.append(harness.open_whole(loaded, spec))
     lm = _opened[0]
+    harness_model.begin(lm)
     answers: list[Any] = []
     ahead: Known = {}
     for unit in units:
@@ -124,4 +133,4 @@ def _elsewhere(
         with lm.foreseeing(lambda sent: sent.foreseen):
             answers += getattr(lm, method)(unit)
             ahead |= _known(lm)
-    return answers, ahead
+    return answers, ahead, _cut_prompts(lm)

@@ -5,11 +5,12 @@ trainers/evaluate/__main__.py.
 """
 
 import hashlib
-import io
 import json
 import random
 import tempfile
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from trainers.evaluate import continuous_metrics, divided, harness_results
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
 from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import metrics
 from trainers.tasks.benchmarks import settings
 from trainers.tasks.registry import Benchmark
 from trainers.tasks.tasks import FEWSHOT_SEED, asked
@@ -77,14 +79,17 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     import lm_eval
     from lm_eval.utils import set_torch_seed
 
+    from trainers.inference import harness_model
+
     _compile_templates_once()
     tasks, chosen = asked(benchmark, spec, _template(lm))
     chat_template = settings(benchmark, spec).chat_template
     for seed in (random.seed, np.random.seed, set_torch_seed):
         seed(FEWSHOT_SEED)
     evaluate: Any = lm_eval.evaluate
+    harness_model.begin(lm)
     with (
-        redirect_stderr(io.StringIO()),  # its progress bars cannot be turned off
+        _without_progress_bars(),
         _foreseen(lm, benchmark, tasks, chat_template),
     ):
         results = evaluate(
@@ -100,22 +105,45 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
             task: harness_results.by_document(results["samples"][task])
             for task in results["samples"]
         }
+        computed_by = harness_model.description(lm)
         beside = _companions(lm, benchmark, tasks, samples, chat_template)
     evaluation = harness_results.read(results, tasks, samples, beside, benchmark, spec)
     own = {"template": _content(lm) if chat_template else None}
-    return evaluation._replace(settings=evaluation.settings | own | _computed_by(lm))
+    if (partial := metrics.partial(benchmark)) is not None:
+        warnings.warn(partial, stacklevel=2)
+        own["partial"] = partial
+    if cut := computed_by["cut_prompts"]:
+        are, their = ("prompt is", "its") if cut == 1 else ("prompts are", "their")
+        warnings.warn(
+            f"{benchmark.name}: {cut} {are} longer than the model's context of {lm.max_length} "
+            f"tokens and scored without {their} beginning, instructions and shots",
+            stacklevel=2,
+        )
+    return evaluation._replace(settings=evaluation.settings | own | computed_by)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """lm-eval has no switch for all of its own; warnings stay."""
+    from tqdm import tqdm
+
+    bars: Any = tqdm
+    start = bars.__init__
+
+    def disabled(bar: Any, *args: Any, **options: Any) -> None:
+        start(bar, *args, **(options | {"disable": True}))
+
+    bars.__init__ = disabled
+    try:
+        yield
+    finally:
+        bars.__init__ = start
 
 
 def _content(lm: Any) -> str:
     """Hash of the model's chat template: another one makes other prompts of the same items."""
     template = getattr(getattr(lm, "tokenizer", None), "chat_template", None)
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _computed_by(lm: Any) -> dict[str, Any]:
-    from trainers.inference import harness_model
-
-    return harness_model.description(lm)
 
 
 def _template(lm: Any) -> str:

@@ -181,17 +181,19 @@ def by_document(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _per_item(
     samples: list[dict[str, Any]], metric: str, filter_name: str, task: Any
 ) -> np.ndarray | None:
-    """Values whose mean is the score: numbers as they are, lists (IFEval's instructions of a
-    prompt) pooled, parts of a perplexity by the delta method; else None."""
+    """Values whose mean is the score: numbers as they are, lists of numbers (IFEval's instructions
+    of a prompt) pooled, parts of a perplexity by the delta method; else None (BLEU's texts)."""
     values = [sample[metric] for sample in samples if sample["filter"] == filter_name]
-    if all(isinstance(value, list) and value for value in values):
+    if all(isinstance(value, list) and value and _numbers(value) for value in values):
         sums = np.array([float(sum(value)) for value in values])
         return contributions(sums, np.array([float(len(value)) for value in values]))
     if (parts := _perplexity_parts(values, task.aggregation().get(metric))) is not None:
         return parts
-    if all(isinstance(value, bool | int | float | np.number) for value in values):
-        return np.array(values, dtype=float)
-    return None
+    return np.array(values, dtype=float) if _numbers(values) else None
+
+
+def _numbers(values: list[Any]) -> bool:
+    return all(isinstance(value, bool | int | float | np.number) for value in values)
 
 
 def _perplexity_parts(values: list[Any], aggregation: Any) -> np.ndarray | None:

@@ -54,13 +54,26 @@ def open_lm(
     return SharedPrefixLM(decoder, tokenizer, stock_batch_size)
 
 
+def begin(lm: Any) -> None:
+    """Forget what `description` says of the requests so far."""
+    if isinstance(lm, SharedPrefixLM):
+        lm.cut, lm.stock_generation = set(), False
+
+
 def description(lm: Any) -> dict[str, Any]:
-    """What computed a score, for its record: the class, its dtype and its device."""
+    """What computed a score, for its record: the class, its dtype and its device; and how many
+    distinct prompts since `begin` were longer than the model's context, which cuts off their
+    beginning (None where lm-eval's own class does not say)."""
     model = getattr(lm, "model", None)
+    own = isinstance(lm, SharedPrefixLM)
+    facts = {
+        "model_class": HFLM.__name__ if own and lm.stock_generation else type(lm).__name__,
+        "cut_prompts": len(lm.cut) if own else None,
+    }
     if not isinstance(model, torch.nn.Module):
-        return {"model_class": type(lm).__name__}
+        return facts
     return {
-        "model_class": type(lm).__name__,
+        **facts,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": devices.name() if model.device.type == "cuda" else model.device.type,
     }
@@ -93,6 +106,10 @@ class SharedPrefixLM(HFLM):
         self._foreseen: Foreseen | None = None
         self._known: dict[tuple[str, str] | None, tuple[float, bool]] = {}
         """Log-likelihoods computed along with answers, until they are asked for."""
+        self.cut: set[str] = set()
+        """Prompts that have lost their beginning."""
+        self.stock_generation = False
+        """Whether answers were the stock class's."""
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -152,6 +169,9 @@ class SharedPrefixLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
+        for texts, context, continuation in requests:
+            if texts is not None and len(context) + len(continuation) > self.max_length + 1:
+                self.cut.add(texts[0])
         left = [number for number, (texts, *_) in enumerate(requests) if texts not in self._known]
         scored = dict(zip(left, self._score([requests[number] for number in left]), strict=True))
         answers = []
@@ -228,10 +248,6 @@ class SharedPrefixLM(HFLM):
         them."""
         _, asked = requests[0].args
         settings: dict[str, Any] = dict(normalize_gen_kwargs(asked, self.max_gen_toks))
-        reason = stopping.not_greedy(settings, self.model) or self.think_end_token
-        if reason:
-            warnings.warn(f"lm-eval's stock generation is used: {reason}", stacklevel=2)
-            return None
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         until = handle_stop_sequences(settings["until"], eos=end)
         room = self.max_length - settings["max_gen_toks"]
@@ -242,9 +258,16 @@ class SharedPrefixLM(HFLM):
             )
         encoded = self._tokens((request.args[0] for request in requests), self.tokenizer.bos_token)
         prompts = [encoded[request.args[0]] for request in requests]
-        if cut := sum(len(prompt) > room for prompt in prompts):
-            message = "%d prompts lose all but their last %d tokens"
-            huggingface.eval_logger.warning(message, cut, room)
+        self.cut |= {
+            request.args[0]
+            for request, prompt in zip(requests, prompts, strict=True)
+            if len(prompt) > room
+        }
+        reason = stopping.not_greedy(settings, self.model) or self.think_end_token
+        if reason:
+            warnings.warn(f"lm-eval's stock generation is used: {reason}", stacklevel=2)
+            self.stock_generation = True
+            return None
         prompts = [prompt[-room:] for prompt in prompts]
         longest = settings["max_gen_toks"]
         most = min(longest, self.most_new_tokens or longest)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import PAIR_ACCURACY
 from trainers.specs.rlvr import HELDOUT_REWARD
-from trainers.tasks import metrics, task_files, task_groups, task_index
+from trainers.tasks import metrics, own_files, task_files, task_groups, task_index
 from trainers.tasks.registry import AVERAGE, BENCHMARKS, HELDOUT, Benchmark
 from trainers.tasks.task_files import EvaluationUnavailable, TaskFileError
 
@@ -64,7 +64,7 @@ def find(name: str) -> Benchmark:
         if not path.is_file():
             raise KeyError(name)
         try:
-            group = task_files.config(path)["group"] if _is_group(path) else ""
+            group = task_files.config(path)["group"] if task_groups.is_group(path) else ""
         except TaskFileError as error:
             raise TaskFileError(f"benchmark {path.stem!r}: {error}") from error
         return Benchmark(path.stem, (str(path),), None, group=group)
@@ -73,11 +73,6 @@ def find(name: str) -> Benchmark:
     if (group := task_index.find_group(name)) is not None:
         return Benchmark(name, (group,), None, group=name)
     raise KeyError(name)
-
-
-def _is_group(path: Path) -> bool:
-    keys = task_files.config(path)
-    return "group" in keys and "class" not in keys
 
 
 def same(name: str, other: str) -> bool:
@@ -188,8 +183,8 @@ def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
     """Hash of what decides a score apart from the weights, known before anything runs.
 
     Covers the tasks, the metrics, what the preset comes to, the evaluation settings, the tasks' own
-    files, local items, and lm-eval's version, which stands for its tasks. What only shows when a
-    benchmark runs (the prompts as rendered, the items drawn) is marked in the record.
+    files (`own_files`), local items, and lm-eval's version, which stands for its tasks. What only
+    shows when a benchmark runs (the prompts as rendered, the items drawn) is marked in the record.
     """
     excluded = {"benchmarks", "data_dir", "preset", "chat_template"}
     parts = [
@@ -199,25 +194,15 @@ def fingerprint(benchmark: Benchmark, spec: EvaluateSpec) -> str:
         settings(benchmark, spec),
         spec.model_dump(mode="json", exclude=excluded, by_alias=True),
         metadata.version("lm_eval"),
-        [hashlib.sha256(path.read_bytes()).hexdigest() for path in _own_files(benchmark, spec)],
+        [own_files.content(path) for path in _own_files(benchmark, spec)],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _own_files(benchmark: Benchmark, spec: EvaluateSpec) -> list[Path]:
-    """A task file of ours or the user's with all that it includes, names and has beside it, and
-    the local items."""
-    files = []
-    for task in map(Path, benchmark.tasks):
-        if task.is_absolute():
-            of_task = [*task_files.with_included(task), *sorted(task.parent.glob("*.py"))]
-            text = task_files.text(task)
-            of_task += [task.parent / name for name in task_files.NAMED_FILE.findall(text)]
-            of_task += [file for file in task_files.data_files(task) if file not in of_task]
-            if benchmark.group:
-                for member in task_groups.member_files(task):
-                    of_task += [*task_files.with_included(member), *task_files.data_files(member)]
-            files += [path for path in of_task if path.is_file()]
+    """Those of a task that is ours or the user's, and the local items."""
+    tasks = [Path(task) for task in benchmark.tasks if Path(task).is_absolute()]
+    files = [file for task in tasks for file in own_files.of_task(task)]
     if spec.data_dir is not None:
         patterns = [pattern for *_, pattern in benchmark.local_files]
         patterns += [benchmark.pairs.file] if benchmark.pairs is not None else []

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Strict
-from trainers.tasks import benchmarks
+from trainers.tasks import benchmarks, task_files
 from trainers.tasks.item_sources import SUFFIXES, TABLE_1, Source, data_files, hub_rows, rows_of
 from trainers.tasks.task_files import EvaluationUnavailable
 
@@ -80,6 +80,17 @@ def label(given: str) -> str:
     return _parts(given)[0]
 
 
+def label_of_tasks(name: str, audited: Sequence[str], evaluate: EvaluateSpec) -> str:
+    """The name that a benchmark's scores have; of one that is not evaluated, a name that is no
+    other's."""
+    evaluated = [n for n in evaluate.benchmarks if n not in benchmarks.OF_STAGES]
+    for other, label in benchmarks.labels(evaluated).items():
+        if benchmarks.same(name, other):
+            return label
+    files = [given for given in audited if task_files.is_path(given)]
+    return benchmarks.labels(list(dict.fromkeys([*evaluated, *files, name])))[name]
+
+
 def local_files(given: str) -> list[Path]:
     """The files that a benchmark is read from; none where it is a name."""
     _, path, _ = _parts(given)
@@ -140,22 +151,23 @@ def main() -> int:
     try:
         with open(request.out, "w", encoding="utf-8") as file:
             for given in request.benchmarks:
-                file.write(json.dumps(_load(given, request.evaluate)._asdict()) + "\n")
+                file.write(json.dumps(_load(given, request)._asdict()) + "\n")
     except EvaluationUnavailable as error:
         print(error)
         return 1
     return 0
 
 
-def _load(given: str, evaluate: EvaluateSpec) -> Items:
+def _load(given: str, request: Request) -> Items:
     name, path, fields = _parts(given)
     known = TABLE_1.get(name)
     if path is not None:
         items = Items(
             name, path, known and known.items, _of_rows(path, rows_of(path), known, fields)
         )
-    elif known is None or name in {*benchmarks.BENCHMARKS, *evaluate.benchmarks}:
-        items = _of_tasks(name, evaluate)
+    elif known is None or name in {*benchmarks.BENCHMARKS, *request.evaluate.benchmarks}:
+        label = label_of_tasks(name, request.benchmarks, request.evaluate)
+        items = _of_tasks(name, request.evaluate)._replace(benchmark=label)
     else:
         items = Items(
             name, known.hub, known.items, _of_rows(name, hub_rows(name, known), known, ())

@@ -12,7 +12,8 @@ from trainers.tasks import compat_lm_eval, task_files, task_groups, task_index
 from trainers.tasks.registry import AVERAGE, Benchmark
 
 LOWER = re.compile(
-    r"ppl|perplexity|bits_per|bpb|nll|loss|error|mse|mae|brier|edit|distance|toxic|"
+    r"neg(ative)?_?log_?(likelihood|prob)s?|incorrect|inaccura|mismatch|"
+    r"ppl|perplexit|bits_per|bpb|nll|loss|error|mse|mae|brier|edit|distance|toxic|"
     r"(^|_)(wer|cer|mer|ter|ece|rank|latency)(_|$)"
 )
 """Names of metrics of which less is better ..."""
@@ -21,7 +22,7 @@ HIGHER = re.compile(
     r"acc|exact|match|f1|bleu|rouge|chrf|pass|win|reward|precision|recall|correct|score|mcc|auc|"
     r"likelihood|(^|_)(em|hit|hits|map|mrr|ndcg)(_|$)"
 )
-"""... and of which more is."""
+"""... and of which more is, in what is left of the name."""
 
 
 class Metric(NamedTuple):
@@ -61,6 +62,24 @@ def primary(benchmark: Benchmark) -> Metric:
 def named(metric: str, filter_name: str) -> str:
     """The name of a metric after a filter of the answers."""
     return metric if filter_name == "none" else f"{metric},{filter_name}"
+
+
+def partial(benchmark: Benchmark) -> str | None:
+    """A sentence about a group whose primary metric only some of its tasks have: the others run and
+    have no part in the score. A task that is a Python class may have any."""
+    if not benchmark.group:
+        return None
+    path = task_index.folder() / benchmark.tasks[0]
+    metric = task_groups.aggregates(path)[0].metric
+    tasks = list(task_groups.leaves(path))
+    having = sum("class" in keys or metric in _listed(keys) for keys in tasks)
+    if having == len(tasks):
+        return None
+    return (
+        f"{benchmark.name}: {metric}, its score, is of {having} of its {len(tasks)} tasks; the "
+        "others run and do not count: name tasks in its place, or another metric first in "
+        "aggregate_metric_list"
+    )
 
 
 def problem(benchmark: Benchmark) -> str | None:
@@ -135,7 +154,13 @@ def _direction(metric: str, keys: dict[str, Any]) -> bool | None:
         return False
     if metric in compat_lm_eval.HIGHER_IS_BETTER or "class" in keys:
         return True
-    lower, higher = LOWER.search(metric.lower()), HIGHER.search(metric.lower())
+    return of_name(metric)
+
+
+def of_name(metric: str) -> bool | None:
+    """Whether more is better by what the name says; None where it says nothing, or both."""
+    name = metric.lower()
+    lower, higher = LOWER.search(name), HIGHER.search(LOWER.sub(" ", name))
     if bool(lower) == bool(higher):
         return None
     return higher is not None

@@ -4,6 +4,7 @@ Imports neither lm-eval nor torch. Relative names in a task file are relative to
 """
 
 import difflib
+import glob
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -99,13 +100,13 @@ def text(path: Path) -> str:
 
 
 def data_files(path: Path) -> list[Path]:
-    """The local files that a task file names as its data, in its order; names with `*` or `://` are
-    left out.
+    """The local files that a task file names as its data, in its order; names with `://` are left
+    out, and a pattern that no file matches stays as it is.
 
     Raises:
         TaskFileError: the file is wrong.
     """
-    return [file for keys in parts(config(path)) for file in _data_files(keys, path.parent)]
+    return [file for keys in parts(config(path)) for file in local_data(keys, path.parent)]
 
 
 def parts(keys: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,24 +116,39 @@ def parts(keys: dict[str, Any]) -> list[dict[str, Any]]:
     return [keys, *(part for member in inside for part in parts(member))]
 
 
-def _data_files(keys: dict[str, Any], folder: Path) -> list[Path]:
-    if keys.get("dataset_path") not in FILE_READERS:
-        return []
-    named = (keys.get("dataset_kwargs") or {}).get("data_files")
+def local_data(keys: dict[str, Any], folder: Path) -> list[Path]:
+    """The local files that a task with these keys reads: those that it names, or all of a folder.
+    Relative names are relative to `folder`."""
+    source, options = keys.get("dataset_path"), keys.get("dataset_kwargs") or {}
+    if source not in FILE_READERS:
+        data_set = folder / Path(str(source)).expanduser()
+        return _inside(data_set) if source and data_set.is_dir() else []
+    named, data_dir = options.get("data_files"), options.get("data_dir")
+    folder = folder / Path(data_dir or "").expanduser()
+    if named is None:
+        return _inside(folder) if data_dir else []
     lists = named.values() if isinstance(named, dict) else [named]
     names = [name for entry in lists for name in (entry if isinstance(entry, list) else [entry])]
-    local = [n for n in names if isinstance(n, str) and "*" not in n and "://" not in n]
-    return [folder / Path(name).expanduser() for name in local]
+    local = [name for name in names if isinstance(name, str) and "://" not in name]
+    return [file for name in local for file in _matching(folder / Path(name).expanduser())]
 
 
-def needed(path: Path) -> list[Path]:
-    """Every local file that a task file needs on another machine: included ones, Python files and
-    task files beside it, its data."""
-    beside = [
-        file for suffix in ("*.py", "*.yaml", "*.yml") for file in sorted(path.parent.glob(suffix))
-    ]
-    data = [file for file in data_files(path) if file.is_file()]
-    return list(dict.fromkeys(file.absolute() for file in (*with_included(path), *beside, *data)))
+def _matching(path: Path) -> list[Path]:
+    """The files that a name with `*` stands for; a name that matches none as it is."""
+    names = glob.glob(str(path), recursive=True) if glob.has_magic(str(path)) else []
+    return [Path(name) for name in sorted(names)] or [path]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """All files of a folder but hidden ones; a folder that is not there as it is."""
+    if not folder.is_dir():
+        return [folder]
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
 
 
 def problem(path: Path) -> str | None:

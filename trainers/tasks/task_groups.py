@@ -128,11 +128,17 @@ def _names(files: tuple[tuple[Path, int], ...]) -> tuple[tuple[str, Path], ...]:
     return tuple(names)
 
 
+def is_group(path: Path) -> bool:
+    """Whether a file is a group's, not a task's."""
+    keys = task_files.config(path)
+    return "group" in keys and "class" not in keys
+
+
 def member_files(path: Path) -> list[Path]:
-    """The files of a group's members that are beside its own file."""
-    names = [name for part in task_files.parts(task_files.config(path)) for name in _members(part)]
-    beside = _beside(path)
-    return [beside[name] for name in dict.fromkeys(names) if name in beside]
+    """The user's own files of a group's members, directly or by way of other groups; none for a
+    task."""
+    reached = _reached(path)[1:] if is_group(path) else []
+    return [file for file in reached if not file.is_relative_to(task_index.folder())]
 
 
 def _members(keys: dict[str, Any]) -> list[str]:

@@ -43,7 +43,9 @@ def refuse_mixtures(rows: list[dict[str, Any]]) -> None:
 
 def notes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """What readers of a column have to know of its scores."""
-    return (*_classes(rows), *_templates(rows))
+    settings = [row["scored"][1] for row in rows if "scored" in row]
+    partial = dict.fromkeys(given["partial"] for given in settings if "partial" in given)
+    return (*_classes(rows), *_templates(rows), *_cut(rows), *partial)
 
 
 def _classes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -84,4 +86,20 @@ def _templates(rows: list[dict[str, Any]]) -> tuple[str, ...]:
         f"{listed(list(labels))}: asked in different chat templates: {'; '.join(sides)}; a "
         "difference between them may be one between the prompts"
         for sides, labels in benchmarks.items()
+    )
+
+
+def _cut(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each benchmark with prompts longer than a model's context. Records of earlier
+    versions, and of lm-eval's own class, do not say."""
+    most: dict[str, int] = {}
+    for row in rows:
+        cut = (row["scored"][1] if "scored" in row else {}).get("cut_prompts") or 0
+        most[row["benchmark"]] = max(most.get(row["benchmark"], 0), cut)
+    return tuple(
+        f"{task(benchmark).label}: {cut} {'prompt is' if cut == 1 else 'prompts are'} longer than "
+        "the model's context and scored without the beginning, the instructions and shots; "
+        "shorter ones (another preset, fewer shots) would be whole"
+        for benchmark, cut in most.items()
+        if cut
     )

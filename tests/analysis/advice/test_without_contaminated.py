@@ -19,7 +19,7 @@ from analysis.tables import load
 from analysis.tables.options import ReadOptions
 from tests.analysis.planted import bowl, run_folder, table
 
-LEAKED = [f"item{number}" for number in range(20)]
+LEAKED = [f"world_choice {number}" for number in range(20)]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def test_an_item_leaks_into_the_stages_that_have_seen_its_data():
     ]
     stages = {"base": [], "sft": ["a"], "dpo": ["b", "a"], "other": ["c"]}
     assert without_contaminated.leaked(pairs, stages) == {
-        ("sft", "gsm8k"): {"1"}, ("dpo", "gsm8k"): {"1", "2"},
+        "sft": {"1"}, "dpo": {"1", "2"},
     }  # fmt: skip
 
 
 def test_scores_without_leaks_are_the_means_of_the_other_items(run):
     frame, items = load.read(run), load.items(run)
-    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): frozenset(LEAKED)})
+    clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
     kept = items[~items.item.isin(LEAKED) & (items.benchmark == "world_choice")]
     expected = kept.groupby("key").value.agg(["mean", "sem"])
     here = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
@@ -79,7 +79,7 @@ def test_scores_without_leaks_are_the_means_of_the_other_items(run):
 
 def test_nothing_else_is_touched(run):
     frame, items = load.read(run), load.items(run)
-    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): frozenset(LEAKED)})
+    clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
     elsewhere = ~((frame.stage == "sft") & (frame.benchmark == "world_choice"))
     pd.testing.assert_frame_equal(clean.frame[elsewhere], frame[elsewhere])
     assert set(clean.scores.stage) == {"sft"}
@@ -95,7 +95,7 @@ def test_an_item_that_occurs_twice_leaks_twice():
         {"key": "row-0", "benchmark": "arc", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
         | {"item": ["a", "a-2", "b", "c", "d"]}
     )
-    clean = without_contaminated.without(frame, items, {("all", "arc"): frozenset({"a"})})
+    clean = without_contaminated.without(frame, items, {"all": frozenset({"a"})})
     assert clean.items.item.tolist() == ["b", "c", "d"]
     assert clean.frame.value.tolist() == pytest.approx([1 / 3])
 
@@ -103,7 +103,7 @@ def test_an_item_that_occurs_twice_leaks_twice():
 def test_a_score_without_a_clean_item_is_left_out(run):
     frame, items = load.read(run), load.items(run)
     every = frozenset(items.item)
-    clean = without_contaminated.without(frame, items, {("sft", "world_choice"): every})
+    clean = without_contaminated.without(frame, items, {"sft": every})
     left = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
     assert set(left.status) == {"diverged", "failed"}
 
@@ -173,6 +173,24 @@ def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_ru
 
 def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
     run = run_folder(tmp_path / "run")
-    _audit(run, "truthfulqa", ["elsewhere"])
+    _audit(run, "world_choice", ["elsewhere"])
     text = build.write(run, options=ReadOptions(where=ONE)).read_text()
     assert "No scored item of the audited benchmarks is contaminated" in text
+    assert "is not known" not in text
+
+
+def test_report_says_so_where_an_audited_benchmark_is_not_scored(tmp_path):
+    run = run_folder(tmp_path / "run")
+    _audit(run, "truthfulqa", ["elsewhere"])
+    text = build.write(run, options=ReadOptions(where=ONE)).read_text()
+    assert "nothing changes" not in text
+    assert "truthfulqa: 1 contaminated item, none of which this run scores" in text
+
+
+def test_items_are_joined_whatever_the_audit_names_their_benchmark(run):
+    """`arc` has the items of `arc_easy`, and a task file may go by its folder's name too."""
+    items = load.items(run)
+    pairs = [{"data": "talks", "benchmark": "choice", "item": name} for name in LEAKED]
+    assert without_contaminated.unscored(pairs, {"world_choice"}, items) == {}
+    pairs = [pair | {"item": "elsewhere"} for pair in pairs[:2]]
+    assert without_contaminated.unscored(pairs, {"world_choice"}, items) == {"choice": 1}

@@ -234,6 +234,10 @@ def test_the_same_audit_is_not_run_again(audited, drive, tmp_path):
             "{contamination: [world_arithmetic=pyproject.jsonl]}",
             "world_arithmetic is evaluated here; give its name alone",
         ),
+        (
+            "{contamination: [world_arithmetic.jsonl]}",
+            "world_arithmetic is evaluated here; give its name alone",
+        ),
     ],
 )
 def test_a_wrong_audit_key_is_told_with_its_place(grid_file, written, told, tmp_path):

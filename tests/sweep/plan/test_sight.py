@@ -6,6 +6,8 @@ import pytest
 
 from sweep.gridfile import load
 from sweep.plan import sight
+from trainers.specs.evaluation import EvaluateSpec
+from trainers.tasks import benchmarks, item_counts
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,6 +31,19 @@ def test_cheapest_change_comes_with_what_cannot_answer(shipped):
     told = " ".join(sight.lines(few))
     assert "ARC cannot answer" in told
     assert "with all of its items it can" in told
+
+
+def test_items_of_a_local_folder_count_as_many_as_there_are(shipped, tmp_path):
+    for name in ("arc_easy_test", "arc_challenge_test", "hellaswag_validation"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n" * 50)
+    few = shipped("lr_bs", f"evaluate.data_dir={tmp_path}", "evaluate.benchmarks=[arc, hellaswag]")
+    arc, hellaswag = map(benchmarks.find, ("arc", "hellaswag"))
+    limited = few.evaluate.model_copy(update={"limit": 20})
+    assert [item_counts.scored(arc, spec) for spec in (few.evaluate, limited)] == [100, 40]
+    assert item_counts.scored(hellaswag, few.evaluate) == 50
+    assert item_counts.scored(hellaswag, EvaluateSpec(benchmarks=[])) == hellaswag.items
+    public = shipped("lr_bs", "evaluate.benchmarks=[arc, hellaswag]")
+    assert list(sight.lines(few)) != list(sight.lines(public))
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,40 @@ def test_several_models_stand_in_one_table(run, saved, tmp_path):
     assert values.iloc[0] == pytest.approx(values.iloc[1]), "it is the same model"
 
 
+TASK = """\
+task: mine_FOLDER
+dataset_path: json
+dataset_kwargs: {data_files: {test: items.jsonl}}
+output_type: generate_until
+generation_kwargs: {max_gen_toks: 4}
+test_split: test
+doc_to_text: "{{q}}"
+doc_to_target: "{{a}}"
+metric_list: [{metric: exact_match}, {metric: bleu}, {metric: chrf}, {metric: ter}]
+"""
+
+
+def test_task_files_of_one_name_are_two_benchmarks_now_and_later(run, tmp_path):
+    """And BLEU is a score without an error."""
+    for name in ("p/mine", "q/mine", "p/gsm8k"):
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(TASK.replace("FOLDER", name.replace("/", "_")))
+        (path.parent / "items.jsonl").write_text('{"q": "a b", "a": "c d"}\n{"q": "e", "a": "f"}\n')
+    for names, labels in (("p/mine", "mine"), ("q/mine,p/gsm8k,p/mine", "q-mine p-gsm8k mine")):
+        paths = [str(tmp_path / f"{name}.yaml") for name in names.split(",")]
+        code, said = run("--benchmarks", ",".join(paths))
+        assert code == 0, said
+        assert [f"{label} ..." in said for label in labels.split()][:2] == [True] * len(paths[:2])
+        assert "other settings" not in said
+    table = load.read(tmp_path / "scores").set_index(["benchmark", "metric"])
+    assert set(table.index.get_level_values(0)) == {"mine", "q-mine", "p-gsm8k"}
+    assert set(table.task_type) == {"other"}
+    assert table.stderr.loc["mine"].isna().to_dict() == {
+        "exact_match": False, "bleu": True, "chrf": True, "ter": True
+    }  # fmt: skip
+
+
 def test_reward_model_is_scored_on_pairs(run, tiny, tmp_path, shared_data):
     model = reward_model.with_head(copy.deepcopy(tiny.model), seed=0)
     model.save_pretrained(tmp_path / "judge")

@@ -59,6 +59,19 @@ def test_a_folder_is_one_benchmark_and_fields_can_be_named(rows):
     assert renamed.public == TABLE_1["drop"].items
 
 
+def test_a_task_file_goes_by_the_name_of_its_scores(tmp_path):
+    """And never by that of a benchmark that is built in."""
+    for name in ("a/world_choice", "b/mine", "c/mine"):
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir()
+        path.write_text("task: mine\n")
+    choice, mine, other = (str(path) for path in sorted(tmp_path.glob("*/*.yaml")))
+    evaluate = EvaluateSpec(benchmarks=["world_choice", mine])
+    audited = [choice, other, mine]
+    labels = [items.label_of_tasks(name, audited, evaluate) for name in audited]
+    assert labels == ["a-world_choice", "c-mine", "mine"]
+
+
 def test_benchmarks_of_the_paper_are_read_from_local_items(shared_data):
     names = ("arc", "gsm8k", "hellaswag", "ifeval", "bbh", "mmlu_pro", "piqa")
     found = read(*names, data_dir=shared_data / "eval")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from analysis.tables.external.names import directions
 from trainers.tasks import benchmarks, metrics
 from trainers.tasks.metrics import Metric
 
@@ -81,6 +82,29 @@ def test_direction_is_the_tasks_own_then_the_registrys_then_the_names(
     name = task(metric_list, output_type)
     assert metrics.primary(benchmarks.find(name)) == Metric(*expected)
     assert benchmarks.problem(name) is None
+
+
+@pytest.mark.parametrize("separator", ["_", ""])
+def test_runs_and_tables_read_no_name_in_two_directions(separator):
+    """A run may ask about a name that a table knows."""
+    known = dict.fromkeys(directions.HIGHER, True) | dict.fromkeys(directions.LOWER, False)
+    read = {name: metrics.of_name(name.replace(" ", separator)) for name in known}
+    assert {name for name in known if read[name] not in (known[name], None)} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("negative_log_likelihood", False),
+        ("neg_log_prob", False),
+        ("incorrect", False),
+        ("mismatch_rate", False),
+        ("accuracy_loss_ratio", None),
+        ("bertscore_f1", True),
+    ],
+)
+def test_direction_of_a_name(name, better):
+    assert metrics.of_name(name) is better
 
 
 def test_metric_that_nothing_is_known_of_is_asked_about(task):

@@ -54,6 +54,8 @@ def test_lists_of_includes_are_followed_and_own_keys_win(mine):
         ("task: mine", "task: [", "line"),
         ("task: mine", "name: mine", "has no `task:` with a name"),
         ("items.jsonl", "itms.jsonl", "no data file '{}/itms.jsonl'; did you mean 'items.jsonl'?"),
+        ("items.jsonl", "parts/*.jsonl", "no data file '{}/parts/*.jsonl'"),
+        ("data_files: {test: items.jsonl}", "data_dir: parts", "no data file '{}/parts'"),
         ("test_split: test", "test_split: tests", "test_split: 'tests': the data files have test"),
         ("generate_until", "generate_untill", "did you mean generate_until?"),
         ("test_split", "unsafe_code: true\ntest_split", "no sandbox"),
@@ -80,14 +82,6 @@ def test_data_files_are_relative_to_the_task_file_and_hashed(mine, tmp_path, mon
     with open(mine.parent / "items.jsonl", "a") as file:
         file.write("\n" + json.dumps({"q": "x", "a": "y"}))
     assert benchmarks.fingerprint(benchmarks.find(str(mine)), spec(mine)) != before
-
-
-def test_what_another_machine_needs_is_all_there_is_to_a_task(mine):
-    (mine.parent / "utils.py").write_text("")
-    (mine.parent / "base.yaml").write_text("description: x\n")
-    mine.write_text(TASK + "include: base.yaml\n")
-    names = {path.name for path in task_files.needed(mine)}
-    assert names == {"mine.yaml", "base.yaml", "utils.py", "items.jsonl"}
 
 
 def test_two_task_files_of_one_name_are_two_benchmarks(mine, tmp_path):

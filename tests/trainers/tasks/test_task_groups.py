@@ -6,7 +6,7 @@ import pytest
 
 from trainers.evaluate import harness
 from trainers.specs.evaluation import EvaluateSpec
-from trainers.tasks import benchmarks, task_groups, task_index
+from trainers.tasks import benchmarks, metrics, task_groups, task_index
 from trainers.tasks.task_files import TaskFileError
 
 MEMBER = """\
@@ -74,6 +74,18 @@ def test_group_is_scored_as_it_weighs_its_tasks(by_size, folder, lm):
         assert found["acc"].stderr is not None
         items = evaluation.items[evaluation.items.metric == "acc"]
         assert items.value.mean() == pytest.approx(expected)
+
+
+def test_metric_that_few_tasks_have_is_told_before_and_after(folder, lm):
+    """`leaderboard` is such a group: acc is of 1 of its 39 tasks."""
+    (folder / "few.yaml").write_text(MEMBER.replace("NAME", "few").replace("acc}", "acc_norm}"))
+    name = group(folder, "[few, many]")
+    said = metrics.partial(benchmarks.find(name))
+    assert said is not None and said.startswith("both: acc, its score, is of 1 of its 2 tasks")
+    with pytest.warns(UserWarning, match="is of 1 of its 2 tasks"):
+        _, evaluation = score(lm, name)
+    assert evaluation.settings["partial"] == said
+    assert metrics.partial(benchmarks.find("mmlu")) is None
 
 
 def test_limit_holds_for_each_task_of_a_group(folder, lm):

@@ -60,3 +60,15 @@ def test_models_of_two_chat_templates_stand_in_one_column_and_are_told():
 def test_items_are_the_same_under_every_chat_template():
     with pytest.raises(ResultsError, match="on different items"):
         refuse_mixtures([row(0), row(1, template="another", documents="another")])
+
+
+def test_prompts_that_were_cut_are_told_once_for_each_benchmark():
+    rows = [row(0, cut_prompts=0), row(1, cut_prompts=37), row(2, cut_prompts=None), row(3)]
+    (note,) = notes(rows)
+    assert note.startswith("ARC: 37 prompts are longer than the model's context")
+
+
+def test_a_metric_of_few_tasks_is_told_once():
+    assert notes([row(0, partial="mean: of 1 of 3"), row(1, partial="mean: of 1 of 3")]) == (
+        "mean: of 1 of 3",
+    )
