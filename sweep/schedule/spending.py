@@ -92,7 +92,7 @@ def so_far(run_dir: Path, price: Pricing | None = None) -> Spent:
 
 
 Counts = dict[str, dict[str, Any]]
-"""Trial -> when its first attempt began, and the seconds of GPUs and CPUs that its attempts held."""
+"""Trial -> when its first attempt began, and the GPU and CPU seconds that its attempts held."""
 
 SECONDS = ("gpu_seconds", "cpu_seconds")
 
