@@ -61,7 +61,7 @@ def drive(
             leftovers.remove(folder.path)
             if stages:
                 _begin(page, options, console.say)
-            resolved = resolve(grid)
+            resolved = resolve(grid, preflight.seen(folder))
             run = Orchestrator(resolved, folder, options, console, stored, lock)
             _check(run, resolved, at_once)
             with ExitStack() as own:

@@ -96,7 +96,7 @@ ROOMS = {
         audit tracking export execution schedule storage resolve price plan gridfile options
     """,
     "trainers": """
-        dispatch hub compat_hub lanes stages training steps evaluate tasks inference ops
+        dispatch hub hub_errors compat_hub lanes stages training steps evaluate tasks inference ops
         data rewards models specs world helpers nodes process cli attempt files devices
     """,
     "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",

@@ -10,13 +10,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
+
+from pydantic import Field
 
 from trainers.data.rows import sources
+from trainers.hub_errors import reason
 from trainers.models import load as models
 from trainers.specs.data import DataSpec, Model
-from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.evaluation import EvaluateAt, EvaluateSpec
 from trainers.specs.fields import Strict
 from trainers.tasks import benchmarks
 from trainers.tasks.benchmarks import Benchmark
@@ -38,6 +39,8 @@ class Needs(Strict):
     """The evaluation, if any of its benchmarks reads the hub."""
     offline: bool
     """Use only what was fetched earlier: the user's own HF_HUB_OFFLINE."""
+    held: dict[str, str] = Field(default_factory=dict)
+    """Commits to go on with, whatever the hub has now, as `Commits`."""
 
     @property
     def empty(self) -> bool:
@@ -45,7 +48,10 @@ class Needs(Strict):
 
 
 Commits = dict[str, str]
-"""`model:<name>`, `data:<name>@<revision>` or `benchmark:<data set>` -> commit on the hub."""
+"""`model:<name>`, `data:<name>@<revision>` or `benchmark:<data set>` -> commit on the hub. And
+`items:<data set>` where a benchmark is read at another one than the newest."""
+
+ITEMS = "items:"
 
 
 def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> Needs:
@@ -98,6 +104,11 @@ def pinned_model(model: Model, commits: Commits) -> Model:
     return model.model_copy(update={"revision": commits.get(f"model:{model.name}", model.revision)})
 
 
+def pinned_items(evaluate: EvaluateSpec, commits: Commits) -> EvaluateSpec:
+    its = {name.removeprefix(ITEMS): at for name, at in commits.items() if name.startswith(ITEMS)}
+    return EvaluateAt(**dict(evaluate), commits=its) if its else evaluate
+
+
 def pinned(data: DataSpec, commits: Commits) -> DataSpec:
     """The same data at the commit that was fetched, which needs no look at the hub."""
     commit = commits.get(data.cache_key)
@@ -109,6 +120,7 @@ def at(needed: Needs, commits: Commits) -> Needs:
     update = {
         "models": tuple(pinned_model(model, commits) for model in needed.models),
         "data": tuple(pinned(data, commits) for data in needed.data),
+        "held": {name: commit for name, commit in commits.items() if name.startswith(ITEMS)},
     }
     return needed.model_copy(update=update)
 
@@ -181,9 +193,9 @@ def _look_up(name: str, kind: str) -> None:
     try:
         HfApi().auth_check(name, repo_type=kind)
     except errors.RepositoryNotFoundError as error:  # a gated one's is of this class
-        raise FetchFailed(f"{kind}: {_reason(error)}") from error
+        raise FetchFailed(f"{kind}: {reason(error)}") from error
     except Exception as error:  # offline, or away: what was fetched before is used
-        print(f"{kind}: {_reason(error)}", file=sys.stderr)
+        print(f"{kind}: {reason(error)}", file=sys.stderr)
 
 
 def main() -> int:
@@ -196,12 +208,12 @@ def main() -> int:
     set_client_factory(compat_hub.bounded_client)
     try:
         for model in needed.models:
-            commits |= _fetch_model(model.name, model.revision)
+            commits |= _fetch_model(model.name, model.revision, needed.held)
         for data in needed.data:
-            commits |= _fetch_data(data)
+            commits |= _fetch_data(data, needed.held)
         if needed.evaluate is not None:
             for benchmark in _benchmarks(needed.evaluate):
-                commits |= _fetch_benchmark(benchmark, needed.evaluate)
+                commits |= _fetch_benchmark(benchmark, needed.evaluate, needed.held)
     except FetchFailed as error:
         print(error)
         return 1
@@ -209,82 +221,74 @@ def main() -> int:
     return 0
 
 
-def _fetch_model(name: str, revision: str | None) -> Commits:
-    what = f"model {name!r}"
-    commit = _commit(name, "model", revision, what) if models.on_hub(name) else None
+def _fetch_model(name: str, revision: str | None, held: Commits) -> Commits:
+    what, mark = f"model {name!r}", f"model:{name}"
+    commits: Commits = {}
+    if models.on_hub(name):
+        commits = {mark: _commit(name, "model", revision, what, held.get(mark))}
     try:
-        models.local_folder(name, commit)
+        models.local_folder(name, commits.get(mark))
     except Exception as error:  # hub client and file formats each raise their own
-        raise FetchFailed(f"{what}: {_reason(error)}") from error
-    return {f"model:{name}": commit} if commit else {}
+        raise FetchFailed(f"{what}: {reason(error, commits.get(mark))}") from error
+    return commits
 
 
-def _fetch_data(data: DataSpec) -> Commits:
-    what = f"data set {data.name!r}"
-    commits = {data.cache_key: _commit(data.name, "dataset", data.revision, what)}
+def _fetch_data(data: DataSpec, held: Commits) -> Commits:
+    what, mark = f"data set {data.name!r}", data.cache_key
+    commits = {mark: _commit(data.name, "dataset", data.revision, what, held.get(mark))}
     try:
         next(sources.rows(pinned(data, commits)))
     except StopIteration:
         raise FetchFailed(f"{what}: split {data.split!r} is empty") from None
     except Exception as error:
-        raise FetchFailed(f"{what}: {_reason(error)}") from error
+        raise FetchFailed(f"{what}: {reason(error, commits[mark])}") from error
     return commits
 
 
-def _fetch_benchmark(benchmark: Benchmark, spec: EvaluateSpec) -> Commits:
+def _fetch_benchmark(benchmark: Benchmark, spec: EvaluateSpec, held: Commits) -> Commits:
     what = f"benchmark {benchmark.name!r}"
-    names = hub_data(benchmark, spec)
-    commits = {f"benchmark:{name}": _commit(name, "dataset", None, what) for name in names}
+    commits: Commits = {}
+    for name in hub_data(benchmark, spec):
+        newest, mark = _newest(name, "dataset", None, what), f"benchmark:{name}"
+        commit = _kept(newest, held.get(ITEMS + name) or held.get(mark), what, name)
+        commits[mark] = commit
+        if commit != newest or ITEMS + name in held:
+            commits[ITEMS + name] = commit
     if commits and benchmark.pairs is not None:
-        _fetch_data(DataSpec(name=benchmark.pairs.data, split=benchmark.pairs.split))
+        at = commits.get(ITEMS + benchmark.pairs.data)
+        _fetch_data(
+            DataSpec(name=benchmark.pairs.data, split=benchmark.pairs.split, revision=at), {}
+        )
     elif commits:
         from trainers.tasks import tasks
 
         try:
-            tasks.load(benchmark, spec)
+            tasks.load(benchmark, pinned_items(spec, commits))
         except Exception as error:
-            raise FetchFailed(f"{what}: {_reason(error)}") from error
+            raise FetchFailed(f"{what}: {reason(error)}") from error
     return commits
 
 
-def _commit(name: str, kind: str, revision: str | None, what: str) -> str:
+def _commit(name: str, kind: str, revision: str | None, what: str, held: str | None = None) -> str:
+    return _kept(_newest(name, kind, revision, what), held, what, name)
+
+
+def _newest(name: str, kind: str, revision: str | None, what: str) -> str:
     from huggingface_hub import HfApi
 
     try:
         commit = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen unrelated types
-        raise FetchFailed(f"{what}: {_reason(error, revision)}") from error
-    print(f"{what}: {name} at {commit.resolved[:12]}", file=sys.stderr)
+        raise FetchFailed(f"{what}: {reason(error, revision)}") from error
     return commit.resolved
 
 
-def _reason(error: BaseException, revision: str | None = None) -> str:
-    """One line: what the hub answered and what to do about it, or the error's own first line."""
-    from huggingface_hub import errors
-
-    chain = list(_chain(error))
-    for known, advice in (
-        (errors.GatedRepoError, "it is gated; accept its terms on the hub and set HF_TOKEN"),
-        (errors.RepositoryNotFoundError, "the hub has none of that name, or it is private"),
-        (errors.RevisionNotFoundError, f"the hub has it, but not revision {revision!r}"),
-        (errors.OfflineModeIsEnabled, "HF_HUB_OFFLINE is set and it was not fetched before"),
-    ):
-        if any(isinstance(part, known) for part in chain):
-            return advice
-    for part in chain:
-        status = getattr(getattr(part, "response", None), "status_code", None)
-        if status == 429:
-            return "the hub has had too many requests from here (429); wait, or set HF_TOKEN"
-        if status is not None:
-            return f"the hub answers {status}; try again later"
-    lines: list[Any] = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{lines[0]} ({type(chain[-1]).__name__}); is the hub to be reached from here?"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _kept(newest: str, held: str | None, what: str, name: str) -> str:
+    """The commit to go on with."""
+    commit = held or newest
+    newer = "" if commit == newest else f", with which the run began; the hub has {newest[:12]} now"
+    print(f"{what}: {name} at {commit[:12]}{newer}", file=sys.stderr)
+    return commit
 
 
 if __name__ == "__main__":

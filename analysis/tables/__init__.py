@@ -2,5 +2,5 @@
 
 Reading order: `schema`; `records` (a run folder); `files` and `numbers` (files to cells to
 numbers), `external` (other people's tables), `published`, `options` and `selection` (the command
-line), `load`.
+line), `merged` (several runs in one file), `load`.
 """

@@ -23,6 +23,7 @@ from analysis.tables.external.adopt import adopted as adopted
 from analysis.tables.external.scores.wide import split, stated
 from analysis.tables.external.tool_outputs import runs_of_tools
 from analysis.tables.files import read_file
+from analysis.tables.merged import apart
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import one_column
 from analysis.tables.records.run_folder import (
@@ -67,7 +68,7 @@ def read_table(path: Path | str, options: ReadOptions | None = None) -> Table:
         return ours(run.frame, source, options)._replace(notes=run.notes)
     frame = read_file(path)
     if set(COLUMNS) - set(OPTIONAL) <= set(frame):
-        return ours(validated(named_metrics(frame), source), source, options)
+        return apart(ours(validated(named_metrics(frame), source), source, options), source)
     return adopt(frame, source, options)
 
 

@@ -81,12 +81,29 @@ def validated(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         "status is ok but value is empty": (table.status == "ok") & ~np.isfinite(table.value),
         "learning_rate is not above 0": table.learning_rate <= 0,
         "batch_size is not above 0": table.batch_size.fillna(1) <= 0,
-        "key, benchmark and metric occur twice": table.duplicated(["key", "benchmark", "metric"]),
     }
     for problem, rows in wrong.items():
         if rows.any():
             raise ResultsError(f"{source}: row {int(np.argmax(rows)) + 1}: {problem}")
+    _refuse_repeats(table, source)
     return table
+
+
+def _refuse_repeats(table: pd.DataFrame, source: str) -> None:
+    """
+    Raises:
+        ResultsError: two rows are of one trial and score.
+    """
+    row = ["key", "benchmark", "metric"]
+    if not (again := table.duplicated(row)).any():
+        return
+    place = int(np.argmax(again))
+    names = table.loc[place, row]
+    first = int(np.argmax((table[row] == names).all(axis=1)))
+    raise ResultsError(
+        f"{source}: rows {first + 1} and {place + 1}: key, benchmark and metric occur twice "
+        f"({', '.join(names)}); leave one of them out"
+    )
 
 
 def settings_of(frame: pd.DataFrame) -> list[str]:

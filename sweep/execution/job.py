@@ -14,6 +14,7 @@ from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule.progress import training_setting
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
+from trainers import hub
 from trainers.hub import Commits, Needs
 from trainers.specs.conditions import Sharding
 from trainers.specs.evaluation import EvaluateSpec
@@ -202,7 +203,8 @@ def pinned(job: Job, commits: Commits) -> Job:
         "spec": trial.spec and pin.spec(trial.spec, commits),
     }
     wanted = tuple(_wanted(want, commits) for want in job.wanted)
-    return job._replace(trial=trial.model_copy(update=update), wanted=wanted)
+    evaluate = hub.pinned_items(job.evaluate, commits)
+    return job._replace(trial=trial.model_copy(update=update), wanted=wanted, evaluate=evaluate)
 
 
 def moved(job: Job, to: Callable[[str], str]) -> Job:

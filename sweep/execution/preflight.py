@@ -75,23 +75,26 @@ def check_resources(grid: Grid, stages: list[str], options: Options) -> int | No
 def check_unchanged(folder: RunFolder, data: dict[str, str]) -> None:
     """Trials of one run saw one content under one name, or they cannot stand in one table. Data on
     which no trial was trained yet may be mended."""
-    earlier = (files.read_json(folder.manifest) or {}).get("data", {})
-    for name, fingerprint in data.items():
-        if earlier.get(name, fingerprint) != fingerprint and _in_use(folder, name):
+    for name, before in seen(folder).items():
+        if data.get(name, before) != before:
             raise CannotStart(
                 f"{folder.path}: {name!r} has changed since the run began "
-                f"({earlier[name]} then, {fingerprint} now); put the old one back, or give the "
+                f"({before} then, {data[name]} now); put the old one back, or give the "
                 "grid another name"
             )
 
 
-def _in_use(folder: RunFolder, name: str) -> bool:
-    """Whether a model that has been trained, or one that was scored, has seen it."""
+def seen(folder: RunFolder) -> dict[str, str]:
+    """Name -> content of what a model that has been trained, or one that was scored, has seen."""
+    earlier = (files.read_json(folder.manifest) or {}).get("data", {})
     trained = [path.parent for path in folder.path.glob("trials/*/train.json")]
-    if name.startswith(("model:", "benchmark:")):
-        return bool(trained)
     specs = [(files.read_json(path / "trial.json") or {}).get("spec") for path in trained]
-    return any(name in _labels(spec) for spec in specs if spec)
+    labels = {label for spec in specs if spec for label in _labels(spec)}
+    return {
+        name: content
+        for name, content in earlier.items()
+        if name in labels or (trained and name.startswith(("model:", "benchmark:")))
+    }
 
 
 def _labels(spec: dict[str, Any]) -> list[str]:

@@ -90,7 +90,7 @@ def export(
         for evaluation in required
         if (record := files.read_json(chosen.folder.scores(evaluation["fingerprint"]))) is not None
     ]
-    figure = _figure(run_dir, stage, chosen.trial.get("arm") or "", best)
+    figure = _figure(run_dir, stage, chosen.arm, best)
     note = (
         f"Chosen as the best of {candidates.compared(ranked)} by {task(best).label} "
         f"({candidates.measured(chosen.cell)}){candidates.left_out(ranked)}. The best of several "

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.benchmarks import task
+from analysis.tables.settings import with_settings
 from analysis.text import counted, number, rate
 from sweep.storage import ranking
 from sweep.storage.ranking import Cell
@@ -13,10 +14,11 @@ from trainers import files
 
 class Candidate(NamedTuple):
     """The first seed of a cell whose weights are there, else its first: its folder and trial.json,
-    and the cell."""
+    the arm with the settings that differ in the run, and the cell."""
 
     folder: TrialFolder
     trial: dict[str, Any]
+    arm: str
     cell: Cell
 
 
@@ -42,8 +44,11 @@ def ranked_by(trials: dict[str, Any], stage: str, evaluation: dict[str, Any]) ->
         for folder, record in of_stage.values()
     )
     left = [cell.with_weights(lambda key: of_stage[key][0].has_weights()) for cell in cells]
+    named = with_settings([(folder.path, record) for folder, record in trials.values()])
+    arms = {record["key"]: record["arm"] for _, record in named}
     return [
-        Candidate(*of_stage[key or cell.key], cell) for key, cell in zip(left, cells, strict=True)
+        Candidate(*of_stage[key or cell.key], arms[key or cell.key], cell)
+        for key, cell in zip(left, cells, strict=True)
     ]
 
 
@@ -89,7 +94,7 @@ def left_out(ranked: list[Candidate]) -> str:
 
 def _setting(candidate: Candidate) -> str:
     spec = candidate.trial["spec"]
-    arm = f", {candidate.trial['arm']}" if candidate.trial.get("arm") else ""
+    arm = f", {candidate.arm}" if candidate.arm else ""
     return (
         f"learning rate {rate(spec['learning_rate'])}, batch size {spec['batch_size']}, seed "
         f"{spec['seed']}{arm}"

@@ -4,6 +4,7 @@ A plan needs no network and no data, so it is made from the grid as declared. Ev
 after the plan takes the `ResolvedGrid`, or the part of it that it needs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,16 @@ from sweep.resolve import pin
 from trainers import hub, process
 from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data.rows import sources
+from trainers.data.rows.hub_data import COMMIT
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
 from trainers.models import fingerprint, load
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
+
+SEEN = ("model:", "benchmark:")
+"""What of the commits is among the fingerprints; data is there by its label."""
 
 
 class CannotStart(Exception):
@@ -57,15 +62,16 @@ class ResolvedGrid:
         return pin.grid(self.grid, self.commits)
 
 
-def resolve(grid: Grid) -> ResolvedGrid:
+def resolve(grid: Grid, seen: Mapping[str, str] | None = None) -> ResolvedGrid:
     """Check the benchmarks, fetch from the hub, fingerprint what was fetched, and take this process
-    and its children offline.
+    and its children offline. What the trials of an earlier start have `seen`, as `fingerprints`
+    names it, is fetched at the same commit.
 
     Raises:
         CannotStart: something is missing.
     """
     check_benchmarks(grid)
-    needed = needs(grid)
+    needed = needs(grid).model_copy(update={"held": _held(grid, seen or {})})
     try:
         commits = hub.fetch(needed)
     except hub.FetchFailed as error:
@@ -78,6 +84,15 @@ def resolve(grid: Grid) -> ResolvedGrid:
         raise WrongGrid("\n".join(wrong))
     marks = fingerprints(grid, commits)
     return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks))
+
+
+def _held(grid: Grid, seen: Mapping[str, str]) -> Commits:
+    """The commits among what was seen, where the grid file does not name another."""
+    marks = {f"model:{model.name}": None for model in _models(grid) if model.revision is None}
+    names = dict.fromkeys(name for name in seen if name in marks or name.startswith("benchmark:"))
+    held = {name: seen[name] for name in names}
+    held |= {data.cache_key: seen[data.label] for data in _data(grid) if data.label in seen}
+    return {name: mark for name, mark in held.items() if COMMIT.fullmatch(mark)}
 
 
 def _absolute(evaluate: EvaluateSpec) -> EvaluateSpec:
@@ -119,7 +134,7 @@ def fingerprints(grid: Grid, commits: Commits) -> dict[str, str]:
     Raises:
         CannotStart: data or a model cannot be read.
     """
-    marks = {name: commit for name, commit in commits.items() if not name.startswith("data:")}
+    marks = {name: commit for name, commit in commits.items() if name.startswith(SEEN)}
     try:
         for model in _models(grid):
             of_settings = f"model:{model.name} (tokenizer and generation settings)"

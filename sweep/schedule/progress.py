@@ -79,6 +79,10 @@ class Progress:
         removed = trial.spec is not None and folder.usable() and not folder.has_weights()
         return removed and not folder.done(self._fingerprints(trial))
 
+    def may_mend(self, trial: Trial) -> bool:
+        """Whether it failed of something that a further attempt may not fail of."""
+        return self.state(trial) == "failed" and not self.weights_missing(trial)
+
     def part_done(self, trial: Trial) -> Done:
         """By an earlier start, or an earlier attempt of this one: by its newest checkpoint, where
         the number of its steps is known."""
@@ -105,7 +109,7 @@ class Progress:
     def note_missing_weights(self, planned: Collection[Trial]) -> list[str]:
         """Record which evaluations cannot run because weights were not kept; returns the lines that
         say so."""
-        lacking = dict[str, list[str]]()
+        lacking, never = dict[str, list[str]](), set[str]()
         for trial in filter(self.weights_missing, planned):
             folder = self._folder.trial(trial)
             names = [
@@ -115,14 +119,22 @@ class Progress:
             ]
             reason = f"its weights were not kept, so it cannot be scored on {', '.join(names)}"
             folder.log_attempt("failed", phase="start", reason=reason)
+            never |= set(names) - folder.scored()
             for name in names:
                 lacking.setdefault(name, []).append(f"{trial.readable} ({trial.key})")
         lines = [f"{name}: no weights are left of {', '.join(c)}" for name, c in lacking.items()]
         if lines:
-            lines.append(
-                "take these benchmarks out of the grid, or delete the folders of these trials, "
-                f"below {self._folder.to_delete(self._folder.path / 'trials')}, to train them again"
-            )
+            ways = []
+            if before := [name for name in lacking if name not in never]:
+                ways.append(
+                    f"put back what {' and '.join(before)} had when these trials were scored on it "
+                    "(`evaluate`, the held-out data, the version of lm-eval): their scores are kept"
+                )
+            if never:
+                ways.append(f"take {' and '.join(sorted(never))} out of the grid")
+            below = self._folder.to_delete(self._folder.path / "trials")
+            ways.append(f"delete the folders of these trials, below {below}, to train them again")
+            lines.append("; or ".join(ways))
         return lines
 
     def _fingerprints(self, trial: Trial) -> list[str]:

@@ -24,7 +24,8 @@ from sweep.storage.trial_folder import PASS, TrialFolder
 from trainers import files
 
 RECORD = "cost.json"
-"""In the run folder: what the report and programs read of it."""
+"""In the run folder: what the report and programs read of it, and what trials whose folders are
+deleted later have cost."""
 
 
 class Spent(NamedTuple):
@@ -84,19 +85,49 @@ class Spending:
 
 
 def so_far(run_dir: Path, price: Pricing | None = None) -> Spent:
-    """Of all attempts at the trials of a run folder, those that run at this moment included, at one
-    price: that of the grid that the folder has where none is given."""
-    held = _held(run_dir)
-    gpu_seconds = cpu_seconds = 0.0
+    """Of all attempts at the trials of a run folder, those that run at this moment included, and of
+    deleted ones as far as `cost.json` has them, at one price: that of the grid that the folder has
+    where none is given."""
+    return _priced(price or _price(run_dir), *_sum(run_dir, _counts(run_dir)))
+
+
+Counts = dict[str, dict[str, Any]]
+"""Trial -> when its first attempt began, and the GPU and CPU seconds that its attempts held."""
+
+SECONDS = ("gpu_seconds", "cpu_seconds")
+
+
+def _counts(run_dir: Path) -> Counts:
+    held, counts = _held(run_dir), Counts()
     for folder in run_dir.glob("trials/*"):
         identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
         asked = held(str(identity.get("stage", "")))
-        resources = (asked.gpus_per_trial, asked.cpus_per_trial)
         trial = TrialFolder(folder)
-        spent = durations.held(trial, trial.attempts(), *resources)
-        gpu_seconds += spent.gpu_seconds
-        cpu_seconds += spent.cpu_seconds
-    return _priced(price or _price(run_dir), gpu_seconds, cpu_seconds)
+        if attempts := trial.attempts():
+            spent = durations.held(trial, attempts, asked.gpus_per_trial, asked.cpus_per_trial)
+            counts[str(identity.get("key", folder.name))] = {
+                "since": attempts[0].get("time"),
+                **dict(zip(SECONDS, (spent.gpu_seconds, spent.cpu_seconds), strict=True)),
+            }
+    return counts
+
+
+def _sum(run_dir: Path, counts: Counts) -> list[float]:
+    """`SECONDS` of all trials, deleted ones included."""
+    parts = [*counts.values(), _deleted(run_dir, counts)]
+    return [sum(part[name] for part in parts) for name in SECONDS]
+
+
+def _deleted(run_dir: Path, counts: Counts) -> dict[str, float]:
+    """`SECONDS` of trials whose folders are there no more, or anew."""
+    record = run_dir / RECORD
+    before = files.read_json(record) or {}
+    with files.shaped(record):
+        parts = [before["deleted"]] if "deleted" in before else []
+        for key, part in before.get("trials", {}).items():
+            if counts.get(key, {}).get("since") != part["since"]:
+                parts.append(part)
+        return {name: sum(float(part[name]) for part in parts) for name in SECONDS}
 
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
@@ -127,8 +158,10 @@ def _price(run_dir: Path) -> Pricing:
 
 def write(run_dir: Path) -> Spent:
     """Leave `cost.json` in the run folder; returns what it says."""
-    spent = so_far(run_dir)
-    files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words})
+    counts = _counts(run_dir)
+    spent = _priced(_price(run_dir), *_sum(run_dir, counts))
+    parts = {"trials": counts, "deleted": _deleted(run_dir, counts)}
+    files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words} | parts)
     return spent
 
 

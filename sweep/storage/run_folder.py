@@ -6,6 +6,7 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from sweep.storage.driver_lock import FolderLock
 from sweep.storage.driver_signs import Driver
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
+from trainers.files import Damaged
 
 PLAN_COLUMNS: list[str] = [
     "key", "parent", "stage", "arm", "learning_rate", "batch_size", "lr_bs_ratio", "seed",
@@ -41,6 +43,9 @@ CALIBRATION = "calibration.json"
 MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
 
+
+KEY = re.compile(r"[0-9a-f]{12}")
+"""Of a trial, at the end of its folder's name, or before what a copy of the folder has there."""
 
 T = TypeVar("T", bound=Trial)
 
@@ -74,7 +79,12 @@ class RunFolder:
 
     def kept(self, planned: Iterable[T]) -> list[T]:
         """The same trials, each in the folder that it has already: by its key, whatever stage and
-        arm an earlier plan had it in."""
+        arm an earlier plan had it in.
+
+        Raises:
+            Damaged: two folders are of one trial.
+        """
+        self._refuse_copies()
         names: dict[str, set[str]] = {}
         for path in self.path.glob("trials/*-*"):
             names.setdefault(path.name.rpartition("-")[2], set()).add(path.name)
@@ -84,6 +94,24 @@ class RunFolder:
             else trial.model_copy(update={"kept_in": min(has)})
             for trial in planned
         ]
+
+    def _refuse_copies(self) -> None:
+        """
+        Raises:
+            Damaged: a trial lies in two folders, as where a colleague's were copied in under another
+                name of stage or arm, or in a backup.
+        """
+        folders: dict[str, Path] = {}
+        for path in sorted(self.path.glob("trials/*-*")):
+            key = KEY.match(path.name.rpartition("-")[2])
+            if key is None or not (path / "trial.json").exists():
+                continue
+            other = folders.setdefault(key[0], path)
+            if other != path:
+                raise Damaged(
+                    f"{other} and {path} are of one trial ({key[0]}); delete one of them, or move "
+                    "it out of trials/"
+                )
 
     def driver(self) -> Driver:
         """Whether a driver is at work on the run."""

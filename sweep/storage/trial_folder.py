@@ -131,6 +131,11 @@ class TrialFolder:
     def scores(self, fingerprint: str) -> Path:
         return self.path / "scores" / f"{fingerprint}.json"
 
+    def scored(self) -> set[str]:
+        """Benchmarks of which a score is there, under whatever settings."""
+        records = (files.read_json(path) or {} for path in self.path.glob("scores/*.json"))
+        return {str(record.get("benchmark")) for record in records}
+
     def missing(self, fingerprints: list[str]) -> list[str]:
         return [mark for mark in fingerprints if not self.scores(mark).exists()]
 

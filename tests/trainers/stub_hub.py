@@ -22,10 +22,13 @@ class Asked(NamedTuple):
 
 
 class Hub:
-    """Repositories as {(kind, id): {path: content}}; a change of content is a new commit."""
+    """Repositories as {(kind, id): {path: content}}; a change of content is a new commit, and what
+    was asked for once stays there under the commit that it had."""
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict[str, bytes]] = {}
+        self.history: dict[str, dict[str, bytes]] = {}
+        """Commit -> its files."""
         self.log: list[Asked] = []
         self.gated: set[tuple[str, str]] = set()
         """Repositories whose terms nobody has accepted: their commits are told, no file is."""
@@ -73,7 +76,9 @@ class Hub:
 
     def commit(self, repository: tuple[str, str]) -> str:
         files = sorted(self.repositories[repository].items())
-        return hashlib.sha1(repr((repository, files)).encode()).hexdigest()
+        commit = hashlib.sha1(repr((repository, files)).encode()).hexdigest()
+        self.history[commit] = self.repositories[repository]
+        return commit
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         for end, statuses in self.refuse.items():
@@ -82,7 +87,7 @@ class Hub:
         if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)(/.*)?", path):
             return self.api((found[1], found[2]), found[3] or "")
         if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            return self.file(("dataset" if found[1] else "model", found[2]), found[4])
+            return self.file(("dataset" if found[1] else "model", found[2]), found[3], found[4])
         return 404, {}, b""
 
     def api(self, repository: tuple[str, str], rest: str) -> tuple[int, dict[str, str], bytes]:
@@ -90,10 +95,13 @@ class Hub:
             return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
         if rest == "/auth-check" and repository in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
-        files = self.repositories[repository]
         commit = self.commit(repository)
-        if rest.startswith("/revision/") and rest.split("/")[2] not in ("main", commit):
+        if rest.startswith(("/revision/", "/tree/", "/paths-info/")):
+            asked = rest.split("/")[2]
+            commit = commit if asked == "main" else asked
+        if commit not in self.history:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
+        files = self.history[commit]
         if rest.startswith(("/tree/", "/paths-info/")):
             answer: Any = [
                 {"type": "file", "path": name, "size": len(content), "oid": _tag(content)}
@@ -105,14 +113,18 @@ class Hub:
             answer = {"id": repository[1], "sha": commit, "siblings": siblings}
         return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
-    def file(self, repository: tuple[str, str], name: str) -> tuple[int, dict[str, str], bytes]:
+    def file(
+        self, repository: tuple[str, str], revision: str, name: str
+    ) -> tuple[int, dict[str, str], bytes]:
         if repository in self.gated:
             return 403, {"X-Error-Code": "GatedRepo"}, b""
-        content = self.repositories.get(repository, {}).get(name)
+        commit = self.commit(repository) if repository in self.repositories else ""
+        commit = revision if revision in self.history else commit
+        content = self.history.get(commit, {}).get(name)
         if content is None:
             code = "EntryNotFound" if repository in self.repositories else "RepoNotFound"
             return 404, {"X-Error-Code": code}, b""
-        headers = {"ETag": f'"{_tag(content)}"', "X-Repo-Commit": self.commit(repository)}
+        headers = {"ETag": f'"{_tag(content)}"', "X-Repo-Commit": commit}
         return 200, headers, content
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from sweep.resolve import resolve
 from trainers import hub
 from trainers.specs.data import DataSpec, Model
-from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.evaluation import EvaluateAt, EvaluateSpec
 from trainers.tasks import benchmarks
 
 
@@ -62,3 +63,21 @@ def test_pinned_data_is_that_of_the_commit():
     commits = {"data:a/b@v1": "c" * 40, "data:a/b@main": "d" * 40}
     assert hub.pinned(data, commits) == data.model_copy(update={"revision": "c" * 40})
     assert hub.pinned(DataSpec(name="world:sft"), commits) == DataSpec(name="world:sft")
+
+
+def test_items_are_read_at_another_commit_than_the_newest_only_where_that_is_said():
+    asked = evaluation("hellaswag", limit=3)
+    name, commit = "Rowan/hellaswag", "c" * 40
+    assert hub.pinned_items(asked, {f"benchmark:{name}": commit}) is asked
+    pinned = hub.pinned_items(asked, {f"items:{name}": commit})
+    assert isinstance(pinned, EvaluateAt)
+    assert (pinned.commits, pinned.limit) == ({name: commit}, 3)
+
+
+def test_commits_that_trials_have_seen_are_kept_but_where_the_grid_names_another(load, small):
+    grid = load(small, "model=a/b", "stages.sft.data.name=c/d")
+    seen = {"model:a/b": "a" * 40, "benchmark:e/f": "e" * 40, "c/d:train[:24]": "d" * 40}
+    held = {"model:a/b": "a" * 40, "benchmark:e/f": "e" * 40, "data:c/d@main": "d" * 40}
+    assert resolve._held(grid, seen | {"g.jsonl": "local", "model:x/y": "b" * 40}) == held
+    named = load(small, "model={name: a/b, revision: v2}", "stages.sft.data.name=c/d")
+    assert "model:a/b" not in resolve._held(named, seen)

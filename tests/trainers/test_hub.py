@@ -216,13 +216,35 @@ def test_start_without_the_hub_goes_on_from_the_cache(first, sweep):
 
 
 @pytest.mark.slow
-def test_other_commit_than_the_run_began_with_is_refused(first, hub, sweep):
-    kept = hub.repositories["dataset", "maker/talks"]
-    hub.repositories["dataset", "maker/talks"] = {"train.jsonl": _lines(TALKS[1:])}
-    refused = sweep("evaluate.benchmarks=[world_choice]")
-    hub.repositories["dataset", "maker/talks"] = kept
-    assert refused.code == 4
-    assert "'maker/talks:train[:12]' has changed since the run began" in refused.output
+def test_run_goes_on_with_the_commits_that_it_began_with(first, hub, sweep, tmp_path):
+    before, kept = json.loads((first.folder / "manifest.json").read_text())["data"], {}
+    for repository, files in hub.repositories.items():
+        kept[repository] = files
+        hub.repositories[repository] = files | {"README.md": b"# Newer\n"}
+    hub.repositories["dataset", "maker/talks"]["train.jsonl"] = _lines(TALKS[1:])
+    hub.repositories["dataset", "Rowan/hellaswag"]["validation.jsonl"] = _lines(ITEMS[::-1])
+    try:
+        same = sweep()
+        more = sweep("stages.sft.grid.learning_rate=[0.001, 0.002, 0.003]", "evaluate.limit=5")
+        newest = sweep("name=newest")
+    finally:
+        hub.repositories |= kept
+    assert same.code == more.code == newest.code == 0, same.output + more.output + newest.output
+    assert "3 of 3 models done, 0 to go" in same.output
+    for name in ("model 'maker/base'", "data set 'maker/talks'", "benchmark 'hellaswag'"):
+        assert re.search(f"{name}: .* with which the run began; the hub has", same.output)
+        assert f"{name}: " in newest.output
+    assert "with which the run began" not in newest.output
+    assert json.loads((first.folder / "manifest.json").read_text())["data"] == before
+    assert len(list(more.folder.glob("trials/*/train.json"))) == 4
+    documents = {
+        json.loads(path.read_text())["settings"]["documents"]
+        for path in more.folder.glob("trials/*/scores/*.json")
+        if json.loads(path.read_text())["settings"].get("limit") == 5
+    }
+    assert len(documents) == 1
+    after = json.loads((newest.folder.with_name("newest") / "manifest.json").read_text())["data"]
+    assert {name: after[name] == before[name] for name in before} == dict.fromkeys(before, False)
 
 
 @pytest.fixture

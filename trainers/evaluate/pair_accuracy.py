@@ -22,7 +22,7 @@ from trainers.ops.judge import scores_of
 from trainers.ops.packed_attention import Example
 from trainers.ops.pairs import cut
 from trainers.specs.data import DataSpec
-from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.evaluation import EvaluateAt, EvaluateSpec
 from trainers.specs.preference import PAIR_ACCURACY
 from trainers.tasks.registry import Benchmark
 from trainers.tasks.task_files import local_file
@@ -149,7 +149,8 @@ def _weighed(correct: np.ndarray, subsets: np.ndarray, shares: dict[str, float])
 def _rows(benchmark: Benchmark, spec: EvaluateSpec) -> list[sources.Row]:
     """In their order; of a limit a seeded random part, the same for every model."""
     assert benchmark.pairs is not None
-    data = DataSpec(name=benchmark.pairs.data, split=benchmark.pairs.split)
+    hub_data, commits = benchmark.pairs.data, spec.commits if isinstance(spec, EvaluateAt) else {}
+    data = DataSpec(name=hub_data, split=benchmark.pairs.split, revision=commits.get(hub_data))
     if spec.data_dir is not None:
         file = local_file(Path(spec.data_dir), benchmark.pairs.file)
         data = DataSpec(name=str(file))

@@ -46,3 +46,10 @@ class EvaluateSpec(Strict):
             raise ValueError(f"{OLD_ITEMS_PER_BATCH} is the old name of items_per_batch; give one")
         rest = {key: given for key, given in value.items() if key != OLD_ITEMS_PER_BATCH}
         return rest | {"items_per_batch": value[OLD_ITEMS_PER_BATCH]}
+
+
+class EvaluateAt(EvaluateSpec):
+    """As a trial that goes on with the benchmarks' data sets that its run began with."""
+
+    commits: dict[str, str]
+    """Data set on the hub -> its commit, where that is not the newest."""

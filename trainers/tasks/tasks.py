@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 
-from trainers.specs.evaluation import EvaluateSpec
+from trainers import files
+from trainers.specs.evaluation import EvaluateAt, EvaluateSpec
 from trainers.tasks import task_files, task_groups
 from trainers.tasks.benchmarks import fingerprint, local_splits, settings, task_paths
 from trainers.tasks.registry import Benchmark
@@ -95,7 +97,7 @@ def load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:
         EvaluationUnavailable: the items are missing, or a task file is wrong.
     """
     try:
-        with _seeded():
+        with _seeded(), _at(spec):
             tasks = _load(benchmark, spec)
     except EvaluationUnavailable:
         raise
@@ -124,6 +126,27 @@ def _seeded() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+@contextmanager
+def _at(spec: EvaluateSpec) -> Iterator[None]:
+    """Data sets of the hub at the commits that the spec has, each in a cache of its own: offline
+    `datasets` takes the newest thing of that name in its cache, whatever the commit asked for."""
+    if not isinstance(spec, EvaluateAt):
+        yield
+        return
+    import datasets
+
+    read, commits = datasets.load_dataset, spec.commits
+
+    def read_at(path: str, *arguments: Any, **options: Any) -> Any:
+        if (commit := commits.get(path)) is not None:
+            folder = str(files.cache_folder("benchmarks") / commit)
+            options |= {"revision": commit, "cache_dir": folder}
+        return read(path, *arguments, **options)
+
+    with patch.object(datasets, "load_dataset", read_at):
+        yield
 
 
 def _load(benchmark: Benchmark, spec: EvaluateSpec) -> dict[str, Any]:

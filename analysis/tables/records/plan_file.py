@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.text import counted
+from analysis.tables.records import run_folder
+from analysis.text import counted, listed
 
 
 def read_plan(run_dir: Path) -> pd.DataFrame | None:
@@ -74,3 +75,39 @@ def unplanned(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
         f", but of an earlier grid file or of --extend: counted too, and where a setting differs "
         f"{those}",
     )
+
+
+def left_out(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
+    """A sentence for each set of benchmarks on which models that the plan has not have no score as
+    the grid file asks for it now; no start scores them anew. `frame` is the whole table.
+
+    Raises:
+        ResultsError: as `read_plan`.
+    """
+    plan = read_plan(run_dir)
+    if plan is None:
+        return ()
+    stages, planned = run_folder.manifest(run_dir).get("stages", {}), set(plan.key)
+    rows = set(zip(frame.key, frame.benchmark, strict=True))
+    keys: dict[tuple[str, ...], list[str]] = {}
+    for folder, trial in run_folder.trials(run_dir):
+        key, evaluations = trial["key"], run_folder.wanted(stages, trial["stage"])
+        lacking = [e["benchmark"] for e in evaluations if (key, e["benchmark"]) not in rows]
+        made = (folder / "train.json").exists() or any(folder.glob("scores/*.json"))
+        if key not in planned and lacking and made:
+            keys.setdefault(tuple(lacking), []).append(key)
+    return tuple(
+        f"{counted(len(those), 'trial')} of an earlier grid file ({_named(those)}) "
+        f"{'has' if len(those) == 1 else 'have'} no score of {listed(list(lacking))} as the grid "
+        "file asks for it now: left out there. Put `evaluate` and the held-out data back, or "
+        "these cells into the grid file, which scores them anew"
+        for lacking, those in keys.items()
+    )
+
+
+NAMED = 6
+"""More keys than these are not named."""
+
+
+def _named(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:NAMED]) + (" ..." if len(keys) > NAMED else "")

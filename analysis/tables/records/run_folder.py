@@ -75,8 +75,9 @@ def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dic
     """Folder and trial.json of every trial there is, sorted by folder; `but` those in these.
 
     Raises:
-        ResultsError: one holds what was never written there.
+        ResultsError: one holds what was never written there, or two are of one trial.
     """
+    folders: dict[str, Path] = {}
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
         if path.parent in but:
             continue
@@ -88,6 +89,12 @@ def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dic
         for name in AXES:
             if spec is not None and not isinstance(spec.get(name), int | float):
                 raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
+        other = folders.setdefault(record["key"], path.parent)
+        if other != path.parent:
+            raise ResultsError(
+                f"{other} and {path.parent} are of one trial ({record['key']}); delete one of "
+                "them, or move it out of trials/"
+            )
         yield path.parent, record
 
 

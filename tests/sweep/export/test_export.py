@@ -141,9 +141,20 @@ def test_weights_that_were_removed_are_said_to_be_gone_and_what_is_left(
 def test_export_says_which_cell_it_took_and_why(run, tmp_path):
     code, output = told(run, "--to", tmp_path / "to")
     assert code == 0
-    assert "second, learning rate 1e-3, batch size 4, seed 0: the best of 2 cells by" in output
+    assert ", batch size 4, seed 0, weight_decay=0.0: the best of 2 cells by" in output
     assert "; second is learning rate" in output
     assert output.splitlines()[-1] == str(tmp_path / "to")
+
+
+def test_cells_of_one_rate_are_told_apart_by_the_setting_that_differs(run, tmp_path):
+    other = run / "trials" / "second-other"
+    longer = shutil.copytree(other, run / "trials" / "second-longer")
+    record = read(other / "trial.json")
+    record |= {"key": "longer000000", "spec": record["spec"] | {"max_length": 96}}
+    (longer / "trial.json").write_text(json.dumps(record))
+    code, output = told(run, "--best", "world_choice", "--to", tmp_path / "to")
+    assert code == 0
+    assert "max_length=128" in output and "max_length=96" in output
 
 
 def test_cells_that_lack_a_seed_are_not_counted_and_one_that_looks_better_is_named(run, tmp_path):

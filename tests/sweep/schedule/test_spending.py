@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def test_earlier_starts_count_at_the_price_that_the_grid_has_now(before, load, s
     (folder.path / "grid.yaml").write_text(before + "resources: {cpus_per_trial: 1}\n")
     grid = load(small + "price: {cpu_hour: 3.0}\nlimits: {max_cost: 5}\n")
     assert Spending(grid, folder).now() == pytest.approx(6.0)
+
+
+def test_deleted_trials_and_those_trained_again_count(run):
+    write(run, "a", "sft", [("started", 0, {}), ("done", 2, {"seconds": 7200.0})])
+    write(run, "b", "sft", [("started", 0, {}), ("done", 1, {"seconds": 3600.0})])
+    whole = spending.write(run)
+    shutil.rmtree(run / "trials" / "a")
+    for _ in range(2):
+        assert spending.so_far(run) == spending.write(run) == whole
+    write(run, "a", "sft", [("started", 5, {}), ("done", 10, {"seconds": 18000.0})])
+    for _ in range(2):
+        assert spending.so_far(run).gpu_hours == pytest.approx(0.5 * (2 + 1 + 5))
+        spending.write(run)
+    shutil.rmtree(run / "trials" / "b")
+    assert spending.write(run).gpu_hours == pytest.approx(0.5 * (2 + 1 + 5))
 
 
 def at(hours: float) -> float:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from analysis.tables import load as results
+from analysis.tables.errors import ResultsError
 from sweep.plan import trials
 from sweep.storage import run_folder
 from sweep.storage.driver_lock import RunHeld
 from sweep.storage.run_folder import RunFolder, TrialFolder
-from trainers.files import read_json, write_json, write_text
+from trainers.files import Damaged, read_json, write_json, write_text
 
 HOLDER = """
 import sys, time
@@ -155,6 +157,26 @@ def test_trial_of_another_arm_or_stage_than_before_stays_in_its_folder(load, sma
         for key, (stage, arm, kind) in before.items()
     }
     assert plan(small).items() >= before.items(), "back again"
+
+
+@pytest.mark.parametrize("copy", ["tune-lr1-{key}", "{name}.bak", "{name} (copy)"])
+def test_two_folders_of_one_trial_are_refused_by_name(copy, load, small, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    planned = trials.trials(grid := load(small))
+    folder.write_plan(grid, planned)
+    one = folder.trial(planned[-1]).path
+    two = one.with_name(copy.format(key=planned[-1].key, name=one.name))
+    two.mkdir()
+    assert folder.kept(planned) == planned, "nothing is in it"
+    (two / "trial.json").write_bytes((one / "trial.json").read_bytes())
+    with pytest.raises(Damaged) as refused:
+        folder.kept(planned)
+    write_json(folder.manifest, {"name": "small"})
+    with pytest.raises(ResultsError) as unread:
+        results.read(folder.path)
+    for told in (refused, unread):
+        assert str(one) in str(told.value) and str(two) in str(told.value)
+        assert f"of one trial ({planned[-1].key}); delete one of them" in str(told.value)
 
 
 def test_second_driver_is_refused_and_told_who_holds_the_folder(holder, tmp_path):
