@@ -98,8 +98,8 @@ class RunFolder:
     def _refuse_copies(self) -> None:
         """
         Raises:
-            Damaged: a trial lies in two folders, as where a colleague's were copied in under another
-                name of stage or arm, or in a backup.
+            Damaged: a trial lies in two folders: a backup, or a colleague's of the same key whose
+                stage or arm has another name.
         """
         folders: dict[str, Path] = {}
         for path in sorted(self.path.glob("trials/*-*")):
