@@ -40,6 +40,12 @@ class DpoSpec(PairSpec):
     """Pairs kept out of training, the same for every trial; their loss against the same reference
     is the benchmark `heldout_loss`. When empty, 200, and at most a tenth of the data."""
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The pass of the reference saves by the minute, whatever the training does."""
+        unread = super().unread
+        return {name: why for name, why in unread.items() if name != "save_every_minutes"}
+
     @model_validator(mode="after")
     def _beta_of_the_loss(self):
         if self.loss == "sigmoid" and "beta" not in self.model_fields_set:

@@ -68,6 +68,11 @@ class RlvrSpec(TrainingSpec):
     def examples_per_row(self) -> int:
         return self.group_size
 
+    @property
+    def unread(self) -> dict[str, str]:
+        alone = {} if self.reward_model else {"reward_model_weight": "there is no reward_model"}
+        return super().unread | alone
+
     @model_validator(mode="after")
     def _whole_groups(self):
         size = self.group_size
