@@ -1,6 +1,5 @@
 """The launch files in docs/launch: what they would start is what `sweep.run` takes."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -33,34 +32,6 @@ def accepted(command: list[str]) -> None:
 def test_script_is_bash(name):
     ended = subprocess.run(["bash", "-n", str(LAUNCH / name)], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-
-
-def stand_in(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-    (folder / name).chmod(0o755)
-
-
-@pytest.mark.parametrize("own", [None, 64 * "b"])
-def test_batch_job_starts_a_node_each_and_the_command_on_the_first(own, tmp_path, monkeypatch):
-    """SLURM's own commands write down what they were asked for."""
-    said = tmp_path / "said"
-    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    if own:
-        monkeypatch.setenv("RAY_AUTH_TOKEN", own)
-    stand_in(tmp_path / "bin", "scontrol", "printf 'first\\nsecond\\n'")
-    stand_in(tmp_path / "bin", "srun", f'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $*" > {said}')
-    job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "7"}
-    environment = os.environ | job | {"SLURM_NNODES": "2"}
-    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
-    script = ["bash", str(LAUNCH / "sweep.sbatch"), "grids/quickstart.yaml", "--set", "name=two"]
-    subprocess.run(script, env=environment, check=True, timeout=30)
-    mode, token, *words = shlex.split(said.read_text())
-    assert mode == "token"
-    assert re.fullmatch(own or "[0-9a-f]{64}", token)
-    assert "first:20007" in words
-    assert words[words.index("--min-nodes") + 1] == "2"
-    accepted(words[words.index("--") + 1 :])
 
 
 def test_batch_job_without_a_grid_says_how_it_is_used():

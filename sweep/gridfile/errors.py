@@ -86,7 +86,12 @@ class Problems:
                 return f"{given!r} is not a valid integer; write {int(given)}"
             if isinstance(given, float) and path == ("evaluate", "limit"):
                 return f"{given!r}: items per task, an integer; shares of a task are not taken"
-        return f"{given!r}: {_lower_first(detail['msg'])}"
+        problem = f"{given!r}: {_lower_first(detail['msg'])}"
+        if kind == "literal_error":
+            key = next(part for part in reversed(path) if isinstance(part, str))
+            meant = foreign.value_hint(key, given, detail["ctx"]["expected"])
+            return f"{problem}; {meant}" if meant else problem
+        return problem
 
     def sorted(self) -> list[str]:
         more = len(self._seen) - len(self.lines)

@@ -60,6 +60,7 @@ class Example(NamedTuple):
     truncated: bool = False
     folded: bool = False
     rendered: bool = False
+    spaced: bool = False
     extra: tuple = ()
     """What stands in the columns of its form alone."""
     problem: tuple[int, str] | None = None
@@ -124,6 +125,7 @@ def _read(work: Work, piece: range) -> list[Example]:
             "empty" if blank else "train",
             folded=any(text.folded for text in read),
             rendered=any(text.rendered for text in read),
+            spaced=any(text.spaced for text in read),
             row=watched if isinstance(watched, Watched) else None,
         )
         examples.append(example)
@@ -179,6 +181,7 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
         if example.fate in ("train", "heldout"):
             counts[column["folded"]] += example.folded
             counts[column["rendered"]] += example.rendered
+            counts[column["spaced"]] += example.spaced
         if example.fate == "train":
             counts[column["tokens"]] += len(example.ids)
             counts[column["loss_tokens"]] += np.count_nonzero(example.labels[1:] != IGNORED)

@@ -24,6 +24,11 @@ CONVERSATIONS_AS_TEXT = (
     "`messages`, or say `loss_on: all`)"
 )
 
+SPACED_ANSWERS = (
+    "with an answer that begins with white space, as TRL joins it to its prompt (here it is a turn "
+    "of the chat template)"
+)
+
 
 class Counts(Strict):
     """Of one data set, or of a whole mixture. Every row is in exactly one of `train`, `heldout`,
@@ -54,6 +59,8 @@ class Counts(Strict):
     rendered: int = 0
     """Of those kept, the texts that hold the chat template's tokens: conversations of which what
     the user says counts too."""
+    spaced: int = 0
+    """Of those kept, the ones with an answer that begins with white space, within its turn."""
 
     @property
     def tokens_per_example(self) -> float:
@@ -83,6 +90,7 @@ class Counts(Strict):
             f"({self.truncated / kept:.1%}); left out: {', '.join(left_out) or 'none'}"
             + (f"; {self.folded:,} with the system turn in the first user turn" * bool(self.folded))
             + (f"; {self.rendered:,} {CONVERSATIONS_AS_TEXT}" * bool(self.rendered))
+            + (f"; {self.spaced:,} {SPACED_ANSWERS}" * bool(self.spaced))
         )
 
 

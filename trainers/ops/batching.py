@@ -107,6 +107,10 @@ def weights(loss_tokens: Sequence[int], loss: str) -> list[float]:
     `token_mean`: all loss tokens of the batch weigh the same. `example_mean`: all examples do, and
     within an example all its loss tokens. Either way everything together weighs 1.
     """
-    if loss == "token_mean":
-        return [1 / sum(loss_tokens)] * len(loss_tokens)
-    return [1 / (len(loss_tokens) * count) for count in loss_tokens]
+    match loss:
+        case "token_mean":
+            return [1 / sum(loss_tokens)] * len(loss_tokens)
+        case "example_mean":
+            return [1 / (len(loss_tokens) * count) for count in loss_tokens]
+        case _:
+            raise ValueError(f"{loss!r} is not a loss of texts")

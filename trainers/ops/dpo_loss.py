@@ -1,6 +1,6 @@
 """The loss of direct preference optimisation, of each pair."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch.nn.functional import logsigmoid
@@ -16,7 +16,11 @@ class Losses(NamedTuple):
 
 
 def losses(
-    policy: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor, kind: str, beta: float
+    policy: torch.Tensor,
+    reference: torch.Tensor,
+    tokens: torch.Tensor,
+    loss: Literal["dpo_norm", "sigmoid"],
+    beta: float,
 ) -> Losses:
     """-log sigmoid(reward of the chosen - reward of the rejected), the reward of an answer y being
     beta log(policy(y) / reference(y)), for `dpo_norm` divided by y's tokens (Lambert et al. 2024,
@@ -26,7 +30,12 @@ def losses(
     each (pairs, 2): chosen and rejected. `policy` may have lanes before that.
     """
     rewards = beta * (policy - reference)
-    if kind == "dpo_norm":
-        rewards = rewards / tokens
+    match loss:
+        case "dpo_norm":
+            rewards = rewards / tokens
+        case "sigmoid":
+            pass
+        case _:
+            assert_never(loss)
     chosen, rejected = rewards.unbind(dim=-1)
     return Losses(-logsigmoid(chosen - rejected), chosen, rejected)

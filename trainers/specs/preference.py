@@ -50,6 +50,12 @@ class DpoSpec(PairSpec):
     stage with several it is `pair_accuracy`, the share of pairs whose chosen answer has the larger
     log-ratio. When empty, 200, and at most a tenth of the data."""
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The pass of the reference saves by the minute, whatever the training does."""
+        unread = super().unread
+        return {name: why for name, why in unread.items() if name != "save_every_minutes"}
+
     @model_validator(mode="after")
     def _beta_of_the_loss(self):
         if self.loss == "sigmoid" and "beta" not in self.model_fields_set:

@@ -50,9 +50,9 @@ class RlvrSpec(TrainingSpec):
     rows, or a function of your own as `path.py:function`, called as TRL calls its reward functions:
     `function(prompts, completions, completion_ids, **columns)` returns a number for each
     completion, or None for no reward; `columns` has the row's other columns, each as a list; a
-    date, a decimal or bytes there are text. The file's content is part of a trial's key. When
-    empty, a row's `dataset` names its grader; without one, `gsm8k` where the truth is a number and
-    `math` where it is not."""
+    date, a decimal or bytes there are text. There is no `trainer_state`. The file's content is part
+    of a trial's key. When empty, a row's `dataset` names its grader; without one, `gsm8k` where the
+    truth is a number and `math` where it is not."""
     reward_model: str | None = None
     """Folder of a reward model, whose score is added to the verified reward ..."""
     reward_model_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -71,6 +71,11 @@ class RlvrSpec(TrainingSpec):
     @property
     def examples_per_row(self) -> int:
         return self.group_size
+
+    @property
+    def unread(self) -> dict[str, str]:
+        alone = {} if self.reward_model else {"reward_model_weight": "there is no reward_model"}
+        return super().unread | alone
 
     @model_validator(mode="after")
     def _whole_groups(self):

@@ -23,6 +23,9 @@ INSTEAD = (
 """Fields of which one may be given; null takes back what a stage gave, for an arm."""
 
 
+Schedule = Literal["linear", "cosine", "constant", "warmup_stable_decay"]
+
+
 class HeldoutScore(NamedTuple):
     """The benchmark that a stage's held-out slice is."""
 
@@ -84,7 +87,7 @@ class TrainingSpec(OptimizerSpec):
     """Optimizer steps, instead of epochs."""
     tokens: Count | None = None
     """Tokens of the examples taken, instead of epochs; the step that reaches them is the last."""
-    schedule: Literal["linear", "cosine", "constant", "warmup_stable_decay"] = "linear"
+    schedule: Schedule = "linear"
     """The learning rate after warmup: falling to zero, by a line or half a cosine; constant; or
     constant and then falling to zero by a line."""
     decay_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -137,9 +140,26 @@ class TrainingSpec(OptimizerSpec):
                     f"give {' or '.join(both)}, not {'both' if len(both) == 2 else 'all'}; an arm "
                     f"takes the stage's back with `{both[0]}: null`, --set with {both[0]}=null"
                 )
+        for name, why in self.unread.items():
+            default = type(self).model_fields[name].default
+            if name in given and getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} is not read: {why}; leave it out, or take it back with {name}: "
+                    f"{default} in an arm"
+                )
         if self.adam_beta2 is None and self.adam_beta2_half_life_tokens is None:
             raise ValueError("give adam_beta2 or adam_beta2_half_life_tokens")
         return self
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Fields that nothing reads beside the other settings -> why."""
+        unread = {}
+        if self.schedule != "warmup_stable_decay":
+            unread["decay_ratio"] = f"schedule is {self.schedule}, not warmup_stable_decay"
+        if self.save_every_steps is not None:
+            unread["save_every_minutes"] = "save_every_steps is given"
+        return unread
 
     def heldout_examples(self, rows: int) -> int:
         """Examples to hold out of `rows` rows."""

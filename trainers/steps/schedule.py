@@ -5,12 +5,12 @@ number of steps.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 
 from trainers.ops.batching import Order
-from trainers.specs.training import TrainingSpec
+from trainers.specs.training import Schedule, TrainingSpec
 
 
 class Course(NamedTuple):
@@ -47,7 +47,7 @@ def course(spec: TrainingSpec, lengths: np.ndarray) -> Course:
     return Course(steps, warmup, decay, beta2, mean)
 
 
-def factor(schedule: str, course: Course, step: int) -> float:
+def factor(schedule: Schedule, course: Course, step: int) -> float:
     """Share of the peak learning rate in optimizer step `step`, counted from 0.
 
     Rises by step / warmup_steps, so that the first step of a warmup has the rate zero, as in
@@ -65,5 +65,7 @@ def factor(schedule: str, course: Course, step: int) -> float:
             return max(left / whole, 0.0)
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(1 - left / whole, 1.0)))
-        case _:
+        case "warmup_stable_decay":
             return max(min(left / max(course.decay_steps, 1), 1.0), 0.0)
+        case _:
+            assert_never(schedule)

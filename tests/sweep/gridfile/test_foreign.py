@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from sweep.gridfile import foreign
 from sweep.gridfile import load as config
 from sweep.gridfile.load import GridError
 
@@ -213,17 +212,6 @@ def test_training_alone_can_be_swept(load, small):
         assert load(small.replace("[world_choice]", listed)).stages
     with pytest.raises(GridError, match=r"stages\.sft\.heldout: 0, .* nothing would be measured"):
         load(small.replace("[world_choice]", "[]").replace("heldout: 8", "heldout: 0"))
-
-
-def test_every_foreign_key_leads_to_one_of_ours():
-    from sweep.gridfile.keys.resources import TrialResources
-    from sweep.gridfile.keys.schema import GRID_KEYS, STAGE_KEYS
-    from trainers.specs.evaluation import EvaluateSpec
-    from trainers.specs.kinds import KINDS
-
-    ours = {*GRID_KEYS, *STAGE_KEYS, *EvaluateSpec.model_fields, *TrialResources.model_fields}
-    ours |= {field for spec in KINDS.values() for field in spec.model_fields} | {"max_concurrent"}
-    assert {foreign._first_word(name) for name in foreign.OURS.values()} <= ours
 
 
 GOOD = "31/no_point 31/yaml11 31/float_batch 32/anchors 32/bom 32/crlf 32/merge_between_stages"

@@ -46,6 +46,30 @@ def test_none_is_no_reward(reward):
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "async def score(completions, **columns): return [0.5, 1]",
+        "def score(log_extra, log_metric, **columns):\n"
+        "    log_extra('column', ['a', 'b'])\n    log_metric('name', 1.0)\n    return [0.5, 1]",
+        "import numpy\ndef score(**all): return numpy.array([0.5, 1])",
+        "import torch\ndef score(**all): return torch.tensor([0.5, 1])",
+        "def score(completions, trainer_state=None): return (0.5, 1)",
+    ],
+    ids=["async", "logging", "array", "tensor", "trainer_state"],
+)
+def test_function_of_trl_is_called_as_it_is(body, reward):
+    mine = reward(body)
+    assert own_function.problem(mine) is None
+    assert own_function.rewards(mine, [ASK] * 2, [SAID] * 2, IDS, [{}, {}]) == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("parameters", ["completions, trainer_state, **all", "*, trainer_state"])
+def test_function_that_needs_a_trainer_is_refused_before_it_runs(parameters, reward):
+    problem = own_function.problem(reward(f"def score({parameters}): return []"))
+    assert "score needs trainer_state, which is not given here" in str(problem)
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ("def score(**all): return [1.0]", "a number or None for each"),

@@ -1,6 +1,7 @@
 """Steps, rates and beta2, against the formulas."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def course(**settings) -> schedule.Course:
     return schedule.course(SftSpec.model_validate(plain | settings), LENGTHS)
 
 
-def rates(name: str, found: schedule.Course) -> list[float]:
+def rates(name: Any, found: schedule.Course) -> list[float]:
     return [schedule.factor(name, found, step) for step in range(found.steps)]
 
 
@@ -55,8 +56,25 @@ def test_rate_is_that_of_transformers(name):
         theirs.step()
 
 
+@pytest.mark.parametrize("field", ["schedule", "loss"])
+def test_value_that_is_not_known_is_no_other_one(field):
+    import torch
+
+    from trainers.ops import batching, dpo_loss
+
+    if field == "schedule":
+        with pytest.raises(AssertionError):
+            schedule.factor("polynomial", course(steps=10), 9)  # pyright: ignore[reportArgumentType]
+        return
+    pairs = torch.ones(1, 2)
+    with pytest.raises(AssertionError):
+        dpo_loss.losses(pairs, pairs, pairs, "hinge", 1.0)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="'grpo' is not a loss of texts"):
+        batching.weights([1, 2], "grpo")
+
+
 def test_warmup_stable_decay_has_three_parts():
-    found = course(steps=10, warmup_steps=2, decay_ratio=0.4)
+    found = course(schedule="warmup_stable_decay", steps=10, warmup_steps=2, decay_ratio=0.4)
     assert found.decay_steps == 4
     assert rates("warmup_stable_decay", found) == pytest.approx(
         [0, 0.5, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
@@ -64,7 +82,8 @@ def test_warmup_stable_decay_has_three_parts():
 
 
 def test_decay_leaves_the_warmup_its_steps():
-    assert course(steps=10, warmup_steps=8, decay_ratio=1.0).decay_steps == 2
+    found = course(schedule="warmup_stable_decay", steps=10, warmup_steps=8, decay_ratio=1.0)
+    assert found.decay_steps == 2
 
 
 def test_budget_and_warmup_in_tokens_are_steps_of_this_order():

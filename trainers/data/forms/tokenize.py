@@ -26,6 +26,8 @@ class Text(NamedTuple):
     """Whether the system turn stands in the first user turn, as the template has none."""
     rendered: bool = False
     """Whether it is a plain text that holds a conversation, all of which counts."""
+    spaced: bool = False
+    """Whether an answer begins with white space, as texts do that TRL joins to their prompt."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
@@ -86,11 +88,14 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     if (counted or not talk.messages) and not says:
         return Text("", [], blank=True)
     rendering = Rendering.of(tokenizer)
+    spaced = any(
+        turn["role"] == "assistant" and turn["content"][:1].isspace() for turn in talk.messages
+    )
     if loss_on == "all":
         read = rendering.text(talk)
-        return Text(read.text, None, blank=False, folded=read.folded)
+        return Text(read.text, None, blank=False, folded=read.folded, spaced=spaced)
     read = rendering.with_spans(talk)
-    return Text(read.text, read.spans, blank=False, folded=read.folded)
+    return Text(read.text, read.spans, blank=False, folded=read.folded, spaced=spaced)
 
 
 def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:

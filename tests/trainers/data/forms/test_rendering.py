@@ -112,6 +112,19 @@ def test_system_turn_that_the_template_refuses_opens_the_first_user_turn(tmp_pat
     assert "1 with the system turn in the first user turn" in prepared.preparation.lines()[0]
 
 
+def test_answer_that_trl_would_join_to_its_prompt_is_a_turn_and_is_told(tiny, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "Which is red?", "completion": said} for said in (" the apple", "the sky")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {"kind": "sft", "data": {"name": str(path)}, "heldout": 0, "learning_rate": 1e-3,
+            "batch_size": 1}  # fmt: skip
+    prepared = prepare.prepare(SftSpec.model_validate(spec), tiny.tokenizer, tmp_path / "data")
+    texts = {tiny.tokenizer.decode(row["input_ids"]) for row in prepared.train}
+    assert any("assistant\n the apple<|im_end|>" in text for text in texts)
+    assert prepared.counts["spaced"] == 1
+    assert "1 with an answer that begins with white space" in prepared.preparation.lines()[0]
+
+
 def test_text_that_is_a_conversation_has_one_end_and_is_told(tiny, tmp_path):
     """As TRL's users write it: rendered by the template, in the column `text`."""
     rendered = [tiny.tokenizer.apply_chat_template(TALK, tokenize=False), "Once upon a time."]
