@@ -1,7 +1,7 @@
 """The records of a run folder, as the sweep writes them -> rows of the table."""
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,24 +71,31 @@ def manifest(run_dir: Path) -> dict[str, Any]:
     return record
 
 
-def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folder and trial.json of every trial there is, sorted by folder; `but` those in these.
+def trials(run_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folder and trial.json of every trial there is, sorted by folder.
 
     Raises:
         ResultsError: one holds what was never written there.
     """
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
-        if path.parent in but:
-            continue
-        record = load(path)
-        for name, kind in IDENTITY.items():
-            if name not in record or not isinstance(record[name], kind):
-                raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
-        spec: dict[str, Any] | None = record["spec"]
-        for name in AXES:
-            if spec is not None and not isinstance(spec.get(name), int | float):
-                raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
-        yield path.parent, record
+        yield path.parent, identity(path)
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """A trial.json.
+
+    Raises:
+        ResultsError: it holds what was never written there.
+    """
+    record = load(path)
+    for name, kind in IDENTITY.items():
+        if name not in record or not isinstance(record[name], kind):
+            raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
+    spec: dict[str, Any] | None = record["spec"]
+    for name in AXES:
+        if spec is not None and not isinstance(spec.get(name), int | float):
+            raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
+    return record
 
 
 def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
