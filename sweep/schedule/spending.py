@@ -6,7 +6,7 @@ waits between trials is not known here.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,20 +27,41 @@ RECORD = "cost.json"
 """In the run folder: what the report and programs read of it."""
 
 
+Held = Callable[[str], TrialResources]
+"""Stage -> what a trial of it holds, where an attempt does not say."""
+
+
 class Spent(NamedTuple):
     """Of a run so far."""
 
     gpu_hours: float
     cpu_hours: float
-    cost: float | None
-    """None where the grid names no price of an hour."""
-    currency: str
+    price: Pricing
+
+    @property
+    def cost(self) -> float | None:
+        """None where the grid names no price of an hour."""
+        price = self.price
+        if price.gpu_hour is None and price.cpu_hour is None:
+            return None
+        gpus = self.gpu_hours * (price.gpu_hour or 0.0)
+        return gpus + self.cpu_hours * (price.cpu_hour or 0.0)
+
+    @property
+    def record(self) -> dict[str, float | str | None]:
+        """For programs."""
+        hours = {"gpu_hours": self.gpu_hours, "cpu_hours": self.cpu_hours}
+        return hours | {"cost": self.cost, "currency": self.price.currency}
 
     @property
     def words(self) -> str:
         kind, hours = ("GPU", self.gpu_hours) if self.gpu_hours else ("CPU", self.cpu_hours)
         used = f"{hours:,.2f} {kind} hours" if hours >= 0.1 else f"{3600 * hours:.0f} {kind} s"
-        return used if self.cost is None else f"{self.cost:,.2f} {self.currency} ({used})"
+        return used if self.cost is None else f"{self.cost:,.2f} {self.price.currency} ({used})"
+
+    def of(self, gpu_seconds: float, cpu_seconds: float) -> "Spent":
+        """Other device time at the same price."""
+        return Spent(gpu_seconds / 3600, cpu_seconds / 3600, self.price)
 
 
 class Spending:
@@ -86,30 +107,49 @@ class Spending:
 def so_far(run_dir: Path, price: Pricing | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included, at one
     price: that of the grid that the folder has where none is given."""
-    held = _held(run_dir)
-    gpu_seconds = cpu_seconds = 0.0
-    for folder in run_dir.glob("trials/*"):
-        identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
-        asked = held(str(identity.get("stage", "")))
-        resources = (asked.gpus_per_trial, asked.cpus_per_trial)
+    return Spent(0.0, 0.0, price or _price(run_dir)).of(*Attempts(run_dir).seconds())
+
+
+class Attempts:
+    """All attempts under trials/ of a run folder, the reference passes and those at trials that
+    are in the plan no more among them; those that are over are read once."""
+
+    def __init__(self, run_dir: Path):
+        self._run_dir = run_dir
+        self._over: dict[str, tuple[tuple[int, int] | None, float, float]] = {}
+        """Of a folder when its attempts changed and their size, GPU seconds, CPU seconds."""
+
+    def seconds(self, but: Container[str] = ()) -> tuple[float, float]:
+        """GPU seconds and CPU seconds that they have held; `but` those in the folders of these
+        names."""
+        held = cache(lambda: _held(self._run_dir))
+        sums = [0.0, 0.0]
+        for folder in self._run_dir.glob("trials/*"):
+            if folder.name not in but:
+                for place, seconds in enumerate(self._of(folder, held)):
+                    sums[place] += seconds
+        return sums[0], sums[1]
+
+    def _of(self, folder: Path, held: Callable[[], Held]) -> tuple[float, float]:
+        path = folder / durations.ATTEMPTS
+        stat = path.stat() if path.exists() else None
+        stamp = (stat.st_mtime_ns, stat.st_size) if stat else None
+        known = self._over.get(folder.name)
+        if known is not None and known[0] == stamp:
+            return known[1:]
         trial = TrialFolder(folder)
-        spent = durations.held(trial, trial.attempts(), *resources)
-        gpu_seconds += spent.gpu_seconds
-        cpu_seconds += spent.cpu_seconds
-    return _priced(price or _price(run_dir), gpu_seconds, cpu_seconds)
+        events = trial.attempts()
+        identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
+        asked = held()(str(identity.get("stage", "")))
+        spent = durations.held(trial, events, asked.gpus_per_trial, asked.cpus_per_trial)
+        if events and events[-1]["event"] in durations.ENDS:
+            self._over[folder.name] = stamp, spent.gpu_seconds, spent.cpu_seconds
+        return spent.gpu_seconds, spent.cpu_seconds
 
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
     """What device time costs at the prices of a run's grid."""
-    return _priced(_price(run_dir), gpu_seconds, cpu_seconds)
-
-
-def _priced(price: Pricing, gpu_seconds: float, cpu_seconds: float) -> Spent:
-    gpu_hours, cpu_hours = gpu_seconds / 3600, cpu_seconds / 3600
-    if price.gpu_hour is None and price.cpu_hour is None:
-        return Spent(gpu_hours, cpu_hours, None, price.currency)
-    cost = gpu_hours * (price.gpu_hour or 0.0) + cpu_hours * (price.cpu_hour or 0.0)
-    return Spent(gpu_hours, cpu_hours, cost, price.currency)
+    return Spent(0.0, 0.0, _price(run_dir)).of(gpu_seconds, cpu_seconds)
 
 
 def _declared(run_dir: Path) -> dict[str, Any]:
@@ -128,13 +168,13 @@ def _price(run_dir: Path) -> Pricing:
 def write(run_dir: Path) -> Spent:
     """Leave `cost.json` in the run folder; returns what it says."""
     spent = so_far(run_dir)
-    files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words})
+    files.write_json(run_dir / RECORD, spent.record | {"words": spent.words})
     return spent
 
 
-def _held(run_dir: Path) -> Callable[[str], TrialResources]:
-    """Stage -> what a trial of it holds, where an attempt does not say: by the manifest, which has
-    the screening runs too; of a run before that had it, by the grid file."""
+def _held(run_dir: Path) -> Held:
+    """By the manifest, which has the screening runs too; of a run before that had it, by the grid
+    file."""
     declared, manifest = _declared(run_dir), RunFolder(run_dir).manifest
     recorded = files.read_json(manifest) or {}
 

@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from sweep.gridfile.keys.schema import Pricing
 from sweep.schedule.spending import Spent
 from sweep.storage.status.reader import RunStatus
 from sweep.storage.status.time_left import Left, spent, time_left
 from sweep.terminal import words
+
+SPENT = Spent(1.0, 0.0, Pricing(gpu_hour=2.0, cpu_hour=0.1, currency="EUR"))
 
 
 class Trial(NamedTuple):
@@ -65,7 +68,14 @@ def test_time_of_a_run_that_chooses_its_cells_is_told_as_the_most(at_most, about
     left = Left(60.0, 50.0, 70.0, 60.0, 3600.0, 0.0, at_most)
     run = RunStatus("run", [], [], left, "", {}, [])
     assert words.time_left(run).lower().startswith(f"{about} 1 min 00 s to the end")
-    assert f", {about} 2.00 EUR" in words.cost(run, Spent(1.0, 0.0, 2.0, "EUR"))
+    assert f", {about} 2.00 EUR" in words.cost(run, SPENT)
+
+
+def test_time_to_go_costs_what_its_devices_do():
+    """On CPUs after hours on GPUs."""
+    left = Left(60.0, 50.0, 70.0, 60.0, 0.0, 3600.0 * 40)
+    text = words.cost(RunStatus("run", [], [], left, "", {}, []), SPENT)
+    assert text == "Cost so far: 2.00 EUR (1.00 GPU hours), about 4.00 EUR (40.00 CPU hours) to go"
 
 
 def test_each_batch_size_takes_its_own_time():
