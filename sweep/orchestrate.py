@@ -125,7 +125,7 @@ class Orchestrator:
         self.say(
             f"{self.resolved.grid.name}: {self.done} of {self.total} models done, {to_go} to go"
         )
-        self.events.begun(self.shown, self.done, to_go)
+        self.events.begun(self.shown, self.done, to_go, self.progress.failed(pending))
         if not pending:
             return
         started = time.monotonic()

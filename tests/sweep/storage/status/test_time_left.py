@@ -22,6 +22,9 @@ class Trial(NamedTuple):
     gpus: float = 1.0
     cpus: float = 2.0
     lanes: int = 1
+    trained: float = 0.0
+    scored: tuple[str, ...] = ()
+    again: bool = False
 
     @property
     def gpu_seconds(self) -> float:
@@ -49,6 +52,43 @@ def test_trials_in_one_pass_share_a_slot():
     left = time_left([*ended, *passes, *[Trial("planned")] * 4])
     assert left is not None
     assert left.seconds == pytest.approx((10 * 50 + 4 * 100) / 2, rel=0.05)
+
+
+WANTED = {"sft": {"evaluations": [{"benchmark": "old"}, {"benchmark": "added"}]}}
+SCORING = {("sft", "old"): [100.0] * 50, ("sft", "added"): [20.0] * 50}
+
+
+@pytest.mark.parametrize(
+    ("trained", "scored", "seconds"),
+    [
+        (0.0, (), 1000),
+        (0.5, (), 0.5 * 880 + 120),
+        (1.0, (), 120),
+        (1.0, ("old",), 20),
+    ],
+)
+def test_of_a_trial_that_was_begun_before_what_is_left_counts(trained, scored, seconds):
+    ended = [Trial("ok", 1000.0)] * 50
+    running = Trial("running", 1000.0, trained=1.0, scored=("old",))
+    begun = [Trial("planned", 900.0, trained=trained, scored=scored)] * 9
+    left = time_left([*ended, running, *begun], WANTED, SCORING)
+    assert left is not None
+    assert left.seconds == pytest.approx(9 * seconds + 20, rel=0.06)
+    assert left.gpu_seconds == pytest.approx(9 * seconds + 20, rel=0.06)
+
+
+def test_time_of_a_score_that_no_trial_has_yet_is_not_made_up():
+    """All that has ended has diverged."""
+    ended = [Trial("diverged", 100.0)] * 50
+    left = time_left([*ended, Trial("running"), Trial("planned", 90.0, trained=1.0)], WANTED)
+    assert left is not None and left.seconds == pytest.approx(200, rel=0.1)
+
+
+def test_failed_trial_that_is_tried_again_counts():
+    ended = [Trial("ok", 100.0)] * 50
+    failed = [Trial("failed", 60.0, again=True)] * 10 + [Trial("failed", 60.0)] * 5
+    left = time_left([*ended, Trial("running"), *failed])
+    assert left is not None and left.seconds == pytest.approx(1100, rel=0.05)
 
 
 @pytest.mark.parametrize("planned", [0, 2, 60], ids=["decide", "some chosen", "search"])
