@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from sweep.execution import failures
 from sweep.execution.backends.runner import Runner
 from sweep.execution.job import Job, Outcome, make
 from sweep.execution.prepare_data import prepare_data
@@ -34,9 +35,6 @@ from sweep.storage.run_folder import RunFolder
 from sweep.storage.run_log import RunConsole
 from sweep.storage.status.reader import Reader
 from sweep.terminal import answer, progress
-
-WORKER_DIED = "the worker died (killed, or out of memory)"
-WORKER_DIED_OR_CUT_OFF = "the worker died (killed, or out of memory), or could not reach the store"
 
 
 class Orchestrator:
@@ -125,10 +123,10 @@ class Orchestrator:
         self.say(
             f"{self.resolved.grid.name}: {self.done} of {self.total} models done, {to_go} to go"
         )
-        self.events.begun(self.shown, self.done, to_go)
+        self.events.begun(self.shown, self.done, to_go, self.progress.failed(pending))
         if not pending:
             return
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time()
         passes = self.passes.of(pending, self.by_key)
         self.by_key |= passes.by_key
         pending = [*passes.to_run, *pending]
@@ -138,7 +136,8 @@ class Orchestrator:
         for key in [key for key in queue.blocked if key not in passes.by_key]:
             self.block(self.by_key[key], self.by_key[queue.blocked[key]])
         work = [(self.by_key[outcome.key].stage, outcome) for outcome in self.outcomes]
-        progress.times(self.console, time.monotonic() - started, work, at_once)
+        lost = failures.lost_seconds(map(self.folder.trial, pending), began)
+        progress.times(self.console, time.monotonic() - started, work, at_once, lost)
 
     def start(self, backend: Runner, queue: TrialQueue, jobs: dict[str, Job]) -> dict[str, int]:
         """Run the queue; returns how many trials of each stage fit at once."""
@@ -228,7 +227,8 @@ class Orchestrator:
 
     def ended(self, ended: Outcome) -> None:
         self.lock.check()
-        ended, trial = self.with_reason(ended), self.by_key[ended.key]
+        trial = self.by_key[ended.key]
+        ended = failures.with_seconds(self.with_reason(ended), self.folder.trial(trial))
         self.outcomes.append(ended)
         if isinstance(trial, ReferencePass):
             self.allowance.ended(ended.key, whole=False)
@@ -243,7 +243,7 @@ class Orchestrator:
     @property
     def reason_unrecorded(self) -> str:
         """Of an attempt that ended and recorded no reason."""
-        return WORKER_DIED if self.stored is None else WORKER_DIED_OR_CUT_OFF
+        return failures.unrecorded(self.stored is not None)
 
     def with_reason(self, ended: Outcome) -> Outcome:
         """Record the failure of a process that died before it could."""

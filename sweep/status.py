@@ -81,7 +81,7 @@ def _record(run_dir: Path, status: RunStatus) -> dict[str, Any]:
         "counts": status.counts,
         "seconds_left": None if status.left is None else status.left.seconds,
         "left": None if status.left is None else status.left._asdict(),
-        "cost": spending.so_far(run_dir)._asdict(),
+        "cost": spending.so_far(run_dir).record,
         "notes": status.notes,
         "best": [best._asdict() for best in status.best],
         "trials": [trial._asdict() for trial in status.trials],

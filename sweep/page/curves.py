@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 from analysis.tables.records import training_log
 
@@ -17,32 +18,34 @@ class LossCurve:
     def __init__(self, path: Path):
         """`path` is its metrics.jsonl, which need not exist yet."""
         self._path = path
-        self._position = 0
+        self._reading: training_log.Reading | None = None
         self._every = 1
         self._lines = 0
         self.steps: list[int] = []
         self.losses: list[float] = []
 
     def read(self) -> None:
-        """Take in the lines that are new; all of them where an attempt has begun again. Of a long
+        """Take in the lines that are new; all of them where an attempt has replaced the
+        file. Of a long
         file that is there already some are read, as evenly apart as the later ones will be."""
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
-            size = file.seek(0, 2)
-            if size < self._position:
+            if self._reading is not None and not self._reading.stands(file):
                 self.__init__(self._path)
-            if not self._position and size > training_log.SMALL:
-                sample = training_log.sample(file, POINTS)
-                for line in sample.lines:
-                    self._add(line)
-                self._lines, self._every, self._position = 1, sample.every, sample.end
-            file.seek(self._position)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._position += len(line)
+            if self._reading is None:
+                self._reading = self._begin(file)
+            for line in self._reading.lines(file):
                 if self._lines % self._every == 0:
                     self._add(line)
                 self._lines += 1
+
+    def _begin(self, file: BinaryIO) -> training_log.Reading:
+        if file.seek(0, 2) <= training_log.SMALL:
+            return training_log.Reading()
+        sample = training_log.sample(file, POINTS)
+        for line in sample.lines:
+            self._add(line)
+        self._lines, self._every = 1, sample.every
+        return training_log.Reading(sample.end, sample.lines[-1])
 
     def _add(self, line: bytes) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):

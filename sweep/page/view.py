@@ -27,6 +27,7 @@ class View:
         self._curves: dict[str, LossCurve] = {}
         self._running: set[str] = set()
         self._surfaces = Surfaces(run_dir)
+        self._attempts = spending.Attempts(run_dir)
         self._versions = 0
         self._shown: Any = None
         self._text = "{}"
@@ -71,7 +72,7 @@ class View:
 
     def text(self, run: RunStatus, note: str, stopped: bool) -> str | None:
         """The content of live.js; None where the page shows it already and has a recent sign."""
-        spent = spending.at_price_of(self._run_dir, *time_left.spent(run.trials))
+        spent = self._spent(run)
         shown = state(run, self._curves, note, spent) | {
             "surfaces": self._versions,
             "stopped": stopped,
@@ -87,6 +88,13 @@ class View:
     def sign(self) -> str:
         """The content of live.js as it was last, written now: a sign that the run goes on."""
         return f"sweepState({{...{self._text},written:{int(time.time() * 1000)}}});\n"
+
+    def _spent(self, run: RunStatus) -> spending.Spent:
+        """Trials of the plan are read already."""
+        planned = time_left.spent(run.trials)
+        others = self._attempts.seconds(but={trial.folder for trial in run.trials})
+        sums = map(sum, zip(planned, others, strict=True))
+        return spending.at_price_of(self._run_dir, *sums)
 
     def at_rest(self, run: RunStatus) -> RunStatus:
         """The run when its driver leaves it: what runs now is planned again."""

@@ -43,6 +43,10 @@ class Progress:
             return (folder.training() or {})["status"]
         return "failed" if folder.failed() else "planned"
 
+    def failed(self, pending: Collection[Trial]) -> list[str]:
+        """Keys of those whose latest attempt failed."""
+        return [trial.key for trial in pending if self._folder.trial(trial).failed()]
+
     def standing(self, trial: Trial, passed_over: Collection[str]) -> str:
         """The state; `not asked for` of a cell that was passed over, and of what `--only` leaves
         out and was never run."""

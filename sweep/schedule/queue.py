@@ -94,6 +94,11 @@ class TrialQueue:
     def exhausted(self) -> bool:
         return self.stopped or not self.waiting
 
+    @property
+    def to_come(self) -> int:
+        """How many it hands out yet, at most."""
+        return 0 if self.stopped else len(self.waiting)
+
     def _is_lost(self, start: str) -> bool:
         """Whether one that is not usable will never be."""
         return start in self.blocked or (start not in self.waiting and start not in self.running)

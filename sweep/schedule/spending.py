@@ -6,7 +6,7 @@ waits between trials is not known here.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,20 +28,41 @@ RECORD = "cost.json"
 deleted later have cost."""
 
 
+Held = Callable[[str], TrialResources]
+"""Stage -> what a trial of it holds, where an attempt does not say."""
+
+
 class Spent(NamedTuple):
     """Of a run so far."""
 
     gpu_hours: float
     cpu_hours: float
-    cost: float | None
-    """None where the grid names no price of an hour."""
-    currency: str
+    price: Pricing
+
+    @property
+    def cost(self) -> float | None:
+        """None where the grid names no price of an hour."""
+        price = self.price
+        if price.gpu_hour is None and price.cpu_hour is None:
+            return None
+        gpus = self.gpu_hours * (price.gpu_hour or 0.0)
+        return gpus + self.cpu_hours * (price.cpu_hour or 0.0)
+
+    @property
+    def record(self) -> dict[str, float | str | None]:
+        """For programs."""
+        hours = {"gpu_hours": self.gpu_hours, "cpu_hours": self.cpu_hours}
+        return hours | {"cost": self.cost, "currency": self.price.currency}
 
     @property
     def words(self) -> str:
         kind, hours = ("GPU", self.gpu_hours) if self.gpu_hours else ("CPU", self.cpu_hours)
         used = f"{hours:,.2f} {kind} hours" if hours >= 0.1 else f"{3600 * hours:.0f} {kind} s"
-        return used if self.cost is None else f"{self.cost:,.2f} {self.currency} ({used})"
+        return used if self.cost is None else f"{self.cost:,.2f} {self.price.currency} ({used})"
+
+    def of(self, gpu_seconds: float, cpu_seconds: float) -> "Spent":
+        """Other device time at the same price."""
+        return Spent(gpu_seconds / 3600, cpu_seconds / 3600, self.price)
 
 
 class Spending:
@@ -88,59 +109,85 @@ def so_far(run_dir: Path, price: Pricing | None = None) -> Spent:
     """Of all attempts at the trials of a run folder, those that run at this moment included, and of
     deleted ones as far as `cost.json` has them, at one price: that of the grid that the folder has
     where none is given."""
-    return _priced(price or _price(run_dir), *_sum(run_dir, _counts(run_dir)))
+    return Spent(0.0, 0.0, price or _price(run_dir)).of(*Attempts(run_dir).seconds())
 
 
-Counts = dict[str, dict[str, Any]]
-"""Trial -> when its first attempt began, and the GPU and CPU seconds that its attempts held."""
+class Share(NamedTuple):
+    """What the attempts at one trial have held."""
 
-SECONDS = ("gpu_seconds", "cpu_seconds")
+    key: str
+    since: str | None
+    """When the first of them began."""
+    gpu_seconds: float
+    cpu_seconds: float
 
 
-def _counts(run_dir: Path) -> Counts:
-    held, counts = _held(run_dir), Counts()
-    for folder in run_dir.glob("trials/*"):
-        identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
-        asked = held(str(identity.get("stage", "")))
+class Attempts:
+    """All attempts under trials/ of a run folder, the reference passes and those at trials that
+    are in the plan no more among them; those that are over are read once."""
+
+    def __init__(self, run_dir: Path):
+        self._run_dir = run_dir
+        self._over: dict[str, tuple[tuple[int, int], Share]] = {}
+        """Of a folder when its attempts changed and their size, and what they held."""
+
+    def seconds(self, but: Container[str] = ()) -> tuple[float, float]:
+        """GPU seconds and CPU seconds that they have held, those of deleted trials included; `but`
+        those in the folders of these names."""
+        shares = self.shares()
+        parts = [share for name, share in shares.items() if name not in but]
+        parts.append(_deleted(self._run_dir, shares.values()))
+        return sum(part.gpu_seconds for part in parts), sum(part.cpu_seconds for part in parts)
+
+    def shares(self) -> dict[str, Share]:
+        """By the names of the folders."""
+        held = cache(lambda: _held(self._run_dir))
+        shares = {
+            folder.name: self._of(folder, held)
+            for folder in self._run_dir.glob("trials/*")
+            if (folder / durations.ATTEMPTS).exists()
+        }
+        return {name: share for name, share in shares.items() if share is not None}
+
+    def _of(self, folder: Path, held: Callable[[], Held]) -> Share | None:
+        stat = (folder / durations.ATTEMPTS).stat()
+        stamp = stat.st_mtime_ns, stat.st_size
+        known = self._over.get(folder.name)
+        if known is not None and known[0] == stamp:
+            return known[1]
         trial = TrialFolder(folder)
-        if attempts := trial.attempts():
-            spent = durations.held(trial, attempts, asked.gpus_per_trial, asked.cpus_per_trial)
-            counts[str(identity.get("key", folder.name))] = {
-                "since": attempts[0].get("time"),
-                **dict(zip(SECONDS, (spent.gpu_seconds, spent.cpu_seconds), strict=True)),
-            }
-    return counts
+        if not (events := trial.attempts()):
+            return None
+        identity = files.read_json(folder / "trial.json") or files.read_json(folder / PASS) or {}
+        asked = held()(str(identity.get("stage", "")))
+        spent = durations.held(trial, events, asked.gpus_per_trial, asked.cpus_per_trial)
+        key, since = str(identity.get("key", folder.name)), events[0].get("time")
+        share = Share(key, since, spent.gpu_seconds, spent.cpu_seconds)
+        if events[-1]["event"] in durations.ENDS:
+            self._over[folder.name] = stamp, share
+        return share
 
 
-def _sum(run_dir: Path, counts: Counts) -> list[float]:
-    """`SECONDS` of all trials, deleted ones included."""
-    parts = [*counts.values(), _deleted(run_dir, counts)]
-    return [sum(part[name] for part in parts) for name in SECONDS]
-
-
-def _deleted(run_dir: Path, counts: Counts) -> dict[str, float]:
-    """`SECONDS` of trials whose folders are there no more, or anew."""
+def _deleted(run_dir: Path, there: Iterable[Share]) -> Share:
+    """What trials have held whose folders are there no more, or anew."""
+    since = {share.key: share.since for share in there}
     record = run_dir / RECORD
     before = files.read_json(record) or {}
     with files.shaped(record):
         parts = [before["deleted"]] if "deleted" in before else []
         for key, part in before.get("trials", {}).items():
-            if counts.get(key, {}).get("since") != part["since"]:
+            if key not in since or since[key] != part["since"]:
                 parts.append(part)
-        return {name: sum(float(part[name]) for part in parts) for name in SECONDS}
+        gpu, cpu = (sum(float(part[name]) for part in parts) for name in SECONDS)
+    return Share("", None, gpu, cpu)
+
+
+SECONDS = ("gpu_seconds", "cpu_seconds")
 
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
     """What device time costs at the prices of a run's grid."""
-    return _priced(_price(run_dir), gpu_seconds, cpu_seconds)
-
-
-def _priced(price: Pricing, gpu_seconds: float, cpu_seconds: float) -> Spent:
-    gpu_hours, cpu_hours = gpu_seconds / 3600, cpu_seconds / 3600
-    if price.gpu_hour is None and price.cpu_hour is None:
-        return Spent(gpu_hours, cpu_hours, None, price.currency)
-    cost = gpu_hours * (price.gpu_hour or 0.0) + cpu_hours * (price.cpu_hour or 0.0)
-    return Spent(gpu_hours, cpu_hours, cost, price.currency)
+    return Spent(0.0, 0.0, _price(run_dir)).of(gpu_seconds, cpu_seconds)
 
 
 def _declared(run_dir: Path) -> dict[str, Any]:
@@ -158,16 +205,24 @@ def _price(run_dir: Path) -> Pricing:
 
 def write(run_dir: Path) -> Spent:
     """Leave `cost.json` in the run folder; returns what it says."""
-    counts = _counts(run_dir)
-    spent = _priced(_price(run_dir), *_sum(run_dir, counts))
-    parts = {"trials": counts, "deleted": _deleted(run_dir, counts)}
-    files.write_json(run_dir / RECORD, spent._asdict() | {"words": spent.words} | parts)
+    attempts = Attempts(run_dir)
+    shares = attempts.shares()
+    spent = Spent(0.0, 0.0, _price(run_dir)).of(*attempts.seconds())
+    trials = {share.key: share._asdict() for share in shares.values()}
+    deleted = _deleted(run_dir, shares.values())._asdict()
+    parts = {
+        "trials": {
+            key: {name: part[name] for name in ("since", *SECONDS)} for key, part in trials.items()
+        },
+        "deleted": {name: deleted[name] for name in SECONDS},
+    }
+    files.write_json(run_dir / RECORD, spent.record | {"words": spent.words} | parts)
     return spent
 
 
-def _held(run_dir: Path) -> Callable[[str], TrialResources]:
-    """Stage -> what a trial of it holds, where an attempt does not say: by the manifest, which has
-    the screening runs too; of a run before that had it, by the grid file."""
+def _held(run_dir: Path) -> Held:
+    """By the manifest, which has the screening runs too; of a run before that had it, by the grid
+    file."""
     declared, manifest = _declared(run_dir), RunFolder(run_dir).manifest
     recorded = files.read_json(manifest) or {}
 

@@ -23,6 +23,20 @@ class Held(NamedTuple):
     cpu_seconds: float
 
 
+class Attempt(NamedTuple):
+    """One attempt, by its events."""
+
+    seconds: float
+    started: dict[str, Any]
+    ended: dict[str, Any]
+    """Empty where it left no end."""
+
+    @property
+    def share(self) -> float:
+        """Its seconds; of a pass over several trials, the trial's share of them."""
+        return self.seconds / max(1, int(self.started.get("lanes", 1)))
+
+
 def held(trial: TrialFolder, attempts: Sequence[dict[str, Any]], gpus: float, cpus: float) -> Held:
     """By the events of all attempts. `gpus` and `cpus` are those of an attempt whose record does
     not say what it held.
@@ -32,12 +46,11 @@ def held(trial: TrialFolder, attempts: Sequence[dict[str, Any]], gpus: float, cp
     """
     sums = [0.0, 0.0, 0.0, 0.0]
     with files.shaped(trial.path / ATTEMPTS):
-        for seconds, started in _each(trial, attempts):
-            share = seconds / max(1, int(started.get("lanes", 1)))
-            holds = started.get("holds", {"gpus": gpus, "cpus": cpus})
-            sums[0] += seconds
+        for attempt in each(trial, attempts):
+            holds = attempt.started.get("holds", {"gpus": gpus, "cpus": cpus})
+            sums[0] += attempt.seconds
             for place, count in enumerate((1.0, holds["gpus"], holds["cpus"]), 1):
-                sums[place] += share * count
+                sums[place] += attempt.share * count
     return Held(*sums)
 
 
@@ -46,10 +59,8 @@ def last_sign(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> float:
     return max(time_of(attempts[-1]), signed_at(trial.path) or 0.0)
 
 
-def _each(
-    trial: TrialFolder, attempts: Sequence[dict[str, Any]]
-) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Seconds of each attempt, and the event of its start. One that left no end, as where its
+def each(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> Iterator[Attempt]:
+    """Oldest first. One that left no end, as where its
     process was killed, lasted until its last sign; one that ran before `previous_sign` was
     recorded, until the next began."""
     began: dict[str, Any] | None = None
@@ -61,14 +72,15 @@ def _each(
         if event["event"] == "started":
             if began is not None:
                 heard = max(heard, event.get("previous_sign", at) or 0.0)
-                yield max(0.0, min(at, heard) - time_of(began)), began
+                yield Attempt(max(0.0, min(at, heard) - time_of(began)), began, {})
             began = event
         elif event["event"] in ENDS and began is not None:
-            yield float(event.get("seconds") or max(0.0, at - time_of(began))), began
+            seconds = float(event.get("seconds") or max(0.0, at - time_of(began)))
+            yield Attempt(seconds, began, event)
             began = None
         heard = at
     if began is not None:
-        yield max(0.0, last_sign(trial, attempts) - time_of(began)), began
+        yield Attempt(max(0.0, last_sign(trial, attempts) - time_of(began)), began, {})
 
 
 def time_of(event: dict[str, Any]) -> float:

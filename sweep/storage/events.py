@@ -2,7 +2,7 @@
 
 | event | when | beside `event`, `time`, `seconds`, `host`, `pid` |
 |---|---|---|
-| begun, ended | the command | `planned`, `done`, and `to_go` of its first wave; `duration`, a count per state, and the `reason` where a limit ended it |
+| begun, ended | the command | `planned`, `done`, `to_go` and, of those, the keys that failed before and are tried `again`, of its first wave; `duration`, a count per state, and the `reason` where a limit ended it |
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | chosen | `decide` has asked for a trial | `key`, `trial`, `reason` |
 | screened | what the screening runs of `decide.fidelity` say, and whether that stands | `reason` |
@@ -18,7 +18,7 @@ wrote themselves. A driver that was killed leaves no `ended`.
 """  # noqa: E501  (a table)
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,17 @@ class Events:
         self._begun = False
         self._started: dict[str, float] = {}
 
-    def begun(self, trials: Iterable[Trial], done: int, to_go: int) -> None:
+    def begun(
+        self, trials: Iterable[Trial], done: int, to_go: int, again: Sequence[str] = ()
+    ) -> None:
         """Told of each wave; later ones bring only trials whose parent is known now. One that still
         waits for that has not its own key yet."""
         planned = list(trials)
         known = {event.get("key") for event in read(self._path) if event["event"] == "planned"}
         if not self._begun:
             self._begun = True
-            self._write([("begun", {"planned": len(planned), "done": done, "to_go": to_go})])
+            facts = {"planned": len(planned), "done": done, "to_go": to_go, "again": list(again)}
+            self._write([("begun", facts)])
         fresh = [trial for trial in planned if not trial.waits and trial.key not in known]
         self._write([("planned", _named(trial)) for trial in fresh])
 

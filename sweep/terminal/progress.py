@@ -51,16 +51,22 @@ def times(
     wall_seconds: float,
     work: "list[tuple[str, Outcome]]",
     at_once: dict[str, int],
+    lost: float,
 ) -> None:
     """Wall time against the bound: all training and evaluation seconds, each shared by as many
-    trials of its stage as fit at once."""
-    seconds = [(stage, ended.train_seconds + ended.eval_seconds) for stage, ended in work]
+    trials of its stage as fit at once. `lost` are the seconds of attempts that failed."""
+    seconds = [
+        (stage, ended.train_seconds + ended.eval_seconds)
+        for stage, ended in work
+        if ended.status != "failed"
+    ]
     used = sum(spent for _, spent in seconds)
     bound = sum(spent / at_once[stage] for stage, spent in seconds)
     slots = max(at_once.values())
+    failed = f", failed attempts {lost:.0f} s" if lost >= 0.5 else ""
     console.print(
         f"Took {wall_seconds:.0f} s. Trials used {used:.0f} s on {slots} slot{'s' * (slots != 1)} "
-        f"({bound:.0f} s at best); the rest was start-up and waiting",
+        f"({bound:.0f} s at best){failed}; the rest was start-up and waiting",
         highlight=False,
         soft_wrap=True,
     )

@@ -40,11 +40,9 @@ def cost(run: RunStatus, spent: Spent | None) -> str:
         return ""
     text = f"Cost so far: {spent.words}"
     if run.left is not None:
-        gpu_hours, cpu_hours = run.left.gpu_seconds / 3600, run.left.cpu_seconds / 3600
-        share = gpu_hours / spent.gpu_hours if spent.gpu_hours else cpu_hours / spent.cpu_hours
-        price = None if spent.cost is None else share * spent.cost
+        to_go = spent.of(run.left.gpu_seconds, run.left.cpu_seconds)
         about = "at most about" if run.left.at_most else "about"
-        text += f", {about} {Spent(gpu_hours, cpu_hours, price, spent.currency).words} to go"
+        text += f", {about} {to_go.words} to go"
     return text
 
 

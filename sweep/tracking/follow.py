@@ -10,7 +10,6 @@ written again under the same id, which replaces it.
 import argparse
 import contextlib
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +26,9 @@ from ruamel.yaml import YAML
 from analysis.tables.nearby import hint
 from analysis.tables.records import run_folder as records
 from sweep.gridfile.keys.trackers import Tracking, Wandb
-from sweep.storage.run_folder import GRID, TrialFolder
+from sweep.storage.run_folder import GRID
+from sweep.tracking.followed import FollowedTrial
 from sweep.tracking.trackers import (
-    Ended,
     EventFile,
     Sink,
     WandbRun,
@@ -102,94 +102,6 @@ def _errors(run_dir: Path) -> str:
     return f"{len(errors)} errors, such as {errors[0]}" if errors else ""
 
 
-class _Followed:
-    """The records of one trial as they grow, and its open trackers while it runs."""
-
-    def __init__(self, follower: "Follower", folder: Path, trial: dict[str, Any]):
-        self._follower = follower
-        self._folder = TrialFolder(folder)
-        self._trial = trial
-        self._sinks: dict[str, Sink] = {}
-        self._errors: dict[str, str] = {}
-        self._record = folder / "tracking.json"
-        self._attempt = -1
-        self._position = 0
-        self._seen: list[tuple[int, int]] = []
-
-    def update(self, *, last: bool) -> None:
-        """Log what is new. At the `last` update a trial that has not ended is closed too."""
-        seen = self._stamps()
-        if seen == self._seen and not (last and self._sinks):
-            return
-        self._seen = seen
-        events = [event["event"] for event in self._folder.attempts()]
-        if not events:
-            return
-        over = last or events[-1] in ("done", "failed")
-        mark = self._mark()
-        if over and files.read_json(self._record) == {"mark": mark, "errors": {}}:
-            return
-        if events.count("started") != self._attempt:
-            self._begin(events.count("started"))
-        for row in self._rows():
-            self._each(lambda sink, row=row: sink.log(row))
-        if over:
-            ended = Ended(self._folder, self._follower.evaluations(self._trial["stage"]))
-            self._each(lambda sink: sink.close(ended))
-            self._sinks = {}
-            files.write_json(self._record, {"mark": mark, "errors": self._errors})
-
-    def _begin(self, attempt: int) -> None:
-        """Start again from the first row under the same id: a new attempt replaces the last."""
-        ended = Ended(self._folder, [])
-        self._each(lambda sink: sink.close(ended))
-        self._attempt, self._position, self._errors, self._sinks = attempt, 0, {}, {}
-        for tracker, opened in self._follower.openers(self._trial, self._folder.path.name).items():
-            try:
-                self._sinks[tracker] = opened()
-            except Exception as error:
-                self._note_error(tracker, error)
-        if self._follower.unanswered and "wandb" in self._sinks:
-            self._errors["wandb"] = f"{self._trial['key']}: {self._follower.unanswered}"
-
-    def _each(self, act: Callable[[Sink], None]) -> None:
-        for tracker, sink in list(self._sinks.items()):
-            try:
-                act(sink)
-            except Exception as error:
-                del self._sinks[tracker]
-                self._note_error(tracker, error)
-
-    def _note_error(self, tracker: str, error: Exception) -> None:
-        """Errors of trackers go to tracking.json, and at the end of the run to the terminal."""
-        self._errors[tracker] = f"{self._trial['key']}: {type(error).__name__}: {error}"
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """New complete lines of metrics.jsonl."""
-        path = self._folder.path / "metrics.jsonl"
-        if not path.is_file():
-            return
-        with open(path, "rb") as file:
-            file.seek(self._position)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._position += len(line)
-                yield json.loads(line)
-
-    def _stamps(self) -> list[tuple[int, int]]:
-        names = ("attempts.jsonl", "metrics.jsonl", "train.json", "scores")
-        paths = [self._folder.path / name for name in names]
-        stats = [path.stat() for path in paths if path.exists()]
-        return [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-
-    def _mark(self) -> str:
-        """Hash of everything that the trackers receive."""
-        evaluations = self._follower.evaluations(self._trial["stage"])
-        ended = Ended(self._folder, evaluations)
-        return files.short_hash(ended.figures, ended.last, self._follower.tracking.model_dump())
-
-
 class Follower:
     """All trials of a run folder, and its summary."""
 
@@ -201,25 +113,45 @@ class Follower:
         self.unanswered: str | None = None
         """Why W&B is written offline though the grid asks for a server; "" where the server
         answers, None before it was tried."""
-        self._trials: dict[Path, _Followed] = {}
+        self._told: set[str] = set()
+        self._trials: dict[Path, FollowedTrial] = {}
 
-    def follow(self, stop: threading.Event) -> None:
-        """Update until `stop` is set, and once more then."""
+    def follow(self, stop: threading.Event) -> bool:
+        """Update until `stop` is set, and once more then; whether that went well."""
         pause = POLL_SECONDS
         while not stop.wait(pause):
             before = time.process_time()
-            self._update(last=False)
+            self.update(last=False)
             pause = max(POLL_SECONDS, (time.process_time() - before) / MAX_CPU_SHARE)
-        self._update(last=True)
+        went_well = self.update(last=True)
         if self.tracking.wandb is not None:
-            self._summary(self.tracking.wandb)
+            went_well &= self._guarded(partial(self._summary, self.tracking.wandb))
+        return went_well
 
-    def _update(self, *, last: bool) -> None:
-        """Trials are taken up as they are planned, which some are while others run."""
-        for folder, trial in records.trials(self.run_dir, but=self._trials):
-            self._trials[folder] = _Followed(self, folder, trial)
+    def update(self, *, last: bool) -> bool:
+        """Trials are taken up as they are planned, which some are while others run. What is wrong
+        with the records of one is tried again, and keeps no other from the trackers."""
+        went_well = True
+        for path in sorted(self.run_dir.glob("trials/*/trial.json")):
+            if path.parent not in self._trials:
+                went_well &= self._guarded(partial(self._take_up, path))
         for trial in self._trials.values():
-            trial.update(last=last)
+            went_well &= self._guarded(partial(trial.update, last=last))
+        return went_well
+
+    def _take_up(self, path: Path) -> None:
+        self._trials[path.parent] = FollowedTrial(self, path.parent, records.identity(path))
+
+    def _guarded(self, act: Callable[[], None]) -> bool:
+        """Whether it went well; what did not is told once."""
+        try:
+            act()
+        except Exception as error:
+            if (told := f"{type(error).__name__}: {error}") not in self._told:
+                self._told.add(told)
+                print(f"tracking: {told}", file=sys.stderr, flush=True)
+            return False
+        return True
 
     def evaluations(self, stage: str) -> list[dict[str, Any]]:
         return records.wanted(records.manifest(self.run_dir).get("stages", {}), stage)
@@ -293,4 +225,4 @@ def main() -> None:
         threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
     else:
         stop.set()
-    Follower(arguments.run_dir.absolute()).follow(stop)
+    sys.exit(0 if Follower(arguments.run_dir.absolute()).follow(stop) else 1)

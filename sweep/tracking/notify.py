@@ -1,14 +1,15 @@
 """Messages to people while a run goes on: `notify:` of the grid.
 
 A thread of the driver follows events.jsonl of the run folder and sends what matters, each thing
-once. A target that is down or silent delays nothing but this thread, and is told once.
+once. A target that is down or silent delays nothing but this thread, and is told once; so is a
+record that cannot be read, which the next look reads again.
 """
 
 import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ MANY_DIVERGED = 1 / 3
 FEW_TRIALS = 6
 """So many have to have ended before shares are told."""
 
+STOPPED = "Interrupted, by Ctrl-C or by a signal; the same command goes on from here."
+
 Say = Callable[[str], None]
 
 
@@ -57,6 +60,9 @@ def following(grid: Grid, run_dir: Path, say: Say) -> Iterator[None]:
     except Exception as error:
         sender.failed(f"The run cannot go on: {error}")
         raise
+    except KeyboardInterrupt:
+        sender.stopped = True
+        raise
     finally:
         sender.finish()
 
@@ -68,44 +74,51 @@ class Story:
         self._grid = grid
         self._run_dir = run_dir
         self._begun = time.monotonic()
-        self._read = len(events.read(run_dir / "events.jsonl"))
-        self._counts: Counter[str] = Counter()
+        before = events.read(run_dir / "events.jsonl")
+        self._read = len(before)
+        self._states = {event["key"]: event["status"] for event in before if "status" in event}
+        """How each trial has ended, earlier starts included."""
+        self.started = 0
+        """Trials of this start."""
         self._cost: tuple[float, spending.Spent | None] = (-COST_SECONDS, None)
         self._seconds = 0.0
         """That the rounds of the command have taken."""
         self.end: list[Message] = []
         """Of the latest round: the last one is known when the command is over."""
 
-    def news(self) -> list[Message]:
-        """What has happened since the last look; each kind may come again."""
-        every = events.read(self._run_dir / "events.jsonl")
-        fresh, self._read = every[self._read :], len(every)
-        messages = [message for event in fresh for message in self._of(event)]
-        if self._counts["started"] and (near := self._near()):
-            messages.append(self.message("limit", "a limit is near", near))
-        return messages
+    def news(self) -> Iterator[Message]:
+        """What has happened since the last look; each kind may come again. An event that could not
+        be told is news at the next look."""
+        for event in events.read(self._run_dir / "events.jsonl")[self._read :]:
+            yield from self._of(event)
+            self._read += 1
+        if self.started and (near := self._near()):
+            yield self.message("limit", "a limit is near", near)
 
     def _of(self, event: dict[str, Any]) -> Iterator[Message]:
         kind = event["event"]
-        self._counts[event.get("status", kind) if kind == "done" else kind] += 1
+        self.started += kind == "started"
+        if "status" in event:
+            self._states[event["key"]] = event["status"]
         if kind == "failed":
             text = f"{event['trial']} ({event['key']}): {event['reason']}"
             yield self.message("failed", "a trial has failed", text)
-        diverged = self._counts["diverged"]
-        ended = diverged + self._counts["ok"]
+        states = Counter(self._states.values())
+        diverged, ended = states["diverged"], states["diverged"] + states["ok"]
         if kind == "done" and ended >= FEW_TRIALS and diverged > MANY_DIVERGED * ended:
             text = f"{diverged} of {ended} trials: the learning rates may be too high."
             yield self.message("diverged", "more than a third of the trials have diverged", text)
         if kind == "begun":
             self.end = []
-        if kind == "ended" and self._counts["started"]:
-            self._seconds += event["duration"]
-            self.end = list(self._end(event))
+        if kind == "ended" and self.started:
+            seconds = self._seconds + event["duration"]
+            self.end = list(self._end(event, seconds))
+            self._seconds = seconds
 
-    def _end(self, event: dict[str, Any]) -> Iterator[Message]:
+    def _end(self, event: dict[str, Any], seconds: float) -> Iterator[Message]:
         states = ", ".join(f"{count} {state}" for state, count in event["states"].items())
         spent = spending.so_far(self._run_dir).words
-        took = f"Took {self._seconds / 60:,.1f} min; the run has used {spent} so far."
+        took = f"Took {seconds / 60:,.1f} min; the run has used {spent} so far."
         record = files.read_json(self._run_dir / "report" / "recommendations.json") or {}
         answers = [stage["summary"]["headline"] for stage in record.get("stages", {}).values()]
         report = f"Report: {self._run_dir / 'report' / 'index.html'}"
@@ -121,8 +134,8 @@ class Story:
         limits, hours = self._grid.limits, (time.monotonic() - self._begun) / 3600
         if limits.max_hours and hours >= NEAR * limits.max_hours:
             return f"{hours:.2g} of {limits.max_hours:g} hours (limits.max_hours)"
-        if limits.max_trials and self._counts["started"] >= NEAR * limits.max_trials:
-            return f"{self._counts['started']} of {limits.max_trials} trials (limits.max_trials)"
+        if limits.max_trials and self.started >= NEAR * limits.max_trials:
+            return f"{self.started} of {limits.max_trials} trials (limits.max_trials)"
         if limits.max_cost and (cost := self._spent().cost or 0.0) >= NEAR * limits.max_cost:
             currency = self._grid.price.currency
             return f"{cost:,.2f} of {limits.max_cost:,.2f} {currency} (limits.max_cost)"
@@ -157,7 +170,10 @@ class Sender:
         self._say = say
         self._told: set[str] = set()
         self._down: set[str] = set()
+        """Targets and records of which it was said that they cannot be reached or read."""
         self._last: list[Message] = []
+        self.stopped = False
+        """Whether the command was interrupted."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="notify", daemon=True)
 
@@ -179,15 +195,23 @@ class Sender:
             self._send(self._story.news())
         self._send(self._story.news())
         self._told.discard("limit")  # a limit that was near may have ended the run
+        if self.stopped and self._story.started:
+            self._told.discard("failed")
+            self._last.append(self._story.message("failed", "the run was stopped", STOPPED))
         self._send([*self._story.end, *self._last])
 
-    def _send(self, messages: list[Message]) -> None:
-        for message in messages:
-            if message.event in self._told or message.event not in self._notify.events:
-                continue
-            self._told.add(message.event)
-            for url in self._notify.to:
-                self._send_to(url, message)
+    def _send(self, messages: Iterable[Message]) -> None:
+        try:
+            for message in messages:
+                if message.event in self._told or message.event not in self._notify.events:
+                    continue
+                self._told.add(message.event)
+                for url in self._notify.to:
+                    self._send_to(url, message)
+        except Exception as error:
+            if (told := f"{type(error).__name__}: {error}") not in self._down:
+                self._down.add(told)
+                self._say(f"notify: {told}; the run goes on")
 
     def _send_to(self, url: str, message: Message) -> None:
         problem = apprise_urls.send(url, message.title, message.text)

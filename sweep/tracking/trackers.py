@@ -42,9 +42,11 @@ class Ended:
     def __init__(self, folder: TrialFolder, evaluations: list[dict[str, Any]]):
         self.training = folder.training() or {}
         self.last = (folder.attempts() or [{}])[-1]
-        failed = self.last.get("event") == "failed"
-        self.status = "failed" if failed else self.training.get("status", "interrupted")
-        self.reason = self.last.get("reason", "") if failed else self.training.get("reason", "")
+        event = self.last.get("event")
+        self.status = "failed" if event == "failed" else "interrupted"
+        if event == "done":
+            self.status = self.training.get("status", "interrupted")
+        self.reason = (self.training if event == "done" else self.last).get("reason", "")
         self.scores: dict[str, float] = {}
         for evaluation in evaluations:
             record = files.read_json(folder.scores(evaluation["fingerprint"])) or {"scores": []}

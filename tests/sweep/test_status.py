@@ -101,6 +101,31 @@ def test_failed_trial_is_shown_with_its_reason(copied):
     assert "the disk is full" in text
 
 
+def test_trial_that_an_earlier_start_left_half_done_says_what_is_left(copied):
+    folder = trial(copied, "second-lr1.00e-03")
+    (ended,) = (one for one in Reader(copied).read().trials if one.folder == folder.name)
+    assert ended.trained == 1.0 and len(ended.scored) == 3
+    wanted = files.read_json(copied / "manifest.json")["stages"]["second"]["evaluations"]
+    TrialFolder(folder).scores(wanted[0]["fingerprint"]).unlink()
+    log = copied / "events.jsonl"
+    for again in (True, False):
+        (folder / "attempts.jsonl").unlink()
+        TrialFolder(folder).log_attempt("failed", phase="evaluate", reason="no room")
+        files.append_events(log, [{"event": "begun", "again": [ended.key] * again}])
+        (copied / "driver.json").write_text("{}")
+        reader = Reader(copied)
+        (found,) = (one for one in reader.read().trials if one.key == ended.key)
+        assert (found.state, found.again) == ("failed", again)
+        assert found.trained == 1.0 and len(found.scored) == 2
+    for event, again in (("retried", True), ("failed", False)):
+        files.append_events(log, [{"event": event, "key": ended.key}])
+        assert [one.key for one in reader.read().trials if one.again] == [ended.key] * again
+    (folder / "train.json").unlink()
+    (folder / "checkpoints" / "step-00000003").mkdir(parents=True)
+    (found,) = (one for one in reader.read().trials if one.key == ended.key)
+    assert (found.trained, found.scored) == (0.75, ())
+
+
 def test_json_is_for_programs(chain_run):
     ended = subprocess.run(
         [sys.executable, "-m", "sweep.status", str(chain_run.path), "--json"],

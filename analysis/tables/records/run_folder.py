@@ -81,14 +81,7 @@ def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dic
     for path in sorted((run_dir / "trials").glob("*/trial.json")):
         if path.parent in but:
             continue
-        record = load(path)
-        for name, kind in IDENTITY.items():
-            if name not in record or not isinstance(record[name], kind):
-                raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
-        spec: dict[str, Any] | None = record["spec"]
-        for name in AXES:
-            if spec is not None and not isinstance(spec.get(name), int | float):
-                raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
+        record = identity(path)
         other = folders.setdefault(record["key"], path.parent)
         if other != path.parent:
             raise ResultsError(
@@ -96,6 +89,23 @@ def trials(run_dir: Path, but: Container[Path] = ()) -> Iterator[tuple[Path, dic
                 "them, or move it out of trials/"
             )
         yield path.parent, record
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """A trial.json.
+
+    Raises:
+        ResultsError: it holds what was never written there.
+    """
+    record = load(path)
+    for name, kind in IDENTITY.items():
+        if name not in record or not isinstance(record[name], kind):
+            raise ResultsError(f"{path}: {name}: {record.get(name)!r}; put it back")
+    spec: dict[str, Any] | None = record["spec"]
+    for name in AXES:
+        if spec is not None and not isinstance(spec.get(name), int | float):
+            raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
+    return record
 
 
 def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 curve needs a few."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +21,30 @@ class Sample(NamedTuple):
     """Lines from one of them to the next, about."""
     end: int
     """Where the last whole line ends; a killed writer leaves half a line behind it."""
+
+
+class Reading:
+    """How far a file that grows has been read."""
+
+    def __init__(self, end: int = 0, last: bytes = b""):
+        """Up to byte `end`, which the whole line `last` ends at."""
+        self._end = end
+        self._last = last
+
+    def stands(self, file: BinaryIO) -> bool:
+        """Whether the last line read is still where it was: an attempt that goes on from a
+        checkpoint, or begins again, replaces the file."""
+        file.seek(self._end - len(self._last))
+        return file.read(len(self._last)) == self._last
+
+    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """New whole lines."""
+        file.seek(self._end)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            self._end, self._last = self._end + len(line), line
+            yield line
 
 
 def records(folder: Path, most: int) -> list[dict[str, Any]]:

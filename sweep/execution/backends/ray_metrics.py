@@ -13,12 +13,14 @@ from typing import NamedTuple
 from ray.util.metrics import Gauge
 
 from sweep.execution.job import Job
+from sweep.plan.reference_passes import ReferencePass
+from sweep.schedule.queue import TrialQueue
 from sweep.storage.trial_folder import TrialFolder
 
 LOOK_SECONDS = 5.0
 
 NAMES = {
-    "sweep_trials": "Trials of this start of the command, by state.",
+    "sweep_trials": "Trials of this start of the command, by state; those waiting at most.",
     "sweep_steps": "Optimizer steps of a running trial.",
     "sweep_loss": "Training loss of a running trial's last step, in nats per token.",
     "sweep_tokens_per_second": "Training tokens per second of a running trial.",
@@ -33,11 +35,12 @@ class _Seen(NamedTuple):
 
 
 class Metrics:
-    """Told by the runner what becomes of trials."""
+    """Told by the runner what becomes of trials, in all waves of a start of the command."""
 
-    def __init__(self, grid: str, jobs: Mapping[str, Job]):
+    def __init__(self, grid: str):
         self._grid = grid
-        self._jobs = jobs
+        self._jobs: dict[str, Job] = {}
+        self._queue: TrialQueue | None = None
         self._states: dict[str, str] = {}
         self._seen: dict[str, _Seen] = {}
         self._looked = 0.0
@@ -46,6 +49,11 @@ class Metrics:
             name: Gauge(name, text, tag_keys=tags.get(name, ("grid", "trial")))
             for name, text in NAMES.items()
         }
+
+    def follow(self, queue: TrialQueue, jobs: Mapping[str, Job]) -> None:
+        """The next wave."""
+        self._queue = queue
+        self._jobs |= jobs
         self._count()
 
     def began(self, key: str) -> None:
@@ -86,9 +94,20 @@ class Metrics:
         elif row.get("seconds"):
             self._set("sweep_tokens_per_second", key, tokens / row["seconds"])
 
+    def counts(self) -> Counter[str]:
+        """State -> trials of this start; reference passes are none. Cells that a run chooses from
+        wait as far as they may still be chosen."""
+        counts = Counter(state for key, state in self._states.items() if not self._is_pass(key))
+        if self._queue is not None:
+            passes = sum(map(self._is_pass, self._queue.waiting))
+            counts["waiting"] += max(self._queue.to_come - passes, 0)
+        return counts
+
+    def _is_pass(self, key: str) -> bool:
+        return isinstance(self._jobs[key].trial, ReferencePass)
+
     def _count(self) -> None:
-        counts = Counter(self._states.values())
-        counts["waiting"] += len(self._jobs) - len(self._states)
+        counts = self.counts()
         for state in STATES:
             tags = {"grid": self._grid, "state": state}
             self._gauges["sweep_trials"].set(counts[state], tags=tags)

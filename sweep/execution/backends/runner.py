@@ -16,7 +16,7 @@ from trainers import devices, hub
 from trainers.hub import Needs
 
 if TYPE_CHECKING:
-    from sweep.execution.backends import ray_cluster
+    from sweep.execution.backends import ray_cluster, ray_metrics
 
 Say = Callable[[str], None]
 Reached = Callable[[], str]
@@ -108,9 +108,11 @@ class OnRay:
         self._reached = reached
         self._joined = contextlib.ExitStack()
         self._cluster: ray_cluster.Cluster | None = None
+        self._metrics: ray_metrics.Metrics | None = None
 
     def join(self) -> None:
         from sweep.execution.backends import ray_cluster
+        from sweep.execution.backends.ray_metrics import Metrics
 
         if self._cluster is not None:
             return
@@ -120,6 +122,7 @@ class OnRay:
                     self._options.address, self._options.dashboard_host, self._grid.name
                 )
             )
+        self._metrics = Metrics(self._grid.name)
         self._joined.enter_context(devices.seeing(0))  # Ray has counted them; the driver needs none
         if warning := ray_cluster.exposed(self._cluster.dashboard):
             self._say(warning)
@@ -128,10 +131,9 @@ class OnRay:
         self, frontier: TrialQueue, jobs: dict[str, Job], callback: TrialCallback
     ) -> dict[str, int]:
         from sweep.execution.backends import ray_cluster, ray_tasks, ray_tune
-        from sweep.execution.backends.ray_metrics import Metrics
 
         self.join()
-        assert self._cluster is not None
+        assert self._cluster is not None and self._metrics is not None
         resources, wait = self._grid.resources, self._options.wait_minutes
         stages = dict.fromkeys(job.trial.stage for job in jobs.values())
         asked = {stage: self._grid.trial_resources(stage) for stage in stages}
@@ -147,6 +149,7 @@ class OnRay:
             most = max(at_once.values())
             self._say(f"Ray dashboard: {self._cluster.dashboard}   trials at once: {most}")
             retries = Retries(jobs, resources.retries, callback, self._say)
+            self._metrics.follow(frontier, jobs)
             scratch = self._cluster.scratch
             ray_tune.run(
                 frontier,
@@ -158,7 +161,7 @@ class OnRay:
                 retries,
                 self._reached,
                 scratch,
-                Metrics(self._grid.name, jobs),
+                self._metrics,
                 self._say,
             )
             if retries.hopeless:

@@ -154,6 +154,14 @@ class PoolQueue(TrialQueue, ABC, Generic[C]):
     def exhausted(self) -> bool:
         return self.stopped or (not self.waiting and not self._asks_left())
 
+    @property
+    def to_come(self) -> int:
+        """Of the cells as many as may still be chosen."""
+        if self.exhausted:
+            return 0
+        cells = min(len(self._held), max(self._pool.budget - len(self._asked), 0))
+        return super().to_come + cells * max(map(len, self._held.values()), default=0)
+
     def _hand_out(self, trial: Trial) -> Trial | None:
         given = super()._hand_out(trial)
         cell = self._pool.cell_of.get(trial.key)

@@ -11,6 +11,7 @@ from sweep.storage import durations, ranking
 from sweep.storage.driver_signs import Driver
 from sweep.storage.ranking import Scored
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.status.again import Again
 from sweep.storage.status.best_so_far import Best, BestSoFar, Identities
 from sweep.storage.status.notes import Notes
 from sweep.storage.status.starts import named_by_start
@@ -60,6 +61,12 @@ class TrialStatus(NamedTuple):
     """Seconds since a running trial last showed progress."""
     stalled: bool
     """That is longer than it may be."""
+    trained: float = 0.0
+    """Share of the training that a further attempt would not do again."""
+    scored: tuple[str, ...] = ()
+    """Benchmarks that it has scores of."""
+    again: bool = False
+    """Whether the driver tries one that has failed again."""
 
 
 class RunStatus(NamedTuple):
@@ -114,6 +121,9 @@ class Reader:
         self._identities = Identities(path / "trials")
         self._best = BestSoFar(self._identities)
         self._notes = Notes(path)
+        self._again = Again(self.folder.events)
+        self._scoring: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """(stage, benchmark) -> the seconds that the scores of each ended trial took."""
         self._plan_changed = 0
         self.rows = self._plan() if plan is None else _rows(plan)
 
@@ -142,9 +152,11 @@ class Reader:
             stages = manifest.get("stages", {}).items()
             screens = {name for name, stage in stages if stage.get("screens")}
         self._identities.follow(self.rows)
+        again = self._again.keys(driver)
         trials = [self._trial(row, manifest, driver) for row in self.rows]
+        trials = [trial._replace(again=True) if trial.key in again else trial for trial in trials]
         with files.shaped(self.folder.manifest):
-            left = time_left(trials, dict(stages))
+            left = time_left(trials, dict(stages), self._scoring)
         return RunStatus(
             name=manifest.get("name", self.folder.path.name),
             trials=trials,
@@ -168,8 +180,7 @@ class Reader:
         stage = manifest.get("stages", {}).get(row["stage"], {})
         required = stage.get("evaluations", [])
         resources = stage.get("resources", {})
-        fingerprints = [want["fingerprint"] for want in required]
-        status = _status(row, folder, fingerprints, driver, resources)
+        status = _status(row, folder, required, driver, resources)
         if status.state in ("ok", "diverged"):
             self._ended[status.key] = status
             self._notes.ended(folder, required)
@@ -181,13 +192,17 @@ class Reader:
                 for want in required:
                     scores = self._scores[status.stage, want["benchmark"]]
                     scores[status.key] = ranking.with_score(trial, folder, want)
+            for want in required if status.state == "ok" else ():
+                record = files.read_json(folder.scores(want["fingerprint"])) or {}
+                seconds = float(record.get("eval_seconds") or 0.0)
+                self._scoring[status.stage, want["benchmark"]].append(seconds)
         return status
 
 
 def _status(
     row: dict[str, str],
     folder: TrialFolder,
-    fingerprints: list[str],
+    required: list[dict[str, Any]],
     driver: Driver,
     resources: dict[str, float],
 ) -> TrialStatus:
@@ -196,13 +211,19 @@ def _status(
     gpus, cpus = resources.get("gpus", 0.0), resources.get("cpus", 0.0)
     held = durations.held(folder, attempts, gpus, cpus)
     last = attempts[-1] if attempts else {}
-    if training is not None and folder.done(fingerprints):
+    marks = {want["fingerprint"]: want["benchmark"] for want in required}
+    missing = [] if training is None else folder.missing(list(marks))
+    if training is not None and (training["status"] == "diverged" or not missing):
         state = training["status"]
     elif last and last["event"] not in AT_REST:
         begun = driver.at_work and durations.time_of(last) >= driver.since
         state = "running" if begun else "planned"
     else:
         state = "failed" if has_failed(attempts) else "planned"
+    scored = () if training is None else tuple(marks[m] for m in marks if m not in missing)
+    trained = 0.0 if training is None else 1.0
+    if training is None and attempts and state != "running":
+        trained = min(1.0, folder.checkpoint_steps()[0] / max(int(row["steps"] or 0), 1))
     step = folder.last_step() if state == "running" else {}
     seconds = step.get("seconds")
     sign = durations.last_sign(folder, attempts) if state == "running" else None
@@ -236,4 +257,6 @@ def _status(
         reason=reason,
         last_sign=silent,
         stalled=silent is not None and silent > (started.get("stalled_seconds") or math.inf),
+        trained=trained,
+        scored=scored,
     )

@@ -1,7 +1,9 @@
 """When a run will have ended, with an interval, from the times of the trials that have ended.
 
 A trial that has not ended holds its slot as long as one that has, drawn from those of its stage and
-batch size, else from those of its stage; trials that are trained in one pass share one. Draws share
+batch size, else from those of its stage; trials that are trained in one pass share one. Of a trial
+that an earlier attempt has done a part of, what is left counts: the training after its newest
+checkpoint, and the benchmarks that it has no scores of. Draws share
 the slots that are busy now, first come first served; the interval is that of the draws. A run that
 chooses its cells has as many trials as it runs at most, whether or not they are in its plan.
 """
@@ -44,6 +46,12 @@ class Timed(Protocol):
     def gpus(self) -> float: ...
     @property
     def cpus(self) -> float: ...
+    @property
+    def trained(self) -> float: ...
+    @property
+    def scored(self) -> Sequence[str]: ...
+    @property
+    def again(self) -> bool: ...
 
 
 class _Chosen(NamedTuple):
@@ -58,6 +66,13 @@ class _Chosen(NamedTuple):
     gpu_seconds: float = 0.0
     cpu_seconds: float = 0.0
     lanes: int = 1
+    trained: float = 0.0
+    scored: Sequence[str] = ()
+    again: bool = False
+
+
+Scoring = Mapping[tuple[str, str], Sequence[float]]
+"""(stage, benchmark) -> the seconds of each trial's scores that are there."""
 
 
 class Left(NamedTuple):
@@ -76,10 +91,12 @@ class Left(NamedTuple):
 
 
 def time_left(
-    trials: Sequence[Timed], stages: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    trials: Sequence[Timed],
+    stages: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    scoring: Scoring = MappingProxyType({}),
 ) -> Left | None:
     """None where nothing runs, or a stage with trials to come has none that has ended. `stages` are
-    those of the run's manifest."""
+    those of the run's manifest, `scoring` is of trials that have ended."""
     running = [trial for trial in trials if trial.state == "running"]
     to_come = _to_come(trials, stages)
     known = _pools(trials)
@@ -92,9 +109,13 @@ def time_left(
     draws = int(np.clip(MOST_DRAWN // len(pools), 20, DRAWS))
     rng = np.random.default_rng(0)
     times = np.array([rng.choice(pool, draws) * _off(pool, draws, rng) for pool in pools])
+    both = zip((*running, *to_come), pools, strict=True)
+    shares = [_share(trial, pool, stages.get(trial.stage, {}), scoring) for trial, pool in both]
+    whole, times = times, times * np.array(shares)[:, None]
     spent = np.array([trial.held for trial in running])[:, None]
-    rest = times[: len(running)]
-    times[: len(running)] = np.where(rest > spent, rest - spent, 0.1 * rest)
+    rest = whole[: len(running)]
+    rest = np.where(rest > spent, rest - spent, 0.1 * rest)
+    times[: len(running)] = np.minimum(times[: len(running)], rest)
     slots = max(1, round(sum(1 / trial.lanes for trial in running)))
     ends = [_end(column, slots) for column in times.T]
     low, middle, high = np.quantile(ends, (0.05, 0.5, 0.95))
@@ -107,17 +128,38 @@ def time_left(
 
 
 def _to_come(trials: Sequence[Timed], stages: Mapping[str, Mapping[str, Any]]) -> list[Timed]:
-    """Planned trials; of a stage whose cells are chosen, as many as still run at most."""
-    to_come: list[Timed] = [trial for trial in trials if trial.state == "planned"]
+    """Planned trials, and failed ones that are tried again; of a stage whose cells are chosen, as
+    many as still run at most."""
+    to_come: list[Timed] = [trial for trial in trials if _comes(trial)]
     for name, stage in stages.items():
         if (most := stage.get("trials")) is not None:
-            left = max(most - sum(t.stage == name and t.state != "planned" for t in trials), 0)
+            left = max(most - sum(t.stage == name and not _comes(t) for t in trials), 0)
             planned = [trial for trial in to_come if trial.stage == name][:left]
             held = stage.get("resources", {})
             chosen = _Chosen(name, held.get("gpus", 0.0), held.get("cpus", 0.0))
             others = [trial for trial in to_come if trial.stage != name]
             to_come = [*others, *planned, *[chosen] * (left - len(planned))]
     return to_come
+
+
+def _comes(trial: Timed) -> bool:
+    return trial.state == "planned" or (trial.state == "failed" and trial.again)
+
+
+def _share(
+    trial: Timed, pool: Sequence[float], stage: Mapping[str, Any], scoring: Scoring
+) -> float:
+    """Of a whole trial's time, what is left of one; `pool` are the times of whole ones."""
+    if not trial.trained:
+        return 1.0
+    wanted = [want["benchmark"] for want in stage.get("evaluations", [])]
+    if not all(scoring.get((trial.stage, name)) for name in wanted):
+        return 1.0
+    whole = float(np.mean(pool))
+    takes = {name: float(np.mean(scoring[trial.stage, name])) for name in wanted}
+    training = max(whole - sum(takes.values()), 0.0)
+    to_score = sum(seconds for name, seconds in takes.items() if name not in trial.scored)
+    return min(((1 - trial.trained) * training + to_score) / whole, 1.0)
 
 
 def spent(trials: Iterable[Timed]) -> tuple[float, float]:

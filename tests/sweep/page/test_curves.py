@@ -62,6 +62,17 @@ def test_attempt_that_begins_again_replaces_the_curve(tmp_path):
     assert curve.steps == list(range(1, 11)) and curve.losses[0] == 7.0
 
 
+def test_attempt_that_has_got_further_than_the_last_replaces_its_steps(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(lines(1, 50))
+    curve = LossCurve(path)
+    curve.read()
+    path.write_text(lines(1, 30) + lines(31, 80, loss=7.0))
+    curve.read()
+    assert curve.steps == list(range(1, 81))
+    assert curve.losses[29:31] == [1 / 30, 7 / 31]
+
+
 def test_loss_that_is_not_a_number_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(lines(1, 2) + '{"step": 3, "smoothed_loss": NaN}\n[]\nnonsense\n')

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sweep import status
+from sweep.page.view import View
 from sweep.schedule import spending
 from sweep.schedule.spending import Spending
 from sweep.storage.run_folder import RunFolder
@@ -130,6 +131,33 @@ def test_without_prices_hours_alone_are_told(run):
     write(run, "a", "base", [("started", 0, {}), ("done", 2, {"seconds": 7200.0})])
     spent = spending.so_far(run)
     assert (spent.cost, spent.words) == (None, "4.00 CPU hours")
+
+
+PLAN = "key,stage,arm,learning_rate,batch_size,seed,steps,folder\na,dpo,,1e-5,8,0,10,a\n"
+
+
+def test_page_counts_what_is_not_in_the_plan_too(run):
+    """A reference pass, and a trial that an edited grid plans no more."""
+    for name in ("a", "dpo-reference-1", "gone"):
+        events = [("started", 0, {"holds": {"gpus": 2, "cpus": 2}}), ("done", 1, {})]
+        write(run, name, "dpo", events)
+    (run / "trials" / "dpo-reference-1" / "trial.json").rename(
+        run / "trials" / "dpo-reference-1" / "reference_pass.json"
+    )
+    (run / "plan.csv").write_text(PLAN)
+    words = spending.so_far(run).words
+    assert words == "15.60 USD (6.00 GPU hours)"
+    view = View(run)
+    assert f"Cost so far: {words}" in (view.text(view.read(None), "", False) or "")
+
+
+def test_attempts_that_are_over_are_read_again_where_one_more_was_made(run):
+    attempts = spending.Attempts(run)
+    write(run, "a", "sft", [("started", 0, {}), ("failed", 1, {})])
+    assert attempts.seconds() == attempts.seconds() == (0.5 * 3600, 2 * 3600)
+    path = run / "trials" / "a" / "attempts.jsonl"
+    path.write_text(path.read_text() * 2)
+    assert attempts.seconds() == (3600, 4 * 3600)
 
 
 def test_run_stops_at_its_cost_and_says_so(small, drive, tmp_path):

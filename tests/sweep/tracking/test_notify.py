@@ -157,14 +157,14 @@ def test_decided_is_what_no_type_and_no_benchmark_without_one_leaves_open(
 def test_failures_and_divergence_are_told_once_while_the_run_goes_on(load, server, tmp_path, quick):
     def happened(path):
         write(path, STARTED, *[done("ok", number) for number in range(4)])
-        write(path, *[done("diverged", number) for number in range(2)])
+        write(path, *[done("diverged", number) for number in range(4, 6)])
         time.sleep(0.5)
         assert server.received == [], "a third is not more than a third"
-        write(path, done("diverged", 2), done("failed", 3))
+        write(path, done("diverged", 6), done("failed", 7))
         deadline = time.monotonic() + 10
         while len(server.received) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
-        write(path, done("failed", 4), done("diverged", 5))
+        write(path, done("failed", 8), done("diverged", 9))
 
     told(load, server.url, tmp_path, happened)
     titles = [message["title"] for message in server.received]
@@ -172,7 +172,16 @@ def test_failures_and_divergence_are_told_once_while_the_run_goes_on(load, serve
         "told: more than a third of the trials have diverged", "told: a trial has failed"
     ]  # fmt: skip
     assert server.received[0]["message"].startswith("3 of 7 trials")
-    assert server.received[1]["message"] == "sft-3 (k3): why"
+    assert server.received[1]["message"] == "sft-7 (k7): why"
+
+
+def test_share_that_has_diverged_is_that_of_all_starts(load, server, tmp_path, quick):
+    write(tmp_path, STARTED, *[done("ok", number) for number in range(8)], ENDED)
+    for number in (8, 9, 10, 11):
+        told(load, server.url, tmp_path, lambda path, n=number: write(path, done("diverged", n)))
+    assert server.received == [], "4 of 12"
+    told(load, server.url, tmp_path, lambda path: write(path, done("diverged", 0)))
+    assert [m["message"][:12] for m in server.received] == ["5 of 12 tria"], "it was trained anew"
 
 
 def test_a_limit_that_is_near_is_told_once(load, server, tmp_path, quick):
@@ -195,6 +204,37 @@ def test_a_run_that_cannot_go_on_is_told(load, server, tmp_path, quick):
         told(load, server.url, tmp_path, happened)
     assert server.received[0]["title"] == "told: the run has failed"
     assert server.received[0]["message"] == "The run cannot go on: no disk"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_is_interrupted_is_told_where_something_had_begun(
+    load, server, tmp_path, quick, begun
+):
+    def happened(path):
+        write(path, *[STARTED, done("failed")] * begun)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        told(load, server.url, tmp_path, happened)
+    titles = ["told: a trial has failed", "told: the run was stopped"]
+    assert [m["title"] for m in server.received] == titles * begun
+    assert not begun or "the same command goes on" in server.received[1]["message"]
+
+
+def test_records_that_cannot_be_read_are_told_once_and_read_again(load, server, tmp_path, quick):
+    record = tmp_path / "report" / "recommendations.json"
+    record.parent.mkdir()
+
+    def happened(path):
+        record.write_text("{")
+        write(path, STARTED, done("failed"), ENDED)
+        time.sleep(0.5)
+        record.unlink()
+
+    said, _ = told(load, server.url, tmp_path, happened)
+    titles = ["told: a trial has failed", "told: ended: 5 ok, 3 diverged"]
+    assert [m["title"] for m in server.received] == titles
+    assert len(said) == 1 and "recommendations.json" in said[0] and "goes on" in said[0]
 
 
 def test_earlier_starts_and_events_not_asked_for_are_not_told(load, server, tmp_path, quick):
@@ -241,47 +281,6 @@ def test_secrets_come_from_the_environment_alone(load, server, tmp_path, quick, 
     with notify.following(grid, tmp_path, print):
         write(tmp_path, STARTED, done("failed"))
     assert server.received[0]["path"] == "/secret"
-
-
-@pytest.mark.parametrize(
-    ("url", "secret"),
-    [
-        ("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", "JHMHI8qBe7bk2ZwO5U711o3dV_js"),
-        ("mailtos://me:hunter2@gmail.com?to=${TOLD}", "hunter2"),
-        ("mailtos://me@gmail.com?pass=hunter%402&to=${TOLD}", "hunter"),
-        ("ntfy://me:me@host/${TOLD}", ":me@"),
-        ("discord://4174216298/${TOLD}", "4174216298"),
-    ],
-)
-def test_secret_in_clear_is_refused_beside_a_variable_too(load, monkeypatch, url, secret):
-    monkeypatch.setenv("TOLD", "you")
-    with pytest.raises(GridError) as refused:
-        load(GRID + f"notify: '{url}'\n")
-    assert "holds a secret" in str(refused.value)
-    assert secret not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["mailtos://me:${TOLD}@gmail.com?to=you@gmail.com", "ntfy://me:${TOLD}@host/you", "${URL}/me"],
-)
-def test_secret_by_a_variable_is_accepted(load, monkeypatch, url):
-    monkeypatch.setenv("TOLD", "you")
-    monkeypatch.setenv("URL", "json://you:hunter2@localhost")
-    assert load(GRID + f"notify: '{url}'\n").notify.to == [url]
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("nonsense", r"notify\.to\[0\]: no URL that Apprise knows"),
-        ("foo://bar", r"notify\.to\[0\]: no URL that Apprise knows \('foo'\)"),
-        ("5", "notify: 5 is not"),
-    ],
-)
-def test_no_url_of_apprise_is_refused(load, url, told):
-    with pytest.raises(GridError, match=told):
-        load(GRID + f"notify: {url}\n")
 
 
 def test_whole_command_tells_of_its_end(small, drive, server, tmp_path):

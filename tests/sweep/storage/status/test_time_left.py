@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from sweep.gridfile.keys.schema import Pricing
 from sweep.schedule.spending import Spent
 from sweep.storage.status.reader import RunStatus
 from sweep.storage.status.time_left import Left, spent, time_left
 from sweep.terminal import words
+
+SPENT = Spent(1.0, 0.0, Pricing(gpu_hour=2.0, cpu_hour=0.1, currency="EUR"))
 
 
 class Trial(NamedTuple):
@@ -19,6 +22,9 @@ class Trial(NamedTuple):
     gpus: float = 1.0
     cpus: float = 2.0
     lanes: int = 1
+    trained: float = 0.0
+    scored: tuple[str, ...] = ()
+    again: bool = False
 
     @property
     def gpu_seconds(self) -> float:
@@ -48,6 +54,43 @@ def test_trials_in_one_pass_share_a_slot():
     assert left.seconds == pytest.approx((10 * 50 + 4 * 100) / 2, rel=0.05)
 
 
+WANTED = {"sft": {"evaluations": [{"benchmark": "old"}, {"benchmark": "added"}]}}
+SCORING = {("sft", "old"): [100.0] * 50, ("sft", "added"): [20.0] * 50}
+
+
+@pytest.mark.parametrize(
+    ("trained", "scored", "seconds"),
+    [
+        (0.0, (), 1000),
+        (0.5, (), 0.5 * 880 + 120),
+        (1.0, (), 120),
+        (1.0, ("old",), 20),
+    ],
+)
+def test_of_a_trial_that_was_begun_before_what_is_left_counts(trained, scored, seconds):
+    ended = [Trial("ok", 1000.0)] * 50
+    running = Trial("running", 1000.0, trained=1.0, scored=("old",))
+    begun = [Trial("planned", 900.0, trained=trained, scored=scored)] * 9
+    left = time_left([*ended, running, *begun], WANTED, SCORING)
+    assert left is not None
+    assert left.seconds == pytest.approx(9 * seconds + 20, rel=0.06)
+    assert left.gpu_seconds == pytest.approx(9 * seconds + 20, rel=0.06)
+
+
+def test_time_of_a_score_that_no_trial_has_yet_is_not_made_up():
+    """All that has ended has diverged."""
+    ended = [Trial("diverged", 100.0)] * 50
+    left = time_left([*ended, Trial("running"), Trial("planned", 90.0, trained=1.0)], WANTED)
+    assert left is not None and left.seconds == pytest.approx(200, rel=0.1)
+
+
+def test_failed_trial_that_is_tried_again_counts():
+    ended = [Trial("ok", 100.0)] * 50
+    failed = [Trial("failed", 60.0, again=True)] * 10 + [Trial("failed", 60.0)] * 5
+    left = time_left([*ended, Trial("running"), *failed])
+    assert left is not None and left.seconds == pytest.approx(1100, rel=0.05)
+
+
 @pytest.mark.parametrize("planned", [0, 2, 60], ids=["decide", "some chosen", "search"])
 def test_cells_that_are_chosen_count_up_to_the_number_that_may_run(planned):
     ended, others = [Trial("ok", 100.0)] * 50, [Trial("ok", 7.0, stage="base")] * 3
@@ -65,7 +108,14 @@ def test_time_of_a_run_that_chooses_its_cells_is_told_as_the_most(at_most, about
     left = Left(60.0, 50.0, 70.0, 60.0, 3600.0, 0.0, at_most)
     run = RunStatus("run", [], [], left, "", {}, [])
     assert words.time_left(run).lower().startswith(f"{about} 1 min 00 s to the end")
-    assert f", {about} 2.00 EUR" in words.cost(run, Spent(1.0, 0.0, 2.0, "EUR"))
+    assert f", {about} 2.00 EUR" in words.cost(run, SPENT)
+
+
+def test_time_to_go_costs_what_its_devices_do():
+    """On CPUs after hours on GPUs."""
+    left = Left(60.0, 50.0, 70.0, 60.0, 0.0, 3600.0 * 40)
+    text = words.cost(RunStatus("run", [], [], left, "", {}, []), SPENT)
+    assert text == "Cost so far: 2.00 EUR (1.00 GPU hours), about 4.00 EUR (40.00 CPU hours) to go"
 
 
 def test_each_batch_size_takes_its_own_time():
