@@ -19,9 +19,6 @@ from analysis.posterior.condition import Posterior
 STEPS = 40
 """Steps of the mesh over the measured learning rates."""
 
-FINEST = 0.25
-"""Octaves that a step of the mesh has at most: wider spans have more steps."""
-
 FALL = 0.02
 """A curve falls on a side if it loses more than this share of its range, from its top to the end
 of the measured rates on that side. A curve that levels off does not."""
@@ -50,12 +47,11 @@ class Curves:
         low, high = float(ok.x.min()), upper_end(cells)
         span = float(np.ptp(self.y))
         if high > low:
-            steps = max(STEPS, int(np.ceil((high - low) / FINEST)))
-            step = (high - low) / steps
+            step = (high - low) / STEPS
             extra = int(np.ceil(span / step))
-            self.x = low + step * np.arange(-extra, steps + extra + 1)
+            self.x = low + step * np.arange(-extra, STEPS + extra + 1)
             inner = np.zeros(len(self.x), dtype=bool)
-            inner[extra : extra + steps + 1] = True
+            inner[extra : extra + STEPS + 1] = True
         else:
             self.x = np.array([low])
             inner = np.ones(1, dtype=bool)

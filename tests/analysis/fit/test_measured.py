@@ -6,7 +6,6 @@ import pytest
 from analysis.advice.answers import BenchmarkAnswer, answers
 from analysis.advice.published_rules import Verdict
 from analysis.advice.rule_odds import near, rises_then_falls
-from analysis.fit.curves import FINEST, STEPS
 from analysis.fit.measured import no_rates, reach
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, fit
@@ -87,13 +86,3 @@ def test_a_rule_is_not_refused_by_what_is_not_known() -> None:
     odds = near(level, 0.28, 0.01)
     assert odds is not None and odds.holds <= 0.1 and odds.against < 0.9
     assert rises_then_falls(rising) is None, "every best rate lies beyond the highest one"
-
-
-def test_a_mesh_of_many_octaves_is_as_fine_as_one_of_few() -> None:
-    narrow, wide = (
-        fit(surfaces(table(lambda x, y: -((x + 10) ** 2), rates=rates, sizes=(8, 16)))[0]).curves
-        for rates in ((1e-4, 1e-3, 1e-2), (1e-7, 1e-3, 1e1))
-    )
-    assert narrow is not None and wide is not None
-    assert np.ptp(narrow.x[narrow.measured[0]]) / STEPS == pytest.approx(np.diff(narrow.x)[0])
-    assert np.diff(wide.x)[0] <= FINEST
