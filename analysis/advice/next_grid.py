@@ -108,7 +108,8 @@ def next_step(
         here = answers.settings[0]
         rates = [] if more_rates else [here.learning_rate]
         sizes = [here.batch_size] if more_rates else []
-        where = f" The rates are for batch size {here.batch_size}." if more_rates else ""
+        where = f" The rates are for {_values('batch_size', [*sizes, *more_sizes])}."
+        where = where if more_rates else ""
         name = "learning_rate"
     axes = {name: rates, "batch_size": sizes, "seed": seeds}
     if not cells[0].sized:
