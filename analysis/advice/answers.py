@@ -34,8 +34,7 @@ from analysis.posterior.cells import Cells
 from analysis.text import listed
 
 SUFFICIENT = 0.9
-INSUFFICIENT = 0.1
-"""Probabilities from which the ratio is called sufficient, and up to which it is called not so."""
+"""Probability from which the ratio is called sufficient, or not so."""
 
 CHANCE_LEVEL = 0.95
 """Cells are called at chance where the farthest of them lies no farther from it, in standard
@@ -57,12 +56,13 @@ class Signal(StrEnum):
 class BenchmarkAnswer(NamedTuple):
     """Answers 1 to 5 of one benchmark. None where it has fewer than two scored cells; `gamma` also
     where fewer than two batch sizes were measured, `ratio` where the one batch size is not known
-    (`sized` is False). With one learning rate there is no best one: `rates` are empty, `ratio` and
-    `gamma` None.
+    (`sized` is False). Where rates cannot be compared, as with one of them or one ratio, `rates`
+    are empty, `ratio` and `gamma` None, and `no_rates` says why.
 
     `p_flat`: chance of cells this unlike each other on a constant surface, None where there are too
     few. `ratio_is_sufficient`: gamma is linear and keeping one ratio costs less than epsilon at the
-    worst batch size, by `gamma.p_sufficient`.
+    worst batch size, by `gamma.p_sufficient`; false where gamma lies on one side of what is linear,
+    by `gamma.p_one_side`: a gamma that is wide open refutes nothing.
     """
 
     benchmark: str
@@ -80,12 +80,7 @@ class BenchmarkAnswer(NamedTuple):
     ratio_is_sufficient: Verdict
     direction: Direction | None
     setting: Setting | None
-
-    @property
-    def no_rates(self) -> str:
-        """Why `rates` are empty."""
-        few = "too few scored cells to say"
-        return few if self.direction is None else "one learning rate was measured"
+    no_rates: str
 
 
 class Answers(NamedTuple):
@@ -216,6 +211,7 @@ def _benchmark(fit: Fit) -> BenchmarkAnswer:
         ratio_is_sufficient=_sufficient(gamma, fit.shaped),
         direction=batch,
         setting=setting(known.label, [fit], {fit.cells.benchmark: 1.0}, rates),
+        no_rates="too few scored cells to say" if curves is None else curves.no_rates,
     )
 
 
@@ -224,12 +220,12 @@ def _sufficient(gamma: Gamma | None, shaped: bool) -> Verdict:
         return Verdict.UNDECIDED
     if gamma.p_sufficient >= SUFFICIENT:
         return Verdict.TRUE
-    return Verdict.FALSE if gamma.p_sufficient <= INSUFFICIENT else Verdict.UNDECIDED
+    return Verdict.FALSE if gamma.p_one_side >= SUFFICIENT else Verdict.UNDECIDED
 
 
 def _signal(fit: Fit) -> Signal:
     ok = fit.cells.table.loc[fit.cells.ok]
-    if len(ok) and np.ptp(ok.value) == 0:
+    if len(ok) > 1 and np.ptp(ok.value) == 0:
         return Signal.CONSTANT
     if fit.shaped:
         return Signal.CLEAR

@@ -79,8 +79,8 @@ def contrast(fits: Sequence[Fit]) -> Contrast:
         every = [set(map(int, curves.batch_sizes)) for kind in tops for curves in tops[kind]]
         shared = sorted(set.intersection(*every))
         missing = "" if shared else "the benchmarks have no batch size in common"
-        if any(len(curves.x) < 2 for kind in tops for curves in tops[kind]):
-            missing = "one learning rate alone has scores"
+        alone = [curves.no_rates for kind in tops for curves in tops[kind] if curves.no_rates]
+        missing = alone[0] if alone else missing
         ends = {kind: _ends(curves) for kind, curves in tops.items()}
         beyond = {size for size, _ in ends["reasoning"] & ends["pattern"]}
         sizes = [size for size in shared if size not in beyond]

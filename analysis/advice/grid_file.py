@@ -44,17 +44,20 @@ class GridFile(NamedTuple):
         """That the run chooses at most: cells of `search`, which has each with all its seeds."""
         return self.whole[self.chooser].get("trials", TRIALS)
 
+    def values(self, name: str) -> list[float]:
+        """Those that an axis has."""
+        return _numbers(self.place.get(name))
+
     def joined(self, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """These axes with the values that the file has already."""
-        had = {name: _numbers(self.place.get(name)) for name in axes}
-        return {name: sorted({*values, *had[name]}) for name, values in axes.items()}
+        return {name: sorted({*values, *self.values(name)}) for name, values in axes.items()}
 
     def text(self, axes: dict[str, list[Any]], trials: int | None = None) -> str:
         """The file with these axes, beside the values that they have already; one of a single value
         stays where it is given. `trials` is how many are chosen at most."""
         if trials is not None:
             self.whole[self.chooser]["trials"] = trials
-        if axes.keys() & {"learning_rate", "batch_size"}:
+        if "ratio" not in axes and axes.keys() & {"learning_rate", "batch_size"}:
             self.place.pop("ratio", None)
         for name, values in self.joined(axes).items():
             given = name == "seed" or any(name in settings for settings in self.beside)

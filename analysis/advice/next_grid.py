@@ -7,64 +7,50 @@ gain more than a difference of no importance. A benchmark whose cells do not dif
 a say only where none does better. Where the run's own grid file is known the text is the whole file
 with longer axes: the same command runs only the cells that are new. Where the run chooses its cells
 (`decide`, `search`) it gets more trials instead of seeds. Without a file the text is the part that
-holds the axes.
+holds the axes. A grid of ratios grows in ratio; where cells are no product of axes, the text holds
+the new ones alone.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from analysis.advice import grid_file
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
-from analysis.benchmarks import TASK_TYPE_LABELS, task
-from analysis.fit.batch import Batch
-from analysis.fit.rates import RateStatus
+from analysis.advice.new_values import new_rates, new_sizes, reasons_of, typical_step
+from analysis.advice.product_axes import in_ratios, rate_axis
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
 from analysis.tables.records import plan_file
 from analysis.text import counted, listed, rate
 
-OCTAVE = 2.0
-BEYOND = 2
-"""Learning rates to add beyond an end."""
-
-ENOUGH = 5
-"""Learning rates below which a grid that places nothing is completed to this many."""
-
 MORE_TRIALS = 12
 """Added where the run chooses its cells: as many as the start of `decide` has at most."""
 
-USUAL_HIGHEST = 1e-2
-"""Where every cell diverged, the search goes on below this or below the lowest rate that did."""
+FEWEST = 3
+"""Learning rates that place a best one."""
 
-UNTOLD = (Signal.FLAT, Signal.TOO_FEW)
-"""Where noise may hide a difference; no seed tells more of what is constant or at chance."""
-
-NAMES = {"learning_rate": "learning rate", "batch_size": "batch size", "seed": "seed"}
+NAMES = {
+    "learning_rate": "learning rate",
+    "ratio": "LR/BS ratio",
+    "batch_size": "batch size",
+    "seed": "seed",
+}
 
 
 class NextStep(NamedTuple):
-    """`sentence` says what to add, why, and how many cells that is; `text` is the grid file, "" and
-    `cells` 0 where nothing needs to be run. `axes` are those that it gives the grid, by key."""
+    """`sentence` says what to add, why, and how many cells that is; `text` is the grid file, ""
+    where no grid holds them, and where nothing needs to be run, with `cells` 0. `axes` are those
+    that it gives the grid, by key."""
 
     sentence: str
     text: str
     cells: int
     axes: dict[str, list[Any]]
-
-
-class _Reasons(NamedTuple):
-    """Labels of the task types and benchmarks that ask for more of an axis."""
-
-    higher: list[str]
-    lower: list[str]
-    smaller: list[str]
-    larger: list[str]
-    seeds: list[str]
 
 
 def next_step(
@@ -82,50 +68,95 @@ def next_step(
     axes that it has, however many trials it may run."""
     cells = [fit.cells for fit in fits]
     rows = _numbered(rows.loc[rows.learning_rate.notna()])
-    reasons = _reasons(answers)
+    written = grid_file.read(cells[0].stage, cells[0].arm, file)
+    name = rate_axis(rows, written, file is not None)
+    if name == "ratio":
+        known = written.values(name)
+        cells = [replace(one, table=in_ratios(one.table, known)) for one in cells]
+        rows = in_ratios(rows, known)
+    reasons = reasons_of(answers)
     ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
+    if failed := _failed(cells):
+        return NextStep(failed, "", 0, {})
     rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})
     sizes = sorted({int(size) for grid_cells in cells for size in grid_cells.table.batch_size})
     seeds, of_some = _seeds(rows)
-    step = _step(np.array(sorted(ok.learning_rate.unique())))
+    step = typical_step(ok)
     added: dict[str, tuple[list[Any], str]] = {}
-    new_rates, why = _new_rates(cells, ok, reasons, step)
-    if new_rates:
-        added["learning_rate"] = (new_rates, why)
-    written = grid_file.read(cells[0].stage, cells[0].arm, file)
-    new_sizes, why = _new_sizes(sizes, reasons, written.group)
-    if new_sizes:
-        added["batch_size"] = (new_sizes, why)
+    more_rates, why = new_rates(cells, ok, reasons, step)
+    if more_rates:
+        added[name or "learning_rate"] = (more_rates, why)
+    more_sizes, why = new_sizes(sizes, reasons, written.group)
+    if more_sizes:
+        added["batch_size"] = (more_sizes, why)
     noise = f"noise still hides the answer for {listed(reasons.seeds)}" if reasons.seeds else ""
     if written.chooser and (added or noise):
         if stopped and not added:
             chose = f"The run chose no further cell: {stopped}."
             return NextStep(f"{chose} More trials would change nothing.", "", 0, {})
-        measured = {"learning_rate": rates, "batch_size": sizes}
+        measured = {name: rates, "batch_size": sizes}
         return _more_trials(written, added, measured, noise)
     if noise and not added:
         more = of_some or [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
         added["seed"] = (more, noise)
     if not added:
         return NextStep(_settled(list(answers.benchmarks.values())), "", 0, {})
-    axes = {"learning_rate": rates, "batch_size": sizes, "seed": seeds}
+    where = ""
+    if not name:
+        if "seed" in added:
+            return _again(rows, added["seed"][0], noise)
+        here = answers.settings[0]
+        rates = [] if more_rates else [here.learning_rate]
+        sizes = [here.batch_size] if more_rates else []
+        where = f" The rates are for {_values('batch_size', [*sizes, *more_sizes])}."
+        where = where if more_rates else ""
+        name = "learning_rate"
+    axes = {name: rates, "batch_size": sizes, "seed": seeds}
     if not cells[0].sized:
         del axes["batch_size"]
     axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
-    axes["learning_rate"] = [_shown(value) for value in axes["learning_rate"]]
+    axes[name] = [_shown(value) for value in axes[name]]
     axes = written.joined(axes)
+    rows = rows.rename(columns={"learning_rate": name})
     parents = rows.parent.fillna("")  # several are one's seeds
     had = set(zip(parents, *(rows[name].fillna(0) for name in axes), strict=True))
     known = {(parent, float(f"{value:.4g}"), *map(int, its)) for parent, value, *its in had}
     count = sum(cell not in known for cell in product(parents.unique(), *axes.values()))
     several = len(written.shared_by(arms)) if file is not None else 1
     sentence = (
-        f"{_additions(added)} That is {counted(count, 'new cell')}"
+        f"{_additions(added)}{where} That is {counted(count, 'new cell')}"
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
         f"the {len(known)} there are{_descendants(plan, cells[0].stage, count * several)}"
         f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
     return NextStep(sentence, written.text(axes), count * several, axes)
+
+
+def _failed(cells: Sequence[Cells]) -> str:
+    """What to do where failed cells have the rates that would place a best one; "" elsewhere."""
+    table = pd.concat([one.table for one in cells])
+    failed = table.loc[table.status == "failed"]
+    scored = table.learning_rate[table.status == "ok"]
+    every = {*scored, *failed.learning_rate}
+    if not 0 < scored.nunique() < FEWEST <= len(every):
+        return ""
+    count = len(failed[["learning_rate", "batch_size"]].drop_duplicates())
+    return (
+        f"Find out why {counted(count, 'cell')} failed, and run them again: with their learning "
+        "rates a best one can be placed. A loss that is no number may be of a training that "
+        "diverged: a table says so with the status diverged."
+    )
+
+
+def _again(rows: pd.DataFrame, seeds: list[int], noise: str) -> NextStep:
+    """Of cells that are no product of axes: other seeds for each, which no grid file can hold."""
+    cells = rows[["learning_rate", "batch_size"]].drop_duplicates()
+    count = len(cells) * len(seeds)
+    sentence = (
+        f"Run each of the {len(cells)} cells again with {_values('seed', seeds)}, because {noise}. "
+        f"That is {counted(count, 'new cell')}."
+    )
+    return NextStep(sentence, "", count, {"seed": seeds})
 
 
 def _descendants(plan: pd.DataFrame | None, stage: str, count: int) -> str:
@@ -143,7 +174,8 @@ def _more_trials(
 ) -> NextStep:
     """Of a run that chooses its cells: more of them, among longer axes where some are `added`, else
     because of the `noise`."""
-    names = measured if added and "ratio" in written.place else added  # a ratio goes with one alone
+    gives_way = "ratio" in written.place and "ratio" not in measured
+    names = measured if added and gives_way else added  # a ratio goes with one axis alone
     axes = {name: sorted({*measured[name], *added.get(name, ([], ""))[0]}) for name in names}
     axes = {name: [_shown(value) for value in values] for name, values in axes.items()}
     before = written.trials
@@ -167,74 +199,6 @@ def _additions(added: dict[str, tuple[list[Any], str]]) -> str:
     return f"Add {listed(parts, '; ')}."
 
 
-def _reasons(answers: Answers) -> _Reasons:
-    reasons = _Reasons([], [], [], [], [])
-    every = answers.benchmarks.values()
-    clear = [answer for answer in every if answer.signal is Signal.CLEAR]
-    for answer in clear:
-        way = answer.direction
-        if way is None or way.next_gain is None or answer.epsilon is None:
-            continue
-        if way.next_gain > answer.epsilon and way.verdict in (Batch.SMALLER, Batch.LARGER):
-            side = reasons.smaller if way.verdict is Batch.SMALLER else reasons.larger
-            side.append(answer.label)
-    columns = {TASK_TYPE_LABELS[kind].lower(): rates for kind, rates in answers.type_rates.items()}
-    alone = (answer for answer in clear if answer.task_type not in answers.type_rates)
-    columns |= {answer.label: answer.rates for answer in alone}
-    for label, rates in columns.items():
-        for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
-            if any(rate.status is RateStatus.EDGE and rate.side == side for rate in rates):
-                labels.append(label)
-        if sum(rate.status is RateStatus.LEVEL for rate in rates) > len(rates) / 2:
-            reasons.seeds.append(label)
-    if not clear:
-        reasons.seeds.extend(answer.label for answer in every if answer.signal in UNTOLD)
-    return reasons
-
-
-def _new_rates(
-    cells: Sequence[Cells], ok: pd.DataFrame, reasons: _Reasons, step: float
-) -> tuple[list[float], str]:
-    """Learning rates to add, and why."""
-    tables = pd.concat([grid_cells.table for grid_cells in cells])
-    if ok.empty:
-        start = min(float(tables.learning_rate.min()), USUAL_HIGHEST)
-        added = [start / OCTAVE ** (2 * k) for k in range(1, 4)]
-        return [float(f"{value:.3g}") for value in added], "no cell has a score yet"
-    low, high = float(ok.learning_rate.min()), float(ok.learning_rate.max())
-    walls = tables.learning_rate[(tables.status == "diverged") & (tables.learning_rate > high)]
-    wall = float(walls.min()) if len(walls) else np.inf
-    above = [high * step**k for k in range(1, BEYOND + 1) if high * step ** (k + 0.5) < wall]
-    if not above:  # between the highest that trains and the lowest above it that does not
-        above = [high * (wall / high) ** share for share in (1 / 3, 2 / 3)]
-    below = [low / step**k for k in range(1, BEYOND + 1)]
-    added, why = [], []
-    if reasons.higher or (wall > high * step ** (BEYOND + 0.5) and _best_at(cells, high)):
-        added += above
-        labels = reasons.higher or _best_at(cells, high)
-        why.append(f"{_verb(labels, 'improves', 'improve')} up to the highest one")
-    if reasons.lower:
-        added += below
-        why.append(f"{_verb(reasons.lower, 'improves', 'improve')} down to the lowest one")
-    missing = ENOUGH - int(ok.learning_rate.nunique())
-    if ok.learning_rate.nunique() < 3 and not added:
-        added = (above + below + [low / step**3])[:missing]
-        why.append("three are the least that place a best one")
-    return [float(f"{value:.3g}") for value in added], listed(why)
-
-
-def _best_at(cells: Sequence[Cells], learning_rate: float) -> list[str]:
-    """Labels of the benchmarks whose best cell has this learning rate, below a diverged cell so far
-    above that it says nothing of the rates between."""
-    return [
-        task(grid_cells.benchmark).label
-        for grid_cells in cells
-        if (grid_cells.table.status == "diverged").any()
-        and grid_cells.best is not None
-        and grid_cells.table.learning_rate.iloc[grid_cells.best] == learning_rate
-    ]
-
-
 def _seeds(rows: pd.DataFrame) -> tuple[list[int], list[int]]:
     """Those of all cells, with which a new one is run, and those of some."""
     cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).seed
@@ -252,25 +216,11 @@ def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(seed=rows.key.map(dict(zip(trials.key, seeds, strict=True))))
 
 
-def _new_sizes(sizes: list[int], reasons: _Reasons, group: int) -> tuple[list[int], str]:
-    """Batch sizes to add, multiples of `group`, and why."""
-    added, why = [], []
-    half = sizes[0] // 2
-    if reasons.smaller and half and half % group == 0:
-        added.append(half)
-        why.append(f"smaller ones may still help {listed(reasons.smaller)}")
-    if reasons.larger:
-        added.append(sizes[-1] * 2)
-        why.append(f"larger ones may still help {listed(reasons.larger)}")
-    return added, listed(why)
-
-
-def _verb(labels: Sequence[str], one: str, several: str) -> str:
-    return f"{listed(labels)} still {one if len(labels) == 1 else several}"
-
-
 def _values(name: str, values: list[Any]) -> str:
-    texts = [rate(value) if name == "learning_rate" else str(value) for value in sorted(values)]
+    texts = [
+        rate(value) if name in ("learning_rate", "ratio") else str(value)
+        for value in sorted(values)
+    ]
     return f"{NAMES[name]}{'s' if len(values) > 1 else ''} {listed(texts)}"
 
 
@@ -284,10 +234,3 @@ def _settled(answers: Sequence[BenchmarkAnswer]) -> str:
             "setting. A larger model, more training or more items may."
         )
     return "Nothing has to be run for these answers. More seeds would narrow the intervals."
-
-
-def _step(values: np.ndarray) -> float:
-    """Typical factor from one learning rate to the next, at most two octaves."""
-    if len(values) < 2:
-        return OCTAVE
-    return min(float(np.exp(np.median(np.diff(np.log(values))))), OCTAVE**2)

@@ -13,20 +13,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.advice.contrast import CONTRADICTED, SUPPORTED, Contrast
+from analysis.advice.rule_odds import Odds, larger_and_lower, near, odds_of, rises_then_falls
 from analysis.benchmarks import task
 from analysis.fit.curves import Curves
-from analysis.fit.exponent import NEAR, slope_draws
+from analysis.fit.exponent import NEAR
 from analysis.fit.ratio import keep
 from analysis.fit.surface import Fit
 from analysis.tables import published
 from analysis.tables.recipe import UNKNOWN, recipe
 from analysis.text import listed, number, probability, rate, signed
 
-HOLDS, REFUSED = 0.9, 0.1
-"""Probabilities from which a rule is called true, and up to which it is called false."""
-
-OCTAVES_APART = 0.25
-"""Rise and fall of the best rate, in octaves, that is more than none."""
+HOLDS = 0.9
+"""Probability from which a rule is called true, and of what speaks against it from which it is
+called false."""
 
 NEAR_028 = 0.11
 """Within this of 0.28 an exponent is the rule's: half of the way to the square root."""
@@ -75,33 +74,36 @@ def rules(
         return (_higher_ratio(contrast),)
     shaped = [(fit, fit.curves) for fit in fits if fit.shaped and fit.curves is not None]
 
-    def each(ask: Callable[[Curves], tuple[float | None, str]]) -> list[OnBenchmark]:
-        return [_on(fit, curves, *ask(curves)) for fit, curves in shaped]
+    def each(ask: Callable[[Curves], Odds | None], kept: str = "") -> list[OnBenchmark]:
+        return [
+            _on(fit, curves, None if curves.no_rates else ask(curves), kept)
+            for fit, curves in shaped
+        ]
 
     asked = [
         _rule(
             "larger_batch_lower_rate",
             "larger batches with lower learning rates do better",
             "arXiv 2412.13337",
-            each(lambda curves: (_larger_and_lower(curves), "")),
+            each(larger_and_lower),
         ),
         _rule(
             "root_batch",
             "the best learning rate grows as the square root of the batch size",
             "Malladi et al. 2022, arXiv 2205.10287",
-            each(lambda curves: (_near(curves, 0.5, NEAR), "root")),
+            each(lambda curves: near(curves, 0.5, NEAR), "root"),
         ),
         _rule(
             "batch_to_the_0.28",
             f"the best learning rate grows as B^0.28, within {NEAR_028}",
             "Marek et al. 2025, arXiv 2507.07101",
-            each(lambda curves: (_near(curves, 0.28, NEAR_028), "0.28")),
+            each(lambda curves: near(curves, 0.28, NEAR_028), "0.28"),
         ),
         _rule(
             "rises_then_falls",
             "the best learning rate rises and then falls with the batch size",
             "arXiv 2602.09492",
-            each(lambda curves: (_rises_then_falls(curves), "")),
+            each(rises_then_falls),
         ),
     ]
     points = [] if made.adapter else _points(stage, rows)
@@ -109,46 +111,20 @@ def rules(
     return (_higher_ratio(contrast), *asked, *settings)
 
 
-def _larger_and_lower(curves: Curves) -> float | None:
-    """P(the largest batch with the lower half of the rates beats the smallest with the upper)."""
-    if len(curves.y) < 2 or len(curves.x) < 2:
-        return None
-    rates = curves.x[curves.measured.any(axis=0)]
-    upper = curves.x >= (rates.min() + rates.max()) / 2
-    large = np.where(~upper, curves.inside[:, -1], -np.inf).max(axis=1)
-    small = np.where(upper, curves.inside[:, 0], -np.inf).max(axis=1)
-    return float((large > small).mean())
-
-
-def _near(curves: Curves, value: float, within: float) -> float | None:
-    slopes = slope_draws(curves)
-    if slopes is None:
-        return None
-    return float((np.abs(slopes[np.isfinite(slopes)] - value) <= within).mean())
-
-
-def _rises_then_falls(curves: Curves) -> float | None:
-    if len(curves.y) < 3 or len(curves.x) < 2:
-        return None
-    highest = curves.tops[:, 1:-1].max(axis=1)
-    rises = highest - curves.tops[:, 0] > OCTAVES_APART
-    falls = highest - curves.tops[:, -1] > OCTAVES_APART
-    return float((rises & falls).mean())
-
-
-def _on(fit: Fit, curves: Curves, share: float | None, kept: str) -> OnBenchmark:
+def _on(fit: Fit, curves: Curves, odds: Odds | None, kept: str) -> OnBenchmark:
     known = task(fit.cells.benchmark)
-    cost = keep(curves, kept, {"root": 0.5, "0.28": 0.28}[kept]) if kept else None
+    asked = kept and not curves.no_rates
+    cost = keep(curves, kept, {"root": 0.5, "0.28": 0.28}[kept]) if asked else None
     verdict = Verdict.UNDECIDED
-    if share is not None and share >= HOLDS:
+    if odds is not None and odds.holds >= HOLDS:
         verdict = Verdict.TRUE
-    elif share is not None and share <= REFUSED:
+    elif odds is not None and odds.against >= HOLDS:
         verdict = Verdict.FALSE
     return OnBenchmark(
         known.benchmark,
         known.label,
         verdict,
-        share,
+        None if odds is None else odds.holds,
         None if cost is None else cost.expected,
         None if cost is None else cost.high,
     )
@@ -251,7 +227,7 @@ def _at_setting(
     benchmarks = []
     for fit, curves in shaped:
         lost = _lost(curves, float(np.log2(learning_rate)), float(np.log2(batch_size)))
-        one = _on(fit, curves, None if lost is None else float((lost <= curves.epsilon).mean()), "")
+        one = _on(fit, curves, None if lost is None else odds_of(lost <= curves.epsilon), "")
         if lost is not None:
             high = float(np.quantile(lost, 0.95))
             one = one._replace(regret=float(lost.mean()), regret_high=high)
@@ -272,10 +248,12 @@ def safe_name(name: str) -> str:
 
 
 def _lost(curves: Curves, x: float, y: float) -> np.ndarray | None:
+    if curves.no_rates:
+        return None
     rates = curves.x[curves.measured.any(axis=0)]
     inside = rates.min() - OUTSIDE <= x <= rates.max() + OUTSIDE
     inside &= curves.y.min() - OUTSIDE <= y <= curves.y.max() + OUTSIDE
     if not inside:
         return None
     scores = curves.posterior.scores(np.array([x]), np.array([y]))[:, 0]
-    return np.maximum(curves.best - scores, 0)
+    return np.maximum(curves.best - np.maximum(scores, curves.cells.bounds[0]), 0)

@@ -203,4 +203,5 @@ def _regret(curves: Curves, x: np.ndarray, y: np.ndarray) -> _Regret:
     best = np.maximum(curves.best, scores.max(axis=1))
     mean = curves.height.mean(axis=0)[curves.measured]
     span = max(float(np.ptp(mean)), curves.epsilon, 1e-12)
-    return _Regret(best[:, None] - scores, span, scores)
+    lost = best[:, None] - np.maximum(scores, curves.cells.bounds[0])
+    return _Regret(np.maximum(lost, 0), span, scores)

@@ -109,5 +109,5 @@ def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, flo
     highest = rates.max() + (0 if curves.wall[-1 if larger else 0] else OCTAVE)
     x = curves.x[(curves.x >= rates.min() - OCTAVE) & (curves.x <= highest)]
     scores = curves.posterior.scores(x, np.full_like(x, np.log2(size)))
-    gain = scores.max(axis=1) - curves.best
+    gain = np.minimum(scores.max(axis=1), curves.cells.bounds[1]) - curves.best
     return size, max(float(gain.mean()), 0.0), max(float(np.quantile(gain, BOUND)), 0.0)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.fit.divergence import infeasible, upper_end, without_far_divergence
+from analysis.fit.measured import no_rates, reach
 from analysis.fit.optimum import tolerance
 from analysis.posterior.cells import Cells
 from analysis.posterior.condition import Posterior
@@ -28,9 +29,11 @@ class Curves:
 
     `y`: log2 batch sizes, K; `x`: log2 learning rates of a regular mesh, M, wider than the measured
     ones by the span of y on both sides, so that a rule of one ratio can be priced everywhere;
-    `height`: draws x K x M; `measured` (K x M): mesh points between the lowest and the highest
-    measured rate that train; `wall` (K): a cell of this batch size that diverged bounds its rates
-    from above. One of another batch size does not say where this one diverges.
+    `height`: draws x K x M; `measured` (K x M): mesh points that train, between the lowest and the
+    highest measured rate and within `reach` of their batch size; `no_rates`: why no rate can be
+    called the best at a batch size, "" where one may be; `wall` (K): a cell of this batch size that
+    diverged bounds its rates from above. One of another batch size does not say where this one
+    diverges.
     """
 
     def __init__(self, cells: Cells, posterior: Posterior) -> None:
@@ -54,7 +57,8 @@ class Curves:
             inner = np.ones(1, dtype=bool)
         x, y = np.meshgrid(self.x, self.y)
         trains = ~infeasible(cells, x.ravel(), y.ravel()).reshape(x.shape)
-        self.measured = trains & inner
+        least, most = (end[:, None] for end in reach(cells, self.y))
+        self.measured = trains & inner & (x >= least - 1e-9) & (x <= most + 1e-9)
         for row in np.flatnonzero(~self.measured.any(axis=1)):  # next to diverged cells only
             own = ok.x[ok.batch_size == self.batch_sizes[row]].to_numpy()
             self.measured[row, np.abs(self.x[:, None] - own).argmin(axis=0)] = True
@@ -62,6 +66,10 @@ class Curves:
         self.height = scores.reshape(-1, *x.shape)
         within = np.where(self.measured, self.height, np.inf)
         self.height = np.where(trains | self.measured, self.height, within.min(axis=2)[:, :, None])
+
+    @cached_property
+    def no_rates(self) -> str:
+        return no_rates(self.cells)
 
     @cached_property
     def inside(self) -> np.ndarray:

@@ -23,7 +23,8 @@ class Gamma(NamedTuple):
     value, low, high: median and 95 % interval; p_linear: P(|gamma - 1| <= 1/4); p_root:
     P(|gamma - 1/2| <= 1/4); `defined`: share of draws with a slope, over which these are taken;
     p_sufficient: share of them in which gamma is linear and keeping one ratio costs less than
-    epsilon at the worst batch size.
+    epsilon at the worst batch size; p_one_side: share in which gamma lies below what is linear, or
+    in which it lies above, whichever is more: a wide gamma lies on both sides.
     """
 
     value: float
@@ -32,6 +33,7 @@ class Gamma(NamedTuple):
     p_linear: float
     p_root: float
     p_sufficient: float
+    p_one_side: float
     defined: float
 
 
@@ -52,13 +54,16 @@ def exponent(curves: Curves, ratio_constant: float) -> Gamma | None:
         p_linear=float(linear.mean()),
         p_root=float((np.abs(known - 0.5) <= NEAR).mean()),
         p_sufficient=float((linear & (lost <= curves.epsilon)).mean()),
+        p_one_side=float(max((known < 1 - NEAR).mean(), (known > 1 + NEAR).mean())),
         defined=float(defined.mean()),
     )
 
 
 def slope_draws(curves: Curves) -> np.ndarray | None:
     """Slope of each draw, NaN where fewer than two batch sizes have an interior optimum; None where
-    that is so in too many (`DEFINED`)."""
+    that is so in too many (`DEFINED`), or rates cannot be compared."""
+    if curves.no_rates:
+        return None
     used = curves.falls.both.astype(float)
     count = used.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -51,9 +51,9 @@ class RateAt(NamedTuple):
 
 
 def learning_rates(curves: Curves, shaped: bool) -> tuple[RateAt, ...]:
-    """One record per measured batch size, none where one rate was measured, which is no best one.
+    """One record per measured batch size, none where rates cannot be compared (`no_rates`).
     `shaped` is False where the cells do not differ beyond noise, which leaves every rate level."""
-    if len(curves.x) < 2:
+    if len(curves.x) < 2 or curves.no_rates:
         return ()
     return tuple(_at(curves, row, shaped) for row in range(len(curves.y)))
 

@@ -29,7 +29,8 @@ class KeptRule(NamedTuple):
 
     expected and high: mean and upper end of the 95 % interval (at least the mean) of the regret at
     the worst batch size, in the metric's units, the latter with an allowance where the rule leaves
-    the measured rates (`BEYOND`); `worst_batch_size` is where the expected one is largest.
+    the measured rates (`BEYOND`), and neither more than the score has; `worst_batch_size` is where
+    the expected one is largest.
     """
 
     name: str
@@ -56,11 +57,15 @@ class BestRatio(NamedTuple):
 
 
 def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
-    """The best ratio over the measured batch sizes and rates."""
+    """The best ratio over the measured batch sizes and rates; one beyond all measured ratios lies
+    at that end."""
     draws = np.arange(len(curves.best))
     size = _best_size(curves)
     below, above = (side[draws, size] for side in curves.falls)
     ratios = curves.tops[draws, size] - curves.y[size]
+    ended = curves.cells.table.loc[curves.cells.table.status != "failed"]
+    measured = ended.x - ended.y
+    below, above = below & (ratios >= measured.min()), above & (ratios <= measured.max())
     inside = below & above
     p_interior, p_lower, p_higher = (
         float(share.mean()) for share in (inside, ~below & above, below & ~above)
@@ -72,6 +77,7 @@ def best_ratio(curves: Curves, shaped: bool) -> BestRatio:
             status, kept = RateStatus.INTERIOR, ratios[inside]
     elif shaped and max(p_lower, p_higher) >= EDGE:
         status, side = RateStatus.EDGE, "lower" if p_lower > p_higher else "higher"
+        kept = ratios.clip(measured.min(), measured.max())
     low, middle, high = np.quantile(kept, [LEVELS[0], 0.5, LEVELS[1]])
     return BestRatio(
         ratio=float(2**middle),
@@ -99,16 +105,18 @@ def keep(curves: Curves, name: str, exponent: float) -> KeptRule:
     """What the rule c B^exponent costs at the worst batch size, c chosen on the draws."""
     constants = candidates(curves, exponent)
     regret = rule_regret(curves, constants, exponent)
-    allowed = (regret + _allowance(curves, constants, exponent)).max(axis=1)
-    chosen = int(allowed.mean(axis=0).argmin())
-    expected = float(regret[:, :, chosen].max(axis=1).mean())
+    allowed = regret + _allowance(curves, constants, exponent)
+    chosen = int(allowed.max(axis=1).mean(axis=0).argmin())
+    most = np.maximum(curves.profile - curves.cells.bounds[0], 0)
+    lost, high = (np.minimum(of[:, :, chosen], most).max(axis=1) for of in (regret, allowed))
+    expected = float(lost.mean())
     return KeptRule(
         name=name,
         exponent=exponent,
         constant=float(2 ** constants[chosen]),
         worst_batch_size=int(curves.batch_sizes[regret[:, :, chosen].mean(axis=0).argmax()]),
         expected=expected,
-        high=max(float(np.quantile(allowed[:, chosen], LEVELS[1])), expected),
+        high=max(float(np.quantile(high, LEVELS[1])), expected),
     )
 
 

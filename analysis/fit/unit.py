@@ -11,8 +11,6 @@ SHOWN = 0.01
 
 def unit_of(cells: Cells) -> Unit:
     """Points for shares between 0 and 1, else the metric's own units, down to `SHOWN`."""
-    values = cells.table.value[cells.ok]
-    share = not cells.is_loss and bool(values.between(0, 1).all()) and len(values) > 0
     of_loss = "loss" in task(cells.benchmark).label.lower()
-    least = SHOWN * tolerance(cells) if len(values) else 0.0
-    return Unit("loss" if of_loss else cells.metric.replace("_", " "), share, least)
+    least = SHOWN * tolerance(cells) if cells.ok.any() else 0.0
+    return Unit("loss" if of_loss else cells.metric.replace("_", " "), cells.is_share, least)

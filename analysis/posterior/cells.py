@@ -101,6 +101,19 @@ class Cells:
         return not self.higher_is_better and (not words & RATES or bool(words & LOSSES))
 
     @property
+    def is_share(self) -> bool:
+        """Whether scores, or rates of errors, lie between 0 and 1."""
+        values = self.table.value[self.ok]
+        return not self.is_loss and len(values) > 0 and bool(values.between(0, 1).all())
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest possible sign * value."""
+        if not self.is_share:
+            return -np.inf, np.inf
+        return (0.0, 1.0) if self.higher_is_better else (-1.0, 0.0)
+
+    @property
     def best(self) -> int | None:
         """Row of the best ok cell, None where there is none."""
         return int(np.nanargmax(self.sign * self.table.value)) if self.ok.any() else None

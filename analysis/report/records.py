@@ -8,7 +8,7 @@ from analysis.advice.answers import Answers, plain
 from analysis.advice.next_grid import NextStep
 from analysis.fit.surface import Fit, FitStatus
 from analysis.report import overview as first
-from analysis.report import sentences
+from analysis.report import sentences, setting_sentences
 from analysis.report.sentences import RateRow
 from analysis.text import Unit, counted
 
@@ -38,7 +38,8 @@ class Answered:
         self.type_rates = answers.type_rates
         benchmarks = answers.benchmarks.values()
         self.sized = all(benchmark.sized for benchmark in benchmarks)
-        self.headline = sentences.headline(answers.settings, self.sized)
+        scored = dict.fromkeys(gain.cell for gain in overview.gains if gain.best != "-")
+        self.headline = setting_sentences.headline(answers.settings, self.sized, list(scored))
         self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
         self.ratio = [
             sentences.ratio(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
@@ -48,13 +49,15 @@ class Answered:
             sentences.batch_size(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
         ]
         shared = [*answers.settings, *([answers.mix] if answers.mix else [])]
-        self.shared_settings = [sentences.setting(setting, units, self.sized) for setting in shared]
+        self.shared_settings = [
+            setting_sentences.setting(setting, units, self.sized) for setting in shared
+        ]
         each = [benchmark.setting for benchmark in benchmarks if benchmark.setting is not None]
         self.every_setting = list(
             dict.fromkeys(
                 [
                     *self.shared_settings,
-                    *(sentences.setting(setting, units, self.sized) for setting in each),
+                    *(setting_sentences.setting(setting, units, self.sized) for setting in each),
                 ]
             )
         )

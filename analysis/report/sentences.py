@@ -10,7 +10,6 @@ from typing import NamedTuple
 from analysis.advice.answers import BenchmarkAnswer, Signal
 from analysis.advice.contrast import CONTRADICTED, SUPPORTED, Contrast
 from analysis.advice.published_rules import Rule, Verdict
-from analysis.advice.setting import Setting
 from analysis.benchmarks import task
 from analysis.fit.batch import Batch
 from analysis.fit.rates import RateAt, RateStatus
@@ -18,7 +17,6 @@ from analysis.text import (
     Unit,
     listed,
     number,
-    percent,
     probability,
     rate,
     rounded,
@@ -99,7 +97,7 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
         return f"{answer.label}: {text}."
     costs = [
         f"{RULE_NAMES[name]} loses {unit.amount(kept.expected)}"
-        + _bound(unit, kept.expected, kept.high, " (at most {})")
+        + bound(unit, kept.expected, kept.high, " (at most {})")
         for name, kept in best.keep.items()
         if name in RULE_NAMES
     ]
@@ -135,7 +133,9 @@ def gamma(answer: BenchmarkAnswer) -> str:
 def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
     """Answer 4: which batch size, each at its own best learning rate."""
     way = answer.direction
-    if way is None or len(way.batch_sizes) < 2:
+    if way is None:
+        return f"{answer.label}: {answer.no_rates}."
+    if len(way.batch_sizes) < 2:
         return f"{answer.label}: one batch size was measured, so there is nothing to compare."
     if (why := _no_signal(answer)) is not None:
         return f"{answer.label}: {why}."
@@ -161,40 +161,6 @@ def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
             f"{unit.amount(way.next_gain)}, at most {unit.amount(way.next_gain_high)}"
         )
     return f"{answer.label}: {text}."
-
-
-def place(setting: Setting, sized: bool) -> str:
-    """1e-3 with batch size 8; `sized`: the batch size is known."""
-    return (
-        f"{rate(setting.learning_rate)}{f' with batch size {setting.batch_size}' if sized else ''}"
-    )
-
-
-def setting(setting: Setting, units: Mapping[str, Unit], sized: bool = True) -> str:
-    """Answer 5: what to run and what it may lose; `units` by benchmark; `sized` as in `place`."""
-    text = f"{setting.label}: learning rate {place(setting, sized)}"
-    if len(setting.prices) == 1:
-        unit, expected = units[setting.prices[0].benchmark], setting.expected_regret
-        return (
-            f"{text}; expected to lose {unit.amount(expected)} against the best of this grid"
-            f"{_bound(unit, expected, setting.regret_high, ', at most {}')}."
-        )
-    expected, most = percent(setting.expected_regret), percent(setting.regret_high)
-    text += f"; expected to lose {expected} of the range of scores"
-    if most != expected:
-        text += f", at most {most}"
-    if not setting.disagree:
-        return f"{text}. Its benchmarks agree within noise."
-    own = []
-    for price in setting.prices:
-        if price.dearer and price.own is not None:
-            unit = units[price.benchmark]
-            cell = f"{rate(price.own[0])}{f' x {price.own[1]}' if sized else ''}"
-            own.append(
-                f"{price.label} loses {unit.amount(price.expected)} here and "
-                f"{unit.amount(price.own_expected)} with {cell}"
-            )
-    return f"{text}. Its benchmarks disagree: {listed(own)}."
 
 
 def rule(rule: Rule, units: Mapping[str, Unit]) -> str:
@@ -260,20 +226,6 @@ def contrast(contrast: Contrast) -> str:
     return f"{text} {verdict}{left}"
 
 
-def headline(settings: Sequence[Setting], sized: bool = True) -> str:
-    """One sentence for the top: a setting for each task type or benchmark; `sized` as in
-    `place`."""
-    if not settings:
-        return "No cell has a score yet."
-    same = {(setting.learning_rate, setting.batch_size) for setting in settings}
-    if len(same) == 1:
-        first = settings[0]
-        labels = listed([setting.label.lower() for setting in settings])
-        return f"Use learning rate {place(first, sized)} for {labels}."
-    parts = [f"{place(setting, sized)} for {setting.label.lower()}" for setting in settings]
-    return f"Use learning rate {listed(parts)}."
-
-
 def _no_signal(answer: BenchmarkAnswer) -> str | None:
     return {
         Signal.CONSTANT: "every cell has the same score",
@@ -289,7 +241,7 @@ def _no_slope(answer: BenchmarkAnswer) -> str:
     return "too few batch sizes have their best learning rate inside the grid"
 
 
-def _bound(unit: Unit, expected: float, high: float, words: str) -> str:
+def bound(unit: Unit, expected: float, high: float, words: str) -> str:
     """`words` with the 95 % bound of an expected amount; "" where they are written alike."""
     most = unit.amount(high)
     return "" if most == unit.amount(expected) else words.format(most)

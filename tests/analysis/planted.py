@@ -21,8 +21,11 @@ EVALUATIONS = [
 PEAK = {"world_choice": -12.5, "world_arithmetic": -12.0, "world_continuation": -14.5}
 
 
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 def table(
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    score: Score,
     *,
     rates: tuple[float, ...] = RATES,
     sizes: tuple[int, ...] = SIZES,

@@ -13,8 +13,8 @@ from analysis.advice.setting import equal_weights
 from analysis.fit.exponent import DEFINED
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
-from analysis.report import sentences
-from analysis.text import rounded
+from analysis.report import sentences, setting_sentences
+from analysis.text import Unit, rounded
 from tests.analysis.planted import table
 
 SIX = (2, 4, 8, 16, 32, 64)
@@ -132,6 +132,9 @@ def test_benchmarks_that_disagree_are_named_with_the_price_of_each() -> None:
         assert price.expected > price.own_expected + price.epsilon
     together = of(planted("arc", -9.0), planted("gsm8k", -9.0)).task_types["reasoning"]
     assert np.log2(together.learning_rate) == pytest.approx(-9, abs=0.3) and not together.disagree
+    units = dict.fromkeys(("arc", "gsm8k"), Unit("acc", True))
+    said = setting_sentences.setting(together, units)
+    assert "of its own" in said and "gain" in said and "noise" not in said
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
@@ -215,6 +218,8 @@ def test_a_flat_benchmark_has_a_price_in_a_mix_but_no_weight() -> None:
     assert {price.benchmark: price.weight for price in mix.prices} == {"arc": 1, "hellaswag": 0}
     assert (mix.batch_size, mix.learning_rate) == (own.batch_size, own.learning_rate)
     assert mix.regret_high < 0.1
+    said = setting_sentences.setting(mix, {})
+    assert said.endswith("ARC alone decides, as the cells of HellaSwag do not differ beyond noise.")
 
 
 def test_weights_move_the_setting_of_a_mix() -> None:
@@ -242,3 +247,17 @@ def test_the_setting_is_no_rate_beyond_those_that_trained() -> None:
     frame.loc[wall, ["status", "reason"]] = ["diverged", "loss is nan"]
     setting = of(fit(surfaces(frame)[0])).benchmarks["arc"].setting
     assert setting is not None and setting.learning_rate <= 2**-9 and setting.measured
+
+
+def test_one_scored_cell_is_too_few_and_is_named() -> None:
+    frame = table(lambda x, y: 2.5 + 0 * x, rates=RATES, sizes=SIX, metric="loss")
+    lost = (frame.learning_rate != RATES[3]) | (frame.batch_size != 8)
+    frame.loc[lost, ["status", "value"]] = ["failed", np.nan]
+    result = of(fit(surfaces(frame)[0]))
+    answer = result.benchmarks["arc"]
+    assert answer.signal is Signal.TOO_FEW and result.settings == []
+    assert sentences.batch_size(answer, Unit("loss", False)).endswith(
+        "too few scored cells to say."
+    )
+    said = setting_sentences.headline([], scored=["4.9e-4 x 8"])
+    assert said == "One cell has a score: 4.9e-4 x 8."

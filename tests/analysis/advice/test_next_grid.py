@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from analysis.advice import grid_file
 from analysis.advice.answers import answers
-from analysis.advice.next_grid import NextStep, _new_sizes, _Reasons, next_step
+from analysis.advice.new_values import Reasons, new_sizes
+from analysis.advice.next_grid import NextStep, next_step
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from tests.analysis.planted import RATES, SIZES, bowl, table
@@ -67,8 +68,8 @@ def test_an_optimum_beyond_the_highest_rate_asks_for_higher_rates() -> None:
 def test_no_batch_with_a_part_of_a_group_is_asked_for(settings, sizes, tmp_path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text(FILE.replace("kind: sft", settings))
-    reasons = _Reasons([], [], ["arc"], [], [])
-    assert _new_sizes([8, 32], reasons, grid_file.read("all", "", path).group)[0] == sizes
+    reasons = Reasons([], [], ["arc"], [], [])
+    assert new_sizes([8, 32], reasons, grid_file.read("all", "", path).group)[0] == sizes
 
 
 def test_between_two_rates_and_one_that_diverged_close_above_rates_are_asked() -> None:
@@ -188,18 +189,6 @@ def test_a_run_that_chooses_its_cells_gets_more_trials_and_no_seeds(
         rates = set(grid["learning_rate"])
         assert {1e-4, 3.162e-4, 3.162e-3} < rates, "those that have not run stay"
         assert max(rates) > RATES[-1]
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_a_ratio_gives_way_to_both_axes_or_stays(tmp_path: Path, flat: bool) -> None:
-    rates = "learning_rate: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2]"
-    text = FILE.replace(rates, "ratio: [2.5e-5, 7.5e-5]") + "search: {trials: 30}\n"
-    (path := tmp_path / "grid.yaml").write_text(text)
-    frame = table(lambda x, y: (0 if flat else 0.03) * x, noise=0.01 if flat else 0.002)
-    grid = axes(asked(frame, path))
-    assert grid.keys() == {"ratio" if flat else "learning_rate", "batch_size"}
-    if not flat:
-        assert set(RATES) < set(grid["learning_rate"]) and grid["batch_size"] == list(SIZES)
 
 
 def test_more_trials_are_of_no_use_where_the_run_has_stopped_by_itself(tmp_path: Path) -> None:

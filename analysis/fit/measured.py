@@ -1,0 +1,65 @@
+"""Which learning rates count as measured at each batch size, and whether they can be compared."""
+
+import numpy as np
+
+from analysis.posterior.cells import Cells
+
+APART = 1.0
+"""Octaves off a line in log2 batch size from which rates tell themselves from the batch size, where
+each batch size has one rate, as in a random search."""
+
+STEP = 1.0
+"""Octaves beyond the measured cells, or the typical step between rates of one batch size if more,
+that a fit bridges."""
+
+
+FEW = 3
+NEIGHBOURS = 2.0
+"""A batch size with fewer rates than `FEW`, as in a random search, counts those within so many
+octaves of batch size as its own."""
+
+
+def no_rates(cells: Cells) -> str:
+    """Why no learning rate can be called the best at a batch size; "" where one may be.
+
+    Along one ratio, or any other line, rate and batch size move together: what differs between
+    cells may be of either.
+    """
+    table = cells.table.loc[cells.table.status != "failed"]
+    if table.learning_rate.nunique() < 2:
+        return "one learning rate was measured"
+    if table.groupby("batch_size").learning_rate.nunique().max() > 1:
+        return ""
+    line = np.polyfit(table.y, table.x, 1)
+    off = np.abs(table.x - np.polyval(line, table.y)).max()
+    return "" if off > APART else "each batch size was measured at one learning rate"
+
+
+def reach(cells: Cells, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest log2 learning rate that counts as measured at each of the log2 batch sizes
+    y: within a step (`STEP`) of the convex hull of the cells, or of their `NEIGHBOURS` too. Cells
+    that are crossed have one range of rates for all; those of a few ratios have another at each
+    batch size."""
+    table = cells.table.loc[(cells.table.status != "failed") & cells.table.y.isin(y)]
+    rates = table.groupby("y").x
+    gaps = np.concatenate([np.diff(np.unique(own.to_numpy(dtype=float))) for _, own in rates])
+    step = max(STEP, float(np.median(gaps))) if len(gaps) else STEP
+    lowest, highest = rates.min().to_numpy(), rates.max().to_numpy()
+    near = (np.abs(y[:, None] - y) <= NEIGHBOURS + 1e-9) & (rates.nunique().to_numpy() < FEW)[
+        :, None
+    ]
+    return (
+        np.minimum(-_hull(y, -lowest) - step, np.where(near, lowest, np.inf).min(axis=1)),
+        np.maximum(_hull(y, highest) + step, np.where(near, highest, -np.inf).max(axis=1)),
+    )
+
+
+def _hull(y: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Upper edge of the convex hull of points (y, top), y rising, at each y."""
+    edge = top.copy()
+    for left in range(len(y)):
+        for right in range(left + 1, len(y)):
+            inner = slice(left, right + 1)
+            line = np.interp(y[inner], y[[left, right]], top[[left, right]])
+            edge[inner] = np.maximum(edge[inner], line)
+    return edge
