@@ -27,7 +27,7 @@ from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
 
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
@@ -207,6 +207,14 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         for source, found in zip(work.spec.sources, columns, strict=True)
         for known, column in (source.columns.model_dump() if source.columns else {}).items()
         if column is not None and found.there and known not in found.there
+    ]
+    refused += [
+        f"data {source.name!r}: the column {column!r}, which `columns` names as `{known}`, is not "
+        f"read in a stage of the kind {work.spec.kind}, or beside the others that it names; leave "
+        "it out"
+        for source, found in zip(work.spec.sources, columns, strict=True)
+        for known, column in (source.columns.model_dump() if source.columns else {}).items()
+        if column is not None and known in found.unread
     ]
     if refused:
         raise ValueError("\n".join(refused))

@@ -4,7 +4,8 @@ and audits. Loads no torch.
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
 answers (`chosen` and `rejected`), what is asked alone (`PROMPTS`), or plain `text`. Where a row has
-several of these, the conversation is read, then the question with its answer.
+several of these, the one that the grid file names is read, then the conversation, then the question
+with its answer.
 """
 
 import os
@@ -64,7 +65,7 @@ class Conversation(NamedTuple):
     """The row's own arguments for the chat template (TRL's column `chat_template_kwargs`)."""
 
 
-def filled(row: Row) -> Row:
+def filled(row: Row) -> Watched:
     """The columns that hold something.
 
     Raises:
@@ -82,15 +83,15 @@ def conversation(row: Row) -> Conversation | str:
         ValueError: the row has none of the forms, or a message in it has an unknown role.
     """
     row = filled(row)
-    for column in CONVERSATIONS:
-        if column in row:
-            return with_extras(row, messages(row[column], column))
-    for asked, answered in QUESTIONS:
-        if asked in row and answered in row:
-            said = answer(row[answered], answered, "assistant")
-            return with_extras(row, question(row, asked) + said)
-    if isinstance(row.get("text"), str):
-        return row["text"]
+    readers = (
+        ({"messages"}, _messages),
+        ({"prompt", "completion"}, _question_and_answer),
+        ({"text"}, _text),
+    )
+    for _, read in sorted(readers, key=lambda reader: not reader[0] & row.named):
+        talk = read(row)
+        if talk is not None:
+            return talk
     if {"chosen", "rejected"} <= row.keys():
         raise ValueError(
             "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
@@ -98,6 +99,35 @@ def conversation(row: Row) -> Conversation | str:
         )
     raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
                      f"{WAY_OUT}")  # fmt: skip
+
+
+def _messages(row: Watched) -> Conversation | None:
+    column = next((name for name in CONVERSATIONS if name in row), None)
+    return None if column is None else with_extras(row, messages(row[column], column))
+
+
+def _question_and_answer(row: Watched) -> Conversation | None:
+    columns = _asked_and_answered(row)
+    if columns is None:
+        return None
+    asked, answered = columns
+    said = answer(row[answered], answered, "assistant")
+    return with_extras(row, question(row, asked) + said)
+
+
+def _asked_and_answered(row: Watched) -> tuple[str, str] | None:
+    """The columns of a question and its answer; one that is named stands for its like."""
+    pairs = (
+        ("prompt" if "prompt" in row.named else asked,
+         "completion" if "completion" in row.named else answered)
+        for asked, answered in QUESTIONS
+    )  # fmt: skip
+    return next((pair for pair in pairs if {*pair} <= row.keys()), None)
+
+
+def _text(row: Watched) -> str | None:
+    text = row.get("text")
+    return text if isinstance(text, str) else None
 
 
 def with_extras(row: Row, turns: Messages) -> Conversation:
@@ -210,9 +240,9 @@ def _turns(row: Row) -> list[Turn]:
     if {"chosen", "rejected"} <= content.keys():
         pair = pair_of(row)
         return [turn for side in pair for turn in _said(side)]
-    answered = any({*names} <= content.keys() for names in QUESTIONS)
     asked = next((name for name in PROMPTS if name in content), None)
-    if asked and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
+    alone = asked in content.named or not content.keys() & {*CONVERSATIONS, "text"}
+    if asked and alone and not _asked_and_answered(content):
         return _said(with_extras(content, question(content, asked)).messages)
     read = conversation(row)
     return [Turn("text", read)] if isinstance(read, str) else _said(read.messages)

@@ -12,6 +12,8 @@ class Watched(dict[str, Any]):
     def __init__(self, row: Row, read: set[str] | None = None):
         super().__init__(row)
         self.read: set[str] = set() if read is None else read
+        self.named: frozenset[str] = getattr(row, "named", frozenset())
+        """Those of its columns that the grid file names; readers take them before others."""
 
     def __getitem__(self, column: str) -> Any:
         self.read.add(column)
@@ -31,7 +33,15 @@ class Watched(dict[str, Any]):
 
     def filled(self) -> "Watched":
         """The columns that hold something; what is read of them is noted here too."""
-        return Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        filled = Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        filled.named = self.named
+        return filled
+
+    def first_named(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that the row has, the ones that the grid file names first."""
+        return sorted(
+            (name for name in columns if name in self), key=lambda name: name not in self.named
+        )
 
 
 class ColumnsRead(NamedTuple):
