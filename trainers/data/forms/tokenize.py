@@ -1,7 +1,9 @@
 """One row -> the tokens that the model reads, and which of them count in the loss."""
 
+import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -48,7 +50,7 @@ def encode(
     """Tokens and labels of each."""
     if not texts:
         return
-    encoded = tokenizer(
+    encoded = _with_exact_offsets(tokenizer)(
         [text.text for text in texts],
         add_special_tokens=False,
         return_offsets_mapping=True,
@@ -67,6 +69,22 @@ def encode(
         for low, high in text.spans:
             counted |= (low <= starts) & (starts < high)
         yield tokens, np.where(counted & (starts < ends), tokens, np.int32(IGNORED))
+
+
+_exact: WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizerBase] = WeakKeyDictionary()
+
+
+def _with_exact_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, or where its post-processor takes white space out of the offsets, as that of
+    GPT-2's family does by default, a copy without one: no special tokens are asked of it."""
+    own: Any = tokenizer
+    if "trim_offsets=True" not in repr(own.backend_tokenizer.post_processor):
+        return tokenizer
+    if tokenizer not in _exact:
+        exact: Any = copy.deepcopy(tokenizer)
+        exact.backend_tokenizer.post_processor = None
+        _exact[tokenizer] = exact
+    return _exact[tokenizer]
 
 
 def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
