@@ -1,5 +1,4 @@
-"""A row of any stage's data -> who says what in it: the one reader for training, held-out slices
-and audits. Loads no torch.
+"""A row of any stage's data -> the conversation in it, or its text. Loads no torch.
 
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
@@ -8,12 +7,11 @@ several of these, the one that the grid file names is read, then the conversatio
 with its answer.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from trainers.data.forms.messages import Messages, answer, messages, shown, tools
+from trainers.data.forms.messages import Messages, answer, behind, messages, shown, tools
 from trainers.data.rows.stored_rows import Damaged, Row
 from trainers.data.rows.watched import Watched
 
@@ -39,9 +37,6 @@ ABOUT = {"instruction": ("input", "context"), "question": ("context",)}
 PROMPTS = ("prompt", "question")
 """Of RLVR, which has no answer beside: columns of what is asked."""
 
-PAIR_QUESTIONS = ("prompt", "instruction", "question", "query", "input")
-"""Of pairs: columns of what is asked."""
-
 FORMS = (
     "`messages`, `conversations`, `prompt` with `completion` or `response`, `instruction` with "
     "`output`, `question` with `answer`, `problem` with `solution`, `chosen` with `rejected`, or "
@@ -49,12 +44,6 @@ FORMS = (
 )
 
 WAY_OUT = "name the columns in the grid file, as data: {name: ..., columns: {prompt: question}}"
-
-
-class Turn(NamedTuple):
-    role: str
-    """user, assistant, system, developer or tool; `text` for plain text, which nobody says."""
-    text: str
 
 
 class Conversation(NamedTuple):
@@ -107,15 +96,16 @@ def _messages(row: Watched) -> Conversation | None:
 
 
 def _question_and_answer(row: Watched) -> Conversation | None:
-    columns = _asked_and_answered(row)
+    columns = asked_and_answered(row)
     if columns is None:
         return None
     asked, answered = columns
-    said = answer(row[answered], answered, "assistant")
-    return with_extras(row, question(row, asked) + said)
+    before = question(row, asked)
+    said = answer(row[answered], answered, "assistant", before)
+    return with_extras(row, behind(before, said) or before + said)
 
 
-def _asked_and_answered(row: Watched) -> tuple[str, str] | None:
+def asked_and_answered(row: Watched) -> tuple[str, str] | None:
     """The columns of a question and its answer; one that is named stands for its like."""
     pairs = (
         ("prompt" if "prompt" in row.named else asked,
@@ -167,86 +157,3 @@ def _passages(matter: Any, column: str, asked: str) -> str:
             f"columns: {{prompt: {asked}, completion: ...}}"
         )
     return "\n\n".join(text for text in texts if text.strip())
-
-
-class Pair(NamedTuple):
-    """What was asked, and two ways to go on."""
-
-    prompt: Messages
-    chosen: Messages
-    rejected: Messages
-
-
-def pair_of(row: Row) -> Pair:
-    """A row with a chosen and a rejected answer: texts, lists of messages, or whole conversations
-    that begin alike (an implicit prompt), as in TRL's preference format,
-    `allenai/llama-3.1-tulu-3-8b-preference-mixture`, `allenai/ultrafeedback_binarized_cleaned` and
-    the transcripts of Anthropic's HH-RLHF.
-
-    Raises:
-        ValueError: the row is no pair, or a message in it has an unknown role.
-    """
-    row = filled(row)
-    if not {"chosen", "rejected"} <= row.keys():
-        raise ValueError(
-            f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
-            f"`prompt` where they are the answers alone: {WAY_OUT}"
-        )
-    pair = _pair(row)
-    if not pair.prompt and any(side[0]["role"] == "system" for side in pair[1:]):
-        return pair
-    return pair._replace(prompt=with_extras(row, pair.prompt).messages)
-
-
-def _pair(row: Row) -> Pair:
-    """Without the column `system`."""
-    asked = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
-    chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
-    for name, side in (("chosen", chosen), ("rejected", rejected)):
-        if not side or side[-1]["role"] != "assistant":
-            raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
-    if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):
-        return Pair(asked, chosen, rejected) if asked else _implicit(chosen, rejected)
-    shared = 0
-    for left, right in zip(chosen[:-1], rejected[:-1], strict=False):
-        if left != right:
-            break
-        shared += 1
-    return Pair(chosen[:shared], chosen[shared:], rejected[shared:])
-
-
-def _implicit(chosen: Messages, rejected: Messages) -> Pair:
-    """Two texts without a prompt: the words with which both begin are what is asked, as TRL's
-    `extract_prompt` has it."""
-    texts = [side[0]["content"] for side in (chosen, rejected)]
-    cut = os.path.commonprefix(texts).rfind(" ")  # noqa: RUF071 (no paths)
-    if len(chosen) != 1 or len(rejected) != 1 or cut < 1:
-        return Pair([], chosen, rejected)
-    sides = ([{"role": "assistant", "content": text[cut:]}] for text in texts)
-    return Pair([{"role": "user", "content": texts[0][:cut]}], *sides)
-
-
-def turns(row: Row) -> list[Turn]:
-    """All turns of a row, each once: the two answers of a preference share their question.
-
-    Raises:
-        ValueError: the row has none of the known forms.
-    """
-    return list(dict.fromkeys(_turns(row)))
-
-
-def _turns(row: Row) -> list[Turn]:
-    content = filled(row)
-    if {"chosen", "rejected"} <= content.keys():
-        pair = pair_of(row)
-        return [turn for side in pair for turn in _said(side)]
-    asked = next((name for name in PROMPTS if name in content), None)
-    alone = asked in content.named or not content.keys() & {*CONVERSATIONS, "text"}
-    if asked and alone and not _asked_and_answered(content):
-        return _said(with_extras(content, question(content, asked)).messages)
-    read = conversation(row)
-    return [Turn("text", read)] if isinstance(read, str) else _said(read.messages)
-
-
-def _said(turns: Messages) -> list[Turn]:
-    return [Turn(turn["role"], turn["content"]) for turn in turns]

@@ -2,8 +2,9 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.forms.conversation import Conversation, Pair, filled, pair_of, with_extras
+from trainers.data.forms.conversation import Conversation, filled, with_extras
 from trainers.data.forms.messages import Messages
+from trainers.data.forms.pairs import Pair, pair_of
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
 from trainers.data.rows.stored_rows import Row

@@ -6,7 +6,8 @@ import pytest
 
 from trainers.data import prepare
 from trainers.data.forms import rlvr_prompts
-from trainers.data.forms.conversation import pair_of, turns
+from trainers.data.forms.pairs import pair_of
+from trainers.data.forms.turns import turns
 from trainers.data.rows.stored_rows import InMemory, Renamed
 from trainers.specs.data import Columns
 from trainers.specs.training import SftSpec
