@@ -148,6 +148,7 @@ def _write(
             sources=written.counts,
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
+            left_out=written.left_out,
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)
@@ -163,6 +164,7 @@ class Written(NamedTuple):
     counts: dict[str, Counts]
     unreadable: dict[str, Unreadable]
     unread_columns: dict[str, list[str]]
+    left_out: dict[str, dict[str, int]]
 
 
 def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -> Written:
@@ -219,7 +221,12 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
     if refused:
         raise ValueError("\n".join(refused))
     unread = {name: c.unread for name, c in zip(by_name, columns, strict=True) if c.unread}
-    return Written(by_name, unreadable, unread)
+    left_out = {
+        name: dict(sorted(c.left_out.items()))
+        for name, c in zip(by_name, columns, strict=True)
+        if c.left_out
+    }
+    return Written(by_name, unreadable, unread, left_out)
 
 
 def _mapped(work: Work, pieces: list[range], processes: int) -> Iterator[Examples]:

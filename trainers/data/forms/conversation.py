@@ -128,7 +128,8 @@ def with_extras(row: Row, turns: Messages) -> Conversation:
     options = row.get("chat_template_kwargs")
     given = options.items() if isinstance(options, dict) else ()
     kept = {name: value for name, value in given if value is not None}
-    return Conversation(turns, tools(row.get("tools")), kept)
+    functions = row["tools"] if "tools" in row else row.get("functions")
+    return Conversation(turns, tools(functions), kept)
 
 
 def question(row: Row, asked: str) -> Messages:

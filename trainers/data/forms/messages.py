@@ -181,10 +181,16 @@ def message(entry: Any, column: str, place: int) -> Message:
     content = _content(said, where)
     if speaker == "function_call":  # its value is the call
         return {"role": role, "content": "", "tool_calls": [_call(content, where)], **rest}
+    if rest.get("function_call"):  # OpenAI's older form
+        rest["tool_calls"] = [rest.pop("function_call")]
     if rest.get("tool_calls"):
         rest["tool_calls"] = [_call(call, where) for call in _list(rest["tool_calls"], where)]
     else:
         rest.pop("tool_calls", None)  # templates ask whether the key is there
+    if str(rest.get("weight", 1)) not in ("0", "1", "0.0", "1.0", "True", "False"):
+        raise ValueError(f"{where} has the weight {shown(rest['weight'])}; use 0 or 1")
+    if "weight" in rest:
+        rest["weight"] = int(str(rest["weight"]) in ("1", "1.0", "True"))
     if said is None and not rest:
         raise ValueError(f"{where} has no content")
     return {"role": role, "content": content, **rest}

@@ -28,6 +28,8 @@ class Text(NamedTuple):
     """Whether the system turn stands in the first user turn, as the template has none."""
     rendered: bool = False
     """Whether it is a plain text that holds a conversation, all of which counts."""
+    left_out: frozenset[str] = frozenset()
+    """What of the row's messages it does not have, in words."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
@@ -106,9 +108,9 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     rendering = Rendering.of(tokenizer)
     if loss_on == "all":
         read = rendering.text(talk)
-        return Text(read.text, None, blank=False, folded=read.folded)
+        return Text(read.text, None, blank=False, folded=read.folded, left_out=read.left_out)
     read = rendering.with_spans(talk)
-    return Text(read.text, read.spans, blank=False, folded=read.folded)
+    return Text(read.text, read.spans, False, read.folded, left_out=read.left_out)
 
 
 def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
