@@ -69,11 +69,14 @@ def test_turns_of_the_prompt_that_the_answers_do_not_repeat_stand_before_them(pr
     assert pairs.pair_of(row) == SAME._replace(prompt=before)
 
 
-def test_prompt_that_the_answers_contradict_is_refused_and_as_a_text_named():
+def test_prompt_that_the_answers_contradict_is_refused_and_as_a_text_told(tiny):
     row = {"prompt": [HISTORY[0]], "chosen": [USER, RIGHT], "rejected": [USER, WRONG]}
     with pytest.raises(ValueError, match="`prompt` ends with 'Hi' and `chosen` begins with 'Which"):
         pairs.pair_of(row)
-    assert pairs.pair_of(row | {"prompt": "Hi"}) == SAME._replace(apart="prompt")
+    row["prompt"] = "Hi"
+    assert pairs.pair_of(row) == SAME._replace(apart="prompt")
+    chosen, _ = preference_pairs.texts(row, tiny.tokenizer)
+    assert chosen.left_out == {"`prompt`, as the answers open with another question"}
 
 
 @pytest.mark.parametrize("column", ["trajectory", "context"])
