@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sweep.audit import scan
-from trainers.data.forms.conversation import Turn, turns
+from trainers.data.forms.turns import Turn, turns
 from trainers.data.rows.sources import DataUnavailable
 
 ODD = (ValueError, TypeError, LookupError, AttributeError)

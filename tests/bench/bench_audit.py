@@ -34,7 +34,7 @@ from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import Audit
 from trainers import devices
-from trainers.data.forms.conversation import turns
+from trainers.data.forms.turns import turns
 from trainers.specs.data import DataSpec
 from trainers.tasks.items import Item, Items
 

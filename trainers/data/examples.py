@@ -118,6 +118,8 @@ def _read(work: Work, piece: range) -> list[Example]:
             reason = str(error) if isinstance(error, ValueError) else f"{error!r} while reading it"
             examples.append(Example(source, item, "unreadable", problem=(index + 1, reason)))
             continue
+        if isinstance(watched, Watched):
+            watched.left_out = frozenset().union(*(text.left_out for text in read))
         blank = any(text.blank for text in read)
         example = Example(
             source,

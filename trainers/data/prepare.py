@@ -27,7 +27,7 @@ from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the same rows would give other tokens or another order, or lie otherwise on disk."""
 
 TRAIN, HELDOUT = "train.arrow", "heldout.arrow"
@@ -148,6 +148,7 @@ def _write(
             sources=written.counts,
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
+            left_out=written.left_out,
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)
@@ -163,6 +164,7 @@ class Written(NamedTuple):
     counts: dict[str, Counts]
     unreadable: dict[str, Unreadable]
     unread_columns: dict[str, list[str]]
+    left_out: dict[str, dict[str, int]]
 
 
 def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -> Written:
@@ -208,10 +210,23 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         for known, column in (source.columns.model_dump() if source.columns else {}).items()
         if column is not None and found.there and known not in found.there
     ]
+    refused += [
+        f"data {source.name!r}: the column {column!r}, which `columns` names as `{known}`, is not "
+        f"read in a stage of the kind {work.spec.kind}, or beside the others that it names; leave "
+        "it out"
+        for source, found in zip(work.spec.sources, columns, strict=True)
+        for known, column in (source.columns.model_dump() if source.columns else {}).items()
+        if column is not None and known in found.unread
+    ]
     if refused:
         raise ValueError("\n".join(refused))
     unread = {name: c.unread for name, c in zip(by_name, columns, strict=True) if c.unread}
-    return Written(by_name, unreadable, unread)
+    left_out = {
+        name: dict(sorted(c.left_out.items()))
+        for name, c in zip(by_name, columns, strict=True)
+        if c.left_out
+    }
+    return Written(by_name, unreadable, unread, left_out)
 
 
 def _mapped(work: Work, pieces: list[range], processes: int) -> Iterator[Examples]:

@@ -124,6 +124,10 @@ class Unreadable(Strict):
         return "\n  ".join([what, *self.lines()])
 
 
+def _rows(rows: int) -> str:
+    return f"{rows:,} row" + "s" * (rows != 1)
+
+
 def _more(rows: int) -> str:
     return f" and {rows:,} more" if rows else ""
 
@@ -168,6 +172,8 @@ class Preparation(Strict):
     unreadable: dict[str, Unreadable] = Field(default_factory=dict)
     unread_columns: dict[str, list[str]] = Field(default_factory=dict)
     """Columns of each data set that no example is made of."""
+    left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """What of the messages of each data set no example is made of, and in how many rows."""
     template_date: str | None = None
     """The date that the chat template prints into every prompt, whatever today is."""
 
@@ -187,6 +193,9 @@ class Preparation(Strict):
                 more = f" and {left} more" if left > 0 else ""
                 listed = ", ".join(columns[:SHOWN_COLUMNS])
                 lines.append(f"data {name}: columns that are not read: {listed}{more}")
+            if parts := self.left_out.get(place):
+                listed = ", ".join(f"{part} ({_rows(rows)})" for part, rows in parts.items())
+                lines.append(f"data {name}: left out of the text: {listed}")
             if place in self.unreadable:
                 lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
         if self.template_date:

@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import logsigmoid
 
-from trainers.data.forms import conversation, preference_pairs, tokenize
+from trainers.data.forms import pairs, preference_pairs, tokenize
 from trainers.data.rows import sources
 from trainers.evaluate.scores import Evaluation, summarise
 from trainers.models import load
@@ -86,7 +86,7 @@ def score(loaded: load.Loaded, benchmark: Benchmark, spec: EvaluateSpec) -> Eval
     texts = [
         text
         for row in rows
-        for text in preference_pairs.rendered(conversation.pair_of(row), loaded.tokenizer)
+        for text in preference_pairs.rendered(pairs.pair_of(row), loaded.tokenizer)
     ]
     sides = [_example(*encoded) for encoded in tokenize.encode(texts, loaded.tokenizer)]
     margins = _score_pairs(loaded, list(zip(sides[::2], sides[1::2], strict=True)), spec.dtype)

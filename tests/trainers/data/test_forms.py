@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from trainers.data import prepare
 from trainers.data.forms import messages
-from trainers.data.forms.conversation import turns
 from trainers.data.forms.tokenize import IGNORED
+from trainers.data.forms.turns import turns
 from trainers.data.rows import sources
 from trainers.specs.preference import DpoSpec
 from trainers.specs.rlvr import RlvrSpec
@@ -92,12 +92,15 @@ def jsonl(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "said", ["[]", '[{"type": "LOC", "value": "Paris"}]', '[{"content": "a", "page": 3}]', "[1, 2]"]
-)
+    "said",
+    ["[]", '[{"type": "LOC", "value": "Paris"}]', '[{"content": "a", "page": 3}]', "[1, 2]",
+     '[{"role": "user", "name": "bob"}]', '[{"from": "NYC", "to": "LA"}]'],
+)  # fmt: skip
 def test_a_text_that_is_a_list_in_json_is_an_answer(said):
-    assert messages.answer(said, "completion", "assistant") == [
-        {"role": "assistant", "content": said}
-    ]
+    for asked in ([], [ASK]):
+        assert messages.answer(said, "completion", "assistant", asked) == [
+            {"role": "assistant", "content": said}
+        ]
     turns = [{"role": "user", "content": "a"}]
     assert messages.answer(json.dumps(turns), "completion", "assistant") == turns
 

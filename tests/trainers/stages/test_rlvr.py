@@ -13,7 +13,7 @@ from tests.trainers.weights import EXACT, distance, flat
 from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms import preference_pairs
-from trainers.data.forms.conversation import Pair
+from trainers.data.forms.pairs import Pair
 from trainers.evaluate import heldout_reward
 from trainers.models import load
 from trainers.specs.rlvr import RlvrSpec

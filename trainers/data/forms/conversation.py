@@ -1,18 +1,17 @@
-"""A row of any stage's data -> who says what in it: the one reader for training, held-out slices
-and audits. Loads no torch.
+"""A row of any stage's data -> the conversation in it, or its text. Loads no torch.
 
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
 answers (`chosen` and `rejected`), what is asked alone (`PROMPTS`), or plain `text`. Where a row has
-several of these, the conversation is read, then the question with its answer.
+several of these, the one that the grid file names is read, then the conversation, then the question
+with its answer.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from trainers.data.forms.messages import Messages, answer, messages, shown, tools
+from trainers.data.forms.messages import Messages, answer, behind, messages, shown, tools
 from trainers.data.rows.stored_rows import Damaged, Row
 from trainers.data.rows.watched import Watched
 
@@ -38,9 +37,6 @@ ABOUT = {"instruction": ("input", "context"), "question": ("context",)}
 PROMPTS = ("prompt", "question")
 """Of RLVR, which has no answer beside: columns of what is asked."""
 
-PAIR_QUESTIONS = ("prompt", "instruction", "question", "query", "input")
-"""Of pairs: columns of what is asked."""
-
 FORMS = (
     "`messages`, `conversations`, `prompt` with `completion` or `response`, `instruction` with "
     "`output`, `question` with `answer`, `problem` with `solution`, `chosen` with `rejected`, or "
@@ -48,12 +44,6 @@ FORMS = (
 )
 
 WAY_OUT = "name the columns in the grid file, as data: {name: ..., columns: {prompt: question}}"
-
-
-class Turn(NamedTuple):
-    role: str
-    """user, assistant, system, developer or tool; `text` for plain text, which nobody says."""
-    text: str
 
 
 class Conversation(NamedTuple):
@@ -64,7 +54,7 @@ class Conversation(NamedTuple):
     """The row's own arguments for the chat template (TRL's column `chat_template_kwargs`)."""
 
 
-def filled(row: Row) -> Row:
+def filled(row: Row) -> Watched:
     """The columns that hold something.
 
     Raises:
@@ -82,15 +72,15 @@ def conversation(row: Row) -> Conversation | str:
         ValueError: the row has none of the forms, or a message in it has an unknown role.
     """
     row = filled(row)
-    for column in CONVERSATIONS:
-        if column in row:
-            return with_extras(row, messages(row[column], column))
-    for asked, answered in QUESTIONS:
-        if asked in row and answered in row:
-            said = answer(row[answered], answered, "assistant")
-            return with_extras(row, question(row, asked) + said)
-    if isinstance(row.get("text"), str):
-        return row["text"]
+    readers = (
+        ({"messages"}, _messages),
+        ({"prompt", "completion"}, _question_and_answer),
+        ({"text"}, _text),
+    )
+    for _, read in sorted(readers, key=lambda reader: not reader[0] & row.named):
+        talk = read(row)
+        if talk is not None:
+            return talk
     if {"chosen", "rejected"} <= row.keys():
         raise ValueError(
             "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
@@ -98,6 +88,36 @@ def conversation(row: Row) -> Conversation | str:
         )
     raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
                      f"{WAY_OUT}")  # fmt: skip
+
+
+def _messages(row: Watched) -> Conversation | None:
+    column = next((name for name in CONVERSATIONS if name in row), None)
+    return None if column is None else with_extras(row, messages(row[column], column))
+
+
+def _question_and_answer(row: Watched) -> Conversation | None:
+    columns = asked_and_answered(row)
+    if columns is None:
+        return None
+    asked, answered = columns
+    before = question(row, asked)
+    said = answer(row[answered], answered, "assistant", before)
+    return with_extras(row, behind(before, said) or before + said)
+
+
+def asked_and_answered(row: Watched) -> tuple[str, str] | None:
+    """The columns of a question and its answer; one that is named stands for its like."""
+    pairs = (
+        ("prompt" if "prompt" in row.named else asked,
+         "completion" if "completion" in row.named else answered)
+        for asked, answered in QUESTIONS
+    )  # fmt: skip
+    return next((pair for pair in pairs if {*pair} <= row.keys()), None)
+
+
+def _text(row: Watched) -> str | None:
+    text = row.get("text")
+    return text if isinstance(text, str) else None
 
 
 def with_extras(row: Row, turns: Messages) -> Conversation:
@@ -108,7 +128,8 @@ def with_extras(row: Row, turns: Messages) -> Conversation:
     options = row.get("chat_template_kwargs")
     given = options.items() if isinstance(options, dict) else ()
     kept = {name: value for name, value in given if value is not None}
-    return Conversation(turns, tools(row.get("tools")), kept)
+    functions = row["tools"] if "tools" in row else row.get("functions")
+    return Conversation(turns, tools(functions), kept)
 
 
 def question(row: Row, asked: str) -> Messages:
@@ -137,86 +158,3 @@ def _passages(matter: Any, column: str, asked: str) -> str:
             f"columns: {{prompt: {asked}, completion: ...}}"
         )
     return "\n\n".join(text for text in texts if text.strip())
-
-
-class Pair(NamedTuple):
-    """What was asked, and two ways to go on."""
-
-    prompt: Messages
-    chosen: Messages
-    rejected: Messages
-
-
-def pair_of(row: Row) -> Pair:
-    """A row with a chosen and a rejected answer: texts, lists of messages, or whole conversations
-    that begin alike (an implicit prompt), as in TRL's preference format,
-    `allenai/llama-3.1-tulu-3-8b-preference-mixture`, `allenai/ultrafeedback_binarized_cleaned` and
-    the transcripts of Anthropic's HH-RLHF.
-
-    Raises:
-        ValueError: the row is no pair, or a message in it has an unknown role.
-    """
-    row = filled(row)
-    if not {"chosen", "rejected"} <= row.keys():
-        raise ValueError(
-            f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
-            f"`prompt` where they are the answers alone: {WAY_OUT}"
-        )
-    pair = _pair(row)
-    if not pair.prompt and any(side[0]["role"] == "system" for side in pair[1:]):
-        return pair
-    return pair._replace(prompt=with_extras(row, pair.prompt).messages)
-
-
-def _pair(row: Row) -> Pair:
-    """Without the column `system`."""
-    asked = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
-    chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
-    for name, side in (("chosen", chosen), ("rejected", rejected)):
-        if not side or side[-1]["role"] != "assistant":
-            raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
-    if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):
-        return Pair(asked, chosen, rejected) if asked else _implicit(chosen, rejected)
-    shared = 0
-    for left, right in zip(chosen[:-1], rejected[:-1], strict=False):
-        if left != right:
-            break
-        shared += 1
-    return Pair(chosen[:shared], chosen[shared:], rejected[shared:])
-
-
-def _implicit(chosen: Messages, rejected: Messages) -> Pair:
-    """Two texts without a prompt: the words with which both begin are what is asked, as TRL's
-    `extract_prompt` has it."""
-    texts = [side[0]["content"] for side in (chosen, rejected)]
-    cut = os.path.commonprefix(texts).rfind(" ")  # noqa: RUF071 (no paths)
-    if len(chosen) != 1 or len(rejected) != 1 or cut < 1:
-        return Pair([], chosen, rejected)
-    sides = ([{"role": "assistant", "content": text[cut:]}] for text in texts)
-    return Pair([{"role": "user", "content": texts[0][:cut]}], *sides)
-
-
-def turns(row: Row) -> list[Turn]:
-    """All turns of a row, each once: the two answers of a preference share their question.
-
-    Raises:
-        ValueError: the row has none of the known forms.
-    """
-    return list(dict.fromkeys(_turns(row)))
-
-
-def _turns(row: Row) -> list[Turn]:
-    content = filled(row)
-    if {"chosen", "rejected"} <= content.keys():
-        pair = pair_of(row)
-        return [turn for side in pair for turn in _said(side)]
-    answered = any({*names} <= content.keys() for names in QUESTIONS)
-    asked = next((name for name in PROMPTS if name in content), None)
-    if asked and not answered and not content.keys() & {*CONVERSATIONS, "text"}:
-        return _said(with_extras(content, question(content, asked)).messages)
-    read = conversation(row)
-    return [Turn("text", read)] if isinstance(read, str) else _said(read.messages)
-
-
-def _said(turns: Messages) -> list[Turn]:
-    return [Turn(turn["role"], turn["content"]) for turn in turns]

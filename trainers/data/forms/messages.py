@@ -9,6 +9,7 @@ parts; the same as JSON text in a column; transcripts `\\n\\nHuman: ...\\n\\nAss
 import ast
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 Message = dict[str, Any]
@@ -55,7 +56,7 @@ def messages(value: Any, column: str) -> Messages:
     Raises:
         ValueError: the value is none of these, or a message has an unknown role or content.
     """
-    parsed = parsed_messages(value)
+    parsed = parsed_messages([value] if isinstance(value, dict) else value)
     if parsed is None and isinstance(value, str):
         parsed = transcript(value)
     if parsed is None:
@@ -65,22 +66,63 @@ def messages(value: Any, column: str) -> Messages:
     return [message(entry, column, place) for place, entry in enumerate(parsed)]
 
 
-def answer(value: Any, column: str, role: str) -> Messages:
+def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) -> Messages:
     """The messages in a column that may also hold the text of a single one, said by `role`.
+
+    A text that holds messages is such a text itself, a dialogue or JSON that was `asked` for,
+    unless it begins with the assistant or repeats a turn of what was asked.
 
     Raises:
         ValueError: see `messages`.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    if isinstance(value, str) and not _said(parsed_messages(value)):
-        return transcript(value) or [{"role": role, "content": value}]
-    return messages(value, column)
+    if not isinstance(value, str):
+        return messages(value, column)
+    parsed = parsed_messages(value)
+    turns = messages(value, column) if _said(parsed, asked) else transcript(value)
+    if turns and asked and turns[0]["role"] != "assistant" and not _has(asked, turns[0]):
+        turns = None
+    return turns or [{"role": role, "content": value}]
 
 
-def _said(parsed: list[Any] | None) -> bool:
+def _said(parsed: list[Any] | None, asked: Sequence[Message]) -> bool:
     """Whether a text that holds a list of objects holds messages, and is not an answer in JSON."""
-    return bool(parsed) and all(any(key in entry for key in SPEAKER) for entry in parsed or ())
+    return bool(parsed) and all(
+        entry.keys() & {*SPEAKER}
+        and entry.keys() & {*SAID, "tool_calls"}
+        and (not asked or _role(entry) in ROLES)
+        for entry in parsed or ()
+    )
+
+
+def _role(entry: Message) -> str | None:
+    """In lower case, as in `ROLES`; None where it is no text."""
+    speaker = next((entry[key] for key in SPEAKER if entry.get(key) is not None), None)
+    return speaker.strip().lower() if isinstance(speaker, str) else None
+
+
+def behind(asked: Messages, said: Messages) -> Messages | None:
+    """What is asked and what is said to it, which may repeat turns of it; None where it opens with
+    another question."""
+    if not asked or not said or said[0]["role"] == "assistant":
+        return asked + said
+    for place in range(len(asked)):
+        end = asked[place:]
+        if len(end) <= len(said) and all(map(_alike, end, said)):
+            return asked[:place] + said
+    missing = [turn for turn in asked if not _has(said, turn)]
+    if all(turn["role"] in ("system", "developer") for turn in missing):
+        return missing + said
+    return None if asked[-1]["role"] == "user" else asked + said
+
+
+def _has(turns: Sequence[Message], turn: Message) -> bool:
+    return any(_alike(turn, other) for other in turns)
+
+
+def _alike(one: Message, other: Message) -> bool:
+    return one["role"] == other["role"] and one["content"].strip() == other["content"].strip()
 
 
 def parsed_messages(value: Any) -> list[Any] | None:
@@ -130,7 +172,7 @@ def message(entry: Any, column: str, place: int) -> Message:
         raise ValueError(f"{where} is {shown(entry)}; give an object with role and content")
     entry = {key: value for key, value in entry.items() if value is not None}
     speaker = next((entry[key] for key in SPEAKER if key in entry), None)
-    role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
+    role = ROLES.get(_role(entry) or "")
     if role is None:
         known = ", ".join(ROLES)
         raise ValueError(f"{where} has the role {shown(speaker)}; use one of {known}")
@@ -139,10 +181,16 @@ def message(entry: Any, column: str, place: int) -> Message:
     content = _content(said, where)
     if speaker == "function_call":  # its value is the call
         return {"role": role, "content": "", "tool_calls": [_call(content, where)], **rest}
+    if rest.get("function_call"):  # OpenAI's older form
+        rest["tool_calls"] = [rest.pop("function_call")]
     if rest.get("tool_calls"):
         rest["tool_calls"] = [_call(call, where) for call in _list(rest["tool_calls"], where)]
     else:
         rest.pop("tool_calls", None)  # templates ask whether the key is there
+    if str(rest.get("weight", 1)) not in ("0", "1", "0.0", "1.0", "True", "False"):
+        raise ValueError(f"{where} has the weight {shown(rest['weight'])}; use 0 or 1")
+    if "weight" in rest:
+        rest["weight"] = int(str(rest["weight"]) in ("1", "1.0", "True"))
     if said is None and not rest:
         raise ValueError(f"{where} has no content")
     return {"role": role, "content": content, **rest}

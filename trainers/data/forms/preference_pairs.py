@@ -2,8 +2,9 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from trainers.data.forms.conversation import Conversation, Pair, filled, pair_of, with_extras
+from trainers.data.forms.conversation import Conversation, filled, with_extras
 from trainers.data.forms.messages import Messages
+from trainers.data.forms.pairs import Pair, pair_of
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
 from trainers.data.rows.stored_rows import Row
@@ -28,6 +29,9 @@ def texts(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text]:
         _text(extras._replace(messages=pair.prompt + side), len(pair.prompt), tokenizer)
         for side in (pair.chosen, pair.rejected)
     ]
+    if pair.apart:
+        apart = f"`{pair.apart}`, as the answers open with another question"
+        sides[0] = sides[0]._replace(left_out=sides[0].left_out | {apart})
     return sides[0], sides[1]
 
 
@@ -62,4 +66,5 @@ def _text(talk: Conversation, first: int, tokenizer: PreTrainedTokenizerBase) ->
     read = Rendering.of(tokenizer).with_spans(talk, first)
     if not read.spans:
         raise ValueError("an answer has no turn of the assistant")
-    return Text(read.text[: read.spans[-1][1]], read.spans, blank=False, folded=read.folded)
+    text = read.text[: read.spans[-1][1]]
+    return Text(text, read.spans, False, read.folded, left_out=read.left_out)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from trainers.data.forms.conversation import Conversation
+from trainers.data.forms.left_out import LATER, left_out
 from trainers.data.forms.messages import Message, Messages, shown
 from trainers.models import chat_template
 from trainers.models.training_templates import marked
@@ -29,6 +30,8 @@ class Rendered(NamedTuple):
     """What the assistant writes, each turn up to and including its end token."""
     folded: bool
     """Whether the system turn stands in the first user turn, as the template has none."""
+    left_out: frozenset[str] = frozenset()
+    """What of the messages it does not have, in words."""
 
 
 class Rendering:
@@ -39,6 +42,7 @@ class Rendering:
         self.own = tokenizer.chat_template
         self._templates: dict[bool, str] = {}
         self._writes: dict[str, bool] = {}
+        self._writes_later: dict[tuple[str, str], bool] = {}
         self._inner = chat_template.inner_ends(tokenizer)
         added: Any = tokenizer.get_added_vocab
         self._added = sorted(added(), key=len, reverse=True)
@@ -64,7 +68,7 @@ class Rendering:
         talk, folded = self._fitting(talk)
         template = chat_template.chosen_template(self.tokenizer, list(talk.tools) or None)
         text, _ = self._render(talk, template, add_generation_prompt=True)
-        self._check(talk, text)
+        self._check(talk, text, template)
         return Rendered(text, [], folded)
 
     def with_spans(self, talk: Conversation, first: int = 0) -> Rendered:
@@ -74,9 +78,9 @@ class Rendering:
             ValueError: the template refuses the conversation, leaves a part of it out, or rewrites
                 earlier turns and has no version for training.
         """
-        turns = len(talk.messages)
+        size = len(talk.messages)
         talk, folded = self._fitting(talk)
-        first -= turns - len(talk.messages)  # a system turn that was folded is one less
+        first -= size - len(talk.messages)  # a system turn that was folded is one less
         template = self._template(talk)
         if marked(template):
             text, spans = self._render(talk, template)
@@ -84,15 +88,20 @@ class Rendering:
         else:
             text, _ = self._render(talk, template)
             spans = list(self._spans_by_prefix(talk, template, text, first))
-        self._check(talk, text)
-        return Rendered(text, [self._trimmed(text, span) for span in spans], folded)
+        self._check(talk, text, template)
+        turns = [turn for _, turn in _trained(talk.messages, first)]
+        written = [(turn, text[slice(*span)]) for turn, span in zip(turns, spans, strict=True)]
+        lost = frozenset(left_out(talk.messages, template, written))
+        return Rendered(text, [self._trimmed(text, span) for span in spans], folded, lost)
 
     def text(self, talk: Conversation) -> Rendered:
         """A whole conversation."""
         talk, folded = self._fitting(talk)
-        text, _ = self._render(talk, self._template(talk))
-        self._check(talk, text)
-        return Rendered(text, [], folded)
+        template = self._template(talk)
+        text, _ = self._render(talk, template)
+        self._check(talk, text, template)
+        lost = frozenset(left_out(talk.messages, template, []))
+        return Rendered(text, [], folded, lost)
 
     def _template(self, talk: Conversation) -> str:
         has_tools = bool(talk.tools)
@@ -171,20 +180,15 @@ class Rendering:
                 f"the chat template marks {len(spans)} turns of the assistant's {len(places)}; "
                 f"{WAY_OUT}"
             )
-        return [
-            span
-            for place, span in zip(places, spans, strict=True)
-            if place >= first and _counts(messages[place])
-        ]
+        by_place = dict(zip(places, spans, strict=True))
+        return [by_place[place] for place, _ in _trained(messages, first)]
 
     def _spans_by_prefix(
         self, talk: Conversation, template: str, text: str, first: int
     ) -> Iterator[Span]:
         """By rendering the turns before each answer, which have to be what the text begins with."""
         messages = talk.messages
-        for place, turn in enumerate(messages):
-            if place < first or turn["role"] != "assistant" or not _counts(turn):
-                continue
+        for place, _ in _trained(messages, first):
             earlier = talk._replace(messages=messages[:place])
             before, _ = self._render(earlier, template, add_generation_prompt=True)
             through = text
@@ -231,7 +235,17 @@ class Rendering:
         shared = os.path.commonprefix([text, without])  # noqa: RUF071 (no paths)
         return text[len(shared) :]
 
-    def _check(self, talk: Conversation, text: str) -> None:
+    def _later(self, what: str, template: str) -> bool:
+        """Whether the template writes calls, or the turns of tools; it may refuse such turns."""
+        if (what, template) not in self._writes_later:
+            try:
+                text, _ = self._render(Conversation(LATER[what]), template)
+            except ValueError:
+                text = chat_template.MARK
+            self._writes_later[what, template] = chat_template.MARK in text
+        return self._writes_later[what, template]
+
+    def _check(self, talk: Conversation, text: str, template: str) -> None:
         """Templates leave out what they do not know, where a reader expects it."""
         for tool in talk.tools:
             name = tool.get("function", tool).get("name")
@@ -242,11 +256,14 @@ class Rendering:
                 )
         for turn in talk.messages:
             names = [call["function"]["name"] for call in turn.get("tool_calls", ())]
-            missing = [name for name in names if name not in text]
-            said = turn["content"].strip()
-            if turn["role"] in ("tool", "developer") and said:
-                written = said in text or json.dumps(said)[1:-1] in text
-                missing += [] if written else [turn["role"]]
+            calls = self._later("tool_calls", template) if names else True
+            missing = [name for name in names if name not in text or not calls]
+            said, role = turn["content"].strip(), turn["role"]
+            if said and (
+                (role == "tool" and not self._later("tool", template))
+                or (role == "developer" and said not in text)
+            ):
+                missing.append(role)
             if missing:
                 raise ValueError(
                     f"the chat template does not write the turn of {shown(missing[0])}; give the "
@@ -257,9 +274,14 @@ class Rendering:
 _renderings: WeakKeyDictionary[PreTrainedTokenizerBase, Rendering] = WeakKeyDictionary()
 
 
-def _counts(turn: Message) -> bool:
-    """Whether a turn is trained on: OpenAI's `weight: 0` takes one out."""
-    return turn.get("weight") != 0
+def _trained(messages: Messages, first: int) -> list[tuple[int, Message]]:
+    """The turns of the assistant from `first` on, with their places; OpenAI's `weight: 0` takes
+    one out."""
+    return [
+        (place, turn)
+        for place, turn in enumerate(messages)
+        if place >= first and turn["role"] == "assistant" and turn.get("weight") != 0
+    ]
 
 
 def _with_text_arguments(turn: Message) -> Message:

@@ -25,6 +25,7 @@ from trainers.data.forms.messages import Messages, messages, shown
 from trainers.data.forms.rendering import Rendering
 from trainers.data.forms.tokenize import Text
 from trainers.data.rows.stored_rows import Row
+from trainers.data.rows.watched import Watched
 from trainers.rewards import graders, own_function
 
 TRUTHS = ("ground_truth", "answer", "solution")
@@ -69,10 +70,10 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
     if reward is not None and own_function.is_own(reward):
         columns = {name: value for name, value in row.items() if name != column}
         return Prompt(asked, "", "", columns)
-    if "instruction_id_list" in row and "kwargs" in row:
+    name = next(iter(row.first_named(TRUTHS)), None)
+    if {"instruction_id_list", "kwargs"} <= row.keys() and name not in row.named:
         constraints = {name: row[name] for name in ("instruction_id_list", "kwargs")}
         return _graded(asked, reward or "ifeval", json.dumps(constraints), check)
-    name = next((name for name in TRUTHS if name in row), None)
     if name is None:
         raise ValueError(
             f"a row with the columns {', '.join(row)}; it needs what answers are held against, in "
@@ -93,19 +94,15 @@ def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
     return Prompt(asked, dataset.lower(), text)
 
 
-def _asked(row: Row) -> tuple[str, Messages]:
+def _asked(row: Watched) -> tuple[str, Messages]:
     """The column that has it, and without answers at the end, which some sets have."""
-    for column in ASKED:
-        if column in row:
-            turns = (
-                messages(row[column], column) if column in CONVERSATIONS else question(row, column)
-            )
-            break
-    else:
+    column = next(iter(row.first_named(ASKED)), None)
+    if column is None:
         raise ValueError(
             f"a row with the columns {', '.join(row) or 'none'}; it needs what is asked, in "
             f"`messages`, `prompt` or `question`: {WAY_OUT}"
         )
+    turns = messages(row[column], column) if column in CONVERSATIONS else question(row, column)
     turns = with_extras(row, turns).messages
     end = len(turns)
     while end and turns[end - 1]["role"] == "assistant":

@@ -1,7 +1,9 @@
 """One row -> the tokens that the model reads, and which of them count in the loss."""
 
+import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +30,8 @@ class Text(NamedTuple):
     """Whether it is a plain text that holds a conversation, all of which counts."""
     spaced: bool = False
     """Whether an answer begins with white space, as texts do that TRL joins to their prompt."""
+    left_out: frozenset[str] = frozenset()
+    """What of the row's messages it does not have, in words."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
@@ -50,7 +54,7 @@ def encode(
     """Tokens and labels of each."""
     if not texts:
         return
-    encoded = tokenizer(
+    encoded = _with_exact_offsets(tokenizer)(
         [text.text for text in texts],
         add_special_tokens=False,
         return_offsets_mapping=True,
@@ -69,6 +73,22 @@ def encode(
         for low, high in text.spans:
             counted |= (low <= starts) & (starts < high)
         yield tokens, np.where(counted & (starts < ends), tokens, np.int32(IGNORED))
+
+
+_exact: WeakKeyDictionary[PreTrainedTokenizerBase, PreTrainedTokenizerBase] = WeakKeyDictionary()
+
+
+def _with_exact_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, or where its post-processor takes white space out of the offsets, as that of
+    GPT-2's family does by default, a copy without one: no special tokens are asked of it."""
+    own: Any = tokenizer
+    if "trim_offsets=True" not in repr(own.backend_tokenizer.post_processor):
+        return tokenizer
+    if tokenizer not in _exact:
+        exact: Any = copy.deepcopy(tokenizer)
+        exact.backend_tokenizer.post_processor = None
+        _exact[tokenizer] = exact
+    return _exact[tokenizer]
 
 
 def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
@@ -91,11 +111,9 @@ def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     spaced = any(
         turn["role"] == "assistant" and turn["content"][:1].isspace() for turn in talk.messages
     )
-    if loss_on == "all":
-        read = rendering.text(talk)
-        return Text(read.text, None, blank=False, folded=read.folded, spaced=spaced)
-    read = rendering.with_spans(talk)
-    return Text(read.text, read.spans, blank=False, folded=read.folded, spaced=spaced)
+    read = rendering.text(talk) if loss_on == "all" else rendering.with_spans(talk)
+    spans = None if loss_on == "all" else read.spans
+    return Text(read.text, spans, False, read.folded, spaced=spaced, left_out=read.left_out)
 
 
 def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:

@@ -169,6 +169,12 @@ class Parts:
         return [rows[index] for index in indices]
 
 
+class Named(dict[str, Any]):
+    """A row of which the grid file names the columns `named`."""
+
+    named: frozenset[str]
+
+
 class Renamed:
     """Rows with their columns under the names that the readers know."""
 
@@ -193,11 +199,16 @@ class Renamed:
         named = {
             known: row[column] for known, column in self._columns.items() if known not in missing
         }
-        return named | {
-            name: value
-            for name, value in row.items()
-            if name not in self._columns.values() and name not in self._columns
-        }
+        renamed = Named(
+            named
+            | {
+                name: value
+                for name, value in row.items()
+                if name not in self._columns.values() and name not in self._columns
+            }
+        )
+        renamed.named = frozenset(named)
+        return renamed
 
 
 def _table(path: Path) -> Any:

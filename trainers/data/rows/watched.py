@@ -1,5 +1,6 @@
 """Which columns of the data are read, and which stand there unread. Loads no torch."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ class Watched(dict[str, Any]):
     def __init__(self, row: Row, read: set[str] | None = None):
         super().__init__(row)
         self.read: set[str] = set() if read is None else read
+        self.named: frozenset[str] = getattr(row, "named", frozenset())
+        """Those of its columns that the grid file names; readers take them before others."""
+        self.left_out: frozenset[str] = frozenset()
+        """What of its messages no example is made of, in words."""
 
     def __getitem__(self, column: str) -> Any:
         self.read.add(column)
@@ -31,7 +36,15 @@ class Watched(dict[str, Any]):
 
     def filled(self) -> "Watched":
         """The columns that hold something; what is read of them is noted here too."""
-        return Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        filled = Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        filled.named = self.named
+        return filled
+
+    def first_named(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that the row has, the ones that the grid file names first."""
+        return sorted(
+            (name for name in columns if name in self), key=lambda name: name not in self.named
+        )
 
 
 class ColumnsRead(NamedTuple):
@@ -43,19 +56,22 @@ class ColumnsRead(NamedTuple):
     """Columns in which a row that was read has a value: no None, no blank text."""
     read: set[str]
     """Those of which a row's value was read."""
+    left_out: Counter[str]
+    """What of messages no example is made of, in words, and in how many rows."""
 
     @classmethod
     def of(cls, rows: Iterable[Watched]) -> "ColumnsRead":
-        columns = cls(set(), set(), set())
+        columns = cls(set(), set(), set(), Counter())
         for row in rows:
             filled = {name for name in row.filled() if not row.blank(name)}
-            columns.add(cls(set(row), filled, row.read))
+            columns.add(cls(set(row), filled, row.read, Counter(row.left_out)))
         return columns
 
     def add(self, others: "ColumnsRead") -> None:
         self.there.update(others.there)
         self.filled.update(others.filled)
         self.read.update(others.read)
+        self.left_out.update(others.left_out)
 
     @property
     def unread(self) -> list[str]:

@@ -1,8 +1,10 @@
 """Who says what, in every form that training data has."""
 
+import json
+
 import pytest
 
-from trainers.data.forms.conversation import turns
+from trainers.data.forms.turns import turns
 
 ASKED = {"role": "user", "content": "How are you?"}
 ANSWERED = {"role": "assistant", "content": "Well."}
@@ -40,6 +42,27 @@ REFUSED = {"role": "assistant", "content": "No."}
 )  # fmt: skip
 def test_turns_of_each_form(row, expected):
     assert turns(row) == expected
+
+
+DIALOGUE = "Human: How are you?\n\nAssistant: Well."
+LIST = json.dumps([{"role": "user", "content": "Hi"}, {"role": "npc", "content": "Ho"}])
+
+
+@pytest.mark.parametrize("said", [DIALOGUE, LIST, json.dumps([ASKED, ANSWERED])])
+def test_an_answer_that_is_a_dialogue_or_messages_in_json_is_a_text(said):
+    asked = ("user", "Write one.")
+    row = {"prompt": "Write one.", "completion": said}
+    assert turns(row) == [asked, ("assistant", said)]
+    row = {"prompt": "Write one.", "chosen": said, "rejected": "No."}
+    assert turns(row) == [asked, ("assistant", said), ("assistant", "No.")]
+
+
+@pytest.mark.parametrize("said", [DIALOGUE, str([ASKED, ANSWERED]), str([ANSWERED])])
+def test_an_answer_that_is_written_as_messages_or_repeats_its_question_is_messages(said):
+    expected = [("user", "How are you?"), ("assistant", "Well.")]
+    assert turns({"prompt": "How are you?", "completion": said}) == expected
+    row = {"prompt": "How are you?", "chosen": said, "rejected": "No."}
+    assert turns(row) == [*expected, ("assistant", "No.")]
 
 
 def test_a_question_that_both_answers_repeat_is_one_turn():

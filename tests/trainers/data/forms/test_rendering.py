@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from tokenizers.processors import TemplateProcessing
+from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
 
 from tests.trainers.families import FAMILIES, template, tokenizer
 from trainers.data import prepare
@@ -63,6 +63,16 @@ def test_every_turn_of_the_assistant_counts_up_to_its_end_token(family):
         form.format(text) for form, text in zip(WRITTEN[name], said, strict=True)
     ]
     assert "Be brief." in tokens.decode(example["input_ids"])
+
+
+@pytest.mark.parametrize("processor", [ByteLevel(), Sequence([ByteLevel(trim_offsets=True)])])
+def test_white_space_counts_under_a_tokenizer_that_trims_its_offsets(processor):
+    tokens, said = tiny.tokenizer(), "def f(x):\n    return  x\n"
+    row = {"messages": [TALK[1], {"role": "assistant", "content": said}]}
+    exact = tokenise(row, tokens, "assistant")
+    tokens.backend_tokenizer.post_processor = processor
+    assert tokenise(row, tokens, "assistant") == exact
+    assert counted(tokens, exact) == [f"{said}<|im_end|>"]
 
 
 def test_every_end_that_is_trained_ends_generation(family, fresh):
