@@ -36,9 +36,10 @@ class Counts(Strict):
     truncated: int
     """Of those kept, the ones that were longer than `max_length`."""
     dropped: int
-    """No token is left that counts in the loss; or a prompt is longer than `max_length`."""
+    """No token is left that counts in the loss; or the two texts of a pair are the same up to
+    `max_length`; or a prompt is longer than that."""
     duplicates: int
-    """The same as a row that is held out."""
+    """The model reads in it the same as in a row that is held out."""
     empty: int
     """All that should count in the loss is blank; or the two answers of a pair are the same, or one
     is blank."""
