@@ -63,6 +63,7 @@ class Example(NamedTuple):
     truncated: bool = False
     folded: bool = False
     rendered: bool = False
+    worded: bool = False
     extra: tuple = ()
     """What stands in the columns of its form alone."""
     problem: tuple[int, str] | None = None
@@ -135,6 +136,7 @@ def _read(work: Work, piece: range) -> list[Example]:
             content,
             folded=any(text.folded for text in read),
             rendered=any(text.rendered for text in read),
+            worded=any(text.worded for text in read),
             row=watched if isinstance(watched, Watched) else None,
         )
         examples.append(example)
@@ -192,6 +194,7 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
         if example.fate in ("train", "heldout"):
             counts[column["folded"]] += example.folded
             counts[column["rendered"]] += example.rendered
+            counts[column["worded"]] += example.worded
         if example.fate == "train":
             counts[column["tokens"]] += len(example.ids)
             counts[column["loss_tokens"]] += np.count_nonzero(example.labels[1:] != IGNORED)

@@ -24,6 +24,11 @@ CONVERSATIONS_AS_TEXT = (
     "`messages`, or say `loss_on: all`)"
 )
 
+IN_WORDS = (
+    r"truths in words, which the grader math finds in \boxed{} alone (give them a "
+    "`reward: path.py:function` of your own)"
+)
+
 
 class Counts(Strict):
     """Of one data set, or of a whole mixture. Every row is in exactly one of `train`, `heldout`,
@@ -55,6 +60,8 @@ class Counts(Strict):
     rendered: int = 0
     """Of those kept, the texts that hold the chat template's tokens: conversations of which what
     the user says counts too."""
+    worded: int = 0
+    """Of those kept, the prompts whose truth the grader `math` compares though it has words."""
 
     @property
     def tokens_per_example(self) -> float:
@@ -84,6 +91,7 @@ class Counts(Strict):
             f"({self.truncated / kept:.1%}); left out: {', '.join(left_out) or 'none'}"
             + (f"; {self.folded:,} with the system turn in the first user turn" * bool(self.folded))
             + (f"; {self.rendered:,} {CONVERSATIONS_AS_TEXT}" * bool(self.rendered))
+            + (f"; {self.worded:,} {IN_WORDS}" * bool(self.worded))
         )
 
 

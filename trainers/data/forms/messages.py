@@ -72,7 +72,7 @@ def answer(value: Any, column: str, role: str) -> Messages:
         ValueError: see `messages`.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        value = str(int(value) if value % 1 == 0 else value)  # pandas makes 18 to 18.0
     if isinstance(value, str) and not _said(parsed_messages(value)):
         return transcript(value) or [{"role": role, "content": value}]
     return messages(value, column)

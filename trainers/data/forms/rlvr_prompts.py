@@ -87,7 +87,7 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
 
 def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
     text = graders.written(dataset, truth)
-    problem = graders.problem(dataset, text) if check else None
+    problem = graders.problem(dataset, text, truth) if check else None
     if problem:
         raise ValueError(problem)
     return Prompt(asked, dataset.lower(), text)
@@ -138,4 +138,5 @@ def text(row: Row, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:
     if talk.tools:
         raise ValueError("`tools` are not called in RLVR; use data without that column")
     read = Rendering.of(tokenizer).prompt(talk)
-    return Text(read.text, None, blank=False, folded=read.folded)
+    worded = graders.in_words(prompt.dataset, prompt.ground_truth)
+    return Text(read.text, None, blank=False, folded=read.folded, worded=worded)

@@ -26,6 +26,8 @@ class Text(NamedTuple):
     """Whether the system turn stands in the first user turn, as the template has none."""
     rendered: bool = False
     """Whether it is a plain text that holds a conversation, all of which counts."""
+    worded: bool = False
+    """Whether it is a prompt whose truth is in words."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
