@@ -4,7 +4,8 @@ and audits. Loads no torch.
 A row is a conversation (`messages` or `conversations`), a question with its answer (`prompt` and
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
 answers (`chosen` and `rejected`), what is asked alone (`PROMPTS`), or plain `text`. Where a row has
-several of these, the conversation is read, then the question with its answer.
+several of these, the conversation is read, then the question with its answer. A row whose columns
+are those of a form, of which one holds nothing (None, NaN), is empty.
 """
 
 import os
@@ -76,12 +77,12 @@ def filled(row: Row) -> Row:
 
 
 def conversation(row: Row) -> Conversation | str:
-    """The conversation in a row, or its plain text.
+    """The conversation in a row, or its plain text, which is blank where the row is empty.
 
     Raises:
         ValueError: the row has none of the forms, or a message in it has an unknown role.
     """
-    row = filled(row)
+    stored, row = row.keys(), filled(row)
     for column in CONVERSATIONS:
         if column in row:
             return with_extras(row, messages(row[column], column))
@@ -89,13 +90,16 @@ def conversation(row: Row) -> Conversation | str:
         if asked in row and answered in row:
             said = answer(row[answered], answered, "assistant")
             return with_extras(row, question(row, asked) + said)
-    if isinstance(row.get("text"), str):
+    unanswered = any(asked in row and answered in stored for asked, answered in QUESTIONS)
+    if not unanswered and isinstance(row.get("text"), str):
         return row["text"]
     if {"chosen", "rejected"} <= row.keys():
         raise ValueError(
             "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
             "columns: {messages: chosen} trains on the chosen answers"
         )
+    if stored & {*CONVERSATIONS, "text"} or any({*names} <= stored for names in QUESTIONS):
+        return ""
     raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
                      f"{WAY_OUT}")  # fmt: skip
 
@@ -140,7 +144,7 @@ def _passages(matter: Any, column: str, asked: str) -> str:
 
 
 class Pair(NamedTuple):
-    """What was asked, and two ways to go on."""
+    """What was asked, and two ways to go on; without a turn where the row lacks one of them."""
 
     prompt: Messages
     chosen: Messages
@@ -156,14 +160,16 @@ def pair_of(row: Row) -> Pair:
     Raises:
         ValueError: the row is no pair, or a message in it has an unknown role.
     """
-    row = filled(row)
+    stored, row = row.keys(), filled(row)
     if not {"chosen", "rejected"} <= row.keys():
+        if {"chosen", "rejected"} <= stored:
+            return Pair([], [], [])
         raise ValueError(
             f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
             f"`prompt` where they are the answers alone: {WAY_OUT}"
         )
     pair = _pair(row)
-    if not pair.prompt and any(side[0]["role"] == "system" for side in pair[1:]):
+    if not pair.prompt and any(side and side[0]["role"] == "system" for side in pair[1:]):
         return pair
     return pair._replace(prompt=with_extras(row, pair.prompt).messages)
 
@@ -173,6 +179,8 @@ def _pair(row: Row) -> Pair:
     asked = next((question(row, name) for name in PAIR_QUESTIONS if name in row), [])
     chosen, rejected = (answer(row[name], name, "assistant") for name in ("chosen", "rejected"))
     for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if isinstance(row[name], str) and row[name].rstrip().endswith("\n\nAssistant:"):
+            return Pair([], [], [])  # a transcript without an answer
         if not side or side[-1]["role"] != "assistant":
             raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
     if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):

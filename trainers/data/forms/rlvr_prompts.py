@@ -64,15 +64,17 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
     Raises:
         ValueError: the row is no prompt, or no answer to it could earn anything.
     """
-    row = filled(row)
-    column, asked = _asked(row)
+    stored, row = row, filled(row)
+    column, asked = _asked(row, stored)
     if reward is not None and own_function.is_own(reward):
-        columns = {name: value for name, value in row.items() if name != column}
+        columns = {k: value for k, value in stored.items() if k != column and value is not None}
         return Prompt(asked, "", "", columns)
     if "instruction_id_list" in row and "kwargs" in row:
         constraints = {name: row[name] for name in ("instruction_id_list", "kwargs")}
         return _graded(asked, reward or "ifeval", json.dumps(constraints), check)
     name = next((name for name in TRUTHS if name in row), None)
+    if name is None and (empty := next((name for name in TRUTHS if name in stored), None)):
+        raise ValueError(f"its `{empty}` is empty")
     if name is None:
         raise ValueError(
             f"a row with the columns {', '.join(row)}; it needs what answers are held against, in "
@@ -93,8 +95,9 @@ def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
     return Prompt(asked, dataset.lower(), text)
 
 
-def _asked(row: Row) -> tuple[str, Messages]:
-    """The column that has it, and without answers at the end, which some sets have."""
+def _asked(row: Row, stored: Row) -> tuple[str, Messages]:
+    """The column that has it, and without answers at the end, which some sets have. `row` has what
+    is filled of `stored`; nothing is asked where the column is not."""
     for column in ASKED:
         if column in row:
             turns = (
@@ -102,6 +105,8 @@ def _asked(row: Row) -> tuple[str, Messages]:
             )
             break
     else:
+        if empty := next((column for column in ASKED if column in stored), None):
+            return empty, []
         raise ValueError(
             f"a row with the columns {', '.join(row) or 'none'}; it needs what is asked, in "
             f"`messages`, `prompt` or `question`: {WAY_OUT}"

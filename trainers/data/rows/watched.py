@@ -1,5 +1,6 @@
 """Which columns of the data are read, and which stand there unread. Loads no torch."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -31,7 +32,12 @@ class Watched(dict[str, Any]):
 
     def filled(self) -> "Watched":
         """The columns that hold something; what is read of them is noted here too."""
-        return Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        return Watched({k: v for k, v in super().items() if not _missing(v)}, self.read)
+
+
+def _missing(value: Any) -> bool:
+    """None, or NaN, as which pandas writes it into JSON."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 class ColumnsRead(NamedTuple):
@@ -40,7 +46,7 @@ class ColumnsRead(NamedTuple):
     there: set[str]
     """Columns that a row which was read has."""
     filled: set[str]
-    """Columns in which a row that was read has a value: no None, no blank text."""
+    """Columns in which a row that was read has a value: no None, no NaN, no blank text."""
     read: set[str]
     """Those of which a row's value was read."""
 
