@@ -23,6 +23,7 @@ from trainers.data import row_counts as counts
 from trainers.data.examples import CHUNK, Examples, Work, examples_of, heldout_examples
 from trainers.data.row_counts import KINDS, Counts, Preparation, Reasons, Unreadable, too_few
 from trainers.data.rows import sources
+from trainers.data.rows.folders import left_aside
 from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
@@ -149,6 +150,7 @@ def _write(
             sources=written.counts,
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
+            left_aside={counts.name(s): names for s in spec.sources if (names := left_aside(s))},
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)

@@ -15,8 +15,8 @@ FILE = "counts.json"
 KEPT_REASONS, SHOWN_REASONS = 100, 5
 """Reasons why rows of a data set cannot be read."""
 
-SHOWN_COLUMNS = 10
-"""Of those that are not read."""
+SHOWN = 10
+"""Of the columns, or files, that are not read."""
 
 
 CONVERSATIONS_AS_TEXT = (
@@ -169,6 +169,8 @@ class Preparation(Strict):
     unreadable: dict[str, Unreadable] = Field(default_factory=dict)
     unread_columns: dict[str, list[str]] = Field(default_factory=dict)
     """Columns of each data set that no example is made of."""
+    left_aside: dict[str, list[str]] = Field(default_factory=dict)
+    """Files in the folder of each data set that are of another kind than those which are read."""
     template_date: str | None = None
     """The date that the chat template prints into every prompt, whatever today is."""
 
@@ -184,15 +186,22 @@ class Preparation(Strict):
             name = place.rpartition("/")[2] if place.startswith("/") else place
             lines.append(f"data {name}: {counts.line()}")
             if columns := self.unread_columns.get(place):
-                left = len(columns) - SHOWN_COLUMNS
-                more = f" and {left} more" if left > 0 else ""
-                listed = ", ".join(columns[:SHOWN_COLUMNS])
-                lines.append(f"data {name}: columns that are not read: {listed}{more}")
+                lines.append(f"data {name}: columns that are not read: {_listed(columns)}")
+            if files := self.left_aside.get(place):
+                lines.append(
+                    f"data {name}: files that are not read, as there are .jsonl or .parquet files: "
+                    f"{_listed(files)}; convert them, or name each in a list of `data`"
+                )
             if place in self.unreadable:
                 lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
         if self.template_date:
             lines.append(f"chat template: it prints the date, which is {self.template_date} always")
         return lines
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def too_few(spec: TrainingSpec, rows: int) -> str | None:
