@@ -151,6 +151,7 @@ def _write(
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
             left_aside={counts.name(s): names for s in spec.sources if (names := left_aside(s))},
+            template_faults=chat_template.faults(tokenizer),
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)

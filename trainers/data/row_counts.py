@@ -58,8 +58,8 @@ class Counts(Strict):
     """Of those kept, the ones whose system turn stands at the beginning of the first user turn,
     since the chat template writes no system turn."""
     rendered: int = 0
-    """Of those kept, the texts that hold the chat template's tokens: conversations of which what
-    the user says counts too."""
+    """Of those kept, the texts that hold the tokens of the chat template, or marks of turns of
+    another one: conversations of which what the user says counts too."""
     worded: int = 0
     """Of those kept, the prompts whose truth the grader `math` compares though it has words."""
 
@@ -171,6 +171,8 @@ class Preparation(Strict):
     """Columns of each data set that no example is made of."""
     left_aside: dict[str, list[str]] = Field(default_factory=dict)
     """Files in the folder of each data set that are of another kind than those which are read."""
+    template_faults: list[str] = Field(default_factory=list)
+    """What the chat template does not write and a model needs to answer."""
     template_date: str | None = None
     """The date that the chat template prints into every prompt, whatever today is."""
 
@@ -194,6 +196,7 @@ class Preparation(Strict):
                 )
             if place in self.unreadable:
                 lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
+        lines += [f"chat template: {fault}" for fault in self.template_faults]
         if self.template_date:
             lines.append(f"chat template: it prints the date, which is {self.template_date} always")
         return lines
