@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Work(NamedTuple):
     stored: list[Rows]
     order: Order
     heldout: frozenset[str] = frozenset()
-    """Items that are held out."""
+    """`content` of the examples that are held out."""
 
     @property
     def form(self) -> Form:
@@ -53,14 +53,18 @@ class Example(NamedTuple):
 
     source: int
     item: str
+    """Hash of the row as it is stored, which names it in records."""
     fate: str
     """`train`, `heldout`, `dropped`, `duplicates`, `empty` or `unreadable`."""
+    content: str = ""
+    """Hash of the texts that the model reads: the same in rows that differ elsewhere."""
     ids: np.ndarray = EMPTY
     labels: np.ndarray = EMPTY
     truncated: bool = False
     folded: bool = False
     rendered: bool = False
     spaced: bool = False
+    worded: bool = False
     extra: tuple = ()
     """What stands in the columns of its form alone."""
     problem: tuple[int, str] | None = None
@@ -79,23 +83,31 @@ class Examples(NamedTuple):
     """Of each source."""
 
 
-def heldout_examples(work: Work) -> tuple[Examples, int]:
-    """The first distinct examples of the order, and the place at which the rest begins."""
+class HeldOut(NamedTuple):
+    examples: Examples
+    contents: frozenset[str]
+    """`Example.content` of each."""
+    end: int
+    """Where in the order the rest begins."""
+
+
+def heldout_examples(work: Work) -> HeldOut:
+    """The first distinct examples of the order."""
     examples: list[Example] = []
     seen: set[str] = set()
     left = work.spec.heldout_examples(len(work.order))
     for start in range(0, len(work.order), CHUNK):
         for example in _read(work, range(start, min(start + CHUNK, len(work.order)))):
             if left == 0:
-                return _collected(work, examples), len(examples)
-            if example.item in seen:
+                return HeldOut(_collected(work, examples), frozenset(seen), len(examples))
+            if example.content in seen:
                 example = example._replace(fate="duplicates")
             elif example.fate == "train":
                 example = example._replace(fate="heldout")
-                seen.add(example.item)
+                seen.add(example.content)
                 left -= 1
             examples.append(example)
-    return _collected(work, examples), len(examples)
+    return HeldOut(_collected(work, examples), frozenset(seen), len(examples))
 
 
 def examples_of(work: Work, piece: range) -> Examples:
@@ -108,30 +120,31 @@ def _read(work: Work, piece: range) -> list[Example]:
     examples, texts, kept = [], [], []
     for source, index, row in _rows(work, piece):
         item = _item(row)
-        if item in work.heldout:
-            examples.append(Example(source, item, "duplicates"))
-            continue
         watched = row if isinstance(row, Damaged) else Watched(row)
         try:
             read = work.form.texts(watched, work.spec, work.tokenizer)
+            content = _content(read)
         except ODD as error:
-            reason = str(error) if isinstance(error, ValueError) else f"{error!r} while reading it"
-            examples.append(Example(source, item, "unreadable", problem=(index + 1, reason)))
+            problem = index + 1, _reason(error)
+            examples.append(Example(source, item, "unreadable", problem=problem))
             continue
         if isinstance(watched, Watched):
             watched.left_out = frozenset().union(*(text.left_out for text in read))
         blank = any(text.blank for text in read)
+        copied = not blank and content in work.heldout
         example = Example(
             source,
             item,
-            "empty" if blank else "train",
+            "empty" if blank else "duplicates" if copied else "train",
+            content,
             folded=any(text.folded for text in read),
             rendered=any(text.rendered for text in read),
             spaced=any(text.spaced for text in read),
+            worded=any(text.worded for text in read),
             row=watched if isinstance(watched, Watched) else None,
         )
         examples.append(example)
-        if not blank:
+        if example.fate == "train":
             texts += read
             kept.append(row)
     encoded, rows = tokenize.encode(texts, work.tokenizer), iter(kept)
@@ -150,12 +163,14 @@ def _cut(
     most = work.spec.max_length
     labels = [labels[:most] for _, labels in parts]
     too_long = any(len(ids) > most for ids, _ in parts)
+    ids = [ids[:most] for ids, _ in parts]
     # The first token is never predicted, so a label on it does not count.
     counts_somewhere = all(np.any(part[1:] != IGNORED) for part in labels)
-    if not counts_somewhere or (too_long and not work.form.may_be_cut):
+    alike = len(ids) == 2 and np.array_equal(ids[0], ids[1])
+    if not counts_somewhere or alike or (too_long and not work.form.may_be_cut):
         return example._replace(fate="dropped")
     return example._replace(
-        ids=np.concatenate([ids[:most] for ids, _ in parts]),
+        ids=np.concatenate(ids),
         labels=np.concatenate(labels),
         truncated=too_long,
         extra=work.form.extra(row, work.spec, [len(part) for part in labels]),
@@ -184,6 +199,7 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
             counts[column["folded"]] += example.folded
             counts[column["rendered"]] += example.rendered
             counts[column["spaced"]] += example.spaced
+            counts[column["worded"]] += example.worded
         if example.fate == "train":
             counts[column["tokens"]] += len(example.ids)
             counts[column["loss_tokens"]] += np.count_nonzero(example.labels[1:] != IGNORED)
@@ -208,5 +224,27 @@ def _collected(work: Work, examples: list[Example]) -> Examples:
 
 
 def _item(row: Row) -> str:
-    text = json.dumps(row, sort_keys=True, default=str)
+    return _hashed(json.dumps(row, sort_keys=True, default=str))
+
+
+def _content(read: Sequence[tokenize.Text]) -> str:
+    """
+    Raises:
+        ValueError: a text holds half a character, as texts do that are cut within a surrogate pair.
+    """
+    try:
+        return _hashed(json.dumps([text.text for text in read], ensure_ascii=False))
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(
+            f"a text holds {half!r}, half of a character, which has no UTF-8; take it out"
+        ) from error
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) if isinstance(error, ValueError) else f"{error!r} while reading it"
+    return text.encode(errors="backslashreplace").decode()  # half a character cannot be recorded

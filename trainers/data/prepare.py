@@ -23,6 +23,7 @@ from trainers.data import row_counts as counts
 from trainers.data.examples import CHUNK, Examples, Work, examples_of, heldout_examples
 from trainers.data.row_counts import KINDS, Counts, Preparation, Reasons, Unreadable, too_few
 from trainers.data.rows import sources
+from trainers.data.rows.folders import left_aside
 from trainers.models import chat_template
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
@@ -72,9 +73,10 @@ def prepare(
     """Tokenise the data of `spec` into `cache`, or open what was left there.
 
     The first distinct examples of the fixed order (`sources.order`) are held out, as many as
-    `spec.heldout_examples` says, and no row that is the same as one of them is trained on. Rows are
-    left out that are empty, of which no token is left that counts, or, up to a share, that cannot
-    be read; `preparation` has the numbers.
+    `spec.heldout_examples` says, and no row is trained on in which the model reads the same as in
+    one of them: of prompts what is asked, of pairs both texts; other columns do not matter. Rows
+    are left out that are empty, of which no token is left that counts, or, up to a share, that
+    cannot be read; `preparation` has the numbers.
 
     Several processes are forked from this one, which should do nothing else. However many there
     are, the files are the same to the byte.
@@ -149,6 +151,8 @@ def _write(
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
             left_out=written.left_out,
+            left_aside={counts.name(s): names for s in spec.sources if (names := left_aside(s))},
+            template_faults=chat_template.faults(tokenizer),
             template_date=chat_template.date_in(tokenizer),
         )
         counts.write(aside, preparation)
@@ -173,9 +177,9 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
     Raises:
         ValueError: more rows than a source allows cannot be read.
     """
-    heldout, start = heldout_examples(work)
+    heldout, contents, start = heldout_examples(work)
     _save(folder / HELDOUT, [heldout.batch], work.schema)
-    work = work._replace(heldout=frozenset(heldout.batch["item"].to_pylist()))
+    work = work._replace(heldout=contents)
     rows = len(work.order)
     pieces = [range(at, min(at + CHUNK, rows)) for at in range(start, rows, CHUNK)]
     total = heldout.tally.copy()

@@ -15,8 +15,8 @@ FILE = "counts.json"
 KEPT_REASONS, SHOWN_REASONS = 100, 5
 """Reasons why rows of a data set cannot be read."""
 
-SHOWN_COLUMNS = 10
-"""Of those that are not read."""
+SHOWN = 10
+"""Of the columns, or files, that are not read."""
 
 
 CONVERSATIONS_AS_TEXT = (
@@ -27,6 +27,11 @@ CONVERSATIONS_AS_TEXT = (
 SPACED_ANSWERS = (
     "with an answer that begins with white space, as TRL joins it to its prompt (here it is a turn "
     "of the chat template)"
+)
+
+IN_WORDS = (
+    r"truths in words, which the grader math finds in \boxed{} alone (give them a "
+    "`reward: path.py:function` of your own)"
 )
 
 
@@ -41,9 +46,10 @@ class Counts(Strict):
     truncated: int
     """Of those kept, the ones that were longer than `max_length`."""
     dropped: int
-    """No token is left that counts in the loss; or a prompt is longer than `max_length`."""
+    """No token is left that counts in the loss; or the two texts of a pair are the same up to
+    `max_length`; or a prompt is longer than that."""
     duplicates: int
-    """The same as a row that is held out."""
+    """The model reads in it the same as in a row that is held out."""
     empty: int
     """All that should count in the loss is blank; or the two answers of a pair are the same, or one
     is blank."""
@@ -57,10 +63,12 @@ class Counts(Strict):
     """Of those kept, the ones whose system turn stands at the beginning of the first user turn,
     since the chat template writes no system turn."""
     rendered: int = 0
-    """Of those kept, the texts that hold the chat template's tokens: conversations of which what
-    the user says counts too."""
+    """Of those kept, the texts that hold the tokens of the chat template, or marks of turns of
+    another one: conversations of which what the user says counts too."""
     spaced: int = 0
     """Of those kept, the ones with an answer that begins with white space, within its turn."""
+    worded: int = 0
+    """Of those kept, the prompts whose truth the grader `math` compares though it has words."""
 
     @property
     def tokens_per_example(self) -> float:
@@ -91,6 +99,7 @@ class Counts(Strict):
             + (f"; {self.folded:,} with the system turn in the first user turn" * bool(self.folded))
             + (f"; {self.rendered:,} {CONVERSATIONS_AS_TEXT}" * bool(self.rendered))
             + (f"; {self.spaced:,} {SPACED_ANSWERS}" * bool(self.spaced))
+            + (f"; {self.worded:,} {IN_WORDS}" * bool(self.worded))
         )
 
 
@@ -174,6 +183,10 @@ class Preparation(Strict):
     """Columns of each data set that no example is made of."""
     left_out: dict[str, dict[str, int]] = Field(default_factory=dict)
     """What of the messages of each data set no example is made of, and in how many rows."""
+    left_aside: dict[str, list[str]] = Field(default_factory=dict)
+    """Files in the folder of each data set that are of another kind than those which are read."""
+    template_faults: list[str] = Field(default_factory=list)
+    """What the chat template does not write and a model needs to answer."""
     template_date: str | None = None
     """The date that the chat template prints into every prompt, whatever today is."""
 
@@ -189,18 +202,26 @@ class Preparation(Strict):
             name = place.rpartition("/")[2] if place.startswith("/") else place
             lines.append(f"data {name}: {counts.line()}")
             if columns := self.unread_columns.get(place):
-                left = len(columns) - SHOWN_COLUMNS
-                more = f" and {left} more" if left > 0 else ""
-                listed = ", ".join(columns[:SHOWN_COLUMNS])
-                lines.append(f"data {name}: columns that are not read: {listed}{more}")
+                lines.append(f"data {name}: columns that are not read: {_listed(columns)}")
             if parts := self.left_out.get(place):
                 listed = ", ".join(f"{part} ({_rows(rows)})" for part, rows in parts.items())
                 lines.append(f"data {name}: left out of the text: {listed}")
+            if files := self.left_aside.get(place):
+                lines.append(
+                    f"data {name}: files that are not read, as there are .jsonl or .parquet files: "
+                    f"{_listed(files)}; convert them, or name each in a list of `data`"
+                )
             if place in self.unreadable:
                 lines += [f"data {name}: {line}" for line in self.unreadable[place].lines()]
+        lines += [f"chat template: {fault}" for fault in self.template_faults]
         if self.template_date:
             lines.append(f"chat template: it prints the date, which is {self.template_date} always")
         return lines
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def too_few(spec: TrainingSpec, rows: int) -> str | None:

@@ -142,6 +142,28 @@ def date_in(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     return TEMPLATE_DATE if "strftime_now" in str(tokenizer.chat_template) else None
 
 
+def faults(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """What the template does not write and a model needs to answer as it is trained, in words."""
+    asked, answered = {"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}
+    found, written = [], list(_rendered(tokenizer, [asked, answered]))
+    if not any(_first_token(tokenizer, text.partition(MARK)[2]) for text in written):
+        found.append(
+            "it writes no token at the end of an answer, so the model does not learn to stop; end "
+            "the assistant's turns with {{ eos_token }}"
+        )
+    before = written[0].partition(MARK)[0] if written else ""
+    question = next(_rendered(tokenizer, [asked]), "")
+    prompt = next(_rendered(tokenizer, [asked], add_generation_prompt=True), "")
+    header = before.removeprefix(prompt)
+    if prompt == question and before.startswith(prompt) and header.strip():
+        found.append(
+            f"it writes {header!r} before an answer, but not where one is asked for, so it counts "
+            "in the loss and evaluations ask without it; write it under "
+            "{% if add_generation_prompt %} too"
+        )
+    return found
+
+
 def for_training(template: str) -> str:
     """TRL's training version of a template, which marks what the assistant writes, or itself."""
     clock = CLOCK if template.startswith(CLOCK) else ""
@@ -197,12 +219,18 @@ def chosen_template(tokenizer: "PreTrainedTokenizerBase", tools: list[Any] | Non
     return choose(tools=tools)
 
 
-def _rendered(tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, Any]]) -> Iterator[str]:
+def _rendered(
+    tokenizer: "PreTrainedTokenizerBase", turns: list[dict[str, Any]], **options: Any
+) -> Iterator[str]:
     """As the template itself and as its training version writes them; nothing where it refuses."""
     template = chosen_template(tokenizer)
     for version in dict.fromkeys((template, for_training(template))):
         try:
-            yield str(tokenizer.apply_chat_template(turns, tokenize=False, chat_template=version))
+            yield str(
+                tokenizer.apply_chat_template(
+                    turns, tokenize=False, chat_template=version, **options
+                )
+            )
         except Exception:  # a template can raise anything
             continue
 

@@ -26,17 +26,36 @@ SIGNED = re.compile(r"(?<![\d.])-?\d*\.\d+|(?<![\d.])-?\d+|\d+")
 
 TRUTH = re.compile(r"-?\d*\.?\d+")
 
+CURRENCY = "[$\u20ac\u00a3]"
+
+APART = re.compile(rf"-\\?{CURRENCY}\s*(?=\.?\d)|(?:\A|(?<=[=:(#]))\s*-\s*{CURRENCY}?\s*(?=\.?\d)")
+"""A sign apart from its number: -$5; and - 5 where there is nothing to subtract from."""
+
+INTEGRAL = re.compile(r"(?<=\d)\.0+$")
+"""The decimals of a whole number, as pandas writes them: 18.0."""
+
+WORDS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?: [^\W\d_]+)*")
+"""A truth of letters, too many of them for a product of variables."""
+
+SAID = re.compile(r"[^\W\d_]+(?:[\s,.'-]+[^\W\d_]+)*\.?")
+"""A truth without a number or a sign: B, yes, New York."""
+
 
 def gsm8k(answer: str, truth: str) -> float:
     """The last number of the answer is the truth, as text: Tulu 3's verifier (allenai/open-instruct
     at 0039262, open_instruct/ground_truth_utils.py, GSM8KVerifier), which strips commas between
-    digits and reads no sign before whole numbers. A truth below zero, which it could never find, is
-    held against the last number with its sign."""
+    digits and reads no sign before whole numbers. Two kinds of truths, which it could hardly find,
+    are read otherwise: one below zero is held against the last number with its sign, and one with
+    the decimals of a whole number, 18.0, against the last number without such."""
     truth = truth.strip()
-    text = re.sub(r"(\d),(\d)", r"\1\2", answer)
+    text = re.sub(r"(\d),(\d)", r"\1\2", answer).replace("\u2212", "-")
     negative = truth.startswith("-")
-    numbers = (SIGNED if negative else NUMBER).findall(text.replace("\u2212", "-"))
-    return float(bool(numbers) and numbers[-1] == truth)
+    text = APART.sub("-", text) if negative else text
+    numbers = (SIGNED if negative else NUMBER).findall(text)
+    last = numbers[-1] if numbers else ""
+    if INTEGRAL.search(truth):
+        last, truth = INTEGRAL.sub("", last), INTEGRAL.sub("", truth)
+    return float(last == truth != "")
 
 
 def number(truth: Any) -> str:
@@ -46,7 +65,7 @@ def number(truth: Any) -> str:
         truth = int(truth)
     text = str(truth).rpartition("####")[2].strip().rstrip(".").strip()
     text = text.replace("\u2212", "-").lstrip("+")
-    text = re.sub(r"^(-?)\s*[$\u20ac\u00a3]\s*", r"\1", text)
+    text = re.sub(rf"^(-?)\s*{CURRENCY}?\s*(?=\.?\d)", r"\1", text)
     return re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text)
 
 
@@ -57,8 +76,17 @@ def is_number(truth: Any) -> bool:
 
 def math(answer: str, truth: str) -> float:
     """The last boxed or, without any, the last other expression of the answer equals the truth, by
-    math-verify (huggingface/Math-Verify 0.9.0). One that takes too long to compare is wrong."""
-    return float(math_grader.equal(answer, truth))
+    math-verify (huggingface/Math-Verify 0.9.0). One that takes too long to compare is wrong. To
+    math-verify letters are factors, so of a truth in words the answer has to hold the letters in
+    their order."""
+    equal = math_grader.equal(answer, truth)
+    if equal and WORDS.fullmatch(truth):
+        equal = _letters(truth) in _letters(answer)
+    return float(equal)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W\d_]", "", text.replace(r"\infty", "infinity")).casefold()
 
 
 def ifeval(answer: str, truth: str) -> float:
@@ -117,14 +145,24 @@ def written(dataset: str, truth: Any) -> str:
     return json.dumps(truth)
 
 
-def problem(dataset: str, truth: str) -> str | None:
-    """Why no answer could earn anything by a truth, or None."""
+def in_words(dataset: str, truth: str) -> bool:
+    """Whether a truth has words, of which math-verify finds none in a plain sentence."""
+    if dataset.lower() != "math":
+        return False
+    plain = re.sub(r"\\text\{[^{}]*\}|\\[a-zA-Z]+", " ", truth)
+    return SAID.fullmatch(truth) is not None or re.search(r"[^\W\d_]{4}", plain) is not None
+
+
+def problem(dataset: str, truth: str, stored: Any = None) -> str | None:
+    """Why no answer could earn anything by a truth, or None. An answer that writes a number as the
+    row does (`stored`) has to earn too."""
     name = dataset.lower()
     if name not in GRADERS:
         return f"dataset {dataset!r} has no grader; use one of {', '.join(GRADERS)}"
     if not truth.strip():
         return "its ground_truth is empty"
-    if name in RIGHT and GRADERS[name](RIGHT[name].format(truth), truth) != 1.0:
+    said = {truth} | ({stored} if name in NUMERIC and isinstance(stored, str) else set())
+    if name in RIGHT and any(GRADERS[name](RIGHT[name].format(x), truth) != 1.0 for x in said):
         return (
             f"no answer can earn the ground_truth {truth[:60]!r}: the grader {name} reads it as "
             "wrong itself; correct it, or set another `reward:`, a grader or a path.py:function"

@@ -141,7 +141,7 @@ def test_prepared_world_counts_every_row_once(tokenizer, tmp_path):
     counted = sum(label != IGNORED for labels in prepared.train["labels"] for label in labels[1:])
     assert prepared.counts == {
         "rows": 30, "train": 25, "heldout": 5, "truncated": 0, "dropped": 0, "duplicates": 0,
-        "empty": 0, "unreadable": 0, "folded": 0, "rendered": 0, "spaced": 0,
+        "empty": 0, "unreadable": 0, "folded": 0, "rendered": 0, "spaced": 0, "worded": 0,
         "tokens": sum(tokens), "loss_tokens": counted,
     }  # fmt: skip
     assert prepared.lengths.dtype == np.int32

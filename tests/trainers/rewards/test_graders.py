@@ -38,8 +38,56 @@ def test_gsm8k_reads_commas_and_decimals_as_tulu_does():
 
 
 @pytest.mark.parametrize(
+    ("truth", "answer", "earned"),
+    [
+        ("18.0", "So it is 18.", 1.0),
+        ("18.0", "So it is 18.0", 1.0),
+        ("18.0", "So it is 18.5", 0.0),
+        ("$5.00", "It costs $5.00.", 1.0),
+        ("$5.00", "It costs $50.", 0.0),
+        ("-18.0", "So it is -18", 1.0),
+        ("18", "So it is 18.0", 0.0),  # as Tulu's verifier
+        ("-$5", "He lost 5.\n#### -$5", 1.0),
+        ("-$5", "The loss is -$5.", 1.0),
+        ("-$5", r"The loss is -\$5.", 1.0),
+        ("-$5", "The loss is $-5.", 1.0),
+        ("-$5", "$10-$5", 0.0),
+        ("-$5", "$10 - $5", 0.0),
+        ("- 5", "#### - 5", 1.0),
+        ("- 5", "x = - 5", 1.0),
+        ("- 5", "10 - 5", 0.0),
+    ],
+)
+def test_number_is_reached_as_the_row_and_as_people_write_it(truth, answer, earned):
+    assert graders.is_number(truth)
+    written = graders.written("gsm8k", truth)
+    assert graders.problem("gsm8k", written, truth) is None
+    assert graders.reward(answer, "gsm8k", written) == earned
+
+
+def test_truth_that_its_own_row_does_not_reach_is_told():
+    assert "no answer can earn" in (graders.problem("gsm8k", "5", "5 of 8") or "")
+
+
+@pytest.mark.parametrize(
+    ("truth", "worded"),
+    [("B", True), ("Paris", True), ("The time is 10:30", True), (r"\frac{1}{2}", False),
+     (r"5 \text{ inches}", False), ("x + y", False), ("2xy", False)],
+)  # fmt: skip
+def test_truths_in_words_are_known(truth, worded):
+    assert graders.in_words("MATH", truth) == worded
+    assert not graders.in_words("ifeval", truth)
+
+
+@pytest.mark.parametrize(
     ("answer", "truth", "earned"),
     [
+        (r"So \boxed{Paris}.", "Paris", 1.0),
+        (r"So \boxed{\text{paris}}.", "Paris", 1.0),
+        (r"So \boxed{Sirap}.", "Paris", 0.0),
+        (r"So \boxed{York New}.", "New York", 0.0),
+        (r"So \boxed{\infty}.", "infinity", 1.0),
+        (r"So \boxed{yx}.", "xy", 1.0),
         (r"So \boxed{\frac{1}{2}}.", r"\frac{1}{2}", 1.0),
         (r"So \boxed{0.5}.", r"\frac{1}{2}", 1.0),
         (r"It is $\frac{2}{4}$", r"\frac{1}{2}", 1.0),

@@ -4,7 +4,8 @@ A row is a conversation (`messages` or `conversations`), a question with its ans
 `completion`, Alpaca's `instruction` with `input` and `output`, and others: `QUESTIONS`), a pair of
 answers (`chosen` and `rejected`), what is asked alone (`PROMPTS`), or plain `text`. Where a row has
 several of these, the one that the grid file names is read, then the conversation, then the question
-with its answer.
+with its answer. A row whose columns are those of a form, of which one holds nothing (None, NaN), is
+empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,18 +67,25 @@ def filled(row: Row) -> Watched:
 
 
 def conversation(row: Row) -> Conversation | str:
-    """The conversation in a row, or its plain text.
+    """The conversation in a row, or its plain text, which is blank where the row is empty.
 
     Raises:
         ValueError: the row has none of the forms, or a message in it has an unknown role.
     """
-    row = filled(row)
+    stored, row = row.keys(), filled(row)
+    if (row.named & {"messages", "prompt", "completion", "text"} & stored) - row.keys():
+        return ""
+    unanswered = any(
+        asked in row and answered in stored - row.keys() for asked, answered in QUESTIONS
+    )
     readers = (
         ({"messages"}, _messages),
         ({"prompt", "completion"}, _question_and_answer),
         ({"text"}, _text),
     )
-    for _, read in sorted(readers, key=lambda reader: not reader[0] & row.named):
+    for columns, read in sorted(readers, key=lambda reader: not reader[0] & row.named):
+        if read is _text and unanswered and not columns & row.named:
+            continue
         talk = read(row)
         if talk is not None:
             return talk
@@ -86,6 +94,8 @@ def conversation(row: Row) -> Conversation | str:
             "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
             "columns: {messages: chosen} trains on the chosen answers"
         )
+    if stored & {*CONVERSATIONS, "text"} or any({*names} <= stored for names in QUESTIONS):
+        return ""
     raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
                      f"{WAY_OUT}")  # fmt: skip
 

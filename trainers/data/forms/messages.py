@@ -76,7 +76,7 @@ def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) ->
         ValueError: see `messages`.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        value = str(int(value) if value % 1 == 0 else value)  # pandas makes 18 to 18.0
     if not isinstance(value, str):
         return messages(value, column)
     parsed = parsed_messages(value)

@@ -26,7 +26,7 @@ PAIR_QUESTIONS = ("prompt", "instruction", "question", "query", "input")
 
 
 class Pair(NamedTuple):
-    """What was asked, and two ways to go on."""
+    """What was asked, and two ways to go on; without a turn where the row lacks one of them."""
 
     prompt: Messages
     chosen: Messages
@@ -45,14 +45,16 @@ def pair_of(row: Row) -> Pair:
     Raises:
         ValueError: the row is no pair, or a message in it has an unknown role.
     """
-    row = filled(row)
+    stored, row = row.keys(), filled(row)
     if not {"chosen", "rejected"} <= row.keys():
+        if {"chosen", "rejected"} <= stored:
+            return Pair([], [], [])
         raise ValueError(
             f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
             f"`prompt` where they are the answers alone: {WAY_OUT}"
         )
     pair = _pair(row)
-    if not pair.prompt and any(side[0]["role"] == "system" for side in pair[1:3]):
+    if not pair.prompt and any(side and side[0]["role"] == "system" for side in pair[1:3]):
         return pair
     return pair._replace(prompt=with_extras(row, pair.prompt).messages)
 
@@ -65,6 +67,8 @@ def _pair(row: Watched) -> Pair:
         answer(row[name], name, "assistant", asked) for name in ("chosen", "rejected")
     )
     for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if isinstance(row[name], str) and row[name].rstrip().endswith("\n\nAssistant:"):
+            return Pair([], [], [])  # a transcript without an answer
         if not side or side[-1]["role"] != "assistant":
             raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
     if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):

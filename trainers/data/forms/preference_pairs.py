@@ -39,8 +39,11 @@ def rendered(pair: Pair, tokenizer: PreTrainedTokenizerBase) -> tuple[Text, Text
     """The chosen and the rejected one, whatever they say.
 
     Raises:
-        ValueError: the template cannot tell turns apart, or an answer is not the assistant's.
+        ValueError: the template cannot tell turns apart, or an answer is not the assistant's or not
+            there.
     """
+    if not (pair.chosen and pair.rejected):
+        raise ValueError("`chosen` or `rejected` holds no answer")
     chosen, rejected = (
         _text(Conversation(pair.prompt + side), len(pair.prompt), tokenizer)
         for side in (pair.chosen, pair.rejected)

@@ -65,15 +65,17 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
     Raises:
         ValueError: the row is no prompt, or no answer to it could earn anything.
     """
-    row = filled(row)
-    column, asked = _asked(row)
+    stored, row = row, filled(row)
+    column, asked = _asked(row, stored)
     if reward is not None and own_function.is_own(reward):
-        columns = {name: value for name, value in row.items() if name != column}
+        columns = {k: value for k, value in stored.items() if k != column and value is not None}
         return Prompt(asked, "", "", columns)
     name = next(iter(row.first_named(TRUTHS)), None)
     if {"instruction_id_list", "kwargs"} <= row.keys() and name not in row.named:
         constraints = {name: row[name] for name in ("instruction_id_list", "kwargs")}
         return _graded(asked, reward or "ifeval", json.dumps(constraints), check)
+    if name is None and (empty := next((name for name in TRUTHS if name in stored), None)):
+        raise ValueError(f"its `{empty}` is empty")
     if name is None:
         raise ValueError(
             f"a row with the columns {', '.join(row)}; it needs what answers are held against, in "
@@ -88,16 +90,19 @@ def read(row: Row, reward: str | None = None, check: bool = True) -> Prompt:
 
 def _graded(asked: Messages, dataset: str, truth: Any, check: bool) -> Prompt:
     text = graders.written(dataset, truth)
-    problem = graders.problem(dataset, text) if check else None
+    problem = graders.problem(dataset, text, truth) if check else None
     if problem:
         raise ValueError(problem)
     return Prompt(asked, dataset.lower(), text)
 
 
-def _asked(row: Watched) -> tuple[str, Messages]:
-    """The column that has it, and without answers at the end, which some sets have."""
+def _asked(row: Watched, stored: Row) -> tuple[str, Messages]:
+    """The column that has it, and without answers at the end, which some sets have. `row` has what
+    is filled of `stored`; nothing is asked where the column is not."""
     column = next(iter(row.first_named(ASKED)), None)
     if column is None:
+        if empty := next((column for column in ASKED if column in stored), None):
+            return empty, []
         raise ValueError(
             f"a row with the columns {', '.join(row) or 'none'}; it needs what is asked, in "
             f"`messages`, `prompt` or `question`: {WAY_OUT}"
@@ -135,4 +140,5 @@ def text(row: Row, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Text:
     if talk.tools:
         raise ValueError("`tools` are not called in RLVR; use data without that column")
     read = Rendering.of(tokenizer).prompt(talk)
-    return Text(read.text, None, blank=False, folded=read.folded)
+    worded = graders.in_words(prompt.dataset, prompt.ground_truth)
+    return Text(read.text, None, blank=False, folded=read.folded, worded=worded)

@@ -1,6 +1,7 @@
 """One row -> the tokens that the model reads, and which of them count in the loss."""
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -9,11 +10,19 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from trainers.data.forms.conversation import conversation
+from trainers.data.forms.messages import transcript
 from trainers.data.forms.rendering import Rendering
 from trainers.data.rows.stored_rows import Row
 
 IGNORED = -100
 """The label of a token that does not count in the loss (torch's ignore_index)."""
+
+
+TURNS = re.compile(
+    r"<\|(?:im_start|start_header_id|user|assistant)\|>|<start_of_turn>|\[INST\]"
+    r"|### ?(?:Human|User|Instruction):[\s\S]*### ?(?:Assistant|Response):"
+)
+"""Marks of turns in texts that other chat templates wrote."""
 
 
 class Text(NamedTuple):
@@ -32,6 +41,8 @@ class Text(NamedTuple):
     """Whether an answer begins with white space, as texts do that TRL joins to their prompt."""
     left_out: frozenset[str] = frozenset()
     """What of the row's messages it does not have, in words."""
+    worded: bool = False
+    """Whether it is a prompt whose truth is in words."""
 
 
 def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
@@ -122,6 +133,7 @@ def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     inside = text.removeprefix(rendering.opening)
     has_end = bool(end) and inside.rstrip().endswith(end)
     marked = inside.rstrip().removesuffix(end) if has_end else inside
-    rendered = loss_on != "all" and any(mark in marked for mark in rendering.marks)
+    talk = any(mark in marked for mark in rendering.marks) or TURNS.search(text)
+    rendered = loss_on != "all" and bool(talk or transcript(text))
     whole = rendering.opening + inside + ("" if has_end else end)
     return Text(whole, None, blank=not text.strip(), rendered=rendered)

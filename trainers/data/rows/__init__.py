@@ -1,1 +1,2 @@
-"""Rows as people store them. Reading order: `sources`, `stored_rows`, `json_rows`, `hub_data`."""
+"""Rows as people store them. Reading order: `sources`, `folders`, `stored_rows`, `json_rows`,
+`hub_data`."""

@@ -1,13 +1,13 @@
 """Named data -> its rows, their number, their order and their fingerprint. Loads no torch.
 
-How files are read is in trainers/data/rows/stored_rows.py, what a row says in conversation.py.
+Which files of a folder are read is in folders.py, how in stored_rows.py, what a row says in
+trainers/data/forms/conversation.py.
 """
 
 import functools
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,13 @@ import numpy as np
 
 from trainers.data.rows import hub_data
 from trainers.data.rows import stored_rows as storage
+from trainers.data.rows.folders import (
+    LOCAL_SUFFIXES,
+    data_files,
+    folder_files,
+    reason,
+    saved_to_disk,
+)
 from trainers.data.rows.stored_rows import DataUnavailable, Row, Rows
 from trainers.specs.data import DataSpec
 from trainers.specs.fields import expanded
@@ -46,64 +53,11 @@ KNOWN_EXAMPLES = {
 }
 """Rows of hub data by name and split, for plans made offline. Source: the data set's card."""
 
-LOCAL_SUFFIXES = (*storage.JSON, *storage.TABLES)
-
-DICTIONARY = "dataset_dict.json"
-"""Marks a folder of several splits that `save_to_disk` has written."""
-
-SPLIT_NAMES = re.compile(
-    r"(^|[^a-z])(train|training|test|testing|eval|evaluation|valid|validation|val|dev)([^a-z]|$)"
-)
-"""File and folder names by which `datasets` tells splits apart."""
-
 
 def is_local(name: str) -> bool:
     return (
         storage.suffix(name) in LOCAL_SUFFIXES or name.startswith((".", "/")) or Path(name).is_dir()
     )
-
-
-def data_files(data: DataSpec) -> list[Path]:
-    """The files of local data, ordered by name; of a folder whose files or README name splits,
-    those of the split alone, as `datasets` tells them apart.
-
-    Raises:
-        DataUnavailable: the folder has no such split or configuration.
-    """
-    folder = Path(data.name)
-    if not folder.is_dir():
-        return [folder]
-    paths = _folder_files(folder)
-    if _saved_to_disk(data.name):
-        return paths
-    named = any(SPLIT_NAMES.search(str(path.relative_to(folder)).lower()) for path in paths)
-    if not named and data.config is None:
-        return paths
-    import datasets
-
-    try:
-        builder = datasets.load_dataset_builder(str(folder), name=data.config)
-    except Exception as error:  # datasets raises a dozen unrelated types
-        raise DataUnavailable(f"{folder}: {_reason(error)}") from error
-    splits = {str(name): paths for name, paths in (builder.config.data_files or {}).items()}
-    if data.split not in splits:
-        raise DataUnavailable(
-            f"{folder}: no split {data.split!r}; `split` is one of {', '.join(splits)}"
-        )
-    return sorted(Path(path) for path in splits[data.split])
-
-
-def _folder_files(folder: Path) -> list[Path]:
-    """JSON lines and parquet; files of the other kinds only where there are none of these."""
-    for suffixes in ((".jsonl", ".parquet"), LOCAL_SUFFIXES):
-        paths = sorted(
-            path
-            for path in folder.rglob("*")
-            if storage.suffix(path) in suffixes and path.name not in ("state.json", DICTIONARY)
-        )
-        if paths:
-            return paths
-    return []
 
 
 def problem(name: str) -> str | None:
@@ -119,7 +73,7 @@ def problem(name: str) -> str | None:
         return None
     allowed = ", ".join(LOCAL_SUFFIXES[:-1]) + f" or {LOCAL_SUFFIXES[-1]} (also with .gz)"
     if Path(name).is_dir():
-        return None if _folder_files(Path(name)) else (
+        return None if folder_files(Path(name)) else (
             f"no file in the folder {name!r} ends in {allowed}"
         )  # fmt: skip
     if storage.suffix(name) not in LOCAL_SUFFIXES:
@@ -153,7 +107,7 @@ def _stored(data: DataSpec) -> int | None:
     if data.name in WORLD:
         return data.examples or WORLD_EXAMPLES
     if is_local(data.name):
-        if _saved_to_disk(data.name):
+        if saved_to_disk(data.name):
             return len(_from_disk(data))
         return sum(_file_rows(str(path), path.stat().st_mtime_ns) for path in data_files(data))
     return KNOWN_EXAMPLES.get((data.name, data.split)) or data.examples
@@ -264,15 +218,10 @@ def _all_rows(data: DataSpec) -> Rows:
         return storage.InMemory(list(world))
     if not is_local(data.name):
         return storage.Table(hub_data.table(data))
-    if _saved_to_disk(data.name):
+    if saved_to_disk(data.name):
         return storage.Table(_from_disk(data))
     parts = [storage.opened(path) for path in data_files(data)]
     return parts[0] if len(parts) == 1 else storage.Parts(parts)
-
-
-def _saved_to_disk(name: str) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
-    return any((Path(name) / file).is_file() for file in ("state.json", DICTIONARY))
 
 
 def _from_disk(data: DataSpec) -> Any:
@@ -281,7 +230,7 @@ def _from_disk(data: DataSpec) -> Any:
     try:
         saved = datasets.load_from_disk(data.name)
     except Exception as error:  # datasets raises a dozen unrelated types
-        raise DataUnavailable(f"{data.name}: {_reason(error)}") from error
+        raise DataUnavailable(f"{data.name}: {reason(error)}") from error
     if not isinstance(saved, dict):
         return saved
     if data.split not in saved:
@@ -289,8 +238,3 @@ def _from_disk(data: DataSpec) -> Any:
             f"{data.name}: no split {data.split!r}; `split` is one of {', '.join(map(str, saved))}"
         )
     return saved[data.split]
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

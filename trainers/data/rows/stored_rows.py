@@ -226,15 +226,17 @@ def _table(path: Path) -> Any:
             case _:
                 return datasets.Dataset.from_csv(str(path), cache_dir=cache, **_csv(path))
     except Exception as error:  # pyarrow and datasets raise a dozen unrelated types
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(_first_line(error)) from None  # `opened` would tell the cause, a wrapper
 
 
 def _csv(path: Path) -> dict[str, Any]:
     """Options of a CSV file: its delimiter, and every column as text: `007` is no number, and `NA`
-    is not missing."""
+    is not missing. Columns without a name, as of an index, and repeated ones are called as pandas
+    does."""
     import csv
 
     import datasets
+    import pandas as pd
 
     with stream(path) as file:
         head = file.readline().decode("utf-8-sig")
@@ -242,7 +244,7 @@ def _csv(path: Path) -> dict[str, Any]:
         delimiter = csv.Sniffer().sniff(head, ",;\t|").delimiter
     except csv.Error:  # one column
         delimiter = ","
-    names = next(csv.reader([head], delimiter=delimiter), [])
+    names = pd.read_csv(path, sep=delimiter, nrows=0, encoding="utf-8-sig").columns
     features = datasets.Features({name: datasets.Value("string") for name in names})
     return {"features": features, "sep": delimiter, "keep_default_na": False,
             "encoding": "utf-8-sig"}  # fmt: skip
@@ -251,4 +253,5 @@ def _csv(path: Path) -> dict[str, Any]:
 def _first_line(error: BaseException) -> str:
     cause = error.__cause__ if error.__cause__ is not None else error
     lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__
+    line = lines[0] if lines else type(cause).__name__
+    return f"{line}; save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else line

@@ -1,5 +1,6 @@
 """Which columns of the data are read, and which stand there unread. Loads no torch."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ class Watched(dict[str, Any]):
 
     def filled(self) -> "Watched":
         """The columns that hold something; what is read of them is noted here too."""
-        filled = Watched({k: v for k, v in super().items() if v is not None}, self.read)
+        filled = Watched({k: v for k, v in super().items() if not _missing(v)}, self.read)
         filled.named = self.named
         return filled
 
@@ -47,13 +48,18 @@ class Watched(dict[str, Any]):
         )
 
 
+def _missing(value: Any) -> bool:
+    """None, or NaN, as which pandas writes it into JSON."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 class ColumnsRead(NamedTuple):
     """Of one data set."""
 
     there: set[str]
     """Columns that a row which was read has."""
     filled: set[str]
-    """Columns in which a row that was read has a value: no None, no blank text."""
+    """Columns in which a row that was read has a value: no None, no NaN, no blank text."""
     read: set[str]
     """Those of which a row's value was read."""
     left_out: Counter[str]

@@ -8,7 +8,7 @@ from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
 
 from tests.trainers.families import FAMILIES, template, tokenizer
 from trainers.data import prepare
-from trainers.data.forms.tokenize import IGNORED, tokenise
+from trainers.data.forms.tokenize import IGNORED, text_of, tokenise
 from trainers.models import chat_template, tiny, training_templates
 from trainers.specs.training import SftSpec
 
@@ -149,6 +149,50 @@ def test_text_that_is_a_conversation_has_one_end_and_is_told(tiny, tmp_path):
     assert "1 texts that are conversations" in prepared.preparation.lines()[0]
     whole = SftSpec.model_validate(spec | {"loss_on": "all"})
     assert prepare.prepare(whole, tiny.tokenizer, tmp_path / "all").counts["rendered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("### Human: hi### Assistant: ho", 1),
+        ("<s>[INST] hi [/INST] ho </s>", 1),
+        ("\n\nHuman: hi\n\nAssistant: ho", 1),
+        ("<|user|>\nhi\n<|assistant|>\nho", 1),
+        ("### Instruction:\nhi\n\n### Response:\nho", 1),
+        ("Human: I said hi. ### A heading: ho", 0),
+    ],
+)
+def test_text_that_is_a_conversation_in_another_spelling_is_told(text, rendered, tiny):
+    assert text_of({"text": text}, tiny.tokenizer, "assistant").rendered == bool(rendered)
+    assert not text_of({"text": text}, tiny.tokenizer, "all").rendered
+
+
+def test_template_without_an_end_or_a_generation_prompt_is_told(family):
+    _name, tokens = family
+    assert chat_template.faults(tokens) == []
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}END\n{% endfor %}"
+    asked = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    tokens.chat_template = (turns + asked).replace("END", "")
+    (fault,) = chat_template.faults(tokens)
+    assert "no token at the end of an answer" in fault
+    tokens.chat_template = turns.replace("END", str(tokens.eos_token))
+    (fault,) = chat_template.faults(tokens)
+    assert r"writes '<|im_start|>assistant\n' before an answer" in fault
+    closed = "{{ m.content }}{% if m.role == 'user' %} [/INST]{% else %}{{ eos_token }}{% endif %}"
+    tokens.chat_template = "{% for m in messages %}" + closed + "{% endfor %}"
+    assert chat_template.faults(tokens) == [], "Mistral's question ends where the answer begins"
+
+
+def test_faults_of_a_template_are_in_the_plan(tmp_path):
+    own, rows = tmp_path / "own.jinja", tmp_path / "rows.jsonl"
+    own.write_text("{% for m in messages %}### {{ m.role }}:\n{{ m.content }}\n{% endfor %}")
+    rows.write_text(json.dumps({"messages": TALK[1:3]}) + "\n")
+    spec = SftSpec.model_validate({
+        "kind": "sft", "data": {"name": str(rows)}, "heldout": 0, "learning_rate": 1e-3,
+        "batch_size": 1, "chat_template": str(own), "loss_on": "all",
+    })  # fmt: skip
+    lines = prepare.prepare(spec, tiny.tokenizer(), tmp_path / "data").preparation.lines()
+    assert sum("chat template: it writes " in line for line in lines) == 2
 
 
 def test_tool_calls_are_written_as_the_template_has_them():

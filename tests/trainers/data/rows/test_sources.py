@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -145,3 +146,34 @@ def test_damaged_line_of_a_file_names_file_and_line(content, tmp_path):
     path.write_text(content)
     with pytest.raises(sources.DataUnavailable, match=r"rows\.jsonl"):
         list(sources.rows(data(path)))
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_csv_with_the_index_that_pandas_writes_is_read(ending, tmp_path):
+    path = tmp_path / f"rows.{ending}"
+    pd.DataFrame([{"prompt": "007", "completion": "a,\n b"}]).to_csv(path)
+    expected = {"Unnamed: 0": "0", "prompt": "007", "completion": "a,\n b"}
+    assert list(sources.rows(data(path))) == [expected]
+
+
+def test_csv_with_repeated_columns_keeps_the_first_name(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,note,note\na,b,c\n")
+    assert list(sources.rows(data(path))) == [{"text": "a", "note": "b", "note.1": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text\nCafé\n".encode("latin-1"), "save it as UTF-8"),
+        ("größe\na\n".encode("latin-1"), "save it as UTF-8"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        (b"", "No columns"),
+    ],
+    ids=["Latin-1", "Latin-1 head", "ragged", "empty"],
+)
+def test_csv_that_cannot_be_read_says_why(content, said, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(sources.DataUnavailable, match=rf"rows\.csv: .*{said}"):
+        sources.count(data(path))
