@@ -133,7 +133,7 @@ def _labels(out: Path, asked: list[Benchmark], spec: EvaluateSpec) -> dict[Bench
 
 def _is_file(benchmark: Benchmark) -> bool:
     built_in = benchmarks.BENCHMARKS.get(benchmark.name) == benchmark
-    return Path(benchmark.tasks[0]).is_absolute() and not built_in
+    return bool(benchmark.tasks) and Path(benchmark.tasks[0]).is_absolute() and not built_in
 
 
 def _record_model(
