@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.plan import starting_points
-from sweep.plan.starting_points import KINDS, STEP_LAW
+from sweep.plan.starting_points import PUBLISHED, STEP_LAW
 from trainers.data.rows import sources
 from trainers.models import at_hand
 from trainers.specs.conditions import Sharding
@@ -90,7 +90,7 @@ class Size(NamedTuple):
 
 def text(wanted: Wanted, data: Data, size: Size, place: Place, notes: list[str]) -> str:
     """A whole grid file; `notes` are sentences of its head."""
-    kind = KINDS[wanted.kind]
+    kind = PUBLISHED[wanted.kind]
     middle = starting_points.centre(wanted.kind, wanted.size)
     low, high = wanted.sizes(size.batches)
     octaves = max(size.rates - 1, size.batches + 1)
@@ -137,7 +137,7 @@ def _machine(wanted: Wanted) -> str:
 
 def known_data(wanted: Wanted) -> Data:
     """Rows of the data where that is known here, and tokens of one."""
-    guess = float(KINDS[wanted.kind].tokens_per_example)
+    guess = float(PUBLISHED[wanted.kind].tokens_per_example)
     rows = sources.total((DataSpec(name=wanted.data),))
     path = Path(wanted.data)
     if rows and path.is_file() and path.suffix in (".jsonl", ".json"):

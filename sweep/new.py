@@ -51,17 +51,19 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
 ) -> None:
     """Write a grid file for a model, data, benchmarks, GPUs and hours."""
-    kinds = ", ".join(starting_points.KINDS)
+    kinds = ", ".join(starting_points.PUBLISHED)
     kind = kind or _ask(f"What is swept ({kinds})?", "sft")
-    if kind not in starting_points.KINDS:
+    if kind not in starting_points.PUBLISHED:
         stop(BAD_INPUT, f"--kind {kind!r}: use one of {kinds}")
     model = model or _ask("Model (hub id, folder, .gguf file)?", "HuggingFaceTB/SmolLM2-135M")
-    data = data or _ask("Data (hub id, file or folder)?", starting_points.KINDS[kind].data)
+    data = data or _ask("Data (hub id, file or folder)?", starting_points.PUBLISHED[kind].data)
     for problem in (models.problem(model), sources.problem(data)):
         if problem:
             stop(BAD_INPUT, problem)
     if benchmarks is None:
-        benchmarks = _ask("Benchmarks (names with commas)?", starting_points.KINDS[kind].benchmarks)
+        benchmarks = _ask(
+            "Benchmarks (names with commas)?", starting_points.PUBLISHED[kind].benchmarks
+        )
     gpus = _ask("GPUs at hand?", 1) if gpus is None else gpus
     if gpus < 0:
         stop(BAD_INPUT, f"--gpus {gpus}: give 0 or more")

@@ -38,7 +38,7 @@ def needed(
     """Those of a trial that is still to be trained (`train`), or lacks the `missing` evaluations;
     `data` has the fingerprints of data by `DataSpec.label`."""
     spec = trial.spec
-    if spec is None or spec.kind != "dpo" or trial.parent is None:
+    if spec is None or not spec.NEEDS_REFERENCE or trial.parent is None:
         return []
     specs: list[StageSpec] = [spec] if train else []
     for want in missing:
@@ -51,7 +51,7 @@ def needed(
 
 def expected(planned: Iterable[Trial]) -> int:
     """How many a plan has for training; one of a stage whose parent is yet to be chosen."""
-    trials = [trial for trial in planned if trial.spec is not None and trial.spec.kind == "dpo"]
+    trials = [trial for trial in planned if trial.spec and trial.spec.NEEDS_REFERENCE]
     chosen = {one.key for trial in trials for one in needed(trial, True, [], {})}
     return len(chosen) + len({trial.stage for trial in trials if trial.parent is None})
 

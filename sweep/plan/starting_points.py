@@ -20,7 +20,7 @@ class Setting(NamedTuple):
     batch_size: int
 
 
-class Kind(NamedTuple):
+class Published(NamedTuple):
     settings: tuple[Setting, Setting]
     source: str
     data: str
@@ -32,8 +32,8 @@ class Kind(NamedTuple):
     """A guess before the data is seen."""
 
 
-KINDS = {
-    "sft": Kind(
+PUBLISHED = {
+    "sft": Published(
         (Setting(9.0e-5, 8), Setting(3.1e-6, 32)),
         "SmolTulu, table 2 (arXiv 2412.08347): SFT-1130 at 9e-5 / 8, SFT-1207 at 3.1e-6 / 32",
         "allenai/tulu-3-sft-mixture",
@@ -42,7 +42,7 @@ KINDS = {
         "Tulu 3's SFT (arXiv 2411.15124)",
         700,
     ),
-    "dpo": Kind(
+    "dpo": Published(
         (Setting(8.0e-7, 12), Setting(5.0e-7, 32)),
         "SmolTulu, table 5 (arXiv 2412.08347): DPO-1130 at 8e-7 / 12, DPO-1207 at 5e-7 / 32",
         "allenai/llama-3.1-tulu-3-8b-preference-mixture",
@@ -51,7 +51,7 @@ KINDS = {
         "Tulu 3's DPO (arXiv 2411.15124)",
         1000,
     ),
-    "reward": Kind(
+    "reward": Published(
         (Setting(4.0e-5, 4), Setting(7.5e-7, 8)),
         "SmolTulu, table 7 (arXiv 2412.08347): RM-1130 at 4e-5 / 4, RM-1207 at 7.5e-7 / 8",
         "allenai/llama-3.1-tulu-3-8b-preference-mixture",
@@ -60,7 +60,7 @@ KINDS = {
         "SmolTulu's and Tulu 3's reward models (arXiv 2411.15124)",
         1000,
     ),
-    "rlvr": Kind(
+    "rlvr": Published(
         (Setting(3.0e-6, 32), Setting(3.0e-6, 32)),
         "SmolTulu-Reinforced's model card: PPO at 3e-6 / 32",
         "allenai/RLVR-GSM-MATH-IF-Mixed-Constraints",
@@ -81,7 +81,7 @@ KINDS = {
 
 def centre(kind: str, parameters: float) -> Setting:
     """The middle of the axes: learning rate, and batch size as a power of two."""
-    low, high = KINDS[kind].settings
+    low, high = PUBLISHED[kind].settings
     rate = math.sqrt(low.learning_rate * high.learning_rate)
     rate *= (parameters / ANCHOR_PARAMETERS) ** EXPONENT
     batch = math.sqrt(low.batch_size * high.batch_size)

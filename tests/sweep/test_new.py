@@ -46,7 +46,7 @@ def test_grid_passes_the_dry_run_and_is_centred(situation, tmp_path):
     planned = [trial for trial in trials.trials(grid) if trial.spec is not None]
     text = out.read_text()
     assert f"= {len(planned)} trials" in text
-    source = starting_points.KINDS[stage.name].source
+    source = starting_points.PUBLISHED[stage.name].source
     assert f"Middle of the axes: {source}; " in text.replace("\n# ", " ")
     assert "    keep: best   # other weights go after scoring" in text
     assert max(map(len, text.splitlines()[2:])) <= 110

@@ -1,7 +1,6 @@
 """The kinds of training stages: `kind:` of a stage in a grid file -> its spec.
 
-A new kind is a spec that derives from `TrainingSpec`, its place in both lists here, and an arm of
-the `match` in trainers/dispatch.py.
+CONTRIBUTING.md says what a new kind needs; tests/trainers/specs/test_kinds.py holds it.
 """
 
 from typing import Annotated

@@ -29,7 +29,7 @@ class TooMany(NotLaned):
 
 def lane_key(spec: StageSpec) -> str | None:
     """Trainings of one model with equal keys may share a pass; None: this one never shares."""
-    if spec.kind == "rlvr" or spec.optimizer not in OPTIMIZERS:
+    if not spec.HAS_LANES or spec.optimizer not in OPTIMIZERS:
         return None
     adapter = spec.adapter
     if adapter is not None and (adapter.dropout or adapter.dora or adapter.in_4_bits):

@@ -17,6 +17,7 @@ class PairSpec(TrainingSpec):
 
     FORM = "pairs"
     UNIT = "pairs"
+    HAS_LANES = True
 
     batch_size: Count
     """Pairs per optimizer step, whatever the hardware."""
@@ -36,6 +37,8 @@ class DpoSpec(PairSpec):
         unit_of=("loss", "beta"),
         in_one_unit=HeldoutScore(PAIR_ACCURACY, "accuracy", True, before=False),
     )
+
+    NEEDS_REFERENCE = True
 
     kind: Literal["dpo"]
     loss: Literal["dpo_norm", "sigmoid"] = "dpo_norm"

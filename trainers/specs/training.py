@@ -68,6 +68,12 @@ class TrainingSpec(OptimizerSpec):
     HELDOUT: ClassVar[HeldoutScore | None] = HeldoutScore("heldout_loss", "loss", False, True)
     """What is measured on the held-out slice; None for nothing."""
 
+    NEEDS_REFERENCE: ClassVar[bool] = False
+    """Whether it reads the log-probabilities of the model that it starts from, which a pass of its
+    own computes once for all cells."""
+    HAS_LANES: ClassVar[bool] = False
+    """Whether trials of this kind may be trained in one pass (trainers/lanes)."""
+
     kind: str
     """What is trained: `sft`, `dpo`, `reward` or `rlvr`."""
     data: Data
@@ -217,6 +223,7 @@ class TrainingSpec(OptimizerSpec):
 class SftSpec(TrainingSpec):
     """Supervised fine-tuning with a fixed effective batch."""
 
+    HAS_LANES = True
     DATA_FIELDS = ("heldout", "max_length", "loss_on", "chat_template")
 
     kind: Literal["sft"]

@@ -54,7 +54,7 @@ def _published(grid: Grid, stage: Stage, sizes: tuple[int, ...]) -> Expected:
     middle = starting_points.centre(kind, known or starting_points.ANCHOR_PARAMETERS)
     rates = {size: middle.learning_rate * (size / middle.batch_size) ** ROOT_RULE for size in sizes}
     size = f"at {known / 1e6:,.0f} M parameters" if known else "the model's size is not known"
-    source = starting_points.KINDS[kind].source
+    source = starting_points.PUBLISHED[kind].source
     return Expected(rates, f"{source}; {size} by {starting_points.STEP_LAW}; LR ~ root B")
 
 
