@@ -15,7 +15,7 @@ from pydantic import Field
 
 from trainers.data.rows import sources
 from trainers.hub_errors import reason
-from trainers.models import load as models
+from trainers.models import load
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateAt, EvaluateSpec
 from trainers.specs.fields import Strict
@@ -64,7 +64,7 @@ def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> N
     hub_benchmarks = any(hub_data(benchmark, evaluate) for benchmark in _benchmarks(evaluate))
     return Needs(
         models=tuple(
-            model for model in named if models.on_hub(model.name) or _to_convert(model.name)
+            model for model in named if load.on_hub(model.name) or _to_convert(model.name)
         ),
         data=tuple(on_hub),
         evaluate=evaluate if hub_benchmarks else None,
@@ -73,7 +73,7 @@ def needs(named: list[Model], data: list[DataSpec], evaluate: EvaluateSpec) -> N
 
 
 def _to_convert(name: str) -> bool:
-    file = models.gguf_file(name)
+    file = load.gguf_file(name)
     if file is None:
         return False
     from trainers.models import gguf
@@ -224,10 +224,10 @@ def main() -> int:
 def _fetch_model(name: str, revision: str | None, held: Commits) -> Commits:
     what, mark = f"model {name!r}", f"model:{name}"
     commits: Commits = {}
-    if models.on_hub(name):
+    if load.on_hub(name):
         commits = {mark: _commit(name, "model", revision, what, held.get(mark))}
     try:
-        models.local_folder(name, commits.get(mark))
+        load.local_folder(name, commits.get(mark))
     except Exception as error:  # hub client and file formats each raise their own
         raise FetchFailed(f"{what}: {reason(error, commits.get(mark))}") from error
     return commits

@@ -42,8 +42,8 @@ def reach(cells: Cells, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     batch size."""
     table = cells.table.loc[(cells.table.status != "failed") & cells.table.y.isin(y)]
     rates = table.groupby("y").x
-    gaps = np.concatenate([np.diff(np.unique(own.to_numpy(dtype=float))) for _, own in rates])
-    step = max(STEP, float(np.median(gaps))) if len(gaps) else STEP
+    gaps: list[float] = [gap for _, own in rates for gap in np.diff(np.unique(own)).tolist()]
+    step = max(STEP, float(np.median(gaps))) if gaps else STEP
     lowest, highest = rates.min().to_numpy(), rates.max().to_numpy()
     near = (np.abs(y[:, None] - y) <= NEIGHBOURS + 1e-9) & (rates.nunique().to_numpy() < FEW)[
         :, None

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.audit import tables as page
+from analysis.audit import tables
 from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import Audit
@@ -114,7 +114,7 @@ def contamination(
     except KeyboardInterrupt:
         stop(INTERRUPTED, "interrupted")
     show_contamination(record)
-    show_pairs(out / page.CONTAMINATED)
+    show_pairs(out / tables.CONTAMINATED)
     _end(out, record)
 
 
@@ -187,7 +187,7 @@ def show_contamination(record: dict[str, Any]) -> None:
             contaminated.append((name, clean[0]))
         about = benchmark["name"], f"{benchmark['items']:,}"
         for name, row in contaminated:
-            table.add_row(*about, name, *page.share_parts(row))
+            table.add_row(*about, name, *tables.share_parts(row))
             about = "", ""
     console.print(table)
     rule = record["rule"]
@@ -229,7 +229,7 @@ def _marked(segments: list[tuple[str, bool]]) -> Text:
 def show_languages(record: dict[str, Any]) -> None:
     """A row per language or kind that was found, two columns per data set: of conversations, of
     characters. More data sets than fit beside each other are in further tables."""
-    rows = page.language_rows(record)
+    rows = tables.language_rows(record)
     for first in range(0, len(record["data"]), BESIDE):
         some = slice(first, first + BESIDE)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -240,7 +240,7 @@ def show_languages(record: dict[str, Any]) -> None:
         for row in rows:
             cells = [share for shares in row.shares[some] for share in shares[1:]]
             if any(cells):
-                table.add_row(row.name, *map(page.percent, cells))
+                table.add_row(row.name, *map(tables.percent, cells))
         console.print(table)
     for data in record["data"]:
         count = sum(data["conversations"].values())

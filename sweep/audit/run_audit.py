@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.audit import tables as page
+from analysis.audit import tables
 from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import BASE, Grid
@@ -33,7 +33,7 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
     audit = grid.audit
     if not (audit.contamination or audit.languages):
         return
-    out = folder.path / page.FOLDER
+    out = folder.path / tables.FOLDER
     data = _data(resolved)
     seen = {"stages": _seen(grid), "format": FORMAT}
     content = {name: sources.fingerprint(reading.data) for name, reading in data.items()}
@@ -41,7 +41,7 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
         if audit.contamination:
             asked = [audit.model_dump(exclude={"languages"}), _items_content(grid)]
             facts = {**seen, "fingerprint": files.short_hash(content, asked, FORMAT)}
-            if _anew(out / page.CONTAMINATION, facts):
+            if _anew(out / tables.CONTAMINATION, facts):
                 say(f"audit: looking for {len(audit.contamination)} benchmarks in the data")
                 items = audit_items.read(
                     audit_items.Request(
@@ -54,7 +54,7 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
                 _tell(record, say)
         if audit.languages:
             facts = {**seen, "fingerprint": files.short_hash(content, FORMAT)}
-            if _anew(out / page.LANGUAGES, facts):
+            if _anew(out / tables.LANGUAGES, facts):
                 say("audit: counting the languages of the data")
                 _tell(records.languages(data, out, devices.cores(), facts), say)
     except (DataUnavailable, EvaluationUnavailable) as error:

@@ -6,9 +6,8 @@ grids/lr_bs.yaml:12: stages.sft.kind: 'dop' is not a stage; use one of sft
 from pathlib import Path
 from typing import Any
 
-from sweep.gridfile import cells, checks, paths, screening
+from sweep.gridfile import cells, checks, paths, screening, yaml
 from sweep.gridfile import stages as stagefile
-from sweep.gridfile import yaml as yamlfile
 from sweep.gridfile.errors import Problems
 from sweep.gridfile.keys.schema import (
     GRID_KEYS,
@@ -48,10 +47,10 @@ def load(path: Path, overrides: list[str] | None = None) -> Grid:
         GridError: with every problem found, each naming file, line, key, value and what is allowed.
     """
     try:
-        document = yamlfile.read(path)
+        document = yaml.read(path)
         for override in overrides or []:
             _override(document, override)
-    except yamlfile.YamlProblem as error:
+    except yaml.YamlProblem as error:
         raise GridError([str(error)]) from error
     document.data = {k: v for k, v in document.data.items() if not k.startswith(OWN)}
     checker = _Checker(document)
@@ -64,7 +63,7 @@ def _override(document: Document, override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise yamlfile.YamlProblem(where, "is not of the form stages.sft.epochs=1")
+        raise yaml.YamlProblem(where, "is not of the form stages.sft.epochs=1")
     target: Any = document.data
     for depth, part in enumerate(parts[:-1]):
         if part not in target:
@@ -72,8 +71,8 @@ def _override(document: Document, override: str) -> None:
             document.places[tuple(parts[: depth + 1])] = where
         target = target[part]
         if not isinstance(target, dict):
-            raise yamlfile.YamlProblem(where, f"{'.'.join(parts[: depth + 1])} holds no keys")
-    value = yamlfile.parse_value(text, where)
+            raise yaml.YamlProblem(where, f"{'.'.join(parts[: depth + 1])} holds no keys")
+    value = yaml.parse_value(text, where)
     target[parts[-1]] = value.data
     path = tuple(parts)
     for known in (document.places, document.written):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.figures import interactive, surface_view
 from analysis.figures.surface_view import SurfaceView
-from analysis.tables.records import run_folder as records
+from analysis.tables.records import run_folder
 from analysis.tables.schema import COLUMNS
 from analysis.text import counted, number, rate
 from sweep.storage.status.reader import RunStatus
@@ -47,14 +47,14 @@ class Surfaces:
         return records
 
     def _read(self, run: RunStatus) -> None:
-        stages = records.manifest(self._run_dir).get("stages", {})
+        stages = run_folder.manifest(self._run_dir).get("stages", {})
         ended = {t.key: t for t in run.trials if t.state in ("ok", "diverged")}
         for key, trial in ended.items():
             if key not in self._rows:
                 folder = self._run_dir / "trials" / trial.folder
-                identity = records.load(folder / "trial.json") | {"arm": trial.arm}
-                wanted = records.wanted(stages, trial.stage)
-                self._rows[key] = records.trial_rows(folder, identity, wanted)
+                identity = run_folder.load(folder / "trial.json") | {"arm": trial.arm}
+                wanted = run_folder.wanted(stages, trial.stage)
+                self._rows[key] = run_folder.trial_rows(folder, identity, wanted)
 
 
 def _is_enough(view: SurfaceView) -> bool:

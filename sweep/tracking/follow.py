@@ -24,7 +24,7 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 
 from analysis.tables.nearby import hint
-from analysis.tables.records import run_folder as records
+from analysis.tables.records import run_folder
 from sweep.gridfile.keys.trackers import Tracking, Wandb
 from sweep.storage.run_folder import GRID
 from sweep.tracking.followed import FollowedTrial
@@ -140,7 +140,7 @@ class Follower:
         return went_well
 
     def _take_up(self, path: Path) -> None:
-        self._trials[path.parent] = FollowedTrial(self, path.parent, records.identity(path))
+        self._trials[path.parent] = FollowedTrial(self, path.parent, run_folder.identity(path))
 
     def _guarded(self, act: Callable[[], None]) -> bool:
         """Whether it went well; what did not is told once."""
@@ -154,7 +154,7 @@ class Follower:
         return True
 
     def evaluations(self, stage: str) -> list[dict[str, Any]]:
-        return records.wanted(records.manifest(self.run_dir).get("stages", {}), stage)
+        return run_folder.wanted(run_folder.manifest(self.run_dir).get("stages", {}), stage)
 
     def openers(self, trial: dict[str, Any], folder: str) -> dict[str, Callable[[], Sink]]:
         """Functions that open the trial in each tracker of the grid."""

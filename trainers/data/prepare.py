@@ -19,7 +19,7 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from trainers import files
-from trainers.data import row_counts as counts
+from trainers.data import row_counts
 from trainers.data.examples import CHUNK, Examples, Work, examples_of, heldout_examples
 from trainers.data.row_counts import KINDS, Counts, Preparation, Reasons, Unreadable, too_few
 from trainers.data.rows import sources
@@ -93,7 +93,7 @@ def prepare(
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 _write(spec, tokenizer, folder, processes, progress)
-    preparation = counts.read(folder)
+    preparation = row_counts.read(folder)
     total = preparation.total
     if total.train == 0:
         names = ", ".join(repr(source.name) for source in spec.sources)
@@ -146,16 +146,18 @@ def _write(
         order = sources.order(spec.sources, [len(rows) for rows in stored], spec.data_seed)
         written = _write_parts(Work(spec, tokenizer, stored, order), aside, processes, progress)
         preparation = Preparation(
-            asked=counts.asked(spec),
+            asked=row_counts.asked(spec),
             sources=written.counts,
             unreadable=written.unreadable,
             unread_columns=written.unread_columns,
             left_out=written.left_out,
-            left_aside={counts.name(s): names for s in spec.sources if (names := left_aside(s))},
+            left_aside={
+                row_counts.name(s): names for s in spec.sources if (names := left_aside(s))
+            },
             template_faults=chat_template.faults(tokenizer),
             template_date=chat_template.date_in(tokenizer),
         )
-        counts.write(aside, preparation)
+        row_counts.write(aside, preparation)
     except BaseException:
         shutil.rmtree(aside)
         raise
@@ -183,7 +185,7 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
     rows = len(work.order)
     pieces = [range(at, min(at + CHUNK, rows)) for at in range(start, rows, CHUNK)]
     total = heldout.tally.copy()
-    reasons = Reasons([counts.name(source) for source in work.spec.sources])
+    reasons = Reasons([row_counts.name(source) for source in work.spec.sources])
     reasons.add(heldout.problems)
     columns = heldout.columns
 
@@ -198,14 +200,14 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
 
     _save(folder / TRAIN, batches(), work.schema)
     by_name = {
-        counts.name(source): Counts(**dict(zip(KINDS, map(int, row), strict=True)))
+        row_counts.name(source): Counts(**dict(zip(KINDS, map(int, row), strict=True)))
         for source, row in zip(work.spec.sources, total, strict=True)
     }
     unreadable = reasons.by_name()
     refused = [
         f"data {source.name!r}: {unreadable[name].refusal(by_name[name], source.max_unreadable)}"
         for source in work.spec.sources
-        if by_name[name := counts.name(source)].unreadable_share > source.max_unreadable
+        if by_name[name := row_counts.name(source)].unreadable_share > source.max_unreadable
     ]
     refused += [
         f"data {source.name!r}: no row has the column {column!r}, which `columns` names as "

@@ -15,8 +15,7 @@ from trainers.attempt import Attempt
 from trainers.models import adapters, load
 from trainers.specs.conditions import Conditions
 from trainers.specs.result import BudgetTooLarge, StageResult
-from trainers.steps import distributed as ranks
-from trainers.steps import over_nodes
+from trainers.steps import distributed, over_nodes
 
 
 class WrongCode(Exception):
@@ -31,7 +30,9 @@ def run(job: Job, folder: TrialFolder, deadline: float) -> StageResult:
         awaited = note_checkpoints(folder)
         try:
             if job.nodes == 1:
-                return ranks.run(job.ranks, _fit, job, deadline, attempt.current(), memory_kills)
+                return distributed.run(
+                    job.ranks, _fit, job, deadline, attempt.current(), memory_kills
+                )
             return _over_nodes(job, deadline, memory_kills, awaited)
         except BudgetTooLarge as error:
             memory_kills += 1
@@ -72,12 +73,12 @@ def _fit_here(job: Job, deadline: float, memory_kills: int) -> StageResult:
         start=scoring.start_name(job),
         folder=folder.path,
         conditions=Conditions(
-            deadline=deadline if ranks.is_first() else math.inf,
+            deadline=deadline if distributed.is_first() else math.inf,
             memory_kills=memory_kills,
             sharding=job.sharding,
         ),
     )
-    if result.status == "ok" and ranks.is_first():
+    if result.status == "ok" and distributed.is_first():
         keep(loaded._replace(model=result.model or loaded.model), job)
     return result._replace(model=None)  # it is on disk, and may have to go to another process
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.design import space as design
+from analysis.design import space
 from analysis.design.space import Tried, diverging
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, named
@@ -103,7 +103,7 @@ class SearchQueue(PoolQueue[Cell]):
         bad = diverging([self._design(cell).setting for cell in held], ended)
         return [cell for cell, diverges in zip(held, bad, strict=True) if not diverges] or held
 
-    def _design(self, cell: Cell) -> design.Cell:
+    def _design(self, cell: Cell) -> space.Cell:
         spec = self._pool.cells[cell][0].spec
         assert spec is not None, "a cell is trained"
-        return design.Cell(spec.learning_rate, spec.batch_size, spec.seed)
+        return space.Cell(spec.learning_rate, spec.batch_size, spec.seed)

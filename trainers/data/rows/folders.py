@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from trainers.data.rows import stored_rows as storage
+from trainers.data.rows import stored_rows
 from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.specs.data import DataSpec
 
-LOCAL_SUFFIXES = (*storage.JSON, *storage.TABLES)
+LOCAL_SUFFIXES = (*stored_rows.JSON, *stored_rows.TABLES)
 
 DICTIONARY = "dataset_dict.json"
 """Marks a folder of several splits that `save_to_disk` has written."""
@@ -72,7 +72,7 @@ def _of_kinds(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if storage.suffix(path) in suffixes and path.name not in ("state.json", DICTIONARY)
+        if stored_rows.suffix(path) in suffixes and path.name not in ("state.json", DICTIONARY)
     )
 
 
