@@ -91,6 +91,7 @@ def test_what_scored_is_in_the_description(fresh):
         "model_class": "SharedPrefixLM",
         "dtype": "float32",
         "device": "cpu",
+        "cut_prompts": 0,
     }
     stock = harness_model.HFLM(pretrained=fresh.model, tokenizer=fresh.tokenizer)
     assert harness_model.description(stock)["model_class"] == "HFLM"

@@ -135,7 +135,7 @@ def test_second_cell_computes_no_reference(train):
 
 def test_another_start_or_other_data_has_its_own_reference(tiny, tmp_path):
     prepared = prepare.prepare(spec(), tiny.tokenizer, tmp_path)
-    other = prepare.prepare(spec(max_length=20), tiny.tokenizer, tmp_path)
+    other = prepare.prepare(spec(max_length=60), tiny.tokenizer, tmp_path)
     counts = [
         reference_of(start, lambda: tiny, part, tmp_path, "float32").computed
         for start, part in (("a", prepared), ("b", prepared), ("a", other), ("a", prepared))
