@@ -140,7 +140,7 @@ def test_split_into_micro_batches_does_not_change_the_adapter(adapter, train):
         slow({"optimizer": "adafactor"}),
         slow({"optimizer": "sgd"}),
         slow({"optimizer": "lion", "learning_rate": 1e-4}),
-        {"optimizer": "muon", "schedule": "linear"},
+        slow({"optimizer": "muon", "schedule": "linear"}),
     ],
     ids=lambda settings: settings.get("optimizer", "adapter"),
 )
