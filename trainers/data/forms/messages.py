@@ -70,7 +70,7 @@ def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) ->
     """The messages in a column that may also hold the text of a single one, said by `role`.
 
     A text that holds messages is such a text itself, a dialogue or JSON that was `asked` for,
-    unless it begins with the assistant or repeats a turn of what was asked.
+    unless it begins with the assistant or one of its turns repeats paragraphs of what was asked.
 
     Raises:
         ValueError: see `messages`.
@@ -79,9 +79,10 @@ def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) ->
         value = str(int(value) if value % 1 == 0 else value)  # pandas makes 18 to 18.0
     if not isinstance(value, str):
         return messages(value, column)
+    asked = [turn for turn in asked if turn["content"].strip()]
     parsed = parsed_messages(value)
     turns = messages(value, column) if _said(parsed, asked) else transcript(value)
-    if turns and asked and turns[0]["role"] != "assistant" and not _has(asked, turns[0]):
+    if turns and asked and turns[0]["role"] != "assistant" and not _repeated(asked, turns):
         turns = None
     return turns or [{"role": role, "content": value}]
 
@@ -107,6 +108,7 @@ def behind(asked: Messages, said: Messages) -> Messages | None:
     another question."""
     if not asked or not said or said[0]["role"] == "assistant":
         return asked + said
+    asked = [turn for turn in asked if turn["content"].strip() or turn.keys() > {"role", "content"}]
     for place in range(len(asked)):
         end = asked[place:]
         if len(end) <= len(said) and all(map(_alike, end, said)):
@@ -115,6 +117,20 @@ def behind(asked: Messages, said: Messages) -> Messages | None:
     if all(turn["role"] in ("system", "developer") for turn in missing):
         return missing + said
     return None if asked[-1]["role"] == "user" else asked + said
+
+
+def _repeated(asked: Sequence[Message], turns: Messages) -> bool:
+    """Whether a turn has the words of one that was asked, or of whole paragraphs of it."""
+    said = {(turn["role"], turn["content"].strip()) for turn in turns if turn["content"].strip()}
+    return any(
+        role == turn["role"] and f"\n\n{words}\n\n" in _paragraphs(turn["content"])
+        for turn in asked
+        for role, words in said
+    )
+
+
+def _paragraphs(text: str) -> str:
+    return f"\n\n{TRANSCRIPT.sub('', text.strip(), count=1).strip()}\n\n"
 
 
 def _has(turns: Sequence[Message], turn: Message) -> bool:

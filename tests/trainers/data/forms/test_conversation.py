@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from trainers.data.forms.pairs import pair_of
 from trainers.data.forms.turns import turns
 
 ASKED = {"role": "user", "content": "How are you?"}
@@ -63,6 +64,32 @@ def test_an_answer_that_is_written_as_messages_or_repeats_its_question_is_messag
     assert turns({"prompt": "How are you?", "completion": said}) == expected
     row = {"prompt": "How are you?", "chosen": said, "rejected": "No."}
     assert turns(row) == [*expected, ("assistant", "No.")]
+
+
+LONG = f"\n\nHuman: Hi\n\nAssistant: Ho\n\n{DIALOGUE}"
+HISTORY = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+SYSTEM = {"role": "system", "content": "Be kind."}
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"prompt": "How are you?"}, LONG),
+        ({"prompt": ""}, LONG),
+        ({"input": " "}, LONG),
+        ({"prompt": "How are you?"}, json.dumps([SYSTEM, ASKED, ANSWERED])),
+        ({"prompt": "How are you?"}, str([*HISTORY, ASKED, ANSWERED])),
+        ({"question": "How are you?", "context": "A call."}, f"\n\n{DIALOGUE}"),
+        ({"prompt": "Human: How are you?"}, f"\n\n{DIALOGUE}"),
+    ],
+)
+def test_a_whole_conversation_as_text_is_read_beside_its_last_question(question, said):
+    pair = pair_of({**question, "chosen": said, "rejected": said.replace("Well.", "No.")})
+    assert (pair.prompt[-1], pair.chosen, pair.rejected) == (ASKED, [ANSWERED], [REFUSED])
+    asked, answered = ("input", "output") if "input" in question else ("prompt", "completion")
+    if "context" not in question and "Human" not in str(question):
+        told = turns({asked: question[asked], answered: said})
+        assert told == [(turn["role"], turn["content"]) for turn in (*pair.prompt, ANSWERED)]
 
 
 def test_a_question_that_both_answers_repeat_is_one_turn():
