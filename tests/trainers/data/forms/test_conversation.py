@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from trainers.data.forms.messages import messages
 from trainers.data.forms.pairs import pair_of
 from trainers.data.forms.turns import turns
 
@@ -95,6 +96,15 @@ def test_a_whole_conversation_as_text_is_read_beside_its_last_question(question,
 def test_a_question_that_both_answers_repeat_is_one_turn():
     row = {"prompt": "How are you?", "chosen": [ASKED, ANSWERED], "rejected": [ASKED, REFUSED]}
     assert [turn.text for turn in turns(row)] == ["How are you?", "Well.", "No."]
+
+
+@pytest.mark.parametrize(("weight", "expected"), [("0", 0), (1.0, 1), (None, None)])
+def test_weight_of_a_call_is_a_number(weight, expected):
+    call = {"name": "add", "arguments": {}}
+    entry = {"from": "function_call", "value": json.dumps(call), "weight": weight}
+    assert messages([entry], "messages")[0].get("weight") == expected
+    with pytest.raises(ValueError, match=r"`messages\[0\]` has the weight 0\.5; use 0 or 1"):
+        messages([entry | {"weight": 0.5}], "messages")
 
 
 def test_context_that_is_no_text_is_refused():
