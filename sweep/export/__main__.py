@@ -30,6 +30,7 @@ from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.models import adapters, licence, load
 from trainers.specs.data import Model
 from trainers.specs.kinds import KINDS
+from trainers.tasks import benchmarks
 
 FIGURE = "sweep.png"
 
@@ -74,8 +75,7 @@ def export(
     trials = candidates.of_run(run_dir)
     stage = _stage(manifest, trials, stage)
     required = manifest["stages"][stage]["evaluations"]
-    kind = next(record["kind"] for _, record in trials.values() if record["stage"] == stage)
-    best = _benchmark(stage, kind, [want["benchmark"] for want in required], best)
+    best = _benchmark(stage, [want["benchmark"] for want in required], best)
     want = next(evaluation for evaluation in required if evaluation["benchmark"] == best)
     ranked = candidates.ranked_by(trials, stage, want)
     if not ranked:
@@ -162,10 +162,9 @@ def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) 
     return asked or policies[-1]
 
 
-def _benchmark(stage: str, kind: str, there: list[str], asked: str | None) -> str:
+def _benchmark(stage: str, there: list[str], asked: str | None) -> str:
     if asked is None:
-        own = KINDS[kind].HELDOUT
-        return own.benchmark if own is not None and own.benchmark in there else there[0]
+        return next((name for name in there if name in benchmarks.OF_STAGES), there[0])
     if asked not in there:
         listed = ", ".join(there)
         raise CannotExport(BAD_INPUT, f"--best {asked}: stage {stage!r} is scored on {listed}")

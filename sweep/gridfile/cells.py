@@ -58,6 +58,36 @@ def in_two_stages(stages: dict[str, Stage]) -> Problems:
                 )
 
 
+def trained_twice(stage: Stage) -> Problems:
+    """Cells that differ only in a key that neither of them reads are one training."""
+    known: dict[str, dict[str, object]] = {}
+    for _, spec in stage.cells:
+        facts = identity(spec)
+        ignored = {name: facts.pop(name) for name in spec.unread if name in facts}
+        first = known.setdefault(str(facts), ignored)
+        for name in (name for name in ignored if first[name] != ignored[name]):
+            yield (
+                stage.axis_place(name),
+                f"cells with {first[name]} and {ignored[name]} are one training, as "
+                f"{spec.unread[name]}; give `{name}` in an arm of the cells that read it",
+            )
+            return
+
+
+def unread(stage: Stage) -> Problems:
+    """Keys that were given and that no cell of the stage reads."""
+    specs = [spec for _, spec in stage.cells]
+    for name in specs[0].unread:
+        default = type(specs[0]).model_fields[name].default
+        given = {getattr(spec, name) for spec in specs} - {default}
+        if given and all(name in spec.unread for spec in specs):
+            values = listed([f"{value:g}" for value in sorted(given)])
+            yield (
+                ("stages", stage.name, name),
+                f"{values} is not read: {specs[0].unread[name]}; a new grid leaves it out",
+            )
+
+
 def _shared(owned: Iterable[tuple[str, StageSpec]]) -> Iterator[tuple[str, str, list[str]]]:
     """Two owners, the earlier one first, and the cells of both, in words."""
     owners: dict[str, str] = {}

@@ -89,6 +89,7 @@ def across(
         yield from _data(name, stage)
         yield from cells.one_slice(stage)
         yield from cells.in_two_arms(stage)
+        yield from cells.trained_twice(stage)
         yield from _ranks(name, stage)
         yield from _models(name, stage, stages)
         if stage.parent != EACH:

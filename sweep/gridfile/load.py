@@ -130,7 +130,10 @@ class _Checker:
                 self.problems.add(path, message)
         if self.problems.lines or name is None:
             raise GridError(self.problems.sorted())
-        for path, message in cells.in_two_stages(parts["stages"]):
+        told = [*cells.in_two_stages(parts["stages"])]
+        for stage in parts["stages"].values():
+            told += cells.unread(stage)
+        for path, message in told:
             self.note(path, message)
         parts["stages"] = screening.with_screening(parts["stages"], parts["decide"])
         return Grid(name=name.name, declared=data, notes=tuple(self.notes), **parts)

@@ -222,7 +222,7 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         "it out"
         for source, found in zip(work.spec.sources, columns, strict=True)
         for known, column in (source.columns.model_dump() if source.columns else {}).items()
-        if column is not None and known in found.unread
+        if column is not None and known in found.unread and _kept(by_name[row_counts.name(source)])
     ]
     if refused:
         raise ValueError("\n".join(refused))
@@ -233,6 +233,11 @@ def _write_parts(work: Work, folder: Path, processes: int, progress: Progress) -
         if c.left_out
     }
     return Written(by_name, unreadable, unread, left_out)
+
+
+def _kept(counts: Counts) -> bool:
+    """Whether a row became an example, which shows what is read of the rows."""
+    return counts.train + counts.heldout > 0
 
 
 def _mapped(work: Work, pieces: list[range], processes: int) -> Iterator[Examples]:

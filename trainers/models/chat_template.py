@@ -155,7 +155,7 @@ def faults(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     question = next(_rendered(tokenizer, [asked]), "")
     prompt = next(_rendered(tokenizer, [asked], add_generation_prompt=True), "")
     header = before.removeprefix(prompt)
-    if prompt == question and before.startswith(prompt) and header.strip():
+    if prompt and prompt == question and before.startswith(prompt) and header.strip():
         found.append(
             f"it writes {header!r} before an answer, but not where one is asked for, so it counts "
             "in the loss and evaluations ask without it; write it under "

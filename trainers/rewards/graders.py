@@ -28,7 +28,9 @@ TRUTH = re.compile(r"-?\d*\.?\d+")
 
 CURRENCY = "[$\u20ac\u00a3]"
 
-APART = re.compile(rf"-\\?{CURRENCY}\s*(?=\.?\d)|(?:\A|(?<=[=:(#]))\s*-\s*{CURRENCY}?\s*(?=\.?\d)")
+APART = re.compile(
+    rf"-\\?{CURRENCY}\s*(?=\.?\d)|(?:\A|(?<=[=:(#]))\s*-\s*(?:{CURRENCY}\s*)?(?=\.?\d)"
+)
 """A sign apart from its number: -$5; and - 5 where there is nothing to subtract from."""
 
 INTEGRAL = re.compile(r"(?<=\d)\.0+$")
@@ -65,7 +67,7 @@ def number(truth: Any) -> str:
         truth = int(truth)
     text = str(truth).rpartition("####")[2].strip().rstrip(".").strip()
     text = text.replace("\u2212", "-").lstrip("+")
-    text = re.sub(rf"^(-?)\s*{CURRENCY}?\s*(?=\.?\d)", r"\1", text)
+    text = re.sub(rf"^(-?)\s*(?:{CURRENCY}\s*)?(?=\.?\d)", r"\1", text)
     return re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", text)
 
 

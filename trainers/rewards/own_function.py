@@ -118,7 +118,7 @@ def rewards(
     return [math.nan if value is None else _number(value, reward) for value in values]
 
 
-def _write_nothing(*_: Any) -> None:
+def _write_nothing(*_: Any, **__: Any) -> None:
     """TRL's `log_extra(column, values)` and `log_metric(name, value)`."""
 
 

@@ -51,7 +51,8 @@ class DpoSpec(PairSpec):
     """Pairs kept out of training, the same for every trial; their loss against the same reference
     is the benchmark `heldout_loss`. Losses with unlike `loss` or `beta` are in unlike units: in a
     stage with several it is `pair_accuracy`, the share of pairs whose chosen answer has the larger
-    log-ratio. When empty, 200, and at most a tenth of the data."""
+    log-ratio, per token or summed as the `loss` has it. When empty, 200, and at most a tenth of the
+    data."""
 
     @property
     def unread(self) -> dict[str, str]:

@@ -146,13 +146,6 @@ class TrainingSpec(OptimizerSpec):
                     f"give {' or '.join(both)}, not {'both' if len(both) == 2 else 'all'}; an arm "
                     f"takes the stage's back with `{both[0]}: null`, --set with {both[0]}=null"
                 )
-        for name, why in self.unread.items():
-            default = type(self).model_fields[name].default
-            if name in given and getattr(self, name) != default:
-                raise ValueError(
-                    f"{name} is not read: {why}; leave it out, or take it back with {name}: "
-                    f"{default} in an arm"
-                )
         if self.adam_beta2 is None and self.adam_beta2_half_life_tokens is None:
             raise ValueError("give adam_beta2 or adam_beta2_half_life_tokens")
         return self

@@ -14,15 +14,23 @@ def scored(benchmark: Benchmark, spec: EvaluateSpec) -> int | None:
     """Of `evaluate.data_dir` where the benchmark is read from there, else of its public data; a
     limit holds for each of its tasks. None where nobody knows."""
     limit = spec.limit
-    if spec.data_dir is not None and benchmark.local_files:
+    if spec.data_dir is not None and (benchmark.local_files or benchmark.pairs):
         try:
-            tasks = [_rows_scored(benchmark, path, spec) for path in task_paths(benchmark)]
+            tasks = _local(benchmark, spec, spec.data_dir)
         except EvaluationUnavailable:  # which the plan tells of in its own place
             return None
         return sum(rows if limit is None else min(rows, limit) for rows in tasks)
     if benchmark.items is None or limit is None:
         return benchmark.items
     return min(benchmark.items, limit * len(benchmark.tasks))
+
+
+def _local(benchmark: Benchmark, spec: EvaluateSpec, data_dir: str) -> list[int]:
+    """Items of each task."""
+    if benchmark.pairs is not None:
+        file = task_files.local_file(Path(data_dir), benchmark.pairs.file)
+        return [_rows(file, file.stat().st_mtime_ns)]
+    return [_rows_scored(benchmark, path, spec) for path in task_paths(benchmark)]
 
 
 def _rows_scored(benchmark: Benchmark, task: Path, spec: EvaluateSpec) -> int:

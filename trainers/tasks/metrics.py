@@ -14,13 +14,13 @@ from trainers.tasks.registry import AVERAGE, Benchmark
 LOWER = re.compile(
     r"neg(ative)?_?log_?(likelihood|prob)s?|incorrect|inaccura|mismatch|"
     r"ppl|perplexit|bits_per|bpb|nll|loss|error|mse|mae|brier|edit|distance|toxic|"
-    r"(^|_)(wer|cer|mer|ter|ece|rank|latency)(_|$)"
+    r"(?<![a-z])(wer|cer|mer|ter|ece|rank|latency)(?![a-z])"
 )
 """Names of metrics of which less is better ..."""
 
 HIGHER = re.compile(
     r"acc|exact|match|f1|bleu|rouge|chrf|pass|win|reward|precision|recall|correct|score|mcc|auc|"
-    r"likelihood|(^|_)(em|hit|hits|map|mrr|ndcg)(_|$)"
+    r"likelihood|(?<![a-z])(em|hit|hits|map|mrr|ndcg)(?![a-z])"
 )
 """... and of which more is, in what is left of the name."""
 

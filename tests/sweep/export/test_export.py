@@ -93,6 +93,16 @@ def test_the_best_is_by_the_score_that_is_named(run: Path, tmp_path: Path) -> No
     assert "### Second" not in (tmp_path / "c" / "README.md").read_text()
 
 
+def test_pairs_of_unlike_units_are_the_score_of_their_stage(run: Path, tmp_path: Path) -> None:
+    manifest = read(run / "manifest.json")
+    for asked in manifest["stages"]["second"]["evaluations"]:
+        if asked["benchmark"] == "heldout_loss":
+            asked["benchmark"] = "pair_accuracy"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    ended, output = told(run, "--to", tmp_path / "a")
+    assert ended == 0 and "cells by Held-out pairs" in " ".join(output.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -207,3 +207,28 @@ def test_second_of_two_budgets_is_told_how_to_take_the_first_back(override, said
     with pytest.raises(GridError, match=said):
         config.load(grid_file(text), [f"stages.sft.{override}"])
     config.load(grid_file(text), [f"stages.sft.{override}", f"stages.sft.{said}"])
+
+
+WSD = "warmup_stable_decay"
+
+
+def test_key_that_some_cells_read_is_given_once_for_the_stage(load, small):
+    told = load(small).notes
+    schedules = f"stages.sft.grid.schedule=[linear, {WSD}]"
+    assert load(small, schedules, "stages.sft.decay_ratio=0.2").notes == told
+    arms = f"stages.sft.arms=[{{name: a}}, {{name: b, set: {{schedule: {WSD}}}}}]"
+    assert load(small, arms, "stages.sft.decay_ratio=0.2").notes == told
+
+
+def test_key_that_no_cell_reads_is_told(load, small):
+    *_, note = load(small, "stages.sft.decay_ratio=0.2").notes
+    assert note.startswith("stages.sft.decay_ratio: 0.2 is not read: schedule is linear")
+    *_, note = load(small, "stages.sft.save_every_minutes=5", "stages.sft.save_every_steps=2").notes
+    assert "save_every_minutes: 5 is not read: save_every_steps is given" in note
+
+
+def test_axis_that_plans_one_training_twice_is_refused(load, small):
+    axes = ["stages.sft.grid.decay_ratio=[0.1, 0.2]", f"stages.sft.grid.schedule=[linear, {WSD}]"]
+    with pytest.raises(GridError, match=r"decay_ratio: cells with 0\.1 and 0\.2 are one training"):
+        load(small, *axes)
+    assert load(small, axes[0], f"stages.sft.schedule={WSD}").stages["sft"].cells

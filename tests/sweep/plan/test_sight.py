@@ -42,6 +42,9 @@ def test_items_of_a_local_folder_count_as_many_as_there_are(shipped, tmp_path):
     assert [item_counts.scored(arc, spec) for spec in (few.evaluate, limited)] == [100, 40]
     assert item_counts.scored(hellaswag, few.evaluate) == 50
     assert item_counts.scored(hellaswag, EvaluateSpec(benchmarks=[])) == hellaswag.items
+    (tmp_path / "rewardbench.jsonl").write_text("{}\n" * 30)
+    rewardbench = benchmarks.find("rewardbench")
+    assert [item_counts.scored(rewardbench, spec) for spec in (few.evaluate, limited)] == [30, 20]
     public = shipped("lr_bs", "evaluate.benchmarks=[arc, hellaswag]")
     assert list(sight.lines(few)) != list(sight.lines(public))
 

@@ -66,6 +66,30 @@ def test_transcript_without_a_last_answer_is_an_empty_pair(tiny, tmp_path):
     assert prepared(DpoSpec, row, PAIR, tiny, tmp_path).counts["empty"] == 1
 
 
+@pytest.mark.parametrize("nothing", [None, NAN], ids=str)
+def test_question_that_is_missing_is_not_guessed_from_the_answers(nothing, tiny, tmp_path):
+    row = {"prompt": nothing, "chosen": "It is 4", "rejected": "It is 5"}
+    assert prepared(DpoSpec, row, PAIR, tiny, tmp_path).counts["empty"] == 1
+
+
+def test_text_that_ends_like_a_transcript_and_is_none_is_an_answer(tiny, tmp_path):
+    row = PAIR | {"chosen": "Write this after it:\n\nAssistant:"}
+    assert prepared(DpoSpec, row, PAIR, tiny, tmp_path).counts["train"] == 2
+
+
+def test_conversations_need_no_question(tiny, tmp_path):
+    begun = "\n\nHuman: Say 1.\n\nAssistant:"
+    row = {"prompt": None, "chosen": f"{begun} 1.", "rejected": f"{begun} 2."}
+    assert prepared(DpoSpec, row, PAIR, tiny, tmp_path).counts["train"] == 2
+
+
+@pytest.mark.parametrize("text", [5, ["a"]])
+def test_text_that_is_none_is_unreadable(text, tiny, tmp_path):
+    made = prepared(SftSpec, {"text": text}, SFT, tiny, tmp_path)
+    assert made.counts["unreadable"] == 1
+    assert f"`text` is {json.dumps(text)}; give a text" in made.preparation.lines()[1]
+
+
 def test_infinity_reaches_a_reward_function_of_the_users(tiny, tmp_path):
     from trainers.data.forms.rlvr_prompts import read_prompts
 

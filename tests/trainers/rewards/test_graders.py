@@ -65,6 +65,14 @@ def test_number_is_reached_as_the_row_and_as_people_write_it(truth, answer, earn
     assert graders.reward(answer, "gsm8k", written) == earned
 
 
+def test_a_sign_and_many_spaces_take_no_time():
+    started = time.monotonic()
+    spaces = " " * 30_000
+    assert graders.gsm8k(f"= -{spaces}x", "-5") == 0.0
+    assert graders.number(f"-{spaces}x") == f"-{spaces}x"
+    assert time.monotonic() - started < 1
+
+
 def test_truth_that_its_own_row_does_not_reach_is_told():
     assert "no answer can earn" in (graders.problem("gsm8k", "5", "5 of 8") or "")
 

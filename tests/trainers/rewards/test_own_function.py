@@ -50,6 +50,8 @@ def test_none_is_no_reward(reward):
     [
         "async def score(completions, **columns): return [0.5, 1]",
         "def score(log_extra, log_metric, **columns):\n"
+        "    log_extra(column='column', values=['a', 'b'])\n"
+        "    log_metric(name='name', value=1.0)\n"
         "    log_extra('column', ['a', 'b'])\n    log_metric('name', 1.0)\n    return [0.5, 1]",
         "import numpy\ndef score(**all): return numpy.array([0.5, 1])",
         "import torch\ndef score(**all): return torch.tensor([0.5, 1])",

@@ -101,6 +101,9 @@ def test_runs_and_tables_read_no_name_in_two_directions(separator):
         ("mismatch_rate", False),
         ("accuracy_loss_ratio", None),
         ("bertscore_f1", True),
+        *((name, None) for name in ("hit_rank", "em_rank", "rank_em", "wer_em", "ter_map")),
+        ("ndcg_10", True),
+        ("remap", None),
     ],
 )
 def test_direction_of_a_name(name, better):

@@ -94,8 +94,11 @@ def conversation(row: Row) -> Conversation | str:
             "`chosen` and `rejected` are a pair, which stages of the kinds dpo and reward read; "
             "columns: {messages: chosen} trains on the chosen answers"
         )
-    if stored & {*CONVERSATIONS, "text"} or any({*names} <= stored for names in QUESTIONS):
+    lacks = (stored - row.keys()) & {*CONVERSATIONS, "text"}
+    if lacks or any({*names} <= stored for names in QUESTIONS):
         return ""
+    if "text" in row:
+        raise ValueError(f"`text` is {shown(row['text'])}; give a text")
     raise ValueError(f"a row with the columns {', '.join(row) or 'none'}; it needs {FORMS}: "
                      f"{WAY_OUT}")  # fmt: skip
 

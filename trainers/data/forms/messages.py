@@ -70,7 +70,7 @@ def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) ->
     """The messages in a column that may also hold the text of a single one, said by `role`.
 
     A text that holds messages is such a text itself, a dialogue or JSON that was `asked` for,
-    unless it begins with the assistant or repeats a turn of what was asked.
+    unless it begins with the assistant or one of its turns repeats paragraphs of what was asked.
 
     Raises:
         ValueError: see `messages`.
@@ -79,19 +79,22 @@ def answer(value: Any, column: str, role: str, asked: Sequence[Message] = ()) ->
         value = str(int(value) if value % 1 == 0 else value)  # pandas makes 18 to 18.0
     if not isinstance(value, str):
         return messages(value, column)
+    asked = [turn for turn in asked if turn["content"].strip()]
     parsed = parsed_messages(value)
-    turns = messages(value, column) if _said(parsed, asked) else transcript(value)
-    if turns and asked and turns[0]["role"] != "assistant" and not _has(asked, turns[0]):
+    written = are_messages(parsed, known=bool(asked))
+    turns = messages(value, column) if written else transcript(value)
+    if turns and asked and turns[0]["role"] != "assistant" and not _repeated(asked, turns):
         turns = None
     return turns or [{"role": role, "content": value}]
 
 
-def _said(parsed: list[Any] | None, asked: Sequence[Message]) -> bool:
-    """Whether a text that holds a list of objects holds messages, and is not an answer in JSON."""
+def are_messages(parsed: list[Any] | None, known: bool) -> bool:
+    """Whether a list of objects is one of messages, and not an answer in JSON; `known`: of known
+    roles alone."""
     return bool(parsed) and all(
         entry.keys() & {*SPEAKER}
         and entry.keys() & {*SAID, "tool_calls"}
-        and (not asked or _role(entry) in ROLES)
+        and (not known or _role(entry) in ROLES)
         for entry in parsed or ()
     )
 
@@ -107,18 +110,29 @@ def behind(asked: Messages, said: Messages) -> Messages | None:
     another question."""
     if not asked or not said or said[0]["role"] == "assistant":
         return asked + said
+    asked = [turn for turn in asked if turn["content"].strip() or turn.keys() > {"role", "content"}]
     for place in range(len(asked)):
         end = asked[place:]
         if len(end) <= len(said) and all(map(_alike, end, said)):
             return asked[:place] + said
-    missing = [turn for turn in asked if not _has(said, turn)]
+    missing = [turn for turn in asked if not any(_alike(turn, other) for other in said)]
     if all(turn["role"] in ("system", "developer") for turn in missing):
         return missing + said
     return None if asked[-1]["role"] == "user" else asked + said
 
 
-def _has(turns: Sequence[Message], turn: Message) -> bool:
-    return any(_alike(turn, other) for other in turns)
+def _repeated(asked: Sequence[Message], turns: Messages) -> bool:
+    """Whether a turn has the words of one that was asked, or of whole paragraphs of it."""
+    said = {(turn["role"], turn["content"].strip()) for turn in turns if turn["content"].strip()}
+    return any(
+        role == turn["role"] and f"\n\n{words}\n\n" in _paragraphs(turn["content"])
+        for turn in asked
+        for role, words in said
+    )
+
+
+def _paragraphs(text: str) -> str:
+    return f"\n\n{TRANSCRIPT.sub('', text.strip(), count=1).strip()}\n\n"
 
 
 def _alike(one: Message, other: Message) -> bool:
@@ -178,6 +192,10 @@ def message(entry: Any, column: str, place: int) -> Message:
         raise ValueError(f"{where} has the role {shown(speaker)}; use one of {known}")
     said = next((entry[key] for key in SAID if key in entry), None)
     rest = {key: value for key, value in entry.items() if key not in (*SPEAKER, *SAID)}
+    if str(rest.get("weight", 1)) not in ("0", "1", "0.0", "1.0", "True", "False"):
+        raise ValueError(f"{where} has the weight {shown(rest['weight'])}; use 0 or 1")
+    if "weight" in rest:
+        rest["weight"] = int(str(rest["weight"]) in ("1", "1.0", "True"))
     content = _content(said, where)
     if speaker == "function_call":  # its value is the call
         return {"role": role, "content": "", "tool_calls": [_call(content, where)], **rest}
@@ -187,10 +205,6 @@ def message(entry: Any, column: str, place: int) -> Message:
         rest["tool_calls"] = [_call(call, where) for call in _list(rest["tool_calls"], where)]
     else:
         rest.pop("tool_calls", None)  # templates ask whether the key is there
-    if str(rest.get("weight", 1)) not in ("0", "1", "0.0", "1.0", "True", "False"):
-        raise ValueError(f"{where} has the weight {shown(rest['weight'])}; use 0 or 1")
-    if "weight" in rest:
-        rest["weight"] = int(str(rest["weight"]) in ("1", "1.0", "True"))
     if said is None and not rest:
         raise ValueError(f"{where} has no content")
     return {"role": role, "content": content, **rest}

@@ -13,6 +13,7 @@ from trainers.data.forms.conversation import (
 from trainers.data.forms.messages import (
     Messages,
     answer,
+    are_messages,
     behind,
     messages,
     parsed_messages,
@@ -53,25 +54,30 @@ def pair_of(row: Row) -> Pair:
             f"a row with the columns {', '.join(row)}; use `chosen` and `rejected`, with a "
             f"`prompt` where they are the answers alone: {WAY_OUT}"
         )
-    pair = _pair(row)
+    lacks = (stored - row.keys()) & {*PAIR_QUESTIONS}
+    pair = _pair(row, guess=not lacks)
     if not pair.prompt and any(side and side[0]["role"] == "system" for side in pair[1:3]):
         return pair
     return pair._replace(prompt=with_extras(row, pair.prompt).messages)
 
 
-def _pair(row: Watched) -> Pair:
-    """Without the column `system`."""
+def _pair(row: Watched, guess: bool) -> Pair:
+    """Without the column `system`. Answers alone, whose question no column has, are empty where
+    it is not to be guessed."""
     column = next(iter(row.first_named((*PAIR_QUESTIONS, *CONVERSATIONS))), None)
     asked = [] if column is None else _pair_question(row, column)
     chosen, rejected = (
         answer(row[name], name, "assistant", asked) for name in ("chosen", "rejected")
     )
     for name, side in (("chosen", chosen), ("rejected", rejected)):
-        if isinstance(row[name], str) and row[name].rstrip().endswith("\n\nAssistant:"):
+        said = row[name].strip() if isinstance(row[name], str) else ""
+        if said.startswith("Human:") and said.endswith("\n\nAssistant:"):
             return Pair([], [], [])  # a transcript without an answer
         if not side or side[-1]["role"] != "assistant":
             raise ValueError(f"`{name}` is {shown(row[name])}; the assistant has no last turn")
     if all(side[0]["role"] == "assistant" for side in (chosen, rejected)):
+        if not asked and not guess:
+            return Pair([], [], [])
         return Pair(asked, chosen, rejected) if asked else _implicit(row, chosen, rejected)
     apart = ""
     whole, other = (behind(asked, side) for side in (chosen, rejected))
@@ -112,7 +118,7 @@ def _implicit(row: Watched, chosen: Messages, rejected: Messages) -> Pair:
         ValueError: another column holds messages, so the question probably stands there.
     """
     for column, value in dict(row).items():
-        if column not in row.read and parsed_messages(value):
+        if column not in row.read and are_messages(parsed_messages(value), known=True):
             raise ValueError(
                 f"no column says what is asked, and `{column}` holds messages; name it as data: "
                 f"{{name: ..., columns: {{messages: {column}}}}}"

@@ -18,11 +18,12 @@ IGNORED = -100
 """The label of a token that does not count in the loss (torch's ignore_index)."""
 
 
-TURNS = re.compile(
-    r"<\|(?:im_start|start_header_id|user|assistant)\|>|<start_of_turn>|\[INST\]"
-    r"|### ?(?:Human|User|Instruction):[\s\S]*### ?(?:Assistant|Response):"
-)
-"""Marks of turns in texts that other chat templates wrote."""
+TURNS = re.compile(r"<\|(?:im_start|start_header_id|user|assistant)\|>|<start_of_turn>|\[INST\]")
+"""Marks of turns in texts that other chat templates wrote ..."""
+
+ASKED = re.compile(r"### ?(?:Human|User|Instruction):")
+ANSWERED = re.compile(r"### ?(?:Assistant|Response):")
+"""... and two that are one together: the other after the one."""
 
 
 class Text(NamedTuple):
@@ -133,7 +134,13 @@ def _plain(text: str, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
     inside = text.removeprefix(rendering.opening)
     has_end = bool(end) and inside.rstrip().endswith(end)
     marked = inside.rstrip().removesuffix(end) if has_end else inside
-    talk = any(mark in marked for mark in rendering.marks) or TURNS.search(text)
+    talk = any(mark in marked for mark in rendering.marks) or _has_turns(text)
     rendered = loss_on != "all" and bool(talk or transcript(text))
     whole = rendering.opening + inside + ("" if has_end else end)
     return Text(whole, None, blank=not text.strip(), rendered=rendered)
+
+
+def _has_turns(text: str) -> bool:
+    asked = ASKED.search(text)
+    answered = asked is not None and ANSWERED.search(text, asked.end()) is not None
+    return answered or TURNS.search(text) is not None

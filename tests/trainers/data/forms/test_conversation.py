@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from trainers.data.forms.messages import messages
+from trainers.data.forms.pairs import pair_of
 from trainers.data.forms.turns import turns
 
 ASKED = {"role": "user", "content": "How are you?"}
@@ -65,9 +67,44 @@ def test_an_answer_that_is_written_as_messages_or_repeats_its_question_is_messag
     assert turns(row) == [*expected, ("assistant", "No.")]
 
 
+LONG = f"\n\nHuman: Hi\n\nAssistant: Ho\n\n{DIALOGUE}"
+HISTORY = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+SYSTEM = {"role": "system", "content": "Be kind."}
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ({"prompt": "How are you?"}, LONG),
+        ({"prompt": ""}, LONG),
+        ({"input": " "}, LONG),
+        ({"prompt": "How are you?"}, json.dumps([SYSTEM, ASKED, ANSWERED])),
+        ({"prompt": "How are you?"}, str([*HISTORY, ASKED, ANSWERED])),
+        ({"question": "How are you?", "context": "A call."}, f"\n\n{DIALOGUE}"),
+        ({"prompt": "Human: How are you?"}, f"\n\n{DIALOGUE}"),
+    ],
+)
+def test_a_whole_conversation_as_text_is_read_beside_its_last_question(question, said):
+    pair = pair_of({**question, "chosen": said, "rejected": said.replace("Well.", "No.")})
+    assert (pair.prompt[-1], pair.chosen, pair.rejected) == (ASKED, [ANSWERED], [REFUSED])
+    asked, answered = ("input", "output") if "input" in question else ("prompt", "completion")
+    if "context" not in question and "Human" not in str(question):
+        told = turns({asked: question[asked], answered: said})
+        assert told == [(turn["role"], turn["content"]) for turn in (*pair.prompt, ANSWERED)]
+
+
 def test_a_question_that_both_answers_repeat_is_one_turn():
     row = {"prompt": "How are you?", "chosen": [ASKED, ANSWERED], "rejected": [ASKED, REFUSED]}
     assert [turn.text for turn in turns(row)] == ["How are you?", "Well.", "No."]
+
+
+@pytest.mark.parametrize(("weight", "expected"), [("0", 0), (1.0, 1), (None, None)])
+def test_weight_of_a_call_is_a_number(weight, expected):
+    call = {"name": "add", "arguments": {}}
+    entry = {"from": "function_call", "value": json.dumps(call), "weight": weight}
+    assert messages([entry], "messages")[0].get("weight") == expected
+    with pytest.raises(ValueError, match=r"`messages\[0\]` has the weight 0\.5; use 0 or 1"):
+        messages([entry | {"weight": 0.5}], "messages")
 
 
 def test_context_that_is_no_text_is_refused():

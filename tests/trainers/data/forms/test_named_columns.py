@@ -48,6 +48,17 @@ def test_named_prompt_of_a_pair_comes_before_all_others():
     assert pair_of(renamed(row, prompt="asked")).prompt[0]["content"] == "Q"
 
 
+def test_rows_that_are_empty_say_nothing_of_the_columns_that_are_named(tiny, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"q": "Q", "a": None}) + "\n")
+    spec = SftSpec.model_validate({
+        "kind": "sft", "learning_rate": 1e-3, "batch_size": 1, "heldout": 0,
+        "data": {"name": str(path), "columns": {"prompt": "q", "completion": "a"}},
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"no example is left to train on .*1 empty"):
+        prepare.prepare(spec, tiny.tokenizer, tmp_path / "data")
+
+
 def test_named_column_that_is_not_read_is_refused_by_the_name_in_the_file(tiny, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"a": "A", "messages": OTHERS}) + "\n")

@@ -86,6 +86,12 @@ def test_question_is_not_guessed_beside_a_column_of_messages(column):
         pairs.pair_of(row)
 
 
+@pytest.mark.parametrize("objects", [[{"value": "a"}], [{"from": "web", "value": "a"}]])
+def test_objects_beside_two_texts_are_no_messages(objects):
+    row = {"chosen": "It is 4", "rejected": "It is 5", "tags": objects}
+    assert pairs.pair_of(row).prompt == [{"role": "user", "content": "It is"}]
+
+
 def test_question_is_not_guessed_from_answers_that_are_declared():
     row = {"chosen": [RIGHT], "rejected": [WRONG]}
     assert pairs.pair_of(row) == pairs.Pair([], [RIGHT], [WRONG])

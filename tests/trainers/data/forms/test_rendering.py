@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
@@ -167,6 +168,12 @@ def test_text_that_is_a_conversation_in_another_spelling_is_told(text, rendered,
     assert not text_of({"text": text}, tiny.tokenizer, "all").rendered
 
 
+def test_many_marks_of_questions_without_an_answer_take_no_time(tiny):
+    started = time.monotonic()
+    assert not text_of({"text": "### User: hi\n" * 20_000}, tiny.tokenizer, "assistant").rendered
+    assert time.monotonic() - started < 1
+
+
 def test_template_without_an_end_or_a_generation_prompt_is_told(family):
     _name, tokens = family
     assert chat_template.faults(tokens) == []
@@ -181,6 +188,9 @@ def test_template_without_an_end_or_a_generation_prompt_is_told(family):
     closed = "{{ m.content }}{% if m.role == 'user' %} [/INST]{% else %}{{ eos_token }}{% endif %}"
     tokens.chat_template = "{% for m in messages %}" + closed + "{% endfor %}"
     assert chat_template.faults(tokens) == [], "Mistral's question ends where the answer begins"
+    refused = "{% if messages[-1].role == 'user' %}{{ raise_exception('whose turn?') }}{% endif %}"
+    tokens.chat_template = refused + turns.replace("END", str(tokens.eos_token))
+    assert chat_template.faults(tokens) == [], "what it writes before an answer is not known"
 
 
 def test_faults_of_a_template_are_in_the_plan(tmp_path):
