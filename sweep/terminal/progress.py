@@ -28,7 +28,8 @@ def outcome(
     by_key: Mapping[str, Trial | ReferencePass],
     ended: Outcome,
 ) -> None:
-    """One line, readable in a log. `by_key` has the model that the trial started from."""
+    """One line, readable in a log. `by_key` has all trials of the run; where those of a stage start
+    from several models, the line says from which."""
     if trial.spec is None:
         what = trial.title
     else:
@@ -37,7 +38,10 @@ def outcome(
         what += f"seed {spec.seed}"
         what += f" {trial.label}" if trial.label else ""
         start = by_key.get(trial.parent or "")
-        what += f" from {start.title}" if isinstance(start, Trial) and start.spec else ""
+        if isinstance(start, Trial) and start.spec:
+            planned = (one for one in by_key.values() if isinstance(one, Trial))
+            starts = {one.parent for one in planned if one.stage == trial.stage}
+            what += f" from {start.title}" if len(starts) > 1 else ""
     times = f"train {ended.train_seconds:6.1f} s  eval {ended.eval_seconds:6.1f} s"
     reason = f"  {ended.reason}" if ended.reason else ""
     console.print(

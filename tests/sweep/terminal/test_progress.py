@@ -146,3 +146,14 @@ def test_line_of_a_trial_tells_it_from_all_others(planned, chain):
         lines.append(console.file.getvalue())  # pyright: ignore[reportAttributeAccessIssue]
     assert len(set(lines)) == len(lines) > 4
     assert "weight_decay=0.1" in lines[-1]
+
+
+def test_line_of_a_trial_names_no_start_that_all_share(planned, chain):
+    trials = planned(
+        chain, "stages.second.parent=each", "stages.first.grid={learning_rate: [0.001]}"
+    )
+    by_key = {one.key: one for one in trials}
+    for one in trials:
+        console = Console(file=io.StringIO(), width=80)
+        progress.outcome(console, 1, 9, one, by_key, Outcome(one.key, "ok", "", 1.0, 1.0))
+        assert " from " not in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
