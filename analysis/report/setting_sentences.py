@@ -57,7 +57,7 @@ def _agree(setting: Setting, units: Mapping[str, Unit]) -> str:
     text = "No benchmark is expected to gain by a setting of its own"
     if gain > 0:
         amount = units[most.benchmark].amount(gain)
-        text = f"By a setting of its own {most.label} would gain the most, {amount}"
+        text = f"{most.label} would gain the most by a setting of its own: {amount}"
     return f"{said}{'. ' if said else ''}{text}."
 
 
