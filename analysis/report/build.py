@@ -236,7 +236,8 @@ def _cost(source: Source) -> list[tuple[str, str]]:
     words = record.get("words")
     if not isinstance(words, str):
         raise results.ResultsError(
-            f"{path}: words: holds no text; delete it; what deleted trials have cost is then forgotten"
+            f"{path}: words: holds no text; delete it; what deleted trials have cost is then "
+            "forgotten"
         )
     return [("used so far" if record.get("cost") is None else "cost so far", words)]
 

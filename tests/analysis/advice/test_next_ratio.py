@@ -88,9 +88,7 @@ def random_cells(count: int) -> pd.DataFrame:
     exponents, sizes = rng.uniform(-4, -2.6, count), rng.integers(2, 8, count)
     frame = pd.concat(
         table(lambda x, y: 0 * x, rates=(10**exponent,), sizes=(2**size,))
-        for exponent, size in zip(
-            rng.uniform(-4, -2.6, count), rng.integers(2, 8, count), strict=True
-        )
+        for exponent, size in zip(exponents, sizes, strict=True)
     )
     off = np.log2(frame.learning_rate / frame.batch_size) - np.log2(5e-5)
     value = 0.6 - 0.02 * off**2 + 0.002 * rng.standard_normal(count)
