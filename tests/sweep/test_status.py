@@ -237,6 +237,13 @@ def test_run_is_shown_where_its_cost_does_not_read(begun):
     assert record["cost"] is None and "cost.json: damaged" in record["notes"][-1]
 
 
+def test_line_of_events_that_is_no_event_is_passed_over(begun):
+    run, _ = begun
+    run.events.write_text('{"x": 1}\n')
+    reader = Reader(run.path)
+    assert reader.read().counts == reader.read().counts
+
+
 def test_two_folders_of_one_trial_are_no_fault_of_the_report(chain_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(chain_run.path, run)
