@@ -64,9 +64,12 @@ def main(
 
 def _show(run_dir: Path, status: RunStatus) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(progress.status(status, maps=True, spent=spending.so_far(run_dir)))
-    with console.status("reading the scores"), shaped(run_dir / answer.RECOMMENDATIONS):
+    spent, unread = _spent(run_dir)
+    status.notes.extend(unread)
+    console.print(progress.status(status, maps=True, spent=spent))
+    with console.status("reading the scores"):
         record = answer.as_it_stands(run_dir, status)
+    with shaped(run_dir / answer.RECOMMENDATIONS):
         shown = None if record is None else terminal.answer(record, console.width)
     if shown is not None:
         console.print("")
@@ -75,14 +78,23 @@ def _show(run_dir: Path, status: RunStatus) -> None:
         console.print(f"page: {run_dir / PAGE}", soft_wrap=True)
 
 
+def _spent(run_dir: Path) -> tuple[spending.Spent | None, list[str]]:
+    """What the run has cost so far; None and why, where its records do not read."""
+    try:
+        return spending.so_far(run_dir), []
+    except Damaged as error:
+        return None, [str(error)]
+
+
 def _record(run_dir: Path, status: RunStatus) -> dict[str, Any]:
+    spent, unread = _spent(run_dir)
     return {
         "name": status.name,
         "counts": status.counts,
         "seconds_left": None if status.left is None else status.left.seconds,
         "left": None if status.left is None else status.left._asdict(),
-        "cost": spending.so_far(run_dir).record,
-        "notes": status.notes,
+        "cost": None if spent is None else spent.record,
+        "notes": [*status.notes, *unread],
         "best": [best._asdict() for best in status.best],
         "trials": [trial._asdict() for trial in status.trials],
     }

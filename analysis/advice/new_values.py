@@ -9,9 +9,9 @@ import pandas as pd
 from analysis.advice.answers import Answers, Signal
 from analysis.benchmarks import TASK_TYPE_LABELS, task
 from analysis.fit.batch import Batch
-from analysis.fit.rates import RateStatus
+from analysis.fit.rates import RateAt, RateStatus
 from analysis.posterior.cells import Cells
-from analysis.text import listed
+from analysis.text import listed, rate
 
 OCTAVE = 2.0
 BEYOND = 2
@@ -22,6 +22,9 @@ ENOUGH = 5
 
 SMALLEST_STEP = 2**0.5
 """Factor between learning rates that are added, at least."""
+
+ROUNDED = 0.99
+"""Of a factor between rates, which grids give in two digits."""
 
 USUAL_HIGHEST = 1e-2
 """Where every cell diverged, the search goes on below this or below the lowest rate that did."""
@@ -56,36 +59,64 @@ def reasons_of(answers: Answers) -> Reasons:
     columns |= {answer.label: answer.rates for answer in alone}
     for label, rates in columns.items():
         for side, labels in (("higher", reasons.higher), ("lower", reasons.lower)):
-            if any(rate.status is RateStatus.EDGE and rate.side == side for rate in rates):
+            if any(at.status is RateStatus.EDGE and at.side == side for at in rates):
                 labels.append(label)
-        if sum(rate.status is RateStatus.LEVEL for rate in rates) > len(rates) / 2:
+        if sum(at.status is RateStatus.LEVEL for at in rates) > len(rates) / 2:
             reasons.seeds.append(label)
     if not clear:
         reasons.seeds.extend(answer.label for answer in every if answer.signal in UNTOLD)
     return reasons
 
 
+def one_end(answers: Answers) -> RateAt | None:
+    """The end of the learning rates beyond which new ones are run at its batch size alone, where
+    cells are no product of axes: at the largest size whose best rate lies above the measured ones,
+    or the smallest whose lies below, whichever side has more sizes. None where none lies beyond."""
+    every = [at for _, rates in answers.columns for at in rates]
+    edges = [at for at in every if at.status is RateStatus.EDGE]
+    higher = [at for at in edges if at.side == "higher"]
+    lower = [at for at in edges if at.side == "lower"]
+    if len(higher) >= len(lower):
+        return max(higher, key=lambda at: (at.batch_size, at.learning_rate), default=None)
+    return min(lower, key=lambda at: (at.batch_size, at.learning_rate))
+
+
 def new_rates(
-    cells: Sequence[Cells], ok: pd.DataFrame, reasons: Reasons, step: float
+    cells: Sequence[Cells],
+    ok: pd.DataFrame,
+    reasons: Reasons,
+    step: float,
+    end: RateAt | None = None,
 ) -> tuple[list[float], str]:
-    """Learning rates to add, and why."""
+    """Learning rates to add, and why; none and why not, where a rate that diverged lies close. With
+    an `end` they go on from it, at its batch size."""
     tables = pd.concat([grid_cells.table for grid_cells in cells])
     if ok.empty:
         start = min(float(tables.learning_rate.min()), USUAL_HIGHEST)
         added = [start / OCTAVE ** (2 * k) for k in range(1, 4)]
         return [float(f"{value:.3g}") for value in added], "no cell has a score yet"
     low, high = float(ok.learning_rate.min()), float(ok.learning_rate.max())
+    if end is not None:
+        tables = tables.loc[tables.batch_size == end.batch_size]
+        own = ok.learning_rate[ok.batch_size == end.batch_size]
+        low = min([end.learning_rate * step, *own])
+        high = max([end.learning_rate / step, *own])
+        other = {"lower": []} if end.side == "higher" else {"higher": []}
+        reasons = reasons._replace(**other)
     walls = tables.learning_rate[(tables.status == "diverged") & (tables.learning_rate > high)]
     wall = float(walls.min()) if len(walls) else np.inf
     above = [high * step**k for k in range(1, BEYOND + 1) if high * step ** (k + 0.5) < wall]
-    if not above:  # between the highest that trains and the lowest above it that does not
-        above = [high * (wall / high) ** share for share in (1 / 3, 2 / 3)]
+    if not above and wall >= ROUNDED * high * SMALLEST_STEP**2:
+        above = [(high * wall) ** 0.5]
     below = [low / step**k for k in range(1, BEYOND + 1)]
     added, why = [], []
     if reasons.higher or (wall > high * step ** (BEYOND + 0.5) and _best_at(cells, high)):
         added += above
         labels = reasons.higher or _best_at(cells, high)
-        why.append(f"{_verb(labels, 'improves', 'improve')} up to the highest one")
+        up = f"{_verb(labels, 'improves', 'improve')} up to the highest one"
+        if not above:
+            up += f", less than an octave below {rate(wall)}, which diverged"
+        why.append(up)
     if reasons.lower:
         added += below
         why.append(f"{_verb(reasons.lower, 'improves', 'improve')} down to the lowest one")

@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.advice import grid_file
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
-from analysis.advice.new_values import new_rates, new_sizes, reasons_of, typical_step
+from analysis.advice.new_values import new_rates, new_sizes, one_end, reasons_of, typical_step
 from analysis.advice.product_axes import in_ratios, rate_axis
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
@@ -83,9 +83,10 @@ def next_step(
     seeds, of_some = _seeds(rows)
     step = typical_step(ok)
     added: dict[str, tuple[list[Any], str]] = {}
-    more_rates, why = new_rates(cells, ok, reasons, step)
+    end = None if name else one_end(answers)
+    more_rates, why_rates = new_rates(cells, ok, reasons, step, end)
     if more_rates:
-        added[name or "learning_rate"] = (more_rates, why)
+        added[name or "learning_rate"] = (more_rates, why_rates)
     more_sizes, why = new_sizes(sizes, reasons, written.group)
     if more_sizes:
         added["batch_size"] = (more_sizes, why)
@@ -100,16 +101,21 @@ def next_step(
         more = of_some or [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
         added["seed"] = (more, noise)
     if not added:
-        return NextStep(_settled(list(answers.benchmarks.values())), "", 0, {})
+        closed = f"No learning rate is left to add: {why_rates}."
+        settled = _settled(list(answers.benchmarks.values()))
+        return NextStep(closed if why_rates else settled, "", 0, {})
     where = ""
     if not name:
         if "seed" in added:
             return _again(rows, added["seed"][0], noise)
-        here = answers.settings[0]
-        rates = [] if more_rates else [here.learning_rate]
-        sizes = [here.batch_size] if more_rates else []
-        where = f" The rates are for {_values('batch_size', [*sizes, *more_sizes])}."
-        where = where if more_rates else ""
+        here = answers.settings[0] if answers.settings else None
+        rates = [here.learning_rate] if here is not None and not more_rates else []
+        if more_rates:
+            at = end or here
+            sizes = [sizes[len(sizes) // 2] if at is None else at.batch_size]
+            where = f" The rates are for {_values('batch_size', [*sizes, *more_sizes])}."
+        else:
+            sizes = []
         name = "learning_rate"
     axes = {name: rates, "batch_size": sizes, "seed": seeds}
     if not cells[0].sized:

@@ -49,17 +49,20 @@ def reach(cells: Cells, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         :, None
     ]
     return (
-        np.minimum(-_hull(y, -lowest) - step, np.where(near, lowest, np.inf).min(axis=1)),
-        np.maximum(_hull(y, highest) + step, np.where(near, highest, -np.inf).max(axis=1)),
+        np.minimum(-upper_hull(y, -lowest) - step, np.where(near, lowest, np.inf).min(axis=1)),
+        np.maximum(upper_hull(y, highest) + step, np.where(near, highest, -np.inf).max(axis=1)),
     )
 
 
-def _hull(y: np.ndarray, top: np.ndarray) -> np.ndarray:
+def upper_hull(y: np.ndarray, top: np.ndarray) -> np.ndarray:
     """Upper edge of the convex hull of points (y, top), y rising, at each y."""
-    edge = top.copy()
-    for left in range(len(y)):
-        for right in range(left + 1, len(y)):
-            inner = slice(left, right + 1)
-            line = np.interp(y[inner], y[[left, right]], top[[left, right]])
-            edge[inner] = np.maximum(edge[inner], line)
-    return edge
+    corners: list[int] = []  # Andrew's monotone chain
+    for right in range(len(y)):
+        while len(corners) > 1:
+            left, middle = corners[-2:]
+            rise = (top[right] - top[left]) * (y[middle] - y[left])
+            if (top[middle] - top[left]) * (y[right] - y[left]) > rise:
+                break
+            corners.pop()
+        corners.append(right)
+    return np.interp(y, y[corners], top[corners])

@@ -235,7 +235,10 @@ def _cost(source: Source) -> list[tuple[str, str]]:
     record = load_record(path)
     words = record.get("words")
     if not isinstance(words, str):
-        raise results.ResultsError(f"{path}: words: holds no text; delete it, nothing is lost")
+        raise results.ResultsError(
+            f"{path}: words: holds no text; delete it; what deleted trials have cost is then "
+            "forgotten"
+        )
     return [("used so far" if record.get("cost") is None else "cost so far", words)]
 
 

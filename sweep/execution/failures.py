@@ -25,8 +25,8 @@ def with_seconds(outcome: Outcome, folder: TrialFolder) -> Outcome:
 
 
 def lost_seconds(folders: Iterable[TrialFolder], since: float) -> float:
-    """Of attempts begun `since` then (seconds since the epoch) that failed or left no end; of one
-    lane of several, its share."""
+    """Of attempts begun `since` then (seconds since the epoch) that failed or left no end; of a
+    pass over several trials, the trial's share."""
     return sum(
         attempt.share
         for folder in folders

@@ -114,6 +114,13 @@ def positions(model: str, stages: dict[str, Stage]) -> Problems:
     for name, stage in stages.items():
         for spec in (spec for _, spec in stage.cells if spec.longest_text > most):
             added = spec.longest_text - spec.max_length
+            if added >= most:
+                yield (
+                    ("stages", name, "max_new_tokens"),
+                    f"{added:,}: {model} has learned {most:,} positions, for the prompt too; give "
+                    "fewer",
+                )
+                break
             allowed = f"with the {added:,} tokens it writes, at most" if added else "at most"
             yield (
                 ("stages", name, "max_length"),

@@ -4,6 +4,7 @@ write here in their place."""
 OURS = {
     "lr": "learning_rate",
     "init_lr": "learning_rate",
+    "lr_rate": "learning_rate",
     "peak_lr": "learning_rate",
     "batch": "batch_size, examples per optimizer step whatever the hardware",
     "bs": "batch_size, examples per optimizer step whatever the hardware",
@@ -27,6 +28,7 @@ OURS = {
     "scheduler": "schedule",
     "num_warmup_steps": "warmup_steps",
     "warmup": "warmup_ratio or warmup_steps",
+    "warm_up": "warmup_ratio or warmup_steps",
     "decay_steps": "decay_ratio, a share of the steps, of warmup_stable_decay",
     "num_decay_steps": "decay_ratio, a share of the steps, of warmup_stable_decay",
     "max_seq_length": "max_length",

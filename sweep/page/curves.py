@@ -26,8 +26,8 @@ class LossCurve:
 
     def read(self) -> None:
         """Take in the lines that are new; all of them where an attempt has replaced the
-        file. Of a long
-        file that is there already some are read, as evenly apart as the later ones will be."""
+        file. Of a long file that is there already some are read, as evenly apart as the later ones
+        will be."""
         with contextlib.suppress(OSError), open(self._path, "rb") as file:
             if self._reading is not None and not self._reading.stands(file):
                 self.__init__(self._path)

@@ -11,7 +11,8 @@ from trainers.data.row_counts import Preparation
 def preparations(planned: Sequence[Trial], data: Path) -> dict[str, Preparation]:
     """By key of the trial, from `data` of the run folder; each kind of spec is looked up once."""
     specs = {trial.key: trial.spec for trial in planned if trial.spec is not None}
-    kinds = {str(row_counts.asked(spec)): spec for spec in specs.values()}
-    known = {kind: row_counts.find(data, spec) for kind, spec in kinds.items()}
-    by_trial = {key: known[str(row_counts.asked(spec))] for key, spec in specs.items()}
+    kinds = {key: str(row_counts.asked(spec)) for key, spec in specs.items()}
+    of_kind = {kind: specs[key] for key, kind in kinds.items()}
+    known = {kind: row_counts.find(data, spec) for kind, spec in of_kind.items()}
+    by_trial = {key: known[kind] for key, kind in kinds.items()}
     return {key: preparation for key, preparation in by_trial.items() if preparation is not None}

@@ -1,12 +1,12 @@
 """What a run has cost so far, from its records, at the grid's `price.gpu_hour` and `cpu_hour`.
 
 An attempt costs what it holds for as long as it holds it; trials that are trained in one pass share
-that. What a rented machine costs while it
-waits between trials is not known here.
+that. What a rented machine costs while it waits between trials is not known here.
 """
 
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,10 @@ RECORD = "cost.json"
 """In the run folder: what the report and programs read of it, and what trials whose folders are
 deleted later have cost."""
 
+SECONDS = ("gpu_seconds", "cpu_seconds")
+"""Of a share, in the record."""
 
-Held = Callable[[str], TrialResources]
+ResourcesOf = Callable[[str], TrialResources]
 """Stage -> what a trial of it holds, where an attempt does not say."""
 
 
@@ -149,7 +151,7 @@ class Attempts:
         }
         return {name: share for name, share in shares.items() if share is not None}
 
-    def _of(self, folder: Path, held: Callable[[], Held]) -> Share | None:
+    def _of(self, folder: Path, held: Callable[[], ResourcesOf]) -> Share | None:
         stat = (folder / durations.ATTEMPTS).stat()
         stamp = stat.st_mtime_ns, stat.st_size
         known = self._over.get(folder.name)
@@ -169,11 +171,15 @@ class Attempts:
 
 
 def _deleted(run_dir: Path, there: Iterable[Share]) -> Share:
-    """What trials have held whose folders are there no more, or anew."""
+    """What trials have held whose folders are there no more, or anew.
+
+    Raises:
+        Damaged: `cost.json` is not what was written.
+    """
     since = {share.key: share.since for share in there}
     record = run_dir / RECORD
-    before = files.read_json(record) or {}
-    with files.shaped(record):
+    with _costly(), files.shaped(record):
+        before = files.read_json(record) or {}
         parts = [before["deleted"]] if "deleted" in before else []
         for key, part in before.get("trials", {}).items():
             if key not in since or since[key] != part["since"]:
@@ -182,7 +188,14 @@ def _deleted(run_dir: Path, there: Iterable[Share]) -> Share:
     return Share("", None, gpu, cpu)
 
 
-SECONDS = ("gpu_seconds", "cpu_seconds")
+@contextmanager
+def _costly() -> Iterator[None]:
+    """Says what is lost with the record that cannot be read."""
+    try:
+        yield
+    except files.Damaged as error:
+        lost = "what deleted trials have cost is then forgotten"
+        raise files.Damaged(f"{error}; {lost}") from error
 
 
 def at_price_of(run_dir: Path, gpu_seconds: float, cpu_seconds: float) -> Spent:
@@ -220,7 +233,7 @@ def write(run_dir: Path) -> Spent:
     return spent
 
 
-def _held(run_dir: Path) -> Held:
+def _held(run_dir: Path) -> ResourcesOf:
     """By the manifest, which has the screening runs too; of a run before that had it, by the grid
     file."""
     declared, manifest = _declared(run_dir), RunFolder(run_dir).manifest

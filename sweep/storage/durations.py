@@ -42,7 +42,7 @@ def held(trial: TrialFolder, attempts: Sequence[dict[str, Any]], gpus: float, cp
     not say what it held.
 
     Raises:
-        Damaged: an event has no time.
+        Damaged: an event is not what was written, as one without a time.
     """
     sums = [0.0, 0.0, 0.0, 0.0]
     with files.shaped(trial.path / ATTEMPTS):
@@ -60,9 +60,17 @@ def last_sign(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> float:
 
 
 def each(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> Iterator[Attempt]:
-    """Oldest first. One that left no end, as where its
-    process was killed, lasted until its last sign; one that ran before `previous_sign` was
-    recorded, until the next began."""
+    """Oldest first. One that left no end, as where its process was killed, lasted until its last
+    sign; one that ran before `previous_sign` was recorded, until the next began.
+
+    Raises:
+        Damaged: an event is not what was written, as one without a time.
+    """
+    with files.shaped(trial.path / ATTEMPTS):
+        yield from _each(trial, attempts)
+
+
+def _each(trial: TrialFolder, attempts: Sequence[dict[str, Any]]) -> Iterator[Attempt]:
     began: dict[str, Any] | None = None
     heard = 0.0
     for event in attempts:

@@ -6,13 +6,15 @@ The records here are the only truth about a sweep; what a scheduler believes is 
 import csv
 import io
 import os
-import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 
+from analysis.tables.errors import ResultsError
+from analysis.tables.records import run_folder as records
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan import trials
 from sweep.plan.prepared import preparations
@@ -43,9 +45,6 @@ CALIBRATION = "calibration.json"
 MARK = "mirror.json"
 """In the mirror of a run that lies in an object store: the run's URL."""
 
-
-KEY = re.compile(r"[0-9a-f]{12}")
-"""Of a trial, at the end of its folder's name, or before what a copy of the folder has there."""
 
 T = TypeVar("T", bound=Trial)
 
@@ -82,9 +81,12 @@ class RunFolder:
         arm an earlier plan had it in.
 
         Raises:
-            Damaged: two folders are of one trial.
+            Damaged: two folders are of one trial, or a trial.json was edited.
         """
-        self._refuse_copies()
+        try:
+            deque(records.trials(self.path), maxlen=0)
+        except ResultsError as error:
+            raise Damaged(str(error)) from error
         names: dict[str, set[str]] = {}
         for path in self.path.glob("trials/*-*"):
             names.setdefault(path.name.rpartition("-")[2], set()).add(path.name)
@@ -94,24 +96,6 @@ class RunFolder:
             else trial.model_copy(update={"kept_in": min(has)})
             for trial in planned
         ]
-
-    def _refuse_copies(self) -> None:
-        """
-        Raises:
-            Damaged: a trial lies in two folders: a backup, or a colleague's of the same key whose
-                stage or arm has another name.
-        """
-        folders: dict[str, Path] = {}
-        for path in sorted(self.path.glob("trials/*-*")):
-            key = KEY.match(path.name.rpartition("-")[2])
-            if key is None or not (path / "trial.json").exists():
-                continue
-            other = folders.setdefault(key[0], path)
-            if other != path:
-                raise Damaged(
-                    f"{other} and {path} are of one trial ({key[0]}); delete one of them, or move "
-                    "it out of trials/"
-                )
 
     def driver(self) -> Driver:
         """Whether a driver is at work on the run."""

@@ -75,7 +75,8 @@ class Story:
         self._run_dir = run_dir
         self._begun = time.monotonic()
         before = events.read(run_dir / "events.jsonl")
-        self._read = len(before)
+        self.read = len(before)
+        """Events that were told or passed over."""
         self._states = {event["key"]: event["status"] for event in before if "status" in event}
         """How each trial has ended, earlier starts included."""
         self.started = 0
@@ -86,12 +87,21 @@ class Story:
         self.end: list[Message] = []
         """Of the latest round: the last one is known when the command is over."""
 
-    def news(self) -> Iterator[Message]:
-        """What has happened since the last look; each kind may come again. An event that could not
-        be told is news at the next look."""
-        for event in events.read(self._run_dir / "events.jsonl")[self._read :]:
-            yield from self._of(event)
-            self._read += 1
+    def news(self, last: bool = False) -> Iterator[Message]:
+        """What has happened since the last look; each kind may come again. Where another file could
+        not be read, an event is news at the next look; at the `last` one, and where the event is
+        not what was written, it is passed over."""
+        for event in events.read(self._run_dir / "events.jsonl")[self.read :]:
+            try:
+                yield from self._of(event)
+            except Exception as error:
+                if not last and isinstance(error, OSError | files.Damaged):
+                    raise
+                self.read += 1
+                if event.get("event") == "ended" and self.started:
+                    self.end = [self.message("ended", "ended", str(error))]
+                raise
+            self.read += 1
         if self.started and (near := self._near()):
             yield self.message("limit", "a limit is near", near)
 
@@ -192,15 +202,24 @@ class Sender:
 
     def _follow(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            self._send(self._story.news())
-        self._send(self._story.news())
+            self._look()
+        self._look(last=True)
         self._told.discard("limit")  # a limit that was near may have ended the run
         if self.stopped and self._story.started:
             self._told.discard("failed")
             self._last.append(self._story.message("failed", "the run was stopped", STOPPED))
         self._send([*self._story.end, *self._last])
 
-    def _send(self, messages: Iterable[Message]) -> None:
+    def _look(self, last: bool = False) -> None:
+        """Send the news, those after an event that is passed over too."""
+        read = -1
+        while self._story.read > read:
+            read = self._story.read
+            if self._send(self._story.news(last)):
+                return
+
+    def _send(self, messages: Iterable[Message]) -> bool:
+        """Returns whether all could be read."""
         try:
             for message in messages:
                 if message.event in self._told or message.event not in self._notify.events:
@@ -212,6 +231,8 @@ class Sender:
             if (told := f"{type(error).__name__}: {error}") not in self._down:
                 self._down.add(told)
                 self._say(f"notify: {told}; the run goes on")
+            return False
+        return True
 
     def _send_to(self, url: str, message: Message) -> None:
         problem = apprise_urls.send(url, message.title, message.text)

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from sweep import status
 from sweep.plan import trials as plan
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status.reader import Reader
@@ -223,6 +225,34 @@ def test_damaged_record_is_told_in_one_line(begun):
     assert ended.returncode == 4
     assert f"{folder.path / 'train.json'}: damaged" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_run_is_shown_where_its_cost_does_not_read(begun):
+    run, _ = begun
+    (run.path / "cost.json").write_text("{")
+    shown = CliRunner().invoke(status.app, [str(run.path)])
+    assert shown.exit_code == 0, shown.output
+    assert "what deleted trials have cost is then forgotten" in " ".join(shown.output.split())
+    record = json.loads(CliRunner().invoke(status.app, [str(run.path), "--json"]).stdout)
+    assert record["cost"] is None and "cost.json: damaged" in record["notes"][-1]
+
+
+def test_line_of_events_that_is_no_event_is_passed_over(begun):
+    run, _ = begun
+    run.events.write_text('{"x": 1}\n')
+    reader = Reader(run.path)
+    assert reader.read().counts == reader.read().counts
+
+
+def test_two_folders_of_one_trial_are_no_fault_of_the_report(chain_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(chain_run.path, run)
+    one = next(run.glob("trials/second-lr*"))
+    shutil.copytree(one, one.with_name(f"{one.name}-copy"))
+    shutil.rmtree(run / "report", ignore_errors=True)
+    shown = CliRunner().invoke(status.app, [str(run)])
+    assert shown.exit_code == 4 and "are of one trial" in shown.output
+    assert "recommendations.json" not in shown.output
 
 
 @pytest.mark.parametrize("content", [b"", b"half", b"\xff\xfe\n", b"{\n", None])

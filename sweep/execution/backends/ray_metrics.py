@@ -101,6 +101,8 @@ class Metrics:
         if self._queue is not None:
             passes = sum(map(self._is_pass, self._queue.waiting))
             counts["waiting"] += max(self._queue.to_come - passes, 0)
+            handed = self._queue.running - self._states.keys()  # Tune holds some before they begin
+            counts["waiting"] += sum(not self._is_pass(key) for key in handed)
         return counts
 
     def _is_pass(self, key: str) -> bool:

@@ -35,7 +35,7 @@ class Again:
         return self._keys if driver.at_work and self._begun >= driver.since else ()
 
     def _take(self, event: dict[str, Any]) -> None:
-        match event["event"]:
+        match event.get("event"):
             case "begun":
                 self._begun = durations.time_of(event)
                 self._keys = set(event.get("again", []))

@@ -109,8 +109,13 @@ def time_left(
     draws = int(np.clip(MOST_DRAWN // len(pools), 20, DRAWS))
     rng = np.random.default_rng(0)
     times = np.array([rng.choice(pool, draws) * _off(pool, draws, rng) for pool in pools])
+    takes = {name: float(np.mean(seconds)) for name, seconds in scoring.items() if seconds}
+    distinct = {id(pool): pool for pool in pools}
+    means = {name: float(np.mean(pool)) for name, pool in distinct.items()}
     both = zip((*running, *to_come), pools, strict=True)
-    shares = [_share(trial, pool, stages.get(trial.stage, {}), scoring) for trial, pool in both]
+    shares = [
+        _share(trial, means[id(pool)], stages.get(trial.stage, {}), takes) for trial, pool in both
+    ]
     whole, times = times, times * np.array(shares)[:, None]
     spent = np.array([trial.held for trial in running])[:, None]
     rest = whole[: len(running)]
@@ -147,16 +152,19 @@ def _comes(trial: Timed) -> bool:
 
 
 def _share(
-    trial: Timed, pool: Sequence[float], stage: Mapping[str, Any], scoring: Scoring
+    trial: Timed,
+    whole: float,
+    stage: Mapping[str, Any],
+    scoring: Mapping[tuple[str, str], float],
 ) -> float:
-    """Of a whole trial's time, what is left of one; `pool` are the times of whole ones."""
+    """Of a whole trial's time, what is left of one; `whole` is the mean time of whole ones, and
+    `scoring` the mean seconds of each (stage, benchmark)."""
     if not trial.trained:
         return 1.0
     wanted = [want["benchmark"] for want in stage.get("evaluations", [])]
-    if not all(scoring.get((trial.stage, name)) for name in wanted):
+    if not all((trial.stage, name) in scoring for name in wanted):
         return 1.0
-    whole = float(np.mean(pool))
-    takes = {name: float(np.mean(scoring[trial.stage, name])) for name in wanted}
+    takes = {name: scoring[trial.stage, name] for name in wanted}
     training = max(whole - sum(takes.values()), 0.0)
     to_score = sum(seconds for name, seconds in takes.items() if name not in trial.scored)
     return min(((1 - trial.trained) * training + to_score) / whole, 1.0)

@@ -8,9 +8,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from analysis.advice import grid_file
 from analysis.advice.answers import answers
-from analysis.advice.new_values import Reasons, new_sizes
 from analysis.advice.next_grid import NextStep, next_step
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
@@ -54,31 +52,6 @@ def test_an_optimum_beyond_the_highest_rate_asks_for_higher_rates() -> None:
     assert set(RATES) < set(grid["learning_rate"]) and max(grid["learning_rate"]) > 2 * RATES[-1]
     assert "beside the 20 there are" in found.sentence
     assert "learning rates 0.032 and 0.1, because reasoning still improves" in found.sentence
-
-
-@pytest.mark.parametrize(
-    ("settings", "sizes"),
-    [
-        ("kind: sft", [4]),
-        ("kind: rlvr", []),  # groups of 8
-        ("kind: rlvr\n    group_size: 4", [4]),
-        ("kind: rlvr\n    group_size: 2\n    arms: [{name: a, set: {group_size: 8}}]", []),
-    ],
-)
-def test_no_batch_with_a_part_of_a_group_is_asked_for(settings, sizes, tmp_path) -> None:
-    path = tmp_path / "grid.yaml"
-    path.write_text(FILE.replace("kind: sft", settings))
-    reasons = Reasons([], [], ["arc"], [], [])
-    assert new_sizes([8, 32], reasons, grid_file.read("all", "", path).group)[0] == sizes
-
-
-def test_between_two_rates_and_one_that_diverged_close_above_rates_are_asked() -> None:
-    frame = table(bowl, rates=(1e-4, 1e-3, 2e-3), noise=0.002)
-    wall = frame.learning_rate == 2e-3
-    frame.loc[wall, ["status", "value"]] = ["diverged", np.nan]
-    rates = axes(asked(frame))["learning_rate"]
-    assert max(rates) == 2e-3
-    assert len([rate for rate in rates if 1e-3 < rate < 2e-3]) == 2
 
 
 def test_far_below_a_rate_that_diverged_the_step_is_the_grids_own() -> None:

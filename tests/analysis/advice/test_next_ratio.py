@@ -81,3 +81,36 @@ def test_cells_that_failed_are_run_again_before_others() -> None:
     frame.loc[lost, ["status", "value"]] = ["failed", np.nan]
     step = asked(frame)
     assert step.cells == 0 and "Find out why 19 cells failed" in step.sentence
+
+
+def random_cells(count: int) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    exponents, sizes = rng.uniform(-4, -2.6, count), rng.integers(2, 8, count)
+    frame = pd.concat(
+        table(lambda x, y: 0 * x, rates=(10**exponent,), sizes=(2**size,))
+        for exponent, size in zip(exponents, sizes, strict=True)
+    )
+    off = np.log2(frame.learning_rate / frame.batch_size) - np.log2(5e-5)
+    value = 0.6 - 0.02 * off**2 + 0.002 * rng.standard_normal(count)
+    return frame.assign(value=value, stderr=0.002, key=[f"k{row}" for row in range(count)])
+
+
+def test_rates_of_a_random_search_are_asked_where_they_are_missing() -> None:
+    frame = random_cells(24)
+    fits = [fit(cells) for cells in surfaces(frame)]
+    found = answers(fits)
+    edges = [at for at in found.columns[0][1] if at.side == "higher"]
+    asks = {at.batch_size: at.learning_rate for at in edges}
+    text = next_step(fits, found, frame, None).text
+    grid = YAML(typ="safe").load(text)["stages"]["all"]["grid"]
+    assert grid["batch_size"] == [max(asks)] == [128]
+    assert min(grid["learning_rate"]) >= float(f"{asks[128]:.2g}") * 0.98
+    assert max(grid["learning_rate"]) < 8 * asks[128]
+
+
+def test_random_search_of_which_every_cell_diverged_gets_lower_rates() -> None:
+    frame = random_cells(8).assign(status="diverged", value=np.nan, reason="loss is nan")
+    step = asked(frame)
+    grid = YAML(typ="safe").load(step.text)["stages"]["all"]["grid"]
+    assert max(grid["learning_rate"]) < frame.learning_rate.min()
+    assert grid["batch_size"][0] in set(frame.batch_size) and step.cells == 3

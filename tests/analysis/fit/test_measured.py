@@ -6,7 +6,7 @@ import pytest
 from analysis.advice.answers import BenchmarkAnswer, answers
 from analysis.advice.published_rules import Verdict
 from analysis.advice.rule_odds import near, rises_then_falls
-from analysis.fit.measured import no_rates, reach
+from analysis.fit.measured import no_rates, reach, upper_hull
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import Cells, surfaces
@@ -86,3 +86,13 @@ def test_a_rule_is_not_refused_by_what_is_not_known() -> None:
     odds = near(level, 0.28, 0.01)
     assert odds is not None and odds.holds <= 0.1 and odds.against < 0.9
     assert rises_then_falls(rising) is None, "every best rate lies beyond the highest one"
+
+
+def test_reach_of_a_thousand_batch_sizes_is_the_hull_of_their_cells() -> None:
+    rng = np.random.default_rng(0)
+    y = np.sort(rng.uniform(0, 10, 1000))
+    top = rng.normal(size=1000) - (y - 5) ** 2
+    edge = upper_hull(y, top)
+    assert (edge >= top - 1e-9).all() and np.diff(np.diff(edge) / np.diff(y)).max() < 1e-6
+    corners = edge <= top + 1e-9
+    np.testing.assert_allclose(np.interp(y, y[corners], top[corners]), edge)

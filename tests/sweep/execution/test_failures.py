@@ -11,6 +11,7 @@ from sweep.execution import failures
 from sweep.execution.job import Outcome
 from sweep.storage.trial_folder import TrialFolder
 from sweep.terminal import progress
+from trainers.files import Damaged
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -67,3 +68,11 @@ def test_attempts_that_failed_are_told_beside_what_trials_used(write):
     assert "Trials used 3600 s on 1 slot (3600 s at best), failed attempts 9000 s;" in (
         console.export_text()
     )
+
+
+def test_event_without_a_time_is_named(write):
+    folder = write(("started", 0, {}), ("failed", 1, {"time": None}))
+    with pytest.raises(Damaged, match=r"attempts\.jsonl: holds what was never written"):
+        failures.with_seconds(Outcome("a", "failed", "why", 0.0, 0.0), folder)
+    with pytest.raises(Damaged, match=r"attempts\.jsonl: holds what was never written"):
+        failures.lost_seconds([folder], 0.0)

@@ -63,6 +63,8 @@ def test_key_of_trl_is_taken_for_no_other_key_by_its_look(kind):
         ("dpo", "beta2", "`adam_beta2`"),
         ("dpo", "dpo_beta init_kl_coef", "did you mean `beta`?"),
         ("sft", "beta", "none of the"),
+        ("sft", "lr_rate", "did you mean `learning_rate`?"),
+        ("sft", "warm_up", "did you mean `warmup_ratio` or warmup_steps"),
         ("dpo", "max_prompt_length", "not supported: `max_length` is of the prompt and the answer"),
         ("rlvr", "max_prompt_length", "did you mean `max_length`, above which"),
         ("rlvr", "loss_type", "did you mean `algorithm`"),

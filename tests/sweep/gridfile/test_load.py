@@ -250,3 +250,8 @@ def test_texts_longer_than_the_positions_of_a_model_are_refused(
     config.load(grid_file(text))
     with pytest.raises(GridError, match=r"sft\.max_length: .* learned 128 positions.* at most 128"):
         config.load(grid_file(text.replace("max_length: 128", "max_length: 129")))
+    settings = "data: world:prompts, grid: {learning_rate: [1.0e-5], batch_size: [8]}"
+    rlvr = f"  first: {{kind: rlvr, {settings}, max_new_tokens: 128, reward: exact_match}}\n"
+    asked = text.replace("stages:\n", f"stages:\n{rlvr}")
+    with pytest.raises(GridError, match=r"first\.max_new_tokens: 128: .* learned 128 positions"):
+        config.load(grid_file(asked))

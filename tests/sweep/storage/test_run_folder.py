@@ -159,8 +159,8 @@ def test_trial_of_another_arm_or_stage_than_before_stays_in_its_folder(load, sma
     assert plan(small).items() >= before.items(), "back again"
 
 
-@pytest.mark.parametrize("copy", ["tune-lr1-{key}", "{name}.bak", "{name} (copy)"])
-def test_two_folders_of_one_trial_are_refused_by_name(copy, load, small, tmp_path):
+@pytest.mark.parametrize("copy", ["tune-lr1-{key}", "{name}.bak", "{name} (copy)", "{name}-copy"])
+def test_two_folders_of_one_trial_are_refused(copy, load, small, tmp_path):
     folder = RunFolder(tmp_path / "run")
     planned = trials.trials(grid := load(small))
     folder.write_plan(grid, planned)

@@ -221,20 +221,26 @@ def test_a_run_that_is_interrupted_is_told_where_something_had_begun(
     assert not begun or "the same command goes on" in server.received[1]["message"]
 
 
-def test_records_that_cannot_be_read_are_told_once_and_read_again(load, server, tmp_path, quick):
+@pytest.mark.parametrize("mended", [True, False])
+def test_records_that_cannot_be_read_are_told_once_and_read_again(
+    mended, load, server, tmp_path, quick
+):
     record = tmp_path / "report" / "recommendations.json"
     record.parent.mkdir()
 
     def happened(path):
         record.write_text("{")
-        write(path, STARTED, done("failed"), ENDED)
+        write(path, STARTED, {"event": "failed", "key": "k", "trial": "sft", "status": "failed"})
+        write(path, done("failed"), ENDED)
         time.sleep(0.5)
-        record.unlink()
+        record.write_text("{}" if mended else "{")
 
     said, _ = told(load, server.url, tmp_path, happened)
-    titles = ["told: a trial has failed", "told: ended: 5 ok, 3 diverged"]
+    ended = "told: ended: 5 ok, 3 diverged" if mended else "told: ended"
+    titles = ["told: a trial has failed", ended]
     assert [m["title"] for m in server.received] == titles
-    assert len(said) == 1 and "recommendations.json" in said[0] and "goes on" in said[0]
+    assert len(said) == 2 and "reason" in said[0]
+    assert "recommendations.json" in said[1] and "goes on" in said[1]
 
 
 def test_earlier_starts_and_events_not_asked_for_are_not_told(load, server, tmp_path, quick):

@@ -45,8 +45,10 @@ def test_counts_are_those_of_all_waves_without_reference_passes():
     for queue, trials in zip(queues, waves, strict=True):
         metrics.follow(queue, jobs(trials))
         for _ in trials[:-1]:
+            before = metrics.counts()["waiting"]
             given = queue.next()
             assert given is not None
+            assert metrics.counts()["waiting"] == before, "handed out, and not begun"
             metrics.began(given.key)
             metrics.ended(given.key, "ok")
         assert metrics.counts()["waiting"] == 1
