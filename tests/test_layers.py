@@ -205,3 +205,14 @@ def test_what_plans_reports_and_prepares_loads_neither_torch_nor_lm_eval():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_docstring_of_a_room_names_every_file_and_room_in_it(package):
+    missing = []
+    for room in sorted((ROOT / package).rglob("__init__.py")):
+        said = ast.get_docstring(ast.parse(room.read_text(encoding="utf-8"))) or ""
+        names = {file.stem for file in room.parent.glob("*.py")} - {"__init__", "__main__"}
+        names |= {inner.parent.name for inner in room.parent.glob("*/__init__.py")}
+        missing += [f"{room.parent.relative_to(ROOT)}: {n}" for n in names if f"`{n}`" not in said]
+    assert not missing

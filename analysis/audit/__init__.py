@@ -1,4 +1,4 @@
 """Contamination and language shares of training data: the arithmetic and the tables.
 
-Reading order: `contamination`, `languages`, `tables`, `published`.
+Reading order: `contamination` with `passages`, `languages`, `tables`, `published`.
 """

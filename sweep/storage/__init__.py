@@ -2,5 +2,5 @@
 store, `status` reads from it how the run stands.
 
 Reading order: `run_folder`, `trial_folder`, `durations`, `driver_lock` with `driver_signs`,
-`manifest`, `events`, `trial_log`, `run_log`, `ranking`.
+`manifest`, `events`, `trial_log`, `run_log`, `ranking`, `leftovers`.
 """

@@ -1,2 +1,5 @@
-"""How a run stands, from its run folder alone: `reader`, with the best cells so far, the time to
-the end, the arms of several `starts`, and what else there is to say (`notes`)."""
+"""How a run stands, from its run folder alone.
+
+Reading order: `reader`, with the `best_so_far`, the `time_left`, which failed trials run `again`,
+the arms of several `starts`, and what else there is to say (`notes`).
+"""

@@ -1,2 +1,3 @@
 """Rows as people store them. Reading order: `sources`, `folders`, `stored_rows`, `json_rows`,
-`hub_data`."""
+`hub_data`, `watched`.
+"""
