@@ -171,7 +171,7 @@ def copied_code(run: Run) -> Path:
     return copy
 
 
-CODE_FILES = ("training/loop.py", "training/sft.py", "inference/harness_model.py")
+CODE_FILES = ("training/loop.py", "stages/sft.py", "inference/harness_model.py")
 
 
 def code_changed(run: Run, chance: random.Random) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.faults import chaos, matrix, runs
 from tests.faults.matrix import FAULTS
+from tests.faults.records import CODE_FILES
+from tests.faults.runs import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,11 @@ TABLE = pd.DataFrame(
         "value": ["0.5", "0.25", ""],
     }
 )
+
+
+@pytest.mark.parametrize("name", CODE_FILES)
+def test_code_that_faults_edit_is_there(name):
+    assert (ROOT / "trainers" / name).is_file()
 
 
 def test_judge_finds_nothing_in_equal_tables():
