@@ -281,7 +281,7 @@ def _leave(*_: Any) -> None:
 
 
 def _measured(grid: Grid, path: Path, anew: bool) -> Calibration | None:
-    from sweep.execution.calibrate import measure
+    from sweep.execution.calibration.calibrate import measure
     from sweep.resolve.resolve import CannotStart
 
     try:

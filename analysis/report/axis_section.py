@@ -9,9 +9,9 @@ from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.figures import multiples, surface_view
 from analysis.fit.unit import unit_of
-from analysis.report import axis_sentences
 from analysis.report.section import Place, best_rates_of
-from analysis.report.sentences import rate_text
+from analysis.report.words import axis_sentences
+from analysis.report.words.sentences import rate_text
 from analysis.text import decimal_places, listed, probability, safe, signed, title
 
 

@@ -8,8 +8,8 @@ from analysis.advice.answers import Answers, plain
 from analysis.advice.next_grid import NextStep
 from analysis.fit.surface import Fit, FitStatus
 from analysis.report import overview as first
-from analysis.report import sentences, setting_sentences
-from analysis.report.sentences import RateRow
+from analysis.report.words import sentences, setting_sentences
+from analysis.report.words.sentences import RateRow
 from analysis.text import Unit, counted
 
 UNITS = {

@@ -5,6 +5,5 @@ which process that is. A trial that hangs is ended from outside by `supervisor` 
 `handout` says what runs next and what follows from its end, `failures` what is said of one that
 failed; `retries` decides whether and where it is tried again, `preemption` and `stop_request` have
 it save a checkpoint before its machine goes. Where nodes share no folder: `remote_run`,
-`remote_driver`. Before anything starts: `preflight`, `prepare_data`, `calibrate` with `train_speed`
-and `eval_speed`.
+`remote_driver`. Before anything starts: `preflight`, `prepare_data`, `calibration`.
 """

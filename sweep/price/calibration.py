@@ -1,4 +1,4 @@
-"""What `--calibrate` measures (sweep/execution/calibrate.py), of which trainings and benchmarks."""
+"""What `--calibrate` (sweep/execution/calibration) measures, of which trainings and benchmarks."""
 
 from typing import NamedTuple
 

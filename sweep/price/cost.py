@@ -3,7 +3,7 @@
 Training takes 6 N D FLOPs and a forward pass 2 N D, for N parameters and D tokens (Kaplan et al.
 2020, arXiv 2001.08361, section 2.1). Under an adapter of A weights training takes (4 N + 6 A) D:
 frozen weights hand gradients down and take none. Hours come, in this order, from a calibration
-(sweep/execution/calibrate.py), which is of one process, from the grid's `price.tokens_per_second`,
+(sweep/execution/calibration), which is of one process, from the grid's `price.tokens_per_second`,
 or from its `utilisation` of `device_flops`. There, where trials ask for GPUs, each optimizer step
 takes at least what its launches take (sweep/plan/step_time.py).
 """

@@ -13,7 +13,7 @@ from analysis.advice.setting import equal_weights
 from analysis.fit.exponent import DEFINED
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
-from analysis.report import sentences, setting_sentences
+from analysis.report.words import sentences, setting_sentences
 from analysis.text import Unit, rounded
 from tests.analysis.planted import table
 

@@ -11,7 +11,7 @@ from analysis.compare.source import Source
 from analysis.fit.optimum import LEVELS
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import axis_sentences
+from analysis.report.words import axis_sentences
 from tests.analysis import planted
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e-4, 1.6e-2, 7))

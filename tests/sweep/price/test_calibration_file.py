@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sweep.execution import train_speed
+from sweep.execution.calibration import train_speed
 from sweep.plan import trials
 from sweep.price import calibration, calibration_file, cost
 from tests.sweep.price.measuring import measured

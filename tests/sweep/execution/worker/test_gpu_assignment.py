@@ -147,7 +147,7 @@ def test_trial_that_no_nodes_hold_is_refused_in_words():
     [(64, 8, 0.5, 16), (64, 1, 0.2, 5), (8, 2, 1, 2), (64, 1, 2, 1), (1, 0, 0, 1)],
 )
 def test_calibration_runs_as_many_as_trials_fit_here(cores, gpus, share, fits):
-    from sweep.execution import calibrate
+    from sweep.execution.calibration import calibrate
     from sweep.gridfile.keys.resources import Resources
 
     assert calibrate.fit_here(Resources(gpus_per_trial=share), cores, gpus) == fits

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweep.execution import eval_speed
+from sweep.execution.calibration import eval_speed
 from trainers.evaluate import harness
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweep.execution import calibrate, train_speed
+from sweep.execution.calibration import calibrate, train_speed
 from sweep.price import calibration
 from sweep.resolve.resolve import CannotStart
 from trainers import devices

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.advice.setting import Setting
-from analysis.report.sentences import bound
+from analysis.report.words.sentences import bound
 from analysis.text import Unit, listed, percent, rate
 
 

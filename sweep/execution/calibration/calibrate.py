@@ -3,8 +3,8 @@
 The same code as a trial's runs, on the grid's own model and a slice of its data that is prepared
 once, in fresh processes that see the devices of a trial. Each measurement has a few seconds: a fast
 machine takes many steps in them, a slow one few. Answers are cut off after some tokens, and how
-long they would be follows from how many have ended by then (sweep/execution/eval_speed.py). Nothing
-is kept but the figures.
+long they would be follows from how many have ended by then (`eval_speed`). Nothing is kept but the
+figures.
 """
 
 import multiprocessing
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from sweep.execution import train_speed
-from sweep.execution.train_speed import SECONDS, Slice
+from sweep.execution.calibration import train_speed
+from sweep.execution.calibration.train_speed import SECONDS, Slice
 from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.schema import Grid
 from sweep.price.calibration import (
@@ -207,7 +207,7 @@ def _evaluations(
     grid: Grid, base: Adapter | None, say: Callable[[str], None], end: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Seconds of each benchmark, until `end` by the wall clock."""
-    from sweep.execution import eval_speed
+    from sweep.execution.calibration import eval_speed
     from trainers.evaluate import harness
 
     process.prepare(scoring_threads(grid), grid.most_gpus.gpus_per_trial)

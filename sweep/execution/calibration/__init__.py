@@ -1,0 +1,1 @@
+"""What `--calibrate` measures here. Reading order: `calibrate`, `train_speed`, `eval_speed`."""
