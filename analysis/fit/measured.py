@@ -14,9 +14,10 @@ that a fit bridges."""
 
 
 FEW = 3
+"""Learning rates of a batch size; one with fewer, as in a random search, counts its neighbours'."""
+
 NEIGHBOURS = 2.0
-"""A batch size with fewer rates than `FEW`, as in a random search, counts those within so many
-octaves of batch size as its own."""
+"""Octaves of batch size between neighbours."""
 
 
 def no_rates(cells: Cells) -> str:

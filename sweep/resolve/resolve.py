@@ -88,9 +88,8 @@ def resolve(grid: Grid, seen: Mapping[str, str] | None = None) -> ResolvedGrid:
 
 def _held(grid: Grid, seen: Mapping[str, str]) -> Commits:
     """The commits among what was seen, where the grid file does not name another."""
-    marks = {f"model:{model.name}": None for model in _models(grid) if model.revision is None}
-    names = dict.fromkeys(name for name in seen if name in marks or name.startswith("benchmark:"))
-    held = {name: seen[name] for name in names}
+    models = {f"model:{model.name}" for model in _models(grid) if model.revision is None}
+    held = {n: mark for n, mark in seen.items() if n in models or n.startswith("benchmark:")}
     held |= {data.cache_key: seen[data.label] for data in _data(grid) if data.label in seen}
     return {name: mark for name, mark in held.items() if COMMIT.fullmatch(mark)}
 

@@ -123,6 +123,17 @@ class Share(NamedTuple):
     gpu_seconds: float
     cpu_seconds: float
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """As the record has them."""
+        return dict(zip(SECONDS, (self.gpu_seconds, self.cpu_seconds), strict=True))
+
+
+def _sum(shares: Iterable[Share]) -> tuple[float, float]:
+    """GPU seconds and CPU seconds."""
+    every = list(shares)
+    return sum(share.gpu_seconds for share in every), sum(share.cpu_seconds for share in every)
+
 
 class Attempts:
     """All attempts under trials/ of a run folder, the reference passes and those at trials that
@@ -138,8 +149,7 @@ class Attempts:
         those in the folders of these names."""
         shares = self.shares()
         parts = [share for name, share in shares.items() if name not in but]
-        parts.append(_deleted(self._run_dir, shares.values()))
-        return sum(part.gpu_seconds for part in parts), sum(part.cpu_seconds for part in parts)
+        return _sum([*parts, _deleted(self._run_dir, shares.values())])
 
     def shares(self) -> dict[str, Share]:
         """By the names of the folders."""
@@ -218,16 +228,12 @@ def _price(run_dir: Path) -> Pricing:
 
 def write(run_dir: Path) -> Spent:
     """Leave `cost.json` in the run folder; returns what it says."""
-    attempts = Attempts(run_dir)
-    shares = attempts.shares()
-    spent = Spent(0.0, 0.0, _price(run_dir)).of(*attempts.seconds())
-    trials = {share.key: share._asdict() for share in shares.values()}
-    deleted = _deleted(run_dir, shares.values())._asdict()
+    shares = Attempts(run_dir).shares().values()
+    deleted = _deleted(run_dir, shares)
+    spent = Spent(0.0, 0.0, _price(run_dir)).of(*_sum([*shares, deleted]))
     parts = {
-        "trials": {
-            key: {name: part[name] for name in ("since", *SECONDS)} for key, part in trials.items()
-        },
-        "deleted": {name: deleted[name] for name in SECONDS},
+        "trials": {share.key: {"since": share.since, **share.seconds} for share in shares},
+        "deleted": deleted.seconds,
     }
     files.write_json(run_dir / RECORD, spent.record | {"words": spent.words} | parts)
     return spent

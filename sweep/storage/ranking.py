@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.tables.records.score_record import counts, problem
+from analysis.tables.records.score_record import primary_metric, problem
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
@@ -164,7 +164,7 @@ def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, 
         for score in record["scores"]:
             if told := problem(score):
                 raise Damaged(f"{path}: {told}")
-        metric = counts(record["scores"], evaluation.get("metric"))
+        metric = primary_metric(record["scores"], evaluation.get("metric"))
         for score in record["scores"]:
             value = score["value"]
             if score.get("metric") == metric and value is not None and math.isfinite(value):

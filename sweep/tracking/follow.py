@@ -143,7 +143,7 @@ class Follower:
         self._trials[path.parent] = FollowedTrial(self, path.parent, run_folder.identity(path))
 
     def _guarded(self, act: Callable[[], None]) -> bool:
-        """Whether it went well; what did not is told once."""
+        """Returns whether `act` raised nothing; each error is printed once."""
         try:
             act()
         except Exception as error:

@@ -1,8 +1,8 @@
 """Messages to people while a run goes on: `notify:` of the grid.
 
 A thread of the driver follows events.jsonl of the run folder and sends what matters, each thing
-once. A target that is down or silent delays nothing but this thread, and is told once; so is a
-record that cannot be read, which the next look reads again.
+once. A target that is down or silent delays nothing but this thread. That is said once in the
+terminal, as is a record that cannot be read, which the next look reads again.
 """
 
 import contextlib

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -127,17 +128,13 @@ def _without_progress_bars() -> Iterator[None]:
     """lm-eval has no switch for all of its own; warnings stay."""
     from tqdm import tqdm
 
-    bars: Any = tqdm
-    start = bars.__init__
+    start: Any = tqdm.__init__
 
     def disabled(bar: Any, *args: Any, **options: Any) -> None:
         start(bar, *args, **(options | {"disable": True}))
 
-    bars.__init__ = disabled
-    try:
+    with patch.object(tqdm, "__init__", disabled):
         yield
-    finally:
-        bars.__init__ = start
 
 
 def _content(lm: Any) -> str:

@@ -25,7 +25,7 @@ FRACTION = re.compile(
 """Names of metrics that lie between 0 and 1."""
 
 EXAMPLES = re.compile(r" ?\d+-shot$")
-"""In a metric, the examples in the prompt (`benchmark_names`)."""
+"""In a metric, the examples in the prompt (`names.benchmarks`)."""
 
 FRACTION_OF_ERROR = 0.05
 """In percent, the error of a score of a million items: no larger ones are read as fractions."""

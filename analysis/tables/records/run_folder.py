@@ -11,7 +11,7 @@ import numpy as np
 from analysis.benchmarks import table_type
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
-from analysis.tables.records.score_record import WAY_OUT, counts, problem
+from analysis.tables.records.score_record import WAY_OUT, primary_metric, problem
 from analysis.tables.records.training_log import objects
 from analysis.tables.settings import AXES, flat
 
@@ -188,7 +188,7 @@ def _rows_of(
             raise ResultsError(f"{score_path}: settings: holds no object; {WAY_OUT}")
         base |= {"scored": (score_path, settings)}
         scores = [_score(score, score_path) for score in record["scores"]]
-        primary = counts(scores, evaluation.get("metric"))
+        primary = primary_metric(scores, evaluation.get("metric"))
         rows += [base | row | {"primary": row["metric"] == primary} for row in scores]
     return rows
 

@@ -15,11 +15,12 @@ def problem(score: Any) -> str:
     return f"{told}; {WAY_OUT}" if told else ""
 
 
-def counts(scores: list[dict[str, Any]], metric: str | None) -> str | None:
-    """The metric that a benchmark goes by: the one asked for, where it was measured."""
+def primary_metric(scores: list[dict[str, Any]], asked: str | None) -> str | None:
+    """The metric that a benchmark goes by: the one `asked` for where it was measured, else the one
+    that the record calls primary."""
     measured = {score.get("metric"): bool(score.get("primary")) for score in scores}
-    if metric in measured:
-        return metric
+    if asked in measured:
+        return asked
     return next((name for name, primary in measured.items() if primary), None)
 
 

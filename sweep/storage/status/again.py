@@ -16,6 +16,9 @@ class Again:
 
     def __init__(self, path: Path):
         self._path = path
+        self._begin()
+
+    def _begin(self) -> None:
         self._reading = Reading()
         self._begun = 0.0
         self._keys: set[str] = set()
@@ -28,7 +31,7 @@ class Again:
         """
         with suppress(FileNotFoundError), open(self._path, "rb") as file:
             if not self._reading.stands(file):
-                self.__init__(self._path)
+                self._begin()
             with files.shaped(self._path):
                 for event in objects(self._reading.lines(file)):
                     self._take(event)

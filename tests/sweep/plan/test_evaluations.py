@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.tables.records.score_record import counts
+from analysis.tables.records.score_record import primary_metric
 from sweep.gridfile.load import GridError, load
 from sweep.plan.evaluations import wanted
 from sweep.resolve.resolve import fingerprints
@@ -54,5 +54,5 @@ def test_a_choice_by_losses_in_unlike_units_is_refused(grid_file):
 
 def test_the_metric_that_is_asked_for_counts_where_it_was_measured():
     measured = [{"metric": "loss", "primary": True}, {"metric": "accuracy", "primary": False}]
-    assert counts(measured, "accuracy") == "accuracy"
-    assert counts(measured, "f1") == counts(measured, None) == "loss"
+    assert primary_metric(measured, "accuracy") == "accuracy"
+    assert primary_metric(measured, "f1") == primary_metric(measured, None) == "loss"
