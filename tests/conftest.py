@@ -310,7 +310,8 @@ SLOW_SECONDS = 1200
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make test-fast` leaves out; slow ones may take as long as they do."""
+    """Mark the tests that `make test-fast` leaves out; slow ones may take as long as they do.
+    Files with engines come first, so that no worker ends alone with one."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
@@ -321,3 +322,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             or ENGINES & set(getattr(item, "fixturenames", ()))
         ):
             item.add_marker(pytest.mark.engine)
+    with_engines = {item.path for item in items if item.get_closest_marker("engine")}
+    items.sort(key=lambda item: item.path not in with_engines)

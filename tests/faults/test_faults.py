@@ -1,4 +1,4 @@
-"""Each fault of the matrix once; `make faults` tries them oftener and prints the table."""
+"""Each fault of the matrix once; `make faults` tries them and prints the table."""
 
 import math
 
@@ -17,6 +17,7 @@ def undisturbed(tmp_path_factory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_run_ends_as_if_nothing_had_happened(fault, undisturbed, tmp_path):
     found = matrix.tried(fault, tmp_path / "fault", undisturbed, seed=1)
