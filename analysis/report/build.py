@@ -24,7 +24,7 @@ from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
-from analysis.tables.records.run_folder import json_lines
+from analysis.tables.records.decided import read_decided
 from analysis.tables.records.run_folder import load as load_record
 from analysis.tables.records.screening import screened_stages
 from analysis.text import counted, safe
@@ -245,17 +245,14 @@ def _cost(source: Source) -> list[tuple[str, str]]:
 def _decided(source: Source) -> list[tuple[str, str]]:
     """What a run with `decide` has of its screening runs, and why it chose no further cell, as its
     last start left it."""
-    path = source.folder / "events.jsonl" if source.folder is not None else None
-    if path is None or not path.exists():
+    if source.folder is None:
         return []
-    told = ("chosen", "decided", "screened")
-    events = [event for event in json_lines(path) if event.get("event") in told]
-    screened = [event.get("reason", "") for event in events if event["event"] == "screened"]
-    facts = [("screening runs, in no answer", "; ".join(screened))] if screened else []
-    chosen = sum(event["event"] == "chosen" for event in events)
-    why = [event["reason"] for event in events if event["event"] == "decided" and "reason" in event]
-    if why:
-        facts.append(("chosen as results came in", f"{counted(chosen, 'trial')}; {why[-1]}"))
+    decided, facts = read_decided(source.folder), []
+    if decided.screened:
+        facts.append(("screening runs, in no answer", "; ".join(decided.screened)))
+    if decided.last_stop is not None:
+        why = f"decide: {decided.last_stop.reason}"
+        facts.append(("chosen as results came in", f"{counted(decided.chosen, 'trial')}; {why}"))
     return facts
 
 

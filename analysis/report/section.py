@@ -17,7 +17,6 @@ from analysis.advice.grid_file import GridFile
 from analysis.advice.next_grid import NextStep, next_step
 from analysis.benchmarks import task
 from analysis.compare.source import Source
-from analysis.design.decide import spent
 from analysis.figures import contour, interactive, kept, scaling_rules, style, surface_view
 from analysis.figures.chart import Chart, Multiples, plain
 from analysis.figures.draw import draw, draw_multiples
@@ -31,7 +30,7 @@ from analysis.report import evidence, overview, summary_tables
 from analysis.report.records import Answered
 from analysis.report.training import read_curves
 from analysis.tables.recipe import recipe
-from analysis.tables.records.decided import why_stopped
+from analysis.tables.records.decided import read_decided
 from analysis.tables.records.plan_file import read_plan, to_come
 from analysis.text import number, rate, safe, title
 
@@ -137,13 +136,15 @@ def _next_step(advice: Advice, source: Source) -> NextStep:
         gone = "The grid file has these cells no more, so none is added to them."
         return NextStep(gone, "", 0, {})
     written = grid_file.read(advice.stage, advice.arm, source.grid_file)
-    stopped = ""
+    stop = None
     if written.chooser == "decide" and source.folder is not None:
-        stopped = why_stopped(source.folder)
-    if plan is not None and not stopped and (left := _to_come(advice.stage, written, plan, source)):
+        stop = read_decided(source.folder).stop
+    left = ""
+    if stop is None and plan is not None:
+        left = _to_come(advice.stage, written, plan, source)
+    if left:
         return NextStep(f"{left} The same command goes on.", "", 0, {})
-    if written.chooser and spent(written.trials) in stopped:
-        stopped = ""  # of which more would run
+    stopped = "" if stop is None or stop.by == "budget" else stop.reason
     here = rows.loc[rows.arm == advice.arm]
     return next_step(advice.fits, advice.answers, here, source.grid_file, arms, plan, stopped)
 
