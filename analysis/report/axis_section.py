@@ -9,7 +9,7 @@ from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.figures import multiples, surface_view
 from analysis.fit.unit import unit_of
-from analysis.report.section import Place, best_rates_of
+from analysis.report.section import Place
 from analysis.report.words import axis_sentences
 from analysis.report.words.sentences import rate_text
 from analysis.text import decimal_places, listed, probability, safe, signed, title
@@ -59,7 +59,7 @@ def _what(axis: SettingAxis) -> str:
 
 
 def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
-    views = [surface_view.fitted(one.fit, best_rates_of(one.rates)) for one in on.values]
+    views = [surface_view.fitted(one.fit, surface_view.best_rates(one.rates)) for one in on.values]
     names = [named(axis.name, one.value) for one in on.values]
     heading = f"{on.label}, {title(axis.stage)}{f' ({axis.held})' if axis.held else ''}"
     chart = multiples.multiples(heading, names, views)

@@ -18,22 +18,17 @@ from analysis.compare.setting_axes import setting_axes
 from analysis.compare.source import Source, distinct, load
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import axis_section, records, render, summary_tables
+from analysis.report import axis_section, recommendations, render, run_facts, summary_tables
+from analysis.report.answered import answer
 from analysis.report.contaminated import without_leaks
-from analysis.report.section import Place, answer, section, stage_confounds
+from analysis.report.section import Place, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
-from analysis.tables.records.decided import read_decided
-from analysis.tables.records.run_folder import load as load_record
-from analysis.tables.records.screening import screened_stages
-from analysis.text import counted, safe
+from analysis.text import safe
 
 AGAINST = "against.txt"
 """The published tables beside ours, for a terminal."""
-
-MANY_FACTS = 20
-"""Entries of a part of the manifest; of more the page gives the number."""
 
 
 def write(
@@ -112,16 +107,16 @@ def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
     grids = {}
     for one in advise([fit(each) for each in cells], None, frame):
         here = frame.loc[(frame.stage == one.stage) & (frame.arm == one.arm)]
-        grids[one.name] = records.grid_record(answer(one, source, here), one)
-    return records.document(grids) if grids else None
+        grids[one.name] = recommendations.grid_record(answer(one, source, here), one)
+    return recommendations.document(grids) if grids else None
 
 
 def _records(runs: list[dict[str, Any]], comparison: compare_runs.Comparison) -> dict[str, Any]:
     """The content of recommendations.json."""
     documents = {
-        run["name"]: records.document(
+        run["name"]: recommendations.document(
             {
-                grid["advice"].name: records.grid_record(grid["said"], grid["advice"])
+                grid["advice"].name: recommendations.grid_record(grid["said"], grid["advice"])
                 for grid in run["grids"]
             }
         )
@@ -193,8 +188,8 @@ def _run(
         "data": f"{prefix}data.csv",
         "axes": [axis_section.axis_section(axis, Place(folder, prefix)) for axis in axes],
         "axes_record": [axis_section.as_json(axis) for axis in axes],
-        "manifest": _facts(source.manifest) + _cost(source) + _decided(source),
-        "progress": _progress(source),
+        "manifest": run_facts.facts(source),
+        "progress": run_facts.progress(source),
         "grids": [
             section(stage_advice, source, Place(folder, prefix), all_metrics)
             | without_leaks(stage_advice, clean)
@@ -216,61 +211,3 @@ def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
     benchmarks, trials = summary_tables.scores(frame.loc[outside])
     shown = summary_tables.shown(trials)
     return {"benchmarks": benchmarks, "trials": shown, "trials_in_all": len(trials)}
-
-
-def _progress(source: Source) -> summary_tables.Progress | None:
-    if source.folder is None:
-        return None
-    stages = source.manifest.get("stages", {})
-    evaluations = {name: len(stage.get("evaluations", [])) for name, stage in stages.items()}
-    left_out = screened_stages(stages)
-    return summary_tables.progress(source.folder, source.frame, evaluations, left_out.keys())
-
-
-def _cost(source: Source) -> list[tuple[str, str]]:
-    """What the run has cost so far, as `sweep/schedule/spending.py` leaves it."""
-    path = source.folder / "cost.json" if source.folder is not None else None
-    if path is None or not path.exists():
-        return []
-    record = load_record(path)
-    words = record.get("words")
-    if not isinstance(words, str):
-        raise results.ResultsError(
-            f"{path}: words: holds no text; delete it; what deleted trials have cost is then "
-            "forgotten"
-        )
-    return [("used so far" if record.get("cost") is None else "cost so far", words)]
-
-
-def _decided(source: Source) -> list[tuple[str, str]]:
-    """What a run with `decide` has of its screening runs, and why it chose no further cell, as its
-    last start left it."""
-    if source.folder is None:
-        return []
-    decided, facts = read_decided(source.folder), []
-    if decided.screened:
-        facts.append(("screening runs, in no answer", "; ".join(decided.screened)))
-    if decided.last_stop is not None:
-        why = f"decide: {decided.last_stop.reason}"
-        facts.append(("chosen as results came in", f"{counted(decided.chosen, 'trial')}; {why}"))
-    return facts
-
-
-def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """The manifest as label and text, without what the page shows elsewhere."""
-    facts = []
-    for name, value in manifest.items():
-        if name in ("name", "stages") or value in (None, "", {}, []):
-            continue
-        facts.append((name.replace("_", " "), _fact(value)))
-    return facts
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return "; ".join(value)
-    if isinstance(value, list) or (isinstance(value, dict) and len(value) > MANY_FACTS):
-        return f"{counted(len(value), 'record')}, in manifest.json of the run folder"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {text}" for key, text in value.items())
-    return str(value)

@@ -11,7 +11,7 @@ from analysis.advice.next_grid import NextStep
 from analysis.compare.source import Source, load
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import section
+from analysis.report.answered import answer
 from analysis.tables.options import ReadOptions
 from tests.analysis.planted import table
 
@@ -36,7 +36,7 @@ def advice(frame: pd.DataFrame) -> Advice:
 
 
 def step_of(source: Source, one: Advice) -> NextStep:
-    return section.answer(one, source, source.frame).next_step
+    return answer(one, source, source.frame).next_step
 
 
 LEVEL, SPENT = "every question is decided", "the budget of 20 trials is spent"
