@@ -21,6 +21,7 @@ from analysis.posterior.cells import surfaces
 from analysis.report import axis_section, recommendations, render, run_facts, summary_tables
 from analysis.report.answered import answer
 from analysis.report.contaminated import without_leaks
+from analysis.report.page import ReportPage, RunPage, Singles
 from analysis.report.section import Place, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
 from analysis.tables import load as results
@@ -69,8 +70,13 @@ def write(
     }
     several = len(sources) > 1
     runs = [
-        _run(source, advice[source.name], folder, several, all_metrics)
-        | {"beside": tables.get(source.name, []), "reading": list(source.notes)}
+        _run(
+            source,
+            advice[source.name],
+            Place(folder, f"{safe(source.name)}-" if several else ""),
+            all_metrics,
+            tables.get(source.name, []),
+        )
         for source in sources
     ]
     comparison = compare_runs.compare(
@@ -80,14 +86,10 @@ def write(
     if tables:
         texts = [f"{name}\n\n{as_text(table)}\n" for name, table in tables.items()]
         _write(folder / AGAINST, "\n".join(texts))
-    context = {
-        "name": " against ".join(source.name for source in sources),
-        "several": several,
-        "comparison": comparison,
-        "runs": runs,
-    }
+    name = " against ".join(source.name for source in sources)
+    page = ReportPage(name, several, comparison, runs)
     index = folder / "index.html"
-    _write(index, render.render("report", context))
+    _write(index, render.render("report", page._asdict()))
     for source in sources:
         for note in source.notes:
             print(f"{source.name}: {note}")
@@ -111,21 +113,21 @@ def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
     return recommendations.document(grids) if grids else None
 
 
-def _records(runs: list[dict[str, Any]], comparison: compare_runs.Comparison) -> dict[str, Any]:
+def _records(runs: list[RunPage], comparison: compare_runs.Comparison) -> dict[str, Any]:
     """The content of recommendations.json."""
     documents = {
-        run["name"]: recommendations.document(
+        run.name: recommendations.document(
             {
-                grid["advice"].name: recommendations.grid_record(grid["said"], grid["advice"])
-                for grid in run["grids"]
+                grid.advice.name: recommendations.grid_record(grid.answered, grid.advice)
+                for grid in run.grids
             }
         )
-        | ({"setting_axes": run["axes_record"]} if run["axes_record"] else {})
-        | ({"reading": run["reading"]} if run["reading"] else {})
+        | ({"setting_axes": run.axes_record} if run.axes_record else {})
+        | ({"reading": run.reading} if run.reading else {})
         for run in runs
     }
     if len(runs) == 1:
-        return documents[runs[0]["name"]]
+        return documents[runs[0].name]
     return {"runs": documents, "comparison": comparison.as_json()}
 
 
@@ -156,58 +158,69 @@ def _place(first: Path, sources: Sequence[Source]) -> Path:
 
 def write_audit(records_folder: Path) -> Path:
     """The page of a folder of audit records, beside them; returns its path."""
-    record = audit.read(records_folder)
-    assert record is not None, "an audit leaves records"
-    return _write_audit(record, "", records_folder, "index.html", ".")
+    audited = audit.read(records_folder)
+    assert audited is not None, "an audit leaves records"
+    return _write_audit(audited, "", records_folder, "index.html", ".")
 
 
-def _write_audit(
-    record: dict[str, Any], name: str, folder: Path, file: str, records_at: str
-) -> Path:
+def _write_audit(audited: audit.Audit, name: str, folder: Path, file: str, records_at: str) -> Path:
     path = folder / file
-    _write(path, render.render("audit", record | {"name": name, "records_at": records_at}))
+    context = {"name": name, "records_at": records_at, "tokens": audit.TOKENS}
+    _write(path, render.render("audit", audited._asdict() | context))
     return path
 
 
 def _run(
-    source: Source, advice: list[Advice], folder: Path, several: bool, all_metrics: bool
-) -> dict[str, Any]:
+    source: Source,
+    advice: list[Advice],
+    place: Place,
+    all_metrics: bool,
+    published_tables: Sequence[compare_paper.Beside],
+) -> RunPage:
     """Everything the page says about one source; its audit has a page of its own beside it."""
-    prefix = f"{safe(source.name)}-" if several else ""
+    folder, prefix = place.folder, place.prefix
     audited, clean = source.audited, source.without_leaks()
-    audit_page, clean_data = f"{prefix}audit.html", f"{prefix}without_contaminated.csv"
+    data, clean_data = f"{prefix}data.csv", f"{prefix}without_contaminated.csv"
+    audit_page = f"{prefix}audit.html"
     if audited is not None and source.folder is not None:
         records_at = os.path.relpath(source.folder / audit.FOLDER, folder)
         _write_audit(audited, source.name, folder, audit_page, records_at)
     if clean is not None:
         clean.scores.to_csv(folder / clean_data, index=False)
-    source.frame.to_csv(folder / f"{prefix}data.csv", index=False)
+    source.frame.to_csv(folder / data, index=False)
     axes = setting_axes(source, advice)
-    return {
-        "name": source.name,
-        "data": f"{prefix}data.csv",
-        "axes": [axis_section.axis_section(axis, Place(folder, prefix)) for axis in axes],
-        "axes_record": [axis_section.as_json(axis) for axis in axes],
-        "manifest": run_facts.facts(source),
-        "progress": run_facts.progress(source),
-        "grids": [
-            section(stage_advice, source, Place(folder, prefix), all_metrics)
-            | without_leaks(stage_advice, clean)
-            | {"confounds": stage_confounds(stage_advice, source, advice)}
+    return RunPage(
+        name=source.name,
+        data=data,
+        axes=[axis_section.axis_section(axis, place) for axis in axes],
+        axes_record=[axis_section.as_json(axis) for axis in axes],
+        facts=run_facts.facts(source),
+        progress=run_facts.progress(source),
+        grids=[
+            section(
+                stage_advice,
+                source,
+                place,
+                all_metrics,
+                without_leaks(stage_advice, clean),
+                stage_confounds(stage_advice, source, advice),
+            )
             for stage_advice in advice
         ],
-        "singles": _singles(source.frame, advice),
-        "audited": audited,
-        "audit_page": audit_page,
-        "clean": clean,
-        "clean_data": clean_data,
-    }
+        singles=_singles(source.frame, advice),
+        audited=audited,
+        audit_page=audit_page,
+        without_contaminated=clean,
+        without_contaminated_data=clean_data,
+        published_tables=published_tables,
+        reading=source.notes,
+    )
 
 
-def _singles(frame: pd.DataFrame, advice: list[Advice]) -> dict[str, Any]:
+def _singles(frame: pd.DataFrame, advice: list[Advice]) -> Singles:
     """Trials outside every grid: the base model, a pretraining, a chain's single stage."""
     gridded = {(stage_advice.stage, stage_advice.arm) for stage_advice in advice}
     outside = [pair not in gridded for pair in zip(frame.stage, frame.arm, strict=True)]
     benchmarks, trials = summary_tables.scores(frame.loc[outside])
     shown = summary_tables.shown(trials)
-    return {"benchmarks": benchmarks, "trials": shown, "trials_in_all": len(trials)}
+    return Singles(benchmarks, shown, len(trials))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -25,23 +25,13 @@ from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
 from analysis.report.answered import answer
+from analysis.report.page import Decontaminated, GridPage, Panel
 from analysis.tables.recipe import recipe
 from analysis.tables.records import run_folder, training_log
 from analysis.text import number, rate, safe, title
 
 EMBEDDED = 8
 """Surfaces whose still figures stand in the page; of more, their files are listed."""
-
-
-class Panel(NamedTuple):
-    """One surface: its figures as SVG text by kind, the name of its files, its record for the
-    page's interactive figures."""
-
-    label: str
-    metric: str
-    figures: dict[str, Markup]
-    name: str
-    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,14 @@ class Place:
         return Markup(shown)
 
 
-def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> dict[str, Any]:
+def section(
+    advice: Advice,
+    source: Source,
+    place: Place,
+    all_metrics: bool,
+    decontaminated: Decontaminated,
+    confounds: Confounds | None,
+) -> GridPage:
     """Everything the page says about one grid. `all_metrics` fits those that are not primary
     too."""
     frame = source.frame
@@ -88,26 +85,28 @@ def section(advice: Advice, source: Source, place: Place, all_metrics: bool) -> 
     benchmarks, trials = summary_tables.scores(here[here.learning_rate.notna()])
     heading = f"Training loss, {title(advice.stage, advice.arm)}"
     curves = training_curves(heading, _read_curves(source, here))
-    return {
-        "id": f"{place.prefix}{safe(advice.name)}",
-        "title": title(advice.stage, advice.arm),
-        "said": answered,
-        "advice": advice,
-        "panels": panels,
-        "embed": len(panels) <= EMBEDDED,
-        "surfaces": [panel.record for panel in panels] + [_unfitted(view) for view in others],
-        "curves": None if curves is None else plain(curves),
-        "chosen": evidence.chosen(advice.fits),
-        "descriptions": evidence.descriptions(advice.fits),
-        "noise_scale": noise,
-        "recipe": made,
-        "noise": [(task(fit.cells.benchmark).label, fit.cells.noise_source) for fit in advice.fits],
-        "before": before,
-        "benchmarks": benchmarks,
-        "trials": summary_tables.shown(trials),
-        "trials_in_all": len(trials),
-        "counts": pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
-    }
+    return GridPage(
+        id=f"{place.prefix}{safe(advice.name)}",
+        title=title(advice.stage, advice.arm),
+        answered=answered,
+        advice=advice,
+        panels=panels,
+        figures_embedded=len(panels) <= EMBEDDED,
+        surfaces=[panel.record for panel in panels] + [_unfitted(view) for view in others],
+        curves=None if curves is None else plain(curves),
+        chosen=evidence.chosen(advice.fits),
+        descriptions=evidence.descriptions(advice.fits),
+        noise_scale=noise,
+        recipe=made,
+        noise=[(task(fit.cells.benchmark).label, fit.cells.noise_source) for fit in advice.fits],
+        before=before,
+        benchmarks=benchmarks,
+        trials=summary_tables.shown(trials),
+        trials_in_all=len(trials),
+        counts=pd.Series([trial["status"] for trial in trials]).value_counts().to_dict(),
+        decontaminated=decontaminated,
+        confounds=confounds,
+    )
 
 
 def stage_confounds(advice: Advice, source: Source, every: list[Advice]) -> Confounds | None:
