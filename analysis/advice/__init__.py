@@ -2,5 +2,5 @@
 
 Reading order: `advise` (a grid with its fits and answers), `answers` (the seven answers of a grid),
 `type_rates`, `setting`, `contrast`, `published_rules` with `rule_odds`; then `next_grid` with
-`new_values`, `product_axes` and `grid_file`, `confounds`, `without_contaminated`.
+`measured_grid`, `new_values`, `product_axes` and `grid_file`; `confounds`, `without_contaminated`.
 """

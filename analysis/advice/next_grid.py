@@ -12,17 +12,16 @@ the new ones alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.advice import grid_file
 from analysis.advice.answers import Answers, BenchmarkAnswer, Signal
+from analysis.advice.measured_grid import MeasuredGrid, measured_grid
 from analysis.advice.new_values import new_rates, new_sizes, one_end, reasons_of, typical_step
-from analysis.advice.product_axes import in_ratios, rate_axis
+from analysis.fit.rates import RateAt
 from analysis.fit.surface import Fit
 from analysis.posterior.cells import Cells
 from analysis.tables.records import plan_file
@@ -40,6 +39,21 @@ NAMES = {
     "batch_size": "batch size",
     "seed": "seed",
 }
+
+
+Added = dict[str, tuple[list[Any], str]]
+"""Axis -> the values to add to it, and why."""
+
+
+class Additions(NamedTuple):
+    """`no_rates` is why no learning rate is added where one is asked for, `noise` why further seeds
+    or trials are; "" elsewhere. `end` is where new rates begin and at which batch size, where cells
+    are no product of axes."""
+
+    added: Added
+    no_rates: str
+    noise: str
+    end: RateAt | None
 
 
 class NextStep(NamedTuple):
@@ -66,76 +80,27 @@ def next_step(
     arms, or values of further axes. Each gets the new cells, unless arms have axes of their own.
     `plan` is the run's (`plan_file.read_plan`); `stopped` is why it chooses no further cell of the
     axes that it has, however many trials it may run."""
-    cells = [fit.cells for fit in fits]
-    rows = _numbered(rows.loc[rows.learning_rate.notna()])
-    written = grid_file.read(cells[0].stage, cells[0].arm, file)
-    name = rate_axis(rows, written, file is not None)
-    if name == "ratio":
-        known = written.values(name)
-        cells = [replace(one, table=in_ratios(one.table, known)) for one in cells]
-        rows = in_ratios(rows, known)
-    reasons = reasons_of(answers)
-    ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
-    if failed := _failed(cells):
+    measured = measured_grid(fits, rows, file)
+    if failed := _failed(measured.cells):
         return NextStep(failed, "", 0, {})
-    rates = sorted({float(r) for grid_cells in cells for r in grid_cells.table.learning_rate})
-    sizes = sorted({int(size) for grid_cells in cells for size in grid_cells.table.batch_size})
-    seeds, of_some = _seeds(rows)
-    step = typical_step(ok)
-    added: dict[str, tuple[list[Any], str]] = {}
-    end = None if name else one_end(answers)
-    more_rates, why_rates = new_rates(cells, ok, reasons, step, end)
-    if more_rates:
-        added[name or "learning_rate"] = (more_rates, why_rates)
-    more_sizes, why = new_sizes(sizes, reasons, written.group)
-    if more_sizes:
-        added["batch_size"] = (more_sizes, why)
-    noise = f"noise still hides the answer for {listed(reasons.seeds)}" if reasons.seeds else ""
-    if written.chooser and (added or noise):
-        if stopped and not added:
-            chose = f"The run chose no further cell: {stopped}."
-            return NextStep(f"{chose} More trials would change nothing.", "", 0, {})
-        measured = {name: rates, "batch_size": sizes}
-        return _more_trials(written, added, measured, noise)
-    if noise and not added:
-        more = of_some or [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
-        added["seed"] = (more, noise)
-    if not added:
-        closed = f"No learning rate is left to add: {why_rates}."
-        settled = _settled(list(answers.benchmarks.values()))
-        return NextStep(closed if why_rates else settled, "", 0, {})
-    where = ""
-    if not name:
-        if "seed" in added:
-            return _again(rows, added["seed"][0], noise)
-        here = answers.settings[0] if answers.settings else None
-        rates = [here.learning_rate] if here is not None and not more_rates else []
-        if more_rates:
-            at = end or here
-            sizes = [sizes[len(sizes) // 2] if at is None else at.batch_size]
-            where = f" The rates are for {_values('batch_size', [*sizes, *more_sizes])}."
-        else:
-            sizes = []
-        name = "learning_rate"
-    axes = {name: rates, "batch_size": sizes, "seed": seeds}
-    if not cells[0].sized:
-        del axes["batch_size"]
-    axes = {name: sorted({*axes[name], *added.get(name, ([], ""))[0]}) for name in axes}
-    axes[name] = [_shown(value) for value in axes[name]]
-    axes = written.joined(axes)
-    rows = rows.rename(columns={"learning_rate": name})
-    parents = rows.parent.fillna("")  # several are one's seeds
-    had = set(zip(parents, *(rows[name].fillna(0) for name in axes), strict=True))
-    known = {(parent, float(f"{value:.4g}"), *map(int, its)) for parent, value, *its in had}
-    count = sum(cell not in known for cell in product(parents.unique(), *axes.values()))
-    several = len(written.shared_by(arms)) if file is not None else 1
+    additions = _additions(measured, answers)
+    if measured.written.chooser and (additions.added or additions.noise):
+        return _more_trials(measured, additions, stopped)
+    if not additions.added:
+        return NextStep(_nothing(additions, answers), "", 0, {})
+    if not measured.axis and "seed" in additions.added:
+        return _again(measured.rows, *additions.added["seed"])
+    crossed = _crossed_with(measured, additions, answers)
+    axes = _extended(measured, additions.added, crossed)
+    count, there_are = _new_cells(measured, axes)
+    several = len(measured.written.shared_by(arms)) if file is not None else 1
     sentence = (
-        f"{_additions(added)}{where} That is {counted(count, 'new cell')}"
+        f"{_in_words(additions.added)}{crossed.where} That is {counted(count, 'new cell')}"
         f"{f' in each of {several} arms (variants of the grid),' if several > 1 else ''} beside "
-        f"the {len(known)} there are{_descendants(plan, cells[0].stage, count * several)}"
+        f"the {there_are} there are{_descendants(plan, measured.cells[0].stage, count * several)}"
         f"{'; running the grid file runs only what is new' if file is not None else ''}."
     )
-    return NextStep(sentence, written.text(axes), count * several, axes)
+    return NextStep(sentence, measured.written.text(axes), count * several, axes)
 
 
 def _failed(cells: Sequence[Cells]) -> str:
@@ -152,6 +117,82 @@ def _failed(cells: Sequence[Cells]) -> str:
         "rates a best one can be placed. A loss that is no number may be of a training that "
         "diverged: a table says so with the status diverged."
     )
+
+
+def _additions(measured: MeasuredGrid, answers: Answers) -> Additions:
+    """What the answers ask for: learning rates and batch sizes, else seeds where noise hides the
+    answer; a run that chooses its cells replicates them by itself."""
+    cells, reasons = measured.cells, reasons_of(answers)
+    ok = pd.concat([grid_cells.table.loc[grid_cells.ok] for grid_cells in cells])
+    end = None if measured.axis else one_end(answers)
+    rates, why_rates = new_rates(cells, ok, reasons, typical_step(ok), end)
+    sizes, why_sizes = new_sizes(measured.sizes, reasons, measured.written.group)
+    added: Added = {}
+    if rates:
+        added[measured.axis or "learning_rate"] = (rates, why_rates)
+    if sizes:
+        added["batch_size"] = (sizes, why_sizes)
+    noise = f"noise still hides the answer for {listed(reasons.seeds)}" if reasons.seeds else ""
+    if noise and not added and not measured.written.chooser:
+        added["seed"] = (_new_seeds(measured), noise)
+    return Additions(added, "" if rates else why_rates, noise, end)
+
+
+def _new_seeds(measured: MeasuredGrid) -> list[int]:
+    """Those that only some cells have, else as many new ones as there are, at least two."""
+    seeds = measured.seeds
+    return measured.seeds_of_some or [max(seeds) + 1 + extra for extra in range(max(2, len(seeds)))]
+
+
+def _nothing(additions: Additions, answers: Answers) -> str:
+    """Why nothing is added."""
+    if additions.no_rates:
+        return f"No learning rate is left to add: {additions.no_rates}."
+    return _settled(list(answers.benchmarks.values()))
+
+
+class Crossed(NamedTuple):
+    """Rates and batch sizes that new values are crossed with; `where` says which, where these are
+    not all."""
+
+    rates: list[float]
+    sizes: list[int]
+    where: str
+
+
+def _crossed_with(measured: MeasuredGrid, additions: Additions, answers: Answers) -> Crossed:
+    """All that there are; where cells are no product of axes, new rates go with one batch size and
+    new batch sizes with one rate."""
+    if measured.axis:
+        return Crossed(measured.rates, measured.sizes, "")
+    setting = answers.settings[0] if answers.settings else None
+    if "learning_rate" not in additions.added:
+        return Crossed([] if setting is None else [setting.learning_rate], [], "")
+    at = additions.end or setting
+    size = measured.sizes[len(measured.sizes) // 2] if at is None else at.batch_size
+    more_sizes, _ = additions.added.get("batch_size", ([], ""))
+    return Crossed([], [size], f" The rates are for {_values('batch_size', [size, *more_sizes])}.")
+
+
+def _extended(measured: MeasuredGrid, added: Added, crossed: Crossed) -> dict[str, list[Any]]:
+    """The axes of the grid file, by key."""
+    name = measured.axis or "learning_rate"
+    axes = {name: crossed.rates, "batch_size": crossed.sizes, "seed": measured.seeds}
+    if not measured.cells[0].sized:
+        del axes["batch_size"]
+    axes = {key: sorted({*axes[key], *added.get(key, ([], ""))[0]}) for key in axes}
+    axes[name] = [_shown(value) for value in axes[name]]
+    return measured.written.joined(axes)
+
+
+def _new_cells(measured: MeasuredGrid, axes: dict[str, list[Any]]) -> tuple[int, int]:
+    """How many cells of these axes have not run, and how many have run."""
+    rows = measured.rows.rename(columns={"learning_rate": measured.axis or "learning_rate"})
+    parents = rows.parent.fillna("")  # several are one's seeds
+    had = set(zip(parents, *(rows[name].fillna(0) for name in axes), strict=True))
+    known = {(parent, float(f"{value:.4g}"), *map(int, its)) for parent, value, *its in had}
+    every = product(parents.unique(), *axes.values())
+    return sum(cell not in known for cell in every), len(known)
 
 
 def _again(rows: pd.DataFrame, seeds: list[int], noise: str) -> NextStep:
@@ -172,25 +213,25 @@ def _descendants(plan: pd.DataFrame | None, stage: str, count: int) -> str:
     return f", and {listed(parts)}" if parts else ""
 
 
-def _more_trials(
-    written: grid_file.GridFile,
-    added: dict[str, tuple[list[Any], str]],
-    measured: dict[str, list[Any]],
-    noise: str,
-) -> NextStep:
-    """Of a run that chooses its cells: more of them, among longer axes where some are `added`, else
-    because of the `noise`."""
-    gives_way = "ratio" in written.place and "ratio" not in measured
-    names = measured if added and gives_way else added  # a ratio goes with one axis alone
-    axes = {name: sorted({*measured[name], *added.get(name, ([], ""))[0]}) for name in names}
+def _more_trials(measured: MeasuredGrid, additions: Additions, stopped: str) -> NextStep:
+    """Of a run that chooses its cells: more of them, among longer axes where some are added, else
+    because of the noise; none where the run has `stopped` on the axes that it has."""
+    written, added = measured.written, additions.added
+    if stopped and not added:
+        chose = f"The run chose no further cell: {stopped}."
+        return NextStep(f"{chose} More trials would change nothing.", "", 0, {})
+    own: dict[str, list[Any]] = {measured.axis: measured.rates, "batch_size": measured.sizes}
+    gives_way = "ratio" in written.place and "ratio" not in own
+    names = own if added and gives_way else added  # a ratio goes with one axis alone
+    axes = {name: sorted({*own[name], *added.get(name, ([], ""))[0]}) for name in names}
     axes = {name: [_shown(value) for value in values] for name, values in axes.items()}
     before = written.trials
     after = before + MORE_TRIALS
     raised = f"{written.chooser}.trials from {before} to {after}"
     if added:
-        sentence = f"{_additions(added)} Raise {raised}"
+        sentence = f"{_in_words(added)} Raise {raised}"
     else:
-        sentence = f"Raise {raised}, because {noise}"
+        sentence = f"Raise {raised}, because {additions.noise}"
     sentence += "; running the grid file goes on with what has run, and chooses the new cells."
     return NextStep(sentence, written.text(axes, after), MORE_TRIALS, axes)
 
@@ -199,27 +240,10 @@ def _shown(value: float) -> float:
     return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
-def _additions(added: dict[str, tuple[list[Any], str]]) -> str:
+def _in_words(added: Added) -> str:
     """What is added to the axes, and why."""
     parts = [f"{_values(name, values)}, because {why}" for name, (values, why) in added.items()]
     return f"Add {listed(parts, '; ')}."
-
-
-def _seeds(rows: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """Those of all cells, with which a new one is run, and those of some."""
-    cells = rows.groupby(["learning_rate", "batch_size"], dropna=False).seed
-    each = [{int(seed) for seed in seeds.dropna()} for _, seeds in cells]
-    of_all = set.intersection(*each)
-    return sorted(of_all), sorted(set.union(*each) - of_all)
-
-
-def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
-    """With the seeds 0, 1, ... in each cell, where the table names none or none is of all cells."""
-    if _seeds(rows)[0]:
-        return rows
-    trials = rows.drop_duplicates("key")
-    seeds = trials.groupby(["learning_rate", "batch_size"], dropna=False).cumcount()
-    return rows.assign(seed=rows.key.map(dict(zip(trials.key, seeds, strict=True))))
 
 
 def _values(name: str, values: list[Any]) -> str:

@@ -63,26 +63,33 @@ class Pairs(NamedTuple):
     total: int
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """What the page of a folder of records shows; None where there are no records.
+class Audit(NamedTuple):
+    """What the page of a folder of records shows. `contamination` and `languages` are the records;
+    of an audit that was not made its record is None, and the rest is empty."""
+
+    contamination: dict[str, Any] | None = None
+    benchmarks: Sequence[BenchmarkRow] = ()
+    pairs: Sequence[Pairs] = ()
+    contaminated_items: int = 0
+    languages: dict[str, Any] | None = None
+    language_rows: Sequence[LanguageRow] = ()
+
+
+def read(folder: Path) -> Audit | None:
+    """None where there are no records.
 
     Raises:
         ResultsError: a record is not JSON.
     """
-    tables: dict[str, Any] = {}
+    audit = Audit()
     if (folder / CONTAMINATION).exists():
         record = load(folder / CONTAMINATION)
         pairs = contaminated(folder)
-        tables["contamination"] = record
-        tables["tokens"] = TOKENS
-        tables["benchmarks"] = benchmark_rows(record)
-        tables["pairs"] = _grouped(pairs)
-        tables["count"] = len(pairs)
+        audit = Audit(record, benchmark_rows(record), _grouped(pairs), len(pairs))
     if (folder / LANGUAGES).exists():
         record = load(folder / LANGUAGES)
-        tables["languages"] = record
-        tables["language_rows"] = language_rows(record)
-    return tables or None
+        audit = audit._replace(languages=record, language_rows=language_rows(record))
+    return None if audit == Audit() else audit
 
 
 def contaminated(folder: Path) -> list[dict[str, Any]]:

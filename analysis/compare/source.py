@@ -51,7 +51,7 @@ class Source:
         }
 
     @property
-    def audited(self) -> dict[str, Any] | None:
+    def audited(self) -> tables.Audit | None:
         """What an audit of the training data found; None where there was none."""
         return None if self.folder is None else tables.read(self.folder / tables.FOLDER)
 
@@ -60,10 +60,10 @@ class Source:
         audited = self.audited
         if self.folder is None or self.items is None:
             return None
-        if audited is None or "contamination" not in audited:
+        if audited is None or audited.contamination is None:
             return None
         pairs = tables.contaminated(self.folder / tables.FOLDER)
-        stages = audited["contamination"].get("stages", {})
+        stages = audited.contamination.get("stages", {})
         items = results.items(self.folder)
         leaks = without_contaminated.leaked(pairs, stages)
         benchmarks = set(self.every_row.benchmark)

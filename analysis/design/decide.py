@@ -12,6 +12,7 @@ from analysis.design.questions import LEVEL, Asked, asked, open_sides
 from analysis.design.space import Cell, Space, Tried, candidates
 from analysis.design.start import Expected, had_another_start, start_left
 from analysis.fit.surface import Fit
+from analysis.tables.records.decided import Stop
 from analysis.text import counted, listed
 
 EARLIEST = 21
@@ -30,6 +31,8 @@ ENOUGH = 6
 FEWEST = 3
 """Scored settings from which they do where no further one of the grid or below it would train."""
 
+NO_CELL = Stop("no_cell", "no cell is left that would train")
+
 
 class Choice(NamedTuple):
     cell: Cell
@@ -37,11 +40,11 @@ class Choice(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What to run next; `stop` says why nothing, "" while there is something. `open_questions` are
-    those not decided."""
+    """What to run next; `stop` says why nothing, None while there is something. `open_questions`
+    are those not decided."""
 
     choices: tuple[Choice, ...]
-    stop: str
+    stop: Stop | None
     open_questions: tuple[Asked, ...] = ()
 
 
@@ -72,7 +75,7 @@ def decide(
     edited = not settings.screening and had_another_start(tried, space, settings.expected)
     if start and not (usable and edited):
         reason = _where(settings.expected)
-        return Decision(tuple(Choice(cell, reason) for cell in start), "")
+        return Decision(tuple(Choice(cell, reason) for cell in start), None)
     if not usable:
         blind = _blind(tried, space, allowed, settings, count, ["lower"])
         waits = any(trial.status == "running" for trial in tried)
@@ -91,14 +94,15 @@ def decide(
         level = dict.fromkeys(
             question.benchmark for question in questions if question.answer == LEVEL
         )
-        stop = f"every question is decided within {settings.octaves:g} octaves"
-        return Decision((), stop + (f", and {listed(list(level))} is level" if level else ""))
+        reason = f"every question is decided within {settings.octaves:g} octaves"
+        reason += f", and {listed(list(level))} is level" if level else ""
+        return Decision((), Stop("answered", reason))
     if count <= 0:
-        return Decision((), spent(settings.trials), left)
+        return Decision((), _spent(settings.trials), left)
     cells = candidates(space, tried, allowed, sides)
     if not cells:
-        return Decision((), "no cell is left that would train", left)
-    return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), "", left)
+        return Decision((), NO_CELL, left)
+    return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), None, left)
 
 
 def _usable(fits: Sequence[Fit], fewest: int) -> list[Fit]:
@@ -127,11 +131,11 @@ def _blind(
     """Where too few cells have a score for a fit: those farthest from all that were tried, of the
     grid and beyond these borders."""
     if count <= 0:
-        return Decision((), spent(settings.trials))
+        return Decision((), _spent(settings.trials))
     cells = candidates(space, tried, allowed, sides)
     cells = [cell for cell in cells if cell.setting not in {trial.cell.setting for trial in tried}]
     if not cells:
-        return Decision((), "no cell is left that would train")
+        return Decision((), NO_CELL)
     known = np.log2(np.array([trial.cell.setting for trial in tried], dtype=float))
     choices = []
     for _ in range(min(count, len(cells))):
@@ -140,7 +144,7 @@ def _blind(
         cell = cells[int(apart.argmax())]
         known = np.vstack([known, np.log2(np.array(cell.setting, dtype=float))])
         choices.append(Choice(cell, "too few cells have a score: the farthest from those tried"))
-    return Decision(tuple(choices), "")
+    return Decision(tuple(choices), None)
 
 
 def _chosen(
@@ -212,5 +216,5 @@ def _extendable(side: str, fits: Sequence[Fit], space: Space, tried: Sequence[Tr
     return any(rate not in ran for rate in beyond)
 
 
-def spent(trials: int) -> str:
-    return f"the budget of {counted(trials, 'trial')} is spent"
+def _spent(trials: int) -> Stop:
+    return Stop("budget", f"the budget of {counted(trials, 'trial')} is spent")

@@ -4,7 +4,7 @@ A surface with a fit has the fit's view of each cell and the best learning rate 
 one without has its cells alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.benchmarks import task
 from analysis.figures.interpolate import colour_range
 from analysis.figures.scaling_rules import NoiseScale
+from analysis.fit.rates import RateAt
 from analysis.fit.surface import Fit
 from analysis.tables.recipe import UNKNOWN, Recipe
 from analysis.text import counted, number, rate, title
@@ -107,6 +108,23 @@ def score_text(value: float, stderr: float | None) -> str:
         return number(value, 4)
     places = max(0, 1 - int(np.floor(np.log10(stderr))))
     return f"{value:.{min(places, 6)}f} ± {number(stderr, 2)}"
+
+
+def best_rates(rates: Sequence[RateAt]) -> pd.DataFrame | None:
+    """LR*(B) as `SurfaceView.best_rates`; None where no batch size has a best rate."""
+    if not rates:
+        return None
+    table = pd.DataFrame([rate._asdict() for rate in rates])
+    return pd.DataFrame(
+        {
+            "batch_size": table.batch_size,
+            "y": np.log2(table.batch_size),
+            "x": np.log2(table.learning_rate),
+            "low": np.log2(table.low),
+            "high": np.log2(table.high),
+            "status": [str(status) for status in table.status],
+        }
+    )
 
 
 def fitted(

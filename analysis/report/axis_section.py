@@ -1,53 +1,29 @@
 """A third axis on the page: small multiples, a table of its values, and sentences."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.figures import multiples, surface_view
 from analysis.fit.unit import unit_of
-from analysis.report.section import Place, best_rates_of
+from analysis.report.page import AxisBenchmark, AxisPage, AxisRow
+from analysis.report.section import Place
 from analysis.report.words import axis_sentences
 from analysis.report.words.sentences import rate_text
 from analysis.text import decimal_places, listed, probability, safe, signed, title
 
 
-class Row(NamedTuple):
-    """One value of the setting in the table, each column as text."""
-
-    value: str
-    score: str
-    p_best: str
-    rates: list[str]
-    shift: str
-    difference: str
-
-
-class Shown(NamedTuple):
-    """One benchmark: its figure as SVG, the name of the files, and its table."""
-
-    label: str
-    metric: str
-    figure: Markup
-    file: str
-    first: str
-    batch_sizes: list[int]
-    rows: list[Row]
-    sentences: list[str]
-
-
-def axis_section(axis: SettingAxis, place: Place) -> dict[str, Any]:
+def axis_section(axis: SettingAxis, place: Place) -> AxisPage:
     """Everything the page says about one axis; its figures are written on the way."""
     held = f", {axis.held}" if axis.held else ""
-    return {
-        "id": f"{place.prefix}axis-{safe(axis.id)}",
-        "title": f"{title(axis.stage)} across {_what(axis)}{held}",
-        "name": axis.name,
-        "shown": [_shown(axis, on, place) for on in axis.benchmarks],
-    }
+    return AxisPage(
+        id=f"{place.prefix}axis-{safe(axis.id)}",
+        title=f"{title(axis.stage)} across {_what(axis)}{held}",
+        name=axis.name,
+        benchmarks=[_benchmark(axis, on, place) for on in axis.benchmarks],
+    )
 
 
 def _what(axis: SettingAxis) -> str:
@@ -58,8 +34,8 @@ def _what(axis: SettingAxis) -> str:
     return f"the arms {values}" if axis.name == "arm" else f"{axis.name} ({values})"
 
 
-def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
-    views = [surface_view.fitted(one.fit, best_rates_of(one.rates)) for one in on.values]
+def _benchmark(axis: SettingAxis, on: OnBenchmark, place: Place) -> AxisBenchmark:
+    views = [surface_view.fitted(one.fit, surface_view.best_rates(one.rates)) for one in on.values]
     names = [named(axis.name, one.value) for one in on.values]
     heading = f"{on.label}, {title(axis.stage)}{f' ({axis.held})' if axis.held else ''}"
     chart = multiples.multiples(heading, names, views)
@@ -69,7 +45,7 @@ def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
     file = f"{safe(axis.id)}-{safe(on.benchmark)}"
     figure = place.save(file, "multiples", chart, cells)
     sizes = sorted({at.batch_size for one in on.values for at in one.rates})
-    return Shown(
+    return AxisBenchmark(
         label=on.label,
         metric=on.metric,
         figure=figure,
@@ -81,7 +57,7 @@ def _shown(axis: SettingAxis, on: OnBenchmark, place: Place) -> Shown:
     )
 
 
-def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> Row:
+def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> AxisRow:
     by_size = {at.batch_size: at for at in one.rates}
     shift = difference = "-"
     if one.shift is not None:
@@ -94,7 +70,7 @@ def _row(on: OnBenchmark, one: AtValue, sizes: list[int]) -> Row:
     best, low, high = (f"{value:.{places}f}" for value in (one.best, one.low, one.high))
     rates = [rate_text(by_size.get(size)) for size in sizes]
     score = f"{best} ({low} to {high})"
-    return Row(one.value, score, probability(one.p_best), rates, shift, difference)
+    return AxisRow(one.value, score, probability(one.p_best), rates, shift, difference)
 
 
 def as_json(axis: SettingAxis) -> dict[str, Any]:

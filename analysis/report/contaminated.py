@@ -1,17 +1,16 @@
 """What becomes of a grid's scores and recommendations without contaminated items."""
 
-from typing import Any
-
 from analysis.advice import without_contaminated
 from analysis.advice.advise import Advice, advise
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
+from analysis.report.page import Decontaminated
 
 
-def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> dict[str, Any]:
+def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> Decontaminated:
     """Of one grid; `clean` is None where no audit looked for contaminated items."""
     if clean is None:
-        return {"leaks": [], "changes": []}
+        return Decontaminated([], [])
     here = (clean.scores.stage == advice.stage) & (clean.scores.arm == advice.arm)
     scores = clean.scores.loc[here]
     touched = set(scores.benchmark)
@@ -26,9 +25,9 @@ def without_leaks(advice: Advice, clean: without_contaminated.Clean | None) -> d
         for fit in advice.fits
         if fit.cells.benchmark not in touched or fit.cells.benchmark in refitted
     )
-    return {
-        "leaks": without_contaminated.summary(scores),
-        "changes": without_contaminated.changes(advice.answers, after[0].answers, touched)
+    return Decontaminated(
+        scores=without_contaminated.summary(scores),
+        changes=without_contaminated.changes(advice.answers, after[0].answers, touched)
         if after
         else [],
-    }
+    )

@@ -6,6 +6,7 @@ Plotly's JavaScript is packed (gzip, base64) and unpacked by the browser: a thir
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,8 +24,12 @@ from analysis.posterior.smc import SHARES
 from analysis.text import decimal_places, number, probability, rate, signed, title
 
 
-def render(name: str, context: dict[str, Any]) -> str:
-    """The page of a template, `report`, `audit` or `live`."""
+def render(name: str, context: Mapping[str, Any]) -> str:
+    """The page of a template, `report`, `audit` or `live`.
+
+    Raises:
+        jinja2.UndefinedError: the template names what is not in the context.
+    """
     return _template(name).render(context)
 
 
@@ -65,7 +70,11 @@ def _script(name: str = "interactive.js") -> Markup:
 def _template(name: str) -> jinja2.Template:
     loader = jinja2.PackageLoader("analysis.report", "templates")
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "number": number,

@@ -2,5 +2,5 @@
 
 Reading order: `training_log` (a trial's curve), `score_record` (one score), `run_folder` (all
 records of a run), `one_column` (which scores are comparable), `plan_file` (the trials that were
-planned), `screening` (short runs left out), `decided` (why `decide` ended).
+planned), `screening` (short runs left out), `decided` (what `decide` chose, and why it stopped).
 """

@@ -18,6 +18,7 @@ from analysis.design.space import Cell, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from analysis.tables.records.decided import Stop, recorded_stop
 from analysis.tables.records.screening import without
 from analysis.text import listed
 from sweep.gridfile import choosing
@@ -69,12 +70,13 @@ class DecidePool(Pool[Cell]):
 
     @property
     def over(self) -> bool:
-        return super().over or bool(self._recorded())
+        return super().over or self._recorded() is not None
 
-    def close(self, reason: str) -> None:
+    def close(self, stop: Stop) -> None:
         """Record that the run has decided, or why it cannot go on."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(self._path, {"reason": reason, "of": self._marks()} | self._compared())
+        last = {"reason": stop.reason, "stopped_by": stop.by, "of": self._marks()}
+        files.write_json(self._path, last | self._compared())
 
     def passed_over(self) -> frozenset[str]:
         """Screening runs too that have not ended when the first cell has begun: the start is laid
@@ -94,18 +96,20 @@ class DecidePool(Pool[Cell]):
         left = 0 if self.over else max(self.budget - len(self.chosen), 0)
         return Counter({"planned": left}) if left else Counter()
 
-    def verdict(self) -> str:
-        """Why the run stopped, and what it leaves undecided."""
+    def verdict(self) -> Stop | None:
+        """Why the run stopped, and what it leaves undecided; None where it has not."""
         if not self.over:
-            return ""
+            return None
         decision = self.decision(self.tried(set()), 0)
-        reason = self._recorded() or decision.stop
+        stop = self._recorded() or decision.stop
+        assert stop is not None, "without cells to choose there is a reason"
         left: dict[str, list[str]] = {}
         for question in decision.open_questions:
             label = task(question.benchmark).label if question.benchmark else ""
             left.setdefault(label, []).append(question.words)
         parts = [f"{label}: {listed(words)}".removeprefix(": ") for label, words in left.items()]
-        return f"decide: {reason}" + "".join(f"; undecided: {part}" for part in parts)
+        undecided = "".join(f"; undecided: {part}" for part in parts)
+        return stop._replace(reason=f"decide: {stop.reason}{undecided}")
 
     def news(self) -> list[str]:
         return [] if self.screening is None else self.screening.news()
@@ -152,16 +156,16 @@ class DecidePool(Pool[Cell]):
         training = folder.training()
         return "failed" if training is None else str(training["status"])
 
-    def _recorded(self) -> str:
-        """Why the run stopped; "" where it has not, or where something of what decided is another
+    def _recorded(self) -> Stop | None:
+        """Why the run stopped; None where it has not, or where something of what decided is another
         now."""
         last = files.read_json(self._path)
         with files.shaped(self._path):
             if last is None or last["of"] != self._marks():
-                return ""
+                return None
             if any(last.get(name, mark) != mark for name, mark in self._compared().items()):
-                return ""
-            return str(last["reason"])
+                return None
+            return recorded_stop(last)
 
     def _compared(self) -> dict[str, str]:
         """What else decided, by its names in the record, of which old ones lack some."""
@@ -196,7 +200,7 @@ class DecideQueue(PoolQueue[Cell]):
         self._reasons: dict[Cell, str] = {}
         self._stale = True
         """Whether results have come since the last refit began."""
-        self.stop = ""
+        self.stop: Stop | None = None
 
     def choose(self) -> Cell | None:
         self._look()
@@ -226,7 +230,7 @@ class DecideQueue(PoolQueue[Cell]):
         self.pending.chose(self._trial(cell), self._reasons[cell])
 
     def left(self, cell: Cell) -> None:
-        self._stale, self.stop = True, ""
+        self._stale, self.stop = True, None
         if self._asks_left():
             self._look()
 
@@ -262,7 +266,7 @@ class DecideQueue(PoolQueue[Cell]):
         for sentence in self._cells.news():
             self.pending.told(sentence)
         self._next = [choice for choice in decision.choices if choice.cell in self._held]
-        self.stop = decision.stop if not self._next else ""
+        self.stop = decision.stop if not self._next else None
         if self.stop and not self._open and not self._stale:
             self._cells.close(self.stop)
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from analysis.tables.records.decided import Stop
 from sweep.plan.trials import Trial
 from sweep.schedule.queue import Pending, TrialQueue
 from sweep.storage.run_folder import RunFolder
@@ -92,9 +93,9 @@ class Pool(ABC, Generic[C]):
         """What else has come of results since this was last asked, in sentences."""
         return []
 
-    def verdict(self) -> str:
-        """Why no further cell is chosen, in words; "" where there is nothing to say."""
-        return ""
+    def verdict(self) -> Stop | None:
+        """Why no further cell is chosen; None where there is nothing to say."""
+        return None
 
     @abstractmethod
     def queue(self, pending: Pending) -> TrialQueue:

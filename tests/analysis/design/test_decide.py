@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.advice.answers import answers
-from analysis.design.decide import EARLIEST, Decision, Settings, decide
+from analysis.design.decide import EARLIEST, NO_CELL, Decision, Settings, decide
 from analysis.design.space import Cell, Space, Tried, candidates, diverging
 from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
@@ -100,7 +100,7 @@ def test_never_runs_a_cell_twice_and_repeats_some(decided):
 def test_stops_when_decided_and_not_before_enough_trials(decided):
     tried, last = decided
     assert EARLIEST <= len(tried) < 45
-    assert last.stop == "every question is decided within 2 octaves"
+    assert last.stop == ("answered", "every question is decided within 2 octaves")
     assert not last.open_questions
 
 
@@ -114,7 +114,7 @@ def test_same_results_give_the_same_cells(decided):
 def test_budget_that_is_spent_leaves_its_questions_open():
     tried, last = run(inside, 15, octaves=0.1)
     assert len(tried) == 15
-    assert last.stop == "the budget of 15 trials is spent"
+    assert last.stop == ("budget", "the budget of 15 trials is spent")
     assert {one.benchmark for one in last.open_questions} == {"arc"}
 
 
@@ -175,7 +175,7 @@ def test_running_cells_count_as_if_measured(decided):
 
 def test_grid_that_only_diverges_is_searched_below():
     tried, last = run(lambda x, y: np.nan, 45)
-    assert last.stop == "no cell is left that would train"
+    assert last.stop == NO_CELL
     assert len(tried) < 30
 
 
@@ -186,7 +186,7 @@ def test_one_batch_size_goes_on_to_replicates(rates, highest, lower):
     """Of rates from 2^-12 on, of which those up to `highest` train."""
     space = Space(tuple(2.0 ** (k - 12) for k in range(rates)), (8,), (0, 1, 2, 3, 4), lower)
     tried, last = run(lambda x, y: np.nan if x > highest else inside(x, y), 9, 0.1, space)
-    assert last.stop == "the budget of 9 trials is spent"
+    assert last.stop == ("budget", "the budget of 9 trials is spent")
     assert max(Counter(one.cell.setting for one in tried).values()) > 1
 
 

@@ -11,7 +11,7 @@ from analysis.advice.next_grid import NextStep
 from analysis.compare.source import Source, load
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import section
+from analysis.report.answered import answer
 from analysis.tables.options import ReadOptions
 from tests.analysis.planted import table
 
@@ -36,10 +36,12 @@ def advice(frame: pd.DataFrame) -> Advice:
 
 
 def step_of(source: Source, one: Advice) -> NextStep:
-    return section.answer(one, source, source.frame).next_step
+    return answer(one, source, source.frame).next_step
 
 
 LEVEL, SPENT = "every question is decided", "the budget of 20 trials is spent"
+RECORDED = {"answered": "no question is open", "budget": "20 of 20 trials have run"}
+"""Reasons in other words than today's, of events that say what has stopped the run."""
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,8 @@ LEVEL, SPENT = "every question is decided", "the budget of 20 trials is spent"
         ("decide: {}", ["", LEVEL], f"chose no further cell: {LEVEL}."),
         ("decide: {trials: 20}", ["", LEVEL], f"chose no further cell: {LEVEL}."),
         ("decide: {trials: 20}", ["", SPENT], "Raise decide.trials from 20 to 32"),
+        ("decide: {trials: 20}", ["", "answered"], "no further cell: no question is open."),
+        ("decide: {trials: 20}", ["", "budget"], "Raise decide.trials from 20 to 32"),
         ("decide: {trials: 20}", [], "Raise decide.trials from 20 to 32"),
         ("search: {trials: 20}", [], "Raise search.trials from 20 to 32"),
         ("search: {trials: 21}", [], "20 of the 21 trials"),
@@ -60,15 +64,18 @@ LEVEL, SPENT = "every question is decided", "the budget of 20 trials is spent"
 def test_a_run_that_chooses_its_cells_goes_on_until_it_stops(
     tmp_path: Path, level: tuple[pd.DataFrame, Advice], chooser: str, events: list[str], said: str
 ) -> None:
-    """Events without a reason are of a cell that was chosen."""
+    """Events without a reason are of a cell that was chosen; those of an older version say in words
+    alone what has stopped the run."""
     (tmp_path / "grid.yaml").write_text(f"{FILE}{chooser}\n")
     frame, one = level
     plan = pd.DataFrame({"key": [*frame.key, "next", "last"], "stage": "all"})
     plan.to_csv(tmp_path / "plan.csv", index=False)
-    lines = [
-        {"event": "decided", "reason": f"decide: {reason}"} if reason else {"event": "chosen"}
-        for reason in events
-    ]
+    lines = [{"event": "decided"} if event else {"event": "chosen"} for event in events]
+    for line, event in zip(lines, events, strict=True):
+        if event:
+            line["reason"] = f"decide: {RECORDED.get(event, event)}"
+        if event in RECORDED:
+            line["stopped_by"] = event
     (tmp_path / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     step = step_of(Source("mine", frame, tmp_path, None, {}), one)
     assert said in step.sentence

@@ -10,7 +10,8 @@ from analysis.benchmarks import task
 from analysis.compare.source import Source
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report import overview, section, summary_tables
+from analysis.report import overview, summary_tables
+from analysis.report.answered import answer
 from analysis.tables import load
 from tests.analysis import planted
 
@@ -99,7 +100,7 @@ def test_nothing_is_added_to_an_arm_that_the_plan_no_longer_has(tmp_path):
     plan.to_csv(tmp_path / "plan.csv", index=False)
     source = Source("edited", frame, tmp_path, None, {})
     steps = {
-        one.arm: section.answer(one, source, frame[frame.arm == one.arm]).next_step
+        one.arm: answer(one, source, frame[frame.arm == one.arm]).next_step
         for one in advise([fit(cells) for cells in surfaces(frame)], None, frame)
     }
     assert steps["epochs=1"].cells == 0 and "has these cells no more" in steps["epochs=1"].sentence

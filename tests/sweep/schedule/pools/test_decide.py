@@ -88,7 +88,9 @@ def test_decides_and_is_over(records):
     assert [trial.stage for trial in ran[:2]] == ["base", "before"]
     assert len(cells(ran)) == len(set(cells(ran))) >= 21
     assert pool.over
-    assert "decide: every question is decided within 2.5 octaves" in pool.verdict()
+    stop = pool.verdict()
+    assert stop.by == "answered"
+    assert "decide: every question is decided within 2.5 octaves" in stop.reason
     assert {run.reasons[trial.key] for trial in ran if trial.stage == "sft"} > {
         "start: cells spread over the grid"
     }
@@ -179,6 +181,7 @@ def test_run_that_was_decided_before_results_and_axes_were_recorded_stays_so(clo
     record = read_json(path)
     write_json(path, {"reason": record["reason"], "of": record["of"]})
     assert run.pool().over
+    assert run.pool().verdict().by == record["stopped_by"] == "answered"
 
 
 @pytest.mark.slow

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.advice.advise import Advice
-from analysis.advice.answers import Answers, plain
-from analysis.advice.next_grid import NextStep
+from analysis.advice.answers import plain
 from analysis.fit.surface import Fit, FitStatus
-from analysis.report import overview as first
-from analysis.report.words import sentences, setting_sentences
-from analysis.report.words.sentences import RateRow
-from analysis.text import Unit, counted
+from analysis.report.answered import Answered
+from analysis.report.overview import Overview
 
 UNITS = {
     "learning_rate": "peak learning rate",
@@ -20,85 +17,6 @@ UNITS = {
     "octaves": "log2: one octave is a factor of 2",
     "interval": "low to high is 95 %",
 }
-
-
-class Answered:
-    """The answers of one grid with what is said about them; made once, shown everywhere."""
-
-    def __init__(
-        self,
-        answers: Answers,
-        units: Mapping[str, Unit],
-        overview: first.Overview,
-        next_step: NextStep,
-    ) -> None:
-        self.answers = answers
-        self.overview = overview
-        self.next_step = next_step
-        self.type_rates = answers.type_rates
-        benchmarks = answers.benchmarks.values()
-        self.sized = all(benchmark.sized for benchmark in benchmarks)
-        scored = dict.fromkeys(gain.cell for gain in overview.gains if gain.best != "-")
-        self.headline = setting_sentences.headline(answers.settings, self.sized, list(scored))
-        self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
-        self.ratio = [
-            sentences.ratio(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
-        ]
-        self.gamma = [sentences.gamma(benchmark) for benchmark in benchmarks]
-        self.batch_size = [
-            sentences.batch_size(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks
-        ]
-        shared = [*answers.settings, *([answers.mix] if answers.mix else [])]
-        self.shared_settings = [
-            setting_sentences.setting(setting, units, self.sized) for setting in shared
-        ]
-        each = [benchmark.setting for benchmark in benchmarks if benchmark.setting is not None]
-        self.every_setting = list(
-            dict.fromkeys(
-                [
-                    *self.shared_settings,
-                    *(setting_sentences.setting(setting, units, self.sized) for setting in each),
-                ]
-            )
-        )
-        self.contrast = sentences.contrast(answers.contrast)
-        self.rules = [(rule, sentences.rule(rule, units)) for rule in answers.rules]
-
-    @property
-    def one_batch_size(self) -> bool:
-        """Only one was measured, so that questions about the batch size cannot be asked."""
-        return all(len(table.sizes) < 2 for table in self.overview.tables)
-
-    @property
-    def one_learning_rate(self) -> bool:
-        """Only one was measured, so that none can be the best."""
-        return all(len(table.rows) < 2 for table in self.overview.tables)
-
-    @property
-    def rate_columns(self) -> list[str]:
-        """Labels of the columns of the table of learning rates."""
-        return [label for label, _ in self.answers.columns]
-
-    @property
-    def rate_notes(self) -> list[str]:
-        """A sentence for each task type whose rates do not rest on all of its cells."""
-        return [
-            f"{self.answers.task_types[kind].label}: over the {counted(count, 'cell')} that ended "
-            "alike on all of its benchmarks."
-            for kind, count in self.answers.type_cells.items()
-            if kind in self.type_rates
-        ]
-
-    @property
-    def rate_rows(self) -> list[RateRow]:
-        """The table of learning rates, a row per batch size, a text per column."""
-        return sentences.rate_rows([rates for _, rates in self.answers.columns])
-
-    @property
-    def benchmark_rates(self) -> list[RateRow]:
-        """The same with a column for every benchmark."""
-        benchmarks = self.answers.benchmarks.values()
-        return sentences.rate_rows([benchmark.rates for benchmark in benchmarks])
 
 
 def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
@@ -160,7 +78,7 @@ def grid_record(answered: Answered, advice: Advice) -> dict[str, Any]:
     return record if answered.sized else _unsized(record)
 
 
-def _what_was_run(overview: first.Overview) -> dict[str, Any]:
+def _what_was_run(overview: Overview) -> dict[str, Any]:
     gains = {}
     for gain, difference in ((gain, gain.difference) for gain in overview.gains):
         gains[gain.benchmark] = {

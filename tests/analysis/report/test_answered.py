@@ -8,8 +8,7 @@ from analysis.advice.published_rules import OnBenchmark, Rule, Verdict
 from analysis.compare.source import Source
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.report.records import Answered
-from analysis.report.section import answer
+from analysis.report.answered import Answered, answer
 from analysis.report.words import sentences
 from analysis.tables import load
 from analysis.text import Unit
