@@ -25,6 +25,10 @@ def number(value: float, digits: int = 2, smallest: float = 1e-3) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+NOTHING = "nothing"
+"""An amount below what is written."""
+
+
 def decimal_places(error: float) -> int:
     """Of a score, no finer than a tenth of its standard error; 3 where none is known."""
     if not np.isfinite(error) or error <= 0:
@@ -108,7 +112,7 @@ class Unit(NamedTuple):
         """0.8 points; 0.012 of loss; less than 0.1 points."""
         shown = 100 * abs(value) if self.points else abs(value)
         if shown < 1e-9:
-            return "nothing"
+            return NOTHING
         if self.points and shown < 0.05:
             return "less than 0.1 points"
         if not self.points and shown < self.least:

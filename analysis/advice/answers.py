@@ -44,13 +44,14 @@ errors, than in this share of joint draws of their noise."""
 class Signal(StrEnum):
     """What the cells of a benchmark say at all: they differ; they are too few to be told from
     noise; they differ no more than noise does; not at all; no more than noise does, and every one
-    is at the score of guessing."""
+    is at the score of guessing; more than the noise of their items, with no seed repeated."""
 
     CLEAR = "clear"
     TOO_FEW = "too few"
     FLAT = "flat"
     CONSTANT = "constant"
     CHANCE = "at chance"
+    UNREPEATED = "unrepeated"
 
 
 class BenchmarkAnswer(NamedTuple):
@@ -61,8 +62,8 @@ class BenchmarkAnswer(NamedTuple):
 
     `p_flat`: chance of cells this unlike each other on a constant surface, None where there are too
     few. `ratio_is_sufficient`: gamma is linear and keeping one ratio costs less than epsilon at the
-    worst batch size, by `gamma.p_sufficient`; false where gamma lies on one side of what is linear,
-    by `gamma.p_one_side`: a gamma that is wide open refutes nothing.
+    worst batch size, by `gamma.p_sufficient`; false where gamma lies on one side of what is linear
+    and that costs more, by `gamma.p_insufficient`, unless its interval holds 1.
     """
 
     benchmark: str
@@ -220,7 +221,8 @@ def _sufficient(gamma: Gamma | None, shaped: bool) -> Verdict:
         return Verdict.UNDECIDED
     if gamma.p_sufficient >= SUFFICIENT:
         return Verdict.TRUE
-    return Verdict.FALSE if gamma.p_one_side >= SUFFICIENT else Verdict.UNDECIDED
+    refuted = gamma.p_insufficient >= SUFFICIENT and not gamma.low <= 1 <= gamma.high
+    return Verdict.FALSE if refuted else Verdict.UNDECIDED
 
 
 def _signal(fit: Fit) -> Signal:
@@ -231,6 +233,8 @@ def _signal(fit: Fit) -> Signal:
         return Signal.CLEAR
     if _at_chance(fit.cells):
         return Signal.CHANCE
+    if fit.beyond_items:
+        return Signal.UNREPEATED
     return Signal.TOO_FEW if fit.flat_p is None else Signal.FLAT
 
 

@@ -29,7 +29,7 @@ ROUNDED = 0.99
 USUAL_HIGHEST = 1e-2
 """Where every cell diverged, the search goes on below this or below the lowest rate that did."""
 
-UNTOLD = (Signal.FLAT, Signal.TOO_FEW)
+UNTOLD = (Signal.FLAT, Signal.TOO_FEW, Signal.UNREPEATED)
 """Where noise may hide a difference; no seed tells more of what is constant or at chance."""
 
 
@@ -122,7 +122,10 @@ def new_rates(
         why.append(f"{_verb(reasons.lower, 'improves', 'improve')} down to the lowest one")
     missing = ENOUGH - int(ok.learning_rate.nunique())
     if ok.learning_rate.nunique() < 3 and not added:
-        added = (above + below + [low / step**3])[:missing]
+        between = [(low * high) ** 0.5] if high > OCTAVE**2 * low else []
+        added = (between + above[:1] + below[:1] + above[1:] + below[1:] + [low / step**3])[
+            :missing
+        ]
         why.append("three are the least that place a best one")
     return [float(f"{value:.3g}") for value in added], listed(why)
 

@@ -109,9 +109,13 @@ def _failed(cells: Sequence[Cells]) -> str:
     failed = table.loc[table.status == "failed"]
     scored = table.learning_rate[table.status == "ok"]
     every = {*scored, *failed.learning_rate}
+    count = len(failed[["learning_rate", "batch_size"]].drop_duplicates())
+    if scored.empty and len(failed) > (table.status == "diverged").sum():
+        return (
+            f"Find out why {counted(count, 'cell')} failed, and run them again: none has a score."
+        )
     if not 0 < scored.nunique() < FEWEST <= len(every):
         return ""
-    count = len(failed[["learning_rate", "batch_size"]].drop_duplicates())
     return (
         f"Find out why {counted(count, 'cell')} failed, and run them again: with their learning "
         "rates a best one can be placed. A loss that is no number may be of a training that "
@@ -260,7 +264,9 @@ def _settled(answers: Sequence[BenchmarkAnswer]) -> str:
     ]
     if silent and len(silent) == len(answers):
         return (
-            f"No further cell would tell more: the scores of {listed(silent)} do not depend on the "
+            f"No further cell would tell more: the scores of {listed(silent)} show nothing of the "
             "setting. A larger model, more training or more items may."
         )
-    return "Nothing has to be run for these answers. More seeds would narrow the intervals."
+    return (
+        "Nothing has to be run for these answers. More seeds or items would narrow the intervals."
+    )

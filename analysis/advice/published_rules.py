@@ -223,7 +223,9 @@ def _at_setting(
     shaped: Sequence[tuple[Fit, Curves]],
 ) -> Rule:
     """Whether a published setting loses less than epsilon here, and what it loses."""
-    statement = f"{rate(learning_rate)} with batch size {batch_size:.0f} ({made_for}) is best"
+    statement = (
+        f"{rate(learning_rate)} with batch size {max(batch_size, 1):.0f} ({made_for}) is best"
+    )
     benchmarks = []
     for fit, curves in shaped:
         lost = _lost(curves, float(np.log2(learning_rate)), float(np.log2(batch_size)))

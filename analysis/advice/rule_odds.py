@@ -19,16 +19,16 @@ class Odds(NamedTuple):
 
 
 def larger_and_lower(curves: Curves) -> Odds | None:
-    """The largest batch with the lower half of the rates beats the smallest with the upper."""
-    if len(curves.y) < 2:
+    """The largest batch beats the smallest, each at its own best rate, and its rate is the lower;
+    against it speaks either alone. Where the grid's rates lie decides nothing: of the draws in
+    which both rates lie inside them, None of too few.
+    """
+    known = curves.falls.both[:, [0, -1]].all(axis=1)
+    if len(curves.y) < 2 or known.mean() < DEFINED:
         return None
-    rates = curves.x[curves.measured.any(axis=0)]
-    upper = curves.x >= (rates.min() + rates.max()) / 2
-    large = np.where(~upper, curves.inside[:, -1], -np.inf).max(axis=1)
-    small = np.where(upper, curves.inside[:, 0], -np.inf).max(axis=1)
-    if np.isinf(large).all() or np.isinf(small).all():  # not measured
-        return None
-    return odds_of(large > small)
+    larger = (curves.profile[:, -1] > curves.profile[:, 0])[known]
+    lower = (curves.tops[:, -1] < curves.tops[:, 0])[known]
+    return Odds(float((larger & lower).mean()), float(max((~larger).mean(), (~lower).mean())))
 
 
 def near(curves: Curves, value: float, within: float) -> Odds | None:

@@ -127,7 +127,8 @@ def setting(
     shares = shares / shares.sum()
     count = min(len(regret.lost) for regret in regrets)
     mixed = sum(
-        share * one.lost[:count] / one.span for share, one in zip(shares, regrets, strict=True)
+        share * np.minimum(one.lost[:count] / one.span, 1)
+        for share, one in zip(shares, regrets, strict=True)
     )
     assert isinstance(mixed, np.ndarray)
     row = int(mixed.mean(axis=0).argmin())
@@ -176,7 +177,7 @@ def _price(
         own=None if own is None else (own.learning_rate, own.batch_size),
         own_expected=expected if own is None else own.expected_regret,
         epsilon=curves.epsilon,
-        dearer=own is not None and expected - own.expected_regret > curves.epsilon,
+        dearer=fit.shaped and own is not None and expected - own.expected_regret > curves.epsilon,
     )
 
 
@@ -200,7 +201,7 @@ def _shared(fits: Sequence[Fit]) -> list[tuple[float, int]]:
 
 def _regret(curves: Curves, x: np.ndarray, y: np.ndarray) -> _Regret:
     scores = curves.posterior.scores(x, y)
-    best = np.maximum(curves.best, scores.max(axis=1))
+    best = np.minimum(np.maximum(curves.best, scores.max(axis=1)), curves.cells.bounds[1])
     mean = curves.height.mean(axis=0)[curves.measured]
     span = max(float(np.ptp(mean)), curves.epsilon, 1e-12)
     lost = best[:, None] - np.maximum(scores, curves.cells.bounds[0])

@@ -56,11 +56,12 @@ class Direction(NamedTuple):
 
 
 def direction(curves: Curves, shaped: bool) -> Direction:
-    """Of the profile: the best score at each measured batch size."""
+    """Of the best score at each measured batch size; none is called where its rate is unknown."""
     count = len(curves.y)
-    first = curves.profile.argmax(axis=1)
+    profile = _profile(curves)
+    first = profile.argmax(axis=1)
     p_best = np.bincount(first, minlength=count) / len(first)
-    spread = np.ptp(curves.profile, axis=1)
+    spread = np.ptp(profile, axis=1)
     p_indifferent = float((spread <= curves.epsilon).mean())
     inner = float(p_best[1:-1].sum())
     shares = {
@@ -69,7 +70,7 @@ def direction(curves: Curves, shaped: bool) -> Direction:
         Batch.INTERIOR: inner,
     }
     likely = max(shares, key=lambda side: shares[side])
-    if count < 2 or not shaped:
+    if count < 2 or not shaped or curves.no_rates:
         verdict = Batch.UNDECIDED
     elif p_indifferent >= INDIFFERENT:
         verdict = Batch.INDIFFERENT
@@ -92,9 +93,27 @@ def direction(curves: Curves, shaped: bool) -> Direction:
     )
 
 
+def _profile(curves: Curves) -> np.ndarray:
+    """The best score at each batch size, draws x K: where its top is not inside the measured rates
+    in most draws, that at rates up to an octave beyond them."""
+    profile = curves.profile.copy()
+    for row in np.flatnonzero(curves.falls.both.mean(axis=0) < 0.5):
+        profile[:, row] = np.maximum(profile[:, row], _best_nearby(curves, curves.y[row], row))
+    return profile
+
+
+def _best_nearby(curves: Curves, y: float, row: int) -> np.ndarray:
+    """Each draw's best score at log2 batch size y, at rates up to an octave beyond the measured
+    ones, but no higher where some diverged at batch size number `row`."""
+    rates = curves.x[curves.measured.any(axis=0)]
+    highest = rates.max() + (0 if curves.wall[row] else OCTAVE)
+    x = curves.x[(curves.x >= rates.min() - OCTAVE) & (curves.x <= highest)]
+    scores = curves.posterior.scores(x, np.full_like(x, y))
+    return np.minimum(scores.max(axis=1), curves.cells.bounds[1])
+
+
 def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, float | None]:
-    """The next batch size beyond the border, its expected gain and the bound of that, at rates up
-    to an octave beyond the measured ones, but no higher where some diverged."""
+    """The next batch size beyond the border, its expected gain and the bound of that."""
     if len(curves.y) < 2:
         return None, None, None
     last = int(curves.batch_sizes[-1 if larger else 0])
@@ -105,9 +124,5 @@ def _beyond(curves: Curves, larger: bool) -> tuple[int | None, float | None, flo
     size = last * 2 if larger else last // 2
     if size < 1:
         return None, None, None
-    rates = curves.x[curves.measured.any(axis=0)]
-    highest = rates.max() + (0 if curves.wall[-1 if larger else 0] else OCTAVE)
-    x = curves.x[(curves.x >= rates.min() - OCTAVE) & (curves.x <= highest)]
-    scores = curves.posterior.scores(x, np.full_like(x, np.log2(size)))
-    gain = np.minimum(scores.max(axis=1), curves.cells.bounds[1]) - curves.best
+    gain = _best_nearby(curves, np.log2(size), -1 if larger else 0) - curves.best
     return size, max(float(gain.mean()), 0.0), max(float(np.quantile(gain, BOUND)), 0.0)

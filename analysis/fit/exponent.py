@@ -23,8 +23,9 @@ class Gamma(NamedTuple):
     value, low, high: median and 95 % interval; p_linear: P(|gamma - 1| <= 1/4); p_root:
     P(|gamma - 1/2| <= 1/4); `defined`: share of draws with a slope, over which these are taken;
     p_sufficient: share of them in which gamma is linear and keeping one ratio costs less than
-    epsilon at the worst batch size; p_one_side: share in which gamma lies below what is linear, or
-    in which it lies above, whichever is more: a wide gamma lies on both sides.
+    epsilon at the worst batch size; p_insufficient: share in which that costs more and gamma lies
+    below what is linear, or in which it lies above, whichever is more: a wide gamma lies on both
+    sides.
     """
 
     value: float
@@ -33,7 +34,7 @@ class Gamma(NamedTuple):
     p_linear: float
     p_root: float
     p_sufficient: float
-    p_one_side: float
+    p_insufficient: float
     defined: float
 
 
@@ -46,6 +47,7 @@ def exponent(curves: Curves, ratio_constant: float) -> Gamma | None:
     known = slopes[defined]
     linear = np.abs(known - 1) <= NEAR
     lost = rule_regret(curves, np.log2([ratio_constant]), 1.0)[defined, :, 0].max(axis=1)
+    dear = lost > curves.epsilon
     low, middle, high = np.quantile(known, [LEVELS[0], 0.5, LEVELS[1]])
     return Gamma(
         value=float(middle),
@@ -54,7 +56,9 @@ def exponent(curves: Curves, ratio_constant: float) -> Gamma | None:
         p_linear=float(linear.mean()),
         p_root=float((np.abs(known - 0.5) <= NEAR).mean()),
         p_sufficient=float((linear & (lost <= curves.epsilon)).mean()),
-        p_one_side=float(max((known < 1 - NEAR).mean(), (known > 1 + NEAR).mean())),
+        p_insufficient=float(
+            max((dear & (known < 1 - NEAR)).mean(), (dear & (known > 1 + NEAR)).mean())
+        ),
         defined=float(defined.mean()),
     )
 

@@ -4,6 +4,8 @@ Under pure noise the best of many cells beats the typical one by two standard er
 evidence of a surface.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import orth
 from scipy.spatial import KDTree
@@ -14,12 +16,27 @@ from analysis.posterior.cells import Cells
 from analysis.posterior.item_noise import DRAWS, apart
 from analysis.posterior.peak import box_of
 
+ALPHA = 0.05
+"""Cells differ beyond noise where the chance of that on a constant surface is no more than this."""
+
+UNREPEATED = "cells differ beyond the noise of their items, but no seed is repeated to tell"
+"""What is said where `Flatness.beyond_items`."""
+
 NEIGHBOURS = 2
 """Nearest cells with which each is compared, for each axis of the grid."""
 
 
-def flatness(cells: Cells) -> tuple[float, str]:
-    """p that all ok cells have one true score, and what was tested.
+class Flatness(NamedTuple):
+    """p that all ok cells have one true score, and what was tested. `beyond_items`: by the noise of
+    their items alone they have not, but no seed is repeated, and what a seed does is not known."""
+
+    p: float
+    test: str
+    beyond_items: bool = False
+
+
+def flatness(cells: Cells) -> Flatness:
+    """Whether all ok cells have one true score.
 
     Two statistics, because each is blind where the other sees: Q = sum of (score - mean)^2 /
     variance, and how much of it a quadratic over the grid explains; twice the smaller p
@@ -34,7 +51,7 @@ def flatness(cells: Cells) -> tuple[float, str]:
     ok = cells.table.loc[cells.ok]
     score = ok.value.to_numpy()
     own = cells.own_noise
-    ordered = (_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid")
+    ordered = Flatness(_order_p(ok.x.to_numpy(), ok.y.to_numpy(), score), "order over the grid")
     if own.std() == 0:
         return ordered
     root = np.sqrt(inverse_variances(variances(own)))
@@ -46,11 +63,11 @@ def flatness(cells: Cells) -> tuple[float, str]:
         strict=True,
     )
     tails = [(1 + int((null >= observed[0]).sum())) / (DRAWS + 1) for observed, null in both]
-    unlike = (min(1.0, 2 * min(tails)), "all cells against a constant, joint noise")
+    unlike = Flatness(min(1.0, 2 * min(tails)), "all cells against a constant, joint noise")
     if not cells.seeds_known:
-        return max(unlike, ordered)
-    p, test = min(unlike, ordered)
-    return min(1.0, 2 * p), test
+        return max(unlike, ordered)._replace(beyond_items=unlike.p <= ALPHA < ordered.p)
+    least = min(unlike, ordered)
+    return least._replace(p=min(1.0, 2 * least.p))
 
 
 def _squares(white: np.ndarray, root: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -17,6 +17,7 @@ from scipy.special import chdtrc, chdtri, fdtrc
 MIN_FREEDOM = 3
 RATIO_HOLDS = 0.2
 RATE_REFUSED = 4.0  # AICc difference: the rate alone is 7 times less likely
+GAMMA_STEP = 0.05
 GAMMAS = np.linspace(-1.0, 2.0, 61)
 """Candidates for gamma: 0 the rate alone, 1/2 the square-root rule, 1 the ratio."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit.divergence import infeasible, upper_end, without_far_divergence
-from analysis.posterior.cells import Cells
+from analysis.posterior.cells import ROUNDING, Cells
 from analysis.posterior.condition import Posterior
 
 MESH = (41, 33)
@@ -106,7 +106,7 @@ def tolerance(cells: Cells) -> float:
         return LOSS_TOLERANCE * abs(best)
     stderr = float(ok.stderr.median())
     known = stderr if stderr > 0 else float(ok.value.std() / np.sqrt(len(ok)))
-    return known if known > 0 else LOSS_TOLERANCE
+    return known if known > ROUNDING * abs(best) else LOSS_TOLERANCE
 
 
 def epsilon_set(cells: Cells, posterior: Posterior, where: Mesh) -> pd.DataFrame:

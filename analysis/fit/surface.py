@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fit.curves import Curves
-from analysis.fit.flatness import flatness
+from analysis.fit.flatness import ALPHA, UNREPEATED, flatness
 from analysis.fit.model_comparison import Rivals, compare
 from analysis.fit.optimum import (
     LEVELS,
@@ -30,7 +30,6 @@ from analysis.posterior.cells import Cells
 from analysis.posterior.condition import Posterior, condition
 from analysis.text import counted
 
-ALPHA = 0.05
 INSIDE = 0.6
 """Share of draws whose top must lie inside the grid (see `_sides`)."""
 
@@ -71,9 +70,9 @@ class Fit:
     would widen the interval of every optimum. `inside` is the share of draws whose top lies inside
     (mean over the peak's place and the best point of the grid).
     `flat_p` is the chance of cells this unlike each other on a constant surface, None where they
-    are too few to tell and no seeds were repeated. What needs more work than the status (`rivals`,
-    `epsilon_set`, `best_cell`) is computed when asked for and is None where there are too few
-    cells.
+    are too few to tell and no seeds were repeated; `beyond_items`: see `Flatness`. What needs more
+    work than the status (`rivals`, `epsilon_set`, `best_cell`) is computed when asked for and is
+    None where there are too few cells.
     """
 
     cells: Cells
@@ -82,6 +81,7 @@ class Fit:
     edges: tuple[str, ...] = ()
     flat_p: float | None = None
     flat_test: str = ""
+    beyond_items: bool = False
     posterior: Posterior | None = None
     optimum: Optimum | None = None
     low: float | None = None
@@ -182,24 +182,26 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
     if rates < 3 or sizes < 3 or len(ok) < MIN_CELLS:
         enough = len(ok) >= ORDERED_CELLS and max(rates, sizes) >= 3
         enough |= len(ok) >= 2 and cells.seeds_known
-        flat_p, flat_test = flatness(cells) if enough else (None, "")
+        flat = flatness(cells) if enough else None
         return Fit(
             cells,
             FitStatus.TOO_FEW,
-            flat_p=flat_p,
-            flat_test=flat_test,
+            flat_p=flat.p if flat else None,
+            flat_test=flat.test if flat else "",
+            beyond_items=bool(flat and flat.beyond_items),
             reason=f"{counted(len(ok), 'scored cell')} over {counted(rates, 'learning rate')} and "
             f"{counted(sizes, 'batch size')}; the fit needs {MIN_CELLS} over at least 3 of each",
         )
-    flat_p, flat_test = flatness(cells)
+    flat = flatness(cells)
     posterior = condition(cells, sampler)
     where = mesh(cells, posterior)
     draws = best_points(cells, where)
     sides = _sides(posterior, where)
     inside = float(1 - sides.any(axis=1).mean())
-    if flat_p > ALPHA:
+    if flat.p > ALPHA:
         status, edges = FitStatus.FLAT, ()
-        reason = f"cells do not differ beyond noise ({flat_test}: p = {flat_p:.2g})"
+        what = UNREPEATED if flat.beyond_items else "cells do not differ beyond noise"
+        reason = f"{what} ({flat.test}: p = {flat.p:.2g})"
     else:
         status, reason, edges = _status(sides, float(where.walled.mean()))
     if status is FitStatus.IDENTIFIED:
@@ -215,8 +217,9 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         status=status,
         reason=reason,
         edges=edges,
-        flat_p=flat_p,
-        flat_test=flat_test,
+        flat_p=flat.p,
+        flat_test=flat.test,
+        beyond_items=flat.beyond_items,
         posterior=posterior,
         optimum=Optimum(float(x), float(y), float(x - y)),
         low=float(low),
@@ -271,7 +274,8 @@ def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str, tuple[str
         shares = sides.mean(axis=(0, 2))
         told = shares >= min(0.3, shares.max())
         edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
-        reason = f"the best scores lie on the border towards {' and '.join(edges)}"
+        lie = "lie" if inside < 1 - INSIDE else "may lie"
+        reason = f"the best scores {lie} on the border towards {' and '.join(edges)}"
         return FitStatus.EDGE, reason, edges
     if walled > 0.5:
         return FitStatus.IDENTIFIED, "the optimum lies next to rates that diverge", ()

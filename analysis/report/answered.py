@@ -18,7 +18,7 @@ from analysis.report.words import sentences, setting_sentences
 from analysis.report.words.sentences import RateRow
 from analysis.tables.records.decided import read_decided
 from analysis.tables.records.plan_file import read_plan, to_come
-from analysis.text import Unit, counted
+from analysis.text import Unit, counted, listed
 
 
 class Answered:
@@ -39,6 +39,9 @@ class Answered:
         self.sized = all(benchmark.sized for benchmark in benchmarks)
         scored = dict.fromkeys(gain.cell for gain in overview.gains if gain.best != "-")
         self.headline = setting_sentences.headline(answers.settings, self.sized, list(scored))
+        if overview.worse_than_before:
+            labels = listed(overview.worse_than_before)
+            self.headline += f" No cell beats the model before training on {labels}."
         self.rates = [sentences.rates(benchmark) for benchmark in benchmarks]
         self.ratio = [
             sentences.ratio(benchmark, units[benchmark.benchmark]) for benchmark in benchmarks

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from analysis.benchmarks import task
-from analysis.fit.model_comparison import CLOSE, LABELS, Rivals
+from analysis.fit.model_comparison import CLOSE, GAMMA_STEP, LABELS, Rivals
 from analysis.fit.optimum import ChosenCell, tolerance
 from analysis.fit.surface import Fit
 from analysis.text import listed
@@ -43,6 +43,9 @@ def chosen(fits: Sequence[Fit]) -> list[ChosenRow]:
     ]
 
 
+NOTHING_TO_DESCRIBE = "The cells do not differ beyond noise, so there is nothing to describe."
+
+
 def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
     """Per surface with a fit: its label, the five descriptions and the sentence that follows."""
     return [
@@ -50,7 +53,7 @@ def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:
             "label": task(fit.cells.benchmark).label,
             "members": list(fit.rivals.members.values()),
             "lowest": min(rival.aicc for rival in fit.rivals.members.values()),
-            "sentence": sentence(fit.rivals),
+            "sentence": sentence(fit.rivals) if fit.shaped else NOTHING_TO_DESCRIBE,
         }
         for fit in fits
         if fit.rivals is not None
@@ -77,8 +80,10 @@ def sentence(rivals: Rivals) -> str:
         text += "noise leaves to explain. "
     if rivals.gamma_low is None or rivals.gamma_high is None:
         return text + "The data do not bound gamma in LR/BS^gamma."
-    span = f"{rivals.gamma:.2f} ({rivals.gamma_low:.2f} to {rivals.gamma_high:.2f})"
-    text += f"Gamma in LR/BS^gamma is {span}, which "
+    span = f"{rivals.gamma_low:.2f} to {rivals.gamma_high:.2f}"
+    if rivals.gamma_low == rivals.gamma_high:
+        span = f"to within {GAMMA_STEP}"
+    text += f"Gamma in LR/BS^gamma is {rivals.gamma:.2f} ({span}), which "
     rules = {"the learning rate alone (0)": 0.0, "the square root (0.5)": 0.5}
     rules |= {"the ratio (1)": 1.0}
     allowed = [n for n, v in rules.items() if rivals.gamma_low <= v <= rivals.gamma_high]

@@ -10,6 +10,7 @@ from analysis.advice.answers import BenchmarkAnswer, Signal
 from analysis.benchmarks import ON_DATA_OF, task
 from analysis.compare.score_difference import Scored, ScoreDifference, best_keys, score_difference
 from analysis.figures.interpolate import colour_range
+from analysis.fit.flatness import UNREPEATED
 from analysis.fit.surface import Fit
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
@@ -67,6 +68,16 @@ class Overview(NamedTuple):
     tables: list[ScoreTable]
     gains: list[Gain]
     unscored: list[str]
+
+    @property
+    def worse_than_before(self) -> list[str]:
+        """Benchmarks whose best cell is worse than the model before training, beyond noise."""
+        intervals = {
+            gain.label: gain.difference.interval
+            for gain in self.gains
+            if gain.difference is not None
+        }
+        return [label for label, interval in intervals.items() if interval and interval[1] < 0]
 
 
 def overview(
@@ -225,6 +236,8 @@ def _note(answer: BenchmarkAnswer, chance: float | None) -> str:
             return "too few cells to tell a difference from noise"
         case Signal.FLAT:
             return "cells do not differ beyond noise"
+        case Signal.UNREPEATED:
+            return UNREPEATED
     return "" if chance is None else f"chance is {number(chance)}"
 
 

@@ -21,6 +21,7 @@ from analysis.figures.training_curves import (
     points_per_curve,
     training_curves,
 )
+from analysis.fit.batch import Batch, Direction
 from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.report import evidence, overview, summary_tables
@@ -28,7 +29,7 @@ from analysis.report.answered import answer
 from analysis.report.page import Decontaminated, GridPage, Panel
 from analysis.tables.recipe import recipe
 from analysis.tables.records import run_folder, training_log
-from analysis.text import number, rate, safe, title
+from analysis.text import rate, safe, title
 
 EMBEDDED = 8
 """Surfaces whose still figures stand in the page; of more, their files are listed."""
@@ -75,7 +76,8 @@ def section(
         name = one.cells.benchmark
         rates = surface_view.best_rates(answered.answers.benchmarks[name].rates)
         view = surface_view.fitted(one, rates, before.get(name), noise, made)
-        panels.append(_panel(view, _optimum_sentence(one), place))
+        way = answered.answers.benchmarks[name].direction
+        panels.append(_panel(view, _optimum_sentence(one, way), place))
     if all_metrics:
         secondary = here.assign(primary=~here.primary.fillna(False).astype(bool))
         for cells in surfaces(secondary, source.items):
@@ -160,16 +162,19 @@ def _unfitted(view: SurfaceView) -> dict[str, Any]:
     return interactive.record(view, interactive.charts(view), sentence)
 
 
-def _optimum_sentence(fit: Fit) -> str:
-    """What the contour says of the best setting over both axes."""
+def _optimum_sentence(fit: Fit, way: Direction | None) -> str:
+    """What the contour says of the best setting over both axes, never against what the batch sizes
+    at their own best rates say (`way`)."""
     label = task(fit.cells.benchmark).label
     if fit.status is FitStatus.IDENTIFIED and fit.optimum and fit.low and fit.high:
         x, y, ratio = fit.optimum
         text = (
             f"{label}: over both axes the best setting is near learning rate {rate(2**x)} with "
-            f"batch size {number(2**y)}, LR/BS {rate(2**ratio)} ({rate(2**fit.low)} to "
+            f"batch size {max(round(2**y), 1)}, LR/BS {rate(2**ratio)} ({rate(2**fit.low)} to "
             f"{rate(2**fit.high)})."
         )
+        if way is None or way.verdict is not Batch.INTERIOR:
+            text += " The batch sizes, each at its own best rate, do not confirm that size."
     elif min(fit.cells.table.x.nunique(), fit.cells.table.y.nunique()) < 2:
         text = f"{label}."
     else:

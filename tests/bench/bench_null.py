@@ -29,8 +29,8 @@ from scipy.stats import kstest
 from analysis.advice.answers import answers
 from analysis.advice.contrast import difference
 from analysis.advice.published_rules import Verdict
-from analysis.fit.flatness import flatness
-from analysis.fit.surface import ALPHA, FitStatus, fit
+from analysis.fit.flatness import ALPHA, flatness
+from analysis.fit.surface import FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from tests.bench.bench_calibration import RUNS

@@ -12,6 +12,8 @@ from analysis.advice.contrast import CONTRADICTED, SUPPORTED, Contrast
 from analysis.advice.published_rules import Rule, Verdict
 from analysis.benchmarks import task
 from analysis.fit.batch import Batch
+from analysis.fit.exponent import NEAR, Gamma
+from analysis.fit.flatness import UNREPEATED
 from analysis.fit.rates import RateAt, RateStatus
 from analysis.text import (
     Unit,
@@ -66,9 +68,9 @@ def rates(answer: BenchmarkAnswer) -> str:
     if not answer.rates:
         return f"{answer.label}: {answer.no_rates}."
     if (why := _no_signal(answer)) is not None:
-        if answer.signal is Signal.TOO_FEW:
+        if answer.signal in (Signal.TOO_FEW, Signal.UNREPEATED):
             return f"{answer.label}: {why}, so the best learning rate is open."
-        return f"{answer.label}: {why}, so no learning rate is better than another."
+        return f"{answer.label}: {why}, so no learning rate is known to be better than another."
     if not answer.sized:
         return f"{answer.label}: {rate_text(answer.rates[0])}."
     texts = [f"{rate_text(rate)} at batch size {rate.batch_size}" for rate in answer.rates]
@@ -108,11 +110,11 @@ def ratio(answer: BenchmarkAnswer, unit: Unit) -> str:
 def gamma(answer: BenchmarkAnswer) -> str:
     """Answer 3: how the best learning rate follows the batch size."""
     slope = answer.gamma
+    if len(answer.rates) > 1 and (why := _no_signal(answer)) is not None:
+        return f"{answer.label}: {why}."
     if slope is None:
         return f"{answer.label}: {_no_slope(answer)}."
-    if (why := _no_signal(answer)) is not None:
-        return f"{answer.label}: {why}."
-    text = f"grows as B^{slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
+    text = f"{_course(slope)} ({_exponent(slope.low)} to {_exponent(slope.high)})"
     if slope.p_linear >= 0.5:
         text += f", about in proportion (probability {probability(slope.p_linear)})"
     elif slope.p_root >= 0.5:
@@ -122,12 +124,36 @@ def gamma(answer: BenchmarkAnswer) -> str:
             f"; in proportion with probability {probability(slope.p_linear)}, as the square root "
             f"with {probability(slope.p_root)}"
         )
-    follows = {
-        Verdict.TRUE: "one ratio serves all batch sizes here",
-        Verdict.FALSE: "one ratio does not serve all batch sizes: take the rate of each",
-        Verdict.UNDECIDED: "whether one ratio serves all batch sizes is open",
-    }[answer.ratio_is_sufficient]
-    return f"{answer.label}: {text}. {_upper(follows)}."
+    return f"{answer.label}: {text}. {_upper(_follows(answer))}."
+
+
+def _course(slope: Gamma) -> str:
+    """How the rate moves as the batch grows; one that may move either way by little stays."""
+    if slope.low <= 0 <= slope.high and max(-slope.low, slope.high) <= NEAR:
+        return f"stays much the same, as B^{_exponent(slope.value)}"
+    return f"{'falls' if slope.value < 0 else 'grows'} as B^{_exponent(slope.value)}"
+
+
+def _exponent(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+
+
+def _follows(answer: BenchmarkAnswer) -> str:
+    """Whether one ratio serves, never against what answer 2 says that it loses."""
+    if answer.ratio_is_sufficient is Verdict.TRUE:
+        return "one ratio serves all batch sizes here"
+    best = answer.ratio
+    cheap = (
+        []
+        if best is None
+        else [name for name, rule in best.keep.items() if rule.high <= best.epsilon]
+    )
+    if answer.ratio_is_sufficient is Verdict.FALSE:
+        does = "one learning rate does" if "fixed" in cheap else "take the rate of each"
+        return f"one ratio does not serve all batch sizes: {does}"
+    if "ratio" in cheap:
+        return "one ratio serves all the same: it loses too little to matter"
+    return "whether one ratio serves all batch sizes is open"
 
 
 def batch_size(answer: BenchmarkAnswer, unit: Unit) -> str:
@@ -210,7 +236,9 @@ def contrast(contrast: Contrast) -> str:
         text += "type lies at an end of the measured ones or beyond: no bound there."
     else:
         way = "higher" if contrast.octaves > 0 else "lower"
-        text += f"{abs(contrast.octaves):.1f} octaves {way} ({contrast.span}; {chance}). This grid "
+        apart = f"{abs(contrast.octaves):.1f} octaves {way}"
+        text += "the same" if apart.startswith("0.0") else apart
+        text += f" ({contrast.span}; {chance}). This grid "
         text += f"would have seen a difference of {contrast.visible:.1f} octaves or more."
     verdict = {
         SUPPORTED: "So it agrees with the SmolTulu paper, where reasoning wants a higher ratio.",
@@ -232,6 +260,7 @@ def _no_signal(answer: BenchmarkAnswer) -> str | None:
         Signal.CHANCE: "every cell is at chance",
         Signal.TOO_FEW: "too few cells to tell a difference from noise",
         Signal.FLAT: "cells do not differ beyond noise",
+        Signal.UNREPEATED: UNREPEATED,
     }.get(answer.signal)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.advice.setting import Setting
 from analysis.report.words.sentences import bound
-from analysis.text import Unit, listed, percent, rate
+from analysis.text import NOTHING, Unit, listed, percent, rate
 
 
 def place(setting: Setting, sized: bool) -> str:
@@ -55,8 +55,8 @@ def _agree(setting: Setting, units: Mapping[str, Unit]) -> str:
     most = max(prices, key=lambda price: (price.expected - price.own_expected) / price.epsilon)
     gain = most.expected - most.own_expected
     text = "No benchmark is expected to gain by a setting of its own"
-    if gain > 0:
-        amount = units[most.benchmark].amount(gain)
+    amount = units[most.benchmark].amount(max(gain, 0.0))
+    if amount != NOTHING:
         text = f"{most.label} would gain the most by a setting of its own: {amount}"
     return f"{said}{'. ' if said else ''}{text}."
 
@@ -72,7 +72,12 @@ def headline(settings: Sequence[Setting], sized: bool = True, scored: Sequence[s
     same = {(setting.learning_rate, setting.batch_size) for setting in settings}
     if len(same) == 1:
         first = settings[0]
-        labels = listed([setting.label.lower() for setting in settings])
+        labels = listed([_within(setting.label) for setting in settings])
         return f"Use learning rate {place(first, sized)} for {labels}."
-    parts = [f"{place(setting, sized)} for {setting.label.lower()}" for setting in settings]
+    parts = [f"{place(setting, sized)} for {_within(setting.label)}" for setting in settings]
     return f"Use learning rate {listed(parts)}."
+
+
+def _within(label: str) -> str:
+    """A label inside a sentence: a name with capitals of its own keeps them."""
+    return label if any(letter.isupper() for letter in label[1:]) else label.lower()
