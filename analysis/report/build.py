@@ -22,8 +22,10 @@ from analysis.report import axis_section, records, render, summary_tables
 from analysis.report.contaminated import without_leaks
 from analysis.report.section import Place, answer, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
+from analysis.tables import atomic
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
+from analysis.tables.records import run_table
 from analysis.tables.records.run_folder import json_lines
 from analysis.tables.records.run_folder import load as load_record
 from analysis.tables.records.screening import screened_stages
@@ -107,7 +109,7 @@ def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
         ResultsError: the records cannot be read or do not belong together.
     """
     frame = results.read(run_dir)
-    source = Source(run_dir.name, frame, run_dir, results.items(run_dir, frame), {})
+    source = Source(run_dir.name, frame, run_dir, run_table.items(run_dir, frame), {})
     cells = surfaces(frame, source.items)
     grids = {}
     for one in advise([fit(each) for each in cells], None, frame):
@@ -135,7 +137,7 @@ def _records(runs: list[dict[str, Any]], comparison: compare_runs.Comparison) ->
 
 
 def _write(path: Path, text: str) -> None:
-    results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    atomic.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _refuse_unknown(weights: Mapping[str, float], known: set[str]) -> None:

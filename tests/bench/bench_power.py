@@ -29,7 +29,7 @@ from analysis.design.power import Expected, Layout
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import Cells, surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from trainers.devices import cores
 
 RATES, SIZES = (5, 7, 10), (4, 6)
@@ -95,7 +95,7 @@ def measured(grid: Grid, shift: float, benchmark: str, rng: np.random.Generator)
             "n": grid.items,
         }
     )
-    return surfaces(load.adopted(frame, "simulated"))[0]
+    return surfaces(adopt(frame, "simulated").frame)[0]
 
 
 def pair(job: tuple[Grid, float, int]) -> tuple[bool, float]:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.tables import load
+from analysis.tables.records import run_table
 from trainers.evaluate import __main__ as alone
 from trainers.stages import reward_model
 
@@ -47,7 +48,7 @@ def test_scores_of_a_model_are_rows_of_the_table_that_a_sweep_has(run, tmp_path)
     assert list(primary.benchmark) == ["world_choice", "world_arithmetic"]
     assert list(primary.metric) == ["acc", "exact_match,strict-match"]
     assert (table.n == 8).all()
-    items = load.items(tmp_path / "scores")
+    items = run_table.items(tmp_path / "scores")
     assert len(items[items.metric == "acc"]) == 8
 
 

@@ -9,8 +9,8 @@ import pytest
 from analysis.report.__main__ import main
 from analysis.tables import load
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.adopt import Table
 from analysis.tables.options import ReadOptions
+from analysis.tables.schema import Table
 
 
 def write(path: Path, content: Any, lines: bool = False) -> None:
