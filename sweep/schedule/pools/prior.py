@@ -13,7 +13,8 @@ from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
 from analysis.tables.records import run_table
-from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Grid, Stage
+from sweep.gridfile.keys.choosers import NO_PRIOR, PUBLISHED
+from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan import starting_points
 from sweep.resolve.resolve import CannotStart
 from trainers import files

@@ -11,7 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep.gridfile.keys.schema import Search
+from sweep.gridfile.keys.choosers import Search
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.evaluations import Wanted
