@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.own_task import own_task
 from trainers import devices
 
 os.environ.setdefault("SWEEP_TEST_GPUS", ",".join(devices.visible()))
@@ -145,12 +146,8 @@ def grid_file(tmp_path):
     return write
 
 
-PERPLEXITY_TASK = """\
-task: my_ppl
-dataset_path: json
-dataset_kwargs: {data_files: {test: texts.jsonl}}
+PERPLEXITY = """\
 output_type: loglikelihood_rolling
-test_split: test
 doc_to_text: ""
 doc_to_target: "{{page}}"
 metric_list:
@@ -163,12 +160,8 @@ metric_list:
 @pytest.fixture
 def perplexity_task(tmp_path) -> Path:
     """A user's task whose metrics are all the better the lower; its data lie beside it."""
-    folder = tmp_path / "tasks"
-    folder.mkdir()
-    rows = [f'{{"page": "the old cat and the {word} dog sit near a tree"}}' for word in "abcdef"]
-    (folder / "texts.jsonl").write_text("\n".join(rows) + "\n")
-    (folder / "my_ppl.yaml").write_text(PERPLEXITY_TASK)
-    return folder / "my_ppl.yaml"
+    items = [{"page": f"the old cat and the {word} dog sit near a tree"} for word in "abcdef"]
+    return own_task(tmp_path / "tasks", items, PERPLEXITY, "my_ppl")
 
 
 @pytest.fixture

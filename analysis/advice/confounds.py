@@ -87,7 +87,7 @@ class ArmEffect(NamedTuple):
 @dataclass(frozen=True)
 class Confounds:
     """The candidates of one stage; `cells` has a row per arm and cell with `COLUMNS` beside the
-    axes, `arms` a list of columns per arm, `effects` a row per arm and benchmark.
+    axes, `arms` a list of columns per arm.
 
     `missing` names the controls that no arm holds; `grid_file` is the YAML that would add them, ""
     where none is missing. `sentence` says all this in words.
@@ -96,7 +96,6 @@ class Confounds:
     stage: str
     cells: pd.DataFrame
     arms: dict[str, list[Column]]
-    effects: list[ArmEffect]
     missing: tuple[str, ...]
     grid_file: str
     sentence: str
@@ -127,7 +126,6 @@ def confounds(
         stage=stage,
         cells=cells,
         arms=arms,
-        effects=effects,
         missing=tuple(CONTROLS[name] for name in missing),
         grid_file=_grid_file(stage, cells, missing) if missing and len(cells) else "",
         sentence=_sentence(cells, arms, effects, missing),

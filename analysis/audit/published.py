@@ -7,9 +7,6 @@ allenai/RLVR-GSM-MATH-IF-Mixed-Constraints (RLVR). All figures are percentages.
 
 STAGES = ("SFT", "DPO", "RLVR")
 
-CONTAMINATION_TABLES = ("1", "4", "13")
-"""The paper's tables of contamination, one per stage."""
-
 CONTAMINATION: dict[str, tuple[float, float, float]] = {
     "mmlu": (1.34, 0.69, 0.65),
     "humaneval": (0.00, 0.00, 0.00),
@@ -29,9 +26,7 @@ CONTAMINATION: dict[str, tuple[float, float, float]] = {
     "bigcodebench": (0.00, 0.00, 0.00),
     "math_dataset": (0.00, 0.00, 0.00),
 }
-
-LANGUAGE_TABLES = ("10", "11", "12")
-"""The paper's tables of languages, one per stage."""
+"""Benchmark -> share of its items in each stage's data: the paper's tables 1, 4 and 13."""
 
 LANGUAGES: dict[str, tuple[str, tuple[float, float, float | None]]] = {
     "en": ("English", (83.13, 86.24, 94.80)),
@@ -55,5 +50,5 @@ LANGUAGES: dict[str, tuple[str, tuple[float, float, float | None]]] = {
     "th": ("Thai", (0.10, 0.10, None)),
     "el": ("Greek", (0.09, 0.04, None)),
 }
-"""ISO code -> name and shares: the twenty that papluca/xlm-roberta-base-language-detection, the
-paper's detector, can answer."""
+"""ISO code -> name and shares (the paper's tables 10, 11 and 12): the twenty that
+papluca/xlm-roberta-base-language-detection, the paper's detector, can answer."""

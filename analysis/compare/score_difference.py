@@ -18,7 +18,7 @@ MIN_ITEMS = 20
 
 class Scored(NamedTuple):
     """One model, or the same setting trained with several seeds: their rows in `frame`
-    (`tables.load.read`) and `items` (`tables.load.items`, None for a table), and their keys.
+    (`tables.load.read`) and `items` (`records.run_table.items`, None for a table), and their keys.
     `seeds`: the noise between seeds in its grid. What a seed does to all cells of a grid counts,
     since it does not cancel between models that are not of one grid."""
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.advice import without_contaminated
 from analysis.audit import tables
-from analysis.tables import load as results
+from analysis.tables.load import ours, read_table
 from analysis.tables.options import ReadOptions
-from analysis.tables.records import run_folder
+from analysis.tables.records import run_folder, run_table
 from analysis.tables.records.plan_file import left_out, unplanned
 
 
@@ -64,7 +64,7 @@ class Source:
             return None
         pairs = tables.contaminated(self.folder / tables.FOLDER)
         stages = audited.contamination.get("stages", {})
-        items = results.items(self.folder)
+        items = run_table.items(self.folder)
         leaks = without_contaminated.leaked(pairs, stages)
         benchmarks = set(self.every_row.benchmark)
         unscored = without_contaminated.unscored(pairs, benchmarks, items)
@@ -84,17 +84,17 @@ def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool
         name = folder.absolute().name if folder.is_dir() else folder.stem
         if str(path).startswith("published:"):
             name = str(path).rpartition(":")[2]
-        table = results.read_table(path, options)
+        table = read_table(path, options)
         return Source(name, table.frame, None, None, {}, table.notes)
-    run = results.write(folder)
-    frame = results.ours(run.frame, str(path), options).frame
+    run = run_table.write(folder)
+    frame = ours(run.frame, str(path), options).frame
     manifest = run_folder.manifest(folder)
     name = manifest.get("name") or folder.name
     notes = (*run.notes, *unplanned(folder, frame), *left_out(folder, run.frame))
-    items = results.items(folder, None if all_metrics else frame)
+    items = run_table.items(folder, None if all_metrics else frame)
     unselected = None
     if options.where:
-        unselected = results.ours(run.frame, str(path), replace(options, where={})).frame
+        unselected = ours(run.frame, str(path), replace(options, where={})).frame
     return Source(name, frame, folder, items, manifest, notes, unselected)
 
 

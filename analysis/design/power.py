@@ -129,8 +129,3 @@ def contrast_error(reasoning: Sequence[Expected], pattern: Sequence[Expected]) -
     if not all(groups):
         return None
     return float(np.sqrt(sum(sum(e**2 for e in group) / len(group) ** 2 for group in groups)))
-
-
-def chance_of_seeing(octaves: float, error: float) -> float:
-    """Power of a two-sided test at `LEVEL` where the types differ by so many octaves."""
-    return float(NORMAL.cdf(octaves / error - NORMAL.inv_cdf(1 - LEVEL / 2)))

@@ -19,12 +19,9 @@ TEXT = "#000001"
 """The reader's own text colour: black to the eye on paper, `currentColor` on a page, light or
 dark."""
 
-VERMILION = "#d55e00"
-PURPLE = "#cc79a7"
+VERMILION, PURPLE, BLUE = "#d55e00", "#cc79a7", "#0072b2"
+"""Of Okabe and Ito's palette, which colour-blind readers tell apart."""
 GREY = "#8a8f98"
-BLUE = "#0072b2"
-OKABE_ITO = (BLUE, "#e69f00", "#009e73", PURPLE, "#56b4e9", VERMILION)
-"""Okabe and Ito's palette, which colour-blind readers tell apart."""
 
 MARKERS = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "hexagon",

@@ -72,7 +72,7 @@ class Rivals:
     """All five on the same cells; `members` by name, from the constant to the full surface.
 
     f, p: the exact test of ratio against both axes; p is the chance of a full fit this much better
-    if the ratio were all that counts. f, p and full_aicc are None with fewer than `MIN_FREEDOM`
+    if the ratio were all that counts. f and p are None with fewer than `MIN_FREEDOM`
     cells to spare. gamma with its 95 % profile interval, None where nothing bounds it (no shape).
     ratio_low and ratio_high bound the log2 ratios fitted.
     """
@@ -83,8 +83,6 @@ class Rivals:
     gamma_high: float | None
     ratio: Curve
     learning_rate: Curve
-    full_r2: float
-    full_aicc: float | None
     f: float | None
     p: float | None
     freedom: int
@@ -151,11 +149,10 @@ def compare(
             share=_share(rss, freedoms[name], total, floor, count),
         )
     freedom = count - 6
-    f = p = full_aicc = None
+    f = p = None
     if freedom >= MIN_FREEDOM and squares["full"] > 0:
         f = max(0.0, (squares["ratio"] - squares["full"]) / 3 / (squares["full"] / freedom))
         p = float(fdtrc(3, freedom, f))
-        full_aicc = members["full"].aicc
     low, high = _gamma_bounds(along, total, count)
     return Rivals(
         members=members,
@@ -164,8 +161,6 @@ def compare(
         gamma_high=high,
         ratio=curves["ratio"][0],
         learning_rate=curves["learning_rate"][0],
-        full_r2=1 - squares["full"] / total if total > 0 else 0.0,
-        full_aicc=full_aicc,
         f=f,
         p=p,
         freedom=freedom,

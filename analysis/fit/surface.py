@@ -78,7 +78,6 @@ class Fit:
     cells: Cells
     status: FitStatus
     reason: str
-    edges: tuple[str, ...] = ()
     flat_p: float | None = None
     flat_test: str = ""
     beyond_items: bool = False
@@ -88,11 +87,6 @@ class Fit:
     high: float | None = None
     draws: np.ndarray | None = None
     inside: float | None = None
-
-    @property
-    def ratio_draws(self) -> np.ndarray | None:
-        """Draws of log2 ratio at the optimum."""
-        return None if self.draws is None else self.draws[:, 0] - self.draws[:, 1]
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation of the score, in the metric's own units, at log2
@@ -199,11 +193,11 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
     sides = _sides(posterior, where)
     inside = float(1 - sides.any(axis=1).mean())
     if flat.p > ALPHA:
-        status, edges = FitStatus.FLAT, ()
+        status = FitStatus.FLAT
         what = UNREPEATED if flat.beyond_items else "cells do not differ beyond noise"
         reason = f"{what} ({flat.test}: p = {flat.p:.2g})"
     else:
-        status, reason, edges = _status(sides, float(where.walled.mean()))
+        status, reason = _status(sides, float(where.walled.mean()))
     if status is FitStatus.IDENTIFIED:
         draws = _only(draws, np.flatnonzero(~sides.any(axis=(0, 1))))
     x, y = draws.mean(axis=0)
@@ -216,7 +210,6 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
         cells=cells,
         status=status,
         reason=reason,
-        edges=edges,
         flat_p=flat.p,
         flat_test=flat.test,
         beyond_items=flat.beyond_items,
@@ -230,7 +223,7 @@ def fit(cells: Cells, sampler: int = 0) -> Fit:
     result.__dict__["mesh"] = where
     if status in (FitStatus.IDENTIFIED, FitStatus.EDGE) and _ridge(result):
         ridge = "a ridge of equal ratios: the ratio alone describes the cells near the top"
-        ridged = replace(result, status=FitStatus.IDENTIFIED, reason=ridge, edges=())
+        ridged = replace(result, status=FitStatus.IDENTIFIED, reason=ridge)
         ridged.__dict__["mesh"] = where
         return ridged
     return result
@@ -267,16 +260,16 @@ def _only(draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return draws[rows[np.arange(len(draws)) * len(rows) // len(draws)]]
 
 
-def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str, tuple[str, ...]]:
-    """Status, reason and the borders beyond which the peak may lie."""
+def _status(sides: np.ndarray, walled: float) -> tuple[FitStatus, str]:
+    """Status and reason, which names the borders beyond which the peak may lie."""
     inside = 1 - sides.any(axis=1).mean()
     if inside < INSIDE:
         shares = sides.mean(axis=(0, 2))
         told = shares >= min(0.3, shares.max())
-        edges = tuple(side for side, here in zip(BORDERS, told, strict=True) if here)
+        borders = [side for side, here in zip(BORDERS, told, strict=True) if here]
         lie = "lie" if inside < 1 - INSIDE else "may lie"
-        reason = f"the best scores {lie} on the border towards {' and '.join(edges)}"
-        return FitStatus.EDGE, reason, edges
+        reason = f"the best scores {lie} on the border towards {' and '.join(borders)}"
+        return FitStatus.EDGE, reason
     if walled > 0.5:
-        return FitStatus.IDENTIFIED, "the optimum lies next to rates that diverge", ()
-    return FitStatus.IDENTIFIED, "the optimum lies inside the grid", ()
+        return FitStatus.IDENTIFIED, "the optimum lies next to rates that diverge"
+    return FitStatus.IDENTIFIED, "the optimum lies inside the grid"

@@ -132,7 +132,7 @@ class Cells:
 def surfaces(frame: pd.DataFrame, items: pd.DataFrame | None = None) -> list[Cells]:
     """Every primary surface of two cells or more, in the table's order.
 
-    `items` (as `results.items` gives) makes the noise of cells joint; without them cells are
+    `items` (as `run_table.items` gives) makes the noise of cells joint; without them cells are
     taken for independent, which overstates the noise of differences.
     """
     primary = frame.primary.fillna(False).astype(bool)

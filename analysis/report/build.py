@@ -24,8 +24,10 @@ from analysis.report.contaminated import without_leaks
 from analysis.report.page import ReportPage, RunPage, Singles
 from analysis.report.section import Place, section, stage_confounds
 from analysis.report.terminal import RECOMMENDATIONS
+from analysis.tables import atomic
 from analysis.tables import load as results
 from analysis.tables.options import ReadOptions
+from analysis.tables.records import run_table
 from analysis.text import safe
 
 AGAINST = "against.txt"
@@ -104,7 +106,7 @@ def answers_so_far(run_dir: Path) -> dict[str, Any] | None:
         ResultsError: the records cannot be read or do not belong together.
     """
     frame = results.read(run_dir)
-    source = Source(run_dir.name, frame, run_dir, results.items(run_dir, frame), {})
+    source = Source(run_dir.name, frame, run_dir, run_table.items(run_dir, frame), {})
     cells = surfaces(frame, source.items)
     grids = {}
     for one in advise([fit(each) for each in cells], None, frame):
@@ -132,7 +134,7 @@ def _records(runs: list[RunPage], comparison: compare_runs.Comparison) -> dict[s
 
 
 def _write(path: Path, text: str) -> None:
-    results.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    atomic.replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _refuse_unknown(weights: Mapping[str, float], known: set[str]) -> None:

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,6 @@ from analysis.tables.external.names.directions import higher_is_better
 from analysis.tables.external.run_names import IN_NAMES
 from analysis.tables.nearby import hint
 
-DELIMITED = (".csv", ".tsv", ".txt", ".md")
-JSON_LINES = (".jsonl", ".ndjson")
-SUFFIXES = (*DELIMITED, ".json", *JSON_LINES, ".parquet")
 SEPARATORS = (",", ";", "\t", "|")
 
 EUROPEAN = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+([eE][-+]?\d+)?\s*%?")
@@ -48,19 +46,12 @@ def read_file(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise ResultsError(f"{path}: no such file or folder{hint(path)}")
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() == ".parquet":
-        return _parquet(path)
-    if suffix.lower() not in SUFFIXES:
+    if suffix.lower() not in READERS:
         raise ResultsError(
             f"{path}: '{suffix}' is not read; give a run folder or a table that ends in "
-            f"{', '.join(SUFFIXES)} (save a spreadsheet as .csv)"
+            f"{', '.join(READERS)} (save a spreadsheet as .csv)"
         )
-    text = _text(path)
-    if not text.strip():
-        raise ResultsError(f"{path}: the file is empty")
-    if suffix.lower() in DELIMITED:
-        return _delimited(text, path)
-    return _records(_json(text, path, lines=suffix.lower() in JSON_LINES), path)
+    return READERS[suffix.lower()](path)
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -86,6 +77,13 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError) as error:
             raise ResultsError(f"{path}: not a whole gzip file; compress it again") from error
+    text = _decoded(content, path)
+    if not text.strip():
+        raise ResultsError(f"{path}: the file is empty")
+    return text
+
+
+def _decoded(content: bytes, path: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     if b"\0" in content:
@@ -96,7 +94,8 @@ def _text(path: Path) -> str:
         return content.decode("cp1252", errors="replace")
 
 
-def _delimited(text: str, path: Path) -> pd.DataFrame:
+def _delimited(path: Path) -> pd.DataFrame:
+    text = _text(path)
     lines = [line for line in text.splitlines() if line.strip()]
     if lines[0].startswith("|"):  # a Markdown table, as lm-eval prints it
         rows = [line for line in lines if not re.fullmatch(r"[\s|:-]+", line)]
@@ -183,13 +182,23 @@ def _pointed(frame: pd.DataFrame) -> bool:
     )
 
 
-def _json(text: str, path: Path, lines: bool) -> Any:
-    if not lines:
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            if text.lstrip()[0] != "{" or "\n" not in text.strip():
-                raise ResultsError(f"{path}: not JSON ({_place(error)})") from error
+def _json(path: Path) -> pd.DataFrame:
+    """Also where a file of JSON lines is called .json."""
+    text = _text(path)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        if text.lstrip()[0] != "{" or "\n" not in text.strip():
+            raise ResultsError(f"{path}: not JSON ({_place(error)})") from error
+        content = _lines(text, path)
+    return _records(content, path)
+
+
+def _json_lines(path: Path) -> pd.DataFrame:
+    return _records(_lines(_text(path), path), path)
+
+
+def _lines(text: str, path: Path) -> list[Any]:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
@@ -272,3 +281,12 @@ def _is_records(content: Any) -> bool:
 
 def _cells(column: list[Any] | dict[str, Any]) -> pd.Series:
     return pd.Series(list(column.values()) if isinstance(column, dict) else column)
+
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".md"), _delimited),
+    ".json": _json,
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
+    ".parquet": _parquet,
+}
+"""How a file is read, by its suffix."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.adopt import Table
+from analysis.tables.schema import Table
 from analysis.tables.selection import arms
 from analysis.text import counted, listed
 

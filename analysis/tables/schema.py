@@ -8,7 +8,7 @@ it was not measured; value and stderr are in the metric's own units; n counts it
 that differ between the trials of a stage follow in columns of their own (`adapter.rank`).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,13 @@ COLUMNS: dict[str, str] = {
 STATUSES = ("ok", "diverged", "failed")
 OPTIONAL = ("noise_scale", "trained_parameters", "optimizer", "adapter")
 """Columns that older tables do not have; empty there."""
+
+
+class Table(NamedTuple):
+    """A table in the schema, and how the file's columns and rows were read."""
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 MOST = 2.0**53

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sweep.gridfile import cells, choosing
+from sweep.gridfile.keys.choosers import Decide, Search
 from sweep.gridfile.keys.resources import TrialResources
 from sweep.gridfile.keys.schema import (
     BASE,
     EACH,
     MAX_CELLS,
     Best,
-    Decide,
     Limits,
     Pricing,
-    Search,
     Stage,
 )
 from sweep.gridfile.yaml import KeyPath
@@ -28,7 +27,6 @@ from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
 from trainers.specs.optimizer import UNSHARDED
-from trainers.specs.training import heldout_score
 from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -278,12 +276,7 @@ def _parent(
             f"`{type(chooser).__name__.lower()}` runs a part of {start.name}, so its best is known "
             "only at the end; run it first and give the parent's key",
         )
-    spec = start.cells[0][1]
-    listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
-    allowed = [name for name in listed if benchmarks.find(name).scores == spec.LEAVES]
-    own = heldout_score([spec for _, spec in start.cells])
-    if own is not None and spec.heldout != 0:
-        allowed.insert(0, own.benchmark)
+    allowed = choosing.measured(start, evaluate)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
     elif (best := stage.parent.best) is not None and not any(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from analysis.tables.nearby import hint
 from sweep.gridfile import screening
-from sweep.gridfile.keys.schema import BASE, EACH, NO_PRIOR, PUBLISHED, Decide, Search, Stage
+from sweep.gridfile.keys.choosers import NO_PRIOR, PUBLISHED, Decide, Search
+from sweep.gridfile.keys.schema import BASE, EACH, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
-from trainers.specs.training import heldout_score
 from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -29,7 +29,7 @@ def searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -
         yield ("search",), f"needs exactly one stage with a grid; there is {names}"
         return
     (stage,) = swept
-    own = heldout_score([spec for _, spec in stage.cells])
+    own = stage.heldout_score
     own_names: list[str] = [own.benchmark] if own else []
     allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
     if not any(benchmarks.same(search.objective, name) for name in allowed):
@@ -127,5 +127,5 @@ def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:
         if benchmark not in benchmarks.OF_STAGES
         and benchmarks.find(benchmark).scores == spec.LEAVES
     ]
-    own = heldout_score([spec for _, spec in stage.cells])
+    own = stage.heldout_score
     return [own.benchmark, *listed] if own is not None and spec.heldout != 0 else listed

@@ -9,16 +9,15 @@ from typing import Any
 from sweep.gridfile import cells, checks, paths, screening, yaml
 from sweep.gridfile import stages as stagefile
 from sweep.gridfile.errors import Problems
+from sweep.gridfile.keys.choosers import Decide, Search
 from sweep.gridfile.keys.schema import (
     GRID_KEYS,
     Audit,
-    Decide,
     Grid,
     Limits,
     Named,
     Pricing,
     Resources,
-    Search,
 )
 from sweep.gridfile.keys.trackers import Notify, Tracking
 from sweep.gridfile.yaml import Document, KeyPath, dotted

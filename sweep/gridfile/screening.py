@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from analysis.design.space import Space
 from analysis.design.start import first_cells, screening_cells
 from analysis.text import counted
-from sweep.gridfile.keys.schema import NO_PRIOR, ArmAxes, Decide, Fidelity, Grid, Stage
+from sweep.gridfile.keys.choosers import NO_PRIOR, Decide, Fidelity
+from sweep.gridfile.keys.schema import ArmAxes, Grid, Stage
 from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.specs.kinds import StageSpec

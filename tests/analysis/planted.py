@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SIZES = (4, 8, 16, 32)
@@ -44,7 +44,7 @@ def table(
     frame["benchmark"], frame["metric"] = benchmark, metric
     if stderr:
         frame["stderr"] = noise or 1e-3
-    return load.adopted(frame, "planted")
+    return adopt(frame, "planted").frame
 
 
 def bowl(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def row_by_row(tokenizer, rows: int, folder: Path) -> tuple[float, int]:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
-    from trainers.data.forms import tokenize
+    from tests.trainers.tokenised import tokenise
     from trainers.data.rows import sources
 
     columns = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
@@ -62,7 +62,7 @@ def row_by_row(tokenizer, rows: int, folder: Path) -> tuple[float, int]:
     with ArrowWriter(path=str(folder / "train.arrow"), features=columns) as writer:
         for source in spec(rows).sources:
             for row in sources.rows(source):
-                example = tokenize.tokenise(row, tokenizer, "assistant")
+                example = tokenise(row, tokenizer, "assistant")
                 writer.write({name: ids[:MAX_LENGTH] for name, ids in example.items()})
                 count += 1
         writer.finalize()

@@ -40,7 +40,7 @@ from analysis.design.space import Cell, Space, Tried
 from analysis.design.start import Expected
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
-from sweep.gridfile.keys.schema import Search
+from sweep.gridfile.keys.choosers import Search
 from sweep.plan.order import coarse_first
 from sweep.schedule.pools.search import Study
 from tests.bench import screened

@@ -24,7 +24,7 @@ from analysis.design.decide import Settings, decide
 from analysis.design.space import Cell, Space, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from tests.bench import bench_search
 from tests.bench.bench_search import DATA, DIVERGED, NEAR, SHARE, cropped, mirrored
 from trainers.devices import cores
@@ -91,7 +91,7 @@ class Replay:
         frame.loc[frame.status != "ok", "value"] = np.nan
         if frame.value.notna().sum() < 2:
             return []
-        return [fit(cells) for cells in surfaces(load.adopted(frame, "replay"))]
+        return [fit(cells) for cells in surfaces(adopt(frame, "replay").frame)]
 
 
 def decided(replay: Replay) -> list[Cell]:

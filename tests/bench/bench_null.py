@@ -32,7 +32,7 @@ from analysis.advice.published_rules import Verdict
 from analysis.fit.flatness import ALPHA, flatness
 from analysis.fit.surface import FitStatus, fit
 from analysis.posterior.cells import surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from tests.bench.bench_calibration import RUNS
 from tests.bench.simulated import (
     BATCH,
@@ -97,7 +97,7 @@ def chance_called(job: Job) -> bool:
             "n": RARE_ITEMS,
         }
     )
-    return flatness(surfaces(load.adopted(frame, "chance"))[0])[0] <= ALPHA
+    return flatness(surfaces(adopt(frame, "chance").frame)[0])[0] <= ALPHA
 
 
 def flat_called(job: Repeated) -> tuple[bool, bool]:

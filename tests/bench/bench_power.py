@@ -29,7 +29,7 @@ from analysis.design.power import Expected, Layout
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import Cells, surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from trainers.devices import cores
 
 RATES, SIZES = (5, 7, 10), (4, 6)
@@ -95,7 +95,12 @@ def measured(grid: Grid, shift: float, benchmark: str, rng: np.random.Generator)
             "n": grid.items,
         }
     )
-    return surfaces(load.adopted(frame, "simulated"))[0]
+    return surfaces(adopt(frame, "simulated").frame)[0]
+
+
+def chance_of_seeing(octaves: float, error: float) -> float:
+    """Power of a two-sided test at `power.LEVEL` where the types differ by so many octaves."""
+    return power.NORMAL.cdf(octaves / error - power.NORMAL.inv_cdf(1 - power.LEVEL / 2))
 
 
 def pair(job: tuple[Grid, float, int]) -> tuple[bool, float]:
@@ -152,7 +157,7 @@ def main() -> None:
                         "stated width": first.width,
                         "width": np.nanmedian(widths),
                         "difference": apart,
-                        "stated power": power.chance_of_seeing(apart, error),
+                        "stated power": chance_of_seeing(apart, error),
                         "power": np.mean(called),
                     }
                 )

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from sweep.gridfile.keys.schema import Search
+from sweep.gridfile.keys.choosers import Search
 from sweep.plan.order import coarse_first
 from sweep.schedule.pools.search import Cell, Study
 

@@ -32,7 +32,7 @@ from analysis.fit.optimum import best_points, mesh
 from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.posterior.condition import LOSS_ERROR
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from trainers.devices import cores
 
 ROOT = Path(__file__).parents[2]
@@ -164,7 +164,7 @@ def fitted(one: Surface, stderr: float | None) -> Fit:
     )
     if stderr is not None:
         rows["stderr"] = stderr
-    return fit(surfaces(load.adopted(rows, one.name))[0])
+    return fit(surfaces(adopt(rows, one.name).frame)[0])
 
 
 def regret(one: Surface, point: Point) -> float:

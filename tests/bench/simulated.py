@@ -16,7 +16,7 @@ import pandas as pd
 
 from analysis.design.space import Cell
 from analysis.posterior.cells import Cells, surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -182,7 +182,7 @@ def tables(
             "status": np.where(np.isnan(values[:, 0]), "diverged", "ok"),
         }
     )
-    table = load.adopted(frame, "simulated")
+    table = adopt(frame, "simulated").frame
     long = pd.DataFrame(
         {
             "key": np.repeat(table.key.to_numpy(), items),

@@ -164,9 +164,9 @@ def _in_child(
 
 
 def _write_table(folder: Path) -> Path:
-    from analysis.tables import load
+    from analysis.tables.records import run_table
 
-    load.write(folder)
+    run_table.write(folder)
     return _report_of(folder)
 
 

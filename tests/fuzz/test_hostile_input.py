@@ -24,6 +24,7 @@ import sweep.run
 import sweep.status
 from analysis.tables import load as tables
 from analysis.tables.errors import ResultsError
+from analysis.tables.records import run_table
 from sweep import new
 from sweep.export import __main__ as export_command
 from sweep.storage.status.reader import Reader
@@ -254,5 +255,5 @@ def test_records_of_a_run(data, old_run):
         text = data.draw(spoiled.text((record.read_text(encoding="utf-8"),)))
         record.write_bytes(text.encode("utf-8", errors="surrogatepass"))
         refused(lambda: Reader(run).read(), files.Damaged, FileNotFoundError)
-        refused(lambda: tables.write(run), ResultsError)
+        refused(lambda: run_table.write(run), ResultsError)
         command(sweep.status.app, [str(run)], run)

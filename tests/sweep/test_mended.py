@@ -8,19 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.own_task import WRITTEN, own_task
+
 CASES = Path(os.environ.get("SWEEP_CASES", Path(__file__).parents[3] / "shared" / "cases"))
 
-TASK = """\
-task: mine
-dataset_path: json
-dataset_kwargs: {data_files: {test: items.jsonl}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{q}}"
-doc_to_target: a
-generation_kwargs: {until: [], max_gen_toks: 2}
+CHECKED = f"""\
+{WRITTEN}\
+generation_kwargs: {{until: [], max_gen_toks: 2}}
 process_results: !function utils.check
-metric_list: [{metric: right, aggregation: mean, higher_is_better: true}]
+metric_list: [{{metric: right, aggregation: mean, higher_is_better: true}}]
 """
 
 CHECK = """\
@@ -34,10 +30,8 @@ def check(doc, results):
 def task(tmp_path, monkeypatch):
     """A task that passes on the trial's nonsense and fails on what a model writes."""
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "mine.yaml").write_text(TASK)
     (tmp_path / "utils.py").write_text(CHECK)
-    (tmp_path / "items.jsonl").write_text(json.dumps({"q": "Copy: a", "a": "a"}) + "\n")
-    return tmp_path / "mine.yaml"
+    return own_task(tmp_path, [{"q": "Copy: a", "a": "a"}], CHECKED)
 
 
 def starts(run) -> int:

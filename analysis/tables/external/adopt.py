@@ -5,7 +5,7 @@ and a column per score (`scores/arc/acc_norm`, `eval/loss`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,23 +22,12 @@ from analysis.tables.external.spellings import united
 from analysis.tables.external.values import in_schema
 from analysis.tables.numbers import numbers
 from analysis.tables.options import ReadOptions
+from analysis.tables.schema import Table
 from analysis.tables.selection import arms, resolve, selected
 from analysis.tables.settings import SET
 from analysis.text import counted
 
 OF_A_SCORE = ("benchmark", "metric", "value", "stderr", "n")
-
-
-class Table(NamedTuple):
-    """A table in the schema, and how the file's columns and rows were read."""
-
-    frame: pd.DataFrame
-    notes: tuple[str, ...] = ()
-
-
-def adopted(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """`adopt` without options, the table alone."""
-    return adopt(frame, source).frame
 
 
 def adopt(frame: pd.DataFrame, source: str, options: ReadOptions | None = None) -> Table:

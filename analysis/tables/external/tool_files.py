@@ -7,7 +7,7 @@ is not.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,15 +21,11 @@ from analysis.tables.errors import ResultsError
 SETTINGS = re.compile(
     r"(params|args|training_args|train_args|hparams|config|train_config)\.(json|ya?ml)"
 )
-LM_EVAL = re.compile(r"results.*\.json")
-TRAINER = re.compile(r"(all|eval|test)_results\.json")
-OWN = re.compile(r"(metrics|scores|summary|eval|evaluation)\.json")
-"""As scripts call the file that they write their scores to."""
 
 HARNESSES = {"config_general": "LightEval", "configs": "lm-eval", "versions": "lm-eval"}
 """What stands beside the results -> who wrote them."""
 
-HISTORY, TUNE, WANDB = "trainer_state.json", "result.json", "wandb-summary.json"
+HISTORY = "trainer_state.json"
 
 
 class Said(NamedTuple):
@@ -41,6 +37,18 @@ class Said(NamedTuple):
     """Score -> "max" or "min", where the file says so."""
 
 
+class ToolFile(NamedTuple):
+    """A file of scores that a tool leaves in the folder of a run."""
+
+    tool: str
+    """"" for scripts of one's own."""
+    name: re.Pattern[str]
+    said: Callable[[dict[str, Any], str, str], Said | None]
+    """What its content says, of `tool`, in a file of this name."""
+    in_lines: bool = False
+    """Whether it has a line of JSON for each report, of which the last counts."""
+
+
 def read(path: Path) -> Said | None:
     """None for a file that is none of a tool's.
 
@@ -50,25 +58,11 @@ def read(path: Path) -> Said | None:
     name = path.name
     if SETTINGS.fullmatch(name):
         return _settings(_content(path))
-    if name == TUNE:  # a line for each report
-        lines = _text(path).split("\n")
-        content = _parsed(next((line for line in reversed(lines) if line.strip()), "{}"), path)
-    elif any(pattern.fullmatch(name) for pattern in (LM_EVAL, TRAINER, OWN)) or name in (
-        HISTORY, WANDB,
-    ):  # fmt: skip
-        content = _content(path)
-    else:
+    file = next((file for file in TOOL_FILES if file.name.fullmatch(name)), None)
+    if file is None:
         return None
-    if not isinstance(content, dict):
-        return None
-    if name == HISTORY:
-        return _history(content)
-    if isinstance(content.get("results"), dict):
-        return _harness(content, name)
-    if name == TUNE and "training_iteration" in content:
-        return Said("Ray Tune", _flat(content))
-    tool = {WANDB: "W&B"}.get(name, "the HF Trainer" if TRAINER.fullmatch(name) else name)
-    return Said(tool, _flat(content))
+    content = _last_line(path) if file.in_lines else _content(path)
+    return file.said(content, file.tool, name) if isinstance(content, dict) else None
 
 
 def _settings(content: Any) -> Said | None:
@@ -81,7 +75,24 @@ def _settings(content: Any) -> Said | None:
     return Said("", {f"config/{key}": value for key, value in _flat(values).items()})
 
 
-def _history(content: dict[str, Any]) -> Said | None:
+def _scores(content: dict[str, Any], tool: str, file: str) -> Said:
+    """Those by task, or every number of the file."""
+    if isinstance(content.get("results"), dict):
+        return _harness(content, file)
+    return Said(tool or file, _flat(content))
+
+
+def _results(content: dict[str, Any], _tool: str, file: str) -> Said:
+    """lm-eval's by the keys beside them; without these a script's own."""
+    return _scores(content, "", file)
+
+
+def _report(content: dict[str, Any], tool: str, file: str) -> Said:
+    """Ray Tune's where it counts iterations, else a script's own."""
+    return _scores(content, tool if "training_iteration" in content else "", file)
+
+
+def _history(content: dict[str, Any], tool: str, _file: str) -> Said | None:
     """The last evaluation of a training, which has an entry for each of its sets, or its mean loss
     where it had none."""
     entries = [_object(entry) for entry in _listed(content.get("log_history"))]
@@ -94,7 +105,7 @@ def _history(content: dict[str, Any]) -> Said | None:
             if here:
                 step, cells = entry.get("step"), here | cells
         if cells:
-            return Said("the HF Trainer", _flat(cells))
+            return Said(tool, _flat(cells))
     return None
 
 
@@ -102,7 +113,7 @@ def _harness(content: dict[str, Any], file: str) -> Said:
     """Scores by task as lm-eval, LightEval and own scripts write them, with errors and items; of a
     group with scores of its own the whole alone."""
     tool = next((tool for mark, tool in HARNESSES.items() if mark in content), file)
-    results = {str(task): _scores(value) for task, value in content["results"].items()}
+    results = {str(task): _of_task(value) for task, value in content["results"].items()}
     groups = _object(content.get("group_subtasks"))
     items, better = (_object(content.get(name)) for name in ("n-samples", "higher_is_better"))
     parts = {str(part) for group in groups if results.get(group) for part in _listed(groups[group])}
@@ -123,7 +134,7 @@ def _harness(content: dict[str, Any], file: str) -> Said:
     return Said(tool, cells, directions)
 
 
-def _scores(of_task: Any) -> dict[str, Any]:
+def _of_task(of_task: Any) -> dict[str, Any]:
     """The numbers of a task, where lm-eval names a filter (acc,none) those alone; a single number
     has no name."""
     values = of_task if isinstance(of_task, dict) else {"": of_task}
@@ -151,6 +162,11 @@ def _listed(value: Any) -> list[Any]:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _last_line(path: Path) -> Any:
+    lines = _text(path).split("\n")
+    return _parsed(next((line for line in reversed(lines) if line.strip()), "{}"), path)
 
 
 def _content(path: Path) -> Any:
@@ -189,3 +205,14 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
         for key, value in row.items()
         if isinstance(value, str | int | float) and value == value
     }
+
+
+TOOL_FILES = (
+    ToolFile("lm-eval", re.compile(r"results.*\.json"), _results),
+    ToolFile("the HF Trainer", re.compile(r"(all|eval|test)_results\.json"), _scores),
+    ToolFile("the HF Trainer", re.compile(re.escape(HISTORY)), _history),
+    ToolFile("Ray Tune", re.compile(r"result\.json"), _report, in_lines=True),
+    ToolFile("W&B", re.compile(r"wandb-summary\.json"), _scores),
+    ToolFile("", re.compile(r"(metrics|scores|summary|eval|evaluation)\.json"), _scores),
+)
+TOOLS = tuple(dict.fromkeys(file.tool for file in TOOL_FILES if file.tool))

@@ -18,8 +18,8 @@ import pandas as pd
 from analysis.tables.errors import ResultsError
 from analysis.tables.external.names.columns import roles
 from analysis.tables.external.shape import rows_of_runs
-from analysis.tables.external.tool_files import HISTORY, Said, read
-from analysis.tables.files import SUFFIXES
+from analysis.tables.external.tool_files import HISTORY, TOOLS, Said, read
+from analysis.tables.files import READERS
 from analysis.text import counted, listed
 
 CHECKPOINT = r"(checkpoint|ckpt|(global[_-]?)?step)[_-]?(?P<step>\d+)"
@@ -64,11 +64,11 @@ def runs_of_tools(folder: Path, given: Mapping[str, str]) -> Runs:
     files = sorted(_files(folder), key=lambda each: each.order)
     results = [each for each in files if each.said.tool]
     if not results:
-        tables = [path.name for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES]
+        tables = [path.name for path in sorted(folder.iterdir()) if path.suffix in READERS]
         held = f"; it holds tables: give {listed(tables[:5])}" if tables else ""
         raise ResultsError(
             f"{folder}: not a run folder (no manifest.json), and nothing below it is a result of "
-            f"lm-eval, the HF Trainer, Ray Tune or W&B, or a metrics.json{held}"
+            f"{', '.join(TOOLS[:-1])} or {TOOLS[-1]}, or a metrics.json{held}"
         )
     settings: dict[Place, dict[str, Any]] = {}
     for each in files:

@@ -17,7 +17,7 @@ from analysis.design.decide import Choice, Decision, Settings, decide
 from analysis.design.space import Cell, Tried
 from analysis.fit.surface import Fit, fit
 from analysis.posterior.cells import surfaces
-from analysis.tables import load
+from analysis.tables.records import run_table
 from analysis.tables.records.decided import Stop, recorded_stop
 from analysis.tables.records.screening import without
 from analysis.text import listed
@@ -130,8 +130,8 @@ class DecidePool(Pool[Cell]):
         ended = sum(trial.status in ("ok", "diverged") for trial in tried)
         fits, expected = list[Fit](), self.expected
         if ended or self.screening is not None:
-            whole = load.whole(self._folder.path)
-            items = load.items(self._folder.path, whole)
+            whole = run_table.read(self._folder.path).frame
+            items = run_table.items(self._folder.path, whole)
             fits = self._fits(without(whole), items) if ended else []
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)

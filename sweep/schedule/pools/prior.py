@@ -12,7 +12,9 @@ from analysis.design.start import Expected
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
-from sweep.gridfile.keys.schema import NO_PRIOR, PUBLISHED, Grid, Stage
+from analysis.tables.records import run_table
+from sweep.gridfile.keys.choosers import NO_PRIOR, PUBLISHED
+from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan import starting_points
 from sweep.resolve.resolve import CannotStart
 from trainers import files
@@ -60,7 +62,7 @@ def _published(grid: Grid, stage: Stage, sizes: tuple[int, ...]) -> Expected:
 
 def _earlier(run: str, stage: Stage, sizes: tuple[int, ...]) -> Expected:
     """The middle over the benchmarks of that run's LR*(B), interior ones where there are any."""
-    frame, items = load.read(Path(run)), load.items(Path(run))
+    frame, items = load.read(Path(run)), run_table.items(Path(run))
     names = list(dict.fromkeys(frame.stage))
     frame = frame.loc[frame.stage == stage.name]
     given = answers([fit(cells) for cells in surfaces(frame, items)]) if len(frame) else None

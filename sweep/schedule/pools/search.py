@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
 from sweep.gridfile.keys.axes import Scalar
-from sweep.gridfile.keys.schema import Search
+from sweep.gridfile.keys.choosers import Search
 
 Cell = tuple[int, ...]
 """An index on each searched axis, into its ordered values."""

@@ -16,7 +16,9 @@ from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.report import build
 from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from analysis.tables.options import ReadOptions
+from analysis.tables.records import run_table
 from tests.analysis.planted import bowl, run_folder, table
 
 LEAKED = [f"world_choice {number}" for number in range(20)]
@@ -65,7 +67,7 @@ def test_an_item_leaks_into_the_stages_that_have_seen_its_data():
 
 
 def test_scores_without_leaks_are_the_means_of_the_other_items(run):
-    frame, items = load.read(run), load.items(run)
+    frame, items = load.read(run), run_table.items(run)
     clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
     kept = items[~items.item.isin(LEAKED) & (items.benchmark == "world_choice")]
     expected = kept.groupby("key").value.agg(["mean", "sem"])
@@ -78,7 +80,7 @@ def test_scores_without_leaks_are_the_means_of_the_other_items(run):
 
 
 def test_nothing_else_is_touched(run):
-    frame, items = load.read(run), load.items(run)
+    frame, items = load.read(run), run_table.items(run)
     clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
     elsewhere = ~((frame.stage == "sft") & (frame.benchmark == "world_choice"))
     pd.testing.assert_frame_equal(clean.frame[elsewhere], frame[elsewhere])
@@ -87,10 +89,10 @@ def test_nothing_else_is_touched(run):
 
 
 def test_an_item_that_occurs_twice_leaks_twice():
-    frame = load.adopted(
+    frame = adopt(
         pd.DataFrame([{"learning_rate": 1e-3, "batch_size": 4, "benchmark": "arc", "value": 0.5}]),
         "here",
-    )
+    ).frame
     items = pd.DataFrame(
         {"key": "row-0", "benchmark": "arc", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
         | {"item": ["a", "a-2", "b", "c", "d"]}
@@ -101,7 +103,7 @@ def test_an_item_that_occurs_twice_leaks_twice():
 
 
 def test_a_score_without_a_clean_item_is_left_out(run):
-    frame, items = load.read(run), load.items(run)
+    frame, items = load.read(run), run_table.items(run)
     every = frozenset(items.item)
     clean = without_contaminated.without(frame, items, {"sft": every})
     left = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
@@ -189,7 +191,7 @@ def test_report_says_so_where_an_audited_benchmark_is_not_scored(tmp_path):
 
 def test_items_are_joined_whatever_the_audit_names_their_benchmark(run):
     """`arc` has the items of `arc_easy`, and a task file may go by its folder's name too."""
-    items = load.items(run)
+    items = run_table.items(run)
     pairs = [{"data": "talks", "benchmark": "choice", "item": name} for name in LEAKED]
     assert without_contaminated.unscored(pairs, {"world_choice"}, items) == {}
     pairs = [pair | {"item": "elsewhere"} for pair in pairs[:2]]

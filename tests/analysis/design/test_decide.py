@@ -13,7 +13,7 @@ from analysis.design.space import Cell, Space, Tried, candidates, diverging
 from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 
 RATES = tuple(2.0**k for k in range(-14, -5))
 SIZES = (4, 8, 16, 32)
@@ -51,7 +51,7 @@ def measured(score: Score, cells: list[Cell], noise: float = 0.004) -> list:
         rows.append((*cell, value, noise, "arc", "acc", status))
     names = ["learning_rate", "batch_size", "seed", "value", "stderr", "benchmark", "metric"]
     frame = pd.DataFrame(rows, columns=[*names, "status"])
-    return [fit(one) for one in surfaces(load.adopted(frame, "planted"))]
+    return [fit(one) for one in surfaces(adopt(frame, "planted").frame)]
 
 
 def run(

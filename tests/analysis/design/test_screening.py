@@ -12,7 +12,7 @@ from analysis.design.space import Cell, Tried
 from analysis.design.start import Expected, first_cells, screening_cells
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from tests.analysis.design.test_decide import RATES, SIZES, SPACE, inside
 
 SCREENED = screening_cells(SPACE)
@@ -27,7 +27,7 @@ def table(score, cells: list[Cell], noise: float = 0.002, diverged=()) -> pd.Dat
         status = "diverged" if cell in diverged else "ok"
         rows.append((*cell, value, noise, "arc", "acc", status))
     names = ["learning_rate", "batch_size", "seed", "value", "stderr", "benchmark", "metric"]
-    return load.adopted(pd.DataFrame(rows, columns=[*names, "status"]), "planted")
+    return adopt(pd.DataFrame(rows, columns=[*names, "status"]), "planted").frame
 
 
 def expected_of(score) -> Expected | None:

@@ -80,7 +80,7 @@ def test_flat_surface_is_refused(seeds: int) -> None:
 )
 def test_edge_names_its_direction(slope: tuple[int, int], side: str) -> None:
     found = fitted(table(lambda x, y: 0.02 * (slope[0] * x + slope[1] * y), noise=0.002))
-    assert found.status is FitStatus.EDGE and side in found.edges
+    assert found.status is FitStatus.EDGE and side in found.reason
 
 
 def test_a_ridge_along_the_ratio_has_a_ratio() -> None:
@@ -134,7 +134,8 @@ def test_a_score_that_rises_to_the_smallest_batch_along_a_wall_is_at_an_edge() -
         "diverged", "nan", np.nan,
     ]  # fmt: skip
     result = fitted(frame)
-    assert result.status is FitStatus.EDGE and result.edges == ("smaller batches",)
+    assert result.status is FitStatus.EDGE
+    assert result.reason == "the best scores lie on the border towards smaller batches"
 
 
 def test_optimum_stays_in_the_grid() -> None:
@@ -164,7 +165,7 @@ def test_wider_cuts_use_more_cells() -> None:
 
 def test_same_table_same_fit() -> None:
     frame = table(bowl, noise=0.01)
-    assert np.array_equal(fitted(frame).ratio_draws, fitted(frame).ratio_draws)  # type: ignore
+    assert np.array_equal(fitted(frame).draws, fitted(frame).draws)  # type: ignore
 
 
 def test_scores_all_alike_in_every_seed_are_flat() -> None:

@@ -7,6 +7,7 @@ import pytest
 from analysis.fit.optimum import tolerance
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from analysis.tables.records import run_table
 from tests.analysis.planted import bowl, table
 
 
@@ -16,7 +17,7 @@ def test_one_surface_per_benchmark_of_a_grid_only(planted_run: Path) -> None:
 
 
 def test_cells_not_ok_carry_no_number(planted_run: Path) -> None:
-    cells = surfaces(load.read(planted_run), load.items(planted_run))[0]
+    cells = surfaces(load.read(planted_run), run_table.items(planted_run))[0]
     assert cells.table.value[~cells.ok].isna().all()
     assert not cells.noise[:, ~cells.ok].any()
 
@@ -31,7 +32,7 @@ def test_a_cell_with_one_diverged_seed_is_diverged() -> None:
 
 
 def test_paired_difference_is_that_of_the_items(planted_run: Path) -> None:
-    items = load.items(planted_run)
+    items = run_table.items(planted_run)
     cells = surfaces(load.read(planted_run), items)[0]
     frame = load.read(planted_run).query("stage == 'sft' and benchmark == 'world_choice'")
     keys = list(frame.key)

@@ -10,7 +10,7 @@ from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.report.answered import Answered, answer
 from analysis.report.words import sentences
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from analysis.text import Unit
 from tests.analysis.planted import table
 
@@ -41,7 +41,7 @@ def test_every_rate_stands_under_its_batch_size_where_a_benchmark_lacks_one():
 
 def test_a_benchmark_of_no_type_has_its_place_beside_the_types():
     """Its best rate lies beyond the highest, which the loss beside it does not ask for."""
-    frame = load.adopted(
+    frame = adopt(
         pd.DataFrame(
             [
                 (rate, size, 2 + 0.05 * (x - size / 64) ** 2, 0.3 + 0.04 * x + size / 6400)
@@ -51,7 +51,7 @@ def test_a_benchmark_of_no_type_has_its_place_beside_the_types():
             columns=["learning_rate", "batch_size", "heldout_loss", "mmlu"],
         ),
         "a loss and a benchmark of one's own",
-    )
+    ).frame
     grid = said(frame)
     assert grid.rate_columns == ["Held-out loss", "mmlu"]
     assert all(len(row.texts) == 2 for row in grid.rate_rows)

@@ -13,6 +13,7 @@ from analysis.posterior.cells import surfaces
 from analysis.report import overview, summary_tables
 from analysis.report.answered import answer
 from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 from tests.analysis import planted
 
 
@@ -38,10 +39,10 @@ def test_each_of_several_models_is_held_against_itself_before_training():
     runs = [(model, rate, size) for model in "AB" for rate in (1e-4, 1e-3) for size in (8, 16)]
     rows = pd.DataFrame([*runs, ("A", 0, 8), ("B", 0, 8)], columns=["model", "lr", "batch_size"])
     rows["arc_acc"] = np.where(rows.lr > 0, 0.5, np.where(rows.model == "A", 0.2, 0.3))
-    frame = load.adopted(rows, "two models")
+    frame = adopt(rows, "two models").frame
     before = {arm: overview.scores_before(frame, frame[frame.arm == arm]) for arm in "AB"}
     assert before == {"A": {"arc": 0.2}, "B": {"arc": 0.3}}
-    one = load.adopted(rows[:-1], "the second model's start is not there")
+    one = adopt(rows[:-1], "the second model's start is not there").frame
     assert overview.scores_before(one, one[one.arm == "B"]) == {}
 
 
@@ -55,7 +56,7 @@ def test_row_of_rate_0_is_the_start_of_its_own_stage():
     runs = [(name, rate, 8) for name in stages for rate in (0, 1e-4, 1e-3)]
     rows = pd.DataFrame(runs, columns=["stage", "lr", "batch_size"])
     rows["arc_acc"] = np.where(rows.lr > 0, 0.5, rows.stage.map(stages))
-    frame = load.adopted(rows, "two stages")
+    frame = adopt(rows, "two stages").frame
     before = {name: overview.scores_before(frame, frame[frame.stage == name]) for name in stages}
     assert before == {name: {"arc": start} for name, start in stages.items()}
 
@@ -65,13 +66,13 @@ def test_rows_that_may_be_the_start_and_differ_are_none(second, before):
     runs = [("run", rate, 8) for rate in (1e-4, 1e-3)]
     rows = pd.DataFrame([*runs, ("base", 0, 8), ("mean", 0, 16)], columns=["run", "lr", "bs"])
     rows["arc_acc"] = [0.5, 0.6, 0.2, second]
-    frame = load.adopted(rows, "two rows of rate 0")
+    frame = adopt(rows, "two rows of rate 0").frame
     assert overview.scores_before(frame, frame[frame.learning_rate.notna()]) == before
 
 
 def test_cell_that_failed_has_no_batch_size_where_nobody_knows_it():
     rows = pd.DataFrame({"lr": [1e-4, 4e-4, 1.6e-3], "arc_acc": ["0.5", "0.6", "OOM"]})
-    frame = load.adopted(rows, "no batch size")
+    frame = adopt(rows, "no batch size").frame
     (cells,) = surfaces(frame)
     fitted = fit(cells)
     result = overview.overview([fitted], answers([fitted]).benchmarks, frame, None)

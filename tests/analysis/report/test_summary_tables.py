@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.report import build, summary_tables
 from analysis.report.section import Place
 from analysis.report.summary_tables import MOST_TRIALS, shown
-from analysis.tables import load
+from analysis.tables.external.adopt import adopt
 
 
 def trials(count: int, bad: set[int]) -> list[dict]:
@@ -28,7 +28,7 @@ def test_a_long_table_shows_what_did_not_end_well_and_one_in_so_many_of_the_rest
 def test_a_trial_is_as_its_worst_benchmark_and_an_empty_cell_is_none():
     rows = pd.DataFrame({"lr": [1e-4, 2e-4, 4e-4], "bs": 8, "arc_acc": [0.5, 0.6, 0.7]})
     rows["piqa_acc"] = ["0.7", "OOM", "0.8"]
-    benchmarks, trials = summary_tables.scores(load.adopted(rows, "made"))
+    benchmarks, trials = summary_tables.scores(adopt(rows, "made").frame)
     assert benchmarks == ["arc", "piqa"]
     assert [trial["status"] for trial in trials] == ["ok", "failed", "ok"]
     assert trials[0]["scores"] == {"arc": (0.5, None, "ok"), "piqa": (0.7, None, "ok")}

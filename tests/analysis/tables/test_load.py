@@ -2,34 +2,14 @@ import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from analysis.tables import load
 from analysis.tables.errors import ResultsError
 
 
-@pytest.fixture
-def run(planted_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(planted_run, tmp_path / "run"))
-
-
 def test_columns_are_those_of_the_schema_in_order(planted_run: Path) -> None:
     assert list(load.read(planted_run)) == list(load.COLUMNS)
-
-
-def test_rebuilding_gives_identical_bytes(run: Path) -> None:
-    load.write(run)
-    first = [(run / name).read_bytes() for name in ("results.csv", "results.parquet")]
-    load.write(run)
-    assert first == [(run / name).read_bytes() for name in ("results.csv", "results.parquet")]
-    assert not list(run.glob(".results*"))
-
-
-@pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
-def test_files_read_back_as_the_run_folder(run: Path, name: str) -> None:
-    frame = load.write(run).frame
-    pd.testing.assert_frame_equal(load.read(run / name), frame, check_exact=True)
 
 
 def test_diverged_and_failed_cells_have_a_row_per_benchmark_without_a_value(run: Path) -> None:
@@ -44,24 +24,9 @@ def test_a_trial_never_started_has_no_rows(run: Path) -> None:
     assert "000000000007" not in set(load.read(run).key)
 
 
-def test_keys_that_look_like_numbers_stay_text(run: Path) -> None:
-    load.write(run)
-    assert "1e5000000000" in set(load.read(run / "results.csv").key)
-
-
 def test_the_base_model_has_no_axes(run: Path) -> None:
     base = load.read(run).query("stage == 'base'")
     assert base.learning_rate.isna().all() and (base.parent == "").all() and len(base) == 5
-
-
-def test_an_evaluation_no_longer_wanted_is_left_out(run: Path) -> None:
-    manifest = json.loads((run / "manifest.json").read_text())
-    manifest["stages"]["sft"]["evaluations"] = manifest["stages"]["sft"]["evaluations"][:1]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    sft = load.read(run).query("stage == 'sft'")
-    assert set(sft.benchmark) == {"world_choice"}
-    items = load.items(run)
-    assert set(items.benchmark[items.key == "000000000000"]) == {"world_choice"}
 
 
 def test_a_trained_cell_whose_evaluation_failed_is_failed_there_only(run: Path) -> None:
@@ -72,24 +37,6 @@ def test_a_trained_cell_whose_evaluation_failed_is_failed_there_only(run: Path) 
     rows = load.read(run).query("key == '000000000000'").set_index("benchmark")
     assert rows.status.to_dict() == dict.fromkeys(rows.index, "ok") | {"world_choice": "failed"}
     assert rows.reason["world_choice"] == "killed"
-
-
-def test_items_are_the_same_in_every_cell(run: Path) -> None:
-    items = load.items(run)
-    assert tuple(items) == load.ITEM_COLUMNS
-    counts = items.groupby(["benchmark", "metric", "item"]).key.nunique()
-    assert set(counts) == {19}
-
-
-def test_items_of_primary_metrics_are_those_rows_alone_and_names_are_held_once(run: Path) -> None:
-    frame = load.read(run)
-    frame.loc[frame.benchmark == "world_choice", "primary"] = False
-    every, some = load.items(run), load.items(run, frame)
-    pairs = frame.loc[frame.primary, ["benchmark", "metric"]].drop_duplicates()
-    expected = every.astype({"benchmark": "str", "metric": "str"}).merge(pairs)
-    assert 0 < len(some) < len(every) and len(some) == len(expected)
-    assert some.value.tolist() == expected.value.tolist()
-    assert all(some[name].dtype == "category" for name in ("key", "benchmark", "metric"))
 
 
 @pytest.mark.parametrize(
@@ -151,17 +98,6 @@ def test_a_wrong_table_is_refused_by_name(tmp_path: Path, text: str, told: str) 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(load.ResultsError, match="not a run folder"):
         load.read(tmp_path)
-
-
-def test_items_cut_at_any_byte_are_refused_by_name(run: Path) -> None:
-    file = sorted(run.glob("trials/*/scores/*.parquet"))[0]
-    whole = file.read_bytes()
-    for kept in {*range(0, len(whole), 97), *range(len(whole) - 12, len(whole))}:
-        file.write_bytes(whole[:kept])
-        with pytest.raises(load.ResultsError) as caught:
-            load.items(run)
-        assert f"{file}: damaged" in str(caught.value)
-        assert f"delete it and {file.stem}.json" in str(caught.value)
 
 
 def test_record_that_is_no_text_is_refused_by_name(run: Path) -> None:

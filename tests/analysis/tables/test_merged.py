@@ -7,7 +7,7 @@ import pytest
 
 from analysis.tables import load
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.adopt import Table
+from analysis.tables.schema import Table
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.compare import source
 from analysis.tables import load, settings
+from analysis.tables.records import run_table
 from tests.analysis import planted
 from trainers.specs.identity import NOT_IN_IDENTITY
 from trainers.specs.kinds import KINDS
@@ -98,7 +99,7 @@ def test_table_has_the_columns_and_reads_them_again(tmp_path):
         record["spec"] |= {"adapter": {"rank": 4 if even else 16}, "optimizer": "lion"}
         record["spec"] |= {"schedule": "linear" if even else "cosine"}
         path.write_text(planted.json.dumps(record))
-    frame = load.write(run).frame
+    frame = run_table.write(run).frame
     assert list(frame)[-2:] == ["schedule", "adapter.rank"] or list(frame)[-2:] == [
         "adapter.rank", "schedule",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.advice import grid_file as offered
 from sweep.gridfile import load as config
-from sweep.gridfile.keys.schema import Decide
+from sweep.gridfile.keys.choosers import Decide
 from sweep.gridfile.load import GridError
 
 

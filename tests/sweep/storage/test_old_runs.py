@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from analysis.tables import load
 from analysis.tables.errors import ResultsError
-from analysis.tables.records import run_folder
+from analysis.tables.records import run_folder, run_table
 from sweep import status
 from sweep.storage import run_folder as written
 from trainers import files
@@ -65,7 +64,7 @@ def test_there_are_archives_of_two_versions():
 
 def test_table_from_the_records_is_the_table_of_then(old):
     then = pd.read_csv(old / "results.csv")
-    load.write(old)
+    run_table.write(old)
     pd.testing.assert_frame_equal(pd.read_csv(old / "results.csv")[then.columns], then)
 
 
@@ -105,7 +104,7 @@ def test_folder_of_a_later_version_is_refused(old, drive):
     shown = CliRunner().invoke(status.app, [str(old)], catch_exceptions=False)
     assert shown.exit_code == 4
     with pytest.raises(ResultsError, match="a later version"):
-        load.write(old)
+        run_table.write(old)
     assert contents(old) == before
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.trainers.tokenised import tokenise
 from trainers.data import prepare as data
 from trainers.data import row_counts
-from trainers.data.forms.tokenize import IGNORED, tokenise
+from trainers.data.forms.tokenize import IGNORED
 from trainers.data.prepare import prepare
 from trainers.data.rows import sources
 from trainers.specs.data import DataSpec

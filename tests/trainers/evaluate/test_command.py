@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.tables import load
+from analysis.tables.records import run_table
+from tests.own_task import WRITTEN, own_task
 from trainers.evaluate import __main__ as alone
 from trainers.stages import reward_model
 
@@ -47,7 +49,7 @@ def test_scores_of_a_model_are_rows_of_the_table_that_a_sweep_has(run, tmp_path)
     assert list(primary.benchmark) == ["world_choice", "world_arithmetic"]
     assert list(primary.metric) == ["acc", "exact_match,strict-match"]
     assert (table.n == 8).all()
-    items = load.items(tmp_path / "scores")
+    items = run_table.items(tmp_path / "scores")
     assert len(items[items.metric == "acc"]) == 8
 
 
@@ -77,15 +79,8 @@ def test_several_models_stand_in_one_table(run, saved, tmp_path):
     assert values.iloc[0] == pytest.approx(values.iloc[1]), "it is the same model"
 
 
-TASK = """\
-task: mine_FOLDER
-dataset_path: json
-dataset_kwargs: {data_files: {test: items.jsonl}}
-output_type: generate_until
+METRICS = """\
 generation_kwargs: {max_gen_toks: 4}
-test_split: test
-doc_to_text: "{{q}}"
-doc_to_target: "{{a}}"
 metric_list: [{metric: exact_match}, {metric: bleu}, {metric: chrf}, {metric: ter}]
 """
 
@@ -93,10 +88,10 @@ metric_list: [{metric: exact_match}, {metric: bleu}, {metric: chrf}, {metric: te
 def test_task_files_of_one_name_are_two_benchmarks_now_and_later(run, tmp_path):
     """And BLEU is a score without an error."""
     for name in ("p/mine", "q/mine", "p/gsm8k"):
-        path = tmp_path / f"{name}.yaml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(TASK.replace("FOLDER", name.replace("/", "_")))
-        (path.parent / "items.jsonl").write_text('{"q": "a b", "a": "c d"}\n{"q": "e", "a": "f"}\n')
+        folder, _, file = name.partition("/")
+        items = [{"q": "a b", "a": "c d"}, {"q": "e", "a": "f"}]
+        path = own_task(tmp_path / folder, items, WRITTEN + METRICS, f"mine_{folder}_{file}")
+        path.rename(tmp_path / f"{name}.yaml")
     for names, labels in (("p/mine", "mine"), ("q/mine,p/gsm8k,p/mine", "q-mine p-gsm8k mine")):
         paths = [str(tmp_path / f"{name}.yaml") for name in names.split(",")]
         code, said = run("--benchmarks", ",".join(paths))
@@ -176,12 +171,9 @@ def test_run_folder_of_a_sweep_is_not_written_to(run, tmp_path):
 
 
 def test_benchmark_that_fails_does_not_keep_the_others(run, tmp_path):
+    mine = own_task(tmp_path, [], keys="")
     (tmp_path / "items.jsonl").write_text("no JSON\n")
-    (tmp_path / "mine.yaml").write_text(
-        "task: mine\ndataset_path: json\ntest_split: test\n"
-        "dataset_kwargs: {data_files: {test: items.jsonl}}\n"
-    )
-    code, said = run("--benchmarks", f"{tmp_path / 'mine.yaml'},world_choice", "--limit", "8")
+    code, said = run("--benchmarks", f"{mine},world_choice", "--limit", "8")
     assert code == 3
     assert "mine: EvaluationUnavailable" in said
     assert set(load.read(tmp_path / "scores").benchmark) == {"world_choice"}

@@ -1,39 +1,28 @@
 """Prompts that are longer than the model's context, and answers that the stock class gives."""
 
-import json
 import sys
 import warnings
 
 import pytest
 
+from tests.own_task import own_task
 from trainers.evaluate import harness
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
 
-HEAD = """\
-task: mine
-dataset_path: json
-dataset_kwargs: {data_files: {test: items.jsonl}}
-test_split: test
-doc_to_text: "{{q}}"
-"""
-WRITTEN = (
-    HEAD
-    + """\
+WRITTEN = """\
 output_type: generate_until
+doc_to_text: "{{q}}"
 doc_to_target: "{{a[0]}}"
 generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
 metric_list: [{metric: exact_match}]
 """
-)
-CHOSEN = (
-    HEAD
-    + """\
+CHOSEN = """\
 output_type: multiple_choice
+doc_to_text: "{{q}}"
 doc_to_choice: a
 doc_to_target: 0
 """
-)
 SAMPLED = WRITTEN.replace("max_gen_toks: 4", "max_gen_toks: 4, do_sample: true, temperature: 0.8")
 
 
@@ -41,21 +30,20 @@ SAMPLED = WRITTEN.replace("max_gen_toks: 4", "max_gen_toks: 4, do_sample: true, 
 def score(tmp_path, tiny):
     """Of a task of two long items and a short one."""
 
-    def score(text: str):
-        (tmp_path / "mine.yaml").write_text(text)
-        rows = [{"q": "word " * words, "a": ["b", "c d"]} for words in (6000, 5000, 3)]
-        (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    def score(keys: str):
+        items = [{"q": "word " * words, "a": ["b", "c d"]} for words in (6000, 5000, 3)]
+        path = own_task(tmp_path, items, keys)
         spec = EvaluateSpec(benchmarks=[], preset="lm_eval", dtype="float32")
         lm = harness.open_model(tiny, spec)
-        return harness.score(lm, benchmarks.find(str(tmp_path / "mine.yaml")), spec).settings
+        return harness.score(lm, benchmarks.find(str(path)), spec).settings
 
     return score
 
 
-@pytest.mark.parametrize("text", [WRITTEN, CHOSEN], ids=["written", "chosen"])
-def test_prompts_that_lose_their_beginning_are_counted_and_told(text, score, capsys):
+@pytest.mark.parametrize("keys", [WRITTEN, CHOSEN], ids=["written", "chosen"])
+def test_prompts_that_lose_their_beginning_are_counted_and_told(keys, score, capsys):
     with pytest.warns(UserWarning, match="mine: 2 prompts are longer than the model's context of"):
-        settings = score(text)
+        settings = score(keys)
     assert (settings["cut_prompts"], settings["model_class"]) == (2, "SharedPrefixLM")
     assert capsys.readouterr().err == "", "no progress bar"
 

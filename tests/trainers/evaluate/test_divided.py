@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.own_task import WRITTEN, own_task
 from trainers import helpers, process
 from trainers.data import prepare
 from trainers.evaluate import divided, harness, heldout_loss
@@ -106,14 +107,9 @@ def test_answers_are_the_same_and_their_companions_but_for_rounding(loaded, alon
 
 
 def test_prompts_that_another_process_cuts_are_counted(loaded, asked, tmp_path):
-    (tmp_path / "mine.yaml").write_text(
-        "task: mine\ndataset_path: json\ndataset_kwargs: {data_files: {test: items.jsonl}}\n"
-        "test_split: test\noutput_type: generate_until\ngeneration_kwargs: {max_gen_toks: 2}\n"
-        "doc_to_text: '{{q}}'\ndoc_to_target: a\nmetric_list: [{metric: exact_match}]\n"
-    )
-    rows = (f'{{"q": "{number} {"word " * 3000}"}}\n' for number in range(4))
-    (tmp_path / "items.jsonl").write_text("".join(rows))
-    benchmark = benchmarks.find(str(tmp_path / "mine.yaml"))
+    few = "generation_kwargs: {max_gen_toks: 2}\nmetric_list: [{metric: exact_match}]\n"
+    items = [{"q": f"{number} {'word ' * 3000}"} for number in range(4)]
+    benchmark = benchmarks.find(str(own_task(tmp_path, items, WRITTEN + few)))
     with pytest.warns(UserWarning, match="mine: 4 prompts"):
         settings = harness.score(harness.open_model(loaded, SPEC), benchmark, SPEC).settings
     assert asked and settings["cut_prompts"] == 4

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from transformers import PreTrainedTokenizerFast
 
+from tests.trainers.tokenised import tokenise
 from trainers.data import prepare
 from trainers.data.forms import tokenize
 from trainers.evaluate import harness
@@ -57,7 +58,7 @@ def test_end_of_a_turn_becomes_the_end_token(base):
 
 
 def test_labels_of_a_base_model_hold_the_end_token(base):
-    example = tokenize.tokenise({"messages": [QUESTION, ANSWER]}, base.tokenizer, "assistant")
+    example = tokenise({"messages": [QUESTION, ANSWER]}, base.tokenizer, "assistant")
     kept = [token for token in example["labels"] if token != tokenize.IGNORED]
     assert base.tokenizer.decode(kept) == "the apple<|im_end|>"
 

@@ -5,27 +5,15 @@ import os
 
 import pytest
 
+from tests.own_task import own_task
 from trainers.evaluate import try_out
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks, task_files
 
-TASK = """\
-task: mine
-dataset_path: json
-dataset_kwargs: {data_files: {test: items.jsonl}}
-output_type: generate_until
-test_split: test
-doc_to_text: "{{q}}"
-doc_to_target: a
-"""
-
 
 @pytest.fixture
 def mine(tmp_path):
-    (tmp_path / "mine.yaml").write_text(TASK)
-    rows = [json.dumps({"q": f"Copy: {n}", "a": str(n)}) for n in range(4)]
-    (tmp_path / "items.jsonl").write_text("\n".join(rows))
-    return tmp_path / "mine.yaml"
+    return own_task(tmp_path, [{"q": f"Copy: {n}", "a": str(n)} for n in range(4)])
 
 
 def spec(path, **settings) -> EvaluateSpec:
@@ -64,7 +52,7 @@ def test_lists_of_includes_are_followed_and_own_keys_win(mine):
 )  # fmt: skip
 def test_what_is_wrong_is_found_before_lm_eval_reads_it(old, new, said, mine):
     (mine.parent / "a.yaml").write_text("description: x\n")
-    mine.write_text(TASK.replace(old, new, 1))
+    mine.write_text(mine.read_text().replace(old, new, 1))
     assert said.format(mine.parent) in str(benchmarks.problem(str(mine)))
 
 
@@ -85,13 +73,13 @@ def test_data_files_are_relative_to_the_task_file_and_hashed(mine, tmp_path, mon
 
 
 def test_two_task_files_of_one_name_are_two_benchmarks(mine, tmp_path):
-    paths = []
+    paths, task = [], mine.read_text()
     for language in ("en", "de"):
         (tmp_path / language).mkdir()
         paths.append(tmp_path / language / "qa.yaml")
-        paths[-1].write_text(TASK.replace("mine", f"qa_{language}"))
+        paths[-1].write_text(task.replace("mine", f"qa_{language}"))
     arc = tmp_path / "en" / "arc.yaml"
-    arc.write_text(TASK)
+    arc.write_text(task)
     names = [*map(str, paths), "world_choice", str(mine), str(arc)]
     assert list(benchmarks.labels(names).values()) == [
         "en-qa", "de-qa", "world_choice", "mine", "en-arc"
@@ -127,7 +115,7 @@ def test_what_only_running_shows_is_told_of_all_at_once(mine, cache, monkeypatch
     }  # fmt: skip
     for name, (more, _) in said.items():
         path = mine.with_name(f"{name}.yaml")
-        path.write_text(TASK.replace("task: mine", f"task: {name}") + more)
+        path.write_text(mine.read_text().replace("task: mine", f"task: {name}") + more)
         names.append(str(path))
     problems = try_out.problems(spec(mine, benchmarks=[*names, str(mine)]))
     assert len(problems) == 4

@@ -46,20 +46,6 @@ class Text(NamedTuple):
     """Whether it is a prompt whose truth is in words."""
 
 
-def tokenise(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of a conversation, a prompt with its completion, or a text.
-
-    With `loss_on: assistant` the labels are the tokens of each assistant turn up to and including
-    its end token. Plain text begins as the tokenizer begins every text, ends with the end token and
-    counts in full.
-
-    Raises:
-        ValueError: the row has none of the known forms, or the chat template refuses it.
-    """
-    ((ids, labels),) = encode([text_of(row, tokenizer, loss_on)], tokenizer)
-    return {"input_ids": ids.tolist(), "labels": labels.tolist()}
-
-
 def encode(
     texts: list[Text], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -104,7 +90,11 @@ def _with_exact_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
 
 
 def text_of(row: Row, tokenizer: PreTrainedTokenizerBase, loss_on: str) -> Text:
-    """
+    """A conversation, a prompt with its completion, or a text.
+
+    With `loss_on: assistant` each assistant turn counts, up to and including its end token. Plain
+    text begins as the tokenizer begins every text, ends with the end token and counts in full.
+
     Raises:
         ValueError: the row has none of the known forms, or the chat template refuses it.
     """

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.tables import load
-from analysis.tables.external.adopt import Table
 from analysis.tables.options import ReadOptions
+from analysis.tables.schema import Table
 
 ROOT = Path(__file__).parents[4]
 RATES = (1e-5, 2e-5, 4e-5, 8e-5, 1.6e-4)

@@ -1,6 +1,7 @@
 """Folders of runs as lm-eval, the HF Trainer, Ray Tune and W&B leave them: one table comes out."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from analysis.report.__main__ import main
 from analysis.tables import load
 from analysis.tables.errors import ResultsError
-from analysis.tables.external.adopt import Table
+from analysis.tables.external.tool_files import SETTINGS, TOOL_FILES, TOOLS
 from analysis.tables.options import ReadOptions
+from analysis.tables.schema import Table
 
 
 def write(path: Path, content: Any, lines: bool = False) -> None:
@@ -227,7 +229,9 @@ def test_runs_of_one_cell_that_differ_in_a_setting_are_no_seeds(sweep, tmp_path)
 def test_a_folder_without_results_and_a_damaged_file_are_told(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2
-    assert "not a run folder (no manifest.json), and nothing below it" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "not a run folder (no manifest.json), and nothing below it" in err
+    assert "lm-eval, the HF Trainer, Ray Tune or W&B, or a metrics.json" in err
     (tmp_path / "empty" / "sweep.csv").write_text("")
     assert main([str(tmp_path / "empty")]) == 2
     assert "it holds tables: give sweep.csv" in capsys.readouterr().err
@@ -253,3 +257,13 @@ def test_the_file_of_one_run_is_no_table(file, content, said, tmp_path):
     write(tmp_path / file, content)
     with pytest.raises(ResultsError, match=f"{said}.*give the folder that holds"):
         load.read_table(tmp_path / file)
+
+
+def test_the_page_has_the_tools_and_files_that_are_read():
+    page = (Path(__file__).parents[4] / "docs" / "tables.md").read_text(encoding="utf-8")
+    table = page.partition("| tool | files |")[2].partition("\n\n")[0]
+    assert not [tool for tool in TOOLS if f"| {tool}" not in table]
+    patterns = [SETTINGS, *(file.name for file in TOOL_FILES)]
+    names = [name.replace("*", "1") for name in re.findall(r"`([\w*-]+\.(?:json|yaml))`", table)]
+    assert not [name for name in names if not any(known.fullmatch(name) for known in patterns)]
+    assert not [known for known in patterns if not any(map(known.fullmatch, names))]

@@ -15,8 +15,7 @@ from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
-DECIDE = """\
-name: decided
+BEFORE = """\
 model: tiny
 stages:
   before:
@@ -27,6 +26,12 @@ stages:
   sft:
     kind: sft
     start_from: before
+"""
+"""A trained model, and a stage that starts from it."""
+
+DECIDE = (
+    f"name: decided\n{BEFORE}"
+    + """\
     data: {name: world:sft, examples: 200}
     grid:
       learning_rate: {log2: [0.0005, 0.032]}
@@ -35,6 +40,7 @@ stages:
 evaluate: {benchmarks: [world_choice, world_continuation]}
 decide: {trials: 30, octaves: 2.5, at_once: 2, benchmarks: [world_choice]}
 """
+)
 WANTED = Wanted(
     benchmark="world_choice", task="world_choice", fingerprint="f", metric="acc",
     higher_is_better=True,

@@ -11,29 +11,20 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweep.gridfile.keys.schema import Search
+from sweep.gridfile.keys.choosers import Search
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
-from sweep.plan.evaluations import Wanted
 from sweep.plan.trials import Trial
 from sweep.schedule.pools.search import Study, ordered
 from sweep.schedule.pools.search_queue import SearchPool, SearchQueue
 from sweep.schedule.queue import Pending
 from sweep.storage.run_folder import RunFolder
+from tests.sweep.schedule.pools.deciding import BEFORE, WANTED
 from trainers import files
 
-SEARCH = """\
-name: searched
-model: tiny
-stages:
-  before:
-    kind: sft
-    data: {name: world:sft, examples: 24}
-    learning_rate: 0.001
-    batch_size: 4
-  sft:
-    kind: sft
-    start_from: before
+SEARCH = (
+    f"name: searched\n{BEFORE}"
+    + """\
     data: {name: world:sft, examples: 24}
     grid:
       learning_rate: [0.004, 0.001, 0.016, 0.002, 0.008]
@@ -42,6 +33,7 @@ stages:
 evaluate: {benchmarks: [world_choice, world_arithmetic]}
 search: {method: optuna, sampler: gp, trials: 6, objective: world_choice}
 """
+)
 """A search of 6 of 15 cells with two seeds each, from a trained start."""
 
 AXES = {"learning_rate": tuple(2.0**i for i in range(10)), "batch_size": tuple(range(1, 7))}
@@ -85,14 +77,7 @@ class Records:
         self.planned = plan.trials(grid)
         self.folder = RunFolder(folder)
         self.path = folder / "study.log"
-        want = Wanted(
-            benchmark="world_choice",
-            task="world_choice",
-            fingerprint="f",
-            metric="acc",
-            higher_is_better=True,
-        )
-        self.pool = SearchPool(grid, self.planned, self.folder, {"sft": (want,)})
+        self.pool = SearchPool(grid, self.planned, self.folder, {"sft": (WANTED,)})
 
     def frontier(self, **options) -> SearchQueue:
         pending = [trial for trial in self.planned if not self.folder.trial(trial).training()]

@@ -8,8 +8,9 @@ import pytest
 from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
 
 from tests.trainers.families import FAMILIES, template, tokenizer
+from tests.trainers.tokenised import tokenise
 from trainers.data import prepare
-from trainers.data.forms.tokenize import IGNORED, text_of, tokenise
+from trainers.data.forms.tokenize import IGNORED, text_of
 from trainers.models import chat_template, tiny, training_templates
 from trainers.specs.training import SftSpec
 
