@@ -219,9 +219,10 @@ def _opened(
         loaded = load.load_judge(model, commit)
         return loaded, lambda benchmark: pair_accuracy.score(loaded, benchmark, spec)
     from trainers.evaluate import harness
+    from trainers.evaluate.open_model import open_model
 
     loaded = load.load(model, commit)
-    lm = harness.open_model(loaded, spec)
+    lm = open_model(loaded, spec)
     return loaded, lambda benchmark: harness.score(lm, benchmark, spec)
 
 

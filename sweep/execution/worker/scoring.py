@@ -218,12 +218,12 @@ class _Scorer:
             from trainers.evaluate import pair_accuracy
 
             return pair_accuracy.score(self._loaded, benchmark, job.evaluate)
-        from trainers.evaluate import harness as evaluate
+        from trainers.evaluate import harness
 
-        return evaluate.score(self._lm, benchmark, job.evaluate)
+        return harness.score(self._lm, benchmark, job.evaluate)
 
     @cached_property
     def _lm(self) -> Any:
-        from trainers.evaluate import harness as evaluate
+        from trainers.evaluate.open_model import open_model
 
-        return evaluate.open_model(self._loaded, self._job.evaluate)
+        return open_model(self._loaded, self._job.evaluate)

@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
 
@@ -46,7 +47,7 @@ def score(tmp_path, tiny):
         rows = [{"q": "word " * words, "a": ["b", "c d"]} for words in (6000, 5000, 3)]
         (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)))
         spec = EvaluateSpec(benchmarks=[], preset="lm_eval", dtype="float32")
-        lm = harness.open_model(tiny, spec)
+        lm = open_model(tiny, spec)
         return harness.score(lm, benchmarks.find(str(tmp_path / "mine.yaml")), spec).settings
 
     return score

@@ -8,7 +8,8 @@ import pytest
 
 from trainers import helpers, process
 from trainers.data import prepare
-from trainers.evaluate import divided, harness, heldout_loss
+from trainers.evaluate import divide_requests, harness, heldout_loss
+from trainers.evaluate.open_model import open_model
 from trainers.helpers import HelperFailed, Setting
 from trainers.models import load
 from trainers.ops.likelihood import pair_log_probabilities
@@ -25,7 +26,7 @@ SPEC = EvaluateSpec(benchmarks=[], limit=40, dtype="float32")
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
-    monkeypatch.setattr(divided, "UNIT_REQUESTS", 8)
+    monkeypatch.setattr(divide_requests, "UNIT_REQUESTS", 8)
     process.prepare(1)
 
 
@@ -78,7 +79,7 @@ def table(evaluation):
 @pytest.mark.parametrize("name", ["world_choice", "world_continuation"])
 def test_choices_have_the_same_scores_and_items(name, loaded, alone, asked):
     def score():
-        lm = harness.open_model(loaded, SPEC)
+        lm = open_model(loaded, SPEC)
         return table(harness.score(lm, benchmarks.find(name), SPEC))
 
     together = score()
@@ -88,11 +89,11 @@ def test_choices_have_the_same_scores_and_items(name, loaded, alone, asked):
 
 def test_answers_are_the_same_and_their_companions_but_for_rounding(loaded, alone, asked):
     def score():
-        lm = harness.open_model(loaded, SPEC)
+        lm = open_model(loaded, SPEC)
         return harness.score(lm, benchmarks.find("world_arithmetic"), SPEC)
 
     together, whole = score(), alone(score)
-    assert len(asked) == 1, "what is foreseen comes along with the answers"
+    assert len(asked) == 1, "expected continuations come along with the answers"
     assert together.scores[0] == whole.scores[0]
     for one, other in zip(together.scores, whole.scores, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-5)
@@ -115,7 +116,7 @@ def test_prompts_that_another_process_cuts_are_counted(loaded, asked, tmp_path):
     (tmp_path / "items.jsonl").write_text("".join(rows))
     benchmark = benchmarks.find(str(tmp_path / "mine.yaml"))
     with pytest.warns(UserWarning, match="mine: 4 prompts"):
-        settings = harness.score(harness.open_model(loaded, SPEC), benchmark, SPEC).settings
+        settings = harness.score(open_model(loaded, SPEC), benchmark, SPEC).settings
     assert asked and settings["cut_prompts"] == 4
 
 
