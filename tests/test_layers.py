@@ -98,7 +98,7 @@ ROOMS = {
     """,
     "trainers": """
         dispatch hub hub_errors compat_hub lanes stages training steps evaluate tasks inference ops
-        data rewards models specs world helpers nodes process cli attempt files devices
+        data rewards models specs world processes cli files
     """,
     "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",
 }
@@ -206,7 +206,7 @@ import trainers
 import trainers.specs.training
 import trainers.specs.lanes
 import trainers.tasks.benchmarks
-from trainers import devices; devices.restrict(0.5); devices.cores()
+from trainers.processes import devices; devices.restrict(0.5); devices.cores()
 import analysis.report
 from trainers.data import prepare, prepare_process
 from trainers.models import load; load.tokenizer("tiny")

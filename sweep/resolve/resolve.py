@@ -13,13 +13,14 @@ from sweep.gridfile import checks
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
-from trainers import hub, process
+from trainers import hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data.rows import sources
 from trainers.data.rows.hub_data import COMMIT
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
 from trainers.models import fingerprint, load
+from trainers.processes import process
 from trainers.specs import file_names
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec

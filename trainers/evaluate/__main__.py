@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from trainers import devices, files, hub, process
+from trainers import files, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, refusing, stop
 from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import fingerprint, load
+from trainers.processes import devices, process
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks

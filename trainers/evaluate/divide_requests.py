@@ -1,6 +1,7 @@
-"""lm-eval's requests, divided over the processes that hold the model (`trainers/helpers.py`).
+"""lm-eval's requests, divided over the processes that hold the model.
 
-lm-eval itself, its prompts and its metrics run in one process; the model's answers come from all.
+lm-eval itself, its prompts and its metrics run in one process; the model's answers come from all
+(`trainers/processes/replicas.py`).
 Log-likelihoods are computed in the same units of requests whatever the number of processes, so that
 they are the same to the bit; an answer that is written depends on those beside it by no more than
 rounding.
@@ -11,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from trainers import helpers
 from trainers.models import load
+from trainers.processes import replicas
 
 UNITS = 8
 """Of the log-likelihoods of one call: as many processes as a node has GPUs have one each."""
@@ -38,7 +39,7 @@ class Sent(NamedTuple):
 
 
 def divide(lm: Any, loaded: load.Loaded, open_there: OpenModel) -> Any:
-    """Have `lm`, which computes with `loaded`, answer in units, and its helpers their share, each
+    """Have `lm`, which computes with `loaded`, answer in units, and its replicas their share, each
     with what `open_there` makes of its own copy of the model."""
     for method in METHODS:
         setattr(lm, method, partial(_answers, lm, getattr(lm, method), method, loaded, open_there))
@@ -55,7 +56,7 @@ def _answers(
     **options: Any,
 ) -> list[Any]:
     """What `here`, the method of `lm`, returns."""
-    others = helpers.of(loaded)
+    others = replicas.of(loaded)
     known = _known(lm)
     here_already = known if method == "loglikelihood" else {}
     asked = [n for n, one in enumerate(requests) if not here_already or one.args not in known]
@@ -112,7 +113,7 @@ def _own(
 
 
 _opened: list[Any] = []
-"""lm-eval's view of the model, in a helper's process."""
+"""lm-eval's view of the model, in the process of a replica."""
 
 
 def _elsewhere(

@@ -29,12 +29,12 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainers import devices
 from trainers.inference import generation, stopping
 from trainers.inference.decoder import Decoder, Unservable
 from trainers.inference.logprobs import Encoded, Targets
 from trainers.inference.prefix_tree import find
 from trainers.inference.token_budget import Budget, Forward
+from trainers.processes import devices
 
 HFLM: Any = huggingface.HFLM
 """The stock class; its decorator hides its type."""

@@ -33,9 +33,10 @@ from sweep.price.calibration import (
     trainings,
 )
 from sweep.resolve.resolve import CannotStart, resolve
-from trainers import devices, files, process
+from trainers import files
 from trainers.data import prepare_process
 from trainers.models import adapters, load
+from trainers.processes import devices, process
 from trainers.specs.adapter import Adapter
 from trainers.tasks import benchmarks
 

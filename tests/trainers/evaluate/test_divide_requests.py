@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers import helpers, process
 from trainers.data import prepare
 from trainers.evaluate import divide_requests, harness, heldout_loss
 from trainers.evaluate.open_model import open_model
-from trainers.helpers import HelperFailed, Setting
 from trainers.models import load
 from trainers.ops.likelihood import pair_log_probabilities
+from trainers.processes import process, replicas
+from trainers.processes.replicas import ReplicaFailed, ReplicaSetting
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
@@ -38,8 +38,8 @@ def loaded():
 @pytest.fixture(scope="module")
 def two(loaded):
     """Another process with the same model, while the block is open; started once."""
-    with helpers.started(Setting(2, 1, 0.0, load.load, ("tiny",)), loaded):
-        others = helpers.of(loaded)
+    with replicas.started(ReplicaSetting(2, 1, 0.0, load.load, ("tiny",)), loaded):
+        others = replicas.of(loaded)
         assert others is not None
         yield others
 
@@ -50,8 +50,8 @@ def alone(two, loaded, monkeypatch):
 
     def alone(work):
         with monkeypatch.context() as patched:
-            patched.setattr(helpers, "_current", None)
-            assert helpers.of(loaded) is None
+            patched.setattr(replicas, "_current", None)
+            assert replicas.of(loaded) is None
             return work()
 
     return alone
@@ -147,7 +147,7 @@ def test_log_probabilities_of_pairs_are_the_same(loaded, alone, asked, tmp_path)
 
 
 def test_another_model_than_the_helpers_hold_is_not_divided(two):
-    assert helpers.of(load.load("tiny")) is None
+    assert replicas.of(load.load("tiny")) is None
 
 
 def fails(loaded: load.Loaded, where: int) -> int:
@@ -157,7 +157,7 @@ def fails(loaded: load.Loaded, where: int) -> int:
 
 
 def test_a_process_that_fails_is_named_with_its_message_and_goes_on(two):
-    with pytest.raises(HelperFailed, match="process 1 of 2: ValueError: a wrong token"):
+    with pytest.raises(ReplicaFailed, match="process 1 of 2: ValueError: a wrong token"):
         two.run(fails, [(0,), (1,)])
     assert two.run(fails, [(0,), (2,)]) == [0, 2]
 
@@ -173,10 +173,10 @@ def refuses_and_then_dies(marker: str) -> load.Loaded:
 @pytest.mark.slow
 def test_weights_that_cannot_be_opened_and_a_killed_process_are_told(loaded, tmp_path):
     marker = str(tmp_path / "asked")
-    with helpers.started(Setting(2, 1, 0.0, refuses_and_then_dies, (marker,)), loaded):
-        others = helpers.of(loaded)
+    with replicas.started(ReplicaSetting(2, 1, 0.0, refuses_and_then_dies, (marker,)), loaded):
+        others = replicas.of(loaded)
         assert others is not None
-        with pytest.raises(HelperFailed, match="process 1 of 2: ModelUnavailable: model"):
+        with pytest.raises(ReplicaFailed, match="process 1 of 2: ModelUnavailable: model"):
             others.run(fails, [(0,), (2,)])
-        with pytest.raises(HelperFailed, match="process 1 of 2 died"):
+        with pytest.raises(ReplicaFailed, match="process 1 of 2 died"):
             others.run(fails, [(0,), (2,)])
