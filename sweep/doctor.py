@@ -26,11 +26,12 @@ from sweep.plan.trials import Trial
 from sweep.plan.widen import every
 from sweep.schedule import selection
 from sweep.storage.run_folder import RunFolder
-from trainers import devices, hub
+from trainers import hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, refusing, stop
 from trainers.data.rows import sources
 from trainers.models import load as models
 from trainers.models.gguf import INSTALL
+from trainers.processes import devices
 from trainers.tasks import benchmarks
 
 DASHBOARD = 8265

@@ -19,8 +19,8 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.plan import memory
 from sweep.plan.trials import trials
 from sweep.price import cost
-from trainers import devices
 from trainers.models import shapes
+from trainers.processes import devices
 from trainers.tasks import benchmarks
 
 LADDER = ((5, 3, 1), (5, 4, 1), (6, 4, 1), (7, 5, 1), (7, 5, 2), (8, 6, 2), (10, 6, 2))

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from tests.own_task import own_task
-from trainers import devices
+from trainers.processes import devices
 
 os.environ.setdefault("SWEEP_TEST_GPUS", ",".join(devices.visible()))
 if len(devices.visible()) > 1:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sweep.gridfile import load
-from trainers import devices
+from trainers.processes import devices
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "docs" / "launch"

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ ROOMS = {
     """,
     "trainers": """
         dispatch hub hub_errors compat_hub lanes stages training steps evaluate tasks inference ops
-        data rewards models specs world helpers nodes process cli attempt files devices
+        data rewards models specs world processes cli files
     """,
     "analysis": "report figures design compare advice audit fit posterior tables benchmarks text",
 }
@@ -130,6 +131,23 @@ def test_rooms_import_only_the_rooms_below_them(package):
             if other != room and (not points_down or {room, other} in SIBLINGS):
                 upward.add((named(file), other))
     assert not upward
+
+
+def module(file: Path) -> str:
+    return named(file).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {module(file) for file in FILES}
+    graph = {
+        module(file): {
+            name if name in modules else name.rpartition(".")[0]
+            for name in imported(file)
+            if name.partition(".")[0] in PACKAGES
+        }
+        for file in FILES
+    }
+    TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(("library", "homes"), HOMES.items())
@@ -188,7 +206,7 @@ import trainers
 import trainers.specs.training
 import trainers.specs.lanes
 import trainers.tasks.benchmarks
-from trainers import devices; devices.restrict(0.5); devices.cores()
+from trainers.processes import devices; devices.restrict(0.5); devices.cores()
 import analysis.report
 from trainers.data import prepare, prepare_process
 from trainers.models import load; load.tokenizer("tiny")

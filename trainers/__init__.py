@@ -4,8 +4,6 @@ Importing the package, `specs` or `tasks.benchmarks` loads neither torch nor lm-
 are quick.
 
 Reading order: `specs`, `dispatch` (a kind of stage to what trains it), `stages`, `training`,
-`steps`, `lanes`, `ops`; `data`, `models`, `rewards`, `world`; `tasks`, `inference`, `evaluate`. Of
-processes: `attempt` (signs, fence, end), `process` (settings of one), `helpers` (those that hold
-the same model), `nodes`, `devices`. Beside them `files`, `hub` with `hub_errors` and `compat_hub`,
-`cli` (exit codes).
+`steps`, `lanes`, `ops`; `data`, `models`, `rewards`, `world`; `tasks`, `inference`, `evaluate`;
+`processes`. Beside them `files`, `hub` with `hub_errors` and `compat_hub`, `cli` (exit codes).
 """

@@ -22,10 +22,10 @@ from analysis.audit import tables
 from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import Audit
-from trainers import devices
 from trainers.cli import BAD_INPUT, CANNOT_RUN, INTERRUPTED, SOME_FAILED, refusing, stop
 from trainers.data.rows import sources
 from trainers.data.rows.sources import DataUnavailable
+from trainers.processes import devices
 from trainers.specs.data import DataSpec
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import items as audit_items

@@ -10,9 +10,10 @@ from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import BASE, Grid
 from sweep.resolve.resolve import CannotStart, ResolvedGrid
 from sweep.storage.run_folder import RunFolder
-from trainers import devices, files, hub
+from trainers import files, hub
 from trainers.data.rows import sources
 from trainers.data.rows.sources import DataUnavailable
+from trainers.processes import devices
 from trainers.specs.data import DataSpec
 from trainers.specs.training import TrainingSpec
 from trainers.tasks import benchmarks, task_files

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from sweep.plan.evaluations import Wanted
 from sweep.plan.reference_passes import ReferencePass
@@ -17,8 +17,12 @@ from sweep.storage.run_folder import RunFolder
 from trainers import hub
 from trainers.hub import Commits, Needs
 from trainers.specs.conditions import Sharding
+from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
-from trainers.specs.identity import function_file
+from trainers.specs.file_names import with_files
+from trainers.specs.training import TrainingSpec
+
+Named = TypeVar("Named", DataSpec, Model)
 
 
 class Stored(NamedTuple):
@@ -210,20 +214,14 @@ def pinned(job: Job, commits: Commits) -> Job:
 def moved(job: Job, to: Callable[[str], str]) -> Job:
     """The job with each local name in it (data, models, items, task files) as `to` has it."""
 
-    def spec(one: Any) -> Any:
-        mixture = tuple(s.model_copy(update={"name": to(s.name)}) for s in one.sources)
-        update: dict[str, Any] = {"data": mixture if isinstance(one.data, tuple) else mixture[0]}
-        if judge := getattr(one, "reward_model", None):
-            update["reward_model"] = to(judge)
-        if one.chat_template is not None:
-            update["chat_template"] = to(one.chat_template)
-        if (reward := getattr(one, "reward", None)) and function_file(reward):
-            path, _, function = reward.rpartition(":")
-            update["reward"] = f"{to(path)}:{function}"
-        return one.model_copy(update=update)
+    def named(data: Named) -> Named:
+        return data.model_copy(update={"name": to(data.name)})
+
+    def spec(declared: TrainingSpec) -> TrainingSpec:
+        return with_files(declared.with_sources(named), to)
 
     trial, evaluate = job.trial, job.evaluate
-    model = trial.model.model_copy(update={"name": to(trial.model.name)})
+    model = named(trial.model)
     wanted = tuple(
         want.model_copy(
             update={"task": to(want.task), "heldout": want.heldout and spec(want.heldout)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from sweep.execution.job import Job
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.object_store import Unreachable, asking, opened
-from trainers import attempt
+from trainers.processes import attempt
 
 CLAIM = "worker.json"
 """In the folder of a trial in the store: whose it is."""

@@ -14,7 +14,7 @@ from typing import Any
 from sweep.execution import stop_request
 from sweep.execution.job import Job
 from sweep.storage.trial_folder import TrialFolder
-from trainers.attempt import last_sign
+from trainers.processes.attempt import last_sign
 
 LOOK_SECONDS = 2.0
 

@@ -24,6 +24,7 @@ from trainers.data.rows import sources
 from trainers.data.rows.stored_rows import DataUnavailable
 from trainers.models import adapters, at_hand
 from trainers.rewards import own_function
+from trainers.specs import file_names
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
 from trainers.specs.optimizer import UNSHARDED
@@ -196,13 +197,13 @@ def _data(name: str, stage: Stage) -> Problems:
 
 def _files(name: str, stage: Stage) -> Problems:
     """Chat templates and reward functions of the user's are there."""
-    cells = [spec for _, spec in stage.cells]
-    for path in dict.fromkeys(spec.chat_template for spec in cells):
-        if path is not None and not Path(path).is_file():
-            yield ("stages", name, "chat_template"), f"no file {path!r} (from {Path.cwd()})"
-    for reward in dict.fromkeys(getattr(spec, "reward", None) for spec in cells):
-        if reward is not None and (problem := own_function.problem(reward)):
-            yield ("stages", name, "reward"), problem
+    specs = [spec for _, spec in stage.cells]
+    for key, path in file_names.given(specs, "file"):
+        if not Path(path).is_file():
+            yield ("stages", name, key), f"no file {path!r} (from {Path.cwd()})"
+    for key, reward in file_names.given(specs, "function"):
+        if problem := own_function.problem(reward):
+            yield ("stages", name, key), problem
 
 
 def _enough(name: str, stage: Stage) -> Problems:

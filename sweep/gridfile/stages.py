@@ -22,6 +22,7 @@ from sweep.gridfile.keys.schema import (
     TrialResources,
 )
 from sweep.gridfile.yaml import KeyPath
+from trainers.specs import file_names
 from trainers.specs.kinds import KINDS
 from trainers.specs.training import TrainingSpec
 
@@ -139,10 +140,10 @@ class _Reader:
 
     def judges(self, path: KeyPath, cells: Sequence[tuple[str, TrainingSpec]]) -> None:
         """Reward models that stages are to be rewarded by have to be there."""
-        for name in dict.fromkeys(getattr(spec, "reward_model", None) for _, spec in cells):
-            if name is not None and not (Path(name) / "config.json").is_file():
+        for key, name in file_names.given((spec for _, spec in cells), "model"):
+            if not (Path(name) / "config.json").is_file():
                 self.problems.add(
-                    (*path, "reward_model"),
+                    (*path, key),
                     f"no model in the folder {name!r} (from {Path.cwd()}); give the `model` folder "
                     "of a trial of a reward stage",
                 )

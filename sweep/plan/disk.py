@@ -12,7 +12,7 @@ from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.schema import Grid, Stage
 from sweep.plan.bundles import Bundles
 from sweep.plan.trials import Trial, cost
-from trainers import devices
+from trainers.processes import devices
 
 CHECKPOINTS = 3
 """Two are kept, and a third one is there while it is written."""

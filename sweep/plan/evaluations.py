@@ -5,29 +5,20 @@ from typing import Any
 
 from sweep.gridfile.keys.schema import Grid
 from trainers import files
-from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
 from trainers.specs.training import TrainingSpec
-from trainers.tasks import benchmarks, metrics
+from trainers.tasks import benchmarks
+from trainers.tasks.required import Required, required
 
 
-class Wanted(Strict):
+class Wanted(Required):
     """One evaluation that a trial should have; `heldout` names the stage's data for a held-out
     loss."""
 
-    benchmark: str
     task: str
     """The benchmark as the grid names it: a name, or the absolute path of a task file."""
-    fingerprint: str
-    metric: str
-    higher_is_better: bool
     heldout: StageSpec | None = None
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """As the manifest has it."""
-        return self.model_dump(exclude={"heldout", "task"})
 
 
 WantedByStage = dict[str, tuple[Wanted, ...]]
@@ -44,17 +35,8 @@ def wanted(grid: Grid, data: dict[str, str]) -> WantedByStage:
     labels = benchmarks.labels(listed)
     common = []
     for name in listed:
-        benchmark = benchmarks.find(name)
-        metric = metrics.primary(benchmark)
-        common.append(
-            Wanted(
-                benchmark=labels[name],
-                task=benchmarks.canonical(name),
-                fingerprint=benchmarks.fingerprint(benchmark, grid.evaluate),
-                metric=metric.name,
-                higher_is_better=metric.higher_is_better is not False,
-            )
-        )
+        each = required(benchmarks.find(name), labels[name], grid.evaluate)
+        common.append(Wanted(task=benchmarks.canonical(name), **each.record))
     return {
         name: (
             *(want for want in common if fits(grid, name, want.task)),

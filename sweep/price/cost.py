@@ -21,9 +21,9 @@ from sweep.plan.evaluations import fits
 from sweep.plan.step_time import Device, Size
 from sweep.plan.trials import Trial, cost
 from sweep.price.calibration import Calibration, StageSpeed, timed
-from trainers import devices
 from trainers.data.row_counts import Counts
 from trainers.models import at_hand
+from trainers.processes import devices
 from trainers.tasks import benchmarks, item_counts
 
 

@@ -6,14 +6,13 @@ paths: Ray gives each trial a working directory of its own.
 """
 
 from pathlib import Path
-from typing import Any
 
 from sweep.gridfile.keys.schema import Grid
 from trainers import hub
 from trainers.data.rows import sources
 from trainers.hub import Commits
 from trainers.specs.data import DataSpec, Model
-from trainers.specs.identity import function_file
+from trainers.specs.file_names import with_files
 from trainers.specs.training import TrainingSpec
 
 
@@ -35,17 +34,8 @@ def model(declared: Model, commits: Commits) -> Model:
 
 
 def spec(declared: TrainingSpec, commits: Commits) -> TrainingSpec:
-    mixture = tuple(_source(source, commits) for source in declared.sources)
-    data = mixture if isinstance(declared.data, tuple) else mixture[0]
-    update: dict[str, Any] = {"data": data}
-    if judge := getattr(declared, "reward_model", None):
-        update["reward_model"] = str(Path(judge).absolute())
-    if declared.chat_template is not None:
-        update["chat_template"] = str(Path(declared.chat_template).absolute())
-    reward = getattr(declared, "reward", None)
-    if reward is not None and function_file(reward) is not None:
-        update["reward"] = str(Path(reward).absolute())  # what follows the colon stays at the end
-    return declared.model_copy(update=update)
+    pinned = declared.with_sources(lambda source: _source(source, commits))
+    return with_files(pinned, lambda path: str(Path(path).absolute()))
 
 
 def _source(data: DataSpec, commits: Commits) -> DataSpec:

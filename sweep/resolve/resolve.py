@@ -13,13 +13,15 @@ from sweep.gridfile import checks
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
-from trainers import hub, process
+from trainers import hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN
 from trainers.data.rows import sources
 from trainers.data.rows.hub_data import COMMIT
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
 from trainers.models import fingerprint, load
+from trainers.processes import process
+from trainers.specs import file_names
 from trainers.specs.data import DataSpec, Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
@@ -153,8 +155,8 @@ def fingerprints(grid: Grid, commits: Commits) -> dict[str, str]:
 def _models(grid: Grid) -> list[Model]:
     """Those that are trained, scored, or reward others."""
     cells = (cell for stage in grid.stages.values() for _, cell in stage.cells)
-    judges = dict.fromkeys(getattr(cell, "reward_model", None) for cell in cells)
-    return [grid.model, *grid.references, *(Model(name=judge) for judge in judges if judge)]
+    judges = (Model(name=judge) for _, judge in file_names.given(cells, "model"))
+    return [grid.model, *grid.references, *judges]
 
 
 def _data(grid: Grid) -> list[DataSpec]:

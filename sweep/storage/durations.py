@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sweep.storage.trial_folder import TrialFolder
 from trainers import files
-from trainers.attempt import signed_at
+from trainers.processes.attempt import signed_at
 
 ENDS = ("done", "failed", "stopped", "superseded", "trained", "unbundled")
 ATTEMPTS = "attempts.jsonl"

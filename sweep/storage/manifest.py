@@ -10,8 +10,9 @@ import trainers
 from sweep.gridfile.keys.schema import Grid
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import LAYOUT, RunFolder
-from trainers import devices, files
+from trainers import files
 from trainers.data.row_counts import Preparation
+from trainers.processes import devices
 
 PACKAGES = (
     "torch", "transformers", "trl", "accelerate", "datasets", "lm_eval", "ray", "tokenizers",

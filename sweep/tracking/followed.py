@@ -2,22 +2,31 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from analysis.tables.records.training_log import Reading, objects
+from sweep.gridfile.keys.trackers import Tracking
 from sweep.storage.run_folder import TrialFolder
 from sweep.tracking.trackers import Ended, Sink
 from trainers import files
 
-if TYPE_CHECKING:
-    from sweep.tracking.follow import Follower
+
+class FollowedRun(Protocol):
+    """What a trial asks of its run (`follow.Follower`)."""
+
+    tracking: Tracking
+    unanswered: str | None
+
+    def evaluations(self, stage: str) -> list[dict[str, Any]]: ...
+
+    def openers(self, trial: dict[str, Any], folder: str) -> dict[str, Callable[[], Sink]]: ...
 
 
 class FollowedTrial:
     """The records of one trial as they grow, and its open trackers while it runs."""
 
-    def __init__(self, follower: "Follower", folder: Path, trial: dict[str, Any]):
-        self._follower = follower
+    def __init__(self, run: FollowedRun, folder: Path, trial: dict[str, Any]):
+        self._run = run
         self._folder = TrialFolder(folder)
         self._trial = trial
         self._sinks: dict[str, Sink] = {}
@@ -47,7 +56,7 @@ class FollowedTrial:
             self._begin(events.count("started"))
         self._log_rows()
         if over:
-            ended = Ended(self._folder, self._follower.evaluations(self._trial["stage"]))
+            ended = Ended(self._folder, self._run.evaluations(self._trial["stage"]))
             self._each(lambda sink: sink.close(ended))
             self._sinks = {}
             files.write_json(self._record, {"mark": mark, "errors": self._errors})
@@ -58,13 +67,13 @@ class FollowedTrial:
         self._each(lambda sink: sink.close(ended))
         self._attempt, self._reading = attempt, Reading()
         self._errors, self._sinks = {}, {}
-        for tracker, opened in self._follower.openers(self._trial, self._folder.path.name).items():
+        for tracker, opened in self._run.openers(self._trial, self._folder.path.name).items():
             try:
                 self._sinks[tracker] = opened()
             except Exception as error:
                 self._note_error(tracker, error)
-        if self._follower.unanswered and "wandb" in self._sinks:
-            self._errors["wandb"] = f"{self._trial['key']}: {self._follower.unanswered}"
+        if self._run.unanswered and "wandb" in self._sinks:
+            self._errors["wandb"] = f"{self._trial['key']}: {self._run.unanswered}"
 
     def _each(self, act: Callable[[Sink], None]) -> None:
         for tracker, sink in list(self._sinks.items()):
@@ -97,6 +106,6 @@ class FollowedTrial:
 
     def _mark(self) -> str:
         """Hash of everything that the trackers receive."""
-        evaluations = self._follower.evaluations(self._trial["stage"])
+        evaluations = self._run.evaluations(self._trial["stage"])
         ended = Ended(self._folder, evaluations)
-        return files.short_hash(ended.figures, ended.last, self._follower.tracking.model_dump())
+        return files.short_hash(ended.figures, ended.last, self._run.tracking.model_dump())

@@ -33,8 +33,8 @@ from analysis.audit.tables import CONTAMINATION
 from sweep.audit import records
 from sweep.audit.scan import Reading
 from sweep.gridfile.keys.schema import Audit
-from trainers import devices
 from trainers.data.forms.turns import turns
+from trainers.processes import devices
 from trainers.specs.data import DataSpec
 from trainers.tasks.items import Item, Items
 

@@ -37,7 +37,7 @@ from analysis.fit.exponent import NEAR
 from analysis.fit.rates import RateStatus
 from analysis.fit.surface import Fit, FitStatus, fit
 from tests.bench.simulated import LEVEL, REFUSED, SHAPES, Runs, measured, truth
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 SIZES, RATES, FLIPS = 6, (6, 10), 4
 RUNS = {

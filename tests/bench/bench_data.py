@@ -103,8 +103,8 @@ def trl(tokenizer, rows: int, folder: Path, processes: int) -> tuple[float, int]
 
 
 def one(way: str, rows: int) -> None:
-    from trainers import devices
     from trainers.models import load
+    from trainers.processes import devices
 
     tokenizer = load.tokenizer(MODEL)
     with tempfile.TemporaryDirectory() as scratch:

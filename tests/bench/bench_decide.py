@@ -47,7 +47,7 @@ from tests.bench import screened
 from tests.bench.bench_calibration import RATES, SIZES, true_of
 from tests.bench.screened import AT_ONCE
 from tests.bench.simulated import BATCH, LEVEL, RATE, REFUSED, SHAPES, Laboratory, truth
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 BUDGETS = (30, 45)
 OCTAVES = 4.0

@@ -27,7 +27,7 @@ from analysis.posterior.cells import surfaces
 from analysis.tables.external.adopt import adopt
 from tests.bench import bench_search
 from tests.bench.bench_search import DATA, DIVERGED, NEAR, SHARE, cropped, mirrored
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 TRIALS = 20
 AT_ONCE = 3

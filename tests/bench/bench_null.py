@@ -45,7 +45,7 @@ from tests.bench.simulated import (
     measured,
     truth,
 )
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 CELLS = 6
 

@@ -30,7 +30,7 @@ from analysis.fit.rates import RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import Cells, surfaces
 from analysis.tables.external.adopt import adopt
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 RATES, SIZES = (5, 7, 10), (4, 6)
 SEEDS, ITEMS = (1, 3), (300, 2000)

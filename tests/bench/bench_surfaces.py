@@ -33,7 +33,7 @@ from analysis.fit.surface import Fit, FitStatus, fit
 from analysis.posterior.cells import surfaces
 from analysis.posterior.condition import LOSS_ERROR
 from analysis.tables.external.adopt import adopt
-from trainers.devices import cores
+from trainers.processes.devices import cores
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SWEEP_DATA", ROOT.parent / "shared" / "data"))

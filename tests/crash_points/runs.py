@@ -75,7 +75,7 @@ def warm_up(root: Path, *, plain: bool) -> None:
     matplotlib.use("Agg")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not be in a fork
     from sweep.storage import driver_lock, leftovers
-    from trainers import attempt
+    from trainers.processes import attempt
     from trainers.steps import checkpoints
 
     leftovers.STALE_SECONDS = checkpoints.STALE_SECONDS = -1.0  # no minutes pass between starts

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.runs import Before, Broken, Run, ended, must, wait_until
-from trainers.process import PR_SET_PDEATHSIG
+from trainers.processes.process import PR_SET_PDEATHSIG
 
 HEAD_SECONDS = 150.0
 """Ray gives a head a minute to come back before it ends the driver."""

@@ -38,7 +38,7 @@ def _ended(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
 
 
 def main(name: str, folder: Path) -> None:
-    from trainers import devices, process
+    from trainers.processes import devices, process
 
     devices.restrict(0.5)
     process.go_offline()

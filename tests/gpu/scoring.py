@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.gpu.setting import Setting, synchronize
 from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.inference import generation, harness_model
 from trainers.inference.decoder import Decoder
 from trainers.inference.token_budget import Budget
@@ -23,7 +24,7 @@ def _spec(setting: Setting) -> EvaluateSpec:
 def evaluation(setting: Setting, folder: Path) -> dict[str, Any]:
     """Seconds and items of each benchmark, and the answers in progress at once."""
     asked = _spec(setting)
-    lm = harness.open_model(load.load(setting.model), asked)
+    lm = open_model(load.load(setting.model), asked)
     results: dict[str, Any] = {}
     for name in asked.benchmarks:
         benchmark = benchmarks.find(name)
@@ -45,7 +46,7 @@ def evaluation(setting: Setting, folder: Path) -> dict[str, Any]:
 def decoding(setting: Setting, folder: Path) -> dict[str, Any]:
     """Tokens a second of answers that never end before their last token."""
     loaded = load.load(setting.model)
-    lm = harness.open_model(loaded, _spec(setting))
+    lm = open_model(loaded, _spec(setting))
     decoder: Decoder = lm.decoder
     words = [f"Write {number} words about the sea." for number in range(setting.prompts)]
     prompts = [lm.tok_encode(text) for text in words]

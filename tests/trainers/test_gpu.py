@@ -7,6 +7,7 @@ import torch
 
 from trainers.data import prepare
 from trainers.evaluate import harness, heldout_loss
+from trainers.evaluate.open_model import open_model
 from trainers.models import adapters, load
 from trainers.specs.adapter import Adapter
 from trainers.specs.evaluation import EvaluateSpec
@@ -102,7 +103,7 @@ def test_scores_in_float32_are_those_of_the_cpu(tmp_path, monkeypatch):
         loaded = load.load("tiny")
         prepared = prepare.prepare(SPEC, loaded.tokenizer, tmp_path / "data")
         loss = heldout_loss.score(loaded, prepared.heldout, "float32").scores[0].value
-        lm = harness.open_model(loaded, spec)
+        lm = open_model(loaded, spec)
         return harness.score(lm, benchmarks.find("world_choice"), spec).scores[0].value, loss
 
     on_gpu = scored()
@@ -127,7 +128,7 @@ def test_packed_scores_in_bfloat16_are_near_the_stock_classs_and_memory_is_given
     from trainers.inference import harness_model
 
     loaded = load.load("tiny")
-    lm = harness.open_model(loaded, EvaluateSpec(benchmarks=["world_choice"], dtype="bfloat16"))
+    lm = open_model(loaded, EvaluateSpec(benchmarks=["world_choice"], dtype="bfloat16"))
     assert isinstance(lm, harness_model.SharedPrefixLM)
     assert next(loaded.model.parameters()).dtype == torch.float32, "the loaded model stays"
     stock = harness_model.HFLM(pretrained=lm.model, tokenizer=loaded.tokenizer, batch_size=1)

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
-from trainers import devices
 from trainers.data.row_counts import Preparation, too_few
 from trainers.models import load
+from trainers.processes import devices
 from trainers.specs.fields import Strict
 from trainers.specs.kinds import StageSpec
 

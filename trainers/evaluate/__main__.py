@@ -16,15 +16,17 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from trainers import devices, files, hub, process
+from trainers import files, hub
 from trainers.cli import BAD_INPUT, CANNOT_RUN, SOME_FAILED, refusing, stop
 from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import fingerprint, load
+from trainers.processes import devices, process
 from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
-from trainers.tasks import benchmarks, metrics
+from trainers.tasks import benchmarks
 from trainers.tasks.registry import Benchmark
+from trainers.tasks.required import required
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(markup=False, emoji=False)
@@ -144,13 +146,8 @@ def _record_model(
     content = (fingerprint.of_weights(model), fingerprint.of_settings(model))
     key = files.short_hash(name, commit, *(content if content[1] else content[:1]))
     settings = {
-        label: {
-            "benchmark": label,
-            **({"task": benchmark.tasks[0]} if _is_file(benchmark) else {}),
-            "fingerprint": benchmarks.fingerprint(benchmark, spec),
-            "metric": metrics.primary(benchmark).name,
-            "higher_is_better": metrics.primary(benchmark).higher_is_better is not False,
-        }
+        label: required(benchmark, label, spec).record
+        | ({"task": benchmark.tasks[0]} if _is_file(benchmark) else {})
         for benchmark, label in labels.items()
     }
     folder = out.absolute() / "trials" / f"{Path(model).name.replace(':', '-')}-{key}"
@@ -219,9 +216,10 @@ def _opened(
         loaded = load.load_judge(model, commit)
         return loaded, lambda benchmark: pair_accuracy.score(loaded, benchmark, spec)
     from trainers.evaluate import harness
+    from trainers.evaluate.open_model import open_model
 
     loaded = load.load(model, commit)
-    lm = harness.open_model(loaded, spec)
+    lm = open_model(loaded, spec)
     return loaded, lambda benchmark: harness.score(lm, benchmark, spec)
 
 

@@ -7,7 +7,6 @@ trainers/evaluate/__main__.py.
 import hashlib
 import json
 import random
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,58 +16,13 @@ from unittest.mock import patch
 
 import numpy as np
 
-from trainers.evaluate import continuous_metrics, divided, harness_results
+from trainers.evaluate import continuous_metrics, harness_results
 from trainers.evaluate.scores import Evaluation, mean_of_tasks
-from trainers.models import load
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import metrics
 from trainers.tasks.benchmarks import settings
 from trainers.tasks.registry import Benchmark
 from trainers.tasks.tasks import FEWSHOT_SEED, asked
-
-COPYING = "copying the model in bfloat16 for scoring (evaluate.dtype: float32 makes no copy)"
-
-VLLM_SHARE = 0.9
-"""Of the GPU's free memory; vLLM's own default is of all of it, which it refuses to start beside a
-model."""
-
-
-def open_model(loaded: load.Loaded, spec: EvaluateSpec):
-    """The model as lm-eval wants it (`trainers/inference/harness_model.py`, or lm-eval's vLLM
-    class); the loaded one is left as it is."""
-    if spec.backend == "vllm":
-        return _vllm_model(loaded, spec)
-    return divided.divide(open_whole(loaded, spec), loaded, spec)
-
-
-def open_whole(loaded: load.Loaded, spec: EvaluateSpec):
-    """The model as lm-eval wants it, in this process alone."""
-    import torch
-
-    from trainers.inference import harness_model as scoring
-    from trainers.ops import memory
-
-    model = loaded.model
-    if load.bfloat16(spec.dtype) and model.dtype != torch.bfloat16:
-        model = memory.with_room(COPYING, lambda: scoring.in_bfloat16(loaded.model))
-    return scoring.open_lm(model, loaded.tokenizer, spec.items_per_batch)
-
-
-def _vllm_model(loaded: load.Loaded, spec: EvaluateSpec):
-    """lm-eval's vLLM class, which reads a folder: the model's, written for the time of reading."""
-    from lm_eval.models.vllm_causallms import VLLM
-
-    from trainers.ops import memory
-
-    harness_model: Any = VLLM
-    dtype = "bfloat16" if load.bfloat16(spec.dtype) else "float32"
-    with tempfile.TemporaryDirectory() as folder:
-        loaded.model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
-        share = VLLM_SHARE * memory.free_share()  # beside the model itself, which is still there
-        return harness_model(
-            pretrained=folder, dtype=dtype, seed=FEWSHOT_SEED, gpu_memory_utilization=share
-        )
 
 
 def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
@@ -91,7 +45,7 @@ def score(lm, benchmark: Benchmark, spec: EvaluateSpec) -> Evaluation:
     harness_model.begin(lm)
     with (
         _without_progress_bars(),
-        _foreseen(lm, benchmark, tasks, chat_template),
+        _expecting(lm, benchmark, tasks, chat_template),
     ):
         results = evaluate(
             lm,
@@ -159,12 +113,12 @@ def _compile_templates_once() -> None:
         utils.env.from_string = once
 
 
-def _foreseen(
+def _expecting(
     lm, benchmark: Benchmark, tasks: dict[str, Any], chat_template: bool
 ) -> AbstractContextManager[None]:
     """Tell a model class that can make use of it what `_companions` will ask of each prompt."""
     kind = benchmark.gold
-    if kind is None or not hasattr(lm, "foreseeing"):
+    if kind is None or not hasattr(lm, "expecting"):
         return nullcontext()
 
     def texts(request: Any) -> list[tuple[str, str]]:
@@ -173,7 +127,7 @@ def _foreseen(
         )
         return [gold.request(request.args[0]) for gold in golds]
 
-    return lm.foreseeing(texts)
+    return lm.expecting(texts)
 
 
 def _companions(

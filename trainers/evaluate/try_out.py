@@ -14,7 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from trainers import files, process
+from trainers import files
+from trainers.processes import process
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
 from trainers.tasks.registry import BENCHMARKS, Benchmark

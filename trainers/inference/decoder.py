@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from trainers import attempt
 from trainers.inference import prefix_attention, proof
 from trainers.inference.prefix_attention import Attend, Ids, Like
 from trainers.inference.proof import Unservable
+from trainers.processes import attempt
 
 
 class Decoder:

@@ -8,7 +8,7 @@ share a preamble or a system prompt (`trainers/inference/prefix_tree.py`), token
 packed into one row without padding (`trainers/inference/prefix_attention.py`), the head sees the
 positions that count alone (`trainers/inference/logprobs.py`), and answers are generated with
 continuous batching (`trainers/inference/generation.py`). Log-likelihoods that will be asked for on
-an answer's prompt are read off the pass over that prompt (`foreseeing`).
+an answer's prompt are read off the pass over that prompt (`expecting`).
 """
 
 import copy
@@ -29,17 +29,17 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainers import devices
 from trainers.inference import generation, stopping
 from trainers.inference.decoder import Decoder, Unservable
 from trainers.inference.logprobs import Encoded, Targets
 from trainers.inference.prefix_tree import find
 from trainers.inference.token_budget import Budget, Forward
+from trainers.processes import devices
 
 HFLM: Any = huggingface.HFLM
 """The stock class; its decorator hides its type."""
 
-Foreseen = Callable[[Instance], Iterable[tuple[str, str]]]
+Continuations = Callable[[Instance], Iterable[tuple[str, str]]]
 
 
 def open_lm(
@@ -103,7 +103,7 @@ class SharedPrefixLM(HFLM):
         """Cuts answers off, for who measures speed alone."""
         self._encoded: dict[str, list[int]] = {}
         """Texts of the requests at hand; see `_at_once`."""
-        self._foreseen: Foreseen | None = None
+        self._expected: Continuations | None = None
         self._known: dict[tuple[str, str] | None, tuple[float, bool]] = {}
         """Log-likelihoods computed along with answers, until they are asked for."""
         self.cut: set[str] = set()
@@ -206,26 +206,26 @@ class SharedPrefixLM(HFLM):
         continuation); who computes answers elsewhere adds theirs."""
         return self._known
 
-    def foreseen(self, request: Instance) -> list[tuple[str, str]]:
+    def expected(self, request: Instance) -> list[tuple[str, str]]:
         """What will be asked for after a request for an answer."""
-        return [] if self._foreseen is None else list(self._foreseen(request))
+        return [] if self._expected is None else list(self._expected(request))
 
     @contextmanager
-    def foreseeing(self, texts: Foreseen) -> Iterator[None]:
+    def expecting(self, texts: Continuations) -> Iterator[None]:
         """While open, `texts` says of a request for an answer which (context, continuation) will be
         asked for after it: their log-likelihoods come from the same forward passes."""
-        self._foreseen = texts
+        self._expected = texts
         try:
             yield
         finally:
-            self._foreseen = None
+            self._expected = None
             self._known.clear()
 
     def _ahead(self, requests: list[Any]) -> list[Encoded]:
         """What will be asked for after these requests for answers, each once."""
-        if self._foreseen is None:
+        if self._expected is None:
             return []
-        texts = dict.fromkeys(pair for request in requests for pair in self._foreseen(request))
+        texts = dict.fromkeys(pair for request in requests for pair in self._expected(request))
         pairs = [pair for pair in texts if pair[0]]
         with self._at_once(pairs):
             return [(pair, *self._encode_pair(*pair)) for pair in pairs]

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from trainers import attempt
-from trainers.attempt import Superseded
 from trainers.lanes import row_optimizer
 from trainers.lanes.stack import Stack
+from trainers.processes import attempt
+from trainers.processes.attempt import Superseded
 from trainers.specs.result import StageResult
 from trainers.specs.training import TrainingSpec
 from trainers.steps import schedule

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from trainers import attempt
 from trainers.lanes import modules
 from trainers.lanes.lane import Lane
 from trainers.lanes.stack import Stack
+from trainers.processes import attempt
 from trainers.specs.result import OutOfTime
 from trainers.steps.batch_loader import BatchLoader
 from trainers.steps.noise_scale import Measurement, groups

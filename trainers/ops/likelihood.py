@@ -10,13 +10,13 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from trainers import attempt, helpers
 from trainers.models import load
 from trainers.ops import batching, memory, packed_attention
 from trainers.ops.chunked_loss import Head
 from trainers.ops.memory import SMALLEST_BUDGET, out_of_memory
 from trainers.ops.packed_attention import Example, Rows
 from trainers.ops.pairs import cut
+from trainers.processes import attempt, replicas
 
 PAIRS_AT_A_TIME = {"cpu": 256, "cuda": 4096}
 """Pairs whose tokens are in memory at once."""
@@ -91,12 +91,12 @@ def in_micro_batches(
 ) -> torch.Tensor:
     """The scores of all examples, float32 on the CPU; `sign` is what signs of progress say.
 
-    Where the model has helpers, each process takes its share of the same micro-batches.
+    Where the model has replicas, each process takes its share of the same micro-batches.
     """
     budget = memory.tokens_per_forward(loaded.model)
     parts = batching.micro_batches([example.length for example in examples], budget, not packed)
     work = _Work(scorer, packed, bfloat16, budget, sign)
-    others = helpers.of(loaded)
+    others = replicas.of(loaded)
     ranks = 1 if others is None else min(others.ranks, len(parts))
     if others is None or ranks < 2:
         return _scored(loaded.model, examples, parts, work)

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainers.specs.identity import function_file
+from trainers.specs.file_names import function_file
 
 Messages = list[dict[str, Any]]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from trainers.specs import file_names
+
 NOT_IN_IDENTITY = frozenset(
     {"tokens_per_micro_batch", "noise_scale_every", "save_every_minutes", "save_every_steps"}
 )
@@ -23,26 +25,16 @@ def identity(spec: BaseModel) -> dict[str, Any]:
         OSError: a file that the spec names cannot be read.
     """
     facts = spec.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))
-    return {name: identified(name, value) for name, value in facts.items()}
+    return {name: identified(type(spec), name, value) for name, value in facts.items()}
 
 
-def identified(name: str, value: Any) -> Any:
-    """The value of a field for hashing: of a file its content. An empty `heldout` keeps the key
-    that it had as 200."""
+def identified(spec: type[BaseModel], name: str, value: Any) -> Any:
+    """The value of a spec's field for hashing: of a file its content. An empty `heldout` keeps the
+    key that it had as 200."""
     if name == "heldout" and value is None:
         return HELDOUT_EXAMPLES
-    if name == "chat_template" and value is not None:
-        return content(value)
-    if name == "reward" and value is not None and function_file(value) is not None:
-        path, _, function = value.rpartition(":")
-        return f"{content(path)}:{function}"
-    return value
-
-
-def function_file(reward: str) -> str | None:
-    """The file of a `path.py:function`, or None of another name."""
-    path, _, function = reward.rpartition(":")
-    return path if path.endswith(".py") and function else None
+    mark = file_names.marks(spec).get(name)
+    return value if mark is None or mark.kind == "model" else mark.renamed(value, content)
 
 
 @functools.cache

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainers.specs.fields import Count, Positive
+from trainers.specs.fields import Count, Positive, absent
+from trainers.specs.file_names import NamesFile
 from trainers.specs.training import HeldoutScore, TrainingSpec
 
 HELDOUT_REWARD = "heldout_reward"
@@ -45,7 +46,7 @@ class RlvrSpec(TrainingSpec):
     """Longest completion in tokens."""
     max_length: Annotated[int, Field(ge=2)] = 2048
     """Longest prompt in tokens; a longer one is left out."""
-    reward: Annotated[str | None, Field(exclude_if=lambda reward: reward is None)] = None
+    reward: Annotated[str | None, NamesFile("function"), Field(exclude_if=absent)] = None
     """What an answer earns: `gsm8k`, `math` or another grader (trainers/rewards/graders.py) for all
     rows, or a function of your own as `path.py:function`, called as TRL calls its reward functions:
     `function(prompts, completions, completion_ids, **columns)` returns a number for each
@@ -53,7 +54,7 @@ class RlvrSpec(TrainingSpec):
     date, a decimal or bytes there are text. There is no `trainer_state`. The file's content is part
     of a trial's key. When empty, a row's `dataset` names its grader; without one, `gsm8k` where the
     truth is a number and `math` where it is not."""
-    reward_model: str | None = None
+    reward_model: Annotated[str | None, NamesFile("model")] = None
     """Folder of a reward model, whose score is added to the verified reward ..."""
     reward_model_weight: Annotated[float, Field(ge=0)] = 1.0
     """... with this weight."""

@@ -4,14 +4,15 @@ The docstrings of the fields are the documentation of the grid file.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from trainers.specs.adapter import Adapter
 from trainers.specs.data import Data, DataSpec
 from trainers.specs.fields import Count, Positive, Share, absent
+from trainers.specs.file_names import NamesFile
 from trainers.specs.identity import HELDOUT_EXAMPLES, identified
 from trainers.specs.optimizer import OptimizerSpec
 
@@ -111,7 +112,7 @@ class TrainingSpec(OptimizerSpec):
     heldout: Annotated[int, Field(ge=0)] | None = None
     """Examples kept out of training, the same for every trial; their loss is the benchmark
     `heldout_loss`. When empty, 200, and at most a tenth of the data."""
-    chat_template: Annotated[str | None, Field(exclude_if=absent)] = None
+    chat_template: Annotated[str | None, NamesFile("file"), Field(exclude_if=absent)] = None
     """File of a Jinja chat template (.jinja) that the stage's models are trained and evaluated
     with, in place of the tokenizer's own. Its content is part of a trial's key, its path is not.
     Mark what the assistant writes with `{% generation %}` ... `{% endgeneration %}`."""
@@ -172,14 +173,20 @@ class TrainingSpec(OptimizerSpec):
     @property
     def data_settings(self) -> dict[str, Any]:
         """What decides, beside the rows, how they become examples; a file by its content."""
-        given = self.model_dump(include=set(self.DATA_FIELDS))
-        return {name: given[name] if name == "heldout" else identified(name, given[name])
+        kind, given = type(self), self.model_dump(include=set(self.DATA_FIELDS))
+        return {name: given[name] if name == "heldout" else identified(kind, name, given[name])
                 for name in self.DATA_FIELDS if name in given}  # fmt: skip
 
     @property
     def sources(self) -> tuple[DataSpec, ...]:
         """The data sets that are mixed, often one."""
         return self.data if isinstance(self.data, tuple) else (self.data,)
+
+    def with_sources(self, change: Callable[[DataSpec], DataSpec]) -> Self:
+        """The spec with each of its data sets as `change` has it."""
+        changed = tuple(map(change, self.sources))
+        data = changed if isinstance(self.data, tuple) else changed[0]
+        return self.model_copy(update={"data": data})
 
     @property
     def examples_per_row(self) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainers import attempt
 from trainers.data.prepare import Prepared
 from trainers.models import load
 from trainers.ops.reference import reference
+from trainers.processes import attempt
 from trainers.specs.preference import DpoSpec
 from trainers.specs.result import OutOfTime
 from trainers.steps import checkpoints

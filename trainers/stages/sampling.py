@@ -13,9 +13,9 @@ import torch
 from torch.nn.functional import pad
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from trainers import attempt
 from trainers.inference.token_budget import CPU_KEYS, GPU_SHARE
 from trainers.ops.memory import out_of_memory, release, room_on
+from trainers.processes import attempt
 
 
 def numbers(seed: int, step: int, places: Sequence[int], each: int, tokens: int) -> np.ndarray:

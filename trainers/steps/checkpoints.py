@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainers import attempt, files
+from trainers import files
+from trainers.processes import attempt
 
 KEPT = 2
 """The newest may be damaged; the one before it is what that costs."""

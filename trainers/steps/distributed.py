@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from trainers import devices, nodes, process
-from trainers.attempt import Stopped, Superseded
+from trainers.processes import devices, nodes, process
+from trainers.processes.attempt import Stopped, Superseded
 from trainers.specs.result import BudgetTooLarge, OutOfTime
 
 TIMEOUT = 1800

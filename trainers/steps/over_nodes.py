@@ -2,15 +2,15 @@
 
 Each node starts its own (`distributed.Processes`) and answers when they have ended. A process that
 fails, or a node that is lost, ends all at once: those of this node are killed here, the others with
-whoever stands for their node (`trainers/nodes.py`).
+whoever stands for their node (`trainers/processes/nodes.py`).
 """
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from trainers import process
-from trainers.nodes import Node, NodeLost, Reply
+from trainers.processes import process
+from trainers.processes.nodes import Node, NodeLost, Reply
 from trainers.steps.distributed import ENDS, Part, Processes, RankFailed, meeting_point
 
 LOOK_SECONDS = 0.5

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from trainers import attempt, files
+from trainers import files
+from trainers.processes import attempt
 from trainers.steps import sharding
 
 WEIGHT = "weight"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from trainers import attempt
 from trainers.ops import batching
 from trainers.ops.memory import SMALLEST_BUDGET, out_of_memory, release
+from trainers.processes import attempt
 from trainers.specs.result import BudgetTooLarge
 
 CALM_STEPS = 200

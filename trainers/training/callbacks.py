@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from trainers import attempt
+from trainers.processes import attempt
 from trainers.specs.result import OutOfTime
 from trainers.specs.training import TrainingSpec
 from trainers.steps import distributed, sharding

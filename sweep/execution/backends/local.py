@@ -17,8 +17,8 @@ from sweep.execution.worker import bundle, remote_trial, trial
 from sweep.execution.worker.trial import TrialFailed
 from sweep.execution.worker.watchdog import GO_ON
 from sweep.resolve.resolve import CannotStart
-from trainers import attempt, devices
 from trainers.cli import INTERRUPTED, LIMIT_REACHED
+from trainers.processes import attempt, devices
 
 LOOK_SECONDS = 0.5
 

@@ -40,7 +40,7 @@ from sweep.execution.backends import (  # noqa: E402
 from sweep.execution.backends.ray_cleanup import JOINED, Reaper  # noqa: E402
 from sweep.execution.backends.ray_local import CannotRun  # noqa: E402
 from sweep.gridfile.keys.resources import TrialResources  # noqa: E402
-from trainers import devices  # noqa: E402
+from trainers.processes import devices  # noqa: E402
 
 WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_ENDPOINT", "NLTK_DATA", "TQDM_DISABLE")
 """Settings that travel with the code; secrets come from each node's own environment."""

@@ -20,9 +20,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sweep.execution.job import Job
 from sweep.execution.worker import hub_files, remote_reader
 from sweep.execution.worker.other_nodes import OtherNode
-from trainers import attempt, devices
 from trainers.hub import FetchFailed
-from trainers.nodes import NodeLost
+from trainers.processes import attempt, devices
+from trainers.processes.nodes import NodeLost
 
 START_SECONDS = 180.0
 """For a worker to start on a node that has its bundle free."""

@@ -33,7 +33,7 @@ from sweep.gridfile.keys.resources import Resources, TrialResources
 from sweep.schedule.queue import TrialQueue
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt, devices
+from trainers.processes import attempt, devices
 
 NODE = "ray.io/node-id"
 """The label by which Ray names each node."""

@@ -12,8 +12,9 @@ from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.resolve.resolve import CannotStart
 from sweep.schedule.queue import TrialQueue
-from trainers import devices, hub
+from trainers import hub
 from trainers.hub import Needs
+from trainers.processes import devices
 
 if TYPE_CHECKING:
     from sweep.execution.backends import ray_cluster, ray_metrics

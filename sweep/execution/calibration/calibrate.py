@@ -33,9 +33,10 @@ from sweep.price.calibration import (
     trainings,
 )
 from sweep.resolve.resolve import CannotStart, resolve
-from trainers import devices, files, process
+from trainers import files
 from trainers.data import prepare_process
 from trainers.models import adapters, load
+from trainers.processes import devices, process
 from trainers.specs.adapter import Adapter
 from trainers.tasks import benchmarks
 
@@ -208,13 +209,13 @@ def _evaluations(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Seconds of each benchmark, until `end` by the wall clock."""
     from sweep.execution.calibration import eval_speed
-    from trainers.evaluate import harness
+    from trainers.evaluate.open_model import open_model
 
     process.prepare(scoring_threads(grid), grid.most_gpus.gpus_per_trial)
     whole = load.device().type == "cpu" or grid.evaluate.backend == "vllm"  # as trials are scored
     adapter = None if whole else base
     loaded = load.load(grid.model.name, grid.model.revision, adapter=adapter)
-    lm = harness.open_model(loaded, grid.evaluate)
+    lm = open_model(loaded, grid.evaluate)
     names = timed(grid)
     for number, name in enumerate(names):
         benchmark = benchmarks.find(name)

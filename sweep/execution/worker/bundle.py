@@ -20,9 +20,9 @@ from sweep.execution.worker.watchdog import Watchdog
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, process
-from trainers.attempt import Stopped, Superseded
 from trainers.models import load
+from trainers.processes import attempt, process
+from trainers.processes.attempt import Stopped, Superseded
 from trainers.specs.lanes import NotLaned, TooMany
 from trainers.specs.result import OutOfTime, StageResult
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from trainers import attempt, files, hub
+from trainers import files, hub
 from trainers.hub import Needs
+from trainers.processes import attempt
 
 SIGNS_EVERY = 5.0
 """Seconds from one sign of the attempt that waits for it to the next: the hub's client itself gives

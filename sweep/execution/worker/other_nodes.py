@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from sweep.execution.job import Job
-from trainers import attempt
-from trainers.attempt import Attempt
-from trainers.nodes import Node
+from trainers.processes import attempt
+from trainers.processes.attempt import Attempt
+from trainers.processes.nodes import Node
 
 
 class OtherNode(Node, Protocol):

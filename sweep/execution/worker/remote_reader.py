@@ -10,7 +10,8 @@ from pathlib import Path
 from sweep.execution.job import Job
 from sweep.execution.worker import remote_inputs
 from sweep.storage.remote.mirror import Mirror
-from trainers import attempt, files
+from trainers import files
+from trainers.processes import attempt
 
 SEEN_SECONDS = 300.0
 """For a file of the trial's to be seen here: a network file system may take a minute, and a store

@@ -25,7 +25,7 @@ from sweep.execution.worker import remote_inputs
 from sweep.storage.remote.mirror import Mirror
 from sweep.storage.remote.object_store import Unreachable, asking
 from sweep.storage.trial_log import LOG
-from trainers.attempt import SIGNS, Superseded
+from trainers.processes.attempt import SIGNS, Superseded
 
 LOOK_EVERY = 0.5
 CURVES_EVERY = 15.0

@@ -13,11 +13,12 @@ from sweep.gridfile.keys.schema import BASE
 from sweep.plan.evaluations import Wanted
 from sweep.storage.trial_folder import PASS, TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, devices, files, helpers, process
-from trainers.attempt import Stopped, Superseded
+from trainers import files
 from trainers.evaluate import scores
 from trainers.evaluate.scores import Evaluation
 from trainers.models import load
+from trainers.processes import attempt, devices, process, replicas
+from trainers.processes.attempt import Stopped, Superseded
 from trainers.specs.data import Model
 from trainers.specs.result import OutOfTime
 from trainers.tasks import benchmarks
@@ -118,14 +119,15 @@ def _model(job: Job, opener: Callable[[Job], load.Loaded], awaited: str) -> Iter
     if job.evaluate.backend == "vllm":
         job = job._replace(ranks=1, nodes=1, threads=job.evaluation_threads)
     threads = job.evaluation_threads if job.ranks == 1 else job.threads
-    setting = helpers.Setting(job.ranks, threads, job.gpus, opener, (job,))
+    setting = replicas.ReplicaSetting(job.ranks, threads, job.gpus, opener, (job,))
     process.prepare(threads, job.gpus)
     with other_nodes.at_work(job, awaited) as nodes:
         elsewhere = [
-            helpers.Elsewhere(node, other_nodes.attempt_at(node), (node.job,)) for node in nodes
+            replicas.RemoteReplicas(node, other_nodes.attempt_at(node), (node.job,))
+            for node in nodes
         ]
         loaded = opener(job)
-        with helpers.started(setting, loaded, elsewhere):
+        with replicas.started(setting, loaded, elsewhere):
             yield loaded
 
 
@@ -218,12 +220,12 @@ class _Scorer:
             from trainers.evaluate import pair_accuracy
 
             return pair_accuracy.score(self._loaded, benchmark, job.evaluate)
-        from trainers.evaluate import harness as evaluate
+        from trainers.evaluate import harness
 
-        return evaluate.score(self._lm, benchmark, job.evaluate)
+        return harness.score(self._lm, benchmark, job.evaluate)
 
     @cached_property
     def _lm(self) -> Any:
-        from trainers.evaluate import harness as evaluate
+        from trainers.evaluate.open_model import open_model
 
-        return evaluate.open_model(self._loaded, self._job.evaluate)
+        return open_model(self._loaded, self._job.evaluate)

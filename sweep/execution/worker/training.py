@@ -10,9 +10,10 @@ from sweep.execution.worker import other_nodes, scoring
 from sweep.storage import manifest
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, devices, files, process
-from trainers.attempt import Attempt
+from trainers import files
 from trainers.models import adapters, load
+from trainers.processes import attempt, devices, process
+from trainers.processes.attempt import Attempt
 from trainers.specs.conditions import Conditions
 from trainers.specs.result import BudgetTooLarge, StageResult
 from trainers.steps import distributed, over_nodes

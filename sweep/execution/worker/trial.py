@@ -26,11 +26,11 @@ from sweep.plan.reference_passes import ReferencePass
 from sweep.storage import trial_log
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers import attempt, devices, process
-from trainers.attempt import Attempt, Stopped, Superseded
 from trainers.hub import FetchFailed
 from trainers.models import load
-from trainers.nodes import NodeLost
+from trainers.processes import attempt, devices, process
+from trainers.processes.attempt import Attempt, Stopped, Superseded
+from trainers.processes.nodes import NodeLost
 from trainers.specs.result import OutOfTime, StageResult
 from trainers.steps.distributed import RankFailed
 

@@ -1,9 +1,9 @@
 """Ends an attempt that makes no progress, that is over its time, or that another has superseded.
 
-A thread beside the work looks at the attempt's signs (`trainers/attempt.py`). It writes the stacks
-of all threads to the trial's log, records the failure and ends the process: what hangs inside a
-kernel or a collective cannot be stopped in another way. The driver does the same from outside for a
-process that cannot (`sweep/execution/supervisor.py`).
+A thread beside the work looks at the attempt's signs (`trainers/processes/attempt.py`). It writes
+the stacks of all threads to the trial's log, records the failure and ends the process: what hangs
+inside a kernel or a collective cannot be stopped in another way. The driver does the same from
+outside for a process that cannot (`sweep/execution/supervisor.py`).
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from typing import Any
 from sweep.execution.job import GRACE_SECONDS, Limits
 from sweep.storage.trial_folder import TrialFolder
 from sweep.storage.trial_log import LOG
-from trainers.attempt import Attempt, Superseded
 from trainers.cli import CANNOT_RUN
+from trainers.processes.attempt import Attempt, Superseded
 
 LOOK_SECONDS = 1.0
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from sweep.storage import driver_lock, driver_signs
 from sweep.storage.run_folder import CALIBRATION, MARK
-from trainers import attempt, files
+from trainers import files
+from trainers.processes import attempt
 
 NOTE = "IN_THE_STORE.txt"
 """Lies in model/ of a light mirror, in the place of weights."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from sweep.storage.trial_folder import PASS, TrialFolder
 from trainers import files
-from trainers.attempt import SIGNS
 from trainers.files import Damaged
+from trainers.processes.attempt import SIGNS
 
 
 class Notes:

@@ -27,7 +27,7 @@ from sweep.storage.run_folder import RunFolder, TrialFolder
 from sweep.storage.status.reader import Reader
 from tests.faults.runs import ROOT, TIMES, Run, judged, wait_until
 from trainers import files
-from trainers.attempt import SIGNS
+from trainers.processes.attempt import SIGNS
 
 ROWS = "".join(
     json.dumps({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}."}) + "\n"

@@ -10,7 +10,7 @@ from sweep.execution import stop_request
 from sweep.execution.job import Stored
 from sweep.execution.job import make as make_job
 from sweep.execution.worker import remote_trial
-from trainers import attempt
+from trainers.processes import attempt
 
 
 @pytest.fixture

@@ -10,7 +10,12 @@ from typer.testing import CliRunner
 
 from analysis.tables import load
 from analysis.tables.records import run_table
+from sweep.gridfile.load import load as load_grid
+from sweep.plan import evaluations, trials
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.trial_folder import TrialFolder
 from tests.own_task import WRITTEN, own_task
+from trainers import files
 from trainers.evaluate import __main__ as alone
 from trainers.stages import reward_model
 
@@ -51,6 +56,21 @@ def test_scores_of_a_model_are_rows_of_the_table_that_a_sweep_has(run, tmp_path)
     assert (table.n == 8).all()
     items = run_table.items(tmp_path / "scores")
     assert len(items[items.metric == "acc"]) == 8
+
+
+def test_records_are_those_that_a_sweep_has_of_its_base_model(run, small, grid_file, tmp_path):
+    run("--benchmarks", "world_choice", "--limit", "8")
+    overrides = ("evaluate={benchmarks: [world_choice], limit: 8}", "stages.sft.heldout=0")
+    grid = load_grid(grid_file(small), list(overrides))
+    manifest = files.read_json(tmp_path / "scores" / "manifest.json")
+    wants = evaluations.wanted(grid, {})["base"]
+    assert manifest["stages"]["base"]["evaluations"] == [want.record for want in wants]
+    sweeps = TrialFolder(tmp_path / "sweeps")
+    sweeps.write_identity(next(trial for trial in trials.trials(grid) if trial.spec is None))
+    expected = files.read_json(sweeps.path / "trial.json") | {"key": None}
+    (own,) = (tmp_path / "scores" / "trials").iterdir()
+    assert files.read_json(own / "trial.json") | {"key": None} == expected
+    assert TrialFolder(own).training() is not None and RunFolder(own.parents[1]).newer() is None
 
 
 def test_same_command_again_scores_only_what_is_not_there(run, tmp_path):

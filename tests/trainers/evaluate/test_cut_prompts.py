@@ -7,6 +7,7 @@ import pytest
 
 from tests.own_task import own_task
 from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
 
@@ -34,7 +35,7 @@ def score(tmp_path, tiny):
         items = [{"q": "word " * words, "a": ["b", "c d"]} for words in (6000, 5000, 3)]
         path = own_task(tmp_path, items, keys)
         spec = EvaluateSpec(benchmarks=[], preset="lm_eval", dtype="float32")
-        lm = harness.open_model(tiny, spec)
+        lm = open_model(tiny, spec)
         return harness.score(lm, benchmarks.find(str(path)), spec).settings
 
     return score

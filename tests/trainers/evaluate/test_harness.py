@@ -16,6 +16,7 @@ from lm_eval.tasks import TaskManager
 from trainers import files
 from trainers.evaluate import harness as evaluate
 from trainers.evaluate import scores
+from trainers.evaluate.open_model import open_model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.result import Score
 from trainers.tasks import benchmarks, tasks
@@ -56,7 +57,7 @@ def spec(**settings) -> EvaluateSpec:
 
 @pytest.fixture(scope="module")
 def lm(tiny):
-    return evaluate.open_model(tiny, spec())
+    return open_model(tiny, spec())
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def louder(tiny):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
-    return evaluate.open_model(tiny._replace(model=model), spec())
+    return open_model(tiny._replace(model=model), spec())
 
 
 def test_requests_are_made_anew_where_they_would_differ(tiny, lm, mine, loads):
@@ -198,7 +199,7 @@ def test_requests_are_made_anew_where_they_would_differ(tiny, lm, mine, loads):
     assert len(score(lm, mine).items) == len(first.items) * 7 // 6
     tokenizer = copy.deepcopy(tiny.tokenizer)
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "helper")
-    other = evaluate.open_model(tiny._replace(tokenizer=tokenizer), spec())
+    other = open_model(tiny._replace(tokenizer=tokenizer), spec())
     for chat_template in (True, False):
         score(other, mine, chat_template=chat_template)
         score(lm, mine, chat_template=chat_template)
@@ -219,7 +220,7 @@ def test_vllm_takes_what_is_free_beside_the_model(tiny, monkeypatch):
     theirs = SimpleNamespace(VLLM=lambda **options: given.update(options))
     monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", theirs)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (60, 80))
-    evaluate.open_model(tiny, EvaluateSpec(benchmarks=["arc"], backend="vllm"))
+    open_model(tiny, EvaluateSpec(benchmarks=["arc"], backend="vllm"))
     assert given["gpu_memory_utilization"] == pytest.approx(0.9 * 60 / 80)
 
 
@@ -262,9 +263,9 @@ def test_task_that_cannot_be_loaded_is_unavailable_by_name(text, lm, mine):
 
 def test_evaluation_in_bfloat16_leaves_the_weights_of_others_alone(tiny):
     half = tiny._replace(model=copy.deepcopy(tiny.model))
-    before = score(evaluate.open_model(tiny, spec()), "world_choice", limit=8)
-    score(evaluate.open_model(half, spec(dtype="bfloat16")), "world_choice", limit=8)
-    after = score(evaluate.open_model(tiny, spec()), "world_choice", limit=8)
+    before = score(open_model(tiny, spec()), "world_choice", limit=8)
+    score(open_model(half, spec(dtype="bfloat16")), "world_choice", limit=8)
+    after = score(open_model(tiny, spec()), "world_choice", limit=8)
     assert after.items.equals(before.items)
 
 
@@ -273,7 +274,7 @@ def roomy(tiny):
     """The tiny model with room for the real benchmarks' prompts, which it reads byte by byte."""
     model = copy.deepcopy(tiny.model)
     model.config.max_position_embeddings = 6000
-    return evaluate.open_model(tiny._replace(model=model), spec(batch_size=2))
+    return open_model(tiny._replace(model=model), spec(batch_size=2))
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_log_likelihoods_that_follow_come_from_the_same_passes(slots, most, lms,
     prompts = requests("generate_until", [(prompt, settings) for prompt in asked])
     follow = {prompt: [(prompt, " the pear"), (prompt + " The", " sky")] for prompt in asked}
     later = requests("loglikelihood", [pair for prompt in asked for pair in follow[prompt]])
-    with ours.foreseeing(lambda request: follow[request.args[0]]):
+    with ours.expecting(lambda request: follow[request.args[0]]):
         texts = ours.generate_until(prompts)
         before = len(passes)
         found = ours.loglikelihood(later)

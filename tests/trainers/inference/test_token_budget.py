@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import devices
 from trainers.inference.prefix_attention import Like
 from trainers.inference.token_budget import Budget
 from trainers.ops import memory
+from trainers.processes import devices
 
 TOTAL = 80 * 2**30
 WEIGHTS = 2 * 134_515_008

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.trainers.lanes.passes import SFT, alone, assert_as_alone, copied, spec, together, weights
-from trainers import attempt, dispatch
-from trainers.attempt import Stopped, Superseded
+from trainers import dispatch
 from trainers.lanes import run, steps
 from trainers.models import adapters
+from trainers.processes import attempt
+from trainers.processes.attempt import Stopped, Superseded
 from trainers.specs.adapter import Adapter
 from trainers.specs.lanes import NotLaned, TooMany, lane_key
 from trainers.specs.result import OutOfTime, StageResult

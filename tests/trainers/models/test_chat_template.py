@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.trainers.tokenised import tokenise
 from trainers.data import prepare
 from trainers.data.forms import tokenize
-from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.models import chat_template, load
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.training import SftSpec
@@ -121,7 +121,7 @@ def test_trained_base_model_stops_by_itself_in_lm_eval(base, tmp_path):
         part.save_pretrained(tmp_path / "model")
 
     saved = load.load(str(tmp_path / "model"))
-    lm = harness.open_model(saved, EvaluateSpec(benchmarks=["ifeval"], batch_size=1))
+    lm = open_model(saved, EvaluateSpec(benchmarks=["ifeval"], batch_size=1))
     prompt = lm.apply_chat_template([QUESTION])
     options = {"until": [], "do_sample": False, "temperature": 0.0, "max_gen_toks": 100}
     asked = Instance("generate_until", {}, (prompt, options), 0)

@@ -18,6 +18,7 @@ from transformers import (
 
 from tests.trainers.small_models import small
 from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.inference.harness_model import in_bfloat16
 from trainers.models import adapters, load, quantized
 from trainers.specs.adapter import Adapter
@@ -162,7 +163,7 @@ def test_benchmarks_score_the_active_adapter_as_the_merged_one(dtype, near, fold
     spec = EvaluateSpec(benchmarks=["world_choice", "world_instruction"], limit=6, dtype=dtype)
 
     def scores(merged: bool) -> list[float]:
-        lm = harness.open_model(load.load(str(folder), merged=merged), spec)
+        lm = open_model(load.load(str(folder), merged=merged), spec)
         evaluations = [harness.score(lm, benchmarks.find(name), spec) for name in spec.benchmarks]
         return [score.value for evaluation in evaluations for score in evaluation.scores]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.trainers.weights import EXACT, distance, flat
-from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms.tokenize import IGNORED
 from trainers.models import load
 from trainers.ops import dpo_loss, likelihood
 from trainers.ops.packed_attention import Example
 from trainers.ops.reference import reference as reference_of
+from trainers.processes import attempt
 from trainers.specs.preference import DpoSpec
 from trainers.stages import dpo, reference_pass
 

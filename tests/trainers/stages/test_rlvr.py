@@ -10,12 +10,12 @@ import torch
 import trl
 
 from tests.trainers.weights import EXACT, distance, flat
-from trainers import attempt
 from trainers.data import prepare
 from trainers.data.forms import preference_pairs
 from trainers.data.forms.pairs import Pair
 from trainers.evaluate import heldout_reward
 from trainers.models import load
+from trainers.processes import attempt
 from trainers.specs.rlvr import RlvrSpec
 from trainers.specs.training import SftSpec
 from trainers.stages import rlvr, sampling

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import dispatch, process
+from trainers import dispatch
 from trainers.models import load
+from trainers.processes import process
 from trainers.specs.conditions import Conditions, Sharding
 from trainers.specs.kinds import KINDS
 from trainers.steps import distributed

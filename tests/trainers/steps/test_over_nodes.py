@@ -16,8 +16,8 @@ import psutil
 import pytest
 import torch
 
-from trainers import helpers, nodes
-from trainers.nodes import NodeLost
+from trainers.processes import nodes, replicas
+from trainers.processes.nodes import NodeLost
 from trainers.specs.result import OutOfTime
 from trainers.steps import over_nodes
 from trainers.steps.distributed import LOCALHOST, RankFailed
@@ -166,21 +166,21 @@ def dies(loaded: Loaded, share: int) -> None:
 
 @pytest.mark.slow
 def test_scores_are_divided_over_nodes_in_order(node):
-    setting = helpers.Setting(4, 1, 0.0, opened, ("here",))
-    elsewhere = [helpers.Elsewhere(node, None, ("there",))]
-    with helpers.started(setting, Loaded("here"), elsewhere):
-        assert helpers._current is not None
-        results = helpers._current.run(where, [(n,) for n in range(4)])
+    setting = replicas.ReplicaSetting(4, 1, 0.0, opened, ("here",))
+    elsewhere = [replicas.RemoteReplicas(node, None, ("there",))]
+    with replicas.started(setting, Loaded("here"), elsewhere):
+        assert replicas._current is not None
+        results = replicas._current.run(where, [(n,) for n in range(4)])
         assert [result[0] for result in results] == [0, 1, 2, 3]
         assert [result[1] for result in results] == ["here", "here", "there", "there"]
         assert [result[2] == node.pid for result in results] == [False, False, True, True]
-        fewer = helpers._current.run(where, [(n,) for n in range(3)])
+        fewer = replicas._current.run(where, [(n,) for n in range(3)])
         assert [result[0] for result in fewer] == [0, 1, 2]
-        with pytest.raises(helpers.HelperFailed, match="on node other: process 3 of 4 died"):
-            helpers._current.run(dies, [(n,) for n in range(4)])
+        with pytest.raises(replicas.ReplicaFailed, match="on node other: process 3 of 4 died"):
+            replicas._current.run(dies, [(n,) for n in range(4)])
         psutil.Process(node.pid).kill()
-        with pytest.raises(helpers.HelperFailed, match=r"on node other: .*lost") as raised:
-            helpers._current.run(where, [(n,) for n in range(4)])
+        with pytest.raises(replicas.ReplicaFailed, match=r"on node other: .*lost") as raised:
+            replicas._current.run(where, [(n,) for n in range(4)])
         assert isinstance(raised.value.__cause__, NodeLost)
 
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainers import dispatch, process
+from trainers import dispatch
 from trainers.models import adapters, load, shapes
 from trainers.ops import half_weights
+from trainers.processes import process
 from trainers.specs.conditions import Conditions, Sharding
 from trainers.specs.kinds import KINDS
 from trainers.specs.result import BudgetTooLarge, StageResult

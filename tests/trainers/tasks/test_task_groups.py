@@ -5,6 +5,7 @@ import json
 import pytest
 
 from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks, metrics, task_groups, task_index
 from trainers.tasks.task_files import TaskFileError
@@ -52,7 +53,7 @@ def inside(folder) -> str:
 
 @pytest.fixture(scope="module")
 def lm(tiny):
-    return harness.open_model(tiny, EvaluateSpec(benchmarks=[]))
+    return open_model(tiny, EvaluateSpec(benchmarks=[]))
 
 
 def score(lm, name, **settings):

@@ -7,9 +7,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from tests.trainers.small_models import example, small
-from trainers import process
 from trainers.ops import half_weights, packed_attention
 from trainers.ops.packed_attention import rows
+from trainers.processes import process
 from trainers.training import compiled
 
 pytestmark = [

@@ -5,8 +5,8 @@ import pytest
 from sweep.execution.calibration import calibrate, train_speed
 from sweep.price import calibration
 from sweep.resolve.resolve import CannotStart
-from trainers import devices
 from trainers.models import load as models
+from trainers.processes import devices
 
 SHARDED = "resources={cpus_per_trial: 2, ranks_per_trial: 2, sharding: full}"
 

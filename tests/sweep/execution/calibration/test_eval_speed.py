@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sweep.execution.calibration import eval_speed
-from trainers.evaluate import harness
+from trainers.evaluate.open_model import open_model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.tasks import benchmarks
 
@@ -38,7 +38,7 @@ def test_a_gpu_waits_for_the_longest_answer_of_the_last_ones():
 @pytest.mark.parametrize("name", ["world_arithmetic", "world_choice"])
 def test_benchmark_is_timed_and_the_model_left_as_it_was(tiny, name):
     spec = EvaluateSpec(benchmarks=[name], limit=8)
-    lm = harness.open_model(tiny, spec)
+    lm = open_model(tiny, spec)
     speed = eval_speed.measure(lm, benchmarks.find(name), spec, seconds=1.0)
     assert speed["seconds_per_item"] > 0 and speed["seconds"] >= 0
     assert speed["items"] == 8

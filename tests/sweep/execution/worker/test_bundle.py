@@ -24,9 +24,10 @@ from sweep.plan import trials
 from sweep.resolve.resolve import resolve
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt, files
+from trainers import files
 from trainers.lanes import room
 from trainers.models import adapters
+from trainers.processes import attempt
 from trainers.specs.adapter import Adapter
 
 GRID = """\

@@ -16,7 +16,8 @@ from sweep.resolve.resolve import resolve
 from sweep.schedule.queue import Pending, TrialQueue
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt, hub
+from trainers import hub
+from trainers.processes import attempt
 from trainers.specs.data import DataSpec, Model
 
 NEEDED = hub.Needs(models=(Model(name="maker/base"),), data=(), evaluate=None, offline=False)

@@ -16,7 +16,8 @@ from sweep.execution.job import Limits
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.worker import watchdog
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt, files
+from trainers import files
+from trainers.processes import attempt
 
 ROOT = Path(watchdog.__file__).parents[3]
 
@@ -27,7 +28,7 @@ from sweep.execution import job
 from sweep.execution.job import Limits
 from sweep.execution.worker.watchdog import Watchdog
 from sweep.storage.trial_folder import TrialFolder
-from trainers import attempt
+from trainers.processes import attempt
 
 job.GRACE_SECONDS = 1.0
 

@@ -13,22 +13,22 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from trainers import attempt, process
-from trainers.attempt import Attempt
-from trainers.nodes import Node, NodeLost
+from trainers.processes import attempt, process
+from trainers.processes.attempt import Attempt
+from trainers.processes.nodes import Node, NodeLost
 
 Result = TypeVar("Result")
 
 
-class HelperFailed(Exception):
+class ReplicaFailed(Exception):
     """One of the processes failed; the message has its number and what it says."""
 
 
-class Setting(NamedTuple):
+class ReplicaSetting(NamedTuple):
     """Of the processes of one trial; all of it is pickled."""
 
     ranks: int
-    """Processes in all, with the one that has the helpers."""
+    """Processes in all, with the one that asks the others."""
     threads: int
     gpus: float
     open_model: Callable[..., Any]
@@ -36,20 +36,22 @@ class Setting(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-class Elsewhere(NamedTuple):
+class RemoteReplicas(NamedTuple):
     """Another node with as many of the processes as this one."""
 
     node: Node
     attempt: Attempt | None
     """As it is there."""
     arguments: tuple[Any, ...]
-    """Of `Setting.open_model`, as they are there."""
+    """Of `ReplicaSetting.open_model`, as they are there."""
 
 
-class Helpers:
+class Replicas:
     """For one model, `loaded` in this process."""
 
-    def __init__(self, setting: Setting, loaded: Any, elsewhere: Sequence[Elsewhere] = ()):
+    def __init__(
+        self, setting: ReplicaSetting, loaded: Any, elsewhere: Sequence[RemoteReplicas] = ()
+    ):
         self.ranks = setting.ranks
         self.loaded = loaded
         self._elsewhere = elsewhere
@@ -67,7 +69,7 @@ class Helpers:
         `first()` where it is given.
 
         Raises:
-            HelperFailed: a process failed, or was killed.
+            ReplicaFailed: a process failed, or was killed.
         """
         waiting = self._pools.submit(work, shares[1 : self._here])
         replies = []
@@ -82,8 +84,8 @@ class Helpers:
         for node, reply in replies:
             try:
                 results += reply.result()
-            except (HelperFailed, NodeLost) as error:
-                raise HelperFailed(f"on node {node.name}: {error}") from error
+            except (ReplicaFailed, NodeLost) as error:
+                raise ReplicaFailed(f"on node {node.name}: {error}") from error
         return results
 
     def close(self) -> None:
@@ -93,7 +95,7 @@ class Helpers:
 class _Pools:
     """The processes of one node, each with the device whose number is its place among them."""
 
-    def __init__(self, places: range, this: Attempt | None, setting: Setting):
+    def __init__(self, places: range, this: Attempt | None, setting: ReplicaSetting):
         spawn = multiprocessing.get_context("spawn")
         begin = (os.getpid(), this, setting)
         self._pools = [ProcessPoolExecutor(1, spawn, _begin, (place, *begin)) for place in places]
@@ -117,9 +119,9 @@ def _results(waiting: Sequence[Future[Any]], first: int, ranks: int) -> list[Any
         try:
             results.append(future.result())
         except BrokenProcessPool as error:
-            raise HelperFailed(f"{who} died (killed, or out of memory)") from error
+            raise ReplicaFailed(f"{who} died (killed, or out of memory)") from error
         except Exception as error:
-            raise HelperFailed(f"{who}: {type(error).__name__}: {error}") from error
+            raise ReplicaFailed(f"{who}: {type(error).__name__}: {error}") from error
     return results
 
 
@@ -129,7 +131,7 @@ _serving: list[_Pools] = []
 
 def _serve(
     this: Attempt | None,
-    setting: Setting,
+    setting: ReplicaSetting,
     first: int,
     here: int,
     work: Callable[..., Any],
@@ -141,18 +143,20 @@ def _serve(
     return _results(_serving[0].submit(work, shares), first, setting.ranks)
 
 
-_current: Helpers | None = None
+_current: Replicas | None = None
 
 
 @contextmanager
-def started(setting: Setting, loaded: Any, elsewhere: Sequence[Elsewhere] = ()) -> Iterator[None]:
+def started(
+    setting: ReplicaSetting, loaded: Any, elsewhere: Sequence[RemoteReplicas] = ()
+) -> Iterator[None]:
     """Until the end of the block, work with the model of `loaded` can be divided; with one rank
     this starts nothing."""
     global _current
     if setting.ranks == 1:
         yield
         return
-    before, here = _current, Helpers(setting, loaded, elsewhere)
+    before, here = _current, Replicas(setting, loaded, elsewhere)
     _current = here
     try:
         yield
@@ -161,22 +165,22 @@ def started(setting: Setting, loaded: Any, elsewhere: Sequence[Elsewhere] = ()) 
         here.close()
 
 
-def of(loaded: Any) -> Helpers | None:
+def of(loaded: Any) -> Replicas | None:
     """Those that hold this model; None where it is in this process alone."""
     return _current if _current is not None and _current.loaded.model is loaded.model else None
 
 
 class _Here(NamedTuple):
     attempt: Attempt | None
-    setting: Setting
+    setting: ReplicaSetting
 
 
 _here: list[_Here] = []
 _loaded: list[Any] = []
-"""Of a helper's process."""
+"""Of a process beside the first."""
 
 
-def _begin(place: int, parent: int, this: Attempt | None, setting: Setting) -> None:
+def _begin(place: int, parent: int, this: Attempt | None, setting: ReplicaSetting) -> None:
     process.end_with(parent)
     import torch
 

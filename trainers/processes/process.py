@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from trainers import devices
+from trainers.processes import devices
 
 PR_SET_PDEATHSIG = 1
 """Linux, prctl(2): the signal that a process gets when its parent ends."""

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from trainers import attempt, files
-from trainers.attempt import Superseded
+from trainers import files
+from trainers.processes import attempt
+from trainers.processes.attempt import Superseded
 from trainers.steps import checkpoints, state
 
 

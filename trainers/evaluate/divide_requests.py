@@ -1,6 +1,7 @@
-"""lm-eval's requests, divided over the processes that hold the model (`trainers/helpers.py`).
+"""lm-eval's requests, divided over the processes that hold the model.
 
-lm-eval itself, its prompts and its metrics run in one process; the model's answers come from all.
+lm-eval itself, its prompts and its metrics run in one process; the model's answers come from all
+(`trainers/processes/replicas.py`).
 Log-likelihoods are computed in the same units of requests whatever the number of processes, so that
 they are the same to the bit; an answer that is written depends on those beside it by no more than
 rounding.
@@ -11,9 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from trainers import helpers
 from trainers.models import load
-from trainers.specs.evaluation import EvaluateSpec
+from trainers.processes import replicas
 
 UNITS = 8
 """Of the log-likelihoods of one call: as many processes as a node has GPUs have one each."""
@@ -24,6 +24,9 @@ UNIT_REQUESTS = 512
 ANSWERS = "generate_until"
 METHODS = ("loglikelihood", "loglikelihood_rolling", ANSWERS)
 
+OpenModel = Callable[[load.Loaded], Any]
+"""Opens the model of a process as lm-eval wants it; pickled for the others."""
+
 Known = dict[Any, tuple[float, bool]]
 """Log-likelihoods by (context, continuation), computed along with answers."""
 
@@ -32,13 +35,14 @@ class Sent(NamedTuple):
     """What another process gets of a request."""
 
     args: tuple[Any, ...]
-    foreseen: list[tuple[str, str]]
+    expected: list[tuple[str, str]]
 
 
-def divide(lm: Any, loaded: load.Loaded, spec: EvaluateSpec) -> Any:
-    """Have `lm`, which computes with `loaded`, answer in units, and its helpers their share."""
+def divide(lm: Any, loaded: load.Loaded, open_there: OpenModel) -> Any:
+    """Have `lm`, which computes with `loaded`, answer in units, and its replicas their share, each
+    with what `open_there` makes of its own copy of the model."""
     for method in METHODS:
-        setattr(lm, method, partial(_answers, lm, getattr(lm, method), method, loaded, spec))
+        setattr(lm, method, partial(_answers, lm, getattr(lm, method), method, loaded, open_there))
     return lm
 
 
@@ -47,12 +51,12 @@ def _answers(
     here: Callable[..., list[Any]],
     method: str,
     loaded: load.Loaded,
-    spec: EvaluateSpec,
+    open_there: OpenModel,
     requests: Sequence[Any],
     **options: Any,
 ) -> list[Any]:
     """What `here`, the method of `lm`, returns."""
-    others = helpers.of(loaded)
+    others = replicas.of(loaded)
     known = _known(lm)
     here_already = known if method == "loglikelihood" else {}
     asked = [n for n, one in enumerate(requests) if not here_already or one.args not in known]
@@ -66,7 +70,7 @@ def _answers(
         shares = [units[rank::ranks] for rank in range(min(ranks, len(units)))]
         sent = [[[_sent(lm, requests[n]) for n in unit] for unit in share] for share in shares]
         first = partial(_own, here, [[requests[n] for n in unit] for unit in shares[0]], options)
-        work = partial(_elsewhere, method, spec)
+        work = partial(_elsewhere, method, open_there)
         own, *rest = others.run(work, [(part,) for part in sent], first)
         answers |= zip(itertools.chain(*shares[0]), own, strict=True)
         for share, (values, ahead, cut) in zip(shares[1:], rest, strict=True):
@@ -98,7 +102,7 @@ def _cut_prompts(lm: Any) -> set[str]:
 
 
 def _sent(lm: Any, request: Any) -> Sent:
-    ahead = getattr(lm, "foreseen", None)
+    ahead = getattr(lm, "expected", None)
     return Sent(request.args, [] if ahead is None else list(ahead(request)))
 
 
@@ -109,28 +113,27 @@ def _own(
 
 
 _opened: list[Any] = []
-"""lm-eval's view of the model, in a helper's process."""
+"""lm-eval's view of the model, in the process of a replica."""
 
 
 def _elsewhere(
-    method: str, spec: EvaluateSpec, loaded: load.Loaded, units: list[list[Sent]]
+    method: str, open_there: OpenModel, loaded: load.Loaded, units: list[list[Sent]]
 ) -> tuple[list[Any], Known, set[str]]:
-    """The answers to requests, the log-likelihoods that were foreseen of them, and the prompts that
-    were cut."""
-    from trainers.evaluate import harness
+    """The answers to requests, log-likelihoods of the continuations expected after them, and the
+    prompts that were cut."""
     from trainers.inference import harness_model
 
     if not _opened:
-        _opened.append(harness.open_whole(loaded, spec))
+        _opened.append(open_there(loaded))
     lm = _opened[0]
     harness_model.begin(lm)
     answers: list[Any] = []
     ahead: Known = {}
     for unit in units:
-        if not any(sent.foreseen for sent in unit):
+        if not any(sent.expected for sent in unit):
             answers += getattr(lm, method)(unit)
             continue
-        with lm.foreseeing(lambda sent: sent.foreseen):
+        with lm.expecting(lambda sent: sent.expected):
             answers += getattr(lm, method)(unit)
             ahead |= _known(lm)
     return answers, ahead, _cut_prompts(lm)

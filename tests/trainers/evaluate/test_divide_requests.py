@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.own_task import WRITTEN, own_task
-from trainers import helpers, process
 from trainers.data import prepare
-from trainers.evaluate import divided, harness, heldout_loss
-from trainers.helpers import HelperFailed, Setting
+from trainers.evaluate import divide_requests, harness, heldout_loss
+from trainers.evaluate.open_model import open_model
 from trainers.models import load
 from trainers.ops.likelihood import pair_log_probabilities
+from trainers.processes import process, replicas
+from trainers.processes.replicas import ReplicaFailed, ReplicaSetting
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.preference import DpoSpec
 from trainers.specs.training import SftSpec
@@ -26,7 +27,7 @@ SPEC = EvaluateSpec(benchmarks=[], limit=40, dtype="float32")
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch):
-    monkeypatch.setattr(divided, "UNIT_REQUESTS", 8)
+    monkeypatch.setattr(divide_requests, "UNIT_REQUESTS", 8)
     process.prepare(1)
 
 
@@ -38,8 +39,8 @@ def loaded():
 @pytest.fixture(scope="module")
 def two(loaded):
     """Another process with the same model, while the block is open; started once."""
-    with helpers.started(Setting(2, 1, 0.0, load.load, ("tiny",)), loaded):
-        others = helpers.of(loaded)
+    with replicas.started(ReplicaSetting(2, 1, 0.0, load.load, ("tiny",)), loaded):
+        others = replicas.of(loaded)
         assert others is not None
         yield others
 
@@ -50,8 +51,8 @@ def alone(two, loaded, monkeypatch):
 
     def alone(work):
         with monkeypatch.context() as patched:
-            patched.setattr(helpers, "_current", None)
-            assert helpers.of(loaded) is None
+            patched.setattr(replicas, "_current", None)
+            assert replicas.of(loaded) is None
             return work()
 
     return alone
@@ -79,7 +80,7 @@ def table(evaluation):
 @pytest.mark.parametrize("name", ["world_choice", "world_continuation"])
 def test_choices_have_the_same_scores_and_items(name, loaded, alone, asked):
     def score():
-        lm = harness.open_model(loaded, SPEC)
+        lm = open_model(loaded, SPEC)
         return table(harness.score(lm, benchmarks.find(name), SPEC))
 
     together = score()
@@ -89,11 +90,11 @@ def test_choices_have_the_same_scores_and_items(name, loaded, alone, asked):
 
 def test_answers_are_the_same_and_their_companions_but_for_rounding(loaded, alone, asked):
     def score():
-        lm = harness.open_model(loaded, SPEC)
+        lm = open_model(loaded, SPEC)
         return harness.score(lm, benchmarks.find("world_arithmetic"), SPEC)
 
     together, whole = score(), alone(score)
-    assert len(asked) == 1, "what is foreseen comes along with the answers"
+    assert len(asked) == 1, "expected continuations come along with the answers"
     assert together.scores[0] == whole.scores[0]
     for one, other in zip(together.scores, whole.scores, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-5)
@@ -111,7 +112,7 @@ def test_prompts_that_another_process_cuts_are_counted(loaded, asked, tmp_path):
     items = [{"q": f"{number} {'word ' * 3000}"} for number in range(4)]
     benchmark = benchmarks.find(str(own_task(tmp_path, items, WRITTEN + few)))
     with pytest.warns(UserWarning, match="mine: 4 prompts"):
-        settings = harness.score(harness.open_model(loaded, SPEC), benchmark, SPEC).settings
+        settings = harness.score(open_model(loaded, SPEC), benchmark, SPEC).settings
     assert asked and settings["cut_prompts"] == 4
 
 
@@ -142,7 +143,7 @@ def test_log_probabilities_of_pairs_are_the_same(loaded, alone, asked, tmp_path)
 
 
 def test_another_model_than_the_helpers_hold_is_not_divided(two):
-    assert helpers.of(load.load("tiny")) is None
+    assert replicas.of(load.load("tiny")) is None
 
 
 def fails(loaded: load.Loaded, where: int) -> int:
@@ -152,7 +153,7 @@ def fails(loaded: load.Loaded, where: int) -> int:
 
 
 def test_a_process_that_fails_is_named_with_its_message_and_goes_on(two):
-    with pytest.raises(HelperFailed, match="process 1 of 2: ValueError: a wrong token"):
+    with pytest.raises(ReplicaFailed, match="process 1 of 2: ValueError: a wrong token"):
         two.run(fails, [(0,), (1,)])
     assert two.run(fails, [(0,), (2,)]) == [0, 2]
 
@@ -168,10 +169,10 @@ def refuses_and_then_dies(marker: str) -> load.Loaded:
 @pytest.mark.slow
 def test_weights_that_cannot_be_opened_and_a_killed_process_are_told(loaded, tmp_path):
     marker = str(tmp_path / "asked")
-    with helpers.started(Setting(2, 1, 0.0, refuses_and_then_dies, (marker,)), loaded):
-        others = helpers.of(loaded)
+    with replicas.started(ReplicaSetting(2, 1, 0.0, refuses_and_then_dies, (marker,)), loaded):
+        others = replicas.of(loaded)
         assert others is not None
-        with pytest.raises(HelperFailed, match="process 1 of 2: ModelUnavailable: model"):
+        with pytest.raises(ReplicaFailed, match="process 1 of 2: ModelUnavailable: model"):
             others.run(fails, [(0,), (2,)])
-        with pytest.raises(HelperFailed, match="process 1 of 2 died"):
+        with pytest.raises(ReplicaFailed, match="process 1 of 2 died"):
             others.run(fails, [(0,), (2,)])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainers import devices
+from trainers.processes import devices
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 H100 = 80 * 2**30
 SHARES = (0.25, 0.5, 1, 2)
 
@@ -169,4 +169,4 @@ def test_cores_are_counted_in_one_place():
         for path in (ROOT / package).rglob("*.py")
         if any(name in path.read_text(encoding="utf-8") for name in COUNTS_CORES)
     }
-    assert elsewhere == {"trainers/devices.py"}
+    assert elsewhere == {"trainers/processes/devices.py"}
