@@ -65,6 +65,7 @@ TASKS = {
         Task("rewardbench_reasoning", "RewardBench, Reasoning", "other", 0.5, REWARD_MODELS),
         Task("ufb", "UFB test_prefs", "other", 0.5, REWARD_MODELS),
         Task("pair_accuracy", "Held-out pairs", "other", 0.5, "accuracy on held-out pairs"),
+        Task("ranking_accuracy", "Ranking accuracy", "other", 0.5, "arXiv 2405.19534"),
         Task(  # what a guess earns hangs on the grader, which may be the user's
             "heldout_reward", "Held-out reward", "other", None, "reward on held-out prompts", False
         ),

@@ -46,6 +46,7 @@ def axis_section(axis: SettingAxis, place: Place) -> dict[str, Any]:
         "id": f"{place.prefix}axis-{safe(axis.id)}",
         "title": f"{title(axis.stage)} across {_what(axis)}{held}",
         "name": axis.name,
+        "notes": axis_sentences.notes(axis),
         "shown": [_shown(axis, on, place) for on in axis.benchmarks],
     }
 
@@ -115,6 +116,7 @@ def as_json(axis: SettingAxis) -> dict[str, Any]:
             }
             for on in axis.benchmarks
         },
+        "notes": axis_sentences.notes(axis),
     }
 
 

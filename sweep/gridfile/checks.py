@@ -28,7 +28,6 @@ from trainers.rewards import own_function
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.kinds import KINDS
 from trainers.specs.optimizer import UNSHARDED
-from trainers.specs.training import heldout_score
 from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -281,7 +280,7 @@ def _parent(
     spec = start.cells[0][1]
     listed = [name for name in evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     allowed = [name for name in listed if benchmarks.find(name).scores == spec.LEAVES]
-    own = heldout_score([spec for _, spec in start.cells])
+    own = choosing.own_score(start, stages)
     if own is not None and spec.heldout != 0:
         allowed.insert(0, own.benchmark)
     if not allowed:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid
 from trainers import files
 from trainers.specs.fields import Strict
 from trainers.specs.identity import identity
 from trainers.specs.kinds import StageSpec
-from trainers.specs.training import TrainingSpec, heldout_score
+from trainers.specs.training import TrainingSpec
 from trainers.tasks import benchmarks, metrics
 
 
@@ -98,7 +99,7 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
     it."""
     for other, stage in grid.stages.items():
         spec = stage.cells[0][1]
-        slice_, hashed = heldout_score([spec for _, spec in stage.cells]), spec.HELDOUT
+        slice_, hashed = choosing.own_score(stage, grid.stages), spec.HELDOUT
         if slice_ is None or hashed is None or spec.heldout == 0:
             continue
         if other == name:

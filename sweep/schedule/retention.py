@@ -41,6 +41,8 @@ class WeightRetention:
         """Of stages with `keep: best`: the scores, as far as they were looked at."""
         self._diverged: set[str] = set()
         """Settings of which a seed has diverged, so that their cell can never be best."""
+        self._unranked: set[str] = set()
+        """Keys of those that an earlier version scored without the metric that tells the best."""
         self._weights: set[str] = set()
         """Keys of those whose weights are there, as far as they were looked at."""
         waiting = {trial.stage for trial in planned if trial.waits}
@@ -84,12 +86,15 @@ class WeightRetention:
         self._known[trial.key] = ranking.scored(trial, self._trials, folder, evaluation)
         if folder.has_weights():
             self._weights.add(trial.key)
+        if self._known[trial.key].value is None and ranking.lacks_metric(folder, evaluation):
+            self._unranked.add(trial.key)
         if (folder.training() or {}).get("status") == "diverged":
             self._diverged.add(self._known[trial.key].setting)
 
     def _held(self, stage: str, spared: Collection[str] = ()) -> set[str]:
         """Keys of the trials that `keep: best` holds: the first seed with weights of the best cell
-        that has any, and of each cell that still lacks a seed which will run."""
+        that has any, and of each cell that still lacks a seed which will run; and what cannot be
+        ranked."""
         trials = [
             key for key in self._known if self._trials[key].stage == stage and key not in spared
         ]
@@ -101,7 +106,8 @@ class WeightRetention:
         ]
         first = {cell: cell.with_weights(self._weights.__contains__) for cell in cells}
         best = next(filter(None, first.values()), None)
-        return {key for key in (best, *(first[cell] for cell in undecided)) if key is not None}
+        kept = {key for key in (best, *(first[cell] for cell in undecided)) if key is not None}
+        return kept | (self._unranked & {*trials})
 
     def _remove_if_free(
         self, trial: Trial, held: Collection[str], spared: Collection[str] = ()

@@ -55,6 +55,16 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         marks = [want.fingerprint]
         if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):
             continue
+        if unranked := [
+            trial for trial in candidates if ranking.lacks_metric(folder.trial(trial), want.record)
+        ]:
+            record = folder.trial(unranked[0]).scores(want.fingerprint)
+            impossible[name] = (
+                f"{name}: {len(unranked)} of {len(candidates)} models of {start} were scored by an "
+                f"earlier version, without {want.metric}; delete {folder.to_delete(record)} and "
+                "the like to score them anew, or give a model's key as `parent`"
+            )
+            continue
         cells = [cell for cell in rank(candidates, by_key, folder, want) if cell.complete]
         if not cells:
             impossible[name] = f"{name}: no cell of {start} has ended without diverging"

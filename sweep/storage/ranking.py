@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.tables.records.score_record import primary_metric, problem
+from analysis.tables.records.score_record import primary_metric, problem, recorded_as
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
@@ -153,7 +153,8 @@ def scored(
 
 
 def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The score that the evaluation goes by; empty where there is none, or no finite one.
+    """The score that the evaluation goes by; empty where there is none, or no finite one, or the
+    record is of an earlier version and lacks its metric.
 
     Raises:
         Damaged: the record holds what no benchmark gives.
@@ -164,9 +165,19 @@ def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, 
         for score in record["scores"]:
             if told := problem(score):
                 raise Damaged(f"{path}: {told}")
+        if recorded_as(record, evaluation) != evaluation["benchmark"]:
+            return {}
         metric = primary_metric(record["scores"], evaluation.get("metric"))
         for score in record["scores"]:
             value = score["value"]
             if score.get("metric") == metric and value is not None and math.isfinite(value):
                 return score
     return {}
+
+
+def lacks_metric(folder: TrialFolder, evaluation: dict[str, Any]) -> bool:
+    """Whether an earlier version has scored the model without the metric that now counts."""
+    path = folder.scores(evaluation["fingerprint"])
+    record = files.read_json(path)
+    with files.shaped(path):
+        return record is not None and recorded_as(record, evaluation) != evaluation["benchmark"]
