@@ -91,6 +91,7 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         made.append(
             f"{name} starts from {parent.readable} ({parent.key}): {want.benchmark} "
             f"{best.value:.4g}, the best of {len(cells)} cells ({better} is better), {seeds}"
+            f"{ranking.doubt(cells)}"
         )
     return Resolved(made, impossible)
 

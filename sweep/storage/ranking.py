@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis.tables.records.score_record import primary_metric, problem, recorded_as
+from analysis.text import counted
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
@@ -22,6 +23,9 @@ from trainers.specs.identity import NOT_IN_IDENTITY
 
 Record = dict[str, Any]
 """Content of a trial.json."""
+
+LEVEL = 1e-9
+"""Scores nearer than this are equal but for rounding."""
 
 _NO_SETTING = frozenset({"seed", *NOT_IN_IDENTITY})
 
@@ -81,6 +85,27 @@ def rank(trials: Iterable[Scored]) -> list[Cell]:
         settings[trial.setting].append(trial)
     cells = [cell for group in settings.values() if (cell := _cell(group)) is not None]
     return sorted(cells, key=lambda cell: (not cell.complete, -cell.merit, cell.key))
+
+
+def doubt(cells: Sequence[Cell]) -> str:
+    """How little tells the first of ranked cells, all complete, from the others, in words; empty
+    where nothing else is as good."""
+    first, *others = cells
+    gaps = [first.merit - cell.merit for cell in others]
+    level = sum(gap < LEVEL for gap in gaps)
+    near = sum(LEVEL <= gap <= (first.stderr or 0) for gap in gaps)
+    told = ""
+    if level:
+        of_all = f"; all {len(cells)} cells are level"
+        told += of_all if level == len(others) else f"; {_others(level, 'is', 'are')} level with it"
+        told += ", and the key alone decides"
+    if near:
+        told += f"; {_others(near, 'lies', 'lie')} within its standard error ({first.stderr:.2g})"
+    return told
+
+
+def _others(count: int, one: str, several: str) -> str:
+    return f"{counted(count, 'other cell')} {one if count == 1 else several}"
 
 
 def looks_better(cells: Sequence[Cell]) -> Cell | None:
