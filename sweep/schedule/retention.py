@@ -1,7 +1,8 @@
 """Which weights stay: the `keep` of a stage, carried out by the driver.
 
 A trial's weights are removed once all its scores are there and no child has to start from them any
-more. A marker beside the records says that they were removed on purpose. `keep: best` keeps the
+more. A marker beside the records says that they were removed on purpose. A reward model that a
+stage of the grid names stays. `keep: best` keeps the
 first seed of the best cell (sweep/storage/ranking.py), and until that is decided those of every
 cell that may yet be it. Where seeds are added later, a cell whose weights are gone may become the
 best one; the best of those that have weights then keeps its own.
@@ -9,6 +10,7 @@ best one; the best of those that have weights then keeps its own.
 
 from collections import defaultdict
 from collections.abc import Collection
+from pathlib import Path
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
@@ -50,6 +52,18 @@ class WeightRetention:
         stages = selection.stages_of(self._grid, self._folder) if waiting else {}
         self._awaited = {trial.key for start in starts for trial in stages[start]}
         """Keys of the trials among which a parent is still to be chosen."""
+        self._reward_models = self._of_stages()
+        """Keys of the trials whose model is the `reward_model` of a stage."""
+
+    def _of_stages(self) -> set[str]:
+        specs = [spec for stage in self._grid.stages.values() for _, spec in stage.cells]
+        names = {getattr(spec, "reward_model", None) for spec in specs} - {None}
+        models = {Path(name).resolve() for name in names}
+        return {
+            trial.key
+            for trial in (self._trials.values() if models else ())
+            if self._folder.trial(trial).model.resolve() in models
+        }
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:
         """For the start and the end of a run. `spared` are trials that will never run."""
@@ -113,7 +127,9 @@ class WeightRetention:
         self, trial: Trial, held: Collection[str], spared: Collection[str] = ()
     ) -> None:
         folder = self._folder.trial(trial)
-        if not folder.has_weights() or trial.key in self._awaited or trial.key in held:
+        if trial.key in self._awaited or trial.key in self._reward_models or trial.key in held:
+            return
+        if not folder.has_weights():
             return
         scored = folder.done([want.fingerprint for want in self._wants[trial.stage]])
         needed = any(
