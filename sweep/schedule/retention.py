@@ -2,10 +2,10 @@
 
 A trial's weights are removed once all its scores are there and no child has to start from them any
 more. A marker beside the records says that they were removed on purpose. A reward model that a
-stage of the grid names stays. `keep: best` keeps the
-first seed of the best cell (sweep/storage/ranking.py), and until that is decided those of every
-cell that may yet be it. Where seeds are added later, a cell whose weights are gone may become the
-best one; the best of those that have weights then keeps its own.
+stage of the grid names stays. `keep: best` keeps the first seed of the best cell
+(sweep/storage/ranking.py), and until that is decided those of every cell that may yet be it. Where
+seeds are added later, a cell whose weights are gone may become the best one; the best of those that
+have weights then keeps its own.
 """
 
 from collections import defaultdict

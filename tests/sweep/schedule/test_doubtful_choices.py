@@ -2,6 +2,7 @@
 
 import pytest
 
+from sweep.schedule.selection import awaited
 from sweep.storage.ranking import Cell, doubt
 from tests.sweep.schedule.test_selection import Run
 
@@ -37,3 +38,20 @@ def test_a_parent_chosen_among_zeros_is_not_called_the_best_alone(run):
         run.end(trial, 0.0)
     (line,) = run.resolve().made
     assert line.endswith("mean of 2 seeds; all 3 cells are level, and the key alone decides")
+
+
+def test_a_cell_that_failed_for_good_is_named_with_the_way_on_without_it(run):
+    best, *others, last = run.of("sft")
+    run.end(best, 0.9)
+    for trial in others:
+        run.end(trial, 0.1)
+    (line,) = awaited(run.grid, run.planned, run.folder, run.wants)
+    assert line.endswith("have their scores; 1 of 6 lack theirs"), "it may still run"
+    run.folder.trial(last).log_attempt("failed", phase="train", reason="out of memory")
+    (line,) = awaited(run.grid, run.planned, run.folder, run.wants)
+    assert line.startswith("dpo starts from the best of sft by world_choice once all of its models")
+    assert f"1 of 6 lack theirs and failed: {last.readable} ({last.key})" in line
+    key = line.partition("`parent: '")[2].partition("'`")[0]
+    assert key in {trial.key for trial in run.of("sft") if trial.key != last.key}
+    run.end(last, 0.1)
+    assert awaited(run.grid, run.planned, run.folder, run.wants) == []
