@@ -57,6 +57,7 @@ TASKS = {
         Task("ufb", "UFB test_prefs", "other", 0.5),
         # of what the sweep holds out of the training data
         Task("pair_accuracy", "Held-out pairs", "other", 0.5),
+        Task("ranking_accuracy", "Ranking accuracy", "other", 0.5),  # arXiv 2405.19534
         Task("heldout_loss", "Held-out loss", "loss", None, False),
         # what a guess earns hangs on the grader, which may be the user's
         Task("heldout_reward", "Held-out reward", "other", None, False),

@@ -70,6 +70,7 @@ class Orchestrator:
         grid = self.resolved.grid
         known = selection.known(grid, self.folder)
         self.planned = self.folder.kept(trials.trials(widened(grid), known))
+        self.choosing = (grid, self.planned, self.folder, self.resolved.evaluations)
         self.by_key = {trial.key: trial for trial in self.planned}
         self.retention.follow(self.planned)
         self.allowance.expect(
@@ -185,10 +186,9 @@ class Orchestrator:
 
     def choose_parents(self) -> bool:
         """Choose parents whose candidates all have their scores; returns whether any was chosen."""
-        asked = (self.resolved.grid, self.planned, self.folder, self.resolved.evaluations)
-        choices = selection.resolve(*asked)
+        choices = selection.resolve(*self.choosing)
         self.progress.impossible = choices.impossible
-        surpassed = [] if choices.made else selection.surpassed(*asked)
+        surpassed = [] if choices.made else selection.surpassed(*self.choosing)
         for line in (*choices.made, *choices.impossible.values(), *surpassed):
             self.say(line)
         return bool(choices.made)
@@ -282,8 +282,8 @@ class Orchestrator:
         self.retention.look_at_all(passed_over)
         states = Counter(self.progress.standing(trial, passed_over) for trial in self.shown)
         states += self.pool.to_come() if self.pool and not self.only else Counter()
-        for choice in dict.fromkeys(trial.waits for trial in self.planned if trial.waits):
-            self.say(f"{choice} is chosen when all of its models have their scores")
+        for line in selection.awaited(*self.choosing):
+            self.say(line)
         self.say("  ".join(f"{count} {state}" for state, count in states.items()))
         if spent.cost is not None:
             self.say(f"cost so far: {spent.words}")

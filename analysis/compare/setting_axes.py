@@ -24,9 +24,13 @@ from analysis.compare.source import Source
 from analysis.fit.optimum import LEVELS
 from analysis.fit.rates import RateAt, RateStatus, learning_rates
 from analysis.fit.surface import Fit
+from analysis.tables.settings import PARENT
 
 APART = 0.95
 """Probability from which the best learning rate is said to move, and a value to be the best."""
+
+OF_A_REFERENCE = ("heldout_loss", "pair_accuracy")
+"""Benchmarks of a DPO stage that are relative to the model that a trial starts from."""
 
 
 class Slope(NamedTuple):
@@ -84,7 +88,8 @@ class OnBenchmark:
 @dataclass(frozen=True)
 class SettingAxis:
     """One setting of one stage, the other settings as `held` says ("" where there are none).
-    `one_model`: all values train the same model."""
+    `one_model`: all values train the same model. `not_compared`: benchmarks whose scores are
+    relative to unlike references."""
 
     stage: str
     name: str
@@ -93,6 +98,7 @@ class SettingAxis:
     values: tuple[str, ...]
     one_model: bool
     benchmarks: tuple[OnBenchmark, ...]
+    not_compared: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -109,9 +115,15 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
         for place in places(rows, list(arms)):
             fits = [arms[arm].fits for arm in place.arms]
             names = dict.fromkeys(fit.cells.benchmark for members in fits for fit in members)
-            on = [_on(source, place, [_of(members, name) for members in fits]) for name in names]
+            relative = _relative(source, stage, place)
+            on = [
+                _on(source, place, [_of(members, name) for members in fits])
+                for name in names
+                if name not in relative
+            ]
             benchmarks = tuple(one for one in on if one is not None)
-            if benchmarks:
+            not_compared = tuple(name for name in names if name in relative)
+            if benchmarks or not_compared:
                 models = rows.loc[rows.arm.isin(place.arms), ["model", "model_parameters"]]
                 one_model = len(models.drop_duplicates()) == 1
                 axes.append(
@@ -123,9 +135,17 @@ def setting_axes(source: Source, advice: Sequence[Advice]) -> list[SettingAxis]:
                         place.values,
                         one_model,
                         benchmarks,
+                        not_compared,
                     )
                 )
     return axes
+
+
+def _relative(source: Source, stage: str, place: Place) -> tuple[str, ...]:
+    """Benchmarks that the models of an axis have of unlike references."""
+    if place.name != PARENT or source.kinds.get(stage, stage) != "dpo":
+        return ()
+    return OF_A_REFERENCE
 
 
 def _of(fits: Sequence[Fit], benchmark: str) -> Fit | None:

@@ -22,6 +22,7 @@ def axis_section(axis: SettingAxis, place: Place) -> AxisPage:
         id=f"{place.prefix}axis-{safe(axis.id)}",
         title=f"{title(axis.stage)} across {_what(axis)}{held}",
         name=axis.name,
+        notes=axis_sentences.notes(axis),
         benchmarks=[_benchmark(axis, on, place) for on in axis.benchmarks],
     )
 
@@ -91,6 +92,7 @@ def as_json(axis: SettingAxis) -> dict[str, Any]:
             }
             for on in axis.benchmarks
         },
+        "notes": axis_sentences.notes(axis),
     }
 
 

@@ -102,6 +102,7 @@ class AxisPage(NamedTuple):
     id: str
     title: str
     name: str
+    notes: list[str]
     benchmarks: list[AxisBenchmark]
 
 

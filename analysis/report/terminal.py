@@ -43,6 +43,7 @@ def _axis(axis: dict[str, Any]) -> RenderableType:
     held = f", {axis['held']}" if axis["held"] else ""
     lines = [Text(f"{title(axis['stage'])} across {axis['setting']}{held}", style="bold")]
     sentences = [text for one in axis["benchmarks"].values() for text in one["sentences"]]
+    sentences += axis.get("notes", [])
     return Group(*lines, *(Text(f"- {text}") for text in sentences), Text())
 
 

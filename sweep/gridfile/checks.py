@@ -277,7 +277,7 @@ def _parent(
             f"`{type(chooser).__name__.lower()}` runs a part of {start.name}, so its best is known "
             "only at the end; run it first and give the parent's key",
         )
-    allowed = choosing.measured(start, evaluate)
+    allowed = choosing.measured(start, stages, evaluate)
     if not allowed:
         yield path, f"the models of {start.name} have no score; set its `heldout`"
     elif (best := stage.parent.best) is not None and not any(

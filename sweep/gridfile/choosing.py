@@ -12,6 +12,8 @@ from sweep.gridfile.keys.choosers import NO_PRIOR, PUBLISHED, Decide, Search
 from sweep.gridfile.keys.schema import BASE, EACH, Stage
 from sweep.gridfile.yaml import KeyPath
 from trainers.specs.evaluation import EvaluateSpec
+from trainers.specs.identity import NOT_IN_IDENTITY
+from trainers.specs.training import HeldoutScore, heldout_score
 from trainers.tasks import benchmarks
 
 Problems = Iterator[tuple[KeyPath, str]]
@@ -29,7 +31,7 @@ def searched(search: Search, stages: dict[str, Stage], evaluate: EvaluateSpec) -
         yield ("search",), f"needs exactly one stage with a grid; there is {names}"
         return
     (stage,) = swept
-    own = stage.heldout_score
+    own = own_score(stage, stages)
     own_names: list[str] = [own.benchmark] if own else []
     allowed = list(dict.fromkeys([*own_names, *evaluate.benchmarks]))
     if not any(benchmarks.same(search.objective, name) for name in allowed):
@@ -70,7 +72,7 @@ def decided(
         path = ("stages", stage.name, "arms")
         yield path, "arms compare whole grids; `decide` runs a part: give one of them"
     yield from _one_parent("decide", stage, stages)
-    allowed = measured(stage, evaluate)
+    allowed = measured(stage, stages, evaluate)
     for index, name in enumerate(decide.benchmarks):
         if not any(benchmarks.same(name, one) for one in allowed):
             path = ("decide", "benchmarks", index)
@@ -88,6 +90,22 @@ def starts(stage: Stage, stages: dict[str, Stage]) -> int:
         return 1
     start = stages[stage.start_from]
     return starts(start, stages) * len(start.cells)
+
+
+def own_score(stage: Stage, stages: dict[str, Stage]) -> HeldoutScore | None:
+    """What the held-out slice of a stage is called, comparable over all of its models."""
+    specs = [spec for _, spec in stage.cells]
+    return heldout_score(specs, several_starts=_starts_but_for_seeds(stage, stages) > 1)
+
+
+def _starts_but_for_seeds(stage: Stage, stages: dict[str, Stage]) -> int:
+    """As `starts`, seeds of one setting as one model."""
+    if stage.start_from == BASE or stage.parent != EACH:
+        return 1
+    start = stages[stage.start_from]
+    no_setting = {"seed", *NOT_IN_IDENTITY}
+    settings = {(arm, spec.model_dump_json(exclude=no_setting)) for arm, spec in start.cells}
+    return _starts_but_for_seeds(start, stages) * len(settings)
 
 
 def _one_parent(chooser: str, stage: Stage, stages: dict[str, Stage]) -> Problems:
@@ -118,7 +136,7 @@ def _prior(prior: str, stage: Stage) -> str:
     return ""
 
 
-def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:
+def measured(stage: Stage, stages: dict[str, Stage], evaluate: EvaluateSpec) -> list[str]:
     """Benchmarks of the stage's models, its own held-out score first."""
     spec = stage.cells[0][1]
     listed = [
@@ -127,5 +145,5 @@ def measured(stage: Stage, evaluate: EvaluateSpec) -> list[str]:
         if benchmark not in benchmarks.OF_STAGES
         and benchmarks.find(benchmark).scores == spec.LEAVES
     ]
-    own = stage.heldout_score
+    own = own_score(stage, stages)
     return [own.benchmark, *listed] if own is not None and spec.heldout != 0 else listed

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sweep.gridfile import choosing
 from sweep.gridfile.keys.schema import Grid
 from trainers import files
 from trainers.specs.identity import identity
@@ -80,7 +81,7 @@ def _heldouts(grid: Grid, data: dict[str, str], name: str) -> Iterator[Wanted]:
     it."""
     for other, stage in grid.stages.items():
         spec = stage.cells[0][1]
-        slice_, hashed = stage.heldout_score, spec.HELDOUT
+        slice_, hashed = choosing.own_score(stage, grid.stages), spec.HELDOUT
         if slice_ is None or hashed is None or spec.heldout == 0:
             continue
         if other == name:

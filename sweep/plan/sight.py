@@ -61,7 +61,7 @@ def _shape(layout: Layout) -> tuple[float, ...]:
 
 
 def _of_stage(grid: Grid, stage: Stage, label: str, layout: Layout) -> Iterator[str]:
-    names = [n for n in choosing.measured(stage, grid.evaluate) if n in power.USUAL]
+    names = [n for n in choosing.measured(stage, grid.stages, grid.evaluate) if n in power.USUAL]
     if not names:
         return
     expected = {name: _expected(grid, name, layout) for name in names}

@@ -1,14 +1,16 @@
 """Which weights stay: the `keep` of a stage, carried out by the driver.
 
 A trial's weights are removed once all its scores are there and no child has to start from them any
-more. A marker beside the records says that they were removed on purpose. `keep: best` keeps the
-first seed of the best cell (sweep/storage/ranking.py), and until that is decided those of every
-cell that may yet be it. Where seeds are added later, a cell whose weights are gone may become the
-best one; the best of those that have weights then keeps its own.
+more. A marker beside the records says that they were removed on purpose. A reward model that a
+stage of the grid names stays. `keep: best` keeps the first seed of the best cell
+(sweep/storage/ranking.py), and until that is decided those of every cell that may yet be it. Where
+seeds are added later, a cell whose weights are gone may become the best one; the best of those that
+have weights then keeps its own.
 """
 
 from collections import defaultdict
 from collections.abc import Collection
+from pathlib import Path
 
 from sweep.gridfile.keys.schema import Grid
 from sweep.plan.evaluations import WantedByStage, best_by
@@ -41,6 +43,8 @@ class WeightRetention:
         """Of stages with `keep: best`: the scores, as far as they were looked at."""
         self._diverged: set[str] = set()
         """Settings of which a seed has diverged, so that their cell can never be best."""
+        self._unranked: set[str] = set()
+        """Keys of those that an earlier version scored without the metric that tells the best."""
         self._weights: set[str] = set()
         """Keys of those whose weights are there, as far as they were looked at."""
         waiting = {trial.stage for trial in planned if trial.waits}
@@ -48,6 +52,18 @@ class WeightRetention:
         stages = selection.stages_of(self._grid, self._folder) if waiting else {}
         self._awaited = {trial.key for start in starts for trial in stages[start]}
         """Keys of the trials among which a parent is still to be chosen."""
+        self._reward_models = self._of_stages()
+        """Keys of the trials whose model is the `reward_model` of a stage."""
+
+    def _of_stages(self) -> set[str]:
+        specs = [spec for stage in self._grid.stages.values() for _, spec in stage.cells]
+        names = {getattr(spec, "reward_model", None) for spec in specs} - {None}
+        models = {Path(name).resolve() for name in names}
+        return {
+            trial.key
+            for trial in (self._trials.values() if models else ())
+            if self._folder.trial(trial).model.resolve() in models
+        }
 
     def look_at_all(self, spared: Collection[str] = ()) -> None:
         """For the start and the end of a run. `spared` are trials that will never run."""
@@ -84,12 +100,15 @@ class WeightRetention:
         self._known[trial.key] = ranking.scored(trial, self._trials, folder, evaluation)
         if folder.has_weights():
             self._weights.add(trial.key)
+        if self._known[trial.key].value is None and ranking.lacks_metric(folder, evaluation):
+            self._unranked.add(trial.key)
         if (folder.training() or {}).get("status") == "diverged":
             self._diverged.add(self._known[trial.key].setting)
 
     def _held(self, stage: str, spared: Collection[str] = ()) -> set[str]:
         """Keys of the trials that `keep: best` holds: the first seed with weights of the best cell
-        that has any, and of each cell that still lacks a seed which will run."""
+        that has any, and of each cell that still lacks a seed which will run; and what cannot be
+        ranked."""
         trials = [
             key for key in self._known if self._trials[key].stage == stage and key not in spared
         ]
@@ -101,13 +120,16 @@ class WeightRetention:
         ]
         first = {cell: cell.with_weights(self._weights.__contains__) for cell in cells}
         best = next(filter(None, first.values()), None)
-        return {key for key in (best, *(first[cell] for cell in undecided)) if key is not None}
+        kept = {key for key in (best, *(first[cell] for cell in undecided)) if key is not None}
+        return kept | (self._unranked & {*trials})
 
     def _remove_if_free(
         self, trial: Trial, held: Collection[str], spared: Collection[str] = ()
     ) -> None:
         folder = self._folder.trial(trial)
-        if not folder.has_weights() or trial.key in self._awaited or trial.key in held:
+        if trial.key in self._awaited or trial.key in self._reward_models or trial.key in held:
+            return
+        if not folder.has_weights():
             return
         scored = folder.done([want.fingerprint for want in self._wants[trial.stage]])
         needed = any(

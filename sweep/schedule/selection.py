@@ -16,6 +16,9 @@ from sweep.storage.ranking import Cell
 from sweep.storage.run_folder import RunFolder
 from trainers import files
 
+NAMED = 3
+"""More models than these are not named."""
+
 
 class Resolved(NamedTuple):
     """What a look at the run folder came to."""
@@ -45,15 +48,20 @@ def stages_of(grid: Grid, folder: RunFolder) -> dict[str, list[Trial]]:
 def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage) -> Resolved:
     """Choose for each stage that waits, where all that it may start from have their scores."""
     made, impossible = [], {}
-    waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
-    stages = stages_of(grid, folder) if waiting else {}
     by_key = {trial.key: trial for trial in planned}
-    for name in dict.fromkeys(waiting):
-        start = grid.stages[name].start_from
-        candidates = [by_key[trial.key] for trial in stages[start]]
-        want = _want(grid, name, wants)
-        marks = [want.fingerprint]
-        if any(trial.waits or not folder.trial(trial).done(marks) for trial in candidates):
+    for name, candidates in _open(grid, planned, folder).items():
+        start, want = grid.stages[name].start_from, _want(grid, name, wants)
+        if _lacking(candidates, folder, want):
+            continue
+        if unranked := [
+            trial for trial in candidates if ranking.lacks_metric(folder.trial(trial), want.record)
+        ]:
+            record = folder.trial(unranked[0]).scores(want.fingerprint)
+            impossible[name] = (
+                f"{name}: {len(unranked)} of {len(candidates)} models of {start} were scored by an "
+                f"earlier version, without {want.metric}; delete {folder.to_delete(record)} and "
+                "the like to score them anew, or give a model's key as `parent`"
+            )
             continue
         cells = [cell for cell in rank(candidates, by_key, folder, want) if cell.complete]
         if not cells:
@@ -81,8 +89,47 @@ def resolve(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedBy
         made.append(
             f"{name} starts from {parent.readable} ({parent.key}): {want.benchmark} "
             f"{best.value:.4g}, the best of {len(cells)} cells ({better} is better), {seeds}"
+            f"{ranking.doubt(cells)}"
         )
     return Resolved(made, impossible)
+
+
+def awaited(grid: Grid, planned: list[Trial], folder: RunFolder, wants: WantedByStage) -> list[str]:
+    """A line for each choice that is still to be made: which models lack their scores, and the way
+    on where these have failed."""
+    lines = []
+    by_key = {trial.key: trial for trial in planned}
+    for name, candidates in _open(grid, planned, folder).items():
+        start, want = grid.stages[name].start_from, _want(grid, name, wants)
+        if not (lacking := _lacking(candidates, folder, want)):
+            continue
+        line = (
+            f"{name} starts from the best of {start} by {want.benchmark} once all of its models "
+            f"have their scores; {len(lacking)} of {len(candidates)} lack theirs"
+        )
+        if all(folder.trial(trial).failed() for trial in lacking):
+            names = [f"{trial.readable} ({trial.key})" for trial in lacking[:NAMED]]
+            more = " ..." if len(lacking) > NAMED else ""
+            line += f" and failed: {', '.join(names)}{more}"
+            ranked = rank(candidates, by_key, folder, want)
+            if ranked and ranked[0].complete:
+                line += f"; `parent: '{ranked[0].key}'`, the best so far, goes on without them"
+        lines.append(line)
+    return lines
+
+
+def _open(grid: Grid, planned: list[Trial], folder: RunFolder) -> dict[str, list[Trial]]:
+    """Stages whose choice is still to be made, with what they choose among."""
+    waiting = [trial.stage for trial in planned if trial.waits and trial.parent is None]
+    stages = stages_of(grid, folder) if waiting else {}
+    by_key = {trial.key: trial for trial in planned}
+    starts = {name: grid.stages[name].start_from for name in dict.fromkeys(waiting)}
+    return {name: [by_key[one.key] for one in stages[start]] for name, start in starts.items()}
+
+
+def _lacking(candidates: list[Trial], folder: RunFolder, want: Wanted) -> list[Trial]:
+    marks = [want.fingerprint]
+    return [one for one in candidates if one.waits or not folder.trial(one).done(marks)]
 
 
 def surpassed(

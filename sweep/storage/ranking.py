@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.tables.records.score_record import primary_metric, problem
+from analysis.tables.records.score_record import primary_metric, problem, recorded_as
+from analysis.text import counted
 from sweep.plan.trials import Trial
 from sweep.storage.run_folder import TrialFolder
 from trainers import files
@@ -22,6 +23,9 @@ from trainers.specs.identity import NOT_IN_IDENTITY
 
 Record = dict[str, Any]
 """Content of a trial.json."""
+
+LEVEL = 1e-9
+"""Scores nearer than this are equal but for rounding."""
 
 _NO_SETTING = frozenset({"seed", *NOT_IN_IDENTITY})
 
@@ -81,6 +85,27 @@ def rank(trials: Iterable[Scored]) -> list[Cell]:
         settings[trial.setting].append(trial)
     cells = [cell for group in settings.values() if (cell := _cell(group)) is not None]
     return sorted(cells, key=lambda cell: (not cell.complete, -cell.merit, cell.key))
+
+
+def doubt(cells: Sequence[Cell]) -> str:
+    """How little tells the first of ranked cells, all complete, from the others, in words; empty
+    where nothing else is as good."""
+    first, *others = cells
+    gaps = [first.merit - cell.merit for cell in others]
+    level = sum(gap < LEVEL for gap in gaps)
+    near = sum(LEVEL <= gap <= (first.stderr or 0) for gap in gaps)
+    told = ""
+    if level:
+        of_all = f"; all {len(cells)} cells are level"
+        told += of_all if level == len(others) else f"; {_others(level, 'is', 'are')} level with it"
+        told += ", and the key alone decides"
+    if near:
+        told += f"; {_others(near, 'lies', 'lie')} within its standard error ({first.stderr:.2g})"
+    return told
+
+
+def _others(count: int, one: str, several: str) -> str:
+    return f"{counted(count, 'other cell')} {one if count == 1 else several}"
 
 
 def looks_better(cells: Sequence[Cell]) -> Cell | None:
@@ -153,7 +178,8 @@ def scored(
 
 
 def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The score that the evaluation goes by; empty where there is none, or no finite one.
+    """The score that the evaluation goes by; empty where there is none, or no finite one, or the
+    record is of an earlier version and lacks its metric.
 
     Raises:
         Damaged: the record holds what no benchmark gives.
@@ -164,9 +190,19 @@ def primary_score(folder: TrialFolder, evaluation: dict[str, Any]) -> dict[str, 
         for score in record["scores"]:
             if told := problem(score):
                 raise Damaged(f"{path}: {told}")
+        if recorded_as(record, evaluation) != evaluation["benchmark"]:
+            return {}
         metric = primary_metric(record["scores"], evaluation.get("metric"))
         for score in record["scores"]:
             value = score["value"]
             if score.get("metric") == metric and value is not None and math.isfinite(value):
                 return score
     return {}
+
+
+def lacks_metric(folder: TrialFolder, evaluation: dict[str, Any]) -> bool:
+    """Whether an earlier version has scored the model without the metric that now counts."""
+    path = folder.scores(evaluation["fingerprint"])
+    record = files.read_json(path)
+    with files.shaped(path):
+        return record is not None and recorded_as(record, evaluation) != evaluation["benchmark"]

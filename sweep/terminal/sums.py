@@ -62,6 +62,13 @@ def sums(
             f"reference passes: {passes} beside the trials, each a forward pass over all pairs (a "
             "third of an epoch, or half of one under an adapter); in no hours or cost below"
         )
+    for name, stage in grid.stages.items():
+        spec = stage.cells[0][1]
+        if spec.kind == "rlvr" and spec.heldout != 0 and not stage.screens:
+            yield (
+                f"held-out prompts of {name}: answers of up to {spec.max_new_tokens:,} tokens each "
+                "by its models and by those that it may start from; in no hours or cost below"
+            )
     if cost_of_all := money.sentence(grid, planned, prices, most):
         yield cost_of_all
     if grid.decide is not None:

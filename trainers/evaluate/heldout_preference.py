@@ -11,14 +11,15 @@ from trainers.models import load
 from trainers.ops.dpo_loss import losses
 from trainers.ops.likelihood import pair_log_probabilities
 from trainers.ops.pairs import cut
-from trainers.specs.preference import DpoSpec
+from trainers.specs.preference import RANKING_ACCURACY, DpoSpec
 from trainers.tasks.registry import HELDOUT
 
 
 def score(
     spec: DpoSpec, loaded: load.Loaded, rows: Dataset, under_reference: np.ndarray, dtype: str
 ) -> Evaluation:
-    """Loss, accuracy and margin on held-out pairs, by the spec's own loss and beta.
+    """Loss, accuracy and margin on held-out pairs, by the spec's own loss and beta, and the ranking
+    accuracy, which the policy has without its reference.
 
     Raises:
         ValueError: no pair is held out.
@@ -30,10 +31,12 @@ def score(
     tokens = torch.tensor([[side.loss_tokens for side in cut(row)] for row in columns])
     by_pair = losses(policy, torch.from_numpy(under_reference), tokens, spec.loss, spec.beta)
     margin = (by_pair.chosen - by_pair.rejected).double().numpy()
+    chosen, rejected = (policy / tokens).unbind(dim=-1)
     values = {
         "loss": by_pair.loss.double().numpy(),
         "accuracy": (margin > 0).astype(float),
         "margin": margin,
+        RANKING_ACCURACY: (chosen > rejected).double().numpy(),
     }
     return summarise(
         {metric: float(column.mean()) for metric, column in values.items()},

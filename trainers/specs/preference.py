@@ -11,6 +11,10 @@ PAIR_ACCURACY = "pair_accuracy"
 """Share of held-out pairs whose chosen answer the reward model, or the policy beside its reference,
 puts above the rejected one."""
 
+RANKING_ACCURACY = "ranking_accuracy"
+"""Share of held-out pairs whose chosen answer has the larger log-probability per token under the
+policy, whatever its reference (Chen et al. 2024, arXiv 2405.19534)."""
+
 
 class PairSpec(TrainingSpec):
     """Training on pairs of answers, one chosen and one rejected."""
@@ -36,6 +40,7 @@ class DpoSpec(PairSpec):
         before=False,
         unit_of=("loss", "beta"),
         in_one_unit=HeldoutScore(PAIR_ACCURACY, "accuracy", True, before=False),
+        without_reference=HeldoutScore(RANKING_ACCURACY, RANKING_ACCURACY, True, before=False),
     )
 
     NEEDS_REFERENCE = True
@@ -51,8 +56,10 @@ class DpoSpec(PairSpec):
     """Pairs kept out of training, the same for every trial; their loss against the same reference
     is the benchmark `heldout_loss`. Losses with unlike `loss` or `beta` are in unlike units: in a
     stage with several it is `pair_accuracy`, the share of pairs whose chosen answer has the larger
-    log-ratio, per token or summed as the `loss` has it. When empty, 200, and at most a tenth of the
-    data."""
+    log-ratio, per token or summed as the `loss` has it. In a stage that starts from models of
+    several settings both are relative to unlike references: there it is `ranking_accuracy`, the
+    share of pairs whose chosen answer has the larger log-probability per token. When empty, 200,
+    and at most a tenth of the data."""
 
     @property
     def unread(self) -> dict[str, str]:

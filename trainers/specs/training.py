@@ -40,13 +40,21 @@ class HeldoutScore(NamedTuple):
     in_one_unit: "HeldoutScore | None" = None
     """What the same evaluation is called, and which of its metrics counts, where the cells of a
     stage differ in one of these."""
+    without_reference: "HeldoutScore | None" = None
+    """The same where the models of a stage have unlike references."""
 
 
-def heldout_score(specs: Sequence["TrainingSpec"]) -> HeldoutScore | None:
-    """What the held-out slice of a stage is called, in one unit for all of its cells."""
+def heldout_score(
+    specs: Sequence["TrainingSpec"], several_starts: bool = False
+) -> HeldoutScore | None:
+    """What the held-out slice of a stage is called, comparable over all of its models;
+    `several_starts` where they start from models of several settings."""
     score = specs[0].HELDOUT
     if score is None:
         return None
+    in_4_bits = {spec.adapter is not None and spec.adapter.in_4_bits for spec in specs}
+    if score.without_reference is not None and (several_starts or len(in_4_bits) > 1):
+        return score.without_reference
     units = {tuple(getattr(spec, field) for field in score.unit_of) for spec in specs}
     return score if len(units) == 1 else score.in_one_unit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainers.specs.evaluation import EvaluateSpec
-from trainers.specs.preference import PAIR_ACCURACY
+from trainers.specs.preference import PAIR_ACCURACY, RANKING_ACCURACY
 from trainers.specs.rlvr import HELDOUT_REWARD
 from trainers.tasks import metrics, own_files, task_files, task_groups, task_index
 from trainers.tasks.registry import AVERAGE, BENCHMARKS, HELDOUT, Benchmark
@@ -26,7 +26,7 @@ __all__ = ["AVERAGE", "BENCHMARKS", "HELDOUT", "Benchmark"]  # of the registry, 
 FORMAT = 3
 """Raised when the same settings would give other scores or other metrics."""
 
-OF_STAGES = (HELDOUT, PAIR_ACCURACY, HELDOUT_REWARD)
+OF_STAGES = (HELDOUT, PAIR_ACCURACY, RANKING_ACCURACY, HELDOUT_REWARD)
 """Benchmarks that a stage has by its held-out slice, whatever the grid lists."""
 
 ANSWER_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

@@ -1,5 +1,6 @@
 """What a third axis says of one benchmark, in sentences; every word computed from the draws."""
 
+from analysis.benchmarks import task
 from analysis.compare.axis_places import named
 from analysis.compare.setting_axes import AtValue, OnBenchmark, SettingAxis
 from analysis.fit.rates import RateStatus
@@ -19,6 +20,17 @@ def sentences(axis: SettingAxis, on: OnBenchmark) -> list[str]:
     if len(on.values) > FEW:
         return lines
     return lines + [one.difference.sentence for one in on.values if one.difference is not None]
+
+
+def notes(axis: SettingAxis) -> list[str]:
+    """Which scores of the axis cannot be compared, and why."""
+    if not axis.not_compared:
+        return []
+    labels = listed([task(name).label for name in axis.not_compared])
+    return [
+        f"{labels}: not compared, as each is relative to the model that the trial starts from, "
+        f"the {axis.name} itself."
+    ]
 
 
 def left_out(axis: SettingAxis, on: OnBenchmark) -> list[str]:

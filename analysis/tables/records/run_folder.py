@@ -11,7 +11,7 @@ import numpy as np
 from analysis.benchmarks import table_type
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
-from analysis.tables.records.score_record import WAY_OUT, primary_metric, problem
+from analysis.tables.records.score_record import WAY_OUT, primary_metric, problem, recorded_as
 from analysis.tables.records.training_log import objects
 from analysis.tables.settings import AXES, flat
 
@@ -170,10 +170,7 @@ def _rows_of(
     diverged = train.get("status") == "diverged"
     rows = []
     for evaluation in evaluations:
-        base = shared | {
-            "benchmark": evaluation["benchmark"],
-            "task_type": table_type(evaluation["benchmark"]),
-        }
+        base = shared | _named(evaluation["benchmark"])
         score_path = folder / "scores" / f"{evaluation['fingerprint']}.json"
         if diverged or not score_path.exists():
             status = "diverged" if diverged else "failed"
@@ -188,9 +185,14 @@ def _rows_of(
             raise ResultsError(f"{score_path}: settings: holds no object; {WAY_OUT}")
         base |= {"scored": (score_path, settings)}
         scores = [_score(score, score_path) for score in record["scores"]]
+        base |= _named(recorded_as(record, evaluation))
         primary = primary_metric(scores, evaluation.get("metric"))
         rows += [base | row | {"primary": row["metric"] == primary} for row in scores]
     return rows
+
+
+def _named(benchmark: str) -> dict[str, Any]:
+    return {"benchmark": benchmark, "task_type": table_type(benchmark)}
 
 
 def _no_score(evaluation: dict[str, Any], status: str, reason: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-PROPORTIONS = ("acc", "acc_norm", "exact_match", "accuracy", "pass@1")
+PROPORTIONS = ("acc", "acc_norm", "exact_match", "accuracy", "ranking_accuracy", "pass@1")
 """Metrics, by the beginning of their names, that lie between 0 and 1."""
 
 WAY_OUT = "delete the file to have the trial scored anew"
@@ -22,6 +22,14 @@ def primary_metric(scores: list[dict[str, Any]], asked: str | None) -> str | Non
     if asked in measured:
         return asked
     return next((name for name, primary in measured.items() if primary), None)
+
+
+def recorded_as(record: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The benchmark that a record is of: the one that is asked for where its metric was measured,
+    else that of the record, which an earlier version wrote without it."""
+    measured = {score.get("metric") for score in record["scores"]}
+    asked: str = evaluation["benchmark"]
+    return asked if evaluation.get("metric") in measured else record.get("benchmark", asked)
 
 
 def _problem(score: Any) -> str:

@@ -16,7 +16,6 @@ from trainers.specs.data import Model
 from trainers.specs.evaluation import EvaluateSpec
 from trainers.specs.fields import Count, Positive, Share, Strict
 from trainers.specs.kinds import StageSpec
-from trainers.specs.training import HeldoutScore, heldout_score
 
 BASE = "base"
 """What a stage starts from when it starts from the grid's model; no stage may have this name."""
@@ -164,11 +163,6 @@ class Stage(Strict):
         """What a search chooses from: seeds are repeats of a cell, not cells."""
         several = {k for arm in self.arms for k, values in arm.axes.items() if len(values) > 1}
         return {k: values for k, values in self.axes.items() if k in several - {"seed"}}
-
-    @property
-    def heldout_score(self) -> HeldoutScore | None:
-        """What its held-out slice is called, in one unit for all cells."""
-        return heldout_score([spec for _, spec in self.cells])
 
     def axis_place(self, key: str, arm: str | None = None) -> tuple[str | int, ...]:
         """Where in the file an axis (of an arm) stands."""

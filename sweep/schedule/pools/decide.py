@@ -49,7 +49,8 @@ class DecidePool(Pool[Cell]):
         stage = decided_stage(grid)
         self._axes = own_space(stage)
         self.stage = stage.name
-        asked = grid.decide.benchmarks or _all(choosing.measured(stage, grid.evaluate))
+        every = choosing.measured(stage, grid.stages, grid.evaluate)
+        asked = grid.decide.benchmarks or _all(every)
         evaluations = [named(wants[stage.name], name) for name in asked]
         self.benchmarks = {want.benchmark for want in evaluations}
         self._fingerprints = sorted(want.fingerprint for want in evaluations)

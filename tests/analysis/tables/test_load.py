@@ -39,6 +39,20 @@ def test_a_trained_cell_whose_evaluation_failed_is_failed_there_only(run: Path) 
     assert rows.reason["world_choice"] == "killed"
 
 
+def test_record_without_the_metric_that_counts_is_listed_as_what_it_was_recorded_as(
+    run: Path,
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    for evaluation in manifest["stages"]["sft"]["evaluations"]:
+        if evaluation["benchmark"] == "heldout_loss":
+            evaluation |= {"benchmark": "ranking_accuracy", "metric": "ranking_accuracy"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    there = load.read(run).query("stage == 'sft' and status == 'ok'")
+    losses = there.loc[there.metric == "loss"]
+    assert set(losses.benchmark) == {"heldout_loss"} and losses.primary.all()
+    assert "ranking_accuracy" not in set(there.benchmark)
+
+
 @pytest.mark.parametrize(
     ("mark", "said"), [("prompts", "prompts, as rendered"), ("documents", "items")]
 )

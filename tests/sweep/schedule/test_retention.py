@@ -12,7 +12,7 @@ from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder, TrialFolder
 from trainers.files import write_json
 
-DATA = {"world:sft:train[:24]": "content"}
+DATA = {f"world:{name}:train[:24]": name for name in ("sft", "preferences", "prompts")}
 TWO_SEEDS = "stages.sft.grid.seed=[0, 1]"
 
 

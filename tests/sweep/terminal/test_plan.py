@@ -24,3 +24,26 @@ def test_warmup_that_takes_the_whole_training_is_told(overrides, said, load, sma
     show_plan(Console(file=text, width=200), grid, trials.trials(grid))
     line = f"sft: warmup takes the whole training at batch size {said}"
     assert (line in text.getvalue()) is bool(said)
+
+
+RLVR = """\
+name: rewarded
+model: tiny
+stages:
+  rlvr:
+    kind: rlvr
+    data: world:prompts
+    steps: 2
+    learning_rate: 1e-6
+    batch_size: 8
+    max_new_tokens: 1024
+evaluate: {benchmarks: [world_choice]}
+"""
+
+
+@pytest.mark.parametrize("heldout", [20, 0])
+def test_answers_to_held_out_prompts_are_said_to_be_in_no_hours(heldout, load):
+    grid, text = load(RLVR, f"stages.rlvr.heldout={heldout}"), io.StringIO()
+    show_plan(Console(file=text, width=200), grid, trials.trials(grid))
+    line = "held-out prompts of rlvr: answers of up to 1,024 tokens each by its models and by those"
+    assert (line in text.getvalue()) is bool(heldout)
