@@ -136,7 +136,8 @@ class DecidePool(Pool[Cell]):
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)
         screening = self.screening is not None
-        settings = Settings(self.budget, self.settings.octaves, expected, screening)
+        benchmarks = tuple(sorted(self.benchmarks))
+        settings = Settings(self.budget, self.settings.octaves, expected, screening, benchmarks)
         return decide(fits, tried, self.space, settings, count, allowed)
 
     def _fits(self, frame: pd.DataFrame, items: pd.DataFrame) -> list[Fit]:
