@@ -142,6 +142,22 @@ def test_decision_depends_on_the_results_alone(records):
     assert pool.decision(pool.tried(set()), 3) == again.decision(again.tried(set()), 3)
 
 
+def test_nothing_is_decided_while_a_cell_of_the_budget_is_to_go_on(records):
+    """As where a limit has stopped it after the last cell was handed out."""
+    run = records(DECIDE, "decide.trials=9")
+    queue = run.queue(run.pool())
+    run.run(queue, count=2 + 8)
+    last = queue.next()
+    for event in ("started", "stopped"):
+        run.folder.trial(last).log_attempt(event)
+    pool = run.pool()
+    assert pool.over
+    assert pool.verdict(lambda trial: trial.key == last.key) is None
+    assert [trial.status for trial in pool.tried(set())].count("running") == 1
+    run.end(last)
+    assert run.pool().verdict().by == "budget"
+
+
 @pytest.fixture
 def closed(records):
     """A run that stopped after some cells, one of which has failed, with budget left."""
