@@ -95,6 +95,31 @@ def test_run_that_diverged_ranks_last():
     assert broken.rho < whole.rho
 
 
+def test_scores_that_short_runs_lack_take_no_cell_out():
+    """As where a benchmark is broken in some of the full runs."""
+    start = first_cells(SPACE)
+    full = table(inside, start)
+    other = full.assign(benchmark="ifeval").iloc[:4]
+    agreed = screening.agreement(table(inside, start), pd.concat([full, other]), start)
+    assert agreed == screening.agreement(table(inside, start), full, start)
+    assert agreed is not None
+    assert (agreed.cells, agreed.scores) == (12, ("arc",))
+    assert screening.agreement(table(inside, start), other, start) is None
+
+
+def test_cells_that_diverged_when_they_were_short_come_last_and_rising():
+    wall = [cell for cell in SCREENED if cell.learning_rate > 2.0**-10]
+    fits = [fit(cells) for cells in surfaces(table(inside, SCREENED, diverged=wall))]
+    expected = screening.expected(fits, SPACE, SCREENED, "short runs")
+    assert expected is not None
+    assert expected.diverged == frozenset(wall)
+    start = first_cells(SPACE, expected)
+    assert set(start) == set(first_cells(SPACE, expected._replace(diverged=frozenset())))
+    last = [cell.learning_rate for cell in start if cell in wall]
+    assert last and last == sorted(last)
+    assert all(cell in wall for cell in start[-len(last) :])
+
+
 def test_too_few_cells_are_not_compared():
     few = SCREENED[:5]
     assert screening.agreement(table(inside, few), table(inside, few), few) is None
