@@ -17,6 +17,10 @@ from analysis.design.start import Expected, first_cells, start_left
 from analysis.fit.rates import RateAt, RateStatus
 from analysis.fit.surface import Fit
 
+ROOT_RULE = 0.5
+"""The rate follows the root of the batch size where Adam's gradients are mostly noise (Malladi et
+al. 2022, arXiv 2205.10287)."""
+
 NORMAL_95 = 1.96
 
 CLOSEST = 0.99
@@ -58,16 +62,19 @@ def expected(
 
 
 def centres(rates: Sequence[RateAt], batch_sizes: Sequence[int]) -> dict[int, float]:
-    """The middle over the scores of LR*(B), interior ones where there are any, at each of the
-    `batch_sizes`; between and beyond those measured by log2."""
-    rates = [rate for rate in rates if rate.status is RateStatus.INTERIOR] or rates
-    known = sorted({rate.batch_size for rate in rates})
-    middles = [
-        np.median([np.log2(rate.learning_rate) for rate in rates if rate.batch_size == size])
-        for size in known
-    ]
-    here = np.interp(np.log2(batch_sizes), np.log2(known), middles)
-    return {size: float(2.0**x) for size, x in zip(batch_sizes, here, strict=True)}
+    """The middle over the scores of LR*(B) at each of the `batch_sizes`: of interior ones where its
+    batch size has any, else of those at an end. Level ones count where all are level. Between batch
+    sizes by log2, beyond those measured by `ROOT_RULE`."""
+    rates = [rate for rate in rates if rate.status is not RateStatus.LEVEL] or rates
+    middles = {}
+    for size in sorted({rate.batch_size for rate in rates}):
+        here = [rate for rate in rates if rate.batch_size == size]
+        here = [rate for rate in here if rate.status is RateStatus.INTERIOR] or here
+        middles[size] = np.median([np.log2(rate.learning_rate) for rate in here])
+    known, wanted = np.log2(list(middles)), np.log2(batch_sizes)
+    beyond = wanted - np.clip(wanted, known[0], known[-1])
+    centre = np.interp(wanted, known, list(middles.values())) + ROOT_RULE * beyond
+    return {size: float(2.0**x) for size, x in zip(batch_sizes, centre, strict=True)}
 
 
 def standing(

@@ -59,7 +59,7 @@ class DecidePool(Pool[Cell]):
             if trial.stage == stage.name and trial.spec is not None:
                 cells[_cell(trial)] = [trial]
         super().__init__(cells, planned, folder, grid.decide.trials)
-        self.expected = prior.expected(grid, stage, self.space, self._path.parent)
+        self.expected = prior.expected(grid, stage, self.space, self.benchmarks, self._path.parent)
         short = screening_stage(grid)
         self.screening = None if short is None else Screening(grid, short, planned, self.space)
         if self.screening is not None:

@@ -14,6 +14,7 @@ from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables import load
+from analysis.text import rate
 
 RATES = tuple(2.0**k for k in range(-14, -5))
 SIZES = (4, 8, 16, 32)
@@ -247,11 +248,10 @@ def test_an_expected_rate_draws_the_first_cells_to_it_at_each_batch_size():
     for size, middle in ((4, -12), (16, -10), (32, -9)):
         rates = [np.log2(c.cell.learning_rate) for c in choices if c.cell.batch_size == size]
         assert len(rates) == 4
-        assert max(abs(rate - middle) for rate in rates) <= 2.5
-    (lead, *_) = choices
-    middle = {4: "2.44e-04", 16: "9.77e-04", 32: "1.95e-03"}[lead.cell.batch_size]
-    here = f"{middle} at batch size {lead.cell.batch_size}"
-    assert lead.reason == f"start: cells about the rates of a paper: {here}"
+        assert max(abs(x - middle) for x in rates) <= 2.5
+    size = choices[0].cell.batch_size
+    here = f"{rate(expected.rates[size])} at batch size {size}"
+    assert choices[0].reason == f"start: cells about the rates of a paper: {here}"
 
 
 def test_expected_rates_far_outside_the_grid_leave_its_nearest_cells():
