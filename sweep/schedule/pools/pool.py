@@ -35,6 +35,7 @@ class Pool(ABC, Generic[C]):
         for trial in planned:  # parents come before children
             if trial.parent in self.cell_of:
                 self.cell_of[trial.key] = self.cell_of[trial.parent]
+        self.trials = trials
         self.budget = min(trials, len(self.cells))
         self.before: frozenset[str] = frozenset()
         """Keys of trials that end before any cell is chosen."""
