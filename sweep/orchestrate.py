@@ -270,9 +270,9 @@ class Orchestrator:
         from analysis.report import build
 
         if self.pool is not None and not self.only:
-            if stop := self.pool.verdict():
+            if stop := self.pool.verdict(self.progress.goes_on):
                 self.say(stop.reason)  # here, as an earlier start may have died before it did
-                self.events.decided(stop.reason, stop.by)
+                self.events.decided(stop.reason, stop.by, self.pool.trials)
             for line in self.pool.news():
                 self.told(line)
         spent = spending.write(self.folder.path)

@@ -230,7 +230,9 @@ def _more_trials(measured: MeasuredGrid, additions: Additions, stopped: str) -> 
     axes = {name: sorted({*own[name], *added.get(name, ([], ""))[0]}) for name in names}
     axes = {name: [_shown(value) for value in values] for name, values in axes.items()}
     before = written.trials
-    after = before + MORE_TRIALS
+    each = ["learning_rate", "batch_size", *(["seed"] if written.chooser == "decide" else [])]
+    begun = len(measured.rows.drop_duplicates(each))  # of a budget that was lowered, more than it
+    after = max(before, begun) + MORE_TRIALS
     raised = f"{written.chooser}.trials from {before} to {after}"
     if added:
         sentence = f"{_in_words(added)} Raise {raised}"

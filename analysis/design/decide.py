@@ -13,16 +13,16 @@ from analysis.design.space import Cell, Space, Tried, candidates
 from analysis.design.start import Expected, had_another_start, start_left
 from analysis.fit.surface import Fit
 from analysis.tables.records.decided import Stop
-from analysis.text import counted, listed
+from analysis.text import counted, listed, rate
 
 EARLIEST = 21
-"""Trials before which nothing counts as decided: intervals of few cells come and go."""
+"""Results before which nothing counts as decided: intervals of few cells come and go."""
 
 REPEATS = 4
 """Replicates from which the noise between seeds is known well enough."""
 
 REPEAT_FROM = 12
-"""Trials from which replicates are asked for."""
+"""Trials, without those that failed, from which replicates are asked for."""
 
 
 ENOUGH = 6
@@ -51,12 +51,13 @@ class Decision(NamedTuple):
 class Settings(NamedTuple):
     """`trials` in all, the width in `octaves` at which an interval decides, and where the best
     rates are `expected`, for the first cells alone. With `screening` runs one start may follow
-    another."""
+    another. `benchmarks` are those asked about; where there are none, those of the fits."""
 
     trials: int
     octaves: float
     expected: Expected | None = None
     screening: bool = False
+    benchmarks: tuple[str, ...] = ()
 
 
 def decide(
@@ -68,29 +69,34 @@ def decide(
     allowed: Collection[Cell] | None = None,
 ) -> Decision:
     """At most `count` further cells. `fits` are those of the benchmarks asked for, of the cells of
-    `tried` that have ended; `allowed` are the cells that can be run (all where None)."""
+    `tried` that have ended; `allowed` are the cells that can be run (all where None). A trial that
+    failed uses the budget and tells nothing."""
     count = min(count, settings.trials - len(tried))
     start = start_left(tried, space, allowed, settings.expected)[: max(count, 0)]
     usable = _usable(fits, ENOUGH)
     edited = not settings.screening and had_another_start(tried, space, settings.expected)
     if start and not (usable and edited):
-        reason = _where(settings.expected)
-        return Decision(tuple(Choice(cell, reason) for cell in start), None)
+        choices = [Choice(cell, _where(settings.expected, cell)) for cell in start]
+        return Decision(tuple(choices), None)
+    running = any(trial.status == "running" for trial in tried)
+    unscored = _unscored(settings.benchmarks, fits, usable, tried)
     if not usable:
         blind = _blind(tried, space, allowed, settings, count, ["lower"])
-        waits = any(trial.status == "running" for trial in tried)
-        if blind.choices or waits or count <= 0:
-            return blind
+        if blind.choices or running or count <= 0:
+            return blind._replace(open_questions=unscored)
         usable = _usable(fits, FEWEST)
+        unscored = _unscored(settings.benchmarks, fits, usable, tried)
     if not usable:
-        return _blind(tried, space, allowed, settings, count, _untold_sides(tried))
-    ended = sum(trial.status != "running" for trial in tried)
+        blind = _blind(tried, space, allowed, settings, count, _untold_sides(tried))
+        return blind._replace(open_questions=unscored)
     given = answers(usable)
     sides = open_sides(usable, given, space)
     closed = [side for side in ("lower", "higher") if not _extendable(side, usable, space, tried)]
-    questions = asked(given, settings.octaves, ended, closed)
+    questions = asked(given, settings.octaves, _results(usable), closed)
     left = tuple(question for question in questions if not question.decided)
-    if not left and ended >= min(EARLIEST, settings.trials):
+    results = sum(trial.status in ("ok", "diverged") for trial in tried)
+    at_end = len(tried) >= settings.trials and not running
+    if not left and not unscored and (results >= EARLIEST or at_end):
         level = dict.fromkeys(
             question.benchmark for question in questions if question.answer == LEVEL
         )
@@ -98,15 +104,43 @@ def decide(
         reason += f", and {listed(list(level))} is level" if level else ""
         return Decision((), Stop("answered", reason))
     if count <= 0:
-        return Decision((), _spent(settings.trials), left)
+        return Decision((), _spent(settings.trials), (*left, *unscored))
     cells = candidates(space, tried, allowed, sides)
     if not cells:
-        return Decision((), NO_CELL, left)
-    return Decision(tuple(_chosen(usable, tried, space, sides, cells, left, count)), None, left)
+        return Decision((), NO_CELL, (*left, *unscored))
+    chosen = _chosen(usable, tried, space, sides, cells, left, count)
+    return Decision(tuple(chosen), None, (*left, *unscored))
 
 
 def _usable(fits: Sequence[Fit], fewest: int) -> list[Fit]:
     return [fit for fit in fits if fit.cells.ok.sum() >= fewest and fit.curves is not None]
+
+
+def _results(fits: Sequence[Fit]) -> dict[str, int]:
+    """Benchmark -> trials with a score of it or that diverged."""
+    tables = {fit.cells.benchmark: fit.cells.table for fit in fits}
+    return {
+        name: int(table.seeds.sum() + table.diverged_seeds.sum()) for name, table in tables.items()
+    }
+
+
+def _unscored(
+    benchmarks: Sequence[str], fits: Sequence[Fit], usable: Sequence[Fit], tried: Sequence[Tried]
+) -> tuple[Asked, ...]:
+    """The question of each of the `benchmarks` that has no fit to answer it."""
+    answering = {fit.cells.benchmark for fit in usable}
+    scores = {fit.cells.benchmark: int(fit.cells.table.seeds.sum()) for fit in fits}
+    ended = counted(sum(trial.status != "running" for trial in tried), "trial")
+    return tuple(
+        Asked(
+            name,
+            f"a best learning rate ({scores.get(name, 'too few')} of {ended} have a score)",
+            False,
+            "too few scores",
+        )
+        for name in benchmarks
+        if name not in answering
+    )
 
 
 def _untold_sides(tried: Sequence[Tried]) -> list[str]:
@@ -115,9 +149,11 @@ def _untold_sides(tried: Sequence[Tried]) -> list[str]:
     return ["lower", "smaller", "larger", *([] if diverged else ["higher"])]
 
 
-def _where(expected: Expected | None) -> str:
-    about = "spread over the grid" if expected is None else f"about the rates of {expected.source}"
-    return f"start: cells {about}"
+def _where(expected: Expected | None, cell: Cell) -> str:
+    if expected is None:
+        return "start: cells spread over the grid"
+    here = f"{rate(expected.rates[cell.batch_size])} at batch size {cell.batch_size}"
+    return f"start: cells about the rates of {expected.source}: {here}"
 
 
 def _blind(
@@ -171,14 +207,15 @@ def _chosen(
     names = {question.benchmark for question in left} or {fit.cells.benchmark for fit in fits}
     wanted = [np.full(len(sizes) + 1, fit.cells.benchmark in names or "" in names) for fit in fits]
     contrast = not left or any(not question.benchmark for question in left)
-    seen = {trial.cell.setting for trial in tried}
-    repeats = len(tried) - len(seen)
+    begun = [trial.cell.setting for trial in tried if trial.status != "failed"]
+    seen = set(begun)
+    repeats = len(begun) - len(seen)
     choices: list[Choice] = []
     free = np.ones(len(cells), dtype=bool)
     for _ in range(min(count, len(cells))):
         gain = gains(of, wanted, contrast)[: len(cells)]
         again = np.array([cell.setting in seen for cell in cells])
-        few = len(tried) + len(choices) >= REPEAT_FROM and repeats < REPEATS
+        few = len(begun) + len(choices) >= REPEAT_FROM and repeats < REPEATS
         measure = few and bool(again[free].any())
         usable = free & again if measure else free
         best = int(np.where(usable, gain, -np.inf).argmax())

@@ -1,6 +1,6 @@
 """What is asked of the benchmarks, whether it is answered, and which borders may hold a top."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ OPEN = 0.2
 """Share of draws that still rise at an end from which cells beyond it are candidates."""
 
 FLAT_FROM = 36
-"""Trials from which cells that differ by no more than noise are taken for level."""
+"""Results of a benchmark from which cells that differ by no more than noise are taken for level."""
 
 LEVEL_P = 0.3
 """Where the omnibus test's p is below this, more trials may still show a shape."""
@@ -35,14 +35,16 @@ class Asked(NamedTuple):
     answer: str
 
 
-def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> list[Asked]:
+def asked(
+    given: Answers, octaves: float, results: Mapping[str, int], closed: Sequence[str]
+) -> list[Asked]:
     """Every question: LR*(B) at each measured batch size and the ratio within them, of each
     benchmark, and the contrast of the task types. An interval of at most `octaves` decides; so does
-    a top at a border that is `closed` ("lower" or "higher"), and a benchmark that is level after
-    `ended` trials."""
+    a top at a border that is `closed` ("lower" or "higher"), and a benchmark that is level after as
+    many trials as `results` has of it, scored or diverged."""
     questions = []
-    for benchmark in given.benchmarks.values():
-        questions += _of_benchmark(benchmark, octaves, ended, closed)
+    for name, benchmark in given.benchmarks.items():
+        questions += _of_benchmark(benchmark, octaves, results[name], closed)
     between = given.contrast
     if between.octaves is not None:
         # a side without a bound gets none from cells that answer nothing else
@@ -56,11 +58,13 @@ def asked(given: Answers, octaves: float, ended: int, closed: Sequence[str]) -> 
 
 
 def _of_benchmark(
-    benchmark: BenchmarkAnswer, octaves: float, ended: int, closed: Sequence[str]
+    benchmark: BenchmarkAnswer, octaves: float, results: int, closed: Sequence[str]
 ) -> list[Asked]:
     silent = benchmark.signal in (Signal.CONSTANT, Signal.CHANCE)
     silent |= (
-        benchmark.signal is Signal.FLAT and ended >= FLAT_FROM and (benchmark.p_flat or 0) > LEVEL_P
+        benchmark.signal is Signal.FLAT
+        and results >= FLAT_FROM
+        and (benchmark.p_flat or 0) > LEVEL_P
     )
     questions = []
     placed: list[tuple[str, RateAt | BestRatio]] = [

@@ -17,6 +17,10 @@ from analysis.design.start import Expected, first_cells, start_left
 from analysis.fit.rates import RateAt, RateStatus
 from analysis.fit.surface import Fit
 
+ROOT_RULE = 0.5
+"""The rate follows the root of the batch size where Adam's gradients are mostly noise (Malladi et
+al. 2022, arXiv 2205.10287)."""
+
 NORMAL_95 = 1.96
 
 CLOSEST = 0.99
@@ -27,12 +31,13 @@ SETTING = ["learning_rate", "batch_size", "seed"]
 
 class Agreement(NamedTuple):
     """Spearman's rho of the learning rates within their batch sizes, short runs against full ones,
-    with its 95 % interval; `cells` ran at both lengths."""
+    with its 95 % interval; `cells` have all of the `scores`, by benchmark, at both lengths."""
 
     rho: float
     low: float
     high: float
     cells: int
+    scores: tuple[str, ...]
 
     @property
     def stands(self) -> bool:
@@ -49,20 +54,27 @@ def expected(
     rates = [rate for its in given if its.signal is Signal.CLEAR for rate in its.rates]
     if not rates:
         return None
-    return Expected(centres(rates, space.batch_sizes), source, tuple(screened))
+    tables = [fit.cells.table for fit in fits]
+    ends = pd.concat([table.loc[table.status == "diverged"] for table in tables])
+    settings = set(zip(ends.learning_rate, ends.batch_size, strict=True))
+    diverged = frozenset(cell for cell in screened if cell.setting in settings)
+    return Expected(centres(rates, space.batch_sizes), source, tuple(screened), diverged)
 
 
 def centres(rates: Sequence[RateAt], batch_sizes: Sequence[int]) -> dict[int, float]:
-    """The middle over the scores of LR*(B), interior ones where there are any, at each of the
-    `batch_sizes`; between and beyond those measured by log2."""
-    rates = [rate for rate in rates if rate.status is RateStatus.INTERIOR] or rates
-    known = sorted({rate.batch_size for rate in rates})
-    middles = [
-        np.median([np.log2(rate.learning_rate) for rate in rates if rate.batch_size == size])
-        for size in known
-    ]
-    here = np.interp(np.log2(batch_sizes), np.log2(known), middles)
-    return {size: float(2.0**x) for size, x in zip(batch_sizes, here, strict=True)}
+    """The middle over the scores of LR*(B) at each of the `batch_sizes`: of interior ones where its
+    batch size has any, else of those at an end. Level ones count where all are level. Between batch
+    sizes by log2, beyond those measured by `ROOT_RULE`."""
+    rates = [rate for rate in rates if rate.status is not RateStatus.LEVEL] or rates
+    middles = {}
+    for size in sorted({rate.batch_size for rate in rates}):
+        here = [rate for rate in rates if rate.batch_size == size]
+        here = [rate for rate in here if rate.status is RateStatus.INTERIOR] or here
+        middles[size] = np.median([np.log2(rate.learning_rate) for rate in here])
+    known, wanted = np.log2(list(middles)), np.log2(batch_sizes)
+    beyond = wanted - np.clip(wanted, known[0], known[-1])
+    centre = np.interp(wanted, known, list(middles.values())) + ROOT_RULE * beyond
+    return {size: float(2.0**x) for size, x in zip(batch_sizes, centre, strict=True)}
 
 
 def standing(
@@ -85,7 +97,8 @@ def standing(
 
 
 def agreement(short: pd.DataFrame, full: pd.DataFrame, cells: Collection[Cell]) -> Agreement | None:
-    """None where too few of the `cells` have a result at both lengths.
+    """None where too few of the `cells` have a result at both lengths, of the scores that both
+    lengths have.
 
     Ranks are taken within each batch size, for that is what an expected rate is used for; a run
     that diverged ranks last. The interval is Fisher's with the variance of Bonett and Wright 2000
@@ -93,23 +106,26 @@ def agreement(short: pd.DataFrame, full: pd.DataFrame, cells: Collection[Cell]) 
     """
     merits = [_merits(frame, cells) for frame in (short, full)]
     scores = merits[0].columns.intersection(merits[1].columns)
+    if not len(scores):
+        return None
+    merits = [merit[scores].dropna() for merit in merits]
     both = merits[0].index.intersection(merits[1].index)
-    ranks = [_within_sizes(merit.loc[both, scores]) for merit in merits]
     groups = both.get_level_values("batch_size").nunique()
     freedom = len(both) - groups - 2
     if freedom < 1:
         return None
+    ranks = [_within_sizes(merit.loc[both]) for merit in merits]
     spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     rho = float((ranks[0] * ranks[1]).sum()) / spread if spread else 0.0
     rho = float(np.clip(rho, -CLOSEST, CLOSEST))
     middle = np.arctanh(rho)
     half = NORMAL_95 * np.sqrt((1 + rho**2 / 2) / freedom)
     low, high = np.tanh([middle - half, middle + half])
-    return Agreement(rho, float(low), float(high), len(both))
+    return Agreement(rho, float(low), float(high), len(both), tuple(scores))
 
 
 def _merits(frame: pd.DataFrame, cells: Collection[Cell]) -> pd.DataFrame:
-    """Cells x benchmarks: primary scores, higher is better; those that lack one are left out."""
+    """Cells x benchmarks: primary scores, higher is better, NaN where a cell lacks one."""
     rows = frame.loc[frame.primary.fillna(False).astype(bool)]
     rows = rows.loc[rows.status.isin(["ok", "diverged"])]
     sign = np.where(rows.higher_is_better.fillna(True).astype(bool), 1.0, -1.0)
@@ -117,7 +133,7 @@ def _merits(frame: pd.DataFrame, cells: Collection[Cell]) -> pd.DataFrame:
     table = rows.assign(merit=merit).pivot_table(
         index=SETTING, columns="benchmark", values="merit", aggfunc="first", observed=True
     )
-    return table.loc[[setting in cells for setting in table.index]].dropna()
+    return table.loc[[setting in cells for setting in table.index]]
 
 
 def _within_sizes(merits: pd.DataFrame) -> pd.Series:

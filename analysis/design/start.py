@@ -28,12 +28,16 @@ class Expected(NamedTuple):
     """In words."""
     screened: tuple[Cell, ...] = ()
     """The cells that the start is taken from; any of the grid's where there are none."""
+    diverged: frozenset[Cell] = frozenset()
+    """Those of them that have diverged, in a short run. The full one may train, so they come last
+    in the start: the first that diverges leaves out those with a rate and a ratio as high."""
 
 
 def first_cells(space: Space, expected: Expected | None = None) -> list[Cell]:
     """The smallest, the largest and a middle batch size; the rates of each spread over the grid's,
     or over those near the expected one, a third of a step further from one batch size to the next,
-    so that together they are many. Those of the middle come first."""
+    so that together they are many. Those of the middle come first, those that are known to diverge
+    last."""
     near = dict.fromkeys(_sizes(space), space.learning_rates)
     if expected is not None:
         screened = expected.screened
@@ -43,7 +47,10 @@ def first_cells(space: Space, expected: Expected | None = None) -> list[Cell]:
                 for size in near
             }
         near = {size: _near(r, expected.rates[size], _count(space)) for size, r in near.items()}
-    return _laid(near, _count(space), space.seeds[0])
+    cells = _laid(near, _count(space), space.seeds[0])
+    diverged = frozenset() if expected is None else expected.diverged
+    known = sorted(cell for cell in cells if cell in diverged)
+    return [*(cell for cell in cells if cell not in diverged), *known]
 
 
 def screening_cells(space: Space) -> list[Cell]:

@@ -126,7 +126,7 @@ def _next_step(advice: Advice, source: Source) -> NextStep:
     written = grid_file.read(advice.stage, advice.arm, source.grid_file)
     stop = None
     if written.chooser == "decide" and source.folder is not None:
-        stop = read_decided(source.folder).stop
+        stop = read_decided(source.folder).stop_within(written.trials)
     left = ""
     if stop is None and plan is not None:
         left = _to_come(advice.stage, written, plan, source)

@@ -45,16 +45,16 @@ def _cost(source: Source) -> list[tuple[str, str]]:
 
 
 def _decided(source: Source) -> list[tuple[str, str]]:
-    """What a run with `decide` has of its screening runs, and why it chose no further cell, as its
-    last start left it."""
+    """What a run with `decide` has of its screening runs, and why it chooses no further cell, where
+    it does not."""
     if source.folder is None:
         return []
     decided, facts = read_decided(source.folder), []
     if decided.screened:
         facts.append(("screening runs, in no answer", "; ".join(decided.screened)))
-    if decided.last_stop is not None:
-        why = f"decide: {decided.last_stop.reason}"
-        facts.append(("chosen as results came in", f"{counted(decided.chosen, 'trial')}; {why}"))
+    if decided.chosen or decided.stop is not None:
+        why = "" if decided.stop is None else f"; decide: {decided.stop.reason}"
+        facts.append(("chosen as results came in", f"{counted(decided.chosen, 'trial')}{why}"))
     return facts
 
 

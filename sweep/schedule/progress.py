@@ -61,12 +61,21 @@ class Progress:
             trial
             for trial in planned
             if self._asked(trial)
-            and not trial.waits
             and trial.key not in passed_over
+            and (self.goes_on(trial) or (self._options.retry_failed and self._unfinished(trial)))
+        ]
+
+    def goes_on(self, trial: Trial) -> bool:
+        """Whether every start of the command goes on with it until it has ended: it is not done,
+        and has not failed too often."""
+        return self._unfinished(trial) and self._failures(trial) <= self._retries
+
+    def _unfinished(self, trial: Trial) -> bool:
+        return (
+            not trial.waits
             and self.state(trial) in ("planned", "failed")
             and not self.weights_missing(trial)
-            and (self._options.retry_failed or self._failures(trial) <= self._retries)
-        ]
+        )
 
     def _asked(self, trial: Trial) -> bool:
         return self._options.only is None or trial.key in self._options.only

@@ -6,7 +6,7 @@
 | planned | a trial is in the plan, with its parent, for the first time | `key`, `trial` |
 | chosen | `decide` has asked for a trial | `key`, `trial`, `reason` |
 | screened | what the screening runs of `decide.fidelity` say, and whether that stands | `reason` |
-| decided | `decide` has stopped | `reason`, with what it leaves undecided; `stopped_by`: `answered`, `budget` or `no_cell` |
+| decided | `decide` has stopped | `reason`, with what it leaves undecided; `stopped_by`: `answered`, `budget` or `no_cell`; `trials`, the budget |
 | started | its first attempt of this start | `key`, `trial` |
 | retried | a further attempt | `key`, `trial`, `reason` of the one before |
 | done, failed, stopped | its end; one that was stopped goes on at the next start | `key`, `trial`, `status`, `reason`, `duration` from `started`, and of that `train_seconds` and `eval_seconds` |
@@ -81,11 +81,12 @@ class Events:
             self._write([("screened", {"reason": reason})])
         return reason not in told
 
-    def decided(self, reason: str, stopped_by: str) -> None:
+    def decided(self, reason: str, stopped_by: str, trials: int) -> None:
         """Told at the end of each start; written where it is not what was written last."""
         told = [event for event in read(self._path) if event["event"] in ("chosen", "decided")]
         if not told or (told[-1]["event"], told[-1]["reason"]) != ("decided", reason):
-            self._write([("decided", {"reason": reason, "stopped_by": stopped_by})])
+            facts = {"reason": reason, "stopped_by": stopped_by, "trials": trials}
+            self._write([("decided", facts)])
 
     def finished(self, states: Mapping[str, int], reason: str = "") -> None:
         """`reason` is the limit that leaves trials to another start, if one does."""

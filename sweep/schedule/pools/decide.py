@@ -7,6 +7,7 @@ there and on nothing else, and a restart goes on from the records.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class DecidePool(Pool[Cell]):
             if trial.stage == stage.name and trial.spec is not None:
                 cells[_cell(trial)] = [trial]
         super().__init__(cells, planned, folder, grid.decide.trials)
-        self.expected = prior.expected(grid, stage, self.space, self._path.parent)
+        self.expected = prior.expected(grid, stage, self.space, self.benchmarks, self._path.parent)
         short = screening_stage(grid)
         self.screening = None if short is None else Screening(grid, short, planned, self.space)
         if self.screening is not None:
@@ -97,9 +98,10 @@ class DecidePool(Pool[Cell]):
         left = 0 if self.over else max(self.budget - len(self.chosen), 0)
         return Counter({"planned": left}) if left else Counter()
 
-    def verdict(self) -> Stop | None:
-        """Why the run stopped, and what it leaves undecided; None where it has not."""
-        if not self.over:
+    def verdict(self, goes_on: Callable[[Trial], bool] = lambda _: False) -> Stop | None:
+        """Why the run stopped, and what it leaves undecided; None where it has not, or goes on with
+        a cell that it has begun."""
+        if not self.over or any(goes_on(self.cells[cell][0]) for cell in self.started):
             return None
         decision = self.decision(self.tried(set()), 0)
         stop = self._recorded() or decision.stop
@@ -137,7 +139,8 @@ class DecidePool(Pool[Cell]):
             if self.screening is not None:
                 expected = self.screening.expected(whole, items, tried, allowed)
         screening = self.screening is not None
-        settings = Settings(self.budget, self.settings.octaves, expected, screening)
+        benchmarks = tuple(sorted(self.benchmarks))
+        settings = Settings(self.budget, self.settings.octaves, expected, screening, benchmarks)
         return decide(fits, tried, self.space, settings, count, allowed)
 
     def _fits(self, frame: pd.DataFrame, items: pd.DataFrame) -> list[Fit]:
@@ -154,8 +157,9 @@ class DecidePool(Pool[Cell]):
 
     def _status(self, trial: Trial) -> str:
         folder = self._folder.trial(trial)
-        training = folder.training()
-        return "failed" if training is None else str(training["status"])
+        if (training := folder.training()) is not None:
+            return str(training["status"])
+        return "failed" if folder.failed() else "running"  # by another start, of which it is left
 
     def _recorded(self) -> Stop | None:
         """Why the run stopped; None where it has not, or where something of what decided is another

@@ -5,7 +5,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -35,6 +35,7 @@ class Pool(ABC, Generic[C]):
         for trial in planned:  # parents come before children
             if trial.parent in self.cell_of:
                 self.cell_of[trial.key] = self.cell_of[trial.parent]
+        self.trials = trials
         self.budget = min(trials, len(self.cells))
         self.before: frozenset[str] = frozenset()
         """Keys of trials that end before any cell is chosen."""
@@ -93,8 +94,9 @@ class Pool(ABC, Generic[C]):
         """What else has come of results since this was last asked, in sentences."""
         return []
 
-    def verdict(self) -> Stop | None:
-        """Why no further cell is chosen; None where there is nothing to say."""
+    def verdict(self, goes_on: Callable[[Trial], bool] = lambda _: False) -> Stop | None:
+        """Why no further cell is chosen; None where there is nothing to say. `goes_on` tells
+        whether another start goes on with a trial."""
         return None
 
     @abstractmethod

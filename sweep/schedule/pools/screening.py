@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
+from analysis.benchmarks import task
 from analysis.design import screening
 from analysis.design.screening import Agreement
 from analysis.design.space import Cell, Space, Tried
@@ -24,6 +25,8 @@ class Screening:
     def __init__(self, grid: Grid, stage: Stage, planned: Sequence[Trial], space: Space):
         self.stage = stage
         self.trials = [trial for trial in planned if trial.stage == stage.name]
+        compared = (stage.name, stage.screens)
+        self._keys = {trial.key for trial in planned if trial.stage in compared}
         self._sentences: list[str] = []
         self._given = 0
         self._space = space
@@ -38,7 +41,9 @@ class Screening:
         allowed: Collection[Cell],
     ) -> Expected | None:
         """Where the start lies; None while nothing is known of it, or nothing any more. Asked once
-        the screening runs have ended; `whole` and `items` are the tables of the run."""
+        the screening runs have ended; `whole` and `items` are the tables of the run, of which the
+        rows from before an edit of the grid file are left out."""
+        whole = whole.loc[whole.key.isin(self._keys)]
         short = only(whole)
         if self._known is None:
             self._known = (self._centre(short, items),)
@@ -46,7 +51,6 @@ class Screening:
         if expected is None:
             return None
         full = without(whole)
-        full = full.loc[full.stage == self.stage.screens]
         kept, agreed = screening.standing(expected, tried, self._space, allowed, short, full)
         if kept is None or agreed is not None:
             self._tell(self._verdict(agreed, kept is not None))
@@ -59,6 +63,15 @@ class Screening:
             if trial.spec is not None
         ]
         runs = f"{counted(len(cells), 'screening run')} of {self._length}"
+        if not len(short):
+            self._tell("the run had begun without screening runs, so none is run")
+            return None
+        results = short.loc[short.status.isin(["ok", "diverged"])].key.nunique()
+        if not results:
+            self._tell(f"none of {runs} has a result; the start is spread over the grid")
+            return None
+        if results < len(cells):
+            runs = f"{results} of {runs}"
         fits = [fit(its) for its in surfaces(short, items)]
         expected = screening.expected(fits, self._space, cells, runs)
         if expected is None:
@@ -72,7 +85,9 @@ class Screening:
         if agreed is None:
             return "too few cells ran short and in full to compare; screening is refused"
         interval = f"95 % interval {agreed.low:.2f} to {agreed.high:.2f}"
-        figures = f"Spearman's rho {agreed.rho:.2f}, {interval}, of {agreed.cells} cells"
+        scores = listed([task(name).label for name in agreed.scores])
+        cells = f"{agreed.cells} cells by {scores}"
+        figures = f"Spearman's rho {agreed.rho:.2f}, {interval}, of {cells}"
         if stands:
             return f"learning rates rank alike at {self._length} and in full ({figures})"
         return (

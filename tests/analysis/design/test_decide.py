@@ -14,6 +14,7 @@ from analysis.design.start import Expected, had_another_start
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables.external.adopt import adopt
+from analysis.text import rate
 
 RATES = tuple(2.0**k for k in range(-14, -5))
 SIZES = (4, 8, 16, 32)
@@ -41,14 +42,14 @@ def cliff(x: float, y: float) -> float:
     return np.nan if x > -9 else inside(x, y)
 
 
-def measured(score: Score, cells: list[Cell], noise: float = 0.004) -> list:
+def measured(score: Score, cells: list[Cell], noise: float = 0.004, benchmark: str = "arc") -> list:
     rows = []
     for cell in cells:
         x, y = np.log2(cell.setting)
         rng = np.random.default_rng([round(10 * x) + 1000, round(y), cell.seed])
         value = score(x, y) + noise * rng.standard_normal()
         status = "diverged" if np.isnan(value) else "ok"
-        rows.append((*cell, value, noise, "arc", "acc", status))
+        rows.append((*cell, value, noise, benchmark, "acc", status))
     names = ["learning_rate", "batch_size", "seed", "value", "stderr", "benchmark", "metric"]
     frame = pd.DataFrame(rows, columns=[*names, "status"])
     return [fit(one) for one in surfaces(adopt(frame, "planted").frame)]
@@ -102,6 +103,50 @@ def test_stops_when_decided_and_not_before_enough_trials(decided):
     assert EARLIEST <= len(tried) < 45
     assert last.stop == ("answered", "every question is decided within 2 octaves")
     assert not last.open_questions
+
+
+WIDE = [
+    cell for place, cell in enumerate(Cell(r, s, 0) for r in RATES for s in SIZES) if place % 3 < 2
+]
+ENDED = [*WIDE, Cell(2.0**-10, 8, 1), Cell(2.0**-10, 16, 1)]
+
+
+@pytest.mark.parametrize(("scored", "words"), [(0, "too few"), (5, "5")])
+def test_a_benchmark_that_is_asked_about_and_has_no_scores_is_not_decided(scored, words):
+    fits = measured(inside, ENDED, 0.002)
+    fits += measured(inside, ENDED[:scored], 0.002, "hellaswag") if scored else []
+    tried = [Tried(cell, "ok") for cell in ENDED]
+    settings = Settings(45, 3)
+    assert decide(fits, tried, SPACE, settings, 4).stop.by == "answered", "of ARC alone"
+    settings = settings._replace(benchmarks=("arc", "hellaswag"))
+    assert decide(fits, tried, SPACE, settings, 4).choices
+    last = decide(fits, tried, SPACE, settings._replace(trials=len(tried)), 4)
+    assert last.stop.by == "budget"
+    words = f"a best learning rate ({words} of 26 trials have a score)"
+    assert [(one.benchmark, one.words) for one in last.open_questions] == [("hellaswag", words)]
+
+
+@pytest.mark.parametrize(
+    ("score", "ok", "octaves"),
+    [(lambda x, y: 0.5, 16, 3), (inside, 15, 4)],
+    ids=["level", "inside"],
+)
+def test_failed_trials_decide_nothing(score, ok, octaves):
+    ran, others = ENDED[:ok], [Cell(rate, size, 3) for rate in RATES[-3:] for size in SIZES]
+    failed = [Tried(cell, "failed") for cell in [*others, *WIDE[ok:]]]
+    tried = [Tried(cell, "ok") for cell in ran]
+    fits = measured(score, ran)
+    assert decide(fits, tried, SPACE, Settings(45, octaves), 4).choices
+    assert len(tried + failed) >= (36 if score is not inside else EARLIEST)
+    assert decide(fits, tried + failed, SPACE, Settings(45, octaves), 4).choices
+
+
+def test_failed_replicates_measure_no_noise():
+    tried = [Tried(cell, "ok") for cell in WIDE[::2]]
+    tried += [Tried(cell._replace(seed=1), "failed") for cell in WIDE[:8:2]]
+    fits = measured(inside, WIDE[::2])
+    (first, *_) = decide(fits, tried, SPACE, Settings(45, 0.5), 1).choices
+    assert first.reason == "a replicate: the noise between seeds is not known yet"
 
 
 def test_same_results_give_the_same_cells(decided):
@@ -203,8 +248,10 @@ def test_an_expected_rate_draws_the_first_cells_to_it_at_each_batch_size():
     for size, middle in ((4, -12), (16, -10), (32, -9)):
         rates = [np.log2(c.cell.learning_rate) for c in choices if c.cell.batch_size == size]
         assert len(rates) == 4
-        assert max(abs(rate - middle) for rate in rates) <= 2.5
-    assert choices[0].reason == "start: cells about the rates of a paper"
+        assert max(abs(x - middle) for x in rates) <= 2.5
+    size = choices[0].cell.batch_size
+    here = f"{rate(expected.rates[size])} at batch size {size}"
+    assert choices[0].reason == f"start: cells about the rates of a paper: {here}"
 
 
 def test_expected_rates_far_outside_the_grid_leave_its_nearest_cells():

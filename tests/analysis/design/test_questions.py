@@ -14,7 +14,7 @@ from tests.analysis.planted import table
 def test_level_scores_are_an_answer_after_36_trials(trials, decided):
     flat = table(lambda x, y: np.zeros_like(x), noise=0.01, seeds=2)
     given = answers([fit(cells) for cells in surfaces(flat)])
-    asked = questions.asked(given, 1.0, trials, [])
+    asked = questions.asked(given, 1.0, dict.fromkeys(given.benchmarks, trials), [])
     assert asked
     assert {question.decided for question in asked} == {decided}
     assert {question.answer == questions.LEVEL for question in asked} == {decided}
@@ -25,6 +25,7 @@ def test_a_contrast_without_a_bound_is_still_asked() -> None:
     given = answers([fit(cells) for cells in surfaces(flat)])
     between = given.contrast._replace(octaves=2.0, low=1.5, high=None, missing="")
     for trials, decided in ((35, False), (36, True)):
-        *_, question = questions.asked(given._replace(contrast=between), 1.0, trials, [])
+        results = dict.fromkeys(given.benchmarks, trials)
+        *_, question = questions.asked(given._replace(contrast=between), 1.0, results, [])
         assert question.words == "the contrast of task types"
         assert question.decided == decided, "once nothing else is open"

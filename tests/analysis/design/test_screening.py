@@ -10,6 +10,7 @@ from analysis.design import screening
 from analysis.design.decide import Settings, decide
 from analysis.design.space import Cell, Tried
 from analysis.design.start import Expected, first_cells, screening_cells
+from analysis.fit.rates import RateAt, RateStatus
 from analysis.fit.surface import fit
 from analysis.posterior.cells import surfaces
 from analysis.tables.external.adopt import adopt
@@ -58,6 +59,30 @@ def test_start_lies_where_short_runs_are_best_and_was_screened():
     assert all(abs(np.log2(cell.learning_rate) + 10) <= 3 for cell in start)
 
 
+def at(batch_size: int, exponent: float, status: RateStatus) -> RateAt:
+    rate = 2.0**exponent
+    return RateAt(batch_size, rate, rate / 2, rate * 2, status, "", rate, rate, 0.5, 0.1, 0.4)
+
+
+INTERIOR, EDGE, LEVEL = RateStatus.INTERIOR, RateStatus.EDGE, RateStatus.LEVEL
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([(4, -12, INTERIOR), (16, -8, EDGE)], [-12, -10, -8, -7.5]),
+        ([(4, -12, EDGE), (4, -10, INTERIOR), (16, -8, INTERIOR)], [-10, -9, -8, -7.5]),
+        ([(4, -12, INTERIOR), (4, -10, INTERIOR)], [-11, -10.5, -10, -9.5]),
+        ([(4, -12, LEVEL), (16, -8, INTERIOR)], [-9, -8.5, -8, -7.5]),
+        ([(4, -12, LEVEL), (32, -12, LEVEL)], [-12, -12, -12, -12]),
+    ],
+    ids=["edge", "interior before edge", "beyond by root B", "level says nothing", "all level"],
+)
+def test_rates_are_expected_where_each_batch_size_has_them(rates, expected):
+    centres = screening.centres([at(*one) for one in rates], [4, 8, 16, 32])
+    assert np.log2(list(centres.values())) == pytest.approx(expected)
+
+
 def test_short_runs_that_are_level_say_nothing():
     assert expected_of(lambda x, y: 0.5) is None
 
@@ -93,6 +118,31 @@ def test_run_that_diverged_ranks_last():
     assert broken is not None
     assert broken.cells == 12
     assert broken.rho < whole.rho
+
+
+def test_scores_that_short_runs_lack_take_no_cell_out():
+    """As where a benchmark is broken in some of the full runs."""
+    start = first_cells(SPACE)
+    full = table(inside, start)
+    other = full.assign(benchmark="ifeval").iloc[:4]
+    agreed = screening.agreement(table(inside, start), pd.concat([full, other]), start)
+    assert agreed == screening.agreement(table(inside, start), full, start)
+    assert agreed is not None
+    assert (agreed.cells, agreed.scores) == (12, ("arc",))
+    assert screening.agreement(table(inside, start), other, start) is None
+
+
+def test_cells_that_diverged_when_they_were_short_come_last_and_rising():
+    wall = [cell for cell in SCREENED if cell.learning_rate > 2.0**-10]
+    fits = [fit(cells) for cells in surfaces(table(inside, SCREENED, diverged=wall))]
+    expected = screening.expected(fits, SPACE, SCREENED, "short runs")
+    assert expected is not None
+    assert expected.diverged == frozenset(wall)
+    start = first_cells(SPACE, expected)
+    assert set(start) == set(first_cells(SPACE, expected._replace(diverged=frozenset())))
+    last = [cell.learning_rate for cell in start if cell in wall]
+    assert last and last == sorted(last)
+    assert all(cell in wall for cell in start[-len(last) :])
 
 
 def test_too_few_cells_are_not_compared():

@@ -43,6 +43,9 @@ LEVEL, SPENT = "every question is decided", "the budget of 20 trials is spent"
 RECORDED = {"answered": "no question is open", "budget": "20 of 20 trials have run"}
 """Reasons in other words than today's, of events that say what has stopped the run."""
 
+OF_20 = {"stopped_by": "budget", "trials": 20}
+"""Of an event that has the budget too."""
+
 
 @pytest.mark.parametrize(
     ("chooser", "events", "said"),
@@ -54,6 +57,8 @@ RECORDED = {"answered": "no question is open", "budget": "20 of 20 trials have r
         ("decide: {trials: 20}", ["", SPENT], "Raise decide.trials from 20 to 32"),
         ("decide: {trials: 20}", ["", "answered"], "no further cell: no question is open."),
         ("decide: {trials: 20}", ["", "budget"], "Raise decide.trials from 20 to 32"),
+        ("decide: {trials: 20}", ["", "of 20"], "Raise decide.trials from 20 to 32"),
+        ("decide: {trials: 30}", ["", "of 20"], "20 of the 30 trials that the run chooses"),
         ("decide: {trials: 20}", [], "Raise decide.trials from 20 to 32"),
         ("search: {trials: 20}", [], "Raise search.trials from 20 to 32"),
         ("search: {trials: 21}", [], "20 of the 21 trials"),
@@ -76,6 +81,8 @@ def test_a_run_that_chooses_its_cells_goes_on_until_it_stops(
             line["reason"] = f"decide: {RECORDED.get(event, event)}"
         if event in RECORDED:
             line["stopped_by"] = event
+        if event == "of 20":
+            line |= OF_20
     (tmp_path / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     step = step_of(Source("mine", frame, tmp_path, None, {}), one)
     assert said in step.sentence

@@ -1,4 +1,4 @@
-"""What is said of trials that cannot be scored, as their weights were not kept."""
+"""Which trials another start goes on with, and what is said of those that cannot be scored."""
 
 import pytest
 
@@ -14,6 +14,33 @@ from trainers.hub import Needs
 DATA = {"world:sft:train[:24]": "content"}
 PUT_BACK = "put back what world_choice had when these trials were scored on it"
 TAKE_OUT = "take world_arithmetic out of the grid"
+
+
+def progress_of(grid, folder: RunFolder, options: Options) -> Progress:
+    needed = Needs(models=(), data=(), evaluate=None, offline=True)
+    return Progress(ResolvedGrid(grid, needed, {}, DATA, wanted(grid, DATA)), folder, options)
+
+
+@pytest.mark.parametrize(
+    ("events", "goes_on"),
+    [
+        ([], True),
+        (["started", "stopped"], True),
+        (["started", "failed"], True),
+        (["started", "failed"] * 2, False),
+    ],
+)
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_every_start_goes_on_with_what_has_not_failed_too_often(
+    events, goes_on, retry_failed, load, small, tmp_path
+):
+    folder, grid = RunFolder(tmp_path / "run"), load(small, "resources.retries=1")
+    trial = trials.trials(grid)[-1]
+    for event in events:
+        folder.trial(trial).log_attempt(event, phase="train", reason="broken")
+    progress = progress_of(grid, folder, Options(True, None, retry_failed=retry_failed))
+    assert progress.goes_on(trial) == goes_on
+    assert progress.pending([trial]) == ([trial] if goes_on or retry_failed else [])
 
 
 @pytest.mark.parametrize(
@@ -38,9 +65,7 @@ def test_way_out_is_that_of_each_benchmark(overrides, said, unsaid, load, small,
         write_json(trained.scores(want.fingerprint), record)
 
     grid = load(small, *overrides)
-    needed = Needs(models=(), data=(), evaluate=None, offline=True)
-    resolved = ResolvedGrid(grid, needed, {}, DATA, wanted(grid, DATA))
-    progress = Progress(resolved, folder, Options(True, None))
+    progress = progress_of(grid, folder, Options(True, None))
     told = progress.note_missing_weights(trials.trials(grid))
     assert any(f"no weights are left of {trial.readable}" in line for line in told)
     assert all(part in told[-1] for part in (*said, "delete the folders of these trials"))

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.tables.records.decided import Decided, Stop, read_decided, recorded_stop
 
-CHOSEN = {"event": "chosen"}
+CHOSEN = {"event": "chosen", "key": "a"}
+OTHER = {"event": "chosen", "key": "b"}
 ANSWERED = {"event": "decided", "reason": "decide: all is known", "stopped_by": "answered"}
 
 
@@ -25,12 +26,26 @@ def test_a_run_that_decides_nothing_has_no_reason(tmp_path):
 
 
 def test_a_cell_that_is_chosen_later_opens_the_run_again(tmp_path):
-    stopped = read(tmp_path, {"event": "screened", "reason": "alike"}, CHOSEN, CHOSEN, ANSWERED)
+    stopped = read(tmp_path, {"event": "screened", "reason": "alike"}, CHOSEN, OTHER, ANSWERED)
     assert stopped == Decided(2, ["alike"], Stop("answered", "all is known"), False)
     assert stopped.stop == stopped.last_stop
     again = read(tmp_path, CHOSEN, ANSWERED, CHOSEN)
     assert again.stop is None and again.last_stop == stopped.stop
     assert read(tmp_path, ANSWERED, CHOSEN, ANSWERED).stop == stopped.stop
+
+
+def test_cells_are_counted_once_and_as_far_as_they_are_in_the_plan(tmp_path):
+    """One that was chosen and had not begun when its driver died is chosen again, and one of before
+    the grid file was edited is not in the plan."""
+    assert read(tmp_path, CHOSEN, OTHER, CHOSEN).chosen == 2
+    (tmp_path / "plan.csv").write_text("key,stage\na,sft\nc,sft\n", encoding="utf-8")
+    assert read(tmp_path, CHOSEN, OTHER, CHOSEN).chosen == 1
+
+
+def test_the_budget_is_that_of_the_last_stop(tmp_path):
+    stops = [ANSWERED | {"trials": trials} for trials in (20, 45)]
+    assert read(tmp_path, CHOSEN, stops[0], CHOSEN, stops[1]).trials == 45
+    assert read(tmp_path, CHOSEN, stops[0], CHOSEN, ANSWERED).trials is None
 
 
 @pytest.mark.parametrize("event", [{"event": "decided"}, {"event": "decided", "reason": 5}, {}, 5])

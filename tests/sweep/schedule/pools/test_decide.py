@@ -6,6 +6,7 @@ import shutil
 import pytest
 import yaml
 
+from analysis.design.decide import NO_CELL
 from sweep.gridfile.load import GridError
 from sweep.plan import trials as plan
 from sweep.plan.widen import space, widened
@@ -141,20 +142,38 @@ def test_decision_depends_on_the_results_alone(records):
     assert pool.decision(pool.tried(set()), 3) == again.decision(again.tried(set()), 3)
 
 
+def test_nothing_is_decided_while_a_cell_of_the_budget_is_to_go_on(records):
+    """As where a limit has stopped it after the last cell was handed out."""
+    run = records(DECIDE, "decide.trials=9")
+    queue = run.queue(run.pool())
+    run.run(queue, count=2 + 8)
+    last = queue.next()
+    for event in ("started", "stopped"):
+        run.folder.trial(last).log_attempt(event)
+    pool = run.pool()
+    assert pool.over
+    assert pool.verdict(lambda trial: trial.key == last.key) is None
+    assert [trial.status for trial in pool.tried(set())].count("running") == 1
+    run.end(last)
+    assert run.pool().verdict().by == "budget"
+
+
 @pytest.fixture
 def closed(records):
     """A run that stopped after some cells, one of which has failed, with budget left."""
     run = records()
     ran = run.run(run.queue(run.pool()), count=2 + 4)
     shutil.rmtree(run.folder.trial(ran[-1]).path / "scores")
-    run.pool().close("no cell is left that would train")
+    run.pool().close(NO_CELL)
     assert run.pool().over
     return run, ran[-1]
 
 
 def test_verdict_is_the_reason_that_the_run_stopped_for(closed):
     run, _ = closed
-    assert run.pool().verdict() == "decide: no cell is left that would train"
+    undecided = "World choice: a best learning rate (3 of 4 trials have a score)"
+    reason = f"decide: {NO_CELL.reason}; undecided: {undecided}"
+    assert run.pool().verdict() == ("no_cell", reason)
 
 
 def test_other_items_and_mended_cells_open_a_decided_run_again(closed):
@@ -181,7 +200,7 @@ def test_run_that_was_decided_before_results_and_axes_were_recorded_stays_so(clo
     record = read_json(path)
     write_json(path, {"reason": record["reason"], "of": record["of"]})
     assert run.pool().over
-    assert run.pool().verdict().by == record["stopped_by"] == "answered"
+    assert run.pool().verdict().by == record["stopped_by"] == "no_cell"
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_start_that_ranks_alike_goes_on_and_says_so(records):
     run = records()
     run.run(run.queue(run.pool()), count=2 + 21 + 18)
     assert "learning rates rank alike at 0.25 of the length and in full" in run.told[1]
+    assert "of 12 cells by Held-out loss)" in run.told[1]
     assert len(run.told) == 2
     assert not any("spread over the grid" in reason for reason in run.reasons.values())
 
@@ -118,6 +119,45 @@ def test_screening_is_left_out_where_the_run_has_begun_without(load, tmp_path):
     assert not {trial.key for trial in pool.shown(later.planned)} & late
     pending = [t for t in later.planned if t.key not in late]
     assert len(pending) == len(later.planned) - 21
+    pool.decision(pool.tried(set()), 1)
+    assert pool.screening.news() == ["the run had begun without screening runs, so none is run"]
+
+
+def ended(run: Records, but: int = 0) -> list[str]:
+    """What is said once the screening runs have ended, of which the last `but` failed."""
+    run.folder.write_plan(run.grid, run.planned)
+    short = of_stage(run.planned, "sft_screening")
+    for trial in short[: len(short) - but]:
+        run.end(trial)
+    for trial in short[len(short) - but :]:
+        run.folder.trial(trial).log_attempt("failed", phase="train", reason="broken")
+    pool = run.pool()
+    start = pool.decision([], 12).choices
+    return [*pool.screening.news(), *(choice.reason for choice in start)]
+
+
+def test_rows_of_before_the_grid_file_was_edited_place_no_start(load, tmp_path):
+    longer = GRID.replace("examples: 200}", "examples: 200}\n    epochs: 2")
+    before = Records(load(longer), tmp_path / "run", displaced)
+    now = Records(load(GRID), tmp_path / "run")
+    ended(before)
+    told, *_ = ended(now)
+    rates = [float(rate) for rate in re.findall("([0-9.e-]+) at batch size", told)]
+    assert len(rates) == 3
+    assert all(abs(math.log2(rate / 0.004)) < 1 for rate in rates)
+
+
+@pytest.mark.parametrize(
+    ("but", "said", "reason"),
+    [
+        (10, "11 of 21 screening runs of 0.25 ", "about the rates of 11 of 21 screening runs"),
+        (21, "none of 21 screening runs of 0.25 ", "start: cells spread over the grid"),
+    ],
+)
+def test_screening_runs_that_failed_are_not_counted(records, but, said, reason):
+    told, *reasons = ended(records(), but)
+    assert told.startswith(said)
+    assert all(reason in one for one in reasons)
 
 
 def test_results_list_them_and_no_answer_has_them(records):
