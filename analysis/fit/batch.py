@@ -98,7 +98,7 @@ def _profile(curves: Curves) -> np.ndarray:
     in most draws, that at rates up to an octave beyond them."""
     profile = curves.profile.copy()
     for row in np.flatnonzero(curves.falls.both.mean(axis=0) < 0.5):
-        profile[:, row] = np.maximum(profile[:, row], _best_nearby(curves, curves.y[row], row))
+        profile[:, row] = np.maximum(profile[:, row], _best_nearby(curves, curves.y[row], int(row)))
     return profile
 
 

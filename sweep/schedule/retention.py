@@ -57,8 +57,8 @@ class WeightRetention:
 
     def _of_stages(self) -> set[str]:
         specs = [spec for stage in self._grid.stages.values() for _, spec in stage.cells]
-        names = {getattr(spec, "reward_model", None) for spec in specs} - {None}
-        models = {Path(name).resolve() for name in names}
+        names = [getattr(spec, "reward_model", None) for spec in specs]
+        models = {Path(name).resolve() for name in names if name}
         return {
             trial.key
             for trial in (self._trials.values() if models else ())

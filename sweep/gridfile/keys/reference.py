@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweep.gridfile.keys import schema as grid
+from sweep.gridfile.keys.choosers import Decide, Fidelity, Search
 from sweep.gridfile.keys.resources import Resources
 from sweep.gridfile.keys.trackers import Trackio, Wandb
 from trainers.specs.adapter import Adapter
@@ -51,9 +52,9 @@ SECTIONS: dict[str, tuple[str, type[BaseModel], tuple[str, ...]]] = {
     "`tracking.wandb`": ("", Wandb, ()),
     "`tracking.trackio`": ("", Trackio, ()),
     "`notify`": ("URLs alone, or these keys.", grid.Notify, ()),
-    "`search`": ("", grid.Search, ()),
-    "`decide`": ("", grid.Decide, ()),
-    "`decide.fidelity`": ("", grid.Fidelity, ()),
+    "`search`": ("", Search, ()),
+    "`decide`": ("", Decide, ()),
+    "`decide.fidelity`": ("", Fidelity, ()),
     "`audit`": ("", grid.Audit, ()),
 }
 
