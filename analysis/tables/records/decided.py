@@ -68,8 +68,8 @@ def recorded_stop(record: dict[str, Any]) -> Stop:
     """Of a record with `reason` and `stopped_by`; the latter follows from the words where an older
     version wrote the record, without it."""
     reason = str(record["reason"]).removeprefix("decide: ")
-    written: StoppedBy | None = record.get("stopped_by")
-    return Stop(written if written in get_args(StoppedBy) else _in_words(reason), reason)
+    by: Any = record.get("stopped_by")
+    return Stop(by if by in get_args(StoppedBy) else _in_words(reason), reason)
 
 
 def _in_words(reason: str) -> StoppedBy:
