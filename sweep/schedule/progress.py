@@ -1,6 +1,7 @@
 """What the records say is done, and what this start of the command runs."""
 
 from collections.abc import Collection
+from typing import Any
 
 from sweep.options import Options
 from sweep.plan.trials import Trial, cost
@@ -93,7 +94,7 @@ class Progress:
         trained, step, scores = self._folder.trial(trial).progress()
         steps = cost(trial).steps
         share = 1.0 if trained else min(1.0, step / steps) if steps else 0.0
-        wanted = len(self._evaluations.get(trial.stage, ()))
+        wanted = len(self._fingerprints(trial))
         return Done(share, min(1.0, scores / wanted) if wanted else 0.0)
 
     def usable(self, trial: Trial) -> bool:
@@ -117,9 +118,9 @@ class Progress:
         for trial in filter(self.weights_missing, planned):
             folder = self._folder.trial(trial)
             names = [
-                evaluation.benchmark
-                for evaluation in self._evaluations[trial.stage]
-                if folder.missing([evaluation.fingerprint])
+                evaluation["benchmark"]
+                for evaluation in self._due(trial)
+                if folder.missing([evaluation["fingerprint"]])
             ]
             reason = f"its weights were not kept, so it cannot be scored on {', '.join(names)}"
             folder.log_attempt("failed", phase="start", reason=reason)
@@ -141,5 +142,9 @@ class Progress:
             lines.append("; or ".join(ways))
         return lines
 
+    def _due(self, trial: Trial) -> list[dict[str, Any]]:
+        wanted = self._evaluations.get(trial.stage, ())
+        return self._folder.trial(trial).due(evaluation.record for evaluation in wanted)
+
     def _fingerprints(self, trial: Trial) -> list[str]:
-        return [evaluation.fingerprint for evaluation in self._evaluations[trial.stage]]
+        return [evaluation["fingerprint"] for evaluation in self._due(trial)]

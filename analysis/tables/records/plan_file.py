@@ -91,7 +91,8 @@ def left_out(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
     rows = set(zip(frame.key, frame.benchmark, strict=True))
     keys: dict[tuple[str, ...], list[str]] = {}
     for folder, trial in run_folder.trials(run_dir):
-        key, evaluations = trial["key"], run_folder.wanted(stages, trial["stage"])
+        key = trial["key"]
+        evaluations = run_folder.due(folder, run_folder.wanted(stages, trial["stage"]))
         lacking = [e["benchmark"] for e in evaluations if (key, e["benchmark"]) not in rows]
         made = (folder / "train.json").exists() or any(folder.glob("scores/*.json"))
         if key not in planned and lacking and made:
@@ -102,6 +103,32 @@ def left_out(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
         "file asks for it now: left out there. Put `evaluate` and the held-out data back, or "
         "these cells into the grid file, which scores them anew"
         for lacking, those in keys.items()
+    )
+
+
+def never_scored(run_dir: Path) -> dict[str, list[str]]:
+    """Evaluation on the data of a later stage -> keys of the models that never get its score, as
+    `keep` had removed their weights before the grid file asked for it."""
+    keys: dict[str, list[str]] = {}
+    paths = sorted(run_dir.glob("trials/*/trial.json"))
+    removed = [path for path in paths if path.with_name(run_folder.REMOVED).exists()]
+    stages = run_folder.manifest(run_dir).get("stages", {}) if removed else {}
+    for path in removed:
+        trial = run_folder.identity(path)
+        wanted = run_folder.wanted(stages, trial["stage"])
+        due = run_folder.due(path.parent, wanted)
+        for evaluation in (one for one in wanted if one not in due):
+            keys.setdefault(evaluation["benchmark"], []).append(trial["key"])
+    return keys
+
+
+def empty_cells(run_dir: Path) -> tuple[str, ...]:
+    """A sentence for each evaluation of `never_scored`."""
+    return tuple(
+        f"{benchmark}: {counted(len(keys), 'trial')} ({_named(keys)}) "
+        f"{'has' if len(keys) == 1 else 'have'} no score: `keep` had removed the weights before "
+        "the grid file asked for it"
+        for benchmark, keys in never_scored(run_dir).items()
     )
 
 

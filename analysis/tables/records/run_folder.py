@@ -1,14 +1,14 @@
 """The records of a run folder, as the sweep writes them -> rows of the table."""
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.benchmarks import table_type
+from analysis.benchmarks import ON_DATA_OF, table_type
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from analysis.tables.records.score_record import WAY_OUT, primary_metric, problem
@@ -23,6 +23,9 @@ IDENTITY = {
     "spec": dict | None,
 }  # fmt: skip
 """What trial.json holds."""
+
+REMOVED = "weights_removed.json"
+"""Says why a trial that was trained has no weights any more."""
 
 TRAIN_COLUMNS = (
     "model_parameters",
@@ -113,6 +116,18 @@ def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
     return stages.get(stage, {}).get("evaluations", [])
 
 
+def due(folder: Path, evaluations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those evaluations that a trial has or can get: not what a later stage asks of the models that
+    it starts from, where `keep` had removed the trial's weights before that stage was added."""
+    removed = (folder / REMOVED).exists()
+    return [
+        evaluation
+        for evaluation in evaluations
+        if not (removed and ON_DATA_OF in evaluation["benchmark"])
+        or (folder / "scores" / f"{evaluation['fingerprint']}.json").exists()
+    ]
+
+
 def trial_rows(
     folder: Path, trial: dict[str, Any], evaluations: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -169,7 +184,7 @@ def _rows_of(
     shared |= trial.get("settings", {})
     diverged = train.get("status") == "diverged"
     rows = []
-    for evaluation in evaluations:
+    for evaluation in due(folder, evaluations):
         base = shared | {
             "benchmark": evaluation["benchmark"],
             "task_type": table_type(evaluation["benchmark"]),

@@ -1,19 +1,28 @@
-"""What is said of trials that cannot be scored, as their weights were not kept."""
+"""What is said of trials that cannot be scored or trained, as the weights for it are gone."""
 
 import pytest
 
+from sweep.gridfile.keys.schema import Grid
 from sweep.options import Options
 from sweep.plan import trials
-from sweep.plan.evaluations import wanted
+from sweep.plan.evaluations import WantedByStage, wanted
+from sweep.price.money import Done
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.schedule.progress import Progress
+from sweep.schedule.retention import WeightRetention
 from sweep.storage.run_folder import RunFolder
+from tests.sweep.schedule.test_selection import Run
 from trainers.files import write_json
 from trainers.hub import Needs
 
 DATA = {"world:sft:train[:24]": "content"}
 PUT_BACK = "put back what world_choice had when these trials were scored on it"
 TAKE_OUT = "take world_arithmetic out of the grid"
+
+
+def resolved(grid: Grid, wants: WantedByStage) -> ResolvedGrid:
+    needed = Needs(models=(), data=(), evaluate=None, offline=True)
+    return ResolvedGrid(grid, needed, {}, DATA, wants)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +47,46 @@ def test_way_out_is_that_of_each_benchmark(overrides, said, unsaid, load, small,
         write_json(trained.scores(want.fingerprint), record)
 
     grid = load(small, *overrides)
-    needed = Needs(models=(), data=(), evaluate=None, offline=True)
-    resolved = ResolvedGrid(grid, needed, {}, DATA, wanted(grid, DATA))
-    progress = Progress(resolved, folder, Options(True, None))
+    progress = Progress(resolved(grid, wanted(grid, DATA)), folder, Options(True, None))
     told = progress.note_missing_weights(trials.trials(grid))
     assert any(f"no weights are left of {trial.readable}" in line for line in told)
     assert all(part in told[-1] for part in (*said, "delete the folders of these trials"))
     assert not any(part in told[-1] for part in unsaid)
     assert progress.state(trial) == "failed" and not progress.may_mend(trial)
+
+
+SECOND = """\
+  {name}: {{kind: sft, start_from: sft, parent: best, data: {{name: world:sft, examples: 24}},
+         steps: 3, heldout: 8, learning_rate: 0.001, batch_size: 4}}
+"""
+
+
+@pytest.mark.parametrize("before", ["", SECOND.format(name="second")], ids=["added", "renamed"])
+def test_a_stage_that_comes_later_fails_no_trial_whose_weights_are_gone(
+    before, load, pipeline, tmp_path
+):
+    text = pipeline.partition("  dpo:")[0].replace("kind: sft", "kind: sft\n    keep: best")
+    evaluate = "evaluate:\n  benchmarks: [world_choice]\n"
+    run = Run(load(f"{text}{before}{evaluate}"), tmp_path / "run")
+    run.end_all(0.9, 0.1, 0.6, 0.7)
+    retention = WeightRetention(run.grid, run.folder, run.wants)
+    run.resolve()
+    retention.follow(run.planned)
+    for trial in run.planned:
+        if trial.stage == "second":
+            run.end(trial, 0.5)
+    retention.look_at_all()
+
+    run = Run(load(text + SECOND.format(name="later") + evaluate), tmp_path / "run")
+    progress = Progress(resolved(run.grid, run.wants), run.folder, Options(True, None))
+    gone = [trial for trial in run.of("sft") if not run.folder.trial(trial).has_weights()]
+    assert len(gone) == 3
+    for trial in gone:  # as an earlier version left it
+        run.folder.trial(trial).log_attempt("failed", phase="start", reason="not kept")
+    assert {progress.state(trial) for trial in gone} == {"ok"}
+    assert {progress.part_done(trial) for trial in gone} == {Done(1.0, 1.0)}
+    assert progress.note_missing_weights(run.planned) == []
+    pending = progress.pending(run.of("sft"))
+    assert len(pending) == 1 and pending[0] not in gone, "what has its weights is scored"
+    keys = {trial.key for trial in gone}
+    assert {one.state for one in run.status().trials if one.key in keys} == {"ok"}
