@@ -52,7 +52,7 @@ def test_way_out_is_that_of_each_benchmark(overrides, said, unsaid, load, small,
     assert any(f"no weights are left of {trial.readable}" in line for line in told)
     assert all(part in told[-1] for part in (*said, "delete the folders of these trials"))
     assert not any(part in told[-1] for part in unsaid)
-    assert progress.state(trial) == "failed" and not progress.may_mend(trial)
+    assert progress.state(trial) == "failed" and not progress.may_mend(trial, {})
 
 
 SECOND = """\
@@ -90,3 +90,34 @@ def test_a_stage_that_comes_later_fails_no_trial_whose_weights_are_gone(
     assert len(pending) == 1 and pending[0] not in gone, "what has its weights is scored"
     keys = {trial.key for trial in gone}
     assert {one.state for one in run.status().trials if one.key in keys} == {"ok"}
+
+
+def test_what_starts_from_a_model_that_diverged_is_not_to_be_tried_again(load, pipeline, tmp_path):
+    run = Run(load(pipeline, "stages.dpo.parent=each"), tmp_path / "run")
+    run.end_all(0.9, 0.1, 0.6, 0.7)
+    parent = run.of("sft")[0]
+    run.end(parent, 0.0, "diverged")
+    progress = Progress(resolved(run.grid, run.wants), run.folder, Options(True, None))
+    planned = {trial.key: trial for trial in run.planned}
+    below = [child for child in run.of("dpo") if child.parent == parent.key]
+    below += [child for child in run.of("judge") if child.parent == below[0].key]
+    for child in below:
+        start = planned[str(child.parent)]
+        reason = progress.why_unusable(start)
+        assert f"{parent.key}) diverged and has no usable weights" in reason
+        assert start.readable in reason
+        run.folder.trial(child).log_attempt("failed", phase="start", reason=reason)
+        assert progress.state(child) == "failed" and not progress.may_mend(child, planned)
+    other = next(child for child in run.of("dpo") if child.parent != parent.key)
+    run.folder.trial(other).log_attempt("failed", phase="start", reason="no reference pass")
+    assert progress.may_mend(other, planned)
+
+
+def test_a_stage_without_a_model_to_choose_is_not_to_be_tried_again(load, pipeline, tmp_path):
+    run = Run(load(pipeline), tmp_path / "run")
+    for trial in run.of("sft"):
+        run.end(trial, 0.0, "diverged")
+    progress = Progress(resolved(run.grid, run.wants), run.folder, Options(True, None))
+    progress.impossible = run.resolve().impossible
+    (dpo,) = run.of("dpo")
+    assert progress.state(dpo) == "failed" and not progress.may_mend(dpo, {})
