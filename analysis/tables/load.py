@@ -28,7 +28,7 @@ from analysis.tables.options import ReadOptions
 from analysis.tables.records import one_column
 from analysis.tables.records.run_folder import (
     is_run,
-    manifest,
+    scored_stages,
     trial_rows,
     trials,
     wanted,
@@ -142,7 +142,7 @@ def items(run_dir: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFram
         ResultsError: a file of items is damaged.
     """
     run_dir = Path(run_dir)
-    stages = manifest(run_dir).get("stages", {})
+    stages = scored_stages(run_dir)
     primary = None if frame is None else _primary(frame)
     tables = []
     for folder, trial in trials(run_dir):
@@ -196,7 +196,7 @@ def _items_of(path: Path) -> pa.Table:
 
 
 def _read_run(run_dir: Path) -> Table:
-    stages = manifest(run_dir).get("stages", {})
+    stages = scored_stages(run_dir)
     rows, settings = [], {}
     for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))

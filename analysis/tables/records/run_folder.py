@@ -66,11 +66,12 @@ def manifest(run_dir: Path) -> dict[str, Any]:
         )
     if not isinstance(record.get("name", ""), str):
         raise ResultsError(f"{path}: name: holds no text; start the run's command again")
-    stages = record.get("stages", {})
-    if not isinstance(stages, dict) or not all(
-        isinstance(stage, dict) for stage in stages.values()
-    ):
-        raise ResultsError(f"{path}: stages: holds no object; start the run's command again")
+    for name in ("stages", "earlier_stages"):
+        stages = record.get(name, {})
+        if not isinstance(stages, dict) or not all(
+            isinstance(stage, dict) for stage in stages.values()
+        ):
+            raise ResultsError(f"{path}: {name}: holds no object; start the run's command again")
     return record
 
 
@@ -109,6 +110,16 @@ def identity(path: Path) -> dict[str, Any]:
         if spec is not None and not isinstance(spec.get(name), int | float):
             raise ResultsError(f"{path}: spec.{name}: is no number; put it back")
     return record
+
+
+def scored_stages(run_dir: Path) -> dict[str, Any]:
+    """The stages of the manifest, and then those that the grid file has no more.
+
+    Raises:
+        ResultsError: as `manifest`.
+    """
+    record = manifest(run_dir)
+    return record.get("stages", {}) | record.get("earlier_stages", {})
 
 
 def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:

@@ -72,3 +72,20 @@ def test_what_a_later_stage_asks_of_a_model_without_weights_is_an_empty_cell(pla
     evaluations = {stage: len(of["evaluations"]) for stage, of in manifest["stages"].items()}
     told = summary_tables.progress(run, rows, evaluations)
     assert told is not None and told.done == 1
+
+
+def test_trials_of_a_stage_that_was_taken_out_stay_in_the_table_or_are_told(planted_run, tmp_path):
+    run = Path(shutil.copytree(planted_run, tmp_path / "run"))
+    plan = pd.read_csv(run / "plan.csv", dtype="str")
+    plan[plan.stage != "sft"].to_csv(run / "plan.csv", index=False)
+    before = source.load(run).frame
+    manifest = json.loads((run / "manifest.json").read_text())
+    taken = {"sft": manifest["stages"].pop("sft")}
+    (run / "manifest.json").write_text(json.dumps(manifest | {"earlier_stages": taken}))
+    read = source.load(run)
+    assert set(read.frame.key) == set(before.key)
+    assert "trials here are not in the plan" in read.notes[0]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    read = source.load(run)
+    assert "sft" not in set(read.frame.stage)
+    assert "of stage sft" in read.notes[0] and "put it back" in read.notes[0]
