@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.advice import grid_file
+from analysis.text import listed
 from sweep import drive as driver
 from sweep.execution import remote_run
 from sweep.gridfile import load
@@ -37,6 +38,9 @@ ROOM = "extended"
 
 MARK = "# Cells of the grid it began with: "
 """Begins the first line of a round's file; a hash of the cells follows."""
+
+OPEN = ("failed", "planned")
+"""States of cells on which a next step would not stand."""
 
 ROUNDS = 5
 """At most, in one start of the command: a top that moves on with every round is not chased."""
@@ -70,7 +74,8 @@ def _rounds(
         console.say(f"extend: goes on with {ROOM}/{last}.yaml, the last round of an earlier start")
     states = driver.drive(grid, planned, path, options, console, messages)
     for number in range(last + 1, last + ROUNDS + 1):
-        if states["failed"] or states["planned"]:
+        if open_ := [f"{count} {state}" for state in OPEN if (count := states[state])]:
+            console.say(f"extend: no round follows while cells are open: {listed(open_)}")
             return states
         steps = next_steps(path)
         if not steps:

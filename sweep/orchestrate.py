@@ -290,7 +290,7 @@ class Orchestrator:
         ended_by = self.allowance.ended_by() if states["planned"] else ""
         if ended_by:
             self.say(ended_by)
-        if states["failed"] and any(map(self.progress.may_mend, self.shown)):
+        if states["failed"] and any(self.progress.may_mend(t, self.by_key) for t in self.shown):
             self.say("the log of a failed trial is log.txt in its folder under trials/")
             if not self.options.retry_failed:
                 self.say("--retry-failed tries the failed ones again")

@@ -12,7 +12,7 @@ from analysis.audit import tables
 from analysis.tables.load import ours, read_table
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import run_folder, run_table
-from analysis.tables.records.plan_file import left_out, unplanned
+from analysis.tables.records.plan_file import empty_cells, left_out, unplanned
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool
     frame = ours(run.frame, str(path), options).frame
     manifest = run_folder.manifest(folder)
     name = manifest.get("name") or folder.name
-    notes = (*run.notes, *unplanned(folder, frame), *left_out(folder, run.frame))
+    of_plan = (*unplanned(folder, frame), *left_out(folder, run.frame))
+    notes = (*run.notes, *of_plan, *empty_cells(folder))
     items = run_table.items(folder, None if all_metrics else frame)
     unselected = None
     if options.where:

@@ -120,7 +120,7 @@ def _next_step(advice: Advice, source: Source) -> NextStep:
     rows = source.every_row.loc[source.every_row.stage == advice.stage]
     plan = None if source.folder is None else read_plan(source.folder)
     arms = _arms_to_add_to(rows, plan)
-    if advice.arm not in arms:
+    if advice.arm not in arms or (plan is not None and advice.stage not in set(plan.stage)):
         gone = "The grid file has these cells no more, so none is added to them."
         return NextStep(gone, "", 0, {})
     written = grid_file.read(advice.stage, advice.arm, source.grid_file)

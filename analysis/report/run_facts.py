@@ -62,7 +62,7 @@ def _of_manifest(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """The manifest as label and text, without what the page shows elsewhere."""
     facts = []
     for name, value in manifest.items():
-        if name in ("name", "stages") or value in (None, "", {}, []):
+        if name in ("name", "stages", "earlier_stages") or value in (None, "", {}, []):
             continue
         facts.append((name.replace("_", " "), _fact(value)))
     return facts

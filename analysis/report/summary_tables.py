@@ -1,12 +1,14 @@
 """The tables of the report as plain rows: every trial with its scores, progress."""
 
+from collections import Counter
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.tables.records.plan_file import read_plan
+from analysis.tables.records.plan_file import never_scored, read_plan
 
 OF_A_TRIAL = ("learning_rate", "batch_size", "seed", "steps", "stage", "model")
 STATUSES = ("diverged", "failed", "ok")
@@ -83,9 +85,10 @@ def progress(
     ended = {"ok", "diverged"}
     failed = set(frame.key[frame.status == "failed"])
     rows = frame[frame.status.isin(ended)].groupby("key").benchmark.nunique()
+    empty = Counter(chain(*never_scored(run_dir).values()))
     done = [
         key
         for key, stage in zip(plan.key, plan.stage, strict=True)
-        if key not in failed and rows.get(key, 0) >= wanted[stage]
+        if key not in failed and rows.get(key, 0) + empty[key] >= wanted[stage]
     ]
     return Progress(len(plan), len(done), int(plan.key.isin(failed).sum()))

@@ -155,6 +155,8 @@ class Handout:
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.status in ("ok", "diverged"):
             self._retries.ended(trial.key)
+        if outcome.status == "stopped":  # at a limit of the run: what waits for it goes on later
+            self._frontier.stopped = True
         self._frontier.ended(trial.key)
         seconds = outcome.train_seconds + self._train_seconds.pop(trial.key, 0.0)
         self._callback.ended(outcome._replace(train_seconds=seconds))

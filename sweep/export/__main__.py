@@ -11,7 +11,7 @@ then.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,8 +73,9 @@ def export(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
     trials = candidates.of_run(run_dir)
-    stage = _stage(manifest, trials, stage)
-    required = manifest["stages"][stage]["evaluations"]
+    stages = manifest.get("earlier_stages", {}) | manifest["stages"]
+    stage = _stage(stages, trials, stage)
+    required = stages[stage]["evaluations"]
     best = _benchmark(stage, [want["benchmark"] for want in required], best)
     want = next(evaluation for evaluation in required if evaluation["benchmark"] == best)
     ranked = candidates.ranked_by(trials, stage, want)
@@ -150,9 +151,9 @@ def _write(
     files.take_place(aside, to)
 
 
-def _stage(manifest: dict[str, Any], trials: dict[str, Any], asked: str | None) -> str:
+def _stage(stages: Iterable[str], trials: dict[str, Any], asked: str | None) -> str:
     kinds = {record["stage"]: record["kind"] for _, record in trials.values()}
-    there = [name for name in manifest["stages"] if kinds.get(name) in KINDS]
+    there = [name for name in stages if kinds.get(name) in KINDS]
     if asked is not None and asked not in there:
         listed = ", ".join(there) or "none"
         raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")

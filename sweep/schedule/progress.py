@@ -1,6 +1,7 @@
 """What the records say is done, and what this start of the command runs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from sweep.options import Options
 from sweep.plan.trials import Trial, cost
@@ -92,9 +93,13 @@ class Progress:
         removed = trial.spec is not None and folder.usable() and not folder.has_weights()
         return removed and not folder.done(self._fingerprints(trial))
 
-    def may_mend(self, trial: Trial) -> bool:
-        """Whether it failed of something that a further attempt may not fail of."""
-        return self.state(trial) == "failed" and not self.weights_missing(trial)
+    def may_mend(self, trial: Trial, planned: Mapping[str, Trial]) -> bool:
+        """Whether it failed of something that a further attempt may not fail of. What its start has
+        blocked needs an attempt at that; `planned` has it by its key."""
+        if trial.waits or self.state(trial) != "failed" or self.weights_missing(trial):
+            return False
+        start = planned.get(trial.parent or "")
+        return start is None or self.usable(start) or self._folder.trial(trial).trained()
 
     def part_done(self, trial: Trial) -> Done:
         """By an earlier start, or an earlier attempt of this one: by its newest checkpoint, where
@@ -102,7 +107,7 @@ class Progress:
         trained, step, scores = self._folder.trial(trial).progress()
         steps = cost(trial).steps
         share = 1.0 if trained else min(1.0, step / steps) if steps else 0.0
-        wanted = len(self._evaluations.get(trial.stage, ()))
+        wanted = len(self._fingerprints(trial))
         return Done(share, min(1.0, scores / wanted) if wanted else 0.0)
 
     def usable(self, trial: Trial) -> bool:
@@ -112,11 +117,16 @@ class Progress:
 
     def why_unusable(self, trial: Trial) -> str:
         """Why no other trial can start from this one's weights."""
-        reason = f"its start {trial.readable} ({trial.key}) has no usable weights"
-        folder = self._folder.trial(trial)
+        name, folder = f"its start {trial.readable} ({trial.key})", self._folder.trial(trial)
+        if folder.trained() and not folder.usable():
+            return f"{name} diverged and has no usable weights"
+        reason = f"{name} has no usable weights"
+        last = (folder.attempts() or [{}])[-1]
         if removed := folder.weights_removed():
             place = self._folder.to_delete(folder.path)
             reason += f": they were removed ({removed}); delete {place} to train it again"
+        elif last.get("event") == "failed" and last.get("phase") == "start":
+            reason += f": {last['reason']}"
         return reason
 
     def note_missing_weights(self, planned: Collection[Trial]) -> list[str]:
@@ -126,9 +136,9 @@ class Progress:
         for trial in filter(self.weights_missing, planned):
             folder = self._folder.trial(trial)
             names = [
-                evaluation.benchmark
-                for evaluation in self._evaluations[trial.stage]
-                if folder.missing([evaluation.fingerprint])
+                evaluation["benchmark"]
+                for evaluation in self._due(trial)
+                if folder.missing([evaluation["fingerprint"]])
             ]
             reason = f"its weights were not kept, so it cannot be scored on {', '.join(names)}"
             folder.log_attempt("failed", phase="start", reason=reason)
@@ -150,5 +160,9 @@ class Progress:
             lines.append("; or ".join(ways))
         return lines
 
+    def _due(self, trial: Trial) -> list[dict[str, Any]]:
+        wanted = self._evaluations.get(trial.stage, ())
+        return self._folder.trial(trial).due(evaluation.record for evaluation in wanted)
+
     def _fingerprints(self, trial: Trial) -> list[str]:
-        return [evaluation.fingerprint for evaluation in self._evaluations[trial.stage]]
+        return [evaluation["fingerprint"] for evaluation in self._due(trial)]

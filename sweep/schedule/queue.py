@@ -50,6 +50,7 @@ class TrialQueue:
         self.blocked: dict[str, str] = {}
         """Trials that cannot run -> the start that is missing."""
         self.stopped = False
+        """Whether none is handed out any more, as a limit of the run is reached."""
         self._before: dict[str, bool] = {}
         """Waiting starts -> whether an earlier start of the command left them usable."""
         self.held_back = False
@@ -57,6 +58,8 @@ class TrialQueue:
 
     def next(self) -> Trial | None:
         """The next trial that may run; None where none can now, or none ever will (`exhausted`)."""
+        if self.stopped:
+            return None
         usable = cache(self._is_usable)  # thousands may have one parent
         for trial in list(self.waiting.values()):
             missing = [start for start in self.pending.starts(trial) if not usable(start)]

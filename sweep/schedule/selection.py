@@ -1,15 +1,17 @@
 """Which model a stage with `parent: best` starts from: chosen once, and recorded.
 
 The record, choices/<stage>.json, is what counts afterwards: a restart starts from the same model,
-also where a cell that was added to the grid since is better (`surpassed` says so).
+also where a cell that was added to the grid since is better (`surpassed` says so), and where the
+stage or its start has another name since.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.gridfile.keys.schema import BASE, Best, Grid
 from sweep.plan.evaluations import Wanted, WantedByStage, best_by, named
-from sweep.plan.trials import Trial, by_stage
+from sweep.plan.trials import Trial, by_stage, stage_order
 from sweep.plan.widen import widened
 from sweep.storage import ranking
 from sweep.storage.ranking import Cell
@@ -31,13 +33,60 @@ class Resolved(NamedTuple):
 
 def known(grid: Grid, folder: RunFolder) -> dict[str, str]:
     """Stage -> key of its parent, where it was chosen by the rule that the grid has now."""
-    scores = {}
-    for name, stage in grid.stages.items():
-        record = files.read_json(folder.choice(name))
-        with files.shaped(folder.choice(name)):
-            if isinstance(stage.parent, Best) and record and record["rule"] == _rule(grid, name):
-                scores[name] = record["parent"]
-    return scores
+    return {name: choice.parent for name, choice in _choices(grid, folder).items()}
+
+
+class _Choice(NamedTuple):
+    """A record, and the content that tells whether it still counts."""
+
+    path: Path
+    record: dict[str, Any]
+    start: str
+    best: str | None
+    parent: str
+
+
+def _read(path: Path) -> _Choice:
+    """
+    Raises:
+        Damaged: it holds what was never written there.
+    """
+    record = files.read_json(path) or {}
+    with files.shaped(path):
+        rule = record["rule"]
+        return _Choice(path, record, rule["start_from"], rule["best"], record["parent"])
+
+
+def _choices(grid: Grid, folder: RunFolder) -> dict[str, _Choice]:
+    """The choice of each stage for which one was made by the rule that the grid has now. One that
+    was made before the stage or its start was renamed lies where it did, and counts for the trials
+    that were planned by it."""
+    recorded = [_read(path) for path in sorted(folder.choices.glob("*.json"))]
+    chosen: dict[str, _Choice] = {}
+    for name in stage_order(grid) if recorded else ():
+        rule, start = grid.stages[name].parent, grid.stages[name].start_from
+        if not isinstance(rule, Best):
+            continue
+        alike = [choice for choice in recorded if choice.best == rule.best]
+        own = [one for one in alike if (one.path.stem, one.start) == (name, start)]
+        before = (
+            one
+            for one in alike
+            if (one.path.stem == name or one.path.stem not in grid.stages)
+            and (one.start == start or one.start not in grid.stages)
+            and _has_trials(grid, folder, name, chosen | {name: one})
+        )
+        if choice := next(iter(own), None) or next(before, None):
+            chosen[name] = choice
+    return chosen
+
+
+def _has_trials(grid: Grid, folder: RunFolder, stage: str, chosen: dict[str, _Choice]) -> bool:
+    """Whether the run folder has a trial of the stage as it would be by these choices."""
+    there = {path.name.rpartition("-")[2] for path in folder.path.glob("trials/*-*")}
+    parents = {name: choice.parent for name, choice in chosen.items()}
+    planned = by_stage(widened(grid), parents)[stage]
+    return any(trial.key in there for trial in planned if not trial.waits)
 
 
 def stages_of(grid: Grid, folder: RunFolder) -> dict[str, list[Trial]]:
@@ -137,22 +186,23 @@ def surpassed(
 ) -> list[str]:
     """A line for each recorded choice that would be another one today."""
     lines = []
-    chosen = known(grid, folder)
+    chosen = _choices(grid, folder)
     stages = stages_of(grid, folder) if chosen else {}
     by_key = {trial.key: trial for trial in planned}
-    for name, parent in chosen.items():
+    for name, choice in chosen.items():
+        parent, record = choice.parent, choice.record
         start, want = grid.stages[name].start_from, _want(grid, name, wants)
         candidates = [by_key[trial.key] for trial in stages[start]]
         cells = [cell for cell in rank(candidates, by_key, folder, want) if cell.complete]
         if not cells or parent in cells[0].keys:
             continue
-        best, record = cells[0], files.read_json(folder.choice(name)) or {}
+        best = cells[0]
         now = next((cell.value for cell in cells if parent in cell.keys), record["value"])
         if best.merit > (now if best.higher_is_better else -now):
             lines.append(
                 f"{name} starts from {record['trial']} ({parent}), as was chosen: {want.benchmark} "
                 f"{now:.4g}; {by_key[best.key].readable} ({best.key}) now has {best.value:.4g}; "
-                f"delete {folder.to_delete(folder.choice(name))} to choose anew"
+                f"delete {folder.to_delete(choice.path)} to choose anew"
             )
     return lines
 

@@ -5,14 +5,18 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import trainers
+from analysis.benchmarks import ON_DATA_OF
 from sweep.gridfile.keys.schema import Grid
+from sweep.plan.evaluations import WantedByStage
 from sweep.resolve.resolve import ResolvedGrid
 from sweep.storage.run_folder import LAYOUT, RunFolder
 from trainers import files
 from trainers.data.row_counts import Preparation
 from trainers.processes import devices
+from trainers.tasks import benchmarks
 
 PACKAGES = (
     "torch", "transformers", "trl", "accelerate", "datasets", "lm_eval", "ray", "tokenizers",
@@ -62,8 +66,26 @@ def write(
             | ({"trials": most[stage]} if stage in most else {})
             for stage, of_stage in resolved.evaluations.items()
         },
+        "earlier_stages": _earlier_stages(earlier, resolved.evaluations),
     }
     files.write_json(folder.manifest, record)
+
+
+def _earlier_stages(before: dict[str, Any], now: WantedByStage) -> dict[str, Any]:
+    """Stages that the grid file has no more, for their trials that are left: with the evaluations
+    on data of stages as they were, and of the benchmarks those that are wanted now, as now."""
+    common = {want.benchmark: want.record for wants in now.values() for want in wants}
+    stages = before.get("earlier_stages", {}) | before.get("stages", {})
+    left = {}
+    for name, stage in stages.items():
+        if name in now:
+            continue
+        kept = []
+        for want in stage.get("evaluations", []):
+            of_data = want["benchmark"].partition(ON_DATA_OF)[0] in benchmarks.OF_STAGES
+            kept.append(want if of_data else common.get(want["benchmark"]))
+        left[name] = stage | {"evaluations": [want for want in kept if want is not None]}
+    return left
 
 
 def _held(grid: Grid, stage: str) -> dict[str, float]:

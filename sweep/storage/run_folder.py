@@ -57,9 +57,13 @@ class RunFolder:
     def data(self) -> Path:
         return self.path / "data"
 
+    @property
+    def choices(self) -> Path:
+        return self.path / "choices"
+
     def choice(self, stage: str) -> Path:
         """Which parent was chosen for a stage with `parent: best`."""
-        return self.path / "choices" / f"{stage}.json"
+        return self.choices / f"{stage}.json"
 
     @property
     def manifest(self) -> Path:

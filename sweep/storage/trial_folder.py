@@ -3,20 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from analysis.tables.records.run_folder import REMOVED, due
 from sweep.plan.trials import Trial
 from trainers import files
 from trainers.files import Damaged
 from trainers.specs.optimizer import READERS
 from trainers.specs.training import TrainingSpec
-
-REMOVED = "weights_removed.json"
-"""Says why a trial that was trained has no weights any more."""
 
 PASS = "reference_pass.json"
 """Tells the folder of a reference pass from a trial's: which pass it is."""
@@ -135,6 +133,11 @@ class TrialFolder:
         """Benchmarks of which a score is there, under whatever settings."""
         records = (files.read_json(path) or {} for path in self.path.glob("scores/*.json"))
         return {str(record.get("benchmark")) for record in records}
+
+    def due(self, evaluations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of evaluations as the manifest has them, those that the trial has or can get
+        (`analysis.tables.records.run_folder.due`)."""
+        return due(self.path, evaluations)
 
     def missing(self, fingerprints: list[str]) -> list[str]:
         return [mark for mark in fingerprints if not self.scores(mark).exists()]

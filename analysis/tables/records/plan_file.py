@@ -79,7 +79,8 @@ def unplanned(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
 
 def left_out(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
     """A sentence for each set of benchmarks on which models that the plan has not have no score as
-    the grid file asks for it now; no start scores them anew. `frame` is the whole table.
+    the grid file asks for it now, and for each stage that the manifest has not; no start scores
+    them anew. `frame` is the whole table.
 
     Raises:
         ResultsError: as `read_plan`.
@@ -87,21 +88,60 @@ def left_out(run_dir: Path, frame: pd.DataFrame) -> tuple[str, ...]:
     plan = read_plan(run_dir)
     if plan is None:
         return ()
-    stages, planned = run_folder.manifest(run_dir).get("stages", {}), set(plan.key)
+    stages, planned = run_folder.scored_stages(run_dir), set(plan.key)
     rows = set(zip(frame.key, frame.benchmark, strict=True))
     keys: dict[tuple[str, ...], list[str]] = {}
+    of_no_stage: dict[str, list[str]] = {}
     for folder, trial in run_folder.trials(run_dir):
-        key, evaluations = trial["key"], run_folder.wanted(stages, trial["stage"])
+        key, stage = trial["key"], trial["stage"]
+        evaluations = run_folder.due(folder, run_folder.wanted(stages, stage))
         lacking = [e["benchmark"] for e in evaluations if (key, e["benchmark"]) not in rows]
         made = (folder / "train.json").exists() or any(folder.glob("scores/*.json"))
-        if key not in planned and lacking and made:
+        if key in planned or not made:
+            continue
+        if stage not in stages:  # an earlier version kept no stage that was taken out
+            of_no_stage.setdefault(stage, []).append(key)
+        elif lacking:
             keys.setdefault(tuple(lacking), []).append(key)
-    return tuple(
+    gone = [
+        f"{counted(len(those), 'trial')} of stage {stage} ({_named(those)}) "
+        f"{'is' if len(those) == 1 else 'are'} left out, as the grid file does not have this stage "
+        "any more; put it back to have them in the table"
+        for stage, those in of_no_stage.items()
+    ]
+    unscored = [
         f"{counted(len(those), 'trial')} of an earlier grid file ({_named(those)}) "
         f"{'has' if len(those) == 1 else 'have'} no score of {listed(list(lacking))} as the grid "
         "file asks for it now: left out there. Put `evaluate` and the held-out data back, or "
         "these cells into the grid file, which scores them anew"
         for lacking, those in keys.items()
+    ]
+    return (*gone, *unscored)
+
+
+def never_scored(run_dir: Path) -> dict[str, list[str]]:
+    """Evaluation on the data of a later stage -> keys of the models that never get its score, as
+    `keep` had removed their weights before the grid file asked for it."""
+    keys: dict[str, list[str]] = {}
+    paths = sorted(run_dir.glob("trials/*/trial.json"))
+    removed = [path for path in paths if path.with_name(run_folder.REMOVED).exists()]
+    stages = run_folder.scored_stages(run_dir) if removed else {}
+    for path in removed:
+        trial = run_folder.identity(path)
+        wanted = run_folder.wanted(stages, trial["stage"])
+        due = run_folder.due(path.parent, wanted)
+        for evaluation in (one for one in wanted if one not in due):
+            keys.setdefault(evaluation["benchmark"], []).append(trial["key"])
+    return keys
+
+
+def empty_cells(run_dir: Path) -> tuple[str, ...]:
+    """A sentence for each evaluation of `never_scored`."""
+    return tuple(
+        f"{benchmark}: {counted(len(keys), 'trial')} ({_named(keys)}) "
+        f"{'has' if len(keys) == 1 else 'have'} no score: `keep` had removed the weights before "
+        "the grid file asked for it"
+        for benchmark, keys in never_scored(run_dir).items()
     )
 
 

@@ -1,14 +1,14 @@
 """The records of a run folder, as the sweep writes them -> rows of the table."""
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.benchmarks import table_type
+from analysis.benchmarks import ON_DATA_OF, table_type
 from analysis.tables.errors import ResultsError
 from analysis.tables.nearby import hint
 from analysis.tables.records.score_record import WAY_OUT, primary_metric, problem, recorded_as
@@ -23,6 +23,9 @@ IDENTITY = {
     "spec": dict | None,
 }  # fmt: skip
 """What trial.json holds."""
+
+REMOVED = "weights_removed.json"
+"""Says why a trial that was trained has no weights any more."""
 
 TRAIN_COLUMNS = (
     "model_parameters",
@@ -63,11 +66,12 @@ def manifest(run_dir: Path) -> dict[str, Any]:
         )
     if not isinstance(record.get("name", ""), str):
         raise ResultsError(f"{path}: name: holds no text; start the run's command again")
-    stages = record.get("stages", {})
-    if not isinstance(stages, dict) or not all(
-        isinstance(stage, dict) for stage in stages.values()
-    ):
-        raise ResultsError(f"{path}: stages: holds no object; start the run's command again")
+    for name in ("stages", "earlier_stages"):
+        stages = record.get(name, {})
+        if not isinstance(stages, dict) or not all(
+            isinstance(stage, dict) for stage in stages.values()
+        ):
+            raise ResultsError(f"{path}: {name}: holds no object; start the run's command again")
     return record
 
 
@@ -108,9 +112,31 @@ def identity(path: Path) -> dict[str, Any]:
     return record
 
 
+def scored_stages(run_dir: Path) -> dict[str, Any]:
+    """The stages of the manifest, and then those that the grid file has no more.
+
+    Raises:
+        ResultsError: as `manifest`.
+    """
+    record = manifest(run_dir)
+    return record.get("stages", {}) | record.get("earlier_stages", {})
+
+
 def wanted(stages: dict[str, Any], stage: str) -> list[dict[str, Any]]:
     """The evaluations now wanted of a stage's trials; `stages` as in the manifest."""
     return stages.get(stage, {}).get("evaluations", [])
+
+
+def due(folder: Path, evaluations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those evaluations that a trial has or can get: not what a later stage asks of the models that
+    it starts from, where `keep` had removed the trial's weights before that stage was added."""
+    removed = (folder / REMOVED).exists()
+    return [
+        evaluation
+        for evaluation in evaluations
+        if not (removed and ON_DATA_OF in evaluation["benchmark"])
+        or (folder / "scores" / f"{evaluation['fingerprint']}.json").exists()
+    ]
 
 
 def trial_rows(
@@ -169,7 +195,7 @@ def _rows_of(
     shared |= trial.get("settings", {})
     diverged = train.get("status") == "diverged"
     rows = []
-    for evaluation in evaluations:
+    for evaluation in due(folder, evaluations):
         base = shared | _named(evaluation["benchmark"])
         score_path = folder / "scores" / f"{evaluation['fingerprint']}.json"
         if diverged or not score_path.exists():

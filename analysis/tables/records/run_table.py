@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from analysis.tables import atomic
 from analysis.tables.errors import ResultsError
 from analysis.tables.records import one_column
-from analysis.tables.records.run_folder import manifest, trial_rows, trials, wanted
+from analysis.tables.records.run_folder import scored_stages, trial_rows, trials, wanted
 from analysis.tables.records.screening import SCREENS, screened_stages
 from analysis.tables.schema import COLUMNS, Table, named_metrics, validated
 from analysis.tables.settings import with_settings
@@ -27,7 +27,7 @@ def read(run_dir: Path | str) -> Table:
         ResultsError: not a run folder, or impossible values.
     """
     run_dir = Path(run_dir)
-    stages = manifest(run_dir).get("stages", {})
+    stages = scored_stages(run_dir)
     rows, settings = [], {}
     for folder, trial in with_settings(list(trials(run_dir))):
         rows += trial_rows(folder, trial, wanted(stages, trial["stage"]))
@@ -93,7 +93,7 @@ def items(run_dir: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFram
         ResultsError: a file of items is damaged.
     """
     run_dir = Path(run_dir)
-    stages = manifest(run_dir).get("stages", {})
+    stages = scored_stages(run_dir)
     primary = None if frame is None else _primary(frame)
     tables = []
     for folder, trial in trials(run_dir):

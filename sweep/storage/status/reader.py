@@ -178,7 +178,7 @@ class Reader:
         self, row: dict[str, str], folder: TrialFolder, manifest: dict[str, Any], driver: Driver
     ) -> TrialStatus:
         stage = manifest.get("stages", {}).get(row["stage"], {})
-        required = stage.get("evaluations", [])
+        required = folder.due(stage.get("evaluations", []))
         resources = stage.get("resources", {})
         status = _status(row, folder, required, driver, resources)
         if status.state in ("ok", "diverged"):

@@ -15,8 +15,8 @@ from sweep.storage.trial_folder import TrialFolder
 from trainers.specs.data import Model
 
 
-def trial(key: str) -> Trial:
-    return Trial(key=key, parent=None, stage="s", arm="", model=Model(name="tiny"), spec=None)
+def trial(key: str, parent: str | None = None) -> Trial:
+    return Trial(key=key, parent=parent, stage="s", arm="", model=Model(name="tiny"), spec=None)
 
 
 class Told:
@@ -66,7 +66,7 @@ class Column:
 
 
 class Case:
-    def __init__(self, root: Path, keys: str):
+    def __init__(self, root: Path, keys: str, **parents: str):
         self.folders = {key: TrialFolder(root / key) for key in keys}
         jobs = {
             key: SimpleNamespace(folder=str(folder.path)) for key, folder in self.folders.items()
@@ -75,7 +75,8 @@ class Case:
         self.said: list[str] = []
         retries = Retries(jobs, 1, self.told, self.said.append)  # pyright: ignore[reportArgumentType]
         self.rule = Column()
-        pending = Pending([trial(key) for key in keys], lambda key: False, bundles=self.rule)  # pyright: ignore[reportArgumentType]
+        trials = [trial(key, parents.get(key)) for key in keys]
+        pending = Pending(trials, lambda key: False, bundles=self.rule)  # pyright: ignore[reportArgumentType]
         self.queue = TrialQueue(pending)
         self.handout = Handout(self.queue, retries, self.told, {"s": 3}, self.said.append)
 
@@ -151,6 +152,13 @@ def test_a_pass_that_is_preempted_goes_on_as_one(case):
 def test_a_pass_that_is_stopped_at_a_limit_is_over(case):
     case.ended(case.next(), ["stopped"] * 4, "the limit of limits.max_hours is reached")
     assert case.handout.exhausted and len(case.told.ends) == 4
+
+
+def test_what_starts_from_a_trial_that_is_stopped_at_a_limit_is_not_lost(tmp_path):
+    case = Case(tmp_path, "abc", b="a", c="b")
+    case.ended(case.next(), ["stopped"], "the limit of limits.max_hours is reached")
+    assert case.handout.next() == [] and case.handout.exhausted
+    assert case.queue.blocked == {} and set(case.queue.waiting) == {"b", "c"}
 
 
 def test_deaths_of_a_pass_use_up_no_retry_and_end_with_each_trial_alone(case):

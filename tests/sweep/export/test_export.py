@@ -103,6 +103,16 @@ def test_pairs_of_unlike_units_are_the_score_of_their_stage(run: Path, tmp_path:
     assert ended == 0 and "cells by Held-out pairs" in " ".join(output.split())
 
 
+def test_a_stage_that_the_grid_file_has_no_more_is_exported_where_it_is_asked_for(
+    run: Path, tmp_path: Path
+) -> None:
+    manifest = read(run / "manifest.json")
+    manifest["earlier_stages"] = {"second": manifest["stages"].pop("second")}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    ended, output = told(run, "--stage", "second", "--to", tmp_path / "second")
+    assert ended == 0 and "second" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.storage import manifest
 from sweep.storage.run_folder import RunFolder
 from trainers import files
@@ -73,3 +74,25 @@ def test_moved_files_are_no_change_and_many_changes_are_counted():
     many = {f"trainers/{number}.py": str(number) for number in range(90)}
     (line,) = manifest._changed_files(dict.fromkeys(many, "old"), many)
     assert line == "90 files of trainers/ differ, for example trainers/0.py has changed"
+
+
+DATA = {"world:sft:train[:24]": "content", "world:preferences:train[:24]": "pairs"}
+
+
+def test_a_stage_that_is_taken_out_keeps_its_evaluations_with_benchmarks_as_now(load, pipeline):
+    def stages(wants: WantedByStage) -> dict[str, dict]:
+        return {stage: {"evaluations": [w.record for w in some]} for stage, some in wants.items()}
+
+    whole, sft = wanted(load(pipeline), DATA), pipeline.partition("  dpo:")[0]
+    evaluate = "evaluate:\n  benchmarks: [world_choice]\n  limit: 4\n"
+    now = wanted(load(sft + evaluate), DATA)
+    left = manifest._earlier_stages({"stages": stages(whole)}, now)
+    assert list(left) == ["dpo", "judge"]
+    assert [want["benchmark"] for want in left["dpo"]["evaluations"]] == [
+        "world_choice", "heldout_loss",
+    ]  # fmt: skip
+    assert left["dpo"]["evaluations"][0] == now["sft"][0].record != whole["dpo"][0].record
+    assert left["dpo"]["evaluations"][1] == whole["dpo"][1].record
+    record = {"stages": stages(now), "earlier_stages": left}
+    assert manifest._earlier_stages(record, now) == left
+    assert manifest._earlier_stages(record, whole) == {}, "they are back"

@@ -468,8 +468,10 @@ def test_diverged_parent_blocks_its_children_with_a_reason(chain, drive, tmp_pat
     ended = drive(grid.replace("steps: 3", "steps: 6"), tmp_path / "run")
     folders = trials(tmp_path / "run")
     assert folders["first 100"].training()["status"] == "diverged"
-    assert "no usable weights" in folders["second 0.001"].attempts()[-1]["reason"]
+    reason = folders["second 0.001"].attempts()[-1]["reason"]
+    assert "diverged and has no usable weights" in reason
     assert ended.code == 3
+    assert "--retry-failed" not in ended.output and "log.txt" not in ended.output
 
 
 def damaged_checkpoint(folder: TrialFolder) -> None:
