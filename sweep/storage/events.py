@@ -84,8 +84,8 @@ class Events:
     def decided(self, reason: str, stopped_by: str, trials: int) -> None:
         """Told at the end of each start; written where it is not what was written last."""
         told = [event for event in read(self._path) if event["event"] in ("chosen", "decided")]
-        if not told or (told[-1]["event"], told[-1]["reason"]) != ("decided", reason):
-            facts = {"reason": reason, "stopped_by": stopped_by, "trials": trials}
+        facts = {"reason": reason, "stopped_by": stopped_by, "trials": trials}
+        if not told or told[-1]["event"] != "decided" or told[-1] | facts != told[-1]:
             self._write([("decided", facts)])
 
     def finished(self, states: Mapping[str, int], reason: str = "") -> None:

@@ -28,4 +28,5 @@ def only(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marked(frame: pd.DataFrame) -> Any:
-    return frame[SCREENS].fillna("").astype("str") != ""
+    screened = frame[SCREENS]
+    return screened.notna() & (screened != "")  # all are missing where no short run has begun

