@@ -1,6 +1,7 @@
 """What the plan says below the table of a stage."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -24,3 +25,16 @@ def test_warmup_that_takes_the_whole_training_is_told(overrides, said, load, sma
     show_plan(Console(file=text, width=200), grid, trials.trials(grid))
     line = f"sft: warmup takes the whole training at batch size {said}"
     assert (line in text.getvalue()) is bool(said)
+
+
+def test_dropout_that_the_model_brings_is_told_where_sft_trains_with_it(load, small, tmp_path):
+    config = {"model_type": "opt", "dropout": 0.1, "max_position_embeddings": 2048}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def said(*overrides: str) -> str:
+        grid, text = load(small, f"model={tmp_path}", *overrides), io.StringIO()
+        show_plan(Console(file=text, width=200), grid, trials.trials(grid))
+        return text.getvalue()
+
+    assert "has its own (dropout 0.1), which is on in sft, as in TRL's SFT" in said()
+    assert "has its own" not in said("stages.sft.disable_dropout=true")
