@@ -62,6 +62,8 @@ def drive(
             if stages:
                 _begin(page, options, console.say)
             resolved = resolve(grid, preflight.seen(folder))
+            for line in resolved.notes:
+                console.say(line)
             run = Orchestrator(resolved, folder, options, console, stored, lock)
             _check(run, resolved, at_once)
             with ExitStack() as own:

@@ -148,6 +148,7 @@ NOT_NEEDED = {
     "packing": "rows are packed without padding wherever the model's attention allows it",
     "packing_strategy": "rows are packed without padding wherever the model's attention allows it",
     "padding_free": "rows are packed without padding wherever the model's attention allows it",
+    "disable_dropout": "DPO, reward models and RLVR train without the model's own dropout anyway",
     "group_by_length": "the examples of a batch are sorted by length anyway",
     "gradient_checkpointing": "there is none; micro-batches fit the memory, down to one example",
     "remove_unused_columns": "columns that are not read are ignored; leave it out",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sweep.gridfile import checks
 from sweep.gridfile.keys.schema import Grid
+from sweep.plan import dropout
 from sweep.plan.evaluations import WantedByStage, wanted
 from sweep.resolve import pin
 from trainers import hub
@@ -19,7 +20,7 @@ from trainers.data.rows import sources
 from trainers.data.rows.hub_data import COMMIT
 from trainers.evaluate import try_out
 from trainers.hub import Commits, Needs
-from trainers.models import fingerprint, load
+from trainers.models import fingerprint, load, reach
 from trainers.processes import process
 from trainers.specs import file_names
 from trainers.specs.data import DataSpec, Model
@@ -38,7 +39,8 @@ class CannotStart(Exception):
 
 
 class WrongGrid(CannotStart):
-    """A benchmark cannot be scored, or texts are too long for the model, whatever the machine."""
+    """A benchmark cannot be scored, or texts are too long for the model or an adapter does not fit
+    it, whatever the machine."""
 
     code = BAD_INPUT
 
@@ -57,6 +59,8 @@ class ResolvedGrid:
     other files as `model:NAME (tokenizer and generation settings)`, data sets of benchmarks as
     `benchmark:NAME`."""
     evaluations: WantedByStage
+    notes: tuple[str, ...] = ()
+    """What the model that is here has to say of its trainings, a line each."""
 
     @cached_property
     def pinned(self) -> Grid:
@@ -79,13 +83,17 @@ def resolve(grid: Grid, seen: Mapping[str, str] | None = None) -> ResolvedGrid:
     except hub.FetchFailed as error:
         raise CannotStart(str(error)) from error
     too_long = checks.positions(grid.model.name, grid.stages)  # of a model that is here now
-    if lines := [f"{'.'.join(map(str, path))}: {message}" for path, message in too_long]:
+    lines = [f"{'.'.join(map(str, path))}: {message}" for path, message in too_long]
+    cells = {name: [spec for _, spec in stage.cells] for name, stage in grid.stages.items()}
+    reached = reach.reach(grid.model.name, cells)
+    if lines := [*lines, *reached.problems]:
         raise WrongGrid("\n".join(lines))
     process.go_offline()
     if wrong := try_out.problems(_absolute(grid.evaluate)):
         raise WrongGrid("\n".join(wrong))
     marks = fingerprints(grid, commits)
-    return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks))
+    notes = (*reached.notes, *dropout.lines(grid))
+    return ResolvedGrid(grid, hub.at(needed, commits), commits, marks, wanted(grid, marks), notes)
 
 
 def _held(grid: Grid, seen: Mapping[str, str]) -> Commits:

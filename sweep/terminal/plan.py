@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.gridfile.keys.schema import EACH, Grid, Stage
-from sweep.plan import sight
+from sweep.plan import dropout, sight
 from sweep.plan.bundles import Bundles
 from sweep.plan.prepared import preparations
 from sweep.plan.trials import Cost, Trial, cost
@@ -72,7 +72,7 @@ def show_plan(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     scored = [name for name in grid.evaluate.benchmarks if name not in benchmarks.OF_STAGES]
     partial = filter(None, map(metrics.partial, map(benchmarks.find, scored)))
-    for line in (*partial, *sight.lines(grid)):
+    for line in (*partial, *dropout.lines(grid), *sight.lines(grid)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

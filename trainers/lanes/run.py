@@ -18,7 +18,7 @@ from trainers.lanes import modules, proof, room
 from trainers.lanes.lane import Lane
 from trainers.lanes.stack import Stack, twin
 from trainers.lanes.steps import Kind, Pass, Setting
-from trainers.models import adapters, load
+from trainers.models import adapters, dropout, load
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.ops.memory import out_of_memory
@@ -63,6 +63,8 @@ def train(
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise NotLaned("several processes train one model")
+    if own_dropout := dropout.in_config(loaded.model.config.to_dict()):
+        raise NotLaned(f"lanes would share the dropout of the model ({dropout.words(own_dropout)})")
     newest = [checkpoints.newest(folder / CHECKPOINTS) for folder in folders]
     first, sharers = _start(newest)
     spec, count, parameters = specs[0], len(specs), loaded.model.num_parameters()

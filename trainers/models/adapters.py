@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.models import targets
 from trainers.specs.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ CONFIG = "adapter_config.json"
 
 BASE_CONFIG = "base_quantization.json"
 """File of an adapter on a base in 4 bits: the arguments of transformers' BitsAndBytesConfig."""
-
-ATTENTION = ("attn", "attention")
-"""Parts of the names of modules that hold the linear modules of attention."""
 
 
 def in_4_bits(adapter: Adapter | None) -> bool:
@@ -47,6 +45,28 @@ def make_base(
         quantized.quantize(model, device or model.device)
 
 
+def check(model: "PreTrainedModel", adapter: Adapter) -> None:
+    """Of a model that may be without weights; it is left as it is.
+
+    Raises:
+        ValueError: the adapter does not fit the model; the message begins with the key.
+    """
+    import copy
+
+    from peft import LoraConfig
+
+    if in_4_bits(adapter):
+        from trainers.models import quantized
+
+        quantized.linear(model)
+    names, transposed = targets.find(model, adapter)
+    config = LoraConfig(r=1, target_modules=names, fan_in_fan_out=transposed)
+    try:
+        copy.deepcopy(model).add_adapter(config)
+    except ValueError as error:  # PEFT refuses some modules of Mamba
+        raise ValueError(f"adapter.targets: {error}") from error
+
+
 def attach(model: "PreTrainedModel", adapter: Adapter, seed: int) -> None:
     """Freeze the model's weights and put a fresh adapter on it; a reward model's head, which is
     drawn anew too, is still trained. Weights of A depend on `seed` alone.
@@ -55,18 +75,19 @@ def attach(model: "PreTrainedModel", adapter: Adapter, seed: int) -> None:
     every result, and would merge by quantising again.
 
     Raises:
-        ValueError: no module of the model has a name among the targets.
+        ValueError: the model has none of the targets (trainers/models/targets.py).
     """
     import torch
     from peft import LoraConfig
 
     make_base(model, adapter)
-
+    found = targets.find(model, adapter)
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]  (any number does)
         lora_dropout=adapter.dropout,
-        target_modules=_targets(model, adapter),
+        target_modules=found.names,
+        fan_in_fan_out=found.transposed,
         use_rslora=adapter.rslora,
         use_dora=adapter.dora,
     )
@@ -77,34 +98,6 @@ def attach(model: "PreTrainedModel", adapter: Adapter, seed: int) -> None:
     if isinstance(head, torch.nn.Module):
         head.requires_grad_(True)
     set_dropout(model, adapter.dropout)
-
-
-def _targets(model: "PreTrainedModel", adapter: Adapter) -> list[str]:
-    """Last names of the modules; embeddings and heads are not in `base_model`, or not linear."""
-    import torch
-
-    linear = {  # last name -> whether it is of attention
-        name.rpartition(".")[2]: any(part in name for part in ATTENTION)
-        for name, module in model.base_model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    match adapter.targets:
-        case tuple(named):
-            missing = [name for name in named if name not in linear]
-            targets = named
-        case kind:
-            targets = [
-                name
-                for name, of_attention in linear.items()
-                if kind in ("all_linear", "attention" if of_attention else "mlp")
-            ]
-            missing = [] if targets else [kind]
-    if missing:
-        raise ValueError(
-            f"adapter.targets: {type(model).__name__} has no linear module {', '.join(missing)}; "
-            f"it has {', '.join(linear)}"
-        )
-    return list(targets)
 
 
 def set_dropout(model: "PreTrainedModel", share: float) -> None:

@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from trainers.models import dropout as own_dropout
 from trainers.models import load
 
 KNOWN_PARAMETERS = {
@@ -46,6 +47,14 @@ def positions(name: str) -> int | None:
         return None
     config = json.loads((place / "config.json").read_text(encoding="utf-8"))
     return config.get(LEARNED_POSITIONS.get(config.get("model_type"), ""))
+
+
+def dropout(name: str) -> dict[str, float]:
+    """`dropout.in_config` of a model, without loading or downloading; empty where it is unknown."""
+    place = folder(name)
+    if place is None:
+        return {}
+    return own_dropout.in_config(json.loads((place / "config.json").read_text(encoding="utf-8")))
 
 
 def folder(name: str) -> Path | None:

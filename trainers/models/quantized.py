@@ -64,23 +64,32 @@ def quantize(model: PreTrainedModel, device: torch.device, dense: bool = False) 
     float32 where it was. A model in 4 bits is left as it is.
 
     Raises:
-        ValueError: the model has no decoder layers known to transformers, or none with linear
-            modules.
+        ValueError: as `linear`.
     """
     if holds(model):
         return
-    linear = list(_linear(model))
-    if not linear:
-        raise ValueError(
-            f"adapter.base_weights: {type(model).__name__} has no decoder layers with linear "
-            "modules known to transformers; use float32"
-        )
-    for name, module in linear:
+    for name, module in linear(model):
         packed = Nf4Linear(module, device)
         model.set_submodule(name, packed.dense().to(module.weight.device) if dense else packed)
     if not dense:
         move: Any = model
         move.to(device)
+
+
+def linear(model: PreTrainedModel) -> list[tuple[str, torch.nn.Linear]]:
+    """What is put into 4 bits, by name.
+
+    Raises:
+        ValueError: the model has no decoder layers known to transformers, or none with linear
+            modules.
+    """
+    modules = list(_linear(model))
+    if not modules:
+        raise ValueError(
+            f"adapter.base_weights: {type(model).__name__} has no decoder layers with linear "
+            "modules known to transformers; use float32"
+        )
+    return modules
 
 
 def _linear(model: PreTrainedModel) -> Iterator[tuple[str, torch.nn.Linear]]:

@@ -27,14 +27,17 @@ class Adapter(Strict):
     """The scale of B A is alpha / rank, or alpha / sqrt(rank) with `rslora`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the adapter's inputs that are set to zero while training. What is drawn depends on
-    the micro-batches, so that with it a step depends on `tokens_per_micro_batch`."""
+    the micro-batches, so that with it a step depends on `tokens_per_micro_batch`,
+    `noise_scale_every` and the device."""
     targets: Annotated[
         Literal["all_linear", "attention", "mlp"] | tuple[Annotated[str, Field(min_length=1)], ...],
         BeforeValidator(_listed),
         AfterValidator(_named),
     ] = "all_linear"
     """Modules that get an adapter: the linear ones of all layers, those of attention or of the
-    feed-forward blocks alone, or a list of names. Embeddings and head get none."""
+    feed-forward blocks alone, or a list of names, such as `q_proj`. A name that several blocks use
+    means all of them; `attn.c_proj` means one. Embeddings and head get none, nor do experts that
+    are no modules."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732)."""
     dora: bool = False
@@ -45,6 +48,11 @@ class Adapter(Strict):
     """Of the frozen weights: as they are, or `nf4`, with the linear modules of all layers in 4-bit
     NormalFloat, doubly quantised (QLoRA, Dettmers et al. 2023, arXiv 2305.14314). What is trained,
     scored and exported is the adapter on the weights that the 4 bits stand for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The targets that are given by name."""
+        return self.targets if isinstance(self.targets, tuple) else ()
 
     @property
     def in_4_bits(self) -> bool:

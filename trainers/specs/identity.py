@@ -12,7 +12,8 @@ from trainers.specs import file_names
 NOT_IN_IDENTITY = frozenset(
     {"tokens_per_micro_batch", "noise_scale_every", "save_every_minutes", "save_every_steps"}
 )
-"""Fields that decide memory and speed but not weights; `identity` leaves them out."""
+"""Fields that decide memory and speed but not weights, up to what dropout draws; `identity` leaves
+them out."""
 
 HELDOUT_EXAMPLES = 200
 """Examples that are held out where the grid file names no number, at most a tenth of the data."""

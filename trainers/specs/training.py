@@ -136,9 +136,11 @@ class TrainingSpec(OptimizerSpec):
     noise_scale_every: Annotated[int, Field(ge=0)] = 10
     """Optimizer steps from one measurement of the gradient noise scale to the next, more in a long
     training, which makes 2,000 at most; 0 for none. Changes the weights by no more than
-    rounding."""
+    rounding, where nothing has dropout: what that draws depends on the micro-batches, and a
+    measurement cuts the batch in two."""
     tokens_per_micro_batch: Count | None = None
-    """Tokens at a time on the device; when empty, as suits the device. Never changes the batch."""
+    """Tokens at a time on the device; when empty, as suits the device. Never changes the batch; of
+    a model or an adapter with dropout it changes what that draws."""
     save_every_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes between the checkpoints that a killed training goes on from; more where writing one
     would take above a twentieth of the time."""
@@ -158,6 +160,11 @@ class TrainingSpec(OptimizerSpec):
         if self.adam_beta2 is None and self.adam_beta2_half_life_tokens is None:
             raise ValueError("give adam_beta2 or adam_beta2_half_life_tokens")
         return self
+
+    @property
+    def without_dropout(self) -> bool:
+        """Whether the model's own dropout is off while training."""
+        return True
 
     @property
     def unread(self) -> dict[str, str]:
@@ -240,3 +247,12 @@ class SftSpec(TrainingSpec):
     loss_on: Literal["assistant", "all"] = "assistant"
     """Tokens that count in the loss: those that the assistant writes, its end token too, or all
     of them."""
+    disable_dropout: Annotated[bool, Field(exclude_if=lambda off: not off)] = False
+    """Train without the model's own dropout, as DPO, reward models and RLVR always do. With it, as
+    TRL's SFT has it, a step depends on the micro-batches: on `tokens_per_micro_batch`,
+    `noise_scale_every` and the device, beside the seed. Most models have none (GPT-2 and OPT
+    have)."""
+
+    @property
+    def without_dropout(self) -> bool:
+        return self.disable_dropout

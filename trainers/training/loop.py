@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from trainers.data.prepare import Prepared
-from trainers.models import adapters, load
+from trainers.models import adapters, dropout, load
 from trainers.ops import memory, packed_attention
 from trainers.ops.batching import Order
 from trainers.ops.forward_pass import installed
@@ -72,15 +72,16 @@ def train(
 
     `figures` has steps, examples, tokens (of the examples taken), loss_tokens, epochs,
     warmup_steps, adam_beta2 (None where the optimizer has none), learning_rate_sum, train_seconds,
-    model_parameters (without an adapter), trained_parameters; first, final, best
-    and smoothed loss; the kind's facts, smoothed; the noise scale with its 95 % interval, the
-    number of measurements and their share of the time; the token budget, and those that were too
-    large.
+    model_parameters (without an adapter), trained_parameters; first, final, best and smoothed loss;
+    the kind's facts, smoothed; the noise scale with its 95 % interval, the number of measurements
+    and their share of the time; the token budget, and those that were too large; dropout, where
+    the model has its own and trains with it.
 
     Raises:
         OutOfTime: the monotonic clock has passed the deadline.
     """
     parameters = adapters.parameters(model)
+    own_dropout = {} if spec.without_dropout else dropout.in_config(model.config.to_dict())
     if spec.adapter is not None:
         adapters.attach(model, spec.adapter, spec.seed)
     newest = checkpoints.newest(folder / CHECKPOINTS)
@@ -103,6 +104,8 @@ def train(
         if shared:
             sharding.shard(model, arguments.device, conditions.sharding, bfloat16)
         with ExitStack() as stack:
+            if spec.without_dropout:
+                stack.enter_context(dropout.off(model))
             packed = kind.forward is not None and stack.enter_context(
                 packed_attention.used(model, bfloat16, float32=not (shared and bfloat16))
             )
@@ -155,6 +158,7 @@ def train(
         "model_parameters": parameters,
         "trained_parameters": model.num_parameters(only_trainable=True),
         "packed": packed,
+        **({"dropout": own_dropout} if own_dropout else {}),
         **compilation.facts(against),
         **({"sharding": conditions.sharding} if shared else {}),
         "tokens_per_micro_batch": budget,

@@ -1,6 +1,7 @@
 """What the plan says below the table of a stage."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -47,3 +48,16 @@ def test_answers_to_held_out_prompts_are_said_to_be_in_no_hours(heldout, load):
     show_plan(Console(file=text, width=200), grid, trials.trials(grid))
     line = "held-out prompts of rlvr: answers of up to 1,024 tokens each by its models and by those"
     assert (line in text.getvalue()) is bool(heldout)
+
+
+def test_dropout_that_the_model_brings_is_told_where_sft_trains_with_it(load, small, tmp_path):
+    config = {"model_type": "opt", "dropout": 0.1, "max_position_embeddings": 2048}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def said(*overrides: str) -> str:
+        grid, text = load(small, f"model={tmp_path}", *overrides), io.StringIO()
+        show_plan(Console(file=text, width=200), grid, trials.trials(grid))
+        return text.getvalue()
+
+    assert "has its own (dropout 0.1), which is on in sft, as in TRL's SFT" in said()
+    assert "has its own" not in said("stages.sft.disable_dropout=true")
