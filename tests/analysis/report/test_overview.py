@@ -108,5 +108,5 @@ def test_nothing_is_added_to_an_arm_that_the_plan_no_longer_has(tmp_path):
     assert steps["epochs=2"].cells > 0 and "arms" not in steps["epochs=2"].sentence
     plan.assign(stage="other").to_csv(tmp_path / "plan.csv", index=False)
     (one, *_) = advise([fit(cells) for cells in surfaces(frame)], None, frame)
-    gone = section.answer(one, source, frame[frame.arm == one.arm]).next_step
+    gone = answer(one, source, frame[frame.arm == one.arm]).next_step
     assert gone.cells == 0 and "has these cells no more" in gone.sentence, "nor to a stage"
