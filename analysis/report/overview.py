@@ -10,10 +10,10 @@ from analysis.advice.answers import BenchmarkAnswer, Signal
 from analysis.benchmarks import ON_DATA_OF, task
 from analysis.compare.score_difference import Scored, ScoreDifference, best_keys, score_difference
 from analysis.figures.interpolate import colour_range
-from analysis.fit.flatness import UNREPEATED
 from analysis.fit.surface import Fit
 from analysis.fit.unit import unit_of
 from analysis.posterior.cells import Cells
+from analysis.report.words.sentences import NO_SIGNAL
 from analysis.tables.recipe import recipe
 from analysis.text import counted, decimal_places, listed, number, rate
 
@@ -72,12 +72,8 @@ class Overview(NamedTuple):
     @property
     def worse_than_before(self) -> list[str]:
         """Benchmarks whose best cell is worse than the model before training, beyond noise."""
-        intervals = {
-            gain.label: gain.difference.interval
-            for gain in self.gains
-            if gain.difference is not None
-        }
-        return [label for label, interval in intervals.items() if interval and interval[1] < 0]
+        known = [(gain.label, gain.difference.interval) for gain in self.gains if gain.difference]
+        return [label for label, interval in known if interval and interval[1] < 0]
 
 
 def overview(
@@ -232,13 +228,9 @@ def _note(answer: BenchmarkAnswer, chance: float | None) -> str:
             return f"at chance ({number(chance or 0.0)}): no cell learned it"
         case Signal.CONSTANT:
             return "the same in every cell"
-        case Signal.TOO_FEW:
-            return "too few cells to tell a difference from noise"
-        case Signal.FLAT:
-            return "cells do not differ beyond noise"
-        case Signal.UNREPEATED:
-            return UNREPEATED
-    return "" if chance is None else f"chance is {number(chance)}"
+        case Signal.CLEAR:
+            return "" if chance is None else f"chance is {number(chance)}"
+    return NO_SIGNAL[answer.signal]
 
 
 def _decimals(stderr: pd.Series, spread: float) -> int:

@@ -28,6 +28,15 @@ from analysis.text import (
 RULE_NAMES = {"ratio": "one ratio", "root": "the square-root rule", "fixed": "one learning rate"}
 """Rules that set the learning rate for every batch size."""
 
+NO_SIGNAL = {
+    Signal.CONSTANT: "every cell has the same score",
+    Signal.CHANCE: "every cell is at chance",
+    Signal.TOO_FEW: "too few cells to tell a difference from noise",
+    Signal.FLAT: "cells do not differ beyond noise",
+    Signal.UNREPEATED: UNREPEATED,
+}
+"""Why nothing is said of a benchmark."""
+
 HIGHER_RATIO = "higher_ratio_helps_reasoning"
 """The rule that the contrast of task types answers."""
 
@@ -255,13 +264,7 @@ def contrast(contrast: Contrast) -> str:
 
 
 def _no_signal(answer: BenchmarkAnswer) -> str | None:
-    return {
-        Signal.CONSTANT: "every cell has the same score",
-        Signal.CHANCE: "every cell is at chance",
-        Signal.TOO_FEW: "too few cells to tell a difference from noise",
-        Signal.FLAT: "cells do not differ beyond noise",
-        Signal.UNREPEATED: UNREPEATED,
-    }.get(answer.signal)
+    return NO_SIGNAL.get(answer.signal)
 
 
 def _no_slope(answer: BenchmarkAnswer) -> str:
