@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.advice import without_contaminated
 from analysis.audit import tables
 from analysis.tables import load as results
+from analysis.tables.item_tasks import item_tasks
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import run_folder
 from analysis.tables.records.plan_file import left_out, unplanned
@@ -65,10 +66,16 @@ class Source:
         pairs = tables.contaminated(self.folder / tables.FOLDER)
         stages = audited["contamination"].get("stages", {})
         items = results.items(self.folder)
-        leaks = without_contaminated.leaked(pairs, stages)
+        trials = (trial for _, trial in run_folder.trials(self.folder))
+        leaks = without_contaminated.leaked(pairs, stages, trials)
         benchmarks = set(self.every_row.benchmark)
         unscored = without_contaminated.unscored(pairs, benchmarks, items)
-        return without_contaminated.without(self.frame, items, leaks)._replace(unscored=unscored)
+        tasks = item_tasks(self.folder, items)
+        return without_contaminated.without(self.frame, items, leaks, tasks)._replace(
+            unscored=unscored,
+            unknown=tables.nothing_read(audited["contamination"]),
+            too_short=tables.too_short(audited["contamination"]),
+        )
 
 
 def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool = True) -> Source:
