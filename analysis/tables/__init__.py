@@ -2,6 +2,6 @@
 
 Reading order: `schema`, `settings`, `recipe`; `records` (a run folder); `files` and `numbers`
 (files to cells to numbers), `external` (other people's tables), `published`, `options` and
-`selection` (the command line), `merged` (several runs in one file), `load`; `errors` and `nearby`
-(what somebody meant).
+`selection` (the command line), `merged` (several runs in one file), `load`, `item_tasks`; `errors`
+and `nearby` (what somebody meant).
 """

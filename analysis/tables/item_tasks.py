@@ -23,8 +23,8 @@ def item_tasks(run_dir: Path, items: pd.DataFrame) -> dict[str, str]:
             path = folder / "scores" / f"{evaluation['fingerprint']}.json"
             if evaluation["fingerprint"] in known or not path.exists():
                 continue
-            counts = (load(path).get("settings") or {}).get("n")
-            several = isinstance(counts, dict) and len(counts) > 1
+            counts: dict[str, int] = (load(path).get("settings") or {}).get("n") or {}
+            several = len(counts) > 1
             here = (items.key == trial["key"]) & (items.benchmark == evaluation["benchmark"])
             found = _by_place(items.loc[here], counts) if several else {}
             if found or not several:
