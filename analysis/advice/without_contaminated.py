@@ -1,11 +1,12 @@
 """Scores and answers without the items that the training data contains.
 
 The items of an evaluation carry the hashes of their documents, and so do the findings of the audit.
-Where a score is no plain mean of its items (two tests averaged, instructions pooled), their values
-are the score's linear parts, and leaving some out is right to first order.
+Where a score is the mean of several tasks, the values of its items are the score's linear parts: it
+is the mean over its tasks of what is left of each. Where it pools parts of items (instructions of
+a prompt, words of a perplexity), leaving some out is right to first order alone.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,11 @@ from analysis.fit.rates import RateAt, RateStatus
 from analysis.text import listed, number, rate
 
 Leaked = dict[str, frozenset[str]]
-"""Stage -> names of the items that the data of its models contains. A name is of a task's document,
-so that it is the same in every benchmark that has the task."""
+"""Key of a trial -> names of the items that the data of its model contains. A name is of a task's
+document, so that it is the same in every benchmark that has the task."""
+
+SCORE = ("key", "benchmark", "metric")
+"""What tells the scores of a table apart."""
 
 MIN_ITEMS = 2
 """Fewer items that are left give no error."""
@@ -34,6 +38,10 @@ class Clean(NamedTuple):
     """Columns of the trial, benchmark, metric, value, n, value_without, n_without."""
     unscored: dict[str, int]
     """Audited benchmark -> its contaminated items, where none of its items is scored."""
+    unknown: list[str]
+    """Data and benchmarks of which the audit could see nothing, a line each."""
+    too_short: list[str]
+    """Benchmarks of which it could see a part alone, a line each."""
 
 
 class Change(NamedTuple):
@@ -44,16 +52,37 @@ class Change(NamedTuple):
     sentence: str
 
 
-def leaked(pairs: Iterable[dict[str, Any]], stages: dict[str, list[str]]) -> Leaked:
-    """The contaminated items of each stage: found in data that its models were trained on."""
+Stages = Mapping[str, Mapping[str, Sequence[str]] | Sequence[str]]
+"""Stage -> arm -> data that its cells train on; in older records stage -> data of all its arms and
+of the stages before."""
+
+
+def leaked(
+    pairs: Iterable[dict[str, Any]], stages: Stages, trials: Iterable[dict[str, Any]]
+) -> Leaked:
+    """The contaminated items of each trial (trial.json): found in data that its model, or one that
+    it starts from, was trained on."""
     by_data: dict[str, set[str]] = {}
     for pair in pairs:
         by_data.setdefault(pair["data"], set()).add(pair["item"])
-    return {
-        stage: frozenset(leaked)
-        for stage, data in stages.items()
-        if (leaked := set().union(*(by_data.get(source, ()) for source in data)))
-    }
+    by_key = {trial["key"]: trial for trial in trials}
+    leaks = {}
+    for first in by_key:
+        names, key = set(), first
+        while (trial := by_key.get(key)) is not None:
+            for data in _data(stages.get(trial["stage"], ()), trial.get("arm") or ""):
+                names |= by_data.get(data, set())
+            key = trial.get("parent")
+        if names:
+            leaks[first] = frozenset(names)
+    return leaks
+
+
+def _data(of_stage: Mapping[str, Sequence[str]] | Sequence[str], arm: str) -> Sequence[str]:
+    """Of an arm that has another name by now, the data of all arms."""
+    if not isinstance(of_stage, Mapping):
+        return of_stage
+    return of_stage.get(arm) or [data for every in of_stage.values() for data in every]
 
 
 def unscored(
@@ -77,22 +106,30 @@ def _documents(items: pd.DataFrame) -> pd.Series:
     return items.item.astype(str).str.partition("-")[0]
 
 
-def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
-    """The same tables without contaminated items; a score that loses all its items is left out."""
-    stage_of = dict(zip(frame.key, frame.stage, strict=True))
-    stages = items.key.map(stage_of)
+def without(
+    frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked, tasks: Mapping[str, str] | None = None
+) -> Clean:
+    """The same tables without contaminated items; a score that loses all its items is left out, and
+    so is one of several tasks that loses all of a task. `tasks` has the task of each item, where a
+    benchmark has several."""
     out = np.zeros(len(items), dtype=bool)
     documents = _documents(items)
-    for stage, names in leaks.items():
-        here = (stages == stage).to_numpy()
+    keys_of: dict[frozenset[str], list[str]] = {}
+    for key, names in leaks.items():
+        keys_of.setdefault(names, []).append(key)
+    for names, keys in keys_of.items():
+        here = items.key.isin(keys).to_numpy()
         out[here] |= documents.loc[here].isin(names).to_numpy()
-    touched = items.loc[out, ["key", "benchmark", "metric"]].drop_duplicates()
-    kept = items.loc[~out]
-    values = kept.merge(touched).groupby(["key", "benchmark", "metric"]).value
+    touched = items.loc[out, list(SCORE)].drop_duplicates()
+    items = items.reset_index(drop=True)
+    kept, lost_task = _with_task_weights(items, out, tasks or {})
+    values = kept.merge(touched).groupby(list(SCORE), observed=True).value
     left = values.agg(value_without="mean", stderr_without=_stderr, n_without="count").reset_index()
     rows = frame.merge(touched.assign(touched=True), how="left").merge(left, how="left")
+    rows = rows.merge(lost_task.assign(lost_task=True), how="left")
     changed = rows.touched.notna() & (rows.status == "ok")
-    lost = changed & ~(rows.n_without >= MIN_ITEMS)
+    lost = changed & (~(rows.n_without >= MIN_ITEMS) | rows.lost_task.notna())
+    rows.loc[lost, ["value_without", "stderr_without"]] = np.nan
     clean = frame.reset_index(drop=True).copy()
     for name in ("value", "stderr", "n"):
         replaced = rows.loc[changed, f"{name}_without"]
@@ -101,7 +138,36 @@ def without(frame: pd.DataFrame, items: pd.DataFrame, leaks: Leaked) -> Clean:
         *("key", "stage", "arm", "learning_rate", "batch_size", "seed", "benchmark", "metric"),
         *("primary", "value", "n", "value_without", "n_without"),
     ]
-    return Clean(clean.loc[~lost.to_numpy()], kept, rows.loc[changed, columns], {})
+    return Clean(clean.loc[~lost.to_numpy()], kept, rows.loc[changed, columns], {}, [], [])
+
+
+def _with_task_weights(
+    items: pd.DataFrame, out: np.ndarray, tasks: Mapping[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The items that are not `out`, and the scores (`SCORE`) that lose all of a task.
+
+    The values of a mean of tasks average to that mean in every task, scaled so that each task
+    counts by its number of items (`trainers/evaluate/scores.py`). So the mean over what is left is
+    that of the tasks' kept values, by their numbers before: each task keeps its weight. The values
+    are moved so that they average to it.
+    """
+    kept = items.loc[~out].copy()
+    touched = items.assign(out=out).groupby(list(SCORE), observed=True).out.transform("any")
+    rows = items.assign(kept=~out).loc[touched.to_numpy()]
+    rows = rows.assign(task=rows["item"].astype(str).map(dict(tasks)))
+    rows = rows.loc[rows.task.notna()]
+    scores = rows.groupby(list(SCORE), observed=True)
+    of_task = rows.groupby([*SCORE, "task"], observed=True)
+    weight = of_task.value.transform("size") / scores.value.transform("size")
+    left = of_task.kept.transform("sum")
+    lost = rows.loc[left == 0, list(SCORE)].drop_duplicates()
+    rows = rows.assign(weight=weight, left=left).loc[rows.kept]
+    mean = rows.groupby([*SCORE, "task"], observed=True).value.transform("mean")
+    rows = rows.assign(mean=mean, part=rows.weight * mean / rows.left)
+    scores = rows.groupby(list(SCORE), observed=True).part
+    scale = rows.weight * scores.transform("size") / rows.left
+    kept.loc[rows.index, "value"] = scores.transform("sum") + (rows.value - mean) * scale
+    return kept, lost
 
 
 def _stderr(values: pd.Series) -> float:
@@ -176,7 +242,9 @@ def summary(scores: pd.DataFrame) -> list[dict[str, Any]]:
             "contaminated": int((group.n - group.n_without.fillna(0)).max()),
             "trials": len(group),
             "value": number(float(group.value.mean()), 4),
-            "without": number(float(group.value_without.mean()), 4),
+            "without": number(float(group.value_without.mean()), 4)
+            if group.value_without.notna().any()
+            else "none is left",
         }
         for (stage, arm, benchmark), group in rows.groupby(
             ["stage", "arm", "benchmark"], sort=False

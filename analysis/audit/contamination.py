@@ -118,10 +118,10 @@ class Index:
 
     @property
     def too_short(self) -> np.ndarray:
-        """Items in which no field has an n-gram: no document can cover them."""
-        longest = np.zeros(self.items, dtype=np.int64)
-        np.maximum.at(longest, self._item, self._lengths)
-        return longest < self.rule.n
+        """Items of which the fields that have an n-gram are too few: no document can cover more
+        than the threshold."""
+        long = np.bincount(self._item[self._lengths >= self.rule.n], minlength=self.items)
+        return long <= self.rule.threshold * self._fields
 
     def shares(self, documents: Sequence[str]) -> tuple[Shares, int]:
         """All pairs with an n-gram in common, and the number of tokens read.

@@ -43,14 +43,24 @@ LATEX = re.compile(
 
 CODE_LINE = re.compile(
     r"\s*(?:"
-    r"(?:def|class)\s+\w+.*:|(?:import|from)\s+[\w.]+(?:\s+(?:import|as)\s+[\w*, ]+)?;?"
+    r"def\s+\w+\s*\(.*|class\s+\w+\s*(?:\(.*\)\s*)?:"
+    r"|import\s+[\w.]+(?:\s+as\s+\w+|\s*,\s*[\w.]+)*;?|from\s+[\w.]+\s+import\s+[\w*, ()]+;?"
     r"|#include\b.*|#!/.*|(?:const|let|var)\s+\w+\s*=.*|(?:public|private|static)\s.*[{;]"
-    r"|for\s+[\w, ]+\s+in\s+[\w.()\[\], +*:-]+:|(?:if|elif|while)\b.*[=<>()\[\]_].*:"
+    r"|for\s+[\w, ]+\s+in\s+[\w.()\[\], +*:-]+:"
+    r"|(?:if|elif|while)\b(?:\s*\(|.*[=<>\[\]_]|.*[A-Za-z_]\().*:"
     r"|(?:else|try|finally)\s*[:{]|return\b.*[;)\]]|</?[a-zA-Z][^>]*>.*"
-    r"|[\w.\[\]\"']+\s*[-+*/]?=\s*[^=]*[;)\]}\"']|[\w.]+\(.*\)[;:]?|.*[()=<>\[\]].*[;{]"
+    r"|[\w.\[\]\"']+\s*[-+*/]?=\s*[^=]*[;)\]}\"']|[A-Za-z_][A-Za-z0-9_.]*\(.*\)[;:]?"
+    r"|.*[()=<>\[\]].*\{|.*(?:[=<>\[\]]|[A-Za-z_]\().*;"
     r"|[{}()\[\];,]+)\s*|(?: {4}|\t)\s*[\w.\[\]\"']+\s*[-+*/]?=[^=]*"
 )
 """A line that is code by its looks, outside a fenced block."""
+
+TAG = re.compile(r"</?[a-zA-Z][^>]*>")
+
+OPERATION = re.compile(
+    r"\d.*[=+*^<>%\u2212\u00d7\u00f7\u221a\u2264\u2265]|[=+*^<>%\u2212\u00d7\u00f7\u221a\u2264\u2265].*\d|\d\s+[-/]\s+\d"
+)
+"""What a line of mathematics has, and a date, a rule or a table of numbers has not."""
 
 OF_MATHEMATICS = re.compile(r"[0-9=+*/^<>%\u2212\u00d7\u00f7\u221a\u2264\u2265-]")
 LETTER = re.compile(r"[^\W\d_]")
@@ -128,8 +138,8 @@ def language(text: str) -> str:
 
 
 def apart(text: str) -> Parts:
-    """Fenced blocks and lines of code; LaTeX and lines with more signs and digits than letters;
-    and what is left."""
+    """Fenced blocks and lines of code; LaTeX and operations with more signs and digits than
+    letters; and what is left."""
     code = mathematics = 0
     if "```" in text:
         code = sum(_size(block) for block in FENCED.findall(text))
@@ -140,13 +150,19 @@ def apart(text: str) -> Parts:
     prose = []
     for line in text.splitlines():
         signs = len(OF_MATHEMATICS.findall(line))
-        if len(line) <= LONGEST_LINE and CODE_LINE.fullmatch(line):
+        if len(line) <= LONGEST_LINE and CODE_LINE.fullmatch(line) and not _is_marked_up(line):
             code += _size(line)
-        elif signs and signs > len(LETTER.findall(line)):
+        elif signs > len(LETTER.findall(line)) and OPERATION.search(line):
             mathematics += _size(line)
         else:
             prose.append(line)
     return Parts(code, mathematics, "\n".join(prose))
+
+
+def _is_marked_up(line: str) -> bool:
+    """Whether a line is prose between tags: more letters stand outside of them than inside."""
+    outside = len(LETTER.findall(TAG.sub("", line)))
+    return TAG.match(line.lstrip()) is not None and 2 * outside > len(LETTER.findall(line))
 
 
 def _size(text: str) -> int:

@@ -34,8 +34,8 @@ TOKENS = {
 
 
 class BenchmarkRow(NamedTuple):
-    """A benchmark of ours or of the paper. `ours` is in the order of the data, empty where the
-    audit did not look for it."""
+    """A benchmark of ours or of the paper. `ours` is in the order of the data, and after several of
+    them has the items that any of them contains; empty where the audit did not look for it."""
 
     name: str
     items: int | None
@@ -43,6 +43,8 @@ class BenchmarkRow(NamedTuple):
     too_short: int | None
     ours: list[dict[str, Any]]
     paper: tuple[float | None, ...]
+    compared: list[str]
+    """Fields of an item; empty in records that do not say."""
 
 
 class LanguageRow(NamedTuple):
@@ -65,12 +67,14 @@ class Pairs(NamedTuple):
 
 class Audit(NamedTuple):
     """What the page of a folder of records shows. `contamination` and `languages` are the records;
-    of an audit that was not made its record is None, and the rest is empty."""
+    of an audit that was not made its record is None, and the rest is empty. `contaminated_items`
+    counts an item once; `unknown` says where nothing was read."""
 
     contamination: dict[str, Any] | None = None
     benchmarks: Sequence[BenchmarkRow] = ()
     pairs: Sequence[Pairs] = ()
     contaminated_items: int = 0
+    unknown: Sequence[str] = ()
     languages: dict[str, Any] | None = None
     language_rows: Sequence[LanguageRow] = ()
 
@@ -85,7 +89,8 @@ def read(folder: Path) -> Audit | None:
     if (folder / CONTAMINATION).exists():
         record = load(folder / CONTAMINATION)
         pairs = contaminated(folder)
-        audit = Audit(record, benchmark_rows(record), _grouped(pairs), len(pairs))
+        items = len({pair["item"] for pair in pairs})
+        audit = Audit(record, benchmark_rows(record), _grouped(pairs), items, nothing_read(record))
     if (folder / LANGUAGES).exists():
         record = load(folder / LANGUAGES)
         audit = audit._replace(languages=record, language_rows=language_rows(record))
@@ -100,24 +105,69 @@ def contaminated(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+def unreadable(record: dict[str, Any]) -> list[str]:
+    """A line for each data set of which some rows cannot be read."""
+    return [
+        f"{data['name']}: {data['unreadable']:,} rows cannot be read and are left out"
+        for data in record["data"]
+        if data["unreadable"]
+    ]
+
+
+def nothing_read(record: dict[str, Any]) -> list[str]:
+    """Where an audit read nothing, and so says nothing: a line for each, empty where none."""
+    if "rule" not in record:
+        return [
+            f"{data['name']}: no text was read in {sum(data['conversations'].values()):,} "
+            "conversations, so nothing is known of its languages"
+            for data in record["data"]
+            if not sum(data["characters"].values())
+        ]
+    rule = record["rule"]
+    lines = [
+        f"{data['name']}: no token was read in {data['rows']:,} rows ({rule['turns']} turns), "
+        "so nothing is known of its contamination; use --turns all (turns: all) or other data"
+        for data in record["data"]
+        if not data["tokens"]
+    ]
+    return lines + [
+        f"{benchmark['name']}: all {benchmark['items']:,} items are shorter than "
+        f"{rule['n']} tokens, so none can be found; use a smaller --n (n)"
+        for benchmark in record["benchmarks"]
+        if benchmark["too_short"] == benchmark["items"]
+    ]
+
+
+def too_short(record: dict[str, Any]) -> list[str]:
+    """A line for each benchmark of which some items, not all, are too short to be found."""
+    return [
+        f"{benchmark['name']}: {benchmark['too_short']:,} of {benchmark['items']:,} items are too "
+        f"short for {record['rule']['n']}-grams and cannot be found"
+        for benchmark in record["benchmarks"]
+        if 0 < benchmark["too_short"] < benchmark["items"]
+    ]
+
+
 def benchmark_rows(record: dict[str, Any]) -> list[BenchmarkRow]:
     """The benchmarks that were audited, in order, then the rest of the paper's table."""
     none: tuple[None, ...] = (None,) * len(paper.STAGES)
+    together = record.get("together", []) if len(record["data"]) > 1 else []
     rows = [
         BenchmarkRow(
             benchmark["name"],
             benchmark["items"],
             benchmark["public"],
             benchmark["too_short"],
-            [row for row in record["table"] if row["benchmark"] == benchmark["name"]],
+            [row for row in [*record["table"], *together] if row["benchmark"] == benchmark["name"]],
             paper.CONTAMINATION.get(benchmark["name"], none),
+            benchmark.get("compared", []),
         )
         for benchmark in record["benchmarks"]
     ]
     names = {row.name for row in rows}
     rest = [name for name in paper.CONTAMINATION if name not in names]
     return rows + [
-        BenchmarkRow(name, None, None, None, [], paper.CONTAMINATION[name]) for name in rest
+        BenchmarkRow(name, None, None, None, [], paper.CONTAMINATION[name], []) for name in rest
     ]
 
 

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from analysis.benchmarks import task
+from analysis.compare.asked import asked_differently
 from analysis.compare.score_difference import (
     Scored,
     ScoreDifference,
@@ -23,7 +24,7 @@ from analysis.text import Unit, title
 class BestScores(NamedTuple):
     """`difference` is second minus first, positive where the second is better; the cells are
     learning rate x batch size. `apart`: its 95 % interval leaves out 0. `several`: one of the runs
-    has more grids than this."""
+    has more grids than this. `unlike`: in what they were asked differently."""
 
     first: str
     second: str
@@ -38,11 +39,14 @@ class BestScores(NamedTuple):
     difference: ScoreDifference
     apart: bool
     sentence: str
+    unlike: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The benchmark, with its stage and arm where there are several."""
-        return _name(self.label, self.stage, self.arm, self.several)
+        """The benchmark, with its stage and arm where there are several, and whether the two were
+        asked alike."""
+        name = _name(self.label, self.stage, self.arm, self.several)
+        return f"{name} (asked differently)" if self.unlike else name
 
     @property
     def where(self) -> str:
@@ -130,6 +134,16 @@ def compare_best(
     label = task(cells.benchmark).label
     # points only where both are shares
     unit = min(unit_of(cells), unit_of(other), key=lambda unit: unit.points)
+    unlike = asked_differently(
+        source, scored[0].keys, other_source, scored[1].keys, cells.benchmark
+    )
+    sentence = _sentence(
+        _name(label, cells.stage, cells.arm, several), first, second, difference, apart, unit
+    )
+    if unlike:
+        sentence += (
+            f" They were asked differently ({', '.join(unlike)}), which may be the difference."
+        )
     return BestScores(
         first=first,
         second=second,
@@ -143,9 +157,8 @@ def compare_best(
         second_cell=places[1],
         difference=difference,
         apart=apart,
-        sentence=_sentence(
-            _name(label, cells.stage, cells.arm, several), first, second, difference, apart, unit
-        ),
+        sentence=sentence,
+        unlike=unlike,
     )
 
 
@@ -159,15 +172,15 @@ def _sentence(
     better, worse = (second, first) if difference.gain >= 0 else (first, second)
     scores = " against ".join(difference.texts)
     if difference.interval is None and difference.gain == 0:
-        return f"{label}: the best of {first} and of {second} score alike ({scores})."
+        how = f"; {_how(difference)}" if difference.items else ""
+        return f"{label}: the best of {first} and of {second} score alike ({scores}{how})."
     if difference.interval is None:
         return (
             f"{label}: the best of {better} is {unit.amount(difference.gain)} better than that of "
             f"{worse} ({scores}); no standard error is known."
         )
     low, high = sorted(abs(end) for end in difference.interval)
-    how = f"paired over {difference.items} items" if difference.items else "taken as independent"
-    how = "by the noise between seeds alone" if difference.by_seeds else how
+    how = _how(difference)
     if not apart:
         return (
             f"{label}: no difference beyond noise between the best of {first} and of {second} "
@@ -177,6 +190,18 @@ def _sentence(
         f"{label}: the best of {better} is {unit.amount(difference.gain)} better than that of "
         f"{worse} (95 % interval {unit.amount(low)} to {unit.amount(high)}; {scores}; {how})."
     )
+
+
+def _how(difference: ScoreDifference) -> str:
+    """By what the two are told apart."""
+    if difference.by_seeds:
+        return "by the noise between seeds alone"
+    if not difference.items:
+        return "taken as independent"
+    if difference.items == max(difference.answered):
+        return f"paired over {difference.items} items"
+    first, second = difference.answered
+    return f"on the {difference.items} items that both answered, of {first} and {second}"
 
 
 def as_json(rows: list[BestScores]) -> list[dict[str, Any]]:

@@ -38,7 +38,8 @@ class ScoreDifference(NamedTuple):
     """second minus first, in the metric's units, positive when the second is better.
 
     stderr: over shared items where there are any (`items` says how many, 0 where the two are taken
-    for independent), with the seeds' share where it is known; None where no error is known.
+    for independent), with the seeds' share where it is known; None where no error is known. Where
+    either has answered others too, as `answered` says, both scores are those on the shared ones.
     by_seeds: a score has no error of its own, and the noise between seeds stands for it.
     reach: half of the 95 % interval in standard errors; more than 1.96 where few repeated runs tell
     the noise between seeds (Student's t, degrees of freedom by Satterthwaite).
@@ -51,6 +52,7 @@ class ScoreDifference(NamedTuple):
     items: int
     by_seeds: bool = False
     reach: float = NORMAL
+    answered: tuple[int, int] = (0, 0)
 
     @property
     def texts(self) -> tuple[str, str]:
@@ -96,11 +98,14 @@ def score_difference(
     tables = [
         _by_item(scored, name, metric) for scored, name in zip((first, second), names, strict=True)
     ]
-    shared = pd.concat(tables, axis=1, join="inner") if all(map(len, tables)) else pd.DataFrame()
+    answered = (len(tables[0]), len(tables[1]))
+    shared = pd.concat(tables, axis=1, join="inner") if all(answered) else pd.DataFrame()
     if len(shared) >= MIN_ITEMS:
         apart = (shared.iloc[:, 1] - shared.iloc[:, 0]).to_numpy(dtype=float)
         variance = float(apart.var(ddof=1) / len(apart))
         count = len(shared)
+        if count < max(answered):
+            values = [float(mean) for mean in shared.mean()]
     else:
         variance, count = float(np.square(errors).sum()), 0
     between = [one.variance(runs) for one, runs in zip((first, second), counts, strict=True)]
@@ -112,7 +117,7 @@ def score_difference(
     gain = sign * (values[1] - values[0])
     freedom = [one.seeds.total_freedom if one.seeds else np.inf for one in (first, second)]
     reach = NORMAL if stderr is None else reach_of(variance, between, freedom)
-    return ScoreDifference(values[0], values[1], gain, stderr, count, by_seeds, reach)
+    return ScoreDifference(values[0], values[1], gain, stderr, count, by_seeds, reach, answered)
 
 
 def reach_of(variance: float, parts: Sequence[float], freedom: Sequence[float]) -> float:

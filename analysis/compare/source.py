@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.advice import without_contaminated
 from analysis.audit import tables
+from analysis.tables.item_tasks import item_tasks
 from analysis.tables.load import ours, read_table
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import run_folder, run_table
@@ -63,12 +64,18 @@ class Source:
         if audited is None or audited.contamination is None:
             return None
         pairs = tables.contaminated(self.folder / tables.FOLDER)
-        stages = audited.contamination.get("stages", {})
+        found = audited.contamination
         items = run_table.items(self.folder)
-        leaks = without_contaminated.leaked(pairs, stages)
+        trials = (trial for _, trial in run_folder.trials(self.folder))
+        leaks = without_contaminated.leaked(pairs, found.get("stages", {}), trials)
         benchmarks = set(self.every_row.benchmark)
         unscored = without_contaminated.unscored(pairs, benchmarks, items)
-        return without_contaminated.without(self.frame, items, leaks)._replace(unscored=unscored)
+        tasks = item_tasks(self.folder, items)
+        return without_contaminated.without(self.frame, items, leaks, tasks)._replace(
+            unscored=unscored,
+            unknown=tables.nothing_read(found),
+            too_short=tables.too_short(found),
+        )
 
 
 def load(path: Path | str, options: ReadOptions | None = None, all_metrics: bool = True) -> Source:

@@ -7,7 +7,6 @@ In a sweep, `audit:` in the grid file runs both before any trial. Exit codes: 0 
 line is wrong, 3 nothing was read of some data, 4 data or items are missing, 130 interrupted.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +65,8 @@ def contamination(
         str,
         typer.Option(
             metavar="NAME,...",
-            help="Benchmarks by name, local files or folders of items, or NAME=PATH.",
+            help="Benchmarks by name, local files or folders of items (with the fields to compare: "
+            "PATH:field+field), or NAME=PATH.",
         ),
     ],
     data_dir: Annotated[
@@ -90,7 +90,7 @@ def contamination(
     if not names:
         problems.append("--benchmarks: name at least one benchmark")
     labels = [audit_items.label(name) for name in names]
-    problems += [f"--benchmarks: {name!r} stands twice" for name in _twice(labels)]
+    problems += [f"--benchmarks: {audit_items.twice(name)}" for name in _twice(labels)]
     if data_dir is not None and not data_dir.is_dir():
         problems.append(f"--data-dir: no folder {str(data_dir)!r}")
     asked = {"contamination": names, "n": n, "threshold": threshold, "turns": turns}
@@ -114,7 +114,7 @@ def contamination(
     except KeyboardInterrupt:
         stop(INTERRUPTED, "interrupted")
     show_contamination(record)
-    show_pairs(out / tables.CONTAMINATED)
+    show_pairs(out)
     _end(out, record)
 
 
@@ -141,14 +141,13 @@ def languages(
 
 
 def _end(out: Path, record: dict[str, Any]) -> None:
-    """Write the page; exit code 3 where nothing was read, of which the page says nothing either."""
+    """Write the page; exit code 3 where nothing was read, and so nothing is known."""
     from analysis.report import build
 
-    for data in record["data"]:
-        if data["unreadable"]:
-            _say(f"{data['name']}: {data['unreadable']:,} rows cannot be read and are left out")
+    for line in tables.unreadable(record):
+        _say(line)
     _say(f"page: {build.write_audit(out)}")
-    if lines := records.nothing_read(record):
+    if lines := tables.nothing_read(record):
         stop(SOME_FAILED, "\n".join(lines))
 
 
@@ -171,7 +170,8 @@ def _twice(names: list[str]) -> list[str]:
 
 
 def show_contamination(record: dict[str, Any]) -> None:
-    """Per benchmark a row for each data set that holds some of its items, and one for the rest."""
+    """Per benchmark a row for each data set that holds some of its items or of which nothing is
+    known, and one for the rest."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("benchmark", overflow="fold")
     table.add_column("items", justify="right")
@@ -180,13 +180,14 @@ def show_contamination(record: dict[str, Any]) -> None:
     table.add_column("contaminated")
     for benchmark in record["benchmarks"]:
         rows = [row for row in record["table"] if row["benchmark"] == benchmark["name"]]
-        contaminated = [(row["data"], row) for row in rows if row["contaminated"]]
-        clean = [row for row in rows if not row["contaminated"]]
+        shown = [(row["data"], row) for row in rows if row["contaminated"]]
+        shown += [(row["data"], row) for row in rows if row["share"] is None]
+        clean = [row for row in rows if not row["contaminated"] and row["share"] is not None]
         if clean:
             name = f"{len(clean)} data sets" if len(clean) > 1 else clean[0]["data"]
-            contaminated.append((name, clean[0]))
+            shown.append((name, clean[0]))
         about = benchmark["name"], f"{benchmark['items']:,}"
-        for name, row in contaminated:
+        for name, row in shown:
             table.add_row(*about, name, *tables.share_parts(row))
             about = "", ""
     console.print(table)
@@ -195,6 +196,8 @@ def show_contamination(record: dict[str, Any]) -> None:
         f"percent of items of which one document ({rule['turns']} turns) covers more than "
         f"{rule['threshold']:.0%} of the tokens with {rule['n']}-grams; {record['cores']} cores"
     )
+    compared = [f"{b['name']} ({', '.join(b['compared'])})" for b in record["benchmarks"]]
+    _say(f"compared of each item: {', '.join(compared)}")
     short = [
         f"{benchmark['name']} {benchmark['too_short']:,}"
         for benchmark in record["benchmarks"]
@@ -209,17 +212,16 @@ def show_contamination(record: dict[str, Any]) -> None:
         )
 
 
-def show_pairs(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for line in lines[:SHOWN]:
-        pair = json.loads(line)
+def show_pairs(out: Path) -> None:
+    pairs = tables.contaminated(out)
+    for pair in pairs[:SHOWN]:
         grid = Table(box=box.SIMPLE_HEAD, show_edge=False, expand=True)
         grid.add_column(f"{pair['benchmark']} {pair['item']}, {pair['share']:.0%}", ratio=1)
         grid.add_column(f"{pair['data']}, row {pair['row']}, turn {pair['turn']}", ratio=1)
         grid.add_row(_marked(pair["item_text"]), _marked(pair["document_text"]))
         console.print(grid)
-    if len(lines) > SHOWN:
-        _say(f"... and {len(lines) - SHOWN} more in {path}")
+    if len(pairs) > SHOWN:
+        _say(f"... and {len(pairs) - SHOWN} more in {out / tables.CONTAMINATED}")
 
 
 def _marked(segments: list[tuple[str, bool]]) -> Text:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sweep.audit import scan
-from trainers.data.forms.turns import Turn, turns
+from trainers.data.forms.turns import Turn, places
 from trainers.data.rows.sources import DataUnavailable
 
 ODD = (ValueError, TypeError, LookupError, AttributeError)
 """What the reader raises for a row in another form."""
 
-Numbered = list[tuple[int, list[Turn]]]
-"""Conversations with the numbers of their rows, from 0."""
+Numbered = list[tuple[int, dict[Turn, int]]]
+"""Conversations with the numbers of their rows, each turn with its place; both from 0."""
 
 
 class Work(NamedTuple):
@@ -58,7 +58,13 @@ def _read(work: Work, rows: scan.Rows) -> tuple[Any, list[tuple[int, str]]]:
     odd = []
     for number, row in rows:
         try:
-            conversations.append((number, turns(row)))
+            said = places(row)
+            for turn in said:
+                turn.text.encode()
+            conversations.append((number, said))
+        except UnicodeEncodeError as error:  # unreadable in training too
+            half = error.object[error.start]
+            odd.append((number + 1, f"a text holds {half!r}, half of a character; take it out"))
         except ODD as error:
             odd.append((number + 1, str(error) or type(error).__name__))
     return work.count(work.context, conversations), odd

@@ -32,7 +32,7 @@ class Held(NamedTuple):
 def count_overlaps(held: Held, conversations: Numbered) -> overlap.Found:
     places, texts = [], []
     for number, said in conversations:
-        for place, turn in enumerate(said):
+        for turn, place in said.items():
             if held.roles in ("all", turn.role) or turn.role == "text":
                 places.append((number, place))
                 texts.append(turn.text)
@@ -42,32 +42,8 @@ def count_overlaps(held: Held, conversations: Numbered) -> overlap.Found:
 def count_languages(_nothing: None, conversations: Numbered) -> tongues.Tally:
     tally = tongues.Tally()
     for _number, said in conversations:
-        tally.add([turn.text for turn in said if turn.role != "system"])
+        tally.add([turn.text for turn in said if turn.role not in ("system", "developer")])
     return tally
-
-
-def nothing_read(record: dict[str, Any]) -> list[str]:
-    """Where an audit read nothing, and so says nothing: a line for each, empty where none."""
-    if "rule" not in record:
-        return [
-            f"{data['name']}: no text was read in {sum(data['conversations'].values()):,} "
-            "conversations, so nothing is known of its languages"
-            for data in record["data"]
-            if not sum(data["characters"].values())
-        ]
-    rule = record["rule"]
-    lines = [
-        f"{data['name']}: no token was read in {data['rows']:,} rows ({rule['turns']} turns), "
-        "so nothing is known of its contamination; use --turns all (turns: all) or other data"
-        for data in record["data"]
-        if not data["tokens"]
-    ]
-    return lines + [
-        f"{benchmark['name']}: all {benchmark['items']:,} items are shorter than "
-        f"{rule['n']} tokens, so none can be found; use a smaller --n (n)"
-        for benchmark in record["benchmarks"]
-        if benchmark["too_short"] == benchmark["items"]
-    ]
 
 
 def contamination(
@@ -88,6 +64,7 @@ def contamination(
         [item.fields for benchmark in benchmarks for item in benchmark.items], rule
     )
     read, table, pairs = [], [], []
+    anywhere = np.zeros(index.items, dtype=bool)
     for name, reading in data.items():
         begun = time.monotonic()
         best = overlap.Best(index.items, rule.threshold)
@@ -100,15 +77,16 @@ def contamination(
         counts = dict(zip(("documents", "tokens"), best.read.tolist(), strict=True))
         counts |= {"rows": rows, "unreadable": unreadable}
         read.append({"name": name, **counts, "seconds": _since(begun)})
-        for benchmark, first in _with_first(benchmarks):
-            hit = best.share[first : first + len(benchmark.items)] > rule.threshold
-            short = index.too_short[first : first + len(benchmark.items)]
-            known = counts["tokens"] > 0 and not short.all()
+        anywhere |= best.share > rule.threshold
+        for benchmark, items in _with_items(benchmarks):
+            first, hit = items.start, best.share[items] > rule.threshold
+            known = counts["tokens"] > 0 and not index.too_short[items].all()
             table.append({"data": name, **_row(benchmark, hit, known)})
             for place in np.flatnonzero(hit).tolist():
                 item = benchmark.items[place]
                 pair = _pair(item, first + place, best, rule)
                 pairs.append({"data": name, "benchmark": benchmark.benchmark, **pair})
+    total = sum(counts["tokens"] for counts in read)
     record: dict[str, Any] = {
         **facts,
         "rule": {**rule._asdict(), "turns": asked.turns},
@@ -119,11 +97,16 @@ def contamination(
                 "source": benchmark.source,
                 "items": len(benchmark.items),
                 "public": benchmark.public,
-                "too_short": int(index.too_short[first : first + len(benchmark.items)].sum()),
+                "compared": list(benchmark.compared),
+                "too_short": int(index.too_short[items].sum()),
             }
-            for benchmark, first in _with_first(benchmarks)
+            for benchmark, items in _with_items(benchmarks)
         ],
         "table": table,
+        "together": [
+            _row(benchmark, anywhere[items], not index.too_short[items].all() and total > 0)
+            for benchmark, items in _with_items(benchmarks)
+        ],
         "cores": cores,
     }
     lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
@@ -132,11 +115,11 @@ def contamination(
     return record
 
 
-def _with_first(benchmarks: Sequence[Items]) -> Iterator[tuple[Items, int]]:
-    """Each benchmark with the number of its first item among those of all."""
+def _with_items(benchmarks: Sequence[Items]) -> Iterator[tuple[Items, slice]]:
+    """Each benchmark with the place of its items among those of all."""
     first = 0
     for benchmark in benchmarks:
-        yield benchmark, first
+        yield benchmark, slice(first, first + len(benchmark.items))
         first += len(benchmark.items)
 
 

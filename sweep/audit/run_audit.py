@@ -7,7 +7,7 @@ from typing import Any
 from analysis.audit import tables
 from sweep.audit import records
 from sweep.audit.scan import Reading
-from sweep.gridfile.keys.schema import BASE, Grid
+from sweep.gridfile.keys.schema import Grid
 from sweep.resolve.resolve import CannotStart, ResolvedGrid
 from sweep.storage.run_folder import RunFolder
 from trainers import files, hub
@@ -20,7 +20,7 @@ from trainers.tasks import benchmarks, task_files
 from trainers.tasks import items as audit_items
 from trainers.tasks.task_files import EvaluationUnavailable
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same audit would find something else, or write it down otherwise."""
 
 
@@ -35,8 +35,8 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
     if not (audit.contamination or audit.languages):
         return
     out = folder.path / tables.FOLDER
-    data = _data(resolved)
-    seen = {"stages": _seen(grid), "format": FORMAT}
+    data = readings(resolved)
+    seen = {"stages": seen_by(grid), "format": FORMAT}
     content = {name: sources.fingerprint(reading.data) for name, reading in data.items()}
     try:
         if audit.contamination:
@@ -64,7 +64,9 @@ def run(resolved: ResolvedGrid, folder: RunFolder, say: Callable[[str], None]) -
 
 def _tell(record: dict[str, Any], say: Callable[[str], None]) -> None:
     """Say what the audit could not read; the sweep goes on."""
-    for line in records.nothing_read(record):
+    for line in tables.unreadable(record):
+        say(f"audit: {line}")
+    for line in tables.nothing_read(record):
         say(f"audit: {line}")
 
 
@@ -73,7 +75,7 @@ def _anew(path: Path, facts: dict[str, Any]) -> bool:
     return {key: earlier.get(key) for key in facts} != facts
 
 
-def _data(resolved: ResolvedGrid) -> dict[str, Reading]:
+def readings(resolved: ResolvedGrid) -> dict[str, Reading]:
     """What the stages read, by name, at the commits that were fetched."""
     stages = resolved.grid.stages.values()
     cells = [cell for stage in stages for _, cell in stage.cells]
@@ -85,22 +87,22 @@ def _data(resolved: ResolvedGrid) -> dict[str, Reading]:
 
 
 def _name(data: DataSpec, cell: TrainingSpec) -> str:
-    """As the manifest has it, with what else decides which rows are read."""
+    """As the manifest has it, with what else decides what is read of it."""
     weight = f" x {data.weight:g}" if data.weight < 1 else ""
     seed = f" seed {cell.data_seed}" if cell.data_seed and (weight or data.examples) else ""
-    return f"{data.label}{weight}{seed}"
+    named = data.columns.model_dump(exclude_none=True) if data.columns else {}
+    columns = f" columns {', '.join(f'{k}={v}' for k, v in named.items())}" if named else ""
+    return f"{data.label}{weight}{seed}{columns}"
 
 
-def _seen(grid: Grid) -> dict[str, list[str]]:
-    """Data that the models of each stage have been trained on, their parents' too."""
-    seen: dict[str, list[str]] = {BASE: []}
-    for name in grid.stages:
-        at, labels = name, []
-        while at != BASE:
-            cells = [cell for _, cell in grid.stages[at].cells]
-            labels += [_name(data, cell) for cell in cells for data in cell.sources]
-            at = grid.stages[at].start_from
-        seen[name] = list(dict.fromkeys(labels))
+def seen_by(grid: Grid) -> dict[str, dict[str, list[str]]]:
+    """Stage -> arm -> data that its cells train on."""
+    seen: dict[str, dict[str, list[str]]] = {}
+    for name, stage in grid.stages.items():
+        arms = seen.setdefault(name, {})
+        for arm, cell in stage.cells:
+            labels = [*arms.get(arm, ()), *(_name(data, cell) for data in cell.sources)]
+            arms[arm] = list(dict.fromkeys(labels))
     return seen
 
 

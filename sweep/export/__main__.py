@@ -72,6 +72,8 @@ def export(
         raise CannotExport(BAD_INPUT, newer)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CannotExport(BAD_INPUT, f"--to {to}: is there and not empty; name a new folder")
+    if to.resolve() == Path.cwd():
+        raise CannotExport(BAD_INPUT, f"--to {to}: is the folder you are in; name a new folder")
     trials = candidates.of_run(run_dir)
     stages = manifest.get("earlier_stages", {}) | manifest["stages"]
     stage = _stage(stages, trials, stage)

@@ -1,5 +1,6 @@
 """The model card of an exported model, written from the records of its run."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from analysis.benchmarks import task
 from analysis.text import number, title
 from sweep.export import usage
 from trainers.data.row_counts import Counts
+from trainers.data.rows import sources
 from trainers.models import load
-from trainers.specs.identity import NOT_IN_IDENTITY
+from trainers.specs.identity import NOT_IN_IDENTITY, identified
 
 
 class Step(NamedTuple):
@@ -34,7 +36,7 @@ class Facts(NamedTuple):
     chosen: str
     figure: str
     figure_of: str
-    licence: str | None
+    licence: dict[str, str]
     commit: str | None
     packages: dict[str, str]
     adapter: bool = False
@@ -86,11 +88,14 @@ def _head(facts: Facts, kind: str) -> ModelCardData:
         for score in record["scores"]
         if score["primary"] and score["value"] is not None
     ]
-    named = {source["name"] for step in facts.line for source in _sources(step.trial["spec"])}
+    data = [source for step in facts.line for source in _sources(step.trial["spec"])]
+    on_hub = {source["name"] for source in data if _on_hub(source, facts.prepared)}
     return ModelCardData(
-        license=facts.licence,
+        license=facts.licence.get("license"),
+        license_name=facts.licence.get("license_name"),
+        license_link=facts.licence.get("license_link"),
         base_model=base if load.on_hub(base) else None,
-        datasets=sorted(name for name in named if _on_hub(name)) or None,
+        datasets=sorted(on_hub) or None,
         library_name="peft" if facts.adapter else "transformers",
         pipeline_tag="text-classification" if reward else "text-generation",
         tags=[*dict.fromkeys(step.trial["kind"] for step in facts.line), "trl"],
@@ -99,8 +104,13 @@ def _head(facts: Facts, kind: str) -> ModelCardData:
     )
 
 
-def _on_hub(data: str) -> bool:
-    return data.count("/") == 1 and not data.startswith((".", "/", "~")) and not Path(data).exists()
+def _on_hub(data: dict[str, Any], prepared: Sequence[dict[str, Any]]) -> bool:
+    """By its name, and by the records: local data stand there with their whole path."""
+    name = data["name"]
+    if name.count("/") != 1 or name.startswith("~") or sources.is_local(name):
+        return False
+    places = [place for preparation in prepared for place in preparation["sources"]]
+    return not any(place.startswith("/") and _is_of(place, data) for place in places)
 
 
 def _sources(spec: dict[str, Any]) -> Sequence[dict[str, Any]]:
@@ -178,23 +188,41 @@ def _data(facts: Facts) -> str:
             stage = title(step.trial["stage"], step.trial.get("arm") or "")
             rows.append((stage, f"`{_shown(source['name'])}`", ", ".join(filter(None, part))))
     table = _table(("stage", "data", "part"), rows)
-    names = tuple(name for step in facts.line for name in _names(_sources(step.trial["spec"])))
     counts = [
-        f"- {_shown(place)}: {Counts(**kinds).line()}"
-        for preparation in facts.prepared
-        for place, kinds in preparation["sources"].items()
-        if place.startswith(names)
+        f"- {title(step.trial['stage'])}, {_shown(place)}: {Counts(**kinds).line()}"
+        for step in facts.line
+        for place, kinds in _prepared(step.trial["spec"], facts.prepared).items()
     ]
     return "\n\n".join([table, *(["\n".join(counts)] if counts else [])])
 
 
-def _names(data: Sequence[dict[str, Any]]) -> list[str]:
-    """As the manifest may begin them: local ones stand there with their whole path."""
-    return [
-        form
-        for data_set in data
-        for form in (data_set["name"], str(Path(data_set["name"]).absolute()))
-    ]
+def _prepared(spec: dict[str, Any], prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of each data set of a training, of the last preparation that was asked for it."""
+    given = _sources(spec)
+    for preparation in reversed(prepared):
+        asked, places = dict(preparation["asked"]), preparation["sources"]
+        recorded = asked.pop("data")
+        alike = len(recorded) == len(given) and all(map(_is_of, recorded, given))
+        if alike and all(_same(name, spec.get(name), value) for name, value in asked.items()):
+            return places
+    return {}
+
+
+def _same(name: str, given: Any, recorded: Any) -> bool:
+    """A file stands in the records by its content; one that is not here is taken on trust."""
+    try:
+        return recorded == (given if name == "heldout" else identified(name, given))
+    except OSError:
+        return True
+
+
+def _is_of(place: str, data: dict[str, Any]) -> bool:
+    """Whether `place` is what the records call a data set (`row_counts.name`), in whatever folder
+    local data lay."""
+    part = f"[:{data['examples']}]" if data.get("examples") else ""
+    weight = f" x {data['weight']:g}" if data.get("weight", 1) != 1 else ""
+    name = re.escape(str(Path(data["name"])))
+    return bool(re.fullmatch(rf"(/.*/)?{name}([(@:][^[ ]*)?{re.escape(part + weight)}", place))
 
 
 def _shown(place: str) -> str:
@@ -226,13 +254,16 @@ def _scores(records: Sequence[dict[str, Any]]) -> str:
 
 def _licence(facts: Facts) -> str:
     base = _base(facts)
-    if facts.licence is None:
+    if not facts.licence:
         return (
             f"The licence of the base model, `{base}`, could not be found out; look it up before "
             "this model goes anywhere. It binds these weights, and so may the data's licences."
         )
+    name = facts.licence.get("license_name", facts.licence["license"])
+    link = facts.licence.get("license_link")
+    at = f" ({link})" if link else ""
     return (
-        f"The base model, `{base}`, is under {facts.licence}, and so are these weights; the data "
+        f"The base model, `{base}`, is under {name}{at}, and so are these weights; the data "
         "may bind them further."
     )
 

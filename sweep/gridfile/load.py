@@ -157,12 +157,14 @@ class _Checker:
                         path = ("stages", stage, "arms", index, "set", "data")
                         self.data_names(path, override.get("data"))
         audit = data.get("audit")
-        for index, name in enumerate(
-            _list(audit.get("contamination")) if isinstance(audit, dict) else ()
-        ):
+        audited = _list(audit.get("contamination")) if isinstance(audit, dict) else []
+        labels = [items.label(name) if isinstance(name, str) else name for name in audited]
+        for index, name in enumerate(audited):
             path = ("audit", "contamination", index)
             self.named(path, name, items.problem)
             self.local_copy(path, name, data.get("evaluate"))
+            if labels[index] in labels[:index]:
+                self.problems.add(path, items.twice(labels[index]))
         evaluate = data.get("evaluate")
         if not isinstance(evaluate, dict):
             return

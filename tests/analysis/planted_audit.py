@@ -6,8 +6,22 @@ from pathlib import Path
 CONTAMINATION = {
     "rule": {"n": 8, "threshold": 0.5, "normalisation": "tulu", "turns": "user"},
     "data": [
-        {"name": "talks", "rows": 10, "documents": 12, "tokens": 3400, "seconds": 0.1},
-        {"name": "<b>more", "rows": 2, "documents": 2, "tokens": 40, "seconds": 0.1},
+        {
+            "name": "talks",
+            "rows": 10,
+            "unreadable": 3,
+            "documents": 12,
+            "tokens": 3400,
+            "seconds": 0.1,
+        },
+        {
+            "name": "<b>more",
+            "rows": 2,
+            "unreadable": 0,
+            "documents": 2,
+            "tokens": 40,
+            "seconds": 0.1,
+        },
     ],
     "benchmarks": [
         {"name": "gsm8k", "source": "x", "items": 1319, "public": 1319, "too_short": 4},
@@ -19,6 +33,10 @@ CONTAMINATION = {
         | {"share": hits / items}
         | ({"low": 0.0001, "high": 0.004} if name == "mmlu_pro" else {})
         for data, hits in (("talks", 2), ("<b>more", 0))
+        for name, items in (("gsm8k", 1319), ("mmlu_pro", 1400), ("mine", 5))
+    ],
+    "together": [
+        {"benchmark": name, "contaminated": 2, "items": items, "share": 2 / items}
         for name, items in (("gsm8k", 1319), ("mmlu_pro", 1400), ("mine", 5))
     ],
     "cores": 2,
@@ -35,6 +53,7 @@ LANGUAGES = {
             "name": "talks",
             "conversations": {"en": 6, "hi": 2, "fi": 1, "code": 1},
             "characters": {"en": 600, "hi": 100, "fi": 100, "code": 195, "mathematics": 5},
+            "unreadable": 3,
             "seconds": 0.2,
         }
     ],

@@ -15,15 +15,21 @@ KNOWN = {
 """By the models' cards; `tiny` is made by this project, the package holds SmolLM2-135M-Instruct."""
 
 
-def licence(name: str) -> str | None:
-    """The hub's word for a model's licence: known here, or on the model card in its folder or on
-    the hub. None where no card says, or the hub does not answer."""
+ENTRIES = ("license", "license_name", "license_link")
+"""Of a model card's head; the last two belong to the license `other`."""
+
+
+def licence(name: str) -> dict[str, str]:
+    """What the head of a model card says of its licence (`ENTRIES`): known here, or on the card in
+    the model's folder or on the hub. Empty where no card says, or the hub does not answer."""
     if name in KNOWN:
-        return KNOWN[name]
+        return {"license": KNOWN[name]}
+    import yaml
     from huggingface_hub import ModelCard
 
     card = name if load.on_hub(name) else Path(name) / "README.md"
     try:
-        return ModelCard.load(card).data.to_dict().get("license")
-    except (OSError, ValueError):  # what the hub's client raises descends from OSError
-        return None
+        head = ModelCard.load(card).data.to_dict()
+    except (OSError, ValueError, yaml.YAMLError):  # the hub's client raises descendants of OSError
+        return {}
+    return {entry: head[entry] for entry in ENTRIES if head.get("license") and entry in head}

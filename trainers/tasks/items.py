@@ -8,6 +8,7 @@ request on stdin), which may be online and whose lm-eval and torch leave with it
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from trainers.tasks.task_files import EvaluationUnavailable
 QUESTION = ("question", "query", "prompt", "instruction", "input", "problem", "goal", "ctx", "text")
 """Fields that hold what is asked; the first that a document has is compared where none is named."""
 
+PROMPT = "the prompt as it is asked"
+"""What is compared of a task's document that has none of these fields."""
+
 
 class Item(NamedTuple):
     name: str
@@ -38,6 +42,8 @@ class Items(NamedTuple):
     source: str
     public: int | None
     items: list[Item]
+    compared: tuple[str, ...] = ()
+    """The fields that are compared, or `PROMPT`."""
 
 
 class Request(Strict):
@@ -71,13 +77,19 @@ def problem(given: str) -> str | None:
     known = ", ".join(dict.fromkeys([*of_tasks, *TABLE_1]))
     return (
         f"{name!r} is not a benchmark to audit; use one of {known}, a task's YAML file, a local "
-        f"file or folder ({', '.join(SUFFIXES)}), or NAME=PATH"
+        f"file or folder ({', '.join(SUFFIXES)}), or NAME=PATH; the fields of a file are named by "
+        "PATH:field+field"
     )
 
 
 def label(given: str) -> str:
     """The name of a benchmark as it stands in tables."""
     return _parts(given)[0]
+
+
+def twice(label: str) -> str:
+    """What is wrong with a second benchmark of a name, under which the tables would have both."""
+    return f"{label!r} stands twice; give the second another name: NAME=PATH"
 
 
 def label_of_tasks(name: str, audited: Sequence[str], evaluate: EvaluateSpec) -> str:
@@ -100,14 +112,15 @@ def local_files(given: str) -> list[Path]:
 
 
 def _parts(given: str) -> tuple[str, str | None, tuple[str, ...]]:
-    """Name, path and fields of `gsm8k`, `items.jsonl:question,choices` or `gsm8k=items.jsonl`."""
+    """Name, path and fields of `gsm8k`, `items.jsonl:question+choices` or `gsm8k=items.jsonl`. In a
+    grid file a comma may stand for the plus."""
     name, equals, rest = given.partition("=")
     rest = rest if equals else given
     path, colon, fields = rest.rpartition(":")
     if not (colon and Path(path).suffix in (*SUFFIXES, "")) or "/" in fields:
         path, fields = rest, ""
     local = Path(path).is_dir() or Path(path).suffix in SUFFIXES
-    named = tuple(filter(None, fields.split(",")))
+    named = tuple(filter(None, re.split("[,+]", fields)))
     if equals:
         return name, path, named
     return (Path(path).stem, path, named) if local else (given, None, ())
@@ -143,7 +156,7 @@ def read(request: Request) -> list[Items]:
 
 def _items(record: dict[str, Any]) -> Items:
     items = [Item(name, tuple(fields)) for name, fields in record.pop("items")]
-    return Items(items=items, **record)
+    return Items(items=items, compared=tuple(record.pop("compared")), **record)
 
 
 def main() -> int:
@@ -162,16 +175,12 @@ def _load(given: str, request: Request) -> Items:
     name, path, fields = _parts(given)
     known = TABLE_1.get(name)
     if path is not None:
-        items = Items(
-            name, path, known and known.items, _of_rows(path, rows_of(path), known, fields)
-        )
+        items = _of_rows(name, path, rows_of(path), known, fields)
     elif known is None or name in {*benchmarks.BENCHMARKS, *request.evaluate.benchmarks}:
         label = label_of_tasks(name, request.benchmarks, request.evaluate)
         items = _of_tasks(name, request.evaluate)._replace(benchmark=label)
     else:
-        items = Items(
-            name, known.hub, known.items, _of_rows(name, hub_rows(name, known), known, ())
-        )
+        items = _of_rows(name, known.hub, hub_rows(name, known), known, ())
     if not items.items:
         raise EvaluationUnavailable(f"benchmark {name!r}: no items in {items.source}")
     return items
@@ -183,41 +192,64 @@ def _of_tasks(name: str, evaluate: EvaluateSpec) -> Items:
 
     benchmark = benchmarks.find(name)
     known = TABLE_1.get(name)
-    items = []
+    items, compared = [], {}
     for label, task in load(benchmark, evaluate).items():
-        for doc in task.eval_docs:
-            asked = known.fields if known and set(known.fields) <= doc.keys() else _question(doc)
+        docs = list(task.eval_docs)
+        asking = _asking(docs)
+        for doc in docs:
+            named = known is not None and set(known.fields) <= doc.keys()
+            asked = known.fields if known and named else _question(doc, asking)
             fields = [doc[field] for field in asked] if asked else [task.doc_to_text(doc)]
+            compared |= dict.fromkeys(asked or (PROMPT,))
             items.append(Item(item_name(label, document_hash(doc)), tuple(map(str, fields))))
     local = evaluate.data_dir is not None and benchmark.local_files
     source = str(evaluate.data_dir) if local else ", ".join(benchmark.tasks)
-    return Items(benchmark.name, source, benchmark.items, items)
+    return Items(benchmark.name, source, benchmark.items, items, tuple(compared))
 
 
 def _of_rows(
-    place: str, rows: Iterable[dict[str, Any]], known: Source | None, fields: Sequence[str]
-) -> list[Item]:
+    name: str,
+    source: str,
+    rows: Iterable[dict[str, Any]],
+    known: Source | None,
+    fields: Sequence[str],
+) -> Items:
     """The items of raw rows; a row without one of several fields has the others.
 
     Raises:
         EvaluationUnavailable: a row has none of the fields.
     """
-    items = []
+    rows = list(rows)
+    fields = fields or (known.fields if known else ())
+    asking = _asking(rows)
+    items, compared = [], {}
     for number, row in enumerate(rows, 1):
-        asked = fields or (known.fields if known else ()) or _question(row)
-        texts = tuple(str(row[field]) for field in asked if row.get(field) not in (None, ""))
+        asked = fields or _question(row, asking) or _question(row, QUESTION)
+        texts = {field: str(row[field]) for field in asked if row.get(field) not in (None, "")}
         if not texts:
             lacking = f"no field {' or '.join(map(repr, asked or QUESTION))}"
             raise EvaluationUnavailable(
-                f"{place}: row {number}: {lacking}; it has {', '.join(row)}; name the fields with "
-                "PATH:field,field"
+                f"{source}: row {number}: {lacking}; it has {', '.join(row)}; name the fields with "
+                "PATH:field+field"
             )
-        items.append(Item(document_hash(row)[:16], texts))
-    return items
+        compared |= dict.fromkeys(texts)
+        items.append(Item(document_hash(row)[:16], tuple(texts.values())))
+    return Items(name, source, known and known.items, items, tuple(compared))
 
 
-def _question(row: dict[str, Any]) -> tuple[str, ...]:
-    return next(((name,) for name in QUESTION if isinstance(row.get(name), str)), ())
+def _asking(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Those of `QUESTION` that ask: one whose texts each stand in more than two of the rows, on
+    average, instructs alike in all of them."""
+    asking = []
+    for name in QUESTION:
+        texts = [row[name] for row in rows if isinstance(row.get(name), str)]
+        if texts and 2 * len(set(texts)) >= len(texts):
+            asking.append(name)
+    return tuple(asking)
+
+
+def _question(row: dict[str, Any], asking: Sequence[str]) -> tuple[str, ...]:
+    return next(((name,) for name in asking if isinstance(row.get(name), str)), ())
 
 
 def document_hash(doc: dict[str, Any]) -> str:

@@ -54,7 +54,8 @@ class Audit(Strict):
 
     contamination: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     """Benchmarks to look for: names from trainers/tasks/registry.py or of the paper's Table 1
-    (trainers/tasks/items.py), local files or folders of items, or NAME=PATH."""
+    (trainers/tasks/items.py), local files or folders of items (with the fields to compare:
+    PATH:field+field), or NAME=PATH."""
     languages: bool = False
     """Whether the languages of the training data are counted."""
     n: Count = 8

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from analysis.posterior.cells import surfaces
 from analysis.report import build
 from analysis.tables import load
 from analysis.tables.external.adopt import adopt
+from analysis.tables.item_tasks import item_tasks
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import run_table
 from tests.analysis.planted import bowl, run_folder, table
+from trainers.evaluate.scores import mean_of_tasks
 
 LEAKED = [f"world_choice {number}" for number in range(20)]
 
@@ -32,7 +35,9 @@ def run(planted_run: Path, tmp_path_factory) -> Path:
     return path
 
 
-def _audit(run: Path, benchmark: str, names: list[str]) -> None:
+def _audit(
+    run: Path, benchmark: str, names: list[str], tokens: int = 1, too_short: int = 0
+) -> None:
     folder = run / "audit"
     folder.mkdir()
     text = {"item_text": [["x", True]], "document_text": [["x", True]]}
@@ -40,11 +45,20 @@ def _audit(run: Path, benchmark: str, names: list[str]) -> None:
     lines = [json.dumps({**where, **text, "benchmark": benchmark, "item": n}) for n in names]
     (folder / "contaminated.jsonl").write_text("\n".join(lines) + "\n")
     record = {
-        "stages": {"base": [], "pretrain": [], "sft": ["talks"]},
+        "stages": {"pretrain": {"": []}, "sft": {"": ["talks"]}},
         "rule": {"n": 8, "threshold": 0.5, "normalisation": "tulu", "turns": "user"},
-        "data": [{"name": "talks", "rows": 1, "documents": 1, "tokens": 1, "seconds": 0.1}],
+        "data": [
+            {
+                "name": "talks",
+                "rows": 1,
+                "unreadable": 0,
+                "documents": 1,
+                "tokens": tokens,
+                "seconds": 0.1,
+            }
+        ],
         "benchmarks": [
-            {"name": benchmark, "source": "", "items": 60, "public": 60, "too_short": 0}
+            {"name": benchmark, "source": "", "items": 60, "public": 60, "too_short": too_short}
         ],
         "table": [
             {"data": "talks", "benchmark": benchmark, "contaminated": len(names), "items": 60}
@@ -55,20 +69,79 @@ def _audit(run: Path, benchmark: str, names: list[str]) -> None:
     (folder / "contamination.json").write_text(json.dumps(record))
 
 
-def test_an_item_leaks_into_the_stages_that_have_seen_its_data():
-    pairs = [
-        {"data": "a", "benchmark": "gsm8k", "item": "1"},
-        {"data": "b", "benchmark": "gsm8k", "item": "2"},
-    ]
-    stages = {"base": [], "sft": ["a"], "dpo": ["b", "a"], "other": ["c"]}
-    assert without_contaminated.leaked(pairs, stages) == {
-        "sft": {"1"}, "dpo": {"1", "2"},
+PAIRS = [
+    {"data": "a", "benchmark": "gsm8k", "item": "1"},
+    {"data": "b", "benchmark": "gsm8k", "item": "2"},
+]
+TRIALS = [
+    {"key": "base", "stage": "base", "parent": None, "arm": ""},
+    {"key": "web", "stage": "sft", "parent": "base", "arm": "web"},
+    {"key": "clean", "stage": "sft", "parent": "base", "arm": "clean"},
+    {"key": "after web", "stage": "dpo", "parent": "web", "arm": ""},
+    {"key": "after clean", "stage": "dpo", "parent": "clean", "arm": ""},
+]
+
+
+def test_an_item_leaks_into_the_models_that_have_seen_its_data():
+    """Not into those of an arm with other data, nor into what starts from them."""
+    stages = {"sft": {"web": ["a"], "clean": ["c"]}, "dpo": {"": ["b"]}}
+    assert without_contaminated.leaked(PAIRS, stages, TRIALS) == {
+        "web": {"1"}, "after web": {"1", "2"}, "after clean": {"2"},
     }  # fmt: skip
+
+
+def test_earlier_records_have_the_data_of_a_stage_without_its_arms():
+    stages = {"base": [], "sft": ["a", "c"], "dpo": ["b", "a", "c"]}
+    leaks = without_contaminated.leaked(PAIRS, stages, TRIALS)
+    assert leaks["clean"] == leaks["web"] == {"1"}
+    assert leaks["after clean"] == {"1", "2"}
+
+
+@pytest.mark.parametrize("gone", [20, 85])
+def test_a_mean_of_tasks_is_that_of_what_is_left_of_each(gone):
+    """Exactly, however much of one task has leaked."""
+    easy, hard = np.tile([1.0, 1.0, 0.0], 80), np.tile([1.0, 0.0, 0.0, 0.0], 25)
+    hard[:gone] = 1.0
+    names = [f"{task}{n}" for task, x in (("easy", easy), ("hard", hard)) for n in range(len(x))]
+    frame, items = _of_two_tasks(mean_of_tasks([easy, hard]), names)
+    tasks = {name: name[:4] for name in names}
+    leaks = {"row-0": frozenset(f"hard{n}" for n in range(gone))}
+    clean = without_contaminated.without(frame, items, leaks, tasks)
+    left = mean_of_tasks([easy, hard[gone:]])
+    assert clean.frame.value.tolist() == pytest.approx([left.mean()])
+    assert clean.frame.stderr.tolist() == pytest.approx([left.std(ddof=1) / len(left) ** 0.5])
+    assert clean.items["value"].mean() == pytest.approx(left.mean())
+    every = {"row-0": frozenset(name for name in names if name.startswith("hard"))}
+    lost = without_contaminated.without(frame, items, every, tasks)
+    assert lost.frame.empty, "the score of one task alone is another score"
+    assert lost.scores.value_without.isna().all()
+
+
+def _of_two_tasks(values: np.ndarray, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    row = {"learning_rate": 1e-3, "batch_size": 4, "benchmark": "arc", "value": values.mean()}
+    items = {"key": "row-0", "benchmark": "arc", "metric": "value", "item": names, "value": values}
+    return adopt(pd.DataFrame([row]), "here").frame, pd.DataFrame(items)
+
+
+def test_the_task_of_an_item_is_known_by_its_place(tmp_path):
+    """Of a benchmark of several, whichever metric has all items."""
+    run = run_folder(tmp_path / "run", items=3)
+    for path in run.glob("trials/*/scores/0000.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"settings": {"n": {"one": 1, "two": 2}}}))
+    assert item_tasks(run, run_table.items(run)) == {
+        "world_choice 0": "one", "world_choice 1": "two", "world_choice 2": "two",
+    }  # fmt: skip
+
+
+def _leaks(frame: pd.DataFrame, names: Iterable[str]) -> without_contaminated.Leaked:
+    """Into every model of the stage."""
+    return dict.fromkeys(frame.key[frame.stage == "sft"], frozenset(names))
 
 
 def test_scores_without_leaks_are_the_means_of_the_other_items(run):
     frame, items = load.read(run), run_table.items(run)
-    clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
+    clean = without_contaminated.without(frame, items, _leaks(frame, LEAKED))
     kept = items[~items.item.isin(LEAKED) & (items.benchmark == "world_choice")]
     expected = kept.groupby("key").value.agg(["mean", "sem"])
     here = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
@@ -81,7 +154,7 @@ def test_scores_without_leaks_are_the_means_of_the_other_items(run):
 
 def test_nothing_else_is_touched(run):
     frame, items = load.read(run), run_table.items(run)
-    clean = without_contaminated.without(frame, items, {"sft": frozenset(LEAKED)})
+    clean = without_contaminated.without(frame, items, _leaks(frame, LEAKED))
     elsewhere = ~((frame.stage == "sft") & (frame.benchmark == "world_choice"))
     pd.testing.assert_frame_equal(clean.frame[elsewhere], frame[elsewhere])
     assert set(clean.scores.stage) == {"sft"}
@@ -97,15 +170,14 @@ def test_an_item_that_occurs_twice_leaks_twice():
         {"key": "row-0", "benchmark": "arc", "metric": "value", "value": [1.0, 1.0, 0.0, 1.0, 0.0]}
         | {"item": ["a", "a-2", "b", "c", "d"]}
     )
-    clean = without_contaminated.without(frame, items, {"all": frozenset({"a"})})
+    clean = without_contaminated.without(frame, items, {"row-0": frozenset({"a"})})
     assert clean.items.item.tolist() == ["b", "c", "d"]
     assert clean.frame.value.tolist() == pytest.approx([1 / 3])
 
 
 def test_a_score_without_a_clean_item_is_left_out(run):
     frame, items = load.read(run), run_table.items(run)
-    every = frozenset(items.item)
-    clean = without_contaminated.without(frame, items, {"sft": every})
+    clean = without_contaminated.without(frame, items, _leaks(frame, items.item))
     left = clean.frame[(clean.frame.stage == "sft") & (clean.frame.benchmark == "world_choice")]
     assert set(left.status) == {"diverged", "failed"}
 
@@ -175,10 +247,28 @@ def test_a_comparison_has_the_audit_of_each_run_that_was_audited(run, planted_ru
 
 def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
     run = run_folder(tmp_path / "run")
-    _audit(run, "world_choice", ["elsewhere"])
+    _audit(run, "world_choice", ["elsewhere"], too_short=12)
     text = build.write(run, options=ReadOptions(where=ONE)).read_text()
     assert "No scored item of the audited benchmarks is contaminated" in text
     assert "is not known" not in text
+    assert "world_choice: 12 of 60 items are too short for 8-grams" in text
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ({"tokens": 0}, "talks: no token was read in 1 rows"),
+        ({"too_short": 60}, "world_choice: all 60 items are shorter than 8 tokens"),
+    ],
+)
+def test_report_does_not_say_that_nothing_changes_where_the_audit_saw_nothing(seen, told, tmp_path):
+    run = run_folder(tmp_path / "run")
+    _audit(run, "world_choice", [], **seen)
+    index = build.write(run, options=ReadOptions(where=ONE))
+    text = index.read_text()
+    assert "nothing changes" not in text and told in text
+    assert "but not all could be looked for" in text
+    assert told in (index.parent / "audit.html").read_text()
 
 
 def test_report_says_so_where_an_audited_benchmark_is_not_scored(tmp_path):

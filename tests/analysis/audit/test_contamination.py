@@ -98,6 +98,14 @@ def test_an_item_shorter_than_n_is_told_apart_from_a_clean_one():
     assert share("one two three", "one two three") == 0.0
 
 
+@pytest.mark.parametrize(("threshold", "short"), [(0.5, True), (0.49, False)])
+def test_an_item_is_too_short_where_its_long_fields_cannot_make_it_contaminated(threshold, short):
+    question = " ".join(ITEM[:40])
+    index = Index([(question, "yes"), (question, question)], Rule(threshold=threshold))
+    assert index.too_short.tolist() == [short, False]
+    assert share((question, "yes"), f"{question} yes", threshold=threshold) == 0.5
+
+
 def test_the_first_of_the_best_documents_is_named_and_all_above_are_counted():
     index = Index([(" ".join(ITEM),)], Rule())
     best = Best(1, 0.5)

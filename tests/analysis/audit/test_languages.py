@@ -61,6 +61,16 @@ def test_code_without_a_fence_is_known_by_its_looks():
         "return the book to the library (the old one).",
         "She has $5 and spends $3, so she has $2.",
         "Gracie is 7 inches taller than 5 feet.",
+        "if you (the reader) want to know more:",
+        "from Germany",
+        "class sizes are as follows:",
+        "Berlin (Hauptstadt);",
+        "東京タワー(東京都港区芝公園)",
+        "<p>Viele Menschen besuchen die Stadt im Sommer.</p>",
+        "2023-11-05",
+        "1988-93",
+        "|---|---|",
+        "=====",
     ],
 )
 def test_prose_is_neither_code_nor_mathematics(text):
@@ -68,8 +78,31 @@ def test_prose_is_neither_code_nor_mathematics(text):
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "class Model(Base):",
+        "from os import path, sep",
+        "import numpy as np",
+        "if not (a and b) or c(d):",
+        "if (a == b) {",
+        "total(values);",
+        '<div class="row">Hi</div>',
+        "x[3];",
+    ],
+)
+def test_a_line_of_code_is_set_apart(line):
+    assert apart(line).code == len("".join(line.split()))
+
+
+@pytest.mark.parametrize(
     "text",
-    ["48 / 2 = 24", r"\[ a^2 + b^2 = c^2 \]", "$$\\int f(x) dx$$", r"\begin{align}ab\end{align}"],
+    [
+        "12 - 5",
+        "48 / 2 = 24",
+        r"\[ a^2 + b^2 = c^2 \]",
+        "$$\\int f(x) dx$$",
+        r"\begin{align}ab\end{align}",
+    ],
 )
 def test_mathematics_is_set_apart(text):
     parts = apart(text)

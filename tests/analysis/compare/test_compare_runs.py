@@ -87,6 +87,26 @@ def test_best_scores_are_compared_paired_by_items() -> None:
     assert "paired over 200 items" in row.sentence
 
 
+def test_of_runs_with_unlike_items_the_shared_ones_are_compared() -> None:
+    """The first 100 items are the hard ones, and one run answered these alone."""
+    (source, _), (other, advice) = run("a", 0.66), run("b", 0.66)
+    assert source.items is not None and other.items is not None
+    hard = source.items.loc[source.items.item < 100].assign(
+        value=lambda items: items.value * (items.item % 2)
+    )
+    frame = source.frame.assign(
+        value=hard.groupby("key").value.mean().reindex(source.frame.key).to_numpy()
+    )
+    items = pd.concat(
+        [other.items.loc[other.items.item >= 100], hard.assign(key=hard.key.str.replace("a", "b"))]
+    )
+    first = (Source("a", frame, None, hard, {}), advise(fit(c) for c in surfaces(frame, hard)))
+    second = (Source("b", other.frame, None, items, {}), advice)
+    (row,) = compare_runs.compare({"a": first, "b": second}).scores
+    assert row.difference.items == 100 and row.difference.gain == pytest.approx(0, abs=1e-9)
+    assert "on the 100 items that both answered, of 100 and 200" in row.sentence
+
+
 def test_of_three_runs_the_pair_that_does_not_differ_is_named() -> None:
     runs = {name: run(name, best) for name, best in (("a", 0.66), ("b", 0.60), ("c", 0.66))}
     assert compare_runs.compare(runs).headline == (
@@ -111,7 +131,7 @@ def test_equal_best_scores_are_no_difference() -> None:
     found = compare_runs.compare({"a": run("a", 0.60), "b": run("b", 0.60)})
     assert not found.scores[0].apart
     assert "no difference beyond noise on ARC" in found.headline
-    assert "score alike (0.550 against 0.550)" in found.scores[0].sentence
+    assert "score alike (0.550 against 0.550; paired over 200 items)" in found.scores[0].sentence
 
 
 def test_difference_without_a_standard_error_is_not_called_noise() -> None:

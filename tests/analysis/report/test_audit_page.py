@@ -21,7 +21,7 @@ def test_our_benchmarks_stand_beside_the_paper_s_and_its_others_follow():
     assert list(rows)[:3] == ["gsm8k", "mmlu_pro", "mine"]
     assert set(published.CONTAMINATION) < set(rows)
     assert rows["gsm8k"].paper == (0.08, 0.0, 0.0)
-    assert [row["contaminated"] for row in rows["gsm8k"].ours] == [2, 0]
+    assert [row["contaminated"] for row in rows["gsm8k"].ours] == [2, 0, 2]
     assert rows["mine"].paper == (None, None, None)
     assert rows["mmlu"].ours == []
 
@@ -66,6 +66,18 @@ def test_page_shows_pairs_side_by_side_with_the_overlap_marked(folder):
     assert text.count('<div class="words">') == tables.PAIRS_SHOWN + 1
     assert "gsm8k in talks: 25, the first 20 here" in text
     assert "&lt;b&gt;more" in text and "<b>more" not in text
+
+
+def test_page_counts_an_item_once_however_often_it_is_in_the_data(folder):
+    text = build.write_audit(folder).read_text()
+    assert "Contaminated items: 1<" in text
+    assert text.count('<th class="number">all of it</th>') == 1
+
+
+def test_page_has_the_rows_that_cannot_be_read(folder):
+    text = build.write_audit(folder).read_text()
+    assert '<td class="number">10</td><td class="number">3</td>' in text
+    assert "10 conversations, 3 rows that cannot be read, in" in text
 
 
 def test_page_asks_nothing_of_the_network_and_its_links_lead_somewhere(folder):

@@ -1,4 +1,4 @@
-"""The audit's command, and the audit of a sweep before its trials."""
+"""The audit's command."""
 
 import json
 import re
@@ -7,9 +7,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from analysis.audit import tables
 from sweep.audit import __main__ as audit
-from sweep.gridfile import load
-from sweep.gridfile.load import GridError
 
 QUESTION = "How many of the nine grey geese on the village pond fly away when the dog barks?"
 OTHER = "Which of the seven rivers that cross the old province carries the most water in spring?"
@@ -43,8 +42,7 @@ def command(*arguments: str):
 
 
 def contaminated(folder) -> list[dict]:
-    text = (folder / "audit" / "contaminated.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    return tables.contaminated(folder / "audit")
 
 
 def test_contamination_prints_percent_with_counts_and_the_pair(place):
@@ -109,6 +107,60 @@ def test_a_wrong_command_line_is_told_and_is_exit_2(place, arguments, told):
     assert not (place / "audit").exists()
 
 
+def test_data_of_which_nothing_was_read_is_not_taken_for_clean(place):
+    (place / "clean.jsonl").write_text(lines(said("Hello there, my friend.")))
+    (place / "none.jsonl").write_text(lines({"prompt": "", "completion": "x y z"}))
+    ended = command("contamination", "clean.jsonl", "none.jsonl", "--benchmarks", "quiz.jsonl")
+    assert ended.exit_code == 3
+    assert re.search(r"none +- +0 of 2", ended.output)
+    assert re.search(r"clean +0\.00 +0 of 2", ended.output)
+
+
+def test_an_item_in_two_data_sets_is_one_item(place):
+    shutil.copy("talks.jsonl", "again.jsonl")
+    command("contamination", "talks.jsonl", "again.jsonl", "--benchmarks", "quiz.jsonl")
+    (together,) = json.loads((place / "audit" / "contamination.json").read_text())["together"]
+    assert (together["contaminated"], together["items"]) == (1, 2)
+    assert "Contaminated items: 1<" in (place / "audit" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85"])
+def test_a_line_separator_in_a_contaminating_row_ends_no_record(place, sign):
+    (place / "talks.jsonl").write_text(lines(said(f"Read:{sign} {QUESTION}")))
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl")
+    assert ended.exit_code == 0
+    (pair,) = contaminated(place)
+    assert sign in pair["document_text"][0][0]
+
+
+def test_half_a_character_is_a_row_that_cannot_be_read_as_in_training(place):
+    rows = [said(f"{QUESTION} \ud83d"), *[said("Hello there, my friend.")] * 100]
+    (place / "talks.jsonl").write_text(lines(*rows))
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl")
+    assert ended.exit_code == 0
+    assert "talks: 1 rows cannot be read and are left out" in ended.output
+    assert contaminated(place) == []
+
+
+def test_fields_of_a_file_are_named_by_plus_and_stand_on_the_page(place):
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl:answer+question")
+    assert ended.exit_code == 0
+    assert "compared of each item: quiz (question)" in ended.output
+    assert '<small class="quiet">question</small>' in (place / "audit" / "index.html").read_text()
+    ended = command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl:answer,question")
+    assert ended.exit_code == 2 and "are named by PATH:field+field" in ended.stderr
+
+
+def test_a_turn_is_numbered_as_it_stands_in_its_row(place):
+    """Where the same is said twice before it, too."""
+    again = [{"role": role, "content": "go on"} for role in ("user", "assistant") * 2]
+    row = {"messages": [*again, *said(QUESTION)["messages"]]}
+    (place / "talks.jsonl").write_text(lines(row))
+    command("contamination", "talks.jsonl", "--benchmarks", "quiz.jsonl")
+    (pair,) = contaminated(place)
+    assert pair["turn"] == 5
+
+
 def test_a_row_in_no_known_form_is_told_with_its_number_and_is_exit_4(place):
     (place / "talks.jsonl").write_text(lines(said("Hello."), {"dialogue": "x"}))
     ended = command("languages", "talks.jsonl")
@@ -159,89 +211,3 @@ def test_the_audit_reads_the_turns_that_training_reads(place, row):
     assert ended.exit_code == 0, ended.output
     (pair,) = contaminated(place)
     assert (pair["row"], pair["turn"]) == (1, 1)
-
-
-AUDITED = """\
-name: audited
-model: tiny
-stages:
-  sft:
-    kind: sft
-    data: {name: world:sft, examples: 60}
-    steps: 2
-    max_length: 128
-    heldout: 8
-    grid: {learning_rate: [0.001], batch_size: [4]}
-evaluate: {benchmarks: [world_arithmetic], limit: 30, batch_size: 8}
-audit: {contamination: [world_arithmetic], languages: true}
-resources: {cpus_per_trial: 1}
-"""
-
-
-@pytest.fixture(scope="module")
-def audited(drive, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "audited"
-    return drive(AUDITED, folder)
-
-
-def test_a_sweep_audits_before_its_trials(audited):
-    assert audited.code == 0, audited.output
-    words = audited.output
-    assert words.index("audit: looking for 1 benchmark") < words.index("models done")
-    record = json.loads((audited.path / "audit" / "contamination.json").read_text())
-    (data,) = record["data"]
-    assert (data["name"], data["rows"]) == ("world:sft:train[:60]", 60)
-    assert record["stages"] == {"base": [], "sft": [data["name"]]}
-    assert (audited.path / "report" / "audit.html").exists()
-
-
-def test_what_the_audit_finds_is_joined_with_the_scores(audited):
-    import pandas as pd
-
-    table = pd.read_csv(audited.path / "report" / "without_contaminated.csv")
-    names = {
-        json.loads(line)["item"]
-        for line in (audited.path / "audit" / "contaminated.jsonl").read_text().splitlines()
-    }
-    scored = {
-        name
-        for path in audited.path.glob("trials/sft*/scores/*.parquet")
-        for name in pd.read_parquet(path).item
-    }
-    assert set(table.stage) == {"sft"}, "the base model has seen no data"
-    assert set(table.n - table.n_without) == {len(names & scored)}
-    assert len(names & scored) > 0
-
-
-def test_the_same_audit_is_not_run_again(audited, drive, tmp_path):
-    run = shutil.copytree(audited.path, tmp_path / audited.path.name)
-    again = drive(AUDITED, run)
-    assert again.code == 0
-    assert "audit:" not in again.output
-    wider = drive(AUDITED.replace("languages: true", "languages: true, n: 5"), run)
-    assert "audit: looking for" in wider.output
-    assert "audit: counting" not in wider.output
-
-
-@pytest.mark.parametrize(
-    ("written", "told"),
-    [
-        ("{contamination: [gsm9k]}", "audit.contamination[0]: 'gsm9k' is not a benchmark"),
-        ("{contaminations: [gsm8k]}", "audit.contaminations: unknown key; did you mean"),
-        ("{threshold: 1}", "audit.threshold: 1: "),
-        ("{turns: system}", "audit.turns: 'system': "),
-        (
-            "{contamination: [world_arithmetic=pyproject.jsonl]}",
-            "world_arithmetic is evaluated here; give its name alone",
-        ),
-        (
-            "{contamination: [world_arithmetic.jsonl]}",
-            "world_arithmetic is evaluated here; give its name alone",
-        ),
-    ],
-)
-def test_a_wrong_audit_key_is_told_with_its_place(grid_file, written, told, tmp_path):
-    text = AUDITED.replace("{contamination: [world_arithmetic], languages: true}", written)
-    with pytest.raises(GridError) as error:
-        load.load(grid_file(text))
-    assert told in str(error.value)

@@ -145,6 +145,12 @@ def test_a_folder_that_holds_something_is_not_written_into(
     )
 
 
+def test_the_folder_one_is_in_is_refused(chain_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output = told(chain_run.path, "--to", ".")
+    assert code == 2 and "name a new folder" in output
+
+
 def test_weights_that_were_removed_are_said_to_be_gone_and_what_is_left(
     run: Path, tmp_path: Path
 ) -> None:

@@ -53,10 +53,22 @@ def test_local_files_in_every_format_are_the_same_items(rows, tmp_path):
 
 
 def test_a_folder_is_one_benchmark_and_fields_can_be_named(rows):
-    both, renamed = read(f"{rows}:passage,question", f"drop={rows.parent}")
+    both, renamed, comma = read(
+        f"{rows}:passage+question", f"drop={rows.parent}", f"{rows}:passage,question"
+    )
+    assert both.compared == ("passage", "question") and comma.items == both.items
     assert both.items[2].fields == renamed.items[2].fields == ("It is 2.", "What is 2?")
     assert renamed.benchmark == "drop"
     assert renamed.public == TABLE_1["drop"].items
+
+
+def test_a_field_that_says_the_same_in_most_items_is_no_question(tmp_path):
+    path = tmp_path / "read.jsonl"
+    same = {"instruction": "Answer the question about the passage below in one short sentence."}
+    path.write_text("".join(json.dumps(same | {"input": row["passage"]}) + "\n" for row in ROWS))
+    (found,) = read(str(path))
+    assert found.compared == ("input",)
+    assert found.items[2].fields == ("It is 2.",)
 
 
 def test_a_task_file_goes_by_the_name_of_its_scores(tmp_path):

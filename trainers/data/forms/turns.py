@@ -29,7 +29,19 @@ def turns(row: Row) -> list[Turn]:
     Raises:
         ValueError: the row has none of the known forms.
     """
-    return list(dict.fromkeys(_turns(row)))
+    return list(places(row))
+
+
+def places(row: Row) -> dict[Turn, int]:
+    """Each turn of a row -> its place in the row, from 0; of one that is said again, the first.
+
+    Raises:
+        ValueError: the row has none of the known forms.
+    """
+    first: dict[Turn, int] = {}
+    for place, turn in enumerate(_turns(row)):
+        first.setdefault(turn, place)
+    return first
 
 
 def _turns(row: Row) -> list[Turn]:
