@@ -211,7 +211,7 @@ def _prepared(spec: dict[str, Any], prepared: Sequence[dict[str, Any]]) -> dict[
 def _same(name: str, given: Any, recorded: Any) -> bool:
     """A file stands in the records by its content; one that is not here is taken on trust."""
     try:
-        return recorded == (given if name == "heldout" else identified(name, given))
+        return recorded == (given if name == "heldout" else identified(TrainingSpec, name, given))
     except OSError:
         return True
 
