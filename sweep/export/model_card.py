@@ -14,6 +14,7 @@ from trainers.data.row_counts import Counts
 from trainers.data.rows import sources
 from trainers.models import load
 from trainers.specs.identity import NOT_IN_IDENTITY, identified
+from trainers.specs.training import TrainingSpec
 
 
 class Step(NamedTuple):
