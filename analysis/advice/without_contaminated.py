@@ -196,7 +196,7 @@ Answered = tuple[Setting | None, Sequence[RateAt]]
 
 def _change(label: str, old: Answered, new: Answered | None) -> Change:
     if new is None or new[0] is None:
-        return Change(label, True, "no item is left without them.")
+        return Change(label, True, "no score is left without them.")
     assert old[0] is not None, "a setting before"
     lost = _left(old[1], new[1])
     settings = [f"{rate(one.learning_rate)} x {one.batch_size}" for one in (old[0], new[0])]
@@ -244,7 +244,7 @@ def summary(scores: pd.DataFrame) -> list[dict[str, Any]]:
             "value": number(float(group.value.mean()), 4),
             "without": number(float(group.value_without.mean()), 4)
             if group.value_without.notna().any()
-            else "none is left",
+            else "no score is left",
         }
         for (stage, arm, benchmark), group in rows.groupby(
             ["stage", "arm", "benchmark"], sort=False

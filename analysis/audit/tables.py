@@ -131,8 +131,8 @@ def nothing_read(record: dict[str, Any]) -> list[str]:
         if not data["tokens"]
     ]
     return lines + [
-        f"{benchmark['name']}: all {benchmark['items']:,} items are shorter than "
-        f"{rule['n']} tokens, so none can be found; use a smaller --n (n)"
+        f"{benchmark['name']}: of all {benchmark['items']:,} items too much is shorter "
+        f"than {rule['n']} tokens, so none can be found; use a smaller --n (n)"
         for benchmark in record["benchmarks"]
         if benchmark["too_short"] == benchmark["items"]
     ]

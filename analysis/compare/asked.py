@@ -1,11 +1,9 @@
 """Whether two runs asked their models a benchmark's questions in the same way."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from analysis.compare.source import Source
-from analysis.tables.records import run_folder
 
 WAYS = {
     "preset": "preset",
@@ -68,17 +66,5 @@ def _differs(name: str, one: Any, other: Any) -> str:
 
 def _settings(source: Source, keys: tuple[str, ...], benchmark: str) -> dict[str, Any] | None:
     """With which the first of some trials was scored."""
-    return next(_recorded(source, keys, benchmark), None)
-
-
-def _recorded(source: Source, keys: tuple[str, ...], benchmark: str) -> Iterator[dict[str, Any]]:
-    if source.folder is None:
-        return
-    stages = source.manifest.get("stages", {})
-    for folder, trial in run_folder.trials(source.folder):
-        if trial["key"] not in keys:
-            continue
-        for evaluation in run_folder.wanted(stages, trial["stage"]):
-            path = folder / "scores" / f"{evaluation['fingerprint']}.json"
-            if evaluation["benchmark"] == benchmark and path.exists():
-                yield run_folder.load(path).get("settings") or {}
+    known = source.score_settings
+    return next((known[key, benchmark] for key in keys if (key, benchmark) in known), None)

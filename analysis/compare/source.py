@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from analysis.tables.load import ours, read_table
 from analysis.tables.options import ReadOptions
 from analysis.tables.records import run_folder, run_table
 from analysis.tables.records.plan_file import empty_cells, left_out, unplanned
+from analysis.tables.records.score_files import score_records
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,15 @@ class Source:
         """The grid that the run was started with."""
         return None if self.folder is None else self.folder / "grid.yaml"
 
-    @property
+    @cached_property
+    def score_settings(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Trial and benchmark -> how it was scored; a table does not say."""
+        if self.folder is None:
+            return {}
+        records = score_records(self.folder)
+        return {(one.key, one.benchmark): one.record.get("settings") or {} for one in records}
+
+    @cached_property
     def kinds(self) -> dict[str, str]:
         """Stage -> its kind (sft, dpo, ...), as a run folder's trials say; a table's stages are
         named by their kind."""
@@ -66,14 +76,21 @@ class Source:
         pairs = tables.contaminated(self.folder / tables.FOLDER)
         found = audited.contamination
         items = run_table.items(self.folder)
-        trials = (trial for _, trial in run_folder.trials(self.folder))
-        leaks = without_contaminated.leaked(pairs, found.get("stages", {}), trials)
+        trials = [trial for _, trial in run_folder.trials(self.folder)]
+        stages = found.get("stages", {})
+        leaks = without_contaminated.leaked(pairs, stages, trials)
+        trained = dict.fromkeys(trial["stage"] for trial in trials if trial.get("spec"))
+        gone = [
+            f"{stage}: the grid file has this stage no more, so its data were not looked at"
+            for stage in trained
+            if stage not in stages
+        ]
         benchmarks = set(self.every_row.benchmark)
         unscored = without_contaminated.unscored(pairs, benchmarks, items)
         tasks = item_tasks(self.folder, items)
         return without_contaminated.without(self.frame, items, leaks, tasks)._replace(
             unscored=unscored,
-            unknown=tables.nothing_read(found),
+            unknown=[*tables.nothing_read(found), *gone],
             too_short=tables.too_short(found),
         )
 

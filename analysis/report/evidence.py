@@ -43,7 +43,9 @@ def chosen(fits: Sequence[Fit]) -> list[ChosenRow]:
     ]
 
 
-NOTHING_TO_DESCRIBE = "The cells do not differ beyond noise, so there is nothing to describe."
+NOTHING_TO_DESCRIBE = (
+    "The cells are not known to differ beyond noise, so there is nothing to describe."
+)
 
 
 def descriptions(fits: Sequence[Fit]) -> list[dict[str, Any]]:

@@ -5,31 +5,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.tables.records.run_folder import load, manifest, trials, wanted
+from analysis.tables.records.score_files import score_records
 
 
 def item_tasks(run_dir: Path, items: pd.DataFrame) -> dict[str, str]:
-    """Item -> task, for the benchmarks of several tasks. The items of a score lie in the order of
-    its tasks, and its settings have the number of each.
+    """Item -> task, for lm-eval's benchmarks of several tasks. The items of a score lie in the
+    order of its tasks, and its settings have the number of each.
 
     Raises:
         ResultsError: a record is damaged.
     """
-    stages = manifest(run_dir).get("stages", {})
+    places = items.groupby(["key", "benchmark"], observed=True).indices
     tasks: dict[str, str] = {}
     known: set[str] = set()
-    for folder, trial in trials(run_dir):
-        for evaluation in wanted(stages, trial["stage"]):
-            path = folder / "scores" / f"{evaluation['fingerprint']}.json"
-            if evaluation["fingerprint"] in known or not path.exists():
-                continue
-            counts: dict[str, int] = (load(path).get("settings") or {}).get("n") or {}
-            several = len(counts) > 1
-            here = (items.key == trial["key"]) & (items.benchmark == evaluation["benchmark"])
-            found = _by_place(items.loc[here], counts) if several else {}
-            if found or not several:
-                known.add(evaluation["fingerprint"])
-            tasks |= found
+    for key, benchmark, path, record in score_records(run_dir):
+        settings = record.get("settings") or {}
+        counts: dict[str, int] = settings.get("n") or {}
+        here = places.get((key, benchmark))
+        if path.stem in known or here is None or len(counts) < 2 or "tasks" not in settings:
+            continue
+        known.add(path.stem)
+        tasks |= _by_place(items.iloc[here], counts)
     return tasks
 
 

@@ -11,7 +11,7 @@ then.
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from analysis.text import safe
 from sweep.execution import remote_run
 from sweep.export import candidates, model_card
 from sweep.export.candidates import Candidate
+from sweep.storage import ranking
 from sweep.storage.remote.object_store import Unreachable
 from sweep.storage.run_folder import RunFolder
 from trainers import files
@@ -82,6 +83,13 @@ def export(
     want = next(evaluation for evaluation in required if evaluation["benchmark"] == best)
     ranked = candidates.ranked_by(trials, stage, want)
     if not ranked:
+        of_stage = [folder for folder, trial in trials.values() if trial["stage"] == stage]
+        if any(ranking.lacks_metric(folder, want) for folder in of_stage):
+            raise CannotExport(
+                CANNOT_RUN,
+                f"an earlier version has scored stage {stage!r} without {best!r}; delete "
+                f"scores/{want['fingerprint']}.json in its trials and start the command again",
+            )
         raise CannotExport(CANNOT_RUN, f"no trial of stage {stage!r} has a score of {best!r} yet")
     chosen = ranked[0]
     if not chosen.folder.has_weights():
@@ -153,9 +161,11 @@ def _write(
     files.take_place(aside, to)
 
 
-def _stage(stages: Iterable[str], trials: dict[str, Any], asked: str | None) -> str:
+def _stage(stages: Mapping[str, Any], trials: dict[str, Any], asked: str | None) -> str:
     kinds = {record["stage"]: record["kind"] for _, record in trials.values()}
-    there = [name for name in stages if kinds.get(name) in KINDS]
+    there = [
+        name for name, its in stages.items() if kinds.get(name) in KINDS and its["evaluations"]
+    ]
     if asked is not None and asked not in there:
         listed = ", ".join(there) or "none"
         raise CannotExport(BAD_INPUT, f"--stage {asked}: the run's stages are {listed}")

@@ -14,6 +14,7 @@ from trainers.data.row_counts import Counts
 from trainers.data.rows import sources
 from trainers.models import load
 from trainers.specs.identity import NOT_IN_IDENTITY, identified
+from trainers.specs.kinds import KINDS
 from trainers.specs.training import TrainingSpec
 
 
@@ -192,27 +193,28 @@ def _data(facts: Facts) -> str:
     counts = [
         f"- {title(step.trial['stage'])}, {_shown(place)}: {Counts(**kinds).line()}"
         for step in facts.line
-        for place, kinds in _prepared(step.trial["spec"], facts.prepared).items()
+        for place, kinds in _prepared(step.trial, facts.prepared).items()
     ]
     return "\n\n".join([table, *(["\n".join(counts)] if counts else [])])
 
 
-def _prepared(spec: dict[str, Any], prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _prepared(trial: dict[str, Any], prepared: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The counts of each data set of a training, of the last preparation that was asked for it."""
+    spec, kind = trial["spec"], KINDS[trial["kind"]]
     given = _sources(spec)
     for preparation in reversed(prepared):
         asked, places = dict(preparation["asked"]), preparation["sources"]
         recorded = asked.pop("data")
         alike = len(recorded) == len(given) and all(map(_is_of, recorded, given))
-        if alike and all(_same(name, spec.get(name), value) for name, value in asked.items()):
+        if alike and all(_same(kind, name, spec.get(name), value) for name, value in asked.items()):
             return places
     return {}
 
 
-def _same(name: str, given: Any, recorded: Any) -> bool:
+def _same(kind: type[TrainingSpec], name: str, given: Any, recorded: Any) -> bool:
     """A file stands in the records by its content; one that is not here is taken on trust."""
     try:
-        return recorded == (given if name == "heldout" else identified(TrainingSpec, name, given))
+        return recorded == (given if name == "heldout" else identified(kind, name, given))
     except OSError:
         return True
 

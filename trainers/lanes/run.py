@@ -64,7 +64,7 @@ def train(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise NotLaned("several processes train one model")
     if own_dropout := dropout.in_config(loaded.model.config.to_dict()):
-        raise NotLaned(f"lanes would share the dropout of the model ({dropout.words(own_dropout)})")
+        raise NotLaned(f"the model has dropout of its own ({dropout.words(own_dropout)})")
     newest = [checkpoints.newest(folder / CHECKPOINTS) for folder in folders]
     first, sharers = _start(newest)
     spec, count, parameters = specs[0], len(specs), loaded.model.num_parameters()

@@ -64,7 +64,9 @@ def reach(name: str, stages: Mapping[str, Iterable[TrainingSpec]]) -> Reach:
     )
     if run.returncode:
         last = run.stderr.strip().splitlines()[-1:] or ["it left no message"]
-        return Reach([f"model: {name} cannot be built from its configuration: {last[0]}"], [])
+        return Reach(
+            [], [f"whether adapters and Muon fit {name} could not be looked at: {last[0]}"]
+        )
     return Reach(*json.loads(run.stdout.splitlines()[-1]))
 
 
@@ -88,9 +90,14 @@ def main() -> int:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     request = Request.model_validate_json(sys.stdin.read())
-    config = AutoConfig.from_pretrained(request.folder, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(request.folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, OSError) as error:
+        told = f"model: {request.folder} cannot be built from its configuration: {error}"
+        print(json.dumps(Reach([told], [])))
+        return 0
     print(json.dumps(Reach(list(_problems(model, request)), list(_notes(model, request)))))
     return 0
 

@@ -48,7 +48,7 @@ def _agree(setting: Setting, units: Mapping[str, Unit]) -> str:
     said = ""
     if silent:
         alone = f"{listed([price.label for price in prices])} alone decide"
-        why = f"the cells of {listed(silent)} do not differ beyond noise"
+        why = f"the cells of {listed(silent)} are not known to differ beyond noise"
         said = f"{alone}{'s' if len(prices) == 1 else ''}, as {why}"
     if len(prices) == 1:
         return f"{said}."

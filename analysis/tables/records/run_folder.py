@@ -147,12 +147,12 @@ def trial_rows(
     Raises:
         ResultsError: a record holds what was never written there.
     """
-    with _shaped(folder):
+    with shaped(folder):
         return _rows_of(folder, trial, evaluations)
 
 
 @contextmanager
-def _shaped(path: Path) -> Iterator[None]:
+def shaped(path: Path) -> Iterator[None]:
     """
     Raises:
         ResultsError: what the block reads has not the shape in which it was written.

@@ -11,7 +11,13 @@ import pyarrow.parquet as pq
 from analysis.tables import atomic
 from analysis.tables.errors import ResultsError
 from analysis.tables.records import one_column
-from analysis.tables.records.run_folder import scored_stages, trial_rows, trials, wanted
+from analysis.tables.records.run_folder import (
+    scored_stages,
+    trial_rows,
+    trials,
+    wanted,
+)
+from analysis.tables.records.score_files import score_records
 from analysis.tables.records.screening import SCREENS, screened_stages
 from analysis.tables.schema import COLUMNS, Table, named_metrics, validated
 from analysis.tables.settings import with_settings
@@ -93,22 +99,19 @@ def items(run_dir: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFram
         ResultsError: a file of items is damaged.
     """
     run_dir = Path(run_dir)
-    stages = scored_stages(run_dir)
     primary = None if frame is None else _primary(frame)
     tables = []
-    for folder, trial in trials(run_dir):
-        for evaluation in wanted(stages, trial["stage"]):
-            path = folder / "scores" / f"{evaluation['fingerprint']}.parquet"
-            benchmark = evaluation["benchmark"]
-            if not path.exists():
-                continue
-            table = _items_of(path)
-            if primary is not None:
-                metrics = pa.array(primary.get(benchmark, []), table["metric"].type)
-                table = table.filter(pc.field("metric").isin(metrics))
-            for name, text in (("key", trial["key"]), ("benchmark", benchmark)):
-                table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
-            tables.append(_in_categories(table.select(list(ITEM_COLUMNS))))
+    for key, benchmark, record, _ in score_records(run_dir):
+        path = record.with_suffix(".parquet")
+        if not path.exists():
+            continue
+        table = _items_of(path)
+        if primary is not None:
+            metrics = pa.array(primary.get(benchmark, []), table["metric"].type)
+            table = table.filter(pc.field("metric").isin(metrics))
+        for name, text in (("key", key), ("benchmark", benchmark)):
+            table = table.append_column(name, pa.repeat(pa.scalar(text), len(table)))
+        tables.append(_in_categories(table.select(list(ITEM_COLUMNS))))
     if not tables:
         return pd.DataFrame(columns=list(ITEM_COLUMNS))
     whole = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()

@@ -212,7 +212,7 @@ def test_an_answer_that_is_lost_without_the_leak_is_told(before):
     assert change.changed
     none = before._replace(benchmarks={}, task_types={}, type_rates={})
     (gone, *_) = without_contaminated.changes(before, none, {"arc"})
-    assert gone.changed and "no item is left" in gone.sentence
+    assert gone.changed and "no score is left" in gone.sentence
 
 
 ONE = {"benchmark": "world_choice"}
@@ -258,7 +258,7 @@ def test_report_says_so_where_no_scored_item_is_contaminated(tmp_path):
     ("seen", "told"),
     [
         ({"tokens": 0}, "talks: no token was read in 1 rows"),
-        ({"too_short": 60}, "world_choice: all 60 items are shorter than 8 tokens"),
+        ({"too_short": 60}, "world_choice: of all 60 items too much is shorter than 8 tokens"),
     ],
 )
 def test_report_does_not_say_that_nothing_changes_where_the_audit_saw_nothing(seen, told, tmp_path):

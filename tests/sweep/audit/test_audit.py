@@ -174,7 +174,11 @@ def test_a_row_in_no_known_form_is_told_with_its_number_and_is_exit_4(place):
     [
         ([{"prompt": "", "completion": "x y z"}], [], "talks: no token was read in 1 rows"),
         ([], [], "talks: no token was read in 0 rows"),
-        ([said("Hello.")], ["--n", "40"], "quiz: all 2 items are shorter than 40 tokens"),
+        (
+            [said("Hello.")],
+            ["--n", "40"],
+            "quiz: of all 2 items too much is shorter than 40 tokens",
+        ),
     ],
 )
 def test_an_audit_that_read_nothing_says_so_and_is_exit_3(place, rows, options, reason):
