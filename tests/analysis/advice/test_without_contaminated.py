@@ -128,7 +128,8 @@ def test_the_task_of_an_item_is_known_by_its_place(tmp_path):
     run = run_folder(tmp_path / "run", items=3)
     for path in run.glob("trials/*/scores/0000.json"):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"settings": {"n": {"one": 1, "two": 2}}}))
+        settings = {"tasks": {"one": 1.0, "two": 1.0}, "n": {"one": 1, "two": 2}}
+        path.write_text(json.dumps(record | {"settings": settings}))
     assert item_tasks(run, run_table.items(run)) == {
         "world_choice 0": "one", "world_choice 1": "two", "world_choice 2": "two",
     }  # fmt: skip

@@ -27,9 +27,12 @@ def scored(run: Path, **settings: Any) -> Source:
         (trial / "scores").mkdir(parents=True)
         identity = {"key": key, "stage": "sft", "parent": None, "arm": "", "spec": None}
         (trial / "trial.json").write_text(json.dumps(identity | {"kind": "sft", "model": "m"}))
-        (trial / "scores" / "print.json").write_text(json.dumps({"settings": ALIKE | settings}))
-    stages = {"sft": {"evaluations": [{"benchmark": "arc", "fingerprint": "print"}]}}
-    return Source(run.name, frame, run, None, {"stages": stages})
+        record = {"benchmark": "arc", "scores": [{"metric": "acc"}], "settings": ALIKE | settings}
+        (trial / "scores" / "print.json").write_text(json.dumps(record))
+    wanted = {"benchmark": "arc", "metric": "acc", "fingerprint": "print"}
+    manifest = {"stages": {"sft": {"evaluations": [wanted]}}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return Source(run.name, frame, run, None, manifest)
 
 
 @pytest.mark.parametrize(
