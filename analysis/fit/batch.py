@@ -56,7 +56,7 @@ class Direction(NamedTuple):
 
 
 def direction(curves: Curves, shaped: bool) -> Direction:
-    """Of the best score at each measured batch size; none is called where its rate is unknown."""
+    """Of the best score at each measured batch size; of one rate each none is called."""
     count = len(curves.y)
     profile = _profile(curves)
     first = profile.argmax(axis=1)
@@ -70,7 +70,8 @@ def direction(curves: Curves, shaped: bool) -> Direction:
         Batch.INTERIOR: inner,
     }
     likely = max(shares, key=lambda side: shares[side])
-    if count < 2 or not shaped or curves.no_rates:
+    one_each = curves.no_rates and curves.cells.table.x.nunique() > 1
+    if count < 2 or not shaped or one_each:
         verdict = Batch.UNDECIDED
     elif p_indifferent >= INDIFFERENT:
         verdict = Batch.INDIFFERENT

@@ -219,7 +219,9 @@ def test_a_flat_benchmark_has_a_price_in_a_mix_but_no_weight() -> None:
     assert (mix.batch_size, mix.learning_rate) == (own.batch_size, own.learning_rate)
     assert mix.regret_high < 0.1
     said = setting_sentences.setting(mix, {})
-    assert said.endswith("ARC alone decides, as the cells of HellaSwag do not differ beyond noise.")
+    assert said.endswith(
+        "ARC alone decides, as the cells of HellaSwag are not known to differ beyond noise."
+    )
 
 
 def test_weights_move_the_setting_of_a_mix() -> None:
