@@ -58,5 +58,5 @@ def test_losses_depend_on_the_split_where_dropout_is_on_alone(
 
 def test_model_with_dropout_has_no_lanes(dropping):
     given: Any = (None, [], dropping, None, None, [], 0.0, 0, None)
-    with pytest.raises(NotLaned, match=r"the dropout of the model \(attention_dropout 0.2\)"):
+    with pytest.raises(NotLaned, match=r"dropout of its own \(attention_dropout 0.2\)"):
         run.train(*given)
