@@ -75,7 +75,7 @@ def _rounds(
     states = driver.drive(grid, planned, path, options, console, messages)
     for number in range(last + 1, last + ROUNDS + 1):
         if open_ := [f"{count} {state}" for state in OPEN if (count := states[state])]:
-            console.say(f"extend: no round follows while cells are open: {listed(open_)}")
+            console.say(f"extend: no round follows, as the grid is not done: {listed(open_)}")
             return states
         steps = next_steps(path)
         if not steps:

@@ -37,17 +37,17 @@ def asked_differently(
     one, other = _settings(first, keys, benchmark), _settings(second, others, benchmark)
     if one is None or other is None:
         return ()
-    found = [
+    ways = [
         _differs(name, one[field], other[field])
         for field, name in WAYS.items()
         if field in one and field in other and one[field] != other[field]
     ]
     same_limit = one.get("limit") == other.get("limit")
-    if not found and same_limit and _unlike("documents", one, other):
-        found = ["items"]
-    if not found and same_limit and _unlike("prompts", one, other):
-        found = ["prompts as rendered"]
-    return tuple(found)
+    if not ways and same_limit and _unlike("documents", one, other):
+        ways = ["items"]
+    if not ways and same_limit and _unlike("prompts", one, other):
+        ways = ["prompts as rendered"]
+    return tuple(ways)
 
 
 def _unlike(field: str, one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -74,24 +74,24 @@ class Source:
         if audited is None or audited.contamination is None:
             return None
         pairs = tables.contaminated(self.folder / tables.FOLDER)
-        found = audited.contamination
+        record = audited.contamination
         items = run_table.items(self.folder)
         trials = [trial for _, trial in run_folder.trials(self.folder)]
-        stages = found.get("stages", {})
+        stages = record.get("stages", {})
         leaks = without_contaminated.leaked(pairs, stages, trials)
         trained = dict.fromkeys(trial["stage"] for trial in trials if trial.get("spec"))
         gone = [
             f"{stage}: the grid file has this stage no more, so its data were not looked at"
             for stage in trained
-            if stage not in stages
+            if stages and stage not in stages
         ]
         benchmarks = set(self.every_row.benchmark)
         unscored = without_contaminated.unscored(pairs, benchmarks, items)
         tasks = item_tasks(self.folder, items)
         return without_contaminated.without(self.frame, items, leaks, tasks)._replace(
             unscored=unscored,
-            unknown=[*tables.nothing_read(found), *gone],
-            too_short=tables.too_short(found),
+            unknown=[*tables.nothing_read(record), *gone],
+            too_short=tables.too_short(record),
         )
 
 

@@ -49,7 +49,7 @@ def test_limit_of_time_starts_no_further_trial(quick, drive, tmp_path):
     ended = drive(quick + "limits: {max_hours: 1.0e-9}\n", tmp_path / "run", "--extend")
     assert ended.code == 5
     assert started(tmp_path / "run") == []
-    assert "extend: no round follows while cells are open: 3 planned" in ended.output
+    assert "extend: no round follows, as the grid is not done: 3 planned" in ended.output
 
 
 def test_running_trial_stops_with_a_checkpoint_when_the_time_is_over(

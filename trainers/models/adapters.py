@@ -81,13 +81,13 @@ def attach(model: "PreTrainedModel", adapter: Adapter, seed: int) -> None:
     from peft import LoraConfig
 
     make_base(model, adapter)
-    found = targets.find(model, adapter)
+    names, transposed = targets.find(model, adapter)
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # pyright: ignore[reportArgumentType]  (any number does)
         lora_dropout=adapter.dropout,
-        target_modules=found.names,
-        fan_in_fan_out=found.transposed,
+        target_modules=names,
+        fan_in_fan_out=transposed,
         use_rslora=adapter.rslora,
         use_dora=adapter.dora,
     )

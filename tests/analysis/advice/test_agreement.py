@@ -154,9 +154,9 @@ def test_no_loss_is_above_the_whole_range_or_the_score() -> None:
         one = table(bowl, rates=(1e-5 * 2 ** (place + 2),), sizes=(2 ** (place + 2),), stderr=False)
         sizes += [one.assign(value=value, benchmark=name, key=f"row-{place}")
                   for name, value in (("mmlu", score), ("boolq", score - 0.1))]  # fmt: skip
-    found = answered(pd.concat(sizes))
-    assert found.mix is not None and found.mix.regret_high <= 1
-    (mmlu,) = (price for price in found.mix.prices if price.benchmark == "mmlu")
+    of_grid = answered(pd.concat(sizes))
+    assert of_grid.mix is not None and of_grid.mix.regret_high <= 1
+    (mmlu,) = (price for price in of_grid.mix.prices if price.benchmark == "mmlu")
     assert mmlu.high < 0.42, "the best cell has 0.603, and no score is above 1"
 
 

@@ -57,10 +57,10 @@ def test_what_differs_between_the_scores_of_two_runs_is_named(tmp_path, settings
 
 def test_a_comparison_of_runs_that_were_asked_differently_says_so(tmp_path):
     runs = {"a": scored(tmp_path / "a"), "b": scored(tmp_path / "b", preset="smoltulu")}
-    found = compare_scores({name: (run, surfaces(run.frame)) for name, run in runs.items()})
-    (row,) = found
+    rows = compare_scores({name: (run, surfaces(run.frame)) for name, run in runs.items()})
+    (row,) = rows
     assert row.sentence.endswith(
         " They were asked differently (preset harness and smoltulu), which may be the difference."
     )
-    headline = compare_runs.Comparison(found, [], []).headline
+    headline = compare_runs.Comparison(rows, [], []).headline
     assert "on ARC (asked differently)" in headline
